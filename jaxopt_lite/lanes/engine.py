@@ -1,0 +1,238 @@
+"""The only solver loop: a pool of lanes that is refilled from a queue of problems.
+
+One problem needs 20 steps and its neighbour 300. A loop over the batch would run all for 300; here a tile of `L`
+lanes is in work, and as soon as a quarter of them have ended their answers are written out and the next problems of
+the queue take their place. Nearly every lane does useful work at nearly every step, and only the lanes in work hold
+matrices. A lane's arithmetic never depends on which lane it is or who its neighbours are.
+
+A method is an object with `init`, `step` and `service`. A step is one evaluation of the user's function in every
+lane. A lane that needs something rare and expensive (a new Jacobian) sets its status to WAITING and is served between
+runs of the inner loop, so that the inner loop stays small enough to be compiled as one native function.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxopt_lite.lanes.arithmetic import take_where
+from jaxopt_lite.lanes.status import Status
+
+__all__ = ["Limits", "Method", "Outcome", "Queue", "run"]
+
+
+class Limits(NamedTuple):
+    """When a lane ends; one entry a problem, or a lane."""
+
+    atol: Float[Array, "*L"]
+    rtol: Float[Array, "*L"]
+    max_steps: Int[Array, "*L"]
+
+
+class Method(Protocol):
+    """A solver on lanes. States are NamedTuples with at least `x`, `status`, `steps` and `evaluations`."""
+
+    def init(self, x: Float[Array, "n *L"]) -> Any:
+        """The state before the first evaluation."""
+        ...
+
+    def step(self, problem: Any, limits: Limits, state: Any) -> Any:
+        """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit."""
+        ...
+
+    def service(self, problem: Any, limits: Limits, state: Any) -> Any:
+        """Serve the lanes whose status is WAITING; they run again afterwards."""
+        ...
+
+    def progress(self, state: Any) -> tuple[Array, Array]:
+        """The value and the error of the current point, for the record."""
+        ...
+
+
+class Queue(NamedTuple):
+    """The problems to solve, batch axis first: starts, the mapped leaves of their arguments, and limits.
+
+    `states` continues earlier solves: states as an `Outcome` holds them, instead of starts.
+    """
+
+    x: Float[Array, "B n"]
+    mapped: tuple[Array, ...]
+    limits: Limits
+    states: Any = None
+
+
+class Outcome(NamedTuple):
+    """What became of each problem, batch axis first."""
+
+    x: Float[Array, "B n"]
+    status: Int[Array, " B"]
+    steps: Int[Array, " B"]
+    evaluations: Int[Array, " B"]
+    first_error: Float[Array, " B"]
+    record: Any
+    states: Any
+
+
+class _Pool(NamedTuple):
+    """The lanes in work: which problem each one holds, its data, its limits and its state; lane axis last."""
+
+    index: Int[Array, " L"]
+    mapped: tuple[Array, ...]
+    limits: Limits
+    state: Any
+    record: Any
+
+
+def run(
+    method: Method,
+    bind: Callable[[tuple[Array, ...]], Any],
+    queue: Queue,
+    width: int,
+    *,
+    native: Callable[[Callable], Callable] = lambda loop: loop,
+    keep_state: bool = False,
+    record: int = 0,
+) -> Outcome:
+    """Solve every problem of the queue.
+
+    Args:
+        method: the solver.
+        bind: a tile's mapped leaves, lane axis last -> the problem on that tile.
+        queue: the problems.
+        width: the number of lanes in work.
+        native: wraps the inner loop, to have it compiled as one function.
+        keep_state: also return the states, so that unfinished solves can go on.
+        record: how many steps of progress to record for each problem.
+    """
+    size = queue.x.shape[0]
+    inner = native(lambda pool, refill: _advance(method, bind, pool, refill))
+
+    def lap(carry):
+        pool, taken, outcome = carry
+        pool = inner(pool, taken < size)
+        pool = _serve(method, bind, pool)
+        outcome = _flush(outcome, pool, size)
+        pool, taken = _refill(method, queue, pool, taken, record)
+        return pool, taken, outcome
+
+    def unfinished(carry):
+        pool, _, _ = carry
+        return jnp.any(pool.index < size)
+
+    pool, taken = _refill(method, queue, _empty_pool(method, queue, width, record), jnp.int32(0), record)
+    outcome = _blank_outcome(pool, size, keep_state)
+    _, _, outcome = jax.lax.while_loop(unfinished, lap, (pool, taken, outcome))
+    return jax.tree.map(lambda leaf: leaf[:size], outcome)
+
+
+def _in_work(status):
+    return (status == Status.RUNNING) | (status == Status.WAITING)
+
+
+def _advance(method: Method, bind, pool: _Pool, refill) -> _Pool:
+    """Step until it pays to serve or replace lanes: a quarter of those that hold a problem could make use of it."""
+    problem = bind(pool.mapped)
+    rows = jnp.arange(pool.record[0].shape[0])[:, None] if pool.record else None
+
+    def worthwhile(carry):
+        state, _ = carry
+        running = jnp.sum(state.status == Status.RUNNING)
+        waiting = jnp.sum(state.status == Status.WAITING)
+        ended = jnp.where(refill, state.status.size - running - waiting, 0)
+        return (running > 0) & (4 * (waiting + ended) <= running + waiting + ended)
+
+    def body(carry):
+        state, record = carry
+        running = state.status == Status.RUNNING
+        state = method.step(problem, pool.limits, state)
+        if record:
+            here = (rows == state.steps) & running
+            record = tuple(
+                jnp.where(here, now, kept) for now, kept in zip(method.progress(state), record, strict=True)
+            )
+        return state, record
+
+    state, record = jax.lax.while_loop(worthwhile, body, (pool.state, pool.record))
+    return pool._replace(state=state, record=record)
+
+
+def _serve(method: Method, bind, pool: _Pool) -> _Pool:
+    """Let the method serve the waiting lanes, if there are any."""
+    waiting = pool.state.status == Status.WAITING
+
+    def serve(state):
+        return take_where(waiting, method.service(bind(pool.mapped), pool.limits, state), state)
+
+    return pool._replace(state=jax.lax.cond(jnp.any(waiting), serve, lambda state: state, pool.state))
+
+
+def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:
+    """Write the ended lanes out. Lanes still in work write to the spare slot at the end, so no index is out of bounds."""
+    slot = jnp.where(_in_work(pool.state.status), size, pool.index)
+
+    def put(kept, lanes):
+        return kept.at[slot].set(jnp.moveaxis(lanes, -1, 0), mode="promise_in_bounds")
+
+    return jax.tree.map(put, outcome, _report(pool, outcome.states is not None))
+
+
+def _report(pool: _Pool, keep_state: bool) -> Outcome:
+    state = pool.state
+    return Outcome(
+        x=state.x,
+        status=state.status,
+        steps=state.steps,
+        evaluations=state.evaluations,
+        first_error=state.first_error,
+        record=pool.record,
+        states=state if keep_state else None,
+    )
+
+
+def _blank_outcome(pool: _Pool, size: int, keep_state: bool) -> Outcome:
+    """Room for every problem and one spare slot."""
+    return jax.tree.map(
+        lambda lanes: jnp.zeros((size + 1, *lanes.shape[:-1]), lanes.dtype), _report(pool, keep_state)
+    )
+
+
+def _empty_pool(method: Method, queue: Queue, width: int, record: int) -> _Pool:
+    """A pool whose lanes hold nothing yet."""
+    spread = jnp.zeros((width,), jnp.int32)
+    state = method.init(jnp.zeros((queue.x.shape[1], width), queue.x.dtype))
+    state = state._replace(status=jnp.full((width,), Status.EMPTY, jnp.int32))
+    mapped, limits = _load((queue.mapped, queue.limits), spread)
+    return _Pool(spread + queue.x.shape[0], mapped, limits, state, _blank_record(queue, width, record))
+
+
+def _blank_record(queue: Queue, width: int, record: int):
+    return tuple(jnp.full((record, width), jnp.nan, queue.x.dtype) for _ in range(2)) if record else ()
+
+
+def _refill(method: Method, queue: Queue, pool: _Pool, taken, record: int) -> tuple[_Pool, Array]:
+    """Give the next problems of the queue to the lanes that have none in work."""
+    size = queue.x.shape[0]
+    free = ~_in_work(pool.state.status)
+    place = taken + jnp.cumsum(free, dtype=jnp.int32) - 1
+    index = jnp.where(free, jnp.minimum(place, size), pool.index)
+    filled = free & (index < size)
+    source = jnp.minimum(index, size - 1)
+
+    if queue.states is None:
+        state = method.init(_load(queue.x, source))
+        state = state._replace(status=jnp.full_like(index, Status.RUNNING))
+    else:
+        state = _load(queue.states, source)
+    empty = state._replace(status=jnp.full_like(index, Status.EMPTY))
+    state = take_where(free, take_where(filled, state, empty), pool.state)
+    mapped, limits = _load((queue.mapped, queue.limits), source)
+    records = take_where(free, _blank_record(queue, free.size, record), pool.record)
+    taken = jnp.minimum(taken + jnp.sum(free, dtype=jnp.int32), size)
+    return _Pool(index, mapped, limits, state, records), taken
+
+
+def _load(arrays, source):
+    """The entries of these problems, lane axis last."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), arrays)

@@ -1,0 +1,51 @@
+"""What became of a lane: one code each, and for each code a sentence that says what to try."""
+
+from enum import IntEnum
+
+__all__ = ["MESSAGES", "Status"]
+
+
+class Status(IntEnum):
+    """The verdict on one problem. `CONVERGED` is zero; negative codes never leave the engine."""
+
+    CONVERGED = 0
+    MAX_STEPS = 1
+    STALLED = 2
+    NONFINITE_START = 3
+    UNBOUNDED = 4
+    NO_ROOT = 5
+    UNVERIFIED = 6
+    NOT_STARTED = 7
+
+    RUNNING = -1
+    WAITING = -2
+    EMPTY = -3
+
+
+MESSAGES: dict[Status, str] = {
+    Status.CONVERGED: "converged: the criterion was recomputed at the returned point and holds.",
+    Status.MAX_STEPS: (
+        "out of steps: raise `max_steps`, or solve with `keep_state=True` and pass `resume=solution.state`."
+    ),
+    Status.STALLED: (
+        "stalled: no step along any direction improves the point at this precision. The returned point is the best "
+        "seen; loosen `atol`/`rtol`, use float64, or rescale the problem."
+    ),
+    Status.NONFINITE_START: (
+        "not finite at the start: the function or its derivative is NaN or infinite at `x0`. Start elsewhere, or run "
+        "`check_derivatives` there."
+    ),
+    Status.UNBOUNDED: "unbounded below: the function falls without end along a direction. Add a bound or a penalty.",
+    Status.NO_ROOT: (
+        "no root near: ‖F‖ has a local minimum above zero here, or its Jacobian is singular. Try other starts "
+        "(`multistart`); a system without a root ends like this."
+    ),
+    Status.UNVERIFIED: (
+        "not verified: the loop saw convergence but the recomputed criterion does not hold. The function may not be "
+        "deterministic; please report it if it is."
+    ),
+    Status.NOT_STARTED: "not started: the solve was stopped before this lane's turn. Run it again from `x`.",
+    Status.RUNNING: "running.",
+    Status.WAITING: "waiting for its derivative to be refreshed.",
+    Status.EMPTY: "no problem in this lane.",
+}

@@ -1,0 +1,97 @@
+"""L-BFGS: the inverse Hessian as the last few steps, for problems with many unknowns.
+
+The direction comes from the two-loop recursion over the `m` stored pairs (s, y). Nocedal and Wright, Numerical
+Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20).
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from jaxopt_lite.lanes.arithmetic import dot
+from jaxopt_lite.solvers.quasi_newton import QuasiNewton, Step
+
+__all__ = ["LBFGS"]
+
+
+class _Pairs(NamedTuple):
+    """The stored pairs, oldest first. ρ = 1 / yᵀs is zero where a place is empty, so that it has no effect."""
+
+    s: Float[Array, "m n *L"]
+    y: Float[Array, "m n *L"]
+    rho: Float[Array, "m *L"]
+    scale: Float[Array, "*L"]
+
+
+class _LastPairs(NamedTuple):
+    """H as a product of the last `m` updates."""
+
+    m: int
+
+    def identity(self, x):
+        pairs = jnp.zeros((self.m, *x.shape), x.dtype)
+        return _Pairs(pairs, pairs, pairs[:, 0], jnp.ones(x.shape[1:], x.dtype))
+
+    def update(self, h: _Pairs, step: Step, g, p):
+        s, y, usable, _ = step
+        sy = jnp.where(usable, dot(s, y), 1)
+        push = lambda kept, new: jnp.where(usable, jnp.concatenate([kept[1:], new[None]]), kept)  # noqa: E731
+        scale = jnp.where(usable, sy / jnp.where(usable, dot(y, y), 1), h.scale)
+        h = _Pairs(push(h.s, s), push(h.y, y), push(h.rho, 1 / sy), scale)
+        return h, -_two_loops(h, g)
+
+
+def _two_loops(h: _Pairs, g):
+    """H g."""
+
+    def newest_first(q, pair):
+        s, y, rho = pair
+        a = rho * dot(s, q)
+        return q - a * y, a
+
+    def oldest_first(r, pair):
+        s, y, rho, a = pair
+        return r + (a - rho * dot(y, r)) * s, None
+
+    pairs = (h.s, h.y, h.rho)
+    q, a = jax.lax.scan(newest_first, g, pairs, reverse=True)
+    return jax.lax.scan(oldest_first, h.scale * q, (*pairs, a))[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LBFGS:
+    """Settings of the limited-memory BFGS minimiser. A lane carries 2 · memory · n numbers.
+
+    Args:
+        atol: as for `BFGS`.
+        rtol: as for `BFGS`.
+        max_steps: as for `BFGS`.
+        memory: how many steps are remembered; static.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> sol = jol.minimize(lambda x, args: jnp.sum((x - 1.0) ** 4), jnp.zeros((8, 500)), solver=jol.LBFGS())
+        >>> bool(sol.success.all())
+        True
+    """
+
+    atol: Float[ArrayLike, "*B"] | None = None
+    rtol: Float[ArrayLike, "*B"] | None = None
+    max_steps: ArrayLike = 1000
+    memory: int = field(default=10, metadata={"static": True})
+
+    def __post_init__(self):
+        if not (isinstance(self.memory, int) and self.memory >= 1):
+            raise ValueError(f"memory={self.memory!r}: expected a whole number of at least 1; 5 to 20 is usual.")
+
+    def method(self) -> QuasiNewton:
+        """The iteration, for the engine."""
+        return QuasiNewton(_LastPairs(self.memory))
+
+    def lane_numbers(self, n: int) -> int:
+        """How many numbers a lane's state holds, about: it sets the width of a tile."""
+        return (2 * self.memory + 6) * n
