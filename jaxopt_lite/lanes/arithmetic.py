@@ -13,24 +13,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["dot", "eye", "inverse", "matvec", "max_abs", "norm", "outer", "rematvec", "take_where"]
+__all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "outer", "rematvec", "take_where"]
 
 
 def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """uᵀv in every lane."""
-    return _fold(lambda k, total: total + _at(u, k, 0) * _at(v, k, 0), u.shape[0], jnp.zeros_like(u[0]))
-
-
-def norm(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
-    """Euclidean norm in every lane, without overflow or underflow of the squares."""
-    scale = max_abs(v)
-    safe = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
-    return scale * jnp.sqrt(jnp.sum((v / safe) ** 2, axis=0))
+    return fold(lambda k, total: total + at(u, k, 0) * at(v, k, 0), u.shape[0], jnp.zeros_like(u[0]))
 
 
 def max_abs(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """The largest absolute entry in every lane; NaN if any entry is."""
-    return _fold(lambda k, largest: jnp.maximum(largest, jnp.abs(_at(v, k, 0))), v.shape[0], jnp.zeros_like(v[0]))
+    return fold(lambda k, largest: jnp.maximum(largest, jnp.abs(at(v, k, 0))), v.shape[0], jnp.zeros_like(v[0]))
 
 
 def outer(u: Float[Array, "m *L"], v: Float[Array, "n *L"]) -> Float[Array, "m n *L"]:
@@ -58,10 +51,10 @@ def rematvec(a: Float[Array, "m n *L"], u: Float[Array, "m *L"]) -> Float[Array,
 def _combine(a: Array, weights: Array, axis: int) -> Array:
     """Σₖ weightsₖ · (slice k of `a` along `axis`), a few slices a round."""
     start = jnp.zeros((*a.shape[:axis], *a.shape[axis + 1 :]), a.dtype)
-    return _fold(lambda k, total: total + _at(a, k, axis) * _at(weights, k, 0)[None], a.shape[axis], start)
+    return fold(lambda k, total: total + at(a, k, axis) * at(weights, k, 0)[None], a.shape[axis], start)
 
 
-def _fold(body, count: int, start: Array) -> Array:
+def fold(body, count: int, start: Array) -> Array:
     """`start`, then `body(k, ...)` for every k below `count`: a loop of a few at a time."""
     together = next(k for k in (5, 4, 3, 2, 1) if count % k == 0)
 
@@ -73,7 +66,8 @@ def _fold(body, count: int, start: Array) -> Array:
     return jax.lax.fori_loop(0, count // together, few, start)
 
 
-def _at(a: Array, index, axis: int) -> Array:
+def at(a: Array, index, axis: int = 0) -> Array:
+    """Slice `index` of `a` along `axis`; `index` is in bounds by the loop it comes from."""
     return jax.lax.dynamic_index_in_dim(a, index, axis, keepdims=False)
 
 
@@ -87,14 +81,14 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     rows = jnp.arange(n).reshape((n,) + (1,) * (a.ndim - 2))
 
     def eliminate(k, m):
-        column = _at(m, k, 1)
+        column = at(m, k, 1)
         candidates = jnp.where(rows >= k, jnp.abs(column), -1)
         is_pivot = rows == jnp.argmax(candidates, axis=0)
         pivot_row = jnp.sum(jnp.where(is_pivot[:, None], m, 0), axis=0)
-        displaced = _at(m, k, 0)
+        displaced = at(m, k, 0)
         m = jnp.where(is_pivot[:, None], displaced[None], m)
-        scaled = pivot_row / _at(pivot_row, k, 0)
-        m = m - outer(_at(m, k, 1), scaled)
+        scaled = pivot_row / at(pivot_row, k, 0)
+        m = m - outer(at(m, k, 1), scaled)
         return jnp.where((rows == k)[:, None], scaled[None], m)
 
     identity = eye(a[:, 0])

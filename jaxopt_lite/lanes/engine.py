@@ -11,11 +11,12 @@ runs of the inner loop, so that the inner loop stays small enough to be compiled
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import take_where
 from jaxopt_lite.lanes.status import Status
@@ -54,13 +55,24 @@ class Method(Protocol):
 class Queue(NamedTuple):
     """The problems to solve, batch axis first: starts, the mapped leaves of their arguments, and limits.
 
-    `states` continues earlier solves: states as an `Outcome` holds them, instead of starts.
+    `states` continues earlier solves: states as an `Outcome` holds them, instead of starts. `todo` picks the problems
+    to solve; the outcome of the others is blank.
     """
 
     x: Float[Array, "B n"]
     mapped: tuple[Array, ...]
     limits: Limits
     states: Any = None
+    todo: Bool[Array, " B"] | None = None
+
+    def order(self) -> tuple[Int[Array, " B"] | None, Int[Array, ""]]:
+        """Which problem comes at which place, `None` for the natural order, and how many there are."""
+        size = self.x.shape[0]
+        if self.todo is None:
+            return None, jnp.int32(size)
+        place = jnp.where(self.todo, jnp.cumsum(self.todo, dtype=jnp.int32) - 1, size)
+        order = jnp.zeros((size + 1,), jnp.int32).at[place].set(jnp.arange(size, dtype=jnp.int32))
+        return order[:size], jnp.sum(self.todo, dtype=jnp.int32)
 
 
 class Outcome(NamedTuple):
@@ -107,21 +119,23 @@ def run(
         record: how many steps of progress to record for each problem.
     """
     size = queue.x.shape[0]
-    inner = native(lambda pool, refill: _advance(method, bind, pool, refill))
+    order, count = queue.order()
+    refill = partial(_refill, method, queue, order, count, record=record)
+    inner = native(lambda pool, more: _advance(method, bind, pool, more))
 
     def lap(carry):
         pool, taken, outcome = carry
-        pool = inner(pool, taken < size)
+        pool = inner(pool, taken < count)
         pool = _serve(method, bind, pool)
         outcome = _flush(outcome, pool, size)
-        pool, taken = _refill(method, queue, pool, taken, record)
+        pool, taken = refill(pool, taken)
         return pool, taken, outcome
 
     def unfinished(carry):
         pool, _, _ = carry
         return jnp.any(pool.index < size)
 
-    pool, taken = _refill(method, queue, _empty_pool(method, queue, width, record), jnp.int32(0), record)
+    pool, taken = refill(_empty_pool(method, queue, width, record), jnp.int32(0))
     outcome = _blank_outcome(pool, size, keep_state)
     _, _, outcome = jax.lax.while_loop(unfinished, lap, (pool, taken, outcome))
     return jax.tree.map(lambda leaf: leaf[:size], outcome)
@@ -131,7 +145,7 @@ def _in_work(status):
     return (status == Status.RUNNING) | (status == Status.WAITING)
 
 
-def _advance(method: Method, bind, pool: _Pool, refill) -> _Pool:
+def _advance(method: Method, bind, pool: _Pool, more) -> _Pool:
     """Step until it pays to serve or replace lanes: a quarter of those that hold a problem could make use of it."""
     problem = bind(pool.mapped)
     rows = jnp.arange(pool.record[0].shape[0])[:, None] if pool.record else None
@@ -140,7 +154,7 @@ def _advance(method: Method, bind, pool: _Pool, refill) -> _Pool:
         state, _ = carry
         running = jnp.sum(state.status == Status.RUNNING)
         waiting = jnp.sum(state.status == Status.WAITING)
-        ended = jnp.where(refill, state.status.size - running - waiting, 0)
+        ended = jnp.where(more, state.status.size - running - waiting, 0)
         return (running > 0) & (4 * (waiting + ended) <= running + waiting + ended)
 
     def body(carry):
@@ -211,13 +225,15 @@ def _blank_record(queue: Queue, width: int, record: int):
     return tuple(jnp.full((record, width), jnp.nan, queue.x.dtype) for _ in range(2)) if record else ()
 
 
-def _refill(method: Method, queue: Queue, pool: _Pool, taken, record: int) -> tuple[_Pool, Array]:
+def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, *, record: int) -> tuple[_Pool, Array]:
     """Give the next problems of the queue to the lanes that have none in work."""
     size = queue.x.shape[0]
     free = ~_in_work(pool.state.status)
     place = taken + jnp.cumsum(free, dtype=jnp.int32) - 1
-    index = jnp.where(free, jnp.minimum(place, size), pool.index)
-    filled = free & (index < size)
+    filled = free & (place < count)
+    place = jnp.clip(place, 0, size - 1)
+    next_problem = place if order is None else order.at[place].get(mode="promise_in_bounds")
+    index = jnp.where(free, jnp.where(filled, next_problem, size), pool.index)
     source = jnp.minimum(index, size - 1)
 
     if queue.states is None:
@@ -229,7 +245,7 @@ def _refill(method: Method, queue: Queue, pool: _Pool, taken, record: int) -> tu
     state = take_where(free, take_where(filled, state, empty), pool.state)
     mapped, limits = _load((queue.mapped, queue.limits), source)
     records = take_where(free, _blank_record(queue, free.size, record), pool.record)
-    taken = jnp.minimum(taken + jnp.sum(free, dtype=jnp.int32), size)
+    taken = jnp.minimum(taken + jnp.sum(free, dtype=jnp.int32), count)
     return _Pool(index, mapped, limits, state, records), taken
 
 

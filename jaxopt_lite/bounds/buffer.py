@@ -1,0 +1,256 @@
+"""A buffer of fixed capacity that counts what did not fit.
+
+Imports JAX only; used wherever items are collected inside a compiled function.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Int, Int32, PyTree
+
+
+class BufferOverflowError(RuntimeError):
+    """More items were pushed into a `Buffer` than it has room for; the surplus was counted, not stored."""
+
+
+class Buffer(NamedTuple):
+    """At most `capacity` items of one kind, and the number of items that found no room.
+
+    An immutable pytree of arrays: `push` and `extend` return a new buffer, and work under `jit`, `vmap`,
+    `scan` and `grad`. What is stored is never damaged: an item without room is counted in `overflow` and
+    written nowhere.
+
+    Attributes:
+        data: The slots: a pytree whose leaves have shape `[capacity, ...]`. Those from `size` on are empty.
+        size: How many items are stored, `0 <= size <= capacity`.
+        overflow: How many items did not fit: the number wanted minus the capacity, or 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite import bounds
+        >>> buffer = bounds.Buffer.empty(3, jnp.float32(0)).extend(jnp.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+        >>> print(buffer.to_array(), buffer.size, buffer.overflow)
+        [1. 2. 3.] 3 2
+    """
+
+    data: PyTree
+    size: Int32[Array, "..."]
+    overflow: Int32[Array, "..."]
+
+    @classmethod
+    def empty(cls, capacity: int, example: PyTree) -> "Buffer":
+        """A buffer without items.
+
+        Args:
+            capacity: The number of slots, at least 1. It is part of the shape and cannot grow.
+            example: One item: a pytree of arrays or `jax.ShapeDtypeStruct`s, of the shapes and dtypes of all.
+
+        Returns:
+            A buffer with every slot zero, `size` 0 and `overflow` 0.
+
+        Raises:
+            ValueError: `capacity` is below 1, or `example` has no leaves.
+        """
+        if capacity < 1:
+            raise ValueError(
+                f"capacity: expected at least 1 slot, got {capacity}; skip the buffer if it holds nothing"
+            )
+        if not jax.tree.leaves(example):
+            raise ValueError("example: expected a pytree with at least one array, got none; pass one item")
+        shapes = jax.eval_shape(lambda item: jax.tree.map(jnp.asarray, item), example)
+        data = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+        return cls(data, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+    @property
+    def capacity(self) -> int:
+        """The number of slots (of each buffer, when a batch of buffers came out of `vmap`)."""
+        return jax.tree.leaves(self.data)[0].shape[jnp.ndim(self.size)]
+
+    @property
+    def overflowed(self) -> Bool[Array, "..."]:
+        """Whether any item did not fit."""
+        return self.overflow > 0
+
+    @property
+    def valid(self) -> Bool[Array, " capacity"]:
+        """Which slots hold an item."""
+        return jnp.arange(self.capacity, dtype=jnp.int32) < self.size
+
+    def push(self, item: PyTree, where: Bool[Array, ""] | bool = True) -> "Buffer":
+        """Append one item.
+
+        Args:
+            item: A pytree like the buffer's example.
+            where: Whether to push at all; default True.
+
+        Returns:
+            The buffer with the item at slot `size`; with `overflow` one more if it was full.
+
+        Raises:
+            TypeError: `item` differs from the buffer's items in structure, shape or dtype.
+        """
+        items = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], item)
+        return self.extend(items, mask=jnp.asarray(where)[None])
+
+    def extend(
+        self,
+        items: PyTree,
+        *,
+        count: Int[Array, ""] | int | None = None,
+        mask: Bool[Array, " m"] | None = None,
+    ) -> "Buffer":
+        """Append many items, in order. Costs O(m) whatever the capacity, and can update the slots in place.
+
+        Args:
+            items: A pytree like the buffer's example, with one more leading axis `m` on each leaf.
+            count: Append only the first `count` items; default all. A count above `m` is an error of the
+                caller that shapes cannot show: it counts as `m`, and one below 0 as 0.
+            mask: Append only the items where `mask` is True. Give `count` or `mask`, not both.
+
+        Returns:
+            The buffer with as many of the items as fit, from the first on; `overflow` grows by the others.
+
+        Raises:
+            TypeError: `items` differ from the buffer's items in structure, shape or dtype.
+            ValueError: Both `count` and `mask` were given, or `mask` has another length than `items`.
+        """
+        items = _as_items(self, items)
+        m = jax.tree.leaves(items)[0].shape[0]
+        chosen = _chosen(m, count, mask)
+        if m == 0:
+            return self
+        wanted = jnp.sum(chosen, dtype=jnp.int32)
+        stored = jnp.minimum(wanted, self.capacity - self.size)
+        lost = wanted - stored
+        # A count that wrapped round would report no overflow: it stays at the largest int32 instead.
+        overflow = self.overflow + jnp.minimum(lost, np.iinfo(np.int32).max - self.overflow)
+        return Buffer(_write(self, items, chosen, stored), self.size + stored, overflow)
+
+    def to_array(self, fill: PyTree = 0) -> PyTree:
+        """The slots, with every slot that holds no item set to `fill`.
+
+        Args:
+            fill: A number, or a pytree like the buffer's example of values that broadcast against one item;
+                default 0.
+
+        Returns:
+            A pytree whose leaves have shape `[capacity, ...]`: `size` items, then `fill`.
+        """
+        leaves, structure = jax.tree.flatten(self.data)
+        fills = jax.tree.leaves(fill)
+        fills = fills * len(leaves) if len(fills) == 1 else structure.flatten_up_to(fill)
+        filled = [
+            jnp.where(_along(self.valid, leaf), leaf, jnp.asarray(value, leaf.dtype))
+            for leaf, value in zip(leaves, fills, strict=True)
+        ]
+        return structure.unflatten(filled)
+
+    def raise_if_overflowed(self, name: str = "buffer") -> "Buffer":
+        """Raise on the host if any item did not fit.
+
+        Args:
+            name: What to call the buffer in the message.
+
+        Returns:
+            The buffer itself.
+
+        Raises:
+            BufferOverflowError: An item did not fit, in this buffer or in any of a batch of buffers.
+            TypeError: Called while tracing, where no value is known yet.
+        """
+        if isinstance(self.overflow, Tracer):
+            raise TypeError(
+                f"{name}: raise_if_overflowed needs the numbers, got a tracer; return the buffer from the "
+                "transformed function and call it on the result, or use `overflowed` inside"
+            )
+        overflow = np.asarray(self.overflow)
+        if overflow.any():
+            lost = int(overflow.max())
+            which = f"; {np.count_nonzero(overflow)} of {overflow.size} buffers overflowed, first "
+            which += str([int(i) for i in np.argwhere(overflow)[0]])
+            raise BufferOverflowError(
+                f"{name}: expected at most capacity={self.capacity} items, got {self.capacity + lost} "
+                f"({lost} did not fit{which if overflow.ndim else ''}); "
+                "make it with a larger capacity, or push fewer items"
+            )
+        return self
+
+
+def _along(flags, leaf):
+    """`flags [m]` as an array that broadcasts against `leaf [m, ...]`."""
+    return flags.reshape(flags.shape + (1,) * (leaf.ndim - 1))
+
+
+def _chosen(m, count, mask):
+    """The items to append, as a mask `[m]`."""
+    if count is not None and mask is not None:
+        raise ValueError(
+            "count, mask: expected at most one of the two, got both; put the count into the mask"
+        )
+    if mask is None:
+        return jnp.arange(m, dtype=jnp.int32) < (m if count is None else count)
+    mask = jnp.asarray(mask)
+    if mask.shape != (m,) or mask.dtype != bool:
+        raise ValueError(f"mask: expected bool[{m}], one for each item, got {mask.dtype}{list(mask.shape)}")
+    return mask
+
+
+def _as_items(buffer, items):
+    """`items` as arrays `[m, ...]` of the buffer's dtypes; only Python numbers are cast to them."""
+    wanted = jax.tree.structure(buffer.data)
+    if jax.tree.structure(items) != wanted:
+        raise TypeError(f"items: expected the structure {wanted}, got {jax.tree.structure(items)}")
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(items)}
+    if len(lengths) > 1 or () in lengths:
+        raise TypeError(
+            f"items: expected one leading axis of the same length on each leaf, got {sorted(lengths)}"
+        )
+
+    def convert(slot, leaf):
+        leaf = jnp.asarray(leaf)
+        if leaf.shape[1:] != slot.shape[1:]:
+            raise TypeError(f"items: expected each of shape {slot.shape[1:]}, got {leaf.shape[1:]}")
+        same = leaf.dtype == slot.dtype or (
+            leaf.weak_type and jnp.result_type(slot.dtype, leaf) == slot.dtype
+        )
+        if not same:
+            raise TypeError(
+                f"items: expected dtype {slot.dtype}, got {leaf.dtype}; convert them with astype first"
+            )
+        return leaf.astype(slot.dtype)
+
+    return jax.tree.map(convert, buffer.data, items)
+
+
+def _write(buffer, items, chosen, stored):
+    """The slots with the first `stored` of the `chosen` items at `size`, `size + 1`, ...
+
+    Every index is in bounds by construction. With `m` items, `c` slots, and `w = min(m, c)`, the most to fit:
+
+    - `order [w]` lists the chosen items' positions. It is scattered into `w + 1` slots: the r-th chosen item
+      goes to `min(r, w)`, an item not chosen to `w`, the spare slot that is cut off afterwards.
+    - The slots `start .. start + w - 1` are rewritten, with `start = clip(size, 0, c - w)`: the window ends
+      at or before slot `c - 1`, and reaches `size + stored - 1`, as `stored <= w`, `size + stored <= c`.
+    - Slot `start + k` receives the item number `k - (size - start)` where that lies in `0 .. stored - 1`, and
+      keeps its content elsewhere, so nothing stored is damaged; the number is clipped into `0 .. w - 1`
+      before it is used.
+    """
+    capacity, m = buffer.capacity, chosen.shape[0]
+    w = min(m, capacity)
+    rank = jnp.cumsum(chosen, dtype=jnp.int32) - 1
+    slot = jnp.where(chosen, jnp.clip(rank, 0, w), w)
+    order = jnp.zeros(w + 1, jnp.int32).at[slot].set(jnp.arange(m, dtype=jnp.int32))[:w]
+    start = jnp.clip(buffer.size, 0, capacity - w)
+    number = jnp.arange(w, dtype=jnp.int32) - (buffer.size - start)
+    is_new = (number >= 0) & (number < stored)
+    source = order[jnp.clip(number, 0, w - 1)]
+
+    def write(slots, leaf):
+        window = jax.lax.dynamic_slice_in_dim(slots, start, w)
+        window = jnp.where(_along(is_new, window), leaf[source], window)
+        return jax.lax.dynamic_update_slice_in_dim(slots, window, start, axis=0)
+
+    return jax.tree.map(write, buffer.data, items)

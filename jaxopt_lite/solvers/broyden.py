@@ -1,0 +1,94 @@
+"""Broyden's method with a dense inverse Jacobian in every lane.
+
+    J⁺ = J + (y − J s) sᵀ / sᵀs,   kept as B = J⁻¹ by Sherman-Morrison:   B⁺ = B + (s − B y) sᵀB / sᵀB y
+
+Broyden, Math. Comp. 19 (1965) 577; Dennis and Schnabel, Numerical Methods for Unconstrained Optimization and Nonlinear
+Equations, section 8.1. The update is damped where it would make J nearly singular: Moré and Trangenstein, Math. Comp.
+30 (1976) 523, equation (3.4).
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import ArrayLike, Float
+
+from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, rematvec
+from jaxopt_lite.solvers.damped_newton import DampedNewton, dense_direction
+from jaxopt_lite.solvers.secant import Secant
+
+__all__ = ["Broyden", "damping"]
+
+_LEAST_RATIO = 0.1  # |det J⁺ / det J| stays above this
+
+
+def damping(s, by):
+    """θ and the denominator of the damped update J⁺ = J + θ (y − J s) sᵀ / sᵀs. θ = 1 is Broyden's own."""
+    ss = dot(s, s)
+    ratio = dot(s, by) / jnp.where(ss > 0, ss, 1)
+    sign = jnp.where(ratio < 0, -1, 1)
+    theta = jnp.where(jnp.abs(ratio) >= _LEAST_RATIO, 1, (1 - sign * _LEAST_RATIO) / (1 - ratio))
+    return theta, ss * ((1 - theta) + theta * ratio)
+
+
+class _DenseInverse:
+    """B as a matrix: one pass for B f, one for sᵀB, one to change B."""
+
+    def identity(self, x):
+        return eye(x)
+
+    def update(self, b, s, p, f, usable):
+        bf = jax.lax.optimization_barrier(matvec(b, f))
+        by = jnp.where(usable, bf + p, 0)  # B y = B f⁺ − B f, and B f = −p is known
+        theta, denominator = damping(s, by)
+        usable &= denominator != 0
+        u = jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0) * (s - by)
+        sb = rematvec(b, s)
+        u, sb, bf = jax.lax.optimization_barrier((u, sb, bf))
+        return b + outer(u, sb), -(bf + u * dot(s, bf))
+
+    def refresh(self, problem, state):
+        b = inverse(problem.jacobian(state.x))
+        return b, -matvec(b, state.f)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Broyden:
+    """Settings of Broyden's method. A lane carries n² numbers; for thousands of unknowns use `LimitedBroyden`.
+
+    Args:
+        atol: a lane has converged when ‖F(x)‖∞ ≤ atol + rtol ‖F(x0)‖∞. A number or one per problem, `[B]`; traced, so
+            that changing it compiles nothing. Default 1e-9 in float64, 1e-5 in float32.
+        rtol: the relative part. Default 1e-12 in float64, 1e-5 in float32.
+        max_steps: the most iterations (accepted steps), a number or one per problem.
+        jacobian: what the first Jacobian is: `"autodiff"`, the true one, or `"identity"`, as in Broyden's paper.
+        rescue: whether lanes that make no progress get the true Jacobian anew, and those that fail even so a damped
+            Newton method. Without it, and with `jacobian="identity"`, this is the plain method.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> sol = jol.root(lambda x, a: x**2 - a, jnp.ones((3, 1)), jnp.array([[4.0], [9.0], [16.0]]))
+        >>> [round(float(x), 3) for x in sol.x[:, 0]]
+        [2.0, 3.0, 4.0]
+    """
+
+    atol: Float[ArrayLike, "*B"] | None = None
+    rtol: Float[ArrayLike, "*B"] | None = None
+    max_steps: ArrayLike = 500
+    jacobian: str = field(default="autodiff", metadata={"static": True})
+    rescue: bool = field(default=True, metadata={"static": True})
+
+    def __post_init__(self):
+        if self.jacobian not in ("autodiff", "identity"):
+            raise ValueError(f'jacobian={self.jacobian!r}: expected "autodiff" or "identity".')
+
+    def methods(self):
+        """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
+        secant = Secant(_DenseInverse(), self.jacobian == "autodiff", self.rescue)
+        damped = DampedNewton(dense_direction)
+        return (secant, damped) if self.rescue else (secant,)
+
+    def lane_numbers(self, n: int) -> int:
+        """How many numbers a lane's state holds, about: it sets the width of a tile."""
+        return n * n + 4 * n
