@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Int, Int32, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Int32, PyTree
 
 
 class BufferOverflowError(RuntimeError):
@@ -79,12 +79,12 @@ class Buffer(NamedTuple):
         """Which slots hold an item."""
         return jnp.arange(self.capacity, dtype=jnp.int32) < self.size
 
-    def push(self, item: PyTree, where: Bool[Array, ""] | bool = True) -> "Buffer":
+    def push(self, item: PyTree, where: ArrayLike = True) -> "Buffer":
         """Append one item.
 
         Args:
             item: A pytree like the buffer's example.
-            where: Whether to push at all; default True.
+            where: Whether to push at all, a bool; default True.
 
         Returns:
             The buffer with the item at slot `size`; with `overflow` one more if it was full.
@@ -99,16 +99,16 @@ class Buffer(NamedTuple):
         self,
         items: PyTree,
         *,
-        count: Int[Array, ""] | int | None = None,
-        mask: Bool[Array, " m"] | None = None,
+        count: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
     ) -> "Buffer":
         """Append many items, in order. Costs O(m) whatever the capacity, and can update the slots in place.
 
         Args:
             items: A pytree like the buffer's example, with one more leading axis `m` on each leaf.
-            count: Append only the first `count` items; default all. A count above `m` is an error of the
-                caller that shapes cannot show: it counts as `m`, and one below 0 as 0.
-            mask: Append only the items where `mask` is True. Give `count` or `mask`, not both.
+            count: Append only the first `count` items, an integer; default all. A count above `m` is an error
+                of the caller that shapes cannot show: it counts as `m`, and one below 0 as 0.
+            mask: Append only the items where `mask`, bool[m], is True. Give `count` or `mask`, not both.
 
         Returns:
             The buffer with as many of the items as fit, from the first on; `overflow` grows by the others.

@@ -96,7 +96,7 @@ def _modulo(eqn, x, y):
 
 
 def _search(eqn, *operands):
-    """A place in the table, or behind it. Not for a batch, where the table's axis may be any, nor with a sorter."""
+    """A place in the table, or behind it; not for a batch, whose axis may be any, nor with a sorter."""
     shape = shape_of(eqn.invars[0])
     return Interval(0, shape[0]) if len(shape) == 1 and len(operands) == 2 else None
 

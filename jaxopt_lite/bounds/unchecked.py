@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+from jaxtyping import PyTree
 
 from jaxopt_lite.bounds.guards import Value
 from jaxopt_lite.bounds.intervals import Interval
@@ -45,12 +46,12 @@ class Unchecked(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.file}:{self.line} ({self.function}): "
-            f"{self.primitive} on axis {self.axis} of {self.shape} needs an index in [0, {self.limit}], known is [{self.lo}, {self.hi}]; "
-            f"out of range it is {self.outcome}"
+            f"{self.primitive} on axis {self.axis} of {self.shape} needs an index in [0, {self.limit}], "
+            f"known is [{self.lo}, {self.hi}]; out of range it is {self.outcome}"
         )
 
 
-def find_unchecked(fun: Callable, *args, **kwargs) -> list[Unchecked]:
+def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unchecked]:
     """List the accesses by index in a function that are not proved to stay in range.
 
     XLA checks no index: a gather or slice out of range is clamped or filled, a scatter dropped. The function

@@ -35,8 +35,8 @@ class Limits(NamedTuple):
 class Method(Protocol):
     """A solver on lanes. States are NamedTuples with at least `x`, `status`, `steps` and `evaluations`."""
 
-    def init(self, x: Float[Array, "n *L"]) -> Any:
-        """The state before the first evaluation."""
+    def init(self, start: Any) -> Any:
+        """The state before the first evaluation, from the queue's `start`."""
         ...
 
     def step(self, problem: Any, limits: Limits, state: Any) -> Any:
@@ -53,21 +53,26 @@ class Method(Protocol):
 
 
 class Queue(NamedTuple):
-    """The problems to solve, batch axis first: starts, the mapped leaves of their arguments, and limits.
+    """The problems to solve, batch axis first: what a method starts from, the mapped leaves of `args`, and limits.
 
     `states` continues earlier solves: states as an `Outcome` holds them, instead of starts. `todo` picks the problems
     to solve; the outcome of the others is blank.
     """
 
-    x: Float[Array, "B n"]
+    start: Any
     mapped: tuple[Array, ...]
     limits: Limits
     states: Any = None
     todo: Bool[Array, " B"] | None = None
 
+    @property
+    def size(self) -> int:
+        """The number of problems."""
+        return self.limits.atol.shape[0]
+
     def order(self) -> tuple[Int[Array, " B"] | None, Int[Array, ""]]:
         """Which problem comes at which place, `None` for the natural order, and how many there are."""
-        size = self.x.shape[0]
+        size = self.size
         if self.todo is None:
             return None, jnp.int32(size)
         place = jnp.where(self.todo, jnp.cumsum(self.todo, dtype=jnp.int32) - 1, size)
@@ -118,7 +123,7 @@ def run(
         keep_state: also return the states, so that unfinished solves can go on.
         record: how many steps of progress to record for each problem.
     """
-    size = queue.x.shape[0]
+    size = queue.size
     order, count = queue.order()
     refill = partial(_refill, method, queue, order, count, record=record)
     inner = native(lambda pool, more: _advance(method, bind, pool, more))
@@ -215,19 +220,19 @@ def _blank_outcome(pool: _Pool, size: int, keep_state: bool) -> Outcome:
 def _empty_pool(method: Method, queue: Queue, width: int, record: int) -> _Pool:
     """A pool whose lanes hold nothing yet."""
     spread = jnp.zeros((width,), jnp.int32)
-    state = method.init(jnp.zeros((queue.x.shape[1], width), queue.x.dtype))
+    state = method.init(_load(queue.start, spread))
     state = state._replace(status=jnp.full((width,), Status.EMPTY, jnp.int32))
     mapped, limits = _load((queue.mapped, queue.limits), spread)
-    return _Pool(spread + queue.x.shape[0], mapped, limits, state, _blank_record(queue, width, record))
+    return _Pool(spread + queue.size, mapped, limits, state, _blank_record(queue, width, record))
 
 
 def _blank_record(queue: Queue, width: int, record: int):
-    return tuple(jnp.full((record, width), jnp.nan, queue.x.dtype) for _ in range(2)) if record else ()
+    return tuple(jnp.full((record, width), jnp.nan, queue.limits.atol.dtype) for _ in range(2)) if record else ()
 
 
 def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, *, record: int) -> tuple[_Pool, Array]:
     """Give the next problems of the queue to the lanes that have none in work."""
-    size = queue.x.shape[0]
+    size = queue.size
     free = ~_in_work(pool.state.status)
     place = taken + jnp.cumsum(free, dtype=jnp.int32) - 1
     filled = free & (place < count)
@@ -237,7 +242,7 @@ def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, *, r
     source = jnp.minimum(index, size - 1)
 
     if queue.states is None:
-        state = method.init(_load(queue.x, source))
+        state = method.init(_load(queue.start, source))
         state = state._replace(status=jnp.full_like(index, Status.RUNNING))
     else:
         state = _load(queue.states, source)

@@ -1,16 +1,22 @@
-"""Levenberg-Marquardt on lanes, the last resort of root finding: slow, and hard to defeat.
+"""Newton's method with the true Jacobian at every step: the last resort of root finding, for the lanes still failing.
 
-    p = −(JᵀJ + λ D²)⁻¹ JᵀF,   x⁺ = x + p if ‖F‖² falls, λ by how well the linear model predicted it
+A lane makes attempts, one after the other, until one finds a root:
 
-J comes from autodiff at every step. D holds the column norms of J, so that the step does not depend on the units of
-the unknowns. Sources: Moré, "The Levenberg-Marquardt algorithm", Lecture Notes in Mathematics 630 (1978); Nielsen,
-report IMM-REP-1999-05, for the change of λ.
+1. damped (Levenberg-Marquardt), from the best point so far: p = −(JᵀJ + λ D²)⁻¹ JᵀF, accepted if ‖F‖² falls;
+2. free, from `x0`: p = −J⁻¹F whatever ‖F‖ does, which leaves its local minima, with steps of at most the size of x;
+3. free again, with steps of up to ten times that, and of a third of it;
+4. damped, from points scattered around `x0`, ever further away.
+
+J comes from autodiff. D holds the column norms of J, so that a step does not depend on the units of the unknowns.
+Sources: Moré, "The Levenberg-Marquardt algorithm", Lecture Notes in Mathematics 630 (1978); Nielsen, report
+IMM-REP-1999-05, for the change of λ.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import at, dot, eye, fold, inverse, matvec, max_abs, outer, rematvec, take_where
@@ -20,12 +26,19 @@ __all__ = ["DampedNewton", "State", "dense_direction"]
 
 _FIRST_DAMPING, _LEAST_DAMPING = 1e-3, 1e-15
 _ENOUGH = 1e-4  # of the predicted reduction
+_FREE_STEP = (0.0, 1.0, 10.0, 0.3)  # attempts 1 to 3 are free: their longest step, relative to max(1, ‖x‖)
+_SCATTERED = 30
+_ATTEMPTS = len(_FREE_STEP) + _SCATTERED
+_STEPS_PER_ATTEMPT = 100
 
 
 class State(NamedTuple):
-    """What a lane carries; `f` and φ = ‖F‖² belong to `x`, the best point seen, and `p` leads to the next trial."""
+    """What a lane carries; `f` and φ = ‖F‖² belong to the attempt's point `at_x`, and `p` leads to the next trial."""
 
     x: Float[Array, "n *L"]
+    best_phi: Float[Array, "*L"]
+    x0: Float[Array, "n *L"]
+    at_x: Float[Array, "n *L"]
     f: Float[Array, "n *L"]
     phi: Float[Array, "*L"]
     predicted: Float[Array, "*L"]
@@ -33,6 +46,8 @@ class State(NamedTuple):
     d: Float[Array, "n *L"]
     damping: Float[Array, "*L"]
     growth: Float[Array, "*L"]
+    attempt: Int[Array, "*L"]
+    tried: Int[Array, "*L"]
     steps: Int[Array, "*L"]
     evaluations: Int[Array, "*L"]
     first_error: Float[Array, "*L"]
@@ -40,50 +55,59 @@ class State(NamedTuple):
 
 
 class DampedNewton(NamedTuple):
-    """The method on lanes, for the engine. `direction(problem, x, f, d, damping)` gives p, the new D and J p."""
+    """The method on lanes, for the engine. `direction(problem, x, f, d, damping)` gives p, the new D
+    and J p; without damping p is the Newton step."""
 
     direction: Callable
 
-    def init(self, x) -> State:
-        """Before the first evaluation: the first trial is `x` itself."""
+    def init(self, start) -> State:
+        """Before the first evaluation. `start` is the best point so far and the user's own start."""
+        x, x0 = start
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
-            x=x, f=zero, phi=row + jnp.inf, predicted=row, p=zero, d=zero, damping=row + _FIRST_DAMPING,
-            growth=row + 2, steps=count, evaluations=count, first_error=row, status=count + Status.RUNNING,
+            x=x, best_phi=row + jnp.inf, x0=x0, at_x=x, f=zero, phi=row + jnp.inf, predicted=row, p=zero, d=zero,
+            damping=row + _FIRST_DAMPING, growth=row + 2, attempt=count, tried=count, steps=count,
+            evaluations=count, first_error=row, status=count + Status.RUNNING,
         )  # fmt: skip
 
     def step(self, problem, limits, state: State) -> State:
-        """Evaluate the trial point, accept it if φ falls enough, and choose the next one."""
-        running, starting = state.status == Status.RUNNING, jnp.isposinf(state.phi)
-        x = state.x + state.p
+        """Evaluate the trial point, accept it or not, and choose the next one."""
+        starting = jnp.isposinf(state.phi)
+        x = state.at_x + state.p
         f = problem.value(x)
         phi, error = dot(f, f), max_abs(f)
-        first_error = jnp.where(starting, error, state.first_error)
         finite = jnp.isfinite(phi)
+        free = _longest_step(state) > 0
         ratio = (state.phi - phi) / jnp.where(state.predicted > 0, state.predicted, 1)
-        accepted = finite & (starting | (ratio > _ENOUGH))
-        converged = accepted & (error <= limits.atol + limits.rtol * first_error)
+        accepted = finite & (starting | free | (ratio > _ENOUGH))
+        first_error = jnp.where(state.evaluations == 0, error, state.first_error)
 
-        x, f = jnp.where(accepted, x, state.x), jnp.where(accepted, f, state.f)
-        less = jnp.clip(1 - (2 * ratio - 1) ** 3, 1 / 3, 2)
-        damping = state.damping * jnp.where(starting, 1, jnp.where(accepted, less, state.growth))
-        damping = jnp.maximum(damping, _LEAST_DAMPING)
-        p, d, jp = self.direction(problem, x, f, state.d, damping)
-        steps = state.steps + (accepted & ~starting)
-        # No direction promises a visible reduction: a local minimum of ‖F‖, or one at this precision.
-        phi = jnp.where(accepted, phi, state.phi)
-        predicted = phi - dot(f + jp, f + jp)
-        hopeless = ~(predicted > 0.01 * jnp.finfo(phi.dtype).eps * phi) | (damping > 1 / jnp.finfo(phi.dtype).eps)
-        status = jnp.where(hopeless, Status.NO_ROOT, state.status)
-        status = jnp.where(accepted & (steps >= limits.max_steps), Status.MAX_STEPS, status)
-        status = jnp.where(starting & ~finite, Status.NONFINITE_START, status)
-        status = jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
-        new = State(
-            x, f, phi, predicted, p, d, damping, jnp.where(accepted, 2, 2 * state.growth).astype(phi.dtype),
-            steps, state.evaluations + 1, first_error, status,
+        moved = take_where(accepted, state._replace(at_x=x, f=f, phi=phi), state)
+        moved = self._aim(problem, _damp(moved, accepted, starting, ratio))
+        better = finite & (phi < state.best_phi)
+        new = moved._replace(
+            x=jnp.where(better, x, state.x), best_phi=jnp.where(better, phi, state.best_phi),
+            steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + 1,
+            first_error=first_error, tried=state.tried + 1,
         )  # fmt: skip
-        return take_where(running, new, state)
+        new = take_where(_is_over(new, finite), _next_attempt(new), new)
+        out = new.steps >= limits.max_steps
+        status = jnp.where(new.attempt >= _ATTEMPTS, Status.NO_ROOT, jnp.where(out, Status.MAX_STEPS, state.status))
+        converged = finite & (error <= limits.atol + limits.rtol * first_error)
+        new = new._replace(status=jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32))
+        return take_where(state.status == Status.RUNNING, new, state)
+
+    def _aim(self, problem, state: State) -> State:
+        """The next trial's step, and how much of φ it should take away."""
+        longest = _longest_step(state)
+        damping = jnp.where(longest > 0, 0, state.damping)
+        p, d, jp = self.direction(problem, state.at_x, state.f, state.d, damping)
+        size = jnp.maximum(1, jnp.sqrt(dot(state.at_x, state.at_x)))
+        length = jnp.sqrt(dot(p, p))
+        shrink = jnp.where(longest > 0, jnp.minimum(1, longest * size / jnp.where(length > 0, length, 1)), 1)
+        predicted = state.phi - dot(state.f + jp, state.f + jp)
+        return state._replace(p=shrink * p, d=d, predicted=predicted)
 
     def service(self, problem, limits, state: State) -> State:
         """No lane of this method ever waits."""
@@ -94,11 +118,55 @@ class DampedNewton(NamedTuple):
         return state.phi / 2, max_abs(state.f)
 
 
+def _longest_step(state: State):
+    """The longest step of a free attempt, relative to the size of x; zero where the attempt is damped."""
+    return sum(jnp.where(state.attempt == k, length, 0.0) for k, length in enumerate(_FREE_STEP)).astype(state.phi.dtype)
+
+
+def _damp(state: State, accepted, starting, ratio) -> State:
+    """λ falls when the model predicted well, and grows ever faster while trials are rejected."""
+    less = jnp.clip(1 - (2 * ratio - 1) ** 3, 1 / 3, 2)
+    change = jnp.where(starting, 1, jnp.where(accepted, less, state.growth))
+    damping = jnp.maximum(state.damping * change, _LEAST_DAMPING)
+    return state._replace(damping=damping, growth=jnp.where(accepted, 2, 2 * state.growth))
+
+
+def _is_over(state: State, finite):
+    """Whether the attempt has failed: no visible reduction to hope for, no finite direction, or too many steps."""
+    eps = jnp.finfo(state.phi.dtype).eps
+    free = _longest_step(state) > 0
+    hopeless = ~(state.predicted > 0.01 * eps * state.phi) | (state.damping > 1 / eps)
+    lost = ~jnp.isfinite(max_abs(state.p)) | jnp.isposinf(state.phi) | (free & ~finite)
+    return lost | (~free & hopeless) | (state.tried >= _STEPS_PER_ATTEMPT)
+
+
+def _next_attempt(state: State) -> State:
+    """Start over: from `x0`, or from a point scattered around it."""
+    attempt = state.attempt + 1
+    place = jnp.clip(attempt - len(_FREE_STEP), 0, _SCATTERED - 1)
+    offsets = jnp.asarray(_scatter(state.x.shape[0]), state.x.dtype)[place]
+    offsets = jnp.moveaxis(offsets, -1, 0)
+    offset = jnp.where(attempt >= len(_FREE_STEP), offsets * jnp.maximum(1, jnp.abs(state.x0)), 0)
+    infinite = jnp.full_like(state.phi, jnp.inf)
+    return state._replace(
+        at_x=state.x0 + offset, phi=infinite, p=jnp.zeros_like(state.p), d=jnp.zeros_like(state.d),
+        damping=jnp.full_like(state.damping, _FIRST_DAMPING), growth=jnp.full_like(state.growth, 2),
+        attempt=attempt, tried=jnp.zeros_like(state.tried),
+    )  # fmt: skip
+
+
+def _scatter(n: int) -> np.ndarray:
+    """Fixed offsets [attempts, n], the same for every lane: normal, from a tenth of the size of x0 up to its size."""
+    sizes = np.linspace(0.1, 1.0, _SCATTERED)[:, None]
+    return sizes * np.random.default_rng(0).standard_normal((_SCATTERED, n))
+
+
 def dense_direction(problem, x, f, d, damping):
-    """p by the damped normal equations, D grown to the column norms of J, and J p."""
+    """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
     j = problem.jacobian(x)
     d = jnp.maximum(d, jnp.sqrt(fold(lambda k, total: total + at(j, k) ** 2, x.shape[0], jnp.zeros_like(x))))
     gram = fold(lambda k, total: total + outer(at(j, k), at(j, k)), x.shape[0], jnp.zeros_like(j))
-    weights = damping * jnp.where(d > 0, d, 1) ** 2
-    p = -matvec(inverse(gram + eye(x) * weights[:, None]), rematvec(j, f))
+    damped = gram + eye(x) * (damping * jnp.where(d > 0, d, 1) ** 2)[:, None]
+    is_free = damping == 0
+    p = -matvec(inverse(jnp.where(is_free, j, damped)), jnp.where(is_free, f, rematvec(j, f)))
     return p, d, matvec(j, p)

@@ -59,6 +59,7 @@ class State(NamedTuple):
     starting: Bool[Array, "*L"]
     slow: Int[Array, "*L"]
     age: Int[Array, "*L"]
+    fresh_phi: Float[Array, "*L"]
     steps: Int[Array, "*L"]
     evaluations: Int[Array, "*L"]
     first_error: Float[Array, "*L"]
@@ -78,8 +79,8 @@ class Secant(NamedTuple):
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
             x=x, f=zero, phi=row, unit=row + 1, p=zero, search=line_search.start(row, row, row),
-            b=self.inverse.identity(x), starting=count == 0, slow=count, age=count, steps=count,
-            evaluations=count, first_error=row, status=count + Status.RUNNING,
+            b=self.inverse.identity(x), starting=count == 0, slow=count, age=count, fresh_phi=row + jnp.inf,
+            steps=count, evaluations=count, first_error=row, status=count + Status.RUNNING,
         )  # fmt: skip
 
     def step(self, problem, limits, state: State) -> State:
@@ -117,10 +118,13 @@ class Secant(NamedTuple):
         slow = jnp.where(moved & (phi > _SLOW * state.phi), state.slow + 1, 0)
         stuck = (slow >= _PATIENCE) | ~jnp.isfinite(max_abs(p))
         wants = jnp.where(state.starting, self.from_autodiff, stuck & self.refresh)
+        # Fresh Jacobians that gain so little will not lead there: leave the lane to the next method.
+        crawling = wants & (phi > _GOOD * state.fresh_phi)
         return state._replace(
             x=x, f=f, phi=phi, p=p, b=b, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi),
             starting=jnp.zeros_like(state.starting), slow=jnp.where(wants, 0, slow), age=state.age + 1,
-            steps=state.steps + moved, status=jnp.where(wants, Status.WAITING, state.status),
+            steps=state.steps + moved,
+            status=jnp.where(crawling, Status.NO_ROOT, jnp.where(wants, Status.WAITING, state.status)),
         )  # fmt: skip
 
     def _narrow(self, state: State, low, phi, slope) -> State:
@@ -137,7 +141,7 @@ class Secant(NamedTuple):
         usable = jnp.isfinite(max_abs(p))
         return state._replace(
             b=b, p=p, search=line_search.start(jnp.ones_like(state.phi), state.phi, -2 * state.phi),
-            age=jnp.zeros_like(state.age), slow=jnp.zeros_like(state.slow),
+            age=jnp.zeros_like(state.age), fresh_phi=state.phi, slow=jnp.zeros_like(state.slow),
             status=jnp.where(usable, Status.RUNNING, Status.NO_ROOT).astype(jnp.int32),
         )  # fmt: skip
 

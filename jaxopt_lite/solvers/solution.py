@@ -1,0 +1,98 @@
+"""What a solve returns: arrays, one entry a problem, with readable views on the host."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from jaxopt_lite.lanes.status import MESSAGES, Status
+
+__all__ = ["History", "Solution", "SolveError"]
+
+_SHOWN = 5
+
+
+class SolveError(RuntimeError):
+    """Some problems of a batch were not solved."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class History:
+    """Progress over the first steps; NaN after the last one.
+
+    Attributes:
+        value: f(x), or ½‖F(x)‖² for a root, `[B, record]`. Entry 0 is the start.
+        error: ‖∇f(x)‖∞, or ‖F(x)‖∞.
+    """
+
+    value: Float[Array, "*B record"]
+    error: Float[Array, "*B record"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Solution:
+    """The answers to a batch of problems. Every leaf has the batch axis first, or none where `batched=False`.
+
+    Attributes:
+        x: the best points seen, also where a solve failed; a pytree like `x0`.
+        fun: for a minimum f(x), `[B]`; for a root the residual F(x), `[B, n]`.
+        grad: for a minimum ∇f(x), a pytree like `x`; for a root `None`.
+        error: the verified criterion: ‖∇f(x)‖∞ or ‖F(x)‖∞, recomputed at `x`.
+        status: what became of each problem, a `Status`.
+        success: `status == CONVERGED`. NaN is never success.
+        steps: accepted steps.
+        evaluations: evaluations of `fun` (with a derivative) in the iterations.
+        aux: the second output of `fun` at `x`, with `has_aux=True`.
+        history: with `record=K`, progress over the first K steps.
+        state: with `keep_state=True`, what `resume` needs.
+    """
+
+    x: PyTree
+    fun: Array
+    grad: PyTree
+    error: Float[Array, "*B"]
+    status: Int[Array, "*B"]
+    success: Bool[Array, "*B"]
+    steps: Int[Array, "*B"]
+    evaluations: Int[Array, "*B"]
+    aux: PyTree = None
+    history: History | None = None
+    state: Any = None
+
+    def summary(self) -> str:
+        """A table for people: how many ended how, and what to try for those that failed. Host only."""
+        status, error = np.atleast_1d(self.status), np.atleast_1d(self.error)
+        evaluations = np.atleast_1d(self.evaluations)
+        lines = [f"{status.size} problems, {int((status == Status.CONVERGED).sum())} solved"]
+        for code in sorted(set(status.tolist())):
+            lanes = np.flatnonzero(status == code)
+            lines.append(f"  {lanes.size:>8}  {Status(code).name:<16} {MESSAGES[Status(code)]}")
+            if code != Status.CONVERGED:
+                lines.append(f"            problems {_listed(lanes)}; largest error {_largest(error[lanes]):.3g}")
+        if status.size:
+            median, most = np.median(evaluations), evaluations.max()
+            lines.append(f"  evaluations: median {median:.0f}, most {most}; largest error {_largest(error):.3g}")
+        return "\n".join(lines)
+
+    def raise_if_failed(self) -> "Solution":
+        """The solution itself when every problem is solved. Host only.
+
+        Raises:
+            SolveError: naming the problems that failed, why, and what to try.
+        """
+        if not bool(np.all(self.success)):
+            raise SolveError(self.summary())
+        return self
+
+
+def _listed(lanes: np.ndarray) -> str:
+    shown = ", ".join(str(lane) for lane in lanes[:_SHOWN])
+    return shown + (f", … ({lanes.size} in all)" if lanes.size > _SHOWN else "")
+
+
+def _largest(values: np.ndarray) -> float:
+    return float("nan") if np.isnan(values).any() else float(values.max())

@@ -1,0 +1,280 @@
+"""checked: the same result while every index is in range, an error with place and index when one is not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.experimental import checkify
+from jax.experimental import pallas as pl
+
+from jaxopt_lite.bounds import OutOfRangeError, checked, find_unchecked
+from tests.bounds import test_unchecked as programs
+from tests.bounds.places import here
+
+X = jnp.arange(5.0)
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert jnp.asarray(x).dtype == jnp.asarray(y).dtype
+        np.testing.assert_array_equal(x, y)
+
+
+# Program, an index that keeps it in range, one that does not, and the index that is then out of range.
+LINES = [
+    (programs.plain, 3, 5, 5),
+    (programs.plain, -5, -7, -2),
+    (programs.in_jit, 4, 9, 9),
+    (programs.in_scan, 0, 2, 5),
+    (programs.in_while, 5, 7, 5),
+    (programs.in_while_condition, 0, 5, 5),
+    (programs.in_vmap, 4, 8, 8),
+    (programs.in_checkpoint, 4, 5, 5),
+    (programs.in_custom_jvp, 4, 5, 5),
+    (programs.in_custom_vjp, 4, 5, 5),
+    (programs.in_shards, 4, 5, 5),
+]
+
+
+@pytest.mark.parametrize(("fun", "good", "bad", "index"), LINES)
+def test_passes_in_range_and_names_the_line_out_of_range(fun, good, bad, index):
+    """In every call, loop and branch."""
+    good, bad = jnp.int32(good), jnp.int32(bad)
+    assert_same(checked(fun)(X, good), jax.jit(fun)(X, good))
+    with pytest.raises(OutOfRangeError) as error:
+        checked(fun)(X, bad)
+    file, line = here(fun)
+    assert f"index out of range at {file}:{line} (" in str(error.value)
+    assert f"expected 0 to 4, got {index} " in str(error.value)
+
+
+def test_only_the_branch_that_is_taken_counts():
+    """A guarded access may hold any index where the guard fails."""
+
+    def guarded(x, i):
+        return lax.cond(i < 5, lambda: x[i], lambda: -1.0)
+
+    assert float(checked(guarded)(X, 7)) == -1.0
+    assert float(checked(guarded)(X, 4)) == 4.0
+    with pytest.raises(OutOfRangeError, match="got -2 "):
+        checked(guarded)(X, -7)
+    assert float(checked(programs.in_branch)(X - 9, 99)) == 0.0
+    with pytest.raises(OutOfRangeError, match="got 99 "):
+        checked(programs.in_branch)(X + 1, 99)
+
+
+def test_switch():
+    """Each branch of a switch is checked when it runs."""
+
+    def pick(x, k, i):
+        return lax.switch(k, [lambda: x[i], lambda: x[i + 1], lambda: 0.0])
+
+    assert [float(checked(pick)(X, k, 3)) for k in range(3)] == [3.0, 4.0, 0.0]
+    with pytest.raises(OutOfRangeError, match="got 5 "):
+        checked(pick)(X, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("access", "primitive", "outcome"),
+    [
+        (lambda x, i: x.at[i].get(mode="clip"), "gather", "clamped"),
+        (lambda x, i: x.at[i].get(mode="fill"), "gather", "filled"),
+        (lambda x, i: x.at[i].get(mode="promise_in_bounds"), "gather", "undefined"),
+        (lambda x, i: jnp.take(x, i), "gather", "filled"),
+        (lambda x, i: x.at[i].set(1.0), "scatter", "dropped"),
+        (lambda x, i: x.at[i].add(1.0), "scatter-add", "dropped"),
+        (lambda x, i: x.at[i].subtract(1.0), "scatter-sub", "dropped"),
+        (lambda x, i: x.at[i].multiply(2.0), "scatter-mul", "dropped"),
+        (lambda x, i: x.at[i].min(0.0), "scatter-min", "dropped"),
+        (lambda x, i: x.at[i].max(0.0), "scatter-max", "dropped"),
+        (lambda x, i: lax.dynamic_slice(x, (i[1],), (1,)), "dynamic_slice", "clamped"),
+        (lambda x, i: lax.dynamic_update_slice(x, x[:1], (i[1],)), "dynamic_update_slice", "clamped"),
+        (lambda x, i: jax.vmap(lambda j: lax.dynamic_slice(x, (j,), (1,)))(i), "gather", "clamped"),
+        (lambda x, i: jax.vmap(lambda v, j: v.at[j].set(1.0))(jnp.stack([x, x]), i), "scatter", "dropped"),
+        (
+            lambda x, i: jax.vmap(lambda v, j: lax.dynamic_update_slice(v, v[:1], (j,)))(
+                jnp.stack([x, x]), i
+            ),
+            "scatter",
+            "clamped",
+        ),
+    ],
+)
+def test_each_primitive_and_mode(access, primitive, outcome):
+    """Every kind of access is checked, alone and in a batch, and says what JAX would have done."""
+    fine = jnp.array([0, 4])
+    assert_same(checked(access)(X, fine), jax.jit(access)(X, fine))
+    with pytest.raises(
+        OutOfRangeError, match=rf"got 6 \({primitive} on axis \d .* unchecked it is {outcome}"
+    ):
+        checked(access)(X, jnp.array([2, 6]))
+
+
+def test_a_window_must_fit_as_a_whole():
+    """A slice that starts in range and ends outside is out of range."""
+    slices = checked(lambda x, i: lax.dynamic_slice(x, (i,), (3,)))
+    assert slices(X, 2).tolist() == [2.0, 3.0, 4.0]
+    with pytest.raises(OutOfRangeError, match="expected 0 to 2, got 3 "):
+        slices(X, 3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int16, jnp.uint8, jnp.uint32, jnp.int64])
+def test_any_integer_type_can_index(dtype):
+    """Narrow types do not make the limit wrap round, wide ones are not cut off."""
+    table = jnp.arange(300)
+    take = checked(lambda i: table.at[i].get(mode="clip"))
+    assert take(jnp.array([0, 100], dtype)).tolist() == [0, 100]
+    last = lax.dynamic_slice_in_dim
+    assert checked(lambda i: last(table, i, 2))(jnp.asarray(90, dtype)).tolist() == [90, 91]
+
+
+def test_the_first_failure_is_named():
+    """Of several accesses out of range, the first in the program; of a loop, the first turn."""
+    with pytest.raises(OutOfRangeError, match="got 6 "):
+        checked(lambda x, i: x[i] + x[i + 1])(X, 6)
+    with pytest.raises(OutOfRangeError, match="got 5 "):
+        checked(lambda x: lax.fori_loop(0, 99, lambda j, s: s + x[j], 0.0))(X)
+
+
+def test_loops_under_vmap():
+    """A loop whose lanes end at different times gives the same result, and its accesses are checked."""
+
+    def total(x, n):
+        def body(carry):
+            j, s = carry
+            return j + 1, s + x[jnp.minimum(j, 4)]
+
+        return lax.while_loop(lambda carry: carry[0] < n, body, (0, 0.0))
+
+    def careless(x, n):
+        return lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] + x[c[0]]), (0, 0.0))
+
+    counts = jnp.array([0, 5, 3])
+    assert_same(checked(jax.vmap(total, (None, 0)))(X, counts), jax.vmap(total, (None, 0))(X, counts))
+    with pytest.raises(OutOfRangeError, match="got 5 "):
+        checked(jax.vmap(careless, (None, 0)))(X, counts + 1)
+
+
+def test_scans_forwards_and_backwards():
+    """Carried and stacked results, their order and structure are those of the scan."""
+
+    def running(x):
+        def body(carry, element):
+            return {"sum": carry["sum"] + x[element["i"]]}, (element["i"], carry["sum"])
+
+        return lax.scan(body, {"sum": 0.0}, {"i": jnp.arange(5)}, reverse=True)
+
+    assert_same(checked(running)(X), running(X))
+
+
+def test_derivatives():
+    """The gradient is that of the function, with its own rules, and its accesses are checked."""
+
+    @jax.custom_jvp
+    def odd(v):
+        return v**2
+
+    odd.defjvp(lambda primals, tangents: (odd(*primals), 100 * tangents[0]))
+
+    def loss(x, i):
+        return lax.fori_loop(0, 3, lambda j, s: s + odd(x[i + j]), 0.0)
+
+    assert checked(jax.grad(loss))(X, 1).tolist() == [0.0, 100.0, 100.0, 100.0, 0.0]
+    with pytest.raises(OutOfRangeError, match="got 5 "):
+        checked(jax.grad(loss))(X, 3)
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        lambda f: jax.jit(f)(X, 1),
+        lambda f: jax.vmap(f, (None, 0))(X, jnp.arange(3)),
+        lambda f: jax.grad(f)(X, 1),
+        lambda f: jax.jit(lambda: f(X, 1))(),
+        lambda f: jax.grad(lambda x: checked(lambda i: x[i])(1))(X),
+    ],
+)
+def test_must_be_outermost(outer):
+    """Under another transformation it refuses, since it could not raise or would lose derivative rules."""
+    with pytest.raises(TypeError, match=r"write checked\(jax.jit\(f\)\)"):
+        outer(checked(lambda x, i: x[i]))
+
+
+def test_keywords_pytrees_and_names():
+    """The checked function takes and gives what the function does, and carries its name."""
+
+    def lookup(tree, *, i):
+        """Look up."""
+        return {"value": tree["x"][i], "i": (i, None)}
+
+    wrapped = checked(lookup)
+    assert (wrapped.__name__, wrapped.__doc__) == ("lookup", "Look up.")
+    assert_same(wrapped({"x": X}, i=2), jax.jit(lookup)({"x": X}, i=2))
+    assert float(checked(functools.partial(lambda n, x: x[n], 2))(X)) == 2.0
+
+
+def test_a_check_of_the_functions_own_is_its_own():
+    """A `checkify.check` in the function still raises, and not as an index error."""
+
+    def positive(x):
+        checkify.check(x > 0, "expected more than 0, got {x}", x=x)
+        return jnp.arange(3)[x]
+
+    assert int(checked(positive)(jnp.int32(2))) == 2
+    with pytest.raises(checkify.JaxRuntimeError, match="expected more than 0, got -1"):
+        checked(positive)(jnp.int32(-1))
+
+
+def test_what_it_cannot_look_into_still_runs():
+    """A Pallas kernel and a linear solve give their result unchanged."""
+
+    def kernel(x_ref, out_ref):
+        out_ref[...] = 2 * x_ref[...]
+
+    def both(x):
+        doubled = pl.pallas_call(kernel, out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype), interpret=True)(x)
+        return jnp.linalg.solve(jnp.diag(x + 1), doubled)
+
+    assert_same(checked(both)(X), jax.jit(both)(X))
+
+
+INDEX = st.recursive(
+    st.sampled_from(["i", "j", "3", "0", "4"]),
+    lambda inner: st.one_of(
+        st.tuples(st.sampled_from(["{} + {}", "{} - {}", "{} * {}", "jnp.minimum({}, {})"]), inner, inner),
+        st.tuples(st.sampled_from(["{} % 5", "{} // 2", "abs({})", "jnp.clip({}, 0, 4)", "-{}"]), inner),
+        st.tuples(st.sampled_from(["jnp.where({} < {}, {}, {})"]), inner, inner, inner, inner),
+        st.tuples(
+            st.sampled_from(["lax.fori_loop(0, 4, lambda k, c: jnp.maximum(c + {}, k), {})"]), inner, inner
+        ),
+        st.tuples(
+            st.sampled_from(["lax.cond({} >= {}, lambda: {}, lambda: {})"]), inner, inner, inner, inner
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+def text_of(tree):
+    """The source of a drawn index expression."""
+    if isinstance(tree, str):
+        return f"jnp.int32({tree})"
+    form, *parts = tree
+    return "(" + form.format(*map(text_of, parts)) + ")"
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(tree=INDEX, values=st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=4, max_size=4))
+def test_what_is_proved_never_raises(tree, values):
+    """If find_unchecked reports nothing for an index, no run of it is out of range."""
+    fun = eval(f"lambda i, j: X[{text_of(tree)}]", {"jnp": jnp, "lax": lax, "X": X})
+    if find_unchecked(fun, jnp.int32(0), jnp.int32(0)) == []:
+        run = checked(fun)
+        for i, j in [*values, (2**31 - 1, -(2**31))]:
+            run(jnp.int32(i), jnp.int32(j))
