@@ -1,1 +1,24 @@
-"""Batched small solves in JAX: root finding, minimisation, byte-pair encoding and a system of specialists."""
+"""Solve very many small problems at once, in one jitted call, on CPU, GPU and TPU."""
+
+from jaxopt_lite import bounds
+from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.broyden import Broyden
+from jaxopt_lite.solvers.lbfgs import LBFGS
+from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
+from jaxopt_lite.solvers.solution import History, Solution, SolveError
+from jaxopt_lite.solvers.solve import minimize, root
+
+__all__ = [
+    "BFGS",
+    "Broyden",
+    "History",
+    "LBFGS",
+    "LimitedBroyden",
+    "Solution",
+    "SolveError",
+    "Status",
+    "bounds",
+    "minimize",
+    "root",
+]

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxopt_lite.lanes.arithmetic import take_where
 from jaxopt_lite.lanes.status import Status
 
-__all__ = ["Limits", "Method", "Outcome", "Queue", "run"]
+__all__ = ["Limits", "Method", "Outcome", "Queue", "load", "run"]
 
 
 class Limits(NamedTuple):
@@ -220,9 +220,9 @@ def _blank_outcome(pool: _Pool, size: int, keep_state: bool) -> Outcome:
 def _empty_pool(method: Method, queue: Queue, width: int, record: int) -> _Pool:
     """A pool whose lanes hold nothing yet."""
     spread = jnp.zeros((width,), jnp.int32)
-    state = method.init(_load(queue.start, spread))
+    state = method.init(load(queue.start, spread))
     state = state._replace(status=jnp.full((width,), Status.EMPTY, jnp.int32))
-    mapped, limits = _load((queue.mapped, queue.limits), spread)
+    mapped, limits = load((queue.mapped, queue.limits), spread)
     return _Pool(spread + queue.size, mapped, limits, state, _blank_record(queue, width, record))
 
 
@@ -242,18 +242,18 @@ def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, *, r
     source = jnp.minimum(index, size - 1)
 
     if queue.states is None:
-        state = method.init(_load(queue.start, source))
+        state = method.init(load(queue.start, source))
         state = state._replace(status=jnp.full_like(index, Status.RUNNING))
     else:
-        state = _load(queue.states, source)
+        state = load(queue.states, source)
     empty = state._replace(status=jnp.full_like(index, Status.EMPTY))
     state = take_where(free, take_where(filled, state, empty), pool.state)
-    mapped, limits = _load((queue.mapped, queue.limits), source)
+    mapped, limits = load((queue.mapped, queue.limits), source)
     records = take_where(free, _blank_record(queue, free.size, record), pool.record)
     taken = jnp.minimum(taken + jnp.sum(free, dtype=jnp.int32), count)
     return _Pool(index, mapped, limits, state, records), taken
 
 
-def _load(arrays, source):
+def load(arrays, source):
     """The entries of these problems, lane axis last."""
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), arrays)

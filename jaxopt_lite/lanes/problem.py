@@ -5,6 +5,7 @@ The user writes `fun(x, args)` for one problem with any pytrees. Here `x` become
 included, becomes an explicit input, so that derivatives with respect to it are never lost.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,56 +16,58 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-__all__ = ["Batch", "Function", "LaneProblem", "batch_of", "trace"]
+__all__ = ["Batch", "Function", "LaneProblem", "Layout", "axis_per_leaf", "batch_of", "trace"]
 
 
 class Batch(NamedTuple):
-    """A batch of problems as arrays: `x` [B, n]; argument leaves with a batch axis, and shared ones."""
+    """A batch of problems as arrays: `x` [B, n] and the leaves of `args`, those with a batch axis [B, ...]."""
 
     x: Float[Array, "B n"]
-    mapped: tuple[Array, ...]
-    shared: tuple[Array, ...]
+    leaves: tuple[Array, ...]
+    is_mapped: tuple[bool, ...]
 
 
 class Layout(NamedTuple):
-    """How the arrays of a `Batch` go back to the user's pytrees. Static and hashable but for `unravel`."""
+    """How the arrays of a `Batch` go back to the user's pytrees."""
 
     unravel: Callable[[Array], PyTree]
     args_tree: Any
-    is_mapped: tuple[bool, ...]
-
-    def args(self, mapped, shared) -> PyTree:
-        """The user's `args` for one problem, from its mapped and the shared leaves."""
-        mapped, shared = iter(mapped), iter(shared)
-        leaves = [next(mapped) if is_mapped else next(shared) for is_mapped in self.is_mapped]
-        return jax.tree.unflatten(self.args_tree, leaves)
 
 
 class Function(NamedTuple):
-    """The user's function as data: a jaxpr for one problem, what it closed over, and how to call it.
+    """The user's function as data: a jaxpr for one problem. Called with `x` [n] and leaves, it returns `(value, aux)`.
 
-    Calling it with `x` [n], mapped leaves, shared leaves and constants returns `(value, aux)` as arrays and a pytree.
+    The value is a vector, of one entry for a scalar. The leaves are those of `args` and then everything the function closed over.
     """
 
     closed: ClosedJaxpr
     output_tree: Any
+    unravel_value: Callable[[Array], PyTree]
+    is_scalar: bool
 
-    def __call__(self, x, mapped, shared, consts):
-        flat = jaxpr_as_fun(ClosedJaxpr(self.closed.jaxpr, list(consts)))(x, *mapped, *shared)
+    @property
+    def size(self) -> int:
+        """How many numbers the value holds."""
+        return self.closed.out_avals[0].size
+
+    def __call__(self, x, leaves):
+        jaxpr = self.closed.jaxpr
+        arguments, consts = leaves[: len(jaxpr.invars) - 1], leaves[len(jaxpr.invars) - 1 :]
+        flat = jaxpr_as_fun(ClosedJaxpr(jaxpr, list(consts)))(x, *arguments)
         return jax.tree.unflatten(self.output_tree, flat)
 
-    def value(self, x, mapped, shared, consts):
-        """The value alone, without `aux`."""
-        return self(x, mapped, shared, consts)[0]
+    def value(self, x, leaves):
+        """The value alone, without `aux`, in the dtype of `x`."""
+        return self(x, leaves)[0].astype(x.dtype)
 
 
-def batch_of(x0: PyTree, args: PyTree, args_axes: PyTree, batched: bool) -> tuple[Batch, Layout]:
+def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool) -> tuple[Batch, Layout]:
     """Check the shapes of a batch and lay it out as arrays.
 
     Args:
         x0: the starts; every leaf `[B, ...]`, or `[...]` when not `batched`.
         args: the arguments of `fun`.
-        args_axes: like `jax.vmap`'s `in_axes` for `args`: 0, `None`, another axis, or a pytree prefix of those.
+        axes: the batch axis of each leaf of `args`, or `None`, as `axis_per_leaf` gives them.
         batched: whether there is a batch axis at all.
 
     Raises:
@@ -83,8 +86,9 @@ def batch_of(x0: PyTree, args: PyTree, args_axes: PyTree, batched: bool) -> tupl
     flat, unravel = _ravel_batch(x0, dtype)
     if flat.shape[1] == 0:
         raise ValueError("x0 has no unknowns: every leaf has size zero for one problem; give at least one number.")
-    mapped, shared, is_mapped = _split_args(args, args_axes if batched else None, size)
-    return Batch(flat, mapped, shared), Layout(unravel, jax.tree.structure(args), is_mapped)
+    axes = axes if batched else (None,) * len(axes)
+    leaves, is_mapped = _batch_axes_first(args, axes, size)
+    return Batch(flat, leaves, is_mapped), Layout(unravel, jax.tree.structure(args))
 
 
 def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
@@ -128,118 +132,116 @@ def _common_size(named_axes) -> int:
 def _ravel_batch(x0: PyTree, dtype) -> tuple[Array, Callable]:
     """All leaves of each problem in one vector, `[B, n]`, and the way back for one problem."""
     one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), x0)
-    n = ravel_pytree(one)[0].size
-    unravel_one = ravel_pytree(one)[1]
-    leaves = jax.tree.leaves(x0)
-    flat = jnp.concatenate([leaf.reshape(leaf.shape[0], -1).astype(dtype) for leaf in leaves], axis=1)
-    vector_dtype = ravel_pytree(one)[0].dtype
-    return flat.reshape(flat.shape[0], n), lambda vector: unravel_one(vector.astype(vector_dtype))
+    vector, unravel = ravel_pytree(one)
+    columns = [leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(x0)]
+    flat = jnp.concatenate([column.astype(dtype) for column in columns], axis=1)
+    return flat, lambda x: unravel(x.astype(vector.dtype))
 
 
-def _split_args(args: PyTree, args_axes: PyTree, size: int):
-    """The leaves of `args` with a batch axis, moved to the front, and the shared ones."""
-    axes = _axis_per_leaf(args, args_axes)
-    named = [(f"args{name}", leaf) for name, leaf in _named_leaves(args)]
-    for (name, leaf), axis in zip(named, axes, strict=True):
-        if axis is not None and _common_size([(name, leaf, axis)]) != size:
+def _batch_axes_first(args: PyTree, axes, size: int):
+    """The leaves of `args`, batch axis first where they have one, and which of them have."""
+    leaves = []
+    for (name, leaf), axis in zip(_named_leaves(args), axes, strict=True):
+        if axis is not None and _common_size([(f"args{name}", leaf, axis)]) != size:
             raise ValueError(
-                f"{name} has {np.shape(leaf)[axis]} entries along axis {axis}; expected {size}, one per problem of x0. "
-                "If all problems share it, pass args_axes=None for it."
+                f"args{name} has {np.shape(leaf)[axis]} entries along axis {axis}; expected {size}, one per problem of "
+                "x0. If all problems share it, pass args_axes=None for it."
             )
-    leaves = [jnp.asarray(leaf) for _, leaf in named]
-    mapped = tuple(jnp.moveaxis(leaf, axis, 0) for leaf, axis in zip(leaves, axes, strict=True) if axis is not None)
-    shared = tuple(leaf for leaf, axis in zip(leaves, axes, strict=True) if axis is None)
-    return mapped, shared, tuple(axis is not None for axis in axes)
+        leaves.append(jnp.asarray(leaf) if axis is None else jnp.moveaxis(jnp.asarray(leaf), axis, 0))
+    return tuple(leaves), tuple(axis is not None for axis in axes)
 
 
-def _axis_per_leaf(args: PyTree, args_axes: PyTree) -> list[int | None]:
-    """`args_axes`, a prefix of the pytree `args`, spread over its leaves."""
+def axis_per_leaf(args: PyTree, args_axes: PyTree) -> tuple[int | None, ...]:
+    """`args_axes`, like `jax.vmap`'s `in_axes` a prefix of the pytree `args`, spread over its leaves.
+
+    Raises:
+        ValueError: when it is not a prefix of `args`.
+    """
     axes: list[int | None] = []
+
+    def is_axis(node):
+        return node is None or isinstance(node, int)
+
+    def spread(axis, subtree):
+        if not is_axis(axis):
+            raise ValueError(f"args_axes holds {axis!r}: expected whole numbers and None.")
+        axes.extend([axis] * len(jax.tree.leaves(subtree)))
+
     try:
-        jax.tree.map(
-            lambda axis, subtree: axes.extend([axis] * len(jax.tree.leaves(subtree))),
-            args_axes,
-            args,
-            is_leaf=lambda node: node is None or isinstance(node, int),
-        )
+        jax.tree.map(spread, args_axes, args, is_leaf=is_axis)
     except ValueError as error:
         raise ValueError(
             f"args_axes={args_axes!r} is not a prefix of args, whose structure is {jax.tree.structure(args)}: {error}"
         ) from error
-    return axes
+    return tuple(axes)
 
 
-def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[Function, tuple[Array, ...]]:
-    """Trace `fun` once for one problem. Returns it as data, and the arrays it closed over.
+def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[Function, Batch]:
+    """Trace `fun` once for one problem. Returns it as data, and the batch with what it closed over as shared leaves.
 
-    The value comes out as an array (a pytree of residuals is ravelled); `aux` stays a pytree.
+    The value comes out as one array, a pytree of residuals as a vector; `aux` stays a pytree.
     """
-    output_tree = None
+    output: dict[str, Any] = {}
 
     def flat_fun(x, *leaves):
-        nonlocal output_tree
-        mapped, shared = leaves[: len(batch.mapped)], leaves[len(batch.mapped) :]
-        result = fun(layout.unravel(x), layout.args(mapped, shared))
-        value, aux = _value_and_aux(result, has_aux)
-        leaves, output_tree = jax.tree.flatten((value, aux))
-        return [jnp.asarray(leaf) for leaf in leaves]
+        result = fun(layout.unravel(x), jax.tree.unflatten(layout.args_tree, leaves))
+        value, aux = _value_and_aux(result) if has_aux else (result, None)
+        for leaf in jax.tree.leaves(value):
+            _numeric(leaf, "the value of fun(x, args)")
+        vector, output["unravel"] = ravel_pytree(value)
+        output["is_scalar"] = jax.tree.structure(value).num_leaves == 1 and np.ndim(jax.tree.leaves(value)[0]) == 0
+        flat, output["tree"] = jax.tree.flatten((vector, aux))
+        return [jnp.asarray(leaf) for leaf in flat]
 
-    specs = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in (batch.x, *batch.mapped)]
-    specs += [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in batch.shared]
+    specs = [jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype)]
+    for leaf, is_mapped in zip(batch.leaves, batch.is_mapped, strict=True):
+        specs.append(jax.ShapeDtypeStruct(leaf.shape[1:] if is_mapped else leaf.shape, leaf.dtype))
     closed = jax.make_jaxpr(flat_fun)(*specs)
-    return Function(closed, output_tree), tuple(closed.consts)
+    consts = tuple(jnp.asarray(const) for const in closed.consts)
+    batch = Batch(batch.x, batch.leaves + consts, batch.is_mapped + (False,) * len(consts))
+    return Function(closed, output["tree"], output["unravel"], output["is_scalar"]), batch
 
 
-def _value_and_aux(result, has_aux: bool):
-    if not has_aux:
-        return _ravel(result, "fun(x, args)"), None
+def _value_and_aux(result):
     if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(f"with has_aux=True fun must return a pair (value, aux); got {type(result).__name__}.")
-    return _ravel(result[0], "the value of fun(x, args)"), result[1]
-
-
-def _ravel(value, name: str):
-    """A residual pytree as one vector; a scalar stays a scalar."""
-    leaves = [_numeric(leaf, name) for leaf in jax.tree.leaves(value)]
-    if len(leaves) == 1:
-        return jnp.asarray(leaves[0]) if np.ndim(leaves[0]) <= 1 else jnp.ravel(leaves[0])
-    return ravel_pytree(value)[0]
+    return result
 
 
 class LaneProblem:
-    """The function and its derivatives on one tile: `x` is `[n, L]`, and so is every vector it returns."""
+    """The function and its derivatives on one tile: `x` is `[n, L]`, and so is every vector it returns.
 
-    def __init__(self, function: Function, mapped, shared, consts, dtype):
-        self._function, self._dtype = function, dtype
-        self._mapped, self._fixed = mapped, (shared, consts)
+    `leaves` are those of the batch, in which a mapped leaf has its lane axis last.
+    """
+
+    def __init__(self, function: Function, leaves: tuple[Array, ...], is_mapped: tuple[bool, ...]):
+        self._function, self._leaves = function, leaves
+        self._axes = tuple(-1 if mapped else None for mapped in is_mapped)
 
     def _lanes(self, one: Callable, *vectors):
-        """Run `one(data, *vectors)`, written for one problem, on the row of lanes."""
+        """Run `one(f, *vectors)`, written for one problem and its function f, on the row of lanes."""
 
-        def for_one(mapped, *vectors):
-            return one(lambda x: self._function.value(x, mapped, *self._fixed).astype(self._dtype), *vectors)
+        def for_one(leaves, *vectors):
+            return one(lambda x: self._function.value(x, leaves), *vectors)
 
-        axes = (jax.tree.map(lambda _: -1, self._mapped), *(-1 for _ in vectors))
-        return jax.vmap(for_one, in_axes=axes, out_axes=-1)(self._mapped, *vectors)
+        return jax.vmap(for_one, in_axes=(self._axes, *(-1 for _ in vectors)), out_axes=-1)(self._leaves, *vectors)
 
     def value(self, x):
-        """f(x) or F(x)."""
+        """F(x)."""
         return self._lanes(lambda f, x: f(x), x)
 
     def value_and_grad(self, x):
-        """f(x) and ∇f(x)."""
-        return self._lanes(lambda f, x: jax.value_and_grad(f)(x), x)
+        """f(x) and ∇f(x), for a scalar function."""
+        return self._lanes(lambda f, x: jax.value_and_grad(lambda x: f(x)[0])(x), x)
 
     def value_and_slope(self, x, p):
         """F(x) and its derivative along p, J p."""
         return self._lanes(lambda f, x, p: jax.jvp(f, (x,), (p,)), x, p)
 
+    def pullback(self, x, u):
+        """Jᵀ u at x."""
+        return self._lanes(lambda f, x, u: jax.vjp(f, x)[1](u)[0], x, u)
+
     def jacobian(self, x):
         """J(x), `[m, n, L]`, by forward mode."""
         return self._lanes(lambda f, x: jax.jacfwd(f)(x), x)
-
-    def value_and_aux(self, x):
-        """The value and the user's `aux`, whose leaves get the lane axis last."""
-        one = lambda mapped, x: self._function(x, mapped, *self._fixed)  # noqa: E731
-        axes = (jax.tree.map(lambda _: -1, self._mapped), -1)
-        return jax.vmap(one, in_axes=axes, out_axes=-1)(self._mapped, x)

@@ -25,6 +25,8 @@ _NOT_NATIVE = {
     "random_bits", "threefry2x32",
 }  # fmt: skip
 _LARGEST_NATIVE_REDUCTION = 4096
+_LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
+_LARGEST_NATIVE_STATE = 1 << 20
 _JAX_VERSION = tuple(int(part) for part in jax.__version__.split(".")[:2])
 
 
@@ -49,12 +51,13 @@ def _power_of_two(k: int) -> int:
     return 1 << max(k.bit_length() - 1, 0)
 
 
-def as_one_native_loop(loop: Callable, jaxpr, width: int) -> Callable:
+def as_one_native_loop(loop: Callable, jaxpr, width: int, lane_bytes: int) -> Callable:
     """Ask XLA to compile `loop` as one native CPU function, where that is needed and possible.
 
     `jaxpr` is the user's function: operations inside it decide. On other platforms the request has no effect.
     """
-    if _JAX_VERSION >= (0, 12) or not _is_native(jaxpr, width):
+    small = lane_bytes * width <= _LARGEST_NATIVE_STATE
+    if _JAX_VERSION >= (0, 12) or not (small and _is_native(jaxpr, width)):
         return loop
 
     def without_attribute(*operands):
@@ -77,6 +80,8 @@ def _is_native(jaxpr, width: int) -> bool:
         if name in _NOT_NATIVE:
             return False
         if name.startswith("reduce") and equation.invars[0].aval.size * width >= _LARGEST_NATIVE_REDUCTION:
+            return False
+        if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             return False
         if not all(_is_native(inner, width) for inner in _inner_jaxprs(equation.params)):
             return False

@@ -60,9 +60,9 @@ class BFGS:
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
 
-    def method(self) -> QuasiNewton:
+    def methods(self) -> tuple[QuasiNewton]:
         """The iteration, for the engine."""
-        return QuasiNewton(_DenseInverse())
+        return (QuasiNewton(_DenseInverse()),)
 
     def lane_numbers(self, n: int) -> int:
         """How many numbers a lane's state holds, about: it sets the width of a tile."""

@@ -15,7 +15,7 @@ from jaxtyping import ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, rematvec
 from jaxopt_lite.solvers.damped_newton import DampedNewton, dense_direction
-from jaxopt_lite.solvers.secant import Secant
+from jaxopt_lite.solvers.secant import Secant, Step
 
 __all__ = ["Broyden", "damping"]
 
@@ -37,7 +37,8 @@ class _DenseInverse:
     def identity(self, x):
         return eye(x)
 
-    def update(self, b, s, p, f, usable):
+    def update(self, b, step: Step, f):
+        s, _, p, usable = step
         bf = jax.lax.optimization_barrier(matvec(b, f))
         by = jnp.where(usable, bf + p, 0)  # B y = B f⁺ − B f, and B f = −p is known
         theta, denominator = damping(s, by)

@@ -3,8 +3,7 @@
 A solution x(θ) satisfies G(x, θ) = 0, with G = F for a root and G = ∇f for a minimum. Hence dx = −(∂G/∂x)⁻¹ (∂G/∂θ) dθ,
 whatever iterations found x. The rule is linear in dθ, so JAX transposes it for reverse mode.
 
-Source: Krantz and Parks, The Implicit Function Theorem; Blondel et al., "Efficient and modular implicit
-differentiation", NeurIPS 2022, equation (2).
+Source: Blondel et al., "Efficient and modular implicit differentiation", NeurIPS 2022, equation (2).
 """
 
 from collections.abc import Callable
@@ -18,41 +17,62 @@ __all__ = ["with_implicit_derivatives"]
 _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
 
 
-def with_implicit_derivatives(solve: Callable, condition: Callable) -> Callable:
-    """`solve(x0, mapped, shared) -> (x, success, rest)` with the derivative of `x` with respect to mapped and shared.
+def with_implicit_derivatives(solve: Callable, condition: Callable, is_mapped: tuple[bool, ...]) -> Callable:
+    """`solve(leaves, others) -> (x, solved, rest)` with the derivative of `x` with respect to the leaves.
 
     Args:
-        solve: the batch solve; x is `[B, n]`.
-        condition: `condition(x, mapped, shared) -> [n]` for one problem, zero at a solution.
+        solve: the batch solve; x is `[B, n]`, `solved` is `[B]`.
+        condition: `condition(x, leaves) -> [n]` for one problem, zero at a solution.
+        is_mapped: which leaves have a batch axis, first.
 
     The derivative of a problem that was not solved is NaN: there is no solution to differentiate, and a zero would be
-    a silent lie.
+    a silent lie. The others (the start, the tolerances) have no influence on a solution, and no derivative.
     """
 
     @jax.custom_jvp
-    def solved(x0, mapped, shared):
-        return solve(x0, mapped, shared)
+    def solution(leaves, others):
+        return solve(leaves, others)
 
-    @solved.defjvp
+    @solution.defjvp
     def rule(primals, tangents):
-        x0, mapped, shared = primals
-        x, success, rest = solved(x0, mapped, shared)
-        _, d_mapped, d_shared = tangents
+        leaves, others = primals
+        x, solved, rest = solution(leaves, others)
+        dx = _tangent(condition, is_mapped, x, solved, leaves, tangents[0])
+        return (x, solved, rest), (dx, *jax.tree.map(_no_tangent, (solved, rest)))
 
-        def for_one(problem):
-            x, success, mapped, d_mapped = problem
-            at = lambda mapped, shared: condition(x, mapped, shared)  # noqa: E731
-            _, change = jax.jvp(at, (mapped, shared), (d_mapped, d_shared))
-            matrix = jax.lax.stop_gradient(jax.jacfwd(condition)(x, mapped, shared))
-            dx = -jnp.linalg.solve(matrix, change)
-            return dx * jnp.where(success, 1, jnp.nan).astype(dx.dtype)
+    return solution
 
-        n = x.shape[1]
-        together = max(1, min(x.shape[0], _MATRIX_NUMBERS // (n * n)))
-        dx = jax.lax.map(for_one, (x, success, mapped, d_mapped), batch_size=together)
-        return (x, success, rest), (dx, _no_tangent(success), jax.tree.map(_no_tangent, rest))
 
-    return solved
+def _tangent(condition, is_mapped, x, solved, leaves, d_leaves):
+    """dx for every problem, as many matrices at a time as memory allows."""
+    varying = [k for k, d in enumerate(d_leaves) if d.dtype != jax.dtypes.float0]
+    if not varying:
+        return jnp.zeros_like(x)
+
+    def for_one(problem):
+        x, solved, mapped, d_mapped = problem
+        all_leaves = _fill(leaves, mapped)
+        d = _fill(tuple(d_leaves[k] for k in varying), d_mapped, varying)
+
+        def moved(values):
+            return condition(x, _fill(all_leaves, dict(zip(varying, values, strict=True))))
+
+        _, change = jax.jvp(moved, (tuple(all_leaves[k] for k in varying),), (d,))
+        matrix = jax.jacfwd(condition)(x, all_leaves)
+        dx = -jnp.linalg.solve(matrix, change)
+        return dx * jnp.where(solved, 1, jnp.nan).astype(dx.dtype)
+
+    mapped = {k: leaf for k, leaf in enumerate(leaves) if is_mapped[k]}
+    d_mapped = {k: d_leaves[k] for k in varying if is_mapped[k]}
+    size, n = x.shape
+    together = max(1, min(size, _MATRIX_NUMBERS // (n * n)))
+    return jax.lax.map(for_one, (x, solved, mapped, d_mapped), batch_size=together)
+
+
+def _fill(leaves: tuple, replaced: dict, positions=None) -> tuple:
+    """The leaves with some replaced; `positions` are the places the leaves stand for."""
+    positions = range(len(leaves)) if positions is None else positions
+    return tuple(replaced.get(k, leaf) for k, leaf in zip(positions, leaves, strict=True))
 
 
 def _no_tangent(leaf):

@@ -88,9 +88,9 @@ class LBFGS:
         if not (isinstance(self.memory, int) and self.memory >= 1):
             raise ValueError(f"memory={self.memory!r}: expected a whole number of at least 1; 5 to 20 is usual.")
 
-    def method(self) -> QuasiNewton:
+    def methods(self) -> tuple[QuasiNewton]:
         """The iteration, for the engine."""
-        return QuasiNewton(_LastPairs(self.memory))
+        return (QuasiNewton(_LastPairs(self.memory)),)
 
     def lane_numbers(self, n: int) -> int:
         """How many numbers a lane's state holds, about: it sets the width of a tile."""

@@ -20,7 +20,7 @@ from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
 from jaxopt_lite.solvers.line_search import Search
 
-__all__ = ["Inverse", "Secant", "State"]
+__all__ = ["Inverse", "Secant", "State", "Step"]
 
 _ENOUGH = 1e-4  # a trial must reduce φ by this fraction of what a linear F promises
 _STEEP = 0.5  # a trial at which φ still falls this steeply, relative to φ, is too short
@@ -30,6 +30,15 @@ _PATIENCE = 3  # so many of them in a row, and B is computed anew
 _TRIALS, _TRIALS_FRESH = 6, 25  # before a search is given up, with an updated B and with a fresh one
 
 
+class Step(NamedTuple):
+    """A step taken, `s`, the change of F, `y`, the direction before it, `p`, and where they may update B."""
+
+    s: Float[Array, "n *L"]
+    y: Float[Array, "n *L"]
+    p: Float[Array, "n *L"]
+    usable: Bool[Array, "*L"]
+
+
 class Inverse(Protocol):
     """An approximation B of J⁻¹ on lanes."""
 
@@ -37,8 +46,8 @@ class Inverse(Protocol):
         """B = I."""
         ...
 
-    def update(self, b: Any, s, p, f, usable: Bool[Array, "*L"]) -> tuple[Any, Array]:
-        """B⁺ where usable, B elsewhere, and the direction −B⁺ f. `p` is the direction before, −B (f − y)."""
+    def update(self, b: Any, step: "Step", f: Float[Array, "n *L"]) -> tuple[Any, Array]:
+        """B⁺ where the step is usable, B elsewhere, and the direction −B⁺ f."""
         ...
 
     def refresh(self, problem, state: "State") -> tuple[Any, Array]:
@@ -113,8 +122,8 @@ class Secant(NamedTuple):
     def _turn(self, state: State, accepted, x, f, phi) -> State:
         """Move to the trial point, update B and set out in the new direction."""
         moved = accepted & ~state.starting
-        s = jnp.where(moved, x - state.x, 0)
-        b, p = self.inverse.update(state.b, s, state.p, jnp.where(accepted, f, 0), moved)
+        s, y = jnp.where(moved, x - state.x, 0), jnp.where(moved, f - state.f, 0)
+        b, p = self.inverse.update(state.b, Step(s, y, state.p, moved), jnp.where(accepted, f, 0))
         slow = jnp.where(moved & (phi > _SLOW * state.phi), state.slow + 1, 0)
         stuck = (slow >= _PATIENCE) | ~jnp.isfinite(max_abs(p))
         wants = jnp.where(state.starting, self.from_autodiff, stuck & self.refresh)

@@ -1,0 +1,153 @@
+"""A solver's methods, one after the other, on a batch: each takes on the lanes the one before could not solve."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array
+
+from jaxopt_lite.lanes import engine, tiles
+from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
+from jaxopt_lite.lanes.problem import Function, LaneProblem
+from jaxopt_lite.lanes.status import Status
+
+__all__ = ["Plan", "evaluate", "solve"]
+
+
+class Plan(NamedTuple):
+    """What does not change from batch to batch: the function, the solver, and what to keep."""
+
+    function: Function
+    solver: Any
+    keep_state: bool = False
+    record: int = 0
+
+    def lane_bytes(self, n: int, dtype) -> int:
+        """The size of a lane's state, about."""
+        return self.solver.lane_numbers(n) * jnp.dtype(dtype).itemsize
+
+    def width(self, batch: int, n: int, dtype) -> int:
+        """The number of lanes of a tile."""
+        return tiles.tile_width(self.lane_bytes(n, dtype), jax.default_backend(), batch)
+
+
+def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:
+    """Solve a batch. Under an outer `vmap` the batches become one batch, so that no loop waits for another."""
+
+    @custom_vmap
+    def solved(leaves, x0, limits, states):
+        return _run_methods(plan, is_mapped, x0, leaves, limits, states)
+
+    @solved.def_vmap
+    def rule(axis_size, in_batched, leaves, x0, limits, states):
+        leaves_batched, x_batched, limits_batched, states_batched = in_batched
+        size = x0.shape[1] if x_batched else x0.shape[0]
+
+        def merge(leaf, batched):
+            """[K, B, ...] or [B, ...] -> [K·B, ...]."""
+            leaf = leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
+            return leaf.reshape(axis_size * size, *leaf.shape[2:])
+
+        def merge_leaf(leaf, batched, mapped):
+            if not mapped and batched:
+                leaf = jnp.broadcast_to(leaf[:, None], (axis_size, size, *leaf.shape[1:]))
+            return merge(leaf, batched) if mapped or batched else leaf
+
+        flags = tuple(mapped or batched for mapped, batched in zip(is_mapped, leaves_batched, strict=True))
+        merged = tuple(map(merge_leaf, leaves, leaves_batched, is_mapped))
+        outcome = solve(
+            plan, flags, merged, merge(x0, x_batched),
+            jax.tree.map(merge, limits, limits_batched), jax.tree.map(merge, states, states_batched),
+        )  # fmt: skip
+        split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, size, *leaf.shape[1:]), outcome)
+        return split, jax.tree.map(lambda _: True, split)
+
+    return solved(leaves, x0, limits, states)
+
+
+def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
+    if x0.shape[0] == 0:
+        return _nothing(x0)
+    first, *others = plan.solver.methods()
+    if states is not None:
+        unfinished = states.status == Status.MAX_STEPS
+        states = states._replace(status=jnp.where(unfinished, Status.RUNNING, states.status).astype(jnp.int32))
+    run = _runner(plan, is_mapped, x0, leaves)
+    outcome = run(first, Queue(x0, (), limits, states), keep_state=plan.keep_state, record=plan.record)
+    # From here on the tolerance is absolute, and the steps are what is left.
+    remaining = limits._replace(atol=limits.atol + limits.rtol * outcome.first_error, rtol=jnp.zeros_like(limits.rtol))
+    for method in others:
+        todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)
+        left = remaining._replace(max_steps=limits.max_steps - outcome.steps)
+        queue = Queue((outcome.x, x0), (), left, todo=todo)
+        outcome = jax.lax.cond(
+            jnp.any(todo),
+            lambda outcome, method=method, queue=queue: _merge(outcome, run(method, queue), queue.todo),
+            lambda outcome: outcome,
+            outcome,
+        )
+    return outcome
+
+
+def _nothing(x0) -> Outcome:
+    """The outcome of an empty batch."""
+    count = jnp.zeros((0,), jnp.int32)
+    return Outcome(x0, count, count, count, jnp.zeros((0,), x0.dtype), (), None)
+
+
+def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
+    """The later outcome for the lanes that were taken on again."""
+    return before._replace(
+        x=jnp.where(redone[:, None], after.x, before.x),
+        status=jnp.where(redone, after.status, before.status),
+        steps=before.steps + jnp.where(redone, after.steps, 0),
+        evaluations=before.evaluations + jnp.where(redone, after.evaluations, 0),
+    )
+
+
+def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
+    """The engine, set up for this function and its arguments."""
+    width = plan.width(*x0.shape, x0.dtype)
+    mapped, bind = _split(plan.function, is_mapped, leaves)
+
+    def native(loop):
+        lane_bytes = plan.lane_bytes(x0.shape[1], x0.dtype)
+        return tiles.as_one_native_loop(loop, plan.function.closed.jaxpr, width, lane_bytes)
+
+    def run(method, queue: Queue, **options) -> Outcome:
+        return engine.run(method, bind, queue._replace(mapped=mapped), width, native=native, **options)
+
+    return run
+
+
+def _split(function: Function, is_mapped, leaves):
+    """The mapped leaves, and how to bind a tile of them: mapped leaves, lane axis last -> the problem on that tile."""
+    mapped = tuple(leaf for leaf, flag in zip(leaves, is_mapped, strict=True) if flag)
+
+    def bind(tile: tuple[Array, ...]) -> LaneProblem:
+        lanes = iter(tile)
+        joined = tuple(next(lanes) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
+        return LaneProblem(function, joined, is_mapped)
+
+    return mapped, bind
+
+
+def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
+    """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
+    size, n = x.shape
+    if size == 0:
+        return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
+    width = 2 * plan.width(size, n, x.dtype)
+    count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
+    index = jnp.minimum(jnp.arange(count * width), size - 1).reshape(count, width)
+    axes = tuple(-1 if flag else None for flag in is_mapped)
+
+    def tile(source):
+        lanes = engine.load(x, source)
+        data = tuple(engine.load(leaf, source) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
+        return jax.vmap(one, in_axes=(-1, axes))(lanes, data)
+
+    values = jax.lax.map(tile, index)
+    return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)

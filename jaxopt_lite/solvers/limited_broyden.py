@@ -1,0 +1,147 @@
+"""Broyden's method in limited memory: the inverse Jacobian as a few rank-one terms, for thousands of unknowns.
+
+    B = β I + Σₖ uₖ vₖᵀ
+
+Each update adds one term; when the memory is full it starts anew from β I, with β from the last step. The last resort
+is a damped Newton method whose directions come from conjugate gradients, so that no matrix is ever formed.
+
+Sources: Kelley, Solving Nonlinear Equations with Newton's Method, chapter 4; Paige and Saunders, ACM TOMS 8 (1982) 43,
+and Björck, Numerical Methods for Least Squares Problems, section 7.4, for CGLS.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jaxopt_lite.lanes.arithmetic import dot, take_where
+from jaxopt_lite.solvers.broyden import damping
+from jaxopt_lite.solvers.damped_newton import DampedNewton
+from jaxopt_lite.solvers.secant import Secant, Step
+
+__all__ = ["LimitedBroyden"]
+
+_CG_STEPS = 100
+
+
+class _Terms(NamedTuple):
+    """β and the terms u vᵀ; places from `count` on hold zeros."""
+
+    scale: Float[Array, "*L"]
+    u: Float[Array, "m n *L"]
+    v: Float[Array, "m n *L"]
+    count: Int[Array, "*L"]
+
+
+class _RankOneTerms(NamedTuple):
+    """B as at most `m` rank-one terms."""
+
+    m: int
+
+    def identity(self, x):
+        terms = jnp.zeros((self.m, *x.shape), x.dtype)
+        return _Terms(jnp.ones(x.shape[1:], x.dtype), terms, terms, jnp.zeros(x.shape[1:], jnp.int32))
+
+    def update(self, b: _Terms, step: Step, f):
+        s, y, _, usable = step
+        by = _times(b.scale, b.u, b.v, y)
+        theta, denominator = damping(s, by)
+        usable &= denominator != 0
+        u = jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0) * (s - by)
+        v = _times(b.scale, b.v, b.u, s)
+        here = (jnp.arange(self.m).reshape((-1,) + (1,) * s.ndim) == b.count) & usable
+        b = b._replace(u=jnp.where(here, u, b.u), v=jnp.where(here, v, b.v), count=b.count + usable)
+        b = take_where(usable & (b.count >= self.m), self._anew(s, y), b)
+        return b, -_times(b.scale, b.u, b.v, f)
+
+    def _anew(self, s, y):
+        """β I with β = sᵀy / yᵀy, the best multiple of the identity for the last step."""
+        yy = dot(y, y)
+        return self.identity(s)._replace(scale=dot(s, y) / jnp.where(yy > 0, yy, 1))
+
+    def refresh(self, problem, state):
+        """No matrix to compute anew: forget the terms, and set out along the true Newton direction."""
+        undamped = jnp.zeros_like(state.phi)
+        p, _, _ = krylov_direction(problem, state.x, state.f, jnp.zeros_like(state.x), undamped)
+        return self.identity(state.x)._replace(scale=state.b.scale), p
+
+
+def _times(scale, u, v, x):
+    """(β I + Σ u vᵀ) x."""
+
+    def add(total, term):
+        u, v = term
+        return total + u * dot(v, x), None
+
+    return jax.lax.scan(add, scale * x, (u, v))[0]
+
+
+def krylov_direction(problem, x, f, d, damping):
+    """p = −(JᵀJ + damping D²)⁻¹ Jᵀf, nearly, by CGLS without forming J; D is one number, an estimate of ‖J‖; and J p."""
+    slope = lambda p: problem.value_and_slope(x, p)[1]  # noqa: E731
+    gradient = problem.pullback(x, f)
+    size = jnp.sqrt(dot(gradient, gradient) / _positive(dot(f, f)))
+    d = jnp.maximum(d, size)
+    weight = damping * d**2
+    target = jnp.finfo(x.dtype).eps * dot(gradient, gradient)
+
+    def conjugate(_, carry):
+        p, jp, r, q, rr = carry
+        live = rr > target  # a lane that is done stays as it is, whatever its neighbours need
+        jq = slope(q)
+        alpha = jnp.where(live, rr / _positive(dot(jq, jq) + dot(weight * q, q)), 0)
+        p, jp = p + alpha * q, jp + alpha * jq
+        r = jnp.where(live, -problem.pullback(x, f + jp) - weight * p, r)
+        new = dot(r, r)
+        q = jnp.where(live, r + new / _positive(rr) * q, q)
+        return p, jp, r, q, jnp.where(live, new, rr)
+
+    start = (jnp.zeros_like(x), jnp.zeros_like(f), -gradient, -gradient, dot(gradient, gradient))
+    p, jp, *_ = jax.lax.fori_loop(0, min(_CG_STEPS, 2 * x.shape[0]), conjugate, start)
+    return p, d, jp
+
+
+def _positive(value):
+    return jnp.where(value > 0, value, 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LimitedBroyden:
+    """Settings of limited-memory Broyden. A lane carries 2 · memory · n numbers.
+
+    Args:
+        atol: as for `Broyden`.
+        rtol: as for `Broyden`.
+        max_steps: as for `Broyden`.
+        memory: how many rank-one terms are kept; static.
+        rescue: whether lanes that make no progress get Newton directions by conjugate gradients.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> sol = jol.root(lambda x, a: x + 0.1 * jnp.sin(x) - 1.0, jnp.zeros((2, 1000)), solver=jol.LimitedBroyden())
+        >>> bool(sol.success.all())
+        True
+    """
+
+    atol: Float[ArrayLike, "*B"] | None = None
+    rtol: Float[ArrayLike, "*B"] | None = None
+    max_steps: ArrayLike = 500
+    memory: int = field(default=20, metadata={"static": True})
+    rescue: bool = field(default=True, metadata={"static": True})
+
+    def __post_init__(self):
+        if not (isinstance(self.memory, int) and self.memory >= 1):
+            raise ValueError(f"memory={self.memory!r}: expected a whole number of at least 1; 10 to 50 is usual.")
+
+    def methods(self):
+        """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
+        secant = Secant(_RankOneTerms(self.memory), from_autodiff=False, refresh=self.rescue)
+        damped = DampedNewton(krylov_direction)
+        return (secant, damped) if self.rescue else (secant,)
+
+    def lane_numbers(self, n: int) -> int:
+        """How many numbers a lane's state holds, about: it sets the width of a tile."""
+        return (2 * self.memory + 4) * n

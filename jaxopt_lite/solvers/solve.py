@@ -1,0 +1,215 @@
+"""The front door: check the input, solve the batch, verify every answer, report."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from jaxopt_lite.lanes.arithmetic import max_abs
+from jaxopt_lite.lanes.engine import Limits, Outcome
+from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, trace
+from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.solvers import cascade
+from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.broyden import Broyden
+from jaxopt_lite.solvers.cascade import Plan
+from jaxopt_lite.solvers.implicit import with_implicit_derivatives
+from jaxopt_lite.solvers.lbfgs import LBFGS
+from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
+from jaxopt_lite.solvers.solution import History, Solution
+from jaxopt_lite.solvers.tolerances import limits as limits_of
+
+__all__ = ["minimize", "root", "solve"]
+
+Kind = Literal["root", "minimum"]
+RootSolver = Broyden | LimitedBroyden
+Minimizer = BFGS | LBFGS
+
+
+def root(
+    fun: Callable,
+    x0: PyTree,
+    args: PyTree = None,
+    *,
+    solver: RootSolver | None = None,
+    args_axes: PyTree = 0,
+    batched: bool = True,
+    has_aux: bool = False,
+    record: int = 0,
+    keep_state: bool = False,
+    resume: Any = None,
+) -> Solution:
+    """Solve F(x) = 0 for a batch of problems in one call.
+
+    Args:
+        fun: `fun(x, args) -> residual`, written for one problem; the residual has as many numbers as `x`.
+        x0: starts; a pytree whose leaves are `[B, ...]`.
+        args: a pytree passed to `fun`, one entry a problem along the leading axis.
+        solver: `Broyden()` (the default) or `LimitedBroyden()`, with its tolerances.
+        args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
+        batched: False to solve one problem, without a batch axis anywhere.
+        has_aux: whether `fun` returns `(residual, aux)`.
+        record: how many steps of progress to record, `Solution.history`.
+        keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
+        resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
+
+    Returns:
+        A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
+        implicit function theorem.
+
+    Raises:
+        ValueError: shapes that do not fit; the message names the argument.
+        TypeError: complex or non-numeric input.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> sol = jol.root(lambda x, a: jnp.cos(x) - a * x, jnp.ones((3, 1)), jnp.array([[1.0], [2.0], [3.0]]))
+        >>> bool(sol.success.all())
+        True
+    """
+    solver = _expect(Broyden() if solver is None else solver, RootSolver, "root", "Broyden() or LimitedBroyden()")
+    return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume)
+
+
+def minimize(
+    fun: Callable,
+    x0: PyTree,
+    args: PyTree = None,
+    *,
+    solver: Minimizer | None = None,
+    args_axes: PyTree = 0,
+    batched: bool = True,
+    has_aux: bool = False,
+    record: int = 0,
+    keep_state: bool = False,
+    resume: Any = None,
+) -> Solution:
+    """Minimise f(x) for a batch of problems in one call.
+
+    Args:
+        fun: `fun(x, args) -> scalar`, written for one problem, smooth and differentiable by JAX.
+        x0: starts; a pytree whose leaves are `[B, ...]`.
+        args: a pytree passed to `fun`, one entry a problem along the leading axis.
+        solver: `BFGS()` (the default) or `LBFGS()` for many unknowns, with its tolerances.
+        args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
+        batched: False to solve one problem, without a batch axis anywhere.
+        has_aux: whether `fun` returns `(value, aux)`.
+        record: how many steps of progress to record, `Solution.history`.
+        keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
+        resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
+
+    Returns:
+        A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
+        implicit function theorem.
+
+    Raises:
+        ValueError: shapes that do not fit; the message names the argument.
+        TypeError: complex or non-numeric input.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> rosenbrock = lambda x, a: a * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+        >>> sol = jol.minimize(rosenbrock, jnp.zeros((4, 2)), 10.0 * jnp.arange(1.0, 5.0))
+        >>> bool(jnp.allclose(sol.x, 1.0, atol=1e-2))
+        True
+    """
+    solver = _expect(BFGS() if solver is None else solver, Minimizer, "minimize", "BFGS() or LBFGS()")
+    return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume)
+
+
+def _expect(solver, kind, caller: str, wanted: str):
+    if not isinstance(solver, kind):
+        raise TypeError(f"solver={solver!r} does not fit `{caller}`: expected {wanted}.")
+    return solver
+
+
+def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume) -> Solution:
+    """What `root` and `minimize` share: the solver says which of the two it is."""
+    if not callable(fun):
+        raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
+    axes = axis_per_leaf(args, args_axes)
+    return _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state)
+
+
+@partial(jax.jit, static_argnames=("fun", "axes", "batched", "has_aux", "record", "keep_state"))
+def _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state) -> Solution:
+    kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
+    batch, layout = batch_of(x0, args, axes, batched)
+    function, batch = trace(fun, batch, layout, has_aux)
+    _check_size(kind, function, batch)
+    plan = Plan(function, solver, keep_state, record)
+    limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
+    one = partial(_verified, kind, function)
+
+    def run(leaves, others):
+        outcome = cascade.solve(plan, batch.is_mapped, leaves, *others)
+        return outcome.x, outcome.status == Status.CONVERGED, outcome
+
+    def condition(x, leaves):
+        value, grad, _, _ = one(x, leaves)
+        return value if kind == "root" else grad
+
+    others = jax.lax.stop_gradient((batch.x, limits, resume))
+    x, _, outcome = with_implicit_derivatives(run, condition, batch.is_mapped)(batch.leaves, others)
+    value, grad, aux, error = cascade.evaluate(plan, batch.is_mapped, x, batch.leaves, one)
+    status = _verdict(outcome, limits, value, error)
+    solution = Solution(
+        x=jax.vmap(layout.unravel)(x),
+        fun=jax.vmap(function.unravel_value)(value) if kind == "root" else value[:, 0],
+        grad=None if grad is None else jax.vmap(layout.unravel)(grad),
+        error=error,
+        status=status,
+        success=status == Status.CONVERGED,
+        steps=outcome.steps,
+        evaluations=outcome.evaluations,
+        aux=aux,
+        history=History(*outcome.record) if record else None,
+        state=outcome.states,
+    )
+    return solution if batched else _without_batch_axis(solution)
+
+
+def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
+    n = batch.x.shape[1]
+    if kind == "minimum" and not function.is_scalar:
+        raise ValueError(
+            f"fun(x, args) returned {function.size} numbers; expected one scalar, of shape (). For a least-squares "
+            "problem return the sum of the squares."
+        )
+    if kind == "root" and function.size != n:
+        raise ValueError(
+            f"fun(x, args) returned {function.size} numbers for {n} unknowns; a root needs as many equations as "
+            "unknowns. For more equations minimise the sum of their squares."
+        )
+
+
+def _verified(kind: Kind, function: Function, x, leaves):
+    """Value, gradient, aux and error at one point, by autodiff and apart from any solver."""
+    if kind == "root":
+        value, aux = function(x, leaves)
+        value = value.astype(x.dtype)
+        return value, None, aux, max_abs(value)
+
+    def scalar(x):
+        value, aux = function(x, leaves)
+        return value[0].astype(x.dtype), aux
+
+    (value, aux), grad = jax.value_and_grad(scalar, has_aux=True)(x)
+    return value[None], grad, aux, max_abs(grad)
+
+
+def _verdict(outcome: Outcome, limits: Limits, value, error):
+    """The status by what was recomputed at the answer: the loop's own opinion does not count."""
+    holds = (error <= limits.atol + limits.rtol * outcome.first_error) & jnp.all(jnp.isfinite(value), axis=1)
+    claimed = outcome.status == Status.CONVERGED
+    status = jnp.where(claimed, Status.UNVERIFIED, outcome.status)
+    return jnp.where(holds, Status.CONVERGED, status).astype(jnp.int32)
+
+
+def _without_batch_axis(solution: Solution) -> Solution:
+    """The same for one problem. The state keeps its axis: it goes back in as it came out."""
+    without = jax.tree.map(lambda leaf: leaf[0], Solution(**{**vars(solution), "state": None}))
+    return Solution(**{**vars(without), "state": solution.state})

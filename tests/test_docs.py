@@ -1,0 +1,276 @@
+"""Every example runs: the Python blocks of README.md and docs/, and the `>>>` examples of the docstrings.
+
+The blocks of one Markdown file are one program, in order. One that cannot run here says why, either in its
+first line, ```python no-run: reason, or in a comment above it, <!-- skip: reason -->.
+"""
+
+import ast
+import doctest
+import importlib
+import re
+import textwrap
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = sorted((ROOT / "jaxopt_lite").rglob("*.py"))
+
+FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,}) *(?P<info>.*?) *$")
+SKIP = re.compile(r"^<!-- *skip\b:? *(?P<reason>.*?) *-->$")
+NO_RUN = re.compile(r"^python no-run\b:? *(?P<reason>.*)$")
+# Other ways to write a Python block, which would be shown to a reader and never run.
+DISGUISED = re.compile(
+    r"^(py|python3?|pycon|ipython3?|\{code(-block|-cell)?\} *(py|ipython)\w*|\{doctest\}.*)\b"
+)
+
+
+class Block(NamedTuple):
+    """A fenced block of Markdown: where its code starts, what its first line says, and its code."""
+
+    path: Path
+    line: int
+    info: str
+    code: str
+    above: str
+
+    def __str__(self) -> str:
+        return f"{self.path.name}:{self.line}"
+
+
+class Example(NamedTuple):
+    """A docstring with examples: where its string starts, whose it is, and its text."""
+
+    path: Path
+    line: int
+    name: str
+    text: str
+
+
+class ExampleError(Exception):
+    """An example of the documentation fails."""
+
+
+def blocks_of(path: Path, text: str) -> Iterator[Block]:
+    """All fenced blocks of a page, Python or not."""
+    lines = text.splitlines()
+    position, above = 0, ""
+    while position < len(lines):
+        fence = FENCE.match(lines[position])
+        if not fence:
+            above = lines[position].strip() or above
+            position += 1
+            continue
+        first = position + 1
+        position = next((k for k in range(first, len(lines)) if closes(fence, lines[k])), None)
+        if position is None:
+            raise ExampleError(f"{path.name}:{first}: this fence is never closed")
+        code = textwrap.dedent("\n".join(lines[first:position]))
+        yield Block(path, first + 1, fence["info"], code, above)
+        position, above = position + 1, ""
+
+
+def closes(fence: re.Match[str], line: str) -> bool:
+    return line.strip().startswith(fence["ticks"]) and not line.strip().strip(fence["ticks"][0])
+
+
+def is_run(block: Block) -> bool:
+    """Whether a block is a program; one that is left out must say why.
+
+    Raises:
+        ExampleError: It is left out without a reason, or Python in a form that would be left out silently.
+    """
+    left_out = SKIP.match(block.above) or NO_RUN.match(block.info)
+    if left_out:
+        if not left_out["reason"]:
+            raise ExampleError(
+                f"{block}: left out without a reason; write `skip: reason` or `no-run: reason`"
+            )
+        return False
+    if block.info == "python":
+        return True
+    if DISGUISED.match(block.info):
+        raise ExampleError(f"{block}: `{block.info}` is Python that is not run; write ```python")
+    return False
+
+
+def run(path: Path, text: str) -> int:
+    """Runs the Python blocks of a page as one program, and counts them.
+
+    Raises:
+        ExampleError: One fails, named by the page's file and line.
+    """
+    names, count = {"__name__": "__main__"}, 0
+    for block in filter(is_run, blocks_of(path, text)):
+        try:
+            # The empty lines above the code give its lines the numbers they have in the page.
+            exec(compile("\n" * (block.line - 1) + block.code, str(path), "exec"), names)
+        except Exception as error:
+            raise ExampleError(f"{path.name}:{line_of(error, path, block)}: {describe(error)}") from error
+        count += 1
+    return count
+
+
+def line_of(error: Exception, path: Path, block: Block) -> int:
+    """The line of the page where the error arose, or the first of the block if it arose before a line ran."""
+    inside = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        inside.append(error.lineno)
+    return next((line for line in reversed(inside) if line), block.line)
+
+
+def describe(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def examples_of(path: Path, text: str) -> Iterator[Example]:
+    """Every docstring with a `>>>`, whatever decorates the thing it describes."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(text, str(path))):
+        if isinstance(node, documented) and ">>>" in (docstring := ast.get_docstring(node) or ""):
+            name = getattr(node, "name", path.stem)
+            yield Example(path, node.body[0].lineno, name, docstring)
+
+
+def check(example: Example, names: dict[str, object]) -> int:
+    """Runs the examples of a docstring, given the names of its module, and counts them.
+
+    Raises:
+        ExampleError: One prints something else than it says, or fails.
+    """
+    name, path, line = example.name, str(example.path), example.line - 1
+    parsed = doctest.DocTestParser().get_doctest(example.text, names, name, path, line)
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    runner.run(parsed, out=report.append)
+    if runner.failures:
+        raise ExampleError("".join(report))
+    return runner.tries
+
+
+EXAMPLES = [e for path in MODULES for e in examples_of(path, path.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path, monkeypatch):
+    """An example may write files and set the precision; neither reaches the next one."""
+    monkeypatch.chdir(tmp_path)
+    x64 = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", x64)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_page_runs(path):
+    """The page's Python, copied out from top to bottom, works."""
+    run(path, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}")
+def test_docstring_runs(example):
+    """The docstring's example prints what it says."""
+    module = ".".join(example.path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    assert check(example, vars(importlib.import_module(module))) > 0
+
+
+def test_there_is_something_to_run():
+    """README shows Python, and so do docstrings of the rooms: nothing is missed by looking elsewhere."""
+    readme = ROOT / "README.md"
+    assert run(readme, readme.read_text(encoding="utf-8")) > 0
+    assert {"bounds", "solvers"} <= {example.path.parent.name for example in EXAMPLES}
+
+
+PAGE = Path("page.md")
+
+
+def page(*lines: str) -> str:
+    return "\n".join(lines)
+
+
+def test_blocks_share_names_in_order():
+    """What one block defines the next may use; other languages are left alone."""
+    text = page(
+        "```python", "x = 1", "```", "```bash", "rm -rf /", "```", "", "```python", "assert x == 1", "```"
+    )
+    assert run(PAGE, text) == 2
+
+
+def test_indented_and_longer_fences_run():
+    """A block inside a list, and a fence of four ticks around one of three."""
+    listed = page("- item", "  ```python", "  def f():", "      return 1", "  assert f() == 1", "  ```")
+    assert run(PAGE, listed) == 1
+    assert (
+        run(PAGE, page("````markdown", "```python", "1 / 0", "```", "````", "~~~python", "x = 1", "~~~")) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    {
+        "fails": (page("Text", "```python", "x = 1", "", "x / 0", "```"), "page.md:5: ZeroDivisionError"),
+        "asserts": (page("```python", "assert 1 == 2", "```"), "page.md:2: AssertionError"),
+        "fails in a function": (
+            page("```python", "def f():", "    return 1 / 0", "```", "```python", "", "f()", "```"),
+            "page.md:3: ZeroDivisionError",
+        ),
+        "is not Python": (page("```python", "x = 1", "x = = 2", "```"), "page.md:3: "),
+        "uses a name of no block": (page("```python", "y", "```"), "page.md:2: NameError"),
+        "is never closed": (page("```python", "x = 1"), "page.md:1: this fence is never closed"),
+        "no reason in the comment": (page("<!-- skip: -->", "```python", "1 / 0", "```"), "without a reason"),
+        "no reason in the fence": (page("```python no-run", "1 / 0", "```"), "page.md:2: left out without"),
+        "py": (page("```py", "x = 1", "```"), "page.md:2: `py` is Python that is not run"),
+        "python3": (page("```python3", "x = 1", "```"), "is Python that is not run"),
+        "pycon": (page("```pycon", ">>> 1", "```"), "is Python that is not run"),
+        "directive": (page("```{code-block} python", "x = 1", "```"), "is Python that is not run"),
+        "options": (page("```python title=a", "x = 1", "```"), "is Python that is not run"),
+    }.values(),
+)
+def test_broken_page_is_found(text, finding):
+    """A page whose Python does not run fails, and names the file and the line."""
+    with pytest.raises(ExampleError, match=re.escape(finding)):
+        run(PAGE, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        page("<!-- skip: needs a GPU -->", "```python", "1 / 0", "```"),
+        page("<!-- skip: needs a GPU -->", "", "```python", "1 / 0", "```"),
+        page("```python no-run: needs a GPU", "1 / 0", "```"),
+    ],
+)
+def test_block_left_out_for_a_reason(text):
+    """A block with a stated reason is left out, and only that one."""
+    assert run(PAGE, page(text, "```python", "x = 1", "```")) == 1
+
+
+def module(*lines: str) -> str:
+    return page("import functools", "", "@functools.cache", "def f():", '    """One.', "", *lines, '    """')
+
+
+def test_docstring_example_is_found_and_run():
+    """Also where the function is decorated into something that is no function."""
+    (found,) = examples_of(Path("m.py"), module("    >>> 1 + 1", "    2"))
+    assert (found.name, check(found, {})) == ("f", 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "finding"),
+    [
+        (["    >>> 1 + 1", "    3"], "Expected:\n    3\nGot:\n    2"),
+        (["    >>> f()"], "NameError"),
+        (["    >>> 1 + 1", "    3"], 'File "m.py", line 7, in f'),
+    ],
+)
+def test_broken_docstring_is_found(lines, finding):
+    """An example that prints something else, or uses a name from nowhere, fails by file and line."""
+    (found,) = examples_of(Path("m.py"), module(*lines))
+    with pytest.raises(ExampleError, match=re.escape(finding)):
+        check(found, {})
