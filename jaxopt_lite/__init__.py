@@ -4,21 +4,41 @@ from jaxopt_lite import bounds
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
+from jaxopt_lite.solvers.certify import (
+    Curvature,
+    DerivativeCheck,
+    MinimumCertificate,
+    RootCertificate,
+    certify_minimum,
+    certify_root,
+    check_derivatives,
+)
+from jaxopt_lite.solvers.chunks import in_chunks
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
+from jaxopt_lite.solvers.multistart import multistart
 from jaxopt_lite.solvers.solution import History, Solution, SolveError
 from jaxopt_lite.solvers.solve import minimize, root
 
 __all__ = [
     "BFGS",
     "Broyden",
+    "Curvature",
+    "DerivativeCheck",
     "History",
     "LBFGS",
     "LimitedBroyden",
+    "MinimumCertificate",
+    "RootCertificate",
     "Solution",
     "SolveError",
     "Status",
     "bounds",
+    "certify_minimum",
+    "certify_root",
+    "check_derivatives",
+    "in_chunks",
     "minimize",
+    "multistart",
     "root",
 ]

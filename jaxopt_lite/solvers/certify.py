@@ -1,0 +1,303 @@
+"""Autodiff's verdict on an answer, whoever found it: residual, error estimate, conditioning, curvature.
+
+Everything is recomputed at the point with derivatives by autodiff, in float64 where JAX has it enabled. For a root the
+estimate of the forward error is the Newton step, ‖J⁻¹F‖, and the smallest singular value of J says how near it is to
+having no unique answer. For a minimum the smallest eigenvalue of the Hessian tells a minimum from a saddle.
+
+Sources: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., chapter 25, for the error estimate; Nocedal
+and Wright, Numerical Optimization, 2nd ed., theorems 2.3 and 2.4, for the second-order conditions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+
+from jaxopt_lite.lanes.arithmetic import max_abs
+from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, trace
+
+__all__ = [
+    "Curvature", "DerivativeCheck", "MinimumCertificate", "RootCertificate", "certify_minimum", "certify_root",
+    "check_derivatives",
+]  # fmt: skip
+
+_TOGETHER = 256  # problems whose matrices are held at once
+
+
+class Curvature(IntEnum):
+    """What kind of point a stationary point is, by the eigenvalues of its Hessian."""
+
+    MINIMUM = 0
+    SADDLE = 1
+    FLAT = 2
+    MAXIMUM = 3
+    NOT_STATIONARY = 4
+    NOT_FINITE = 5
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RootCertificate:
+    """The verdict on a root, one entry a problem.
+
+    Attributes:
+        residual: ‖F(x)‖∞.
+        error: ‖J⁻¹F‖∞, the estimated distance to the root; infinite where J is singular and F is not zero.
+        singular_value: the smallest singular value of J.
+        condition: the condition number of J in the 2-norm.
+        valid: residual ≤ atol, and all finite.
+    """
+
+    residual: Float[Array, "*B"]
+    error: Float[Array, "*B"]
+    singular_value: Float[Array, "*B"]
+    condition: Float[Array, "*B"]
+    valid: Bool[Array, "*B"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class MinimumCertificate:
+    """The verdict on a minimum, one entry a problem.
+
+    Attributes:
+        gradient: ‖∇f(x)‖∞.
+        error: ‖H⁻¹∇f‖∞, the estimated distance to the stationary point.
+        eigenvalue: the smallest eigenvalue of the Hessian H.
+        condition: the largest absolute eigenvalue over the smallest.
+        kind: a `Curvature`: minimum, saddle, flat, maximum, not stationary or not finite.
+        valid: stationary and a minimum, strict or flat.
+    """
+
+    gradient: Float[Array, "*B"]
+    error: Float[Array, "*B"]
+    eigenvalue: Float[Array, "*B"]
+    condition: Float[Array, "*B"]
+    kind: Int[Array, "*B"]
+    valid: Bool[Array, "*B"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DerivativeCheck:
+    """Autodiff against central finite differences, one entry a problem.
+
+    Attributes:
+        difference: the largest difference of any entry, relative to the largest derivative of the problem, at least 1.
+        worst: the unknown (place in the ravelled `x`) where it occurs.
+        agree: difference ≤ tolerance, and all finite.
+    """
+
+    difference: Float[Array, "*B"]
+    worst: Int[Array, "*B"]
+    agree: Bool[Array, "*B"]
+
+
+def certify_root(
+    fun: Callable,
+    x: PyTree,
+    args: PyTree = None,
+    *,
+    args_axes: PyTree = 0,
+    batched: bool = True,
+    atol: ArrayLike | None = None,
+) -> RootCertificate:
+    """Judge roots by autodiff, apart from any solver.
+
+    Args:
+        fun: `fun(x, args) -> residual` for one problem, as for `root`.
+        x: the points to judge; leaves `[B, ...]`.
+        args: as for `root`.
+        args_axes: as for `root`.
+        batched: as for `root`.
+        atol: the largest residual of a valid root. Default 1e-8 in float64, 1e-4 in float32.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> verdict = jol.certify_root(lambda x, a: x**2 - a, jnp.array([[2.0], [3.0]]), jnp.array([[4.0], [4.0]]))
+        >>> verdict.valid.tolist()
+        [True, False]
+    """
+    return _certify(fun, x, args, atol, axis_per_leaf(args, args_axes), batched, _judge_root)
+
+
+def certify_minimum(
+    fun: Callable,
+    x: PyTree,
+    args: PyTree = None,
+    *,
+    args_axes: PyTree = 0,
+    batched: bool = True,
+    atol: ArrayLike | None = None,
+) -> MinimumCertificate:
+    """Judge minima by autodiff, apart from any solver: a saddle is called a saddle.
+
+    Args:
+        fun: `fun(x, args) -> scalar` for one problem, as for `minimize`.
+        x: the points to judge; leaves `[B, ...]`.
+        args: as for `minimize`.
+        args_axes: as for `minimize`.
+        batched: as for `minimize`.
+        atol: the largest ‖∇f‖∞ of a stationary point. Default 1e-5 in float64, 1e-2 in float32.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> saddle = jol.certify_minimum(lambda x, a: x[0] ** 2 - x[1] ** 2, jnp.zeros((1, 2)))
+        >>> jol.Curvature(int(saddle.kind[0])).name
+        'SADDLE'
+    """
+    return _certify(fun, x, args, atol, axis_per_leaf(args, args_axes), batched, _judge_minimum)
+
+
+def check_derivatives(
+    fun: Callable,
+    x: PyTree,
+    args: PyTree = None,
+    *,
+    args_axes: PyTree = 0,
+    batched: bool = True,
+    tolerance: ArrayLike | None = None,
+) -> DerivativeCheck:
+    """Compare autodiff's derivatives of `fun` with central finite differences, problem by problem.
+
+    Finds wrong `custom_jvp` rules, `stop_gradient`s and kinks before a solver stumbles over them.
+
+    Args:
+        fun: `fun(x, args)` for one problem; a scalar or any pytree of residuals.
+        x: the points to check at; leaves `[B, ...]`.
+        args: as for `root`.
+        args_axes: as for `root`.
+        batched: as for `root`.
+        tolerance: the largest relative difference. Default 1e-5 in float64, 1e-2 in float32.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxopt_lite as jol
+        >>> hidden = lambda x, a: x[0] ** 2 + jax.lax.stop_gradient(x[1]) ** 2
+        >>> bool(jol.check_derivatives(hidden, jnp.ones((1, 2))).agree[0])
+        False
+    """
+    return _certify(fun, x, args, tolerance, axis_per_leaf(args, args_axes), batched, _compare)
+
+
+@partial(jax.jit, static_argnames=("fun", "axes", "batched", "judge"))
+def _certify(fun, x, args, tolerance, axes, batched, judge):
+    """Run a judge, written for one problem, on the batch, in the best precision there is."""
+    best = jax.dtypes.canonicalize_dtype(jnp.float64)
+    x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
+    batch, layout = batch_of(x, args, axes, batched)
+    function, batch = trace(fun, batch, layout, has_aux=False)
+
+    def one(problem):
+        x, mapped = problem
+        lanes = iter(mapped)
+        leaves = tuple(next(lanes) if flag else leaf for flag, leaf in zip(batch.is_mapped, batch.leaves, strict=True))
+        return judge(lambda x: function.value(x, leaves), x, tolerance)
+
+    mapped = tuple(leaf for flag, leaf in zip(batch.is_mapped, batch.leaves, strict=True) if flag)
+    together = max(1, min(batch.x.shape[0], _TOGETHER))
+    verdict = jax.lax.map(one, (batch.x, mapped), batch_size=together)
+    return verdict if batched else jax.tree.map(lambda leaf: leaf[0], verdict)
+
+
+def _widen(best, leaf):
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(best) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
+def _default(tolerance, x, in_double: float, in_single: float):
+    if tolerance is not None:
+        return jnp.asarray(tolerance, x.dtype)
+    return jnp.asarray(in_double if x.dtype == jnp.float64 else in_single, x.dtype)
+
+
+def _judge_root(f, x, atol) -> RootCertificate:
+    residual, jacobian = f(x), jax.jacfwd(f)(x)
+    _check_square(jacobian)
+    u, singular_values, vt = jnp.linalg.svd(jacobian)
+    step = vt.T @ _divide(u.T @ residual, singular_values)
+    norm = max_abs(residual)
+    finite = jnp.all(jnp.isfinite(residual)) & jnp.all(jnp.isfinite(jacobian))
+    smallest = jnp.where(finite, singular_values[-1], jnp.nan)
+    return RootCertificate(
+        residual=norm,
+        error=jnp.where(finite, max_abs(step), jnp.nan),
+        singular_value=smallest,
+        condition=jnp.where(finite, _divide(singular_values[0], smallest), jnp.nan),
+        valid=finite & (norm <= _default(atol, x, 1e-8, 1e-4)),
+    )
+
+
+def _check_square(jacobian) -> None:
+    m, n = jacobian.shape
+    if m != n:
+        raise ValueError(f"fun(x, args) returned {m} numbers for {n} unknowns; a root needs as many of each.")
+
+
+def _divide(a, b):
+    """a / b, with 0 / 0 = 0: no residual along a singular direction is no error."""
+    return jnp.where((a == 0) & (b == 0), 0, a / b)
+
+
+def _judge_minimum(f, x, atol) -> MinimumCertificate:
+    scalar = partial(_scalar, f)
+    gradient, hessian = jax.grad(scalar)(x), jax.hessian(scalar)(x)
+    finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(hessian)) & jnp.isfinite(scalar(x))
+    eigenvalues, vectors = jnp.linalg.eigh(jnp.where(finite, (hessian + hessian.T) / 2, jnp.eye(x.size)))
+    step = vectors @ _divide(vectors.T @ gradient, eigenvalues)
+    low, high = eigenvalues[0], eigenvalues[-1]
+    largest = max_abs(eigenvalues)
+    # An eigenvalue below the rounding errors of the largest one is zero as far as anybody can tell.
+    zero = 100 * x.size * jnp.finfo(x.dtype).eps * largest
+    kind = jnp.where(low > zero, Curvature.MINIMUM, Curvature.FLAT)
+    kind = jnp.where(low < -zero, jnp.where(high < -zero, Curvature.MAXIMUM, Curvature.SADDLE), kind)
+    norm = max_abs(gradient)
+    kind = jnp.where(norm <= _default(atol, x, 1e-5, 1e-2), kind, Curvature.NOT_STATIONARY)
+    kind = jnp.where(finite, kind, Curvature.NOT_FINITE).astype(jnp.int32)
+    return MinimumCertificate(
+        gradient=norm,
+        error=jnp.where(finite, max_abs(step), jnp.nan),
+        eigenvalue=jnp.where(finite, low, jnp.nan),
+        condition=jnp.where(finite, _divide(largest, jnp.min(jnp.abs(eigenvalues))), jnp.nan),
+        kind=kind,
+        valid=(kind == Curvature.MINIMUM) | (kind == Curvature.FLAT),
+    )
+
+
+def _scalar(f, x):
+    value = f(x)
+    if value.size != 1:
+        raise ValueError(f"fun(x, args) returned {value.size} numbers; expected one scalar.")
+    return value[0]
+
+
+def _compare(f, x, tolerance) -> DerivativeCheck:
+    exact = jax.jacfwd(f)(x)
+    # The step that balances truncation against rounding for a central difference: eps^(1/3).
+    steps = jnp.finfo(x.dtype).eps ** (1 / 3) * jnp.maximum(1, jnp.abs(x))
+
+    def column(k):
+        shift = jnp.zeros_like(x).at[k].set(steps[k], mode="promise_in_bounds")
+        return (f(x + shift) - f(x - shift)) / (2 * steps[k])
+
+    approximate = jax.vmap(column, out_axes=1)(jnp.arange(x.size))
+    scale = jnp.maximum(1, jnp.max(jnp.abs(exact)))
+    per_unknown = jnp.max(jnp.abs(exact - approximate), axis=0) / scale
+    difference = jnp.max(per_unknown)
+    return DerivativeCheck(
+        difference=difference,
+        worst=jnp.argmax(per_unknown).astype(jnp.int32),
+        agree=difference <= _default(tolerance, x, 1e-5, 1e-2),
+    )

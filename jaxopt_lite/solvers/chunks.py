@@ -1,0 +1,112 @@
+"""Long batches in chunks, on the host: progress is shown, Ctrl-C keeps what is done, and the rest can follow later."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.solvers.solution import Solution
+
+__all__ = ["in_chunks"]
+
+
+def in_chunks(
+    solve: Callable[[PyTree, PyTree], Solution],
+    x0: PyTree,
+    args: PyTree = None,
+    *,
+    chunk: int = 65_536,
+    progress: bool = True,
+    done: Solution | None = None,
+) -> Solution:
+    """Solve a long batch chunk by chunk. All chunks have one size, so that only the first compiles.
+
+    Args:
+        solve: `solve(x0, args) -> Solution` for a chunk, for instance
+            `lambda x0, args: jol.minimize(fun, x0, args)`.
+        x0: starts; leaves `[B, ...]`, arrays or memory maps.
+        args: leaves `[B, ...]`; what all problems share belongs into `solve`.
+        chunk: how many problems at a time.
+        progress: whether to show a progress bar, with the share solved so far.
+        done: what an earlier, interrupted call returned; only its `NOT_STARTED` problems are solved.
+
+    Returns:
+        The solution of the whole batch, as NumPy arrays. After Ctrl-C the problems not reached have the status
+        `NOT_STARTED` and NaN for an answer.
+
+    Raises:
+        ValueError: batch axes that disagree, or a chunk of no problems.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> bowl = lambda x, a: jnp.sum((x - a) ** 2)
+        >>> a = jnp.arange(20.0).reshape(10, 2)
+        >>> sol = jol.in_chunks(lambda x0, a: jol.minimize(bowl, x0, a), jnp.zeros((10, 2)), a, chunk=4, progress=False)
+        >>> bool(sol.success.all())
+        True
+    """
+    size = _batch_size(x0, args)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}: expected at least one problem at a time.")
+    todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
+    chunk = min(chunk, max(todo.size, 1))
+    result = None if done is None else jax.tree.map(np.array, done)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task("solving", total=todo.size)
+        try:
+            for start in range(0, max(todo.size, 1), chunk):
+                places = todo[start : start + chunk]
+                result = _store(result, _solve_places(solve, x0, args, places, chunk), places, size)
+                solved = float(np.mean(result.success[result.status != Status.NOT_STARTED])) if size else 1.0
+                bar.update(task, advance=places.size, description=f"solved {solved:.2%}")
+        except KeyboardInterrupt:
+            if result is None:
+                raise
+            bar.update(task, description="stopped")
+    return result
+
+
+def _batch_size(x0: PyTree, args: PyTree) -> int:
+    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((x0, args))}
+    if len(sizes) != 1 or sizes == {()}:
+        raise ValueError(
+            f"the leading axes of x0 and args are {sorted(sizes)}; expected one batch axis of one size. What all "
+            "problems share belongs into `solve`."
+        )
+    return sizes.pop()[0]
+
+
+def _solve_places(solve, x0: PyTree, args: PyTree, places: np.ndarray, chunk: int) -> Solution:
+    """The solution of these problems; a short last chunk is filled up with its first problem."""
+    filler = np.full(chunk - places.size, places[0]) if places.size else np.empty(0, int)
+    rows = np.concatenate([places, filler]).astype(int)
+    solution = solve(*jax.tree.map(lambda leaf: leaf[rows], (x0, args)))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[: places.size], solution)
+
+
+def _store(result: Solution | None, solution: Solution, places: np.ndarray, size: int) -> Solution:
+    """Put the answers of a chunk in their places."""
+    if result is None:
+        result = _not_started(solution, size)
+
+    def put(whole, part):
+        whole[places] = part
+        return whole
+
+    return jax.tree.map(put, result, solution)
+
+
+def _not_started(like: Solution, size: int) -> Solution:
+    """A solution of this size in which no problem has had its turn."""
+
+    def blank(leaf):
+        fill = np.nan if np.issubdtype(leaf.dtype, np.floating) else 0
+        return np.full((size, *leaf.shape[1:]), fill, leaf.dtype)
+
+    blank_solution = jax.tree.map(blank, like)
+    blank_solution.status[:] = Status.NOT_STARTED
+    return blank_solution
