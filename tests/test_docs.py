@@ -17,6 +17,8 @@ from typing import NamedTuple
 import jax
 import pytest
 
+import jaxopt_lite
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = sorted((ROOT / "jaxopt_lite").rglob("*.py"))
@@ -185,6 +187,14 @@ def test_there_is_something_to_run():
     readme = ROOT / "README.md"
     assert run(readme, readme.read_text(encoding="utf-8")) > 0
     assert {"bounds", "solvers"} <= {example.path.parent.name for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("room", [jaxopt_lite, jaxopt_lite.bounds], ids=lambda room: room.__name__)
+def test_reference_names_everything_public(room):
+    """A name that users may import is described in docs/api.md."""
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    described = set(re.findall(r":: (\S+)$", reference, re.MULTILINE))
+    assert {f"{room.__name__}.{name}" for name in room.__all__} <= described
 
 
 PAGE = Path("page.md")

@@ -76,7 +76,7 @@ class Broyden:
 
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
-    max_steps: ArrayLike = 500
+    max_steps: ArrayLike = 2000
     jacobian: str = field(default="autodiff", metadata={"static": True})
     rescue: bool = field(default=True, metadata={"static": True})
 

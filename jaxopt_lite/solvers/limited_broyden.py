@@ -128,7 +128,7 @@ class LimitedBroyden:
 
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
-    max_steps: ArrayLike = 500
+    max_steps: ArrayLike = 2000
     memory: int = field(default=20, metadata={"static": True})
     rescue: bool = field(default=True, metadata={"static": True})
 

@@ -27,6 +27,7 @@ _STEEP = 0.5  # a trial at which φ still falls this steeply, relative to φ, is
 _GOOD = 0.1  # unless it has already reduced φ to this fraction
 _SLOW = 0.5  # a step that leaves more of φ than this makes little progress
 _PATIENCE = 3  # so many of them in a row, and B is computed anew
+_LONG = 10  # so many steps with a fresh B should have brought φ down to _GOOD
 _TRIALS, _TRIALS_FRESH = 6, 25  # before a search is given up, with an updated B and with a fresh one
 
 
@@ -125,10 +126,11 @@ class Secant(NamedTuple):
         s, y = jnp.where(moved, x - state.x, 0), jnp.where(moved, f - state.f, 0)
         b, p = self.inverse.update(state.b, Step(s, y, state.p, moved), jnp.where(accepted, f, 0))
         slow = jnp.where(moved & (phi > _SLOW * state.phi), state.slow + 1, 0)
-        stuck = (slow >= _PATIENCE) | ~jnp.isfinite(max_abs(p))
+        little = phi > _GOOD * state.fresh_phi
+        stuck = (slow >= _PATIENCE) | (little & (state.age >= _LONG)) | ~jnp.isfinite(max_abs(p))
         wants = jnp.where(state.starting, self.from_autodiff, stuck & self.refresh)
         # Fresh Jacobians that gain so little will not lead there: leave the lane to the next method.
-        crawling = wants & (phi > _GOOD * state.fresh_phi)
+        crawling = wants & little
         return state._replace(
             x=x, f=f, phi=phi, p=p, b=b, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi),
             starting=jnp.zeros_like(state.starting), slow=jnp.where(wants, 0, slow), age=state.age + 1,
