@@ -22,11 +22,11 @@ from jaxopt_lite.solvers.solve import minimize, root
 
 __all__ = [
     "BFGS",
+    "LBFGS",
     "Broyden",
     "Curvature",
     "DerivativeCheck",
     "History",
-    "LBFGS",
     "LimitedBroyden",
     "MinimumCertificate",
     "RootCertificate",

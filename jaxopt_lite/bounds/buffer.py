@@ -31,7 +31,7 @@ class Buffer(NamedTuple):
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite import bounds
-        >>> buffer = bounds.Buffer.empty(3, jnp.float32(0)).extend(jnp.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+        >>> buffer = bounds.Buffer.empty(3, jnp.array(0.0)).extend(jnp.array([1.0, 2.0, 3.0, 4.0, 5.0]))
         >>> print(buffer.to_array(), buffer.size, buffer.overflow)
         [1. 2. 3.] 3 2
     """
@@ -55,9 +55,7 @@ class Buffer(NamedTuple):
             ValueError: `capacity` is below 1, or `example` has no leaves.
         """
         if capacity < 1:
-            raise ValueError(
-                f"capacity: expected at least 1 slot, got {capacity}; skip the buffer if it holds nothing"
-            )
+            raise ValueError(f"capacity: expected at least 1 slot, got {capacity}; skip the buffer if it holds nothing")
         if not jax.tree.leaves(example):
             raise ValueError("example: expected a pytree with at least one array, got none; pass one item")
         shapes = jax.eval_shape(lambda item: jax.tree.map(jnp.asarray, item), example)
@@ -187,9 +185,7 @@ def _along(flags, leaf):
 def _chosen(m, count, mask):
     """The items to append, as a mask `[m]`."""
     if count is not None and mask is not None:
-        raise ValueError(
-            "count, mask: expected at most one of the two, got both; put the count into the mask"
-        )
+        raise ValueError("count, mask: expected at most one of the two, got both; put the count into the mask")
     if mask is None:
         return jnp.arange(m, dtype=jnp.int32) < (m if count is None else count)
     mask = jnp.asarray(mask)
@@ -205,21 +201,15 @@ def _as_items(buffer, items):
         raise TypeError(f"items: expected the structure {wanted}, got {jax.tree.structure(items)}")
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(items)}
     if len(lengths) > 1 or () in lengths:
-        raise TypeError(
-            f"items: expected one leading axis of the same length on each leaf, got {sorted(lengths)}"
-        )
+        raise TypeError(f"items: expected one leading axis of the same length on each leaf, got {sorted(lengths)}")
 
     def convert(slot, leaf):
         leaf = jnp.asarray(leaf)
         if leaf.shape[1:] != slot.shape[1:]:
             raise TypeError(f"items: expected each of shape {slot.shape[1:]}, got {leaf.shape[1:]}")
-        same = leaf.dtype == slot.dtype or (
-            leaf.weak_type and jnp.result_type(slot.dtype, leaf) == slot.dtype
-        )
+        same = leaf.dtype == slot.dtype or (leaf.weak_type and jnp.result_type(slot.dtype, leaf) == slot.dtype)
         if not same:
-            raise TypeError(
-                f"items: expected dtype {slot.dtype}, got {leaf.dtype}; convert them with astype first"
-            )
+            raise TypeError(f"items: expected dtype {slot.dtype}, got {leaf.dtype}; convert them with astype first")
         return leaf.astype(slot.dtype)
 
     return jax.tree.map(convert, buffer.data, items)

@@ -181,9 +181,7 @@ def _while(eqn, ins, caller):
         # Under vmap the condition is one for each lane: a lane that has ended keeps what it has.
         going = goes_on(carried)
         outs = _run(eqn.params["body_jaxpr"], [*body_consts, *carried], caller)
-        return (
-            [_where(going, new, old) for new, old in zip(outs, carried, strict=True)] if going.ndim else outs
-        )
+        return [_where(going, new, old) for new, old in zip(outs, carried, strict=True)] if going.ndim else outs
 
     return lax.while_loop(lambda carried: jnp.any(goes_on(carried)), body, carried)
 
@@ -199,9 +197,7 @@ def _sharded(eqn, ins, caller):
     params = eqn.params
     specs = {name: params[name] for name in ("mesh", "in_specs", "out_specs", "check_vma")}
     axes = params["newly_manual_axes"]
-    return jax.shard_map(lambda *args: tuple(_run(params["jaxpr"], args, caller)), axis_names=axes, **specs)(
-        *ins
-    )
+    return jax.shard_map(lambda *args: tuple(_run(params["jaxpr"], args, caller)), axis_names=axes, **specs)(*ins)
 
 
 CONTROL = {"cond": _cond, "scan": _scan, "while": _while, "shard_map": _sharded}

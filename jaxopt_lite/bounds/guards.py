@@ -41,9 +41,7 @@ Facts = Mapping[Value, Interval]
 # Primitives whose element j depends on the elements j of the operands only. A guard that holds for element j
 # of a mask says something about element j of its operands, so it may be carried through these and through no
 # others.
-ELEMENTWISE = frozenset(
-    "add sub mul neg abs sign div rem max min clamp convert_element_type pvary and or not".split()
-)
+ELEMENTWISE = frozenset("add sub mul neg abs sign div rem max min clamp convert_element_type pvary and or not".split())
 
 # How far back a refinement follows the equations, and how many alternatives a condition may split into.
 DEPTH = 6
@@ -102,9 +100,7 @@ def refine(value: Value, facts: Facts, depth: int = DEPTH) -> Interval | None:
 def _cases(value: Value, facts: Facts, depth: int) -> list[Interval | None]:
     """The ranges of the two cases of a `select_n`, each under the condition that selects it."""
     which, *cases = value.args
-    choices = [
-        (case, _merge(facts, more)) for k, case in enumerate(cases) for more in alternatives(which, bool(k))
-    ]
+    choices = [(case, _merge(facts, more)) for k, case in enumerate(cases) for more in alternatives(which, bool(k))]
     return [refine(case, merged, depth) for case, merged in choices if merged is not None]
 
 

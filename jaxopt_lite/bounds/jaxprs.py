@@ -89,12 +89,8 @@ def scan_split(eqn: JaxprEqn) -> tuple[int, int]:
     along one axis that the body does not see, so their ranks tell.
     """
     body, _ = opened(eqn.params["jaxpr"])
-    stacked_in = sum(
-        len(shape_of(a)) != len(shape_of(b)) for a, b in zip(eqn.invars, body.invars, strict=True)
-    )
-    stacked_out = sum(
-        len(shape_of(a)) != len(shape_of(b)) for a, b in zip(eqn.outvars, body.outvars, strict=True)
-    )
+    stacked_in = sum(len(shape_of(a)) != len(shape_of(b)) for a, b in zip(eqn.invars, body.invars, strict=True))
+    stacked_out = sum(len(shape_of(a)) != len(shape_of(b)) for a, b in zip(eqn.outvars, body.outvars, strict=True))
     carried = len(eqn.outvars) - stacked_out
     return len(eqn.invars) - stacked_in - carried, carried
 
@@ -154,9 +150,7 @@ def _scatter(eqn):
     single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
     window = dict.fromkeys(range(len(shape)), 1)
     spanned = [axis for axis in window if axis not in single]
-    window |= {
-        axis: updates.shape[dim] for axis, dim in zip(spanned, numbers.update_window_dims, strict=True)
-    }
+    window |= {axis: updates.shape[dim] for axis, dim in zip(spanned, numbers.update_window_dims, strict=True)}
     axes = tuple(int(axis) for axis in numbers.scatter_dims_to_operand_dims)
     limits = tuple(shape[axis] - window[axis] for axis in axes)
     outcome = _outcome(eqn.params["mode"], "dropped")

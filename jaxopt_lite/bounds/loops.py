@@ -59,9 +59,7 @@ def _widen(entry, need, aval, turn):
         return hull([entry, need])
     limit = whole(aval)
     lo, hi = (limit.lo, limit.hi) if turn > 1 else (-(-limit.lo // 2), limit.hi // 2)
-    return hull(
-        [need, Interval(entry.lo if entry.lo <= need.lo else lo, entry.hi if need.hi <= entry.hi else hi)]
-    )
+    return hull([need, Interval(entry.lo if entry.lo <= need.lo else lo, entry.hi if need.hi <= entry.hi else hi)])
 
 
 def after_turns(start: Interval, value: Value, out: Value, aval: Any, turns: int, exact: bool) -> Interval:

@@ -118,9 +118,7 @@ def _call(eqn, jaxpr, ins, visit, caller):
 def _sharded(eqn, ins, visit, caller):
     """A shard holds some of the elements, so the whole array's range is the shard's too."""
     jaxpr = eqn.params["jaxpr"]
-    return [
-        Value(out.interval) for out in walk(jaxpr, [Value(value.interval) for value in ins], visit, caller)
-    ]
+    return [Value(out.interval) for out in walk(jaxpr, [Value(value.interval) for value in ins], visit, caller)]
 
 
 def _linear_solve(eqn, ins, visit, caller):
@@ -145,9 +143,7 @@ def _branch(eqn, ins, visit, caller):
     taken = [k for k, guard in enumerate(guards) if guard and Interval(k, k) in index.interval]
     if index.interval not in Interval(0, len(branches) - 1) or not taken:
         guards, taken = [[{}]] * len(branches), range(len(branches))
-    results = [
-        walk(branches[k], [_refined(value, guards[k]) for value in operands], visit, caller) for k in taken
-    ]
+    results = [walk(branches[k], [_refined(value, guards[k]) for value in operands], visit, caller) for k in taken]
     return [Value(hull([value.interval for value in outs])) for outs in zip(*results, strict=True)]
 
 

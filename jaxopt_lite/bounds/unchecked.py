@@ -108,11 +108,7 @@ def _ranges(access, ins):
 def _columns(index: Value, count: int) -> list[Interval]:
     """The range of each column of an index array `[..., count]`, where it was put together from columns."""
     eqn = index.eqn
-    if (
-        eqn is None
-        or index.name != "concatenate"
-        or eqn.params["dimension"] != len(shape_of(eqn.invars[0])) - 1
-    ):
+    if eqn is None or index.name != "concatenate" or eqn.params["dimension"] != len(shape_of(eqn.invars[0])) - 1:
         return [index.interval] * count
     parts = zip(index.args, eqn.invars, strict=True)
     return [interval for part, var in parts for interval in _columns(part, shape_of(var)[-1])]

@@ -95,7 +95,7 @@ class Outcome(NamedTuple):
 class _Pool(NamedTuple):
     """The lanes in work: which problem each one holds, its data, its limits and its state; lane axis last."""
 
-    index: Int[Array, " L"]
+    problem: Int[Array, " L"]
     mapped: tuple[Array, ...]
     limits: Limits
     state: Any
@@ -138,7 +138,7 @@ def run(
 
     def unfinished(carry):
         pool, _, _ = carry
-        return jnp.any(pool.index < size)
+        return jnp.any(pool.problem < size)
 
     pool, taken = refill(_empty_pool(method, queue, width, record), jnp.int32(0))
     outcome = _blank_outcome(pool, size, keep_state)
@@ -168,9 +168,7 @@ def _advance(method: Method, bind, pool: _Pool, more) -> _Pool:
         state = method.step(problem, pool.limits, state)
         if record:
             here = (rows == state.steps) & running
-            record = tuple(
-                jnp.where(here, now, kept) for now, kept in zip(method.progress(state), record, strict=True)
-            )
+            record = tuple(jnp.where(here, now, kept) for now, kept in zip(method.progress(state), record, strict=True))
         return state, record
 
     state, record = jax.lax.while_loop(worthwhile, body, (pool.state, pool.record))
@@ -188,8 +186,8 @@ def _serve(method: Method, bind, pool: _Pool) -> _Pool:
 
 
 def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:
-    """Write the ended lanes out. Lanes still in work write to the spare slot at the end, so no index is out of bounds."""
-    slot = jnp.where(_in_work(pool.state.status), size, pool.index)
+    """Write the ended lanes out. Those in work write to the spare slot at the end, so every index is in bounds."""
+    slot = jnp.where(_in_work(pool.state.status), size, pool.problem)
 
     def put(kept, lanes):
         return kept.at[slot].set(jnp.moveaxis(lanes, -1, 0), mode="promise_in_bounds")
@@ -212,9 +210,7 @@ def _report(pool: _Pool, keep_state: bool) -> Outcome:
 
 def _blank_outcome(pool: _Pool, size: int, keep_state: bool) -> Outcome:
     """Room for every problem and one spare slot."""
-    return jax.tree.map(
-        lambda lanes: jnp.zeros((size + 1, *lanes.shape[:-1]), lanes.dtype), _report(pool, keep_state)
-    )
+    return jax.tree.map(lambda lanes: jnp.zeros((size + 1, *lanes.shape[:-1]), lanes.dtype), _report(pool, keep_state))
 
 
 def _empty_pool(method: Method, queue: Queue, width: int, record: int) -> _Pool:
@@ -238,7 +234,7 @@ def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, *, r
     filled = free & (place < count)
     place = jnp.clip(place, 0, size - 1)
     next_problem = place if order is None else order.at[place].get(mode="promise_in_bounds")
-    index = jnp.where(free, jnp.where(filled, next_problem, size), pool.index)
+    index = jnp.where(free, jnp.where(filled, next_problem, size), pool.problem)
     source = jnp.minimum(index, size - 1)
 
     if queue.states is None:

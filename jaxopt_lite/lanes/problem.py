@@ -37,7 +37,8 @@ class Layout(NamedTuple):
 class Function(NamedTuple):
     """The user's function as data: a jaxpr for one problem. Called with `x` [n] and leaves, it returns `(value, aux)`.
 
-    The value is a vector, of one entry for a scalar. The leaves are those of `args` and then everything the function closed over.
+    The value is a vector, of one entry for a scalar. The leaves are those of `args`, and then everything the function
+    closed over.
     """
 
     closed: ClosedJaxpr
@@ -99,7 +100,9 @@ def _numeric(leaf, name: str):
     """A leaf as an array-like with a dtype; complex and non-numeric leaves raise."""
     leaf = leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-        raise TypeError(f"{name} is complex ({leaf.dtype}); expected real numbers. Split it into real and imaginary parts.")
+        raise TypeError(
+            f"{name} is complex ({leaf.dtype}); expected real numbers. Split it into real and imaginary parts."
+        )
     if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool):
         raise TypeError(f"{name} has dtype {leaf.dtype}; expected numbers that can be unknowns.")
     return leaf

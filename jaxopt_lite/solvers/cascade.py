@@ -109,11 +109,12 @@ def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
 
 def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
     """The engine, set up for this function and its arguments."""
-    width = plan.width(*x0.shape, x0.dtype)
+    size, n = x0.shape
+    width = plan.width(size, n, x0.dtype)
     mapped, bind = _split(plan.function, is_mapped, leaves)
 
     def native(loop):
-        lane_bytes = plan.lane_bytes(x0.shape[1], x0.dtype)
+        lane_bytes = plan.lane_bytes(n, x0.dtype)
         return tiles.as_one_native_loop(loop, plan.function.closed.jaxpr, width, lane_bytes)
 
     def run(method, queue: Queue, **options) -> Outcome:

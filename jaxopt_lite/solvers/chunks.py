@@ -53,7 +53,7 @@ def in_chunks(
         raise ValueError(f"chunk={chunk}: expected at least one problem at a time.")
     todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
     chunk = min(chunk, max(todo.size, 1))
-    result = None if done is None else jax.tree.map(np.array, done)
+    result: Solution | None = None if done is None else jax.tree.map(np.array, done)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("solving", total=todo.size)
@@ -67,7 +67,7 @@ def in_chunks(
             if result is None:
                 raise
             bar.update(task, description="stopped")
-    return result
+    return result  # pyright: ignore[reportReturnType]  # the loop runs at least once
 
 
 def _batch_size(x0: PyTree, args: PyTree) -> int:

@@ -120,7 +120,10 @@ class DampedNewton(NamedTuple):
 
 def _longest_step(state: State):
     """The longest step of a free attempt, relative to the size of x; zero where the attempt is damped."""
-    return sum(jnp.where(state.attempt == k, length, 0.0) for k, length in enumerate(_FREE_STEP)).astype(state.phi.dtype)
+    longest = jnp.zeros_like(state.phi)
+    for attempt, length in enumerate(_FREE_STEP):
+        longest = jnp.where(state.attempt == attempt, length, longest)
+    return longest
 
 
 def _damp(state: State, accepted, starting, ratio) -> State:

@@ -27,12 +27,12 @@ _CG_STEPS = 100
 
 
 class _Terms(NamedTuple):
-    """β and the terms u vᵀ; places from `count` on hold zeros."""
+    """β and the terms u vᵀ; places from `used` on hold zeros."""
 
     scale: Float[Array, "*L"]
     u: Float[Array, "m n *L"]
     v: Float[Array, "m n *L"]
-    count: Int[Array, "*L"]
+    used: Int[Array, "*L"]
 
 
 class _RankOneTerms(NamedTuple):
@@ -51,9 +51,9 @@ class _RankOneTerms(NamedTuple):
         usable &= denominator != 0
         u = jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0) * (s - by)
         v = _times(b.scale, b.v, b.u, s)
-        here = (jnp.arange(self.m).reshape((-1,) + (1,) * s.ndim) == b.count) & usable
-        b = b._replace(u=jnp.where(here, u, b.u), v=jnp.where(here, v, b.v), count=b.count + usable)
-        b = take_where(usable & (b.count >= self.m), self._anew(s, y), b)
+        here = (jnp.arange(self.m).reshape((-1,) + (1,) * s.ndim) == b.used) & usable
+        b = b._replace(u=jnp.where(here, u, b.u), v=jnp.where(here, v, b.v), used=b.used + usable)
+        b = take_where(usable & (b.used >= self.m), self._anew(s, y), b)
         return b, -_times(b.scale, b.u, b.v, f)
 
     def _anew(self, s, y):
@@ -79,7 +79,7 @@ def _times(scale, u, v, x):
 
 
 def krylov_direction(problem, x, f, d, damping):
-    """p = −(JᵀJ + damping D²)⁻¹ Jᵀf, nearly, by CGLS without forming J; D is one number, an estimate of ‖J‖; and J p."""
+    """p = −(JᵀJ + damping D²)⁻¹ Jᵀf, nearly, by CGLS without forming J; D, an estimate of ‖J‖; and J p."""
     slope = lambda p: problem.value_and_slope(x, p)[1]  # noqa: E731
     gradient = problem.pullback(x, f)
     size = jnp.sqrt(dot(gradient, gradient) / _positive(dot(f, f)))

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["MAX_TRIALS", "Search", "accepts", "start", "tighten"]
+from jaxopt_lite.lanes.arithmetic import take_where
+
+__all__ = ["MAX_TRIALS", "End", "Search", "accepts", "start", "tighten"]
 
 SUFFICIENT_DECREASE = 1e-4
 CURVATURE = 0.9
@@ -23,23 +25,27 @@ _KEEP_OFF = 0.1  # a trial stays this fraction of the bracket away from its ends
 _AFTER_NONFINITE = 0.2
 
 
+class End(NamedTuple):
+    """One end of the bracket: a step, φ there and φ' there."""
+
+    step: Float[Array, "*L"]
+    f: Float[Array, "*L"]
+    slope: Float[Array, "*L"]
+
+
 class Search(NamedTuple):
     """The trial step and the bracket around an acceptable one: `low` is good enough but too short, `high` too long."""
 
     trial: Float[Array, "*L"]
-    low: Float[Array, "*L"]
-    f_low: Float[Array, "*L"]
-    slope_low: Float[Array, "*L"]
-    high: Float[Array, "*L"]
-    f_high: Float[Array, "*L"]
-    slope_high: Float[Array, "*L"]
+    low: End
+    high: End
     trials: Int[Array, "*L"]
 
 
 def start(trial, f, slope) -> Search:
     """A search from α = 0, where φ is `f` and φ' is `slope`, with `trial` as the first step."""
     zero, infinite = jnp.zeros_like(f), jnp.full_like(f, jnp.inf)
-    return Search(trial, zero, f, slope, infinite, infinite, zero, jnp.zeros(f.shape, jnp.int32))
+    return Search(trial, End(zero, f, slope), End(infinite, infinite, zero), jnp.zeros(f.shape, jnp.int32))
 
 
 def accepts(alpha, f, slope, noise, f_trial, slope_trial) -> tuple[Bool[Array, "*L"], Bool[Array, "*L"]]:
@@ -54,36 +60,32 @@ def accepts(alpha, f, slope, noise, f_trial, slope_trial) -> tuple[Bool[Array, "
 
 def tighten(search: Search, low_enough, f_trial, slope_trial) -> Search:
     """Put a rejected trial into the bracket and choose the next one."""
-    low, high = search, search
-    low = [jnp.where(low_enough, new, old) for new, old in zip(
-        (search.trial, f_trial, slope_trial), (search.low, search.f_low, search.slope_low), strict=True)]  # fmt: skip
-    high = [jnp.where(low_enough, old, new) for new, old in zip(
-        (search.trial, f_trial, slope_trial), (search.high, search.f_high, search.slope_high), strict=True)]  # fmt: skip
-    longer = _extrapolate(search, slope_trial)
-    between = _interpolate(*low, *high, bisect=search.trials % 3 == 2)
-    trial = jnp.where(jnp.isfinite(high[0]), between, longer)
-    return Search(trial, *low, *high, search.trials + 1)
+    tried = End(search.trial, f_trial, slope_trial)
+    low = take_where(low_enough, tried, search.low)
+    high = take_where(low_enough, search.high, tried)
+    between = _interpolate(low, high, bisect=search.trials % 3 == 2)
+    trial = jnp.where(jnp.isfinite(high.step), between, _extrapolate(search.low, tried))
+    return Search(trial, low, high, search.trials + 1)
 
 
-def _extrapolate(search: Search, slope_trial):
+def _extrapolate(low: End, tried: End):
     """The secant's zero of φ', kept between 2 and 10 times the trial."""
-    gain = search.slope_low - slope_trial
-    secant = search.trial + (search.trial - search.low) * slope_trial / jnp.where(gain < 0, gain, -1)
+    gain = low.slope - tried.slope
+    secant = tried.step + (tried.step - low.step) * tried.slope / jnp.where(gain < 0, gain, -1)
     secant = jnp.where(gain < 0, secant, jnp.inf)
-    return jnp.clip(secant, 2 * search.trial, 10 * search.trial)
+    return jnp.clip(secant, 2 * tried.step, 10 * tried.step)
 
 
-def _interpolate(low, f_low, slope_low, high, f_high, slope_high, bisect):
-    """The minimum of the cubic through both ends, or the secant's zero of φ' where the cubic has none.
+def _interpolate(low: End, high: End, bisect):
+    """The minimum of the cubic through both ends, or the middle where it has none. Nocedal and Wright, (3.59).
 
-    Kept off the ends; every third trial halves the bracket, so that it always shrinks. Nocedal and Wright, (3.59).
+    Kept off the ends; every third trial halves the bracket, so that it always shrinks.
     """
-    width = high - low
-    usable = jnp.isfinite(f_high) & jnp.isfinite(slope_high)
-    d1 = slope_low + slope_high - 3 * (f_high - f_low) / width
-    d2 = jnp.sqrt(jnp.maximum(d1 * d1 - slope_low * slope_high, 0))
-    cubic = high - width * (slope_high + d2 - d1) / (slope_high - slope_low + 2 * d2)
-    trial = jnp.where(jnp.isfinite(cubic), cubic, low + width / 2)
-    trial = jnp.where(bisect, low + width / 2, trial)
-    trial = jnp.clip(trial, low + _KEEP_OFF * width, high - _KEEP_OFF * width)
-    return jnp.where(usable, trial, low + _AFTER_NONFINITE * width)
+    width = high.step - low.step
+    usable = jnp.isfinite(high.f) & jnp.isfinite(high.slope)
+    d1 = low.slope + high.slope - 3 * (high.f - low.f) / width
+    d2 = jnp.sqrt(jnp.maximum(d1 * d1 - low.slope * high.slope, 0))
+    cubic = high.step - width * (high.slope + d2 - d1) / (high.slope - low.slope + 2 * d2)
+    trial = jnp.where(jnp.isfinite(cubic) & ~bisect, cubic, low.step + width / 2)
+    trial = jnp.clip(trial, low.step + _KEEP_OFF * width, high.step - _KEEP_OFF * width)
+    return jnp.where(usable, trial, low.step + _AFTER_NONFINITE * width)

@@ -52,7 +52,6 @@ def multistart(
         True
     """
     solver = BFGS() if solver is None else solver
-    one = root if isinstance(solver, RootSolver) else minimize
     axis = 1 if batched else 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(starts):
         if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] == 0:
@@ -62,7 +61,10 @@ def multistart(
             )
 
     def from_one_start(x0):
-        return one(fun, x0, args, solver=solver, args_axes=args_axes, batched=batched, has_aux=has_aux)
+        options = {"args_axes": args_axes, "batched": batched, "has_aux": has_aux}
+        if isinstance(solver, RootSolver):
+            return root(fun, x0, args, solver=solver, **options)
+        return minimize(fun, x0, args, solver=solver, **options)
 
     every = jax.vmap(from_one_start, in_axes=axis)(starts)  # leaves [K, B, ...] or [K, ...]
     value = every.error if isinstance(solver, RootSolver) else every.fun

@@ -152,14 +152,14 @@ def _restart_or(state: State, failure: Status):
 def _narrow(state: State, low, f, slope, noise) -> State:
     """The trial was rejected. Choose the next, or settle for the best of the bracket when it cannot shrink."""
     search = line_search.tighten(state.search, low, f, slope)
-    invisible = (search.high - search.low) * -state.slope <= 1e-3 * noise
+    invisible = (search.high.step - search.low.step) * -state.slope <= 1e-3 * noise
     exhausted = invisible | (search.trials >= line_search.MAX_TRIALS)
-    endless = exhausted & ~jnp.isfinite(search.high)
-    settle = exhausted & (search.low > 0) & ~endless
+    endless = exhausted & ~jnp.isfinite(search.high.step)
+    settle = exhausted & (search.low.step > 0) & ~endless
     lost = exhausted & ~settle & ~endless
     status = jnp.where(lost, _restart_or(state, Status.STALLED), state.status)
     return state._replace(
-        search=search._replace(trial=jnp.where(settle, search.low, search.trial)),
+        search=search._replace(trial=jnp.where(settle, search.low.step, search.trial)),
         phase=jnp.where(settle, _LAST, state.phase),
         status=jnp.where(endless, Status.UNBOUNDED, status),
     )

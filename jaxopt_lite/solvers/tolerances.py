@@ -31,9 +31,7 @@ def limits(solver, kind: str, size: int, dtype) -> Limits:
 
 def _per_problem(name: str, value, size: int, dtype) -> Array:
     if np.shape(value) not in ((), (size,)):
-        raise ValueError(
-            f"{name} has shape {np.shape(value)}; expected one number, or one per problem: ({size},)."
-        )
+        raise ValueError(f"{name} has shape {np.shape(value)}; expected one number, or one per problem: ({size},).")
     if isinstance(value, (int, float)) and not value >= 0:
         raise ValueError(f"{name}={value}: expected a number that is not negative.")
     return jnp.broadcast_to(jnp.asarray(value).astype(dtype), (size,))
