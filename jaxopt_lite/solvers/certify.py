@@ -235,7 +235,7 @@ def _judge_root(f, x, atol) -> RootCertificate:
         residual=norm,
         error=jnp.where(finite, max_abs(step), jnp.nan),
         singular_value=smallest,
-        condition=jnp.where(finite, _divide(singular_values[0], smallest), jnp.nan),
+        condition=jnp.where(finite, _ratio(singular_values[0], smallest), jnp.nan),
         valid=finite & (norm <= _default(atol, x, 1e-8, 1e-4)),
     )
 
@@ -249,6 +249,11 @@ def _check_square(jacobian) -> None:
 def _divide(a, b):
     """a / b, with 0 / 0 = 0: no residual along a singular direction is no error."""
     return jnp.where((a == 0) & (b == 0), 0, a / b)
+
+
+def _ratio(largest, smallest):
+    """A condition number: infinite for a singular matrix, the zero matrix included."""
+    return jnp.where(smallest > 0, largest / jnp.where(smallest > 0, smallest, 1), jnp.inf)
 
 
 def _judge_minimum(f, x, atol) -> MinimumCertificate:
@@ -270,7 +275,7 @@ def _judge_minimum(f, x, atol) -> MinimumCertificate:
         gradient=norm,
         error=jnp.where(finite, max_abs(step), jnp.nan),
         eigenvalue=jnp.where(finite, low, jnp.nan),
-        condition=jnp.where(finite, _divide(largest, jnp.min(jnp.abs(eigenvalues))), jnp.nan),
+        condition=jnp.where(finite, _ratio(largest, jnp.min(jnp.abs(eigenvalues))), jnp.nan),
         kind=kind,
         valid=(kind == Curvature.MINIMUM) | (kind == Curvature.FLAT),
     )

@@ -1,0 +1,68 @@
+"""Long batches in chunks: the same answers, and nothing lost when stopped."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+
+
+def _bowl(x, a):
+    return jnp.sum((x - a) ** 2 * jnp.arange(1.0, 3.0))
+
+
+def _solve(x0, a):
+    return jol.minimize(_bowl, x0, a)
+
+
+STARTS, TARGETS = np.zeros((10, 2)), np.arange(20.0).reshape(10, 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10, 64])
+def test_chunks_give_the_answers_of_one_call(chunk):
+    whole, parts = _solve(STARTS, TARGETS), jol.in_chunks(_solve, STARTS, TARGETS, chunk=chunk, progress=False)
+    for name in ("x", "fun", "status", "steps", "evaluations"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
+def _stopping_after(calls):
+    """A solve that is stopped by Ctrl-C in a later chunk."""
+    seen = []
+
+    def solve(x0, a):
+        if len(seen) == calls:
+            raise KeyboardInterrupt
+        seen.append(len(x0))
+        return _solve(x0, a)
+
+    return solve
+
+
+def test_what_was_done_before_a_stop_is_kept_and_the_rest_can_follow():
+    partial = jol.in_chunks(_stopping_after(2), STARTS, TARGETS, chunk=3, progress=False)
+    assert partial.status.tolist() == [jol.Status.CONVERGED] * 6 + [jol.Status.NOT_STARTED] * 4
+    assert np.isnan(partial.x[6:]).all() and not partial.success[6:].any()
+    resumed = jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, progress=False, done=partial)
+    np.testing.assert_array_equal(resumed.x, _solve(STARTS, TARGETS).x)
+    assert np.isnan(partial.x[6:]).all(), "the interrupted solution itself must not change"
+
+
+def test_a_stop_before_the_first_chunk_is_a_stop():
+    with pytest.raises(KeyboardInterrupt):
+        jol.in_chunks(_stopping_after(0), STARTS, TARGETS, chunk=3, progress=False)
+
+
+def test_an_empty_batch():
+    assert jol.in_chunks(_solve, STARTS[:0], TARGETS[:0], progress=False).status.shape == (0,)
+
+
+def test_progress_is_shown(capsys):
+    jol.in_chunks(_solve, STARTS, TARGETS, chunk=5)
+    assert "10/10" in capsys.readouterr().out
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="one batch axis"):
+        jol.in_chunks(_solve, STARTS, TARGETS[:3])
+    with pytest.raises(ValueError, match="chunk=0"):
+        jol.in_chunks(_solve, STARTS, TARGETS, chunk=0)

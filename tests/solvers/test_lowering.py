@@ -1,0 +1,34 @@
+"""The batch solves lower for accelerators that this machine need not have."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+import jaxopt_lite as jol
+
+
+def _rosenbrock(x, steepness):
+    return jnp.sum(steepness * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def _cubic(x, a):
+    return x**3 - a
+
+
+SOLVES = {
+    "bfgs": lambda x, a: jol.minimize(_rosenbrock, x, a[:, 0]).x,
+    "lbfgs": lambda x, a: jol.minimize(_rosenbrock, x, a[:, 0], solver=jol.LBFGS()).x,
+    "broyden": lambda x, a: jol.root(_cubic, x, a).x,
+    "limited broyden": lambda x, a: jol.root(_cubic, x, a, solver=jol.LimitedBroyden()).x,
+    "gradient": lambda x, a: jax.grad(lambda a: jnp.sum(jol.root(_cubic, x, a).x))(a),
+}
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("name", SOLVES)
+def test_a_solve_lowers_for_an_accelerator(name, platform):
+    spec = jax.ShapeDtypeStruct((1000, 3), jnp.float32)
+    exported = export.export(jax.jit(SOLVES[name]), platforms=(platform,))(spec, spec)
+    assert exported.platforms == (platform,)
+    assert "while" in exported.mlir_module()

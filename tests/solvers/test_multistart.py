@@ -1,0 +1,45 @@
+"""Many starts, the best answer of each problem."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+
+
+def _wells(x, tilt):
+    return jnp.sum((x["a"] ** 2 - 1) ** 2 + tilt * x["a"])
+
+
+def test_each_problem_keeps_its_own_best_start():
+    starts = {"a": jnp.broadcast_to(jnp.linspace(-2.0, 2.0, 9)[None, :, None], (2, 9, 1))}
+    best = jol.multistart(_wells, starts, jnp.array([0.3, -0.3]))
+    assert best.success.all() and best.x["a"].shape == (2, 1)
+    assert best.x["a"][0, 0] < 0 < best.x["a"][1, 0]
+    np.testing.assert_allclose(best.fun, [_wells({"a": x}, t) for x, t in zip(best.x["a"], (0.3, -0.3), strict=True)])
+
+
+def test_a_solved_start_beats_a_lower_unsolved_one():
+    def falls_off(x, a):  # unbounded to the left, a minimum at 2
+        return jnp.where(x[0] < 0, 10 * x[0], (x[0] - 2) ** 2)
+
+    best = jol.multistart(falls_off, jnp.array([[-1.0], [1.5]]), batched=False)
+    assert bool(best.success)
+    np.testing.assert_allclose(best.x, [2.0], atol=1e-5)
+
+
+def test_roots_are_ranked_by_their_error():
+    starts = jnp.array([[[0.0], [-5.0], [4.0]]])
+    best = jol.multistart(lambda x, a: x**2 - 9 + jnp.where(x < 0, 20, 0), starts, solver=jol.Broyden())
+    assert bool(best.success[0])
+    np.testing.assert_allclose(best.x[0], [3.0], atol=1e-6)
+
+
+def test_nan_starts_do_not_win():
+    best = jol.multistart(lambda x, a: jnp.sum((x - 1) ** 2), jnp.array([[[jnp.nan], [0.0]]]))
+    assert bool(best.success[0])
+
+
+def test_starts_without_their_axis_are_refused():
+    with pytest.raises(ValueError, match="expected at least one start along axis 1"):
+        jol.multistart(_wells, {"a": jnp.ones(3)}, jnp.ones(3))
