@@ -72,27 +72,36 @@ def at(a: Array, index, axis: int = 0) -> Array:
 
 
 def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
-    """A⁻¹ in every lane, by Gauss-Jordan elimination with partial pivoting.
+    """A⁻¹ in every lane, by Gauss-Jordan elimination in place with partial pivoting.
 
-    A singular lane becomes non-finite and leaves its neighbours alone. Source: Golub and Van Loan, Matrix
-    Computations, 4th ed., section 3.4.
+    Rows are not exchanged: each lane remembers which row was its k-th pivot and puts rows and columns in order at the
+    end. A singular lane becomes non-finite and leaves its neighbours alone. Source: Golub and Van Loan, Matrix
+    Computations, 4th ed., section 3.4; Press et al., Numerical Recipes, 3rd ed., section 2.1, for the storage.
     """
     n = a.shape[0]
-    rows = jnp.arange(n).reshape((n,) + (1,) * (a.ndim - 2))
+    row_number = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
 
-    def eliminate(k, m):
+    def eliminate(k, carry):
+        m, is_free, pivots = carry
         column = at(m, k, 1)
-        candidates = jnp.where(rows >= k, jnp.abs(column), -1)
-        is_pivot = rows == jnp.argmax(candidates, axis=0)
-        pivot_row = jnp.sum(jnp.where(is_pivot[:, None], m, 0), axis=0)
-        displaced = at(m, k, 0)
-        m = jnp.where(is_pivot[:, None], displaced[None], m)
-        scaled = pivot_row / at(pivot_row, k, 0)
-        m = m - outer(at(m, k, 1), scaled)
-        return jnp.where((rows == k)[:, None], scaled[None], m)
+        pivot = jnp.argmax(jnp.where(is_free, jnp.abs(column), -1), axis=0).astype(jnp.int32)
+        is_pivot = row_number == pivot
+        m = jnp.where((row_number == k)[None], is_pivot[:, None].astype(m.dtype), m)
+        row = _entry(m, pivot) / _entry(column, pivot)
+        m = jnp.where(is_pivot[:, None], row[None], m - outer(column, row))
+        return m, is_free & ~is_pivot, jnp.where(row_number == k, pivot, pivots)
 
-    identity = eye(a[:, 0])
-    return jax.lax.fori_loop(0, n, eliminate, jnp.concatenate([a, identity], axis=1))[:, n:]
+    rows = jnp.broadcast_to(row_number, a.shape[1:])
+    m, _, pivots = jax.lax.fori_loop(0, n, eliminate, (a, rows >= 0, rows))
+    order = jnp.argmax(pivots[:, None] == rows[None], axis=0)  # the inverse permutation of the pivots
+    m = jnp.take_along_axis(m, pivots[:, None], axis=0, mode="promise_in_bounds")
+    return jnp.take_along_axis(m, order[None], axis=1, mode="promise_in_bounds")
+
+
+def _entry(a: Array, index: Array) -> Array:
+    """Entry `index` of the first axis, another one in each lane."""
+    index = index.reshape((1,) * (a.ndim - index.ndim) + index.shape)
+    return jnp.take_along_axis(a, index, axis=0, mode="promise_in_bounds")[0]
 
 
 def take_where(mask: Bool[Array, "*L"], new, old):

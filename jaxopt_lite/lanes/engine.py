@@ -176,13 +176,29 @@ def _advance(method: Method, bind, pool: _Pool, more) -> _Pool:
 
 
 def _serve(method: Method, bind, pool: _Pool) -> _Pool:
-    """Let the method serve the waiting lanes, if there are any."""
-    waiting = pool.state.status == Status.WAITING
+    """Let the method serve the waiting lanes, a quarter of a tile at a time: service is expensive, and few lanes wait."""
+    width = max(1, pool.problem.size // 4)
 
-    def serve(state):
-        return take_where(waiting, method.service(bind(pool.mapped), pool.limits, state), state)
+    def some(state):
+        waiting = state.status == Status.WAITING
+        place = jnp.cumsum(waiting, dtype=jnp.int32) - 1
+        chosen = waiting & (place < width)
+        place = jnp.where(chosen, place, width)
+        lanes = jnp.zeros((width + 1,), jnp.int32).at[place].set(jnp.arange(waiting.size, dtype=jnp.int32))[:width]
+        mapped, limits, narrow = jax.tree.map(partial(_lanes, lanes), (pool.mapped, pool.limits, state))
+        served = method.service(bind(mapped), limits, narrow)
+        spread = jax.tree.map(partial(_lanes, jnp.minimum(place, width - 1)), served)
+        return take_where(chosen, spread, state)
 
-    return pool._replace(state=jax.lax.cond(jnp.any(waiting), serve, lambda state: state, pool.state))
+    def waits(state):
+        return jnp.any(state.status == Status.WAITING)
+
+    return pool._replace(state=jax.lax.while_loop(waits, some, pool.state))
+
+
+def _lanes(lanes, leaf):
+    """These lanes of a leaf."""
+    return leaf.at[..., lanes].get(mode="promise_in_bounds")
 
 
 def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:

@@ -63,7 +63,7 @@ def tighten(search: Search, low_enough, f_trial, slope_trial) -> Search:
     tried = End(search.trial, f_trial, slope_trial)
     low = take_where(low_enough, tried, search.low)
     high = take_where(low_enough, search.high, tried)
-    between = _interpolate(low, high, bisect=search.trials % 3 == 2)
+    between = _interpolate(low, high, bisect=(search.trials & 3) == 3)
     trial = jnp.where(jnp.isfinite(high.step), between, _extrapolate(search.low, tried))
     return Search(trial, low, high, search.trials + 1)
 
@@ -79,7 +79,7 @@ def _extrapolate(low: End, tried: End):
 def _interpolate(low: End, high: End, bisect):
     """The minimum of the cubic through both ends, or the middle where it has none. Nocedal and Wright, (3.59).
 
-    Kept off the ends; every third trial halves the bracket, so that it always shrinks.
+    Kept off the ends; every fourth trial halves the bracket, so that it always shrinks.
     """
     width = high.step - low.step
     usable = jnp.isfinite(high.f) & jnp.isfinite(high.slope)
