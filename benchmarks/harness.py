@@ -1,0 +1,133 @@
+"""What the benchmark commands share: a process for each race, tables, and dated result files. Loads no JAX."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["check_load", "cores", "in_child", "in_children", "print_rows", "save"]
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "tfp-nightly", "jaxopt")
+
+
+def in_child(module: str, *arguments: object) -> list[dict]:
+    """Run `python -m module *arguments OUT` in a process of its own, and return the rows it writes; none if it fails.
+
+    This process must not have loaded JAX: a child's peak memory begins at its parent's.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.json"
+        command = [sys.executable, "-m", module, *map(str, arguments), str(out)]
+        subprocess.run(command, cwd=_ROOT)
+        return json.loads(out.read_text()) if out.exists() else []
+
+
+def in_children(commands: list[tuple]) -> list[dict]:
+    """The rows of several children, two at a time: for counts, not for times."""
+    with ThreadPoolExecutor(2) as pool:
+        return [row for rows in pool.map(lambda command: in_child(*command), commands) for row in rows]
+
+
+def print_rows(title: str, rows: list[dict]) -> None:
+    """A table of one race, fastest first."""
+    table = Table(title=title, title_justify="left")
+    headings = ("problems", "compile s", "run", "per problem", "problems/s", "solved", "x best peer", "cores", "MiB")
+    table.add_column("solver", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in sorted(rows, key=lambda row: -row["solved_per_second"]):
+        ratio = row["times_best_peer"]
+        table.add_row(
+            f"[bold]{row['solver']}[/bold]" if row["is_ours"] else row["solver"],
+            f"{row['problems']:,}",
+            f"{row['compile_s']:.1f}",
+            _time(row["run_s"]),
+            _time(row["run_s"] / row["problems"]),
+            f"{row['problems_per_second']:,.0f}",
+            f"{100 * row['solved']:.1f}%",
+            "" if ratio is None else f"{ratio:.2f}",
+            f"{row['cores_used']:.1f}",
+            "" if row["peak_mib"] is None else f"{row['peak_mib']:,.0f}",
+        )
+    Console(width=130).print(table)
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def save(name: str, rows: list[dict], began: float, suffix: str = "") -> Path:
+    """Write `results/<date>-<device>-<name>.json` with what is needed to run it again."""
+    today = datetime.now(UTC).date().isoformat()
+    content = {
+        "date": today,
+        "device": _device(),
+        "load_before": round(began, 2),
+        "python": platform.python_version(),
+        "versions": {package: _version(package) for package in _PACKAGES},
+        "commit": _commit(),
+        "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "rows": rows,
+    }
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{today}-{_device()}-{name}{suffix}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def check_load() -> float:
+    """The load of the machine before the run; says so when others are at work on it."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        Console().print(f"[yellow]The load is {load:.1f}: other work is running, so these are not clean numbers.")
+    return load
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device() -> str:
+    """Such as `intel-xeon-2-cores`."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        name = next((line for line in info.read_text().splitlines() if line.startswith("model name")), name)
+    name = name.split(":")[-1].split("@")[0].lower()
+    name = re.sub(r"\(r\)|\(tm\)|processor|cpu|\d+-core", " ", name)
+    return "-".join([*re.findall(r"[a-z0-9.]+", name), str(cores()), "cores"])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit, with `+` when files of the package or the benchmarks differ from it."""
+    git = ["git", "-C", str(_ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        paths = ["jaxopt_lite", "benchmarks/*.py", "tests/problems.py"]
+        changed = subprocess.run([*git, "status", "--porcelain", "--", *paths], capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + "+" * bool(changed.stdout.strip())

@@ -1,0 +1,90 @@
+"""The child process of `benchmarks.robustness`: solve half of a problem set with every method, and judge the lanes."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import optimistix as optx
+from tests import problems
+from tests.problems import Problem, perturbed
+
+import jaxopt_lite as jol
+from benchmarks import peers
+from benchmarks.timing import gradient_error, residual_error, use_cpu
+
+_GRADIENT, _RESIDUAL = 1e-6, 1e-8
+_GRADIENT_32 = (1e-3, 1e-5)  # absolute, and relative to ‖∇f‖∞ at the start: the library's defaults in float32
+
+
+def equations() -> dict[str, tuple[Problem, list[str]]]:
+    """The systems of both sets, by name, each once."""
+    return _by_name(NONLINEAR_23=problems.NONLINEAR_23, MGH_EQUATIONS=problems.MGH_EQUATIONS)
+
+
+def minima() -> dict[str, tuple[Problem, list[str]]]:
+    """The objectives."""
+    return _by_name(MGH_UNCONSTRAINED=problems.MGH_UNCONSTRAINED)
+
+
+def _by_name(**sets: tuple[Problem, ...]) -> dict[str, tuple[Problem, list[str]]]:
+    found = {}
+    for set_name, members in sets.items():
+        for problem in members:
+            found.setdefault(problem.name, (problem, []))[1].append(set_name)
+    return found
+
+
+def root_methods(fun: Callable) -> Iterator[tuple[str, Callable]]:
+    """Name and solver of one batch, everybody asked for the same residual."""
+    yield "Broyden", peers.our_root(fun, _RESIDUAL)
+    yield "LimitedBroyden", peers.our_root(fun, _RESIDUAL, jol.LimitedBroyden)
+    for solver in (optx.Newton, optx.Dogleg, optx.LevenbergMarquardt):
+        yield f"optimistix {solver.__name__}", peers.vmapped(peers.optimistix_root(fun, solver))
+    yield "SciPy hybr", peers.scipy_root(fun, _RESIDUAL)
+
+
+def minimum_methods(fun: Callable) -> Iterator[tuple[str, Callable]]:
+    """Name and solver of one batch, everybody asked for the same gradient."""
+    yield "BFGS", peers.our_minimum(fun, _GRADIENT)
+    yield "LBFGS", peers.our_minimum(fun, _GRADIENT, jol.LBFGS)
+    yield "TensorFlow Probability BFGS", peers.tfp_minimum(fun, _GRADIENT)
+    yield "optimistix BFGS", peers.vmapped(peers.optimistix_minimum(fun))
+    yield "SciPy BFGS", peers.scipy_minimum(fun, _GRADIENT)
+
+
+def judge_equations(fun: Callable, starts: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Method, and which lanes it solved."""
+    error = residual_error(fun)
+    for method, solve in root_methods(fun):
+        yield method, error(solve(starts)) <= _RESIDUAL
+
+
+def judge_minima(fun: Callable, starts: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Method, and which lanes it solved."""
+    error = gradient_error(fun)
+    for method, solve in minimum_methods(fun):
+        yield method, error(solve(starts)) <= _GRADIENT
+    starts = starts.astype(np.float32)
+    atol, rtol = _GRADIENT_32
+    x = jol.minimize(lambda x, args: fun(x), starts, solver=jol.BFGS(atol=atol, rtol=rtol)).x
+    yield "BFGS, float32", error(x) <= 1.05 * (atol + rtol * error(starts))
+
+
+def main() -> None:
+    kind, part, every, count, out = sys.argv[1:]
+    use_cpu()
+    members, judge = {"equations": (equations, judge_equations), "minima": (minima, judge_minima)}[kind]
+    rows = []
+    for problem, sets in list(members().values())[:: int(every)][int(part) :: 2]:
+        for method, solved in judge(problem.fun, perturbed(problem, int(count))):
+            row = {"kind": kind, "sets": sets, "problem": problem.name, "method": method, "lanes": len(solved)}
+            rows.append(row | {"solved": float(np.mean(solved)), "standard_start": bool(solved[0])})
+        jax.clear_caches()  # hundreds of programs would stay in memory
+    Path(out).write_text(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The solvers that are compared: this library and its peers, each as `starts -> answers` of one compiled call.
+
+Tolerances. The judge asks ‖∇f‖∞ ≤ tolerance or ‖F‖∞ ≤ tolerance of everybody. This library, TensorFlow Probability,
+`jax.scipy` and jaxopt stop at exactly that. Optimistix stops when steps and changes of the value are small instead;
+it gets the loosest power of ten at which it loses no answers by stopping early, so that it does no needless work.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.scipy.optimize
+import jaxopt
+import numpy as np
+import optimistix as optx
+import scipy.optimize
+import tensorflow_probability.substrates.jax as tfp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+import jaxopt_lite as jol
+
+MAX_STEPS = 1000
+_EARLY = {optx.Newton: 1e-5, optx.Dogleg: 1e-5, optx.LevenbergMarquardt: 1e-8, optx.BFGS: 1e-8}
+
+
+# --- This library -------------------------------------------------------------------------------------------
+
+
+def our_minimum(fun: Callable, tolerance: float, solver=jol.BFGS, batched: bool = True) -> Callable:
+    """`jol.minimize`, as a user calls it."""
+    settings = solver(atol=tolerance, rtol=0.0, max_steps=MAX_STEPS)
+    with_args = _with_args(fun)
+    return lambda x: jol.minimize(with_args, x, solver=settings, batched=batched).x
+
+
+def our_root(fun: Callable, tolerance: float, solver=jol.Broyden, batched: bool = True, **options) -> Callable:
+    """`jol.root`, as a user calls it."""
+    settings = solver(atol=tolerance, rtol=0.0, **options)
+    with_args = _with_args(fun)
+    return lambda x: jol.root(with_args, x, solver=settings, batched=batched).x
+
+
+def on_all_cores(solve: Callable) -> Callable:
+    """The same on a slice of the batch for each host device."""
+    mesh = Mesh(np.array(jax.devices()), ("batch",))
+    spec = P("batch")
+    return jax.jit(jax.shard_map(solve, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+
+
+def _with_args(fun: Callable) -> Callable:
+    return lambda x, args: fun(x)
+
+
+# --- JAX peers: one problem, to be vmapped -------------------------------------------------------------------
+
+
+def optimistix_minimum(fun: Callable, solver=optx.BFGS) -> Callable:
+    settings, with_args = solver(rtol=_EARLY[solver], atol=_EARLY[solver]), _with_args(fun)
+    return lambda x: optx.minimise(with_args, settings, x, max_steps=MAX_STEPS, throw=False).value
+
+
+def optimistix_root(fun: Callable, solver=optx.Newton) -> Callable:
+    settings, with_args = solver(rtol=_EARLY[solver], atol=_EARLY[solver]), _with_args(fun)
+    return lambda x: optx.root_find(with_args, settings, x, max_steps=MAX_STEPS, throw=False).value
+
+
+def jax_scipy_minimum(fun: Callable, tolerance: float) -> Callable:
+    options = {"gtol": tolerance, "maxiter": MAX_STEPS}
+    return lambda x: jax.scipy.optimize.minimize(fun, x, method="BFGS", options=options).x
+
+
+def jaxopt_minimum(fun: Callable, tolerance: float, solver=jaxopt.BFGS) -> Callable:
+    # Its tolerance is on the Euclidean norm, which is stricter: allow it what the largest entry may have.
+    settings = solver(fun=fun, tol=tolerance, maxiter=MAX_STEPS)
+    return lambda x: settings.run(x).params
+
+
+def vmapped(solve: Callable) -> Callable:
+    return jax.jit(jax.vmap(solve))
+
+
+# --- Native batches, and SciPy --------------------------------------------------------------------------------
+
+
+def tfp_minimum(fun: Callable, tolerance: float) -> Callable:
+    """TensorFlow Probability's BFGS on its own batch axis."""
+    value_and_grad = jax.vmap(jax.value_and_grad(fun))
+
+    def solve(x):
+        return tfp.optimizer.bfgs_minimize(
+            value_and_grad, x, tolerance=tolerance, max_iterations=MAX_STEPS
+        ).position
+
+    return jax.jit(solve)
+
+
+def scipy_minimum(fun: Callable, tolerance: float) -> Callable:
+    """SciPy's BFGS with exact gradients, one problem after the other."""
+    value_and_grad = jax.jit(jax.value_and_grad(fun))
+
+    def objective(x):
+        value, grad = value_and_grad(x)
+        return float(value), np.asarray(grad)
+
+    options = {"gtol": tolerance, "maxiter": MAX_STEPS}
+    return _in_turn(
+        lambda x: scipy.optimize.minimize(objective, x, jac=True, method="BFGS", options=options).x
+    )
+
+
+def scipy_root(fun: Callable, tolerance: float) -> Callable:
+    """MINPACK's hybrid method with exact Jacobians, one problem after the other."""
+    residual, jacobian = jax.jit(fun), jax.jit(jax.jacfwd(fun))
+    # Its tolerance is on the relative size of a step.
+    return _in_turn(
+        lambda x: scipy.optimize.root(
+            lambda x: np.asarray(residual(x)), x, jac=lambda x: np.asarray(jacobian(x)), tol=tolerance
+        ).x
+    )
+
+
+def _in_turn(solve_one: Callable) -> Callable:
+    def solve(starts):
+        with np.errstate(all="ignore"):
+            return np.stack([solve_one(np.array(start)) for start in starts])
+
+    return solve

@@ -1,0 +1,58 @@
+"""How many lanes each method solves on the standard sets: `python -m benchmarks.robustness [--quick] [--only PATTERN]`.
+
+Row 0 of each batch is the standard start; the others are perturbed. One batched call for each method and problem.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import harness
+
+_STARTS, _FEW_STARTS = 100, 10
+
+
+def cells(rows: list[dict], name: str) -> Iterator[dict]:
+    """The rows of one set."""
+    return (row for row in rows if name in row["sets"])
+
+
+def print_summary(rows: list[dict]) -> None:
+    """A table for each set: the fraction of lanes and of standard starts solved, a line for each method."""
+    for name in dict.fromkeys(name for row in rows for name in row["sets"]):
+        table = Table(title=f"{name}, fraction solved", title_justify="left")
+        for heading in ("method", "perturbed starts", "standard starts", "problems with a lane lost"):
+            table.add_column(heading, justify="left" if heading == "method" else "right")
+        mine = list(cells(rows, name))
+        for method in dict.fromkeys(row["method"] for row in mine):
+            those = [row for row in mine if row["method"] == method]
+            lost = [row for row in those if row["solved"] < 1]
+            mean = sum(row["solved"] for row in those) / len(those)
+            standard = sum(row["standard_start"] for row in those)
+            table.add_row(method, f"{100 * mean:.1f}%", f"{standard} of {len(those)}", str(len(lost)))
+        Console(width=130).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="every fifth problem and few starts")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="'equations' or 'minima'")
+    options = parser.parse_args()
+    kinds = [kind for kind in ("equations", "minima") if re.search(options.only, kind)]
+    if not kinds:
+        parser.error(f"--only {options.only!r} matches neither 'equations' nor 'minima'.")
+
+    load, every = harness.check_load(), 5 if options.quick else 1
+    count = _FEW_STARTS if options.quick else _STARTS
+    parts = [("benchmarks.lost_lanes", kind, part, every, count) for kind in kinds for part in (0, 1)]
+    rows = harness.in_children(parts)
+    print_summary(rows)
+    partial = "-quick" * options.quick + "-partial" * bool(options.only)
+    print("wrote", harness.save("robustness", rows, load, partial))
+
+
+if __name__ == "__main__":
+    main()

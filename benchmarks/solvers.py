@@ -1,0 +1,52 @@
+"""Speed of the solvers beside their peers: `python -m benchmarks.solvers [--quick] [--only PATTERN]`.
+
+Every race is a process of its own, so that each starts clean; all solvers of a race run in that process, in turn.
+"""
+
+import argparse
+import re
+import sys
+
+from benchmarks import harness
+
+_SIZES = (1_000, 10_000, 100_000, 1_000_000)
+# name: (module, race, unknowns, problems, problems with --quick)
+RACES = {
+    "bfgs-n2": ("races", "bfgs", 2, 10_000, 500),
+    "bfgs-n10": ("races", "bfgs", 10, 10_000, 200),
+    "bfgs-n30": ("races", "bfgs", 30, 2_000, 50),
+    "broyden-n2": ("races", "broyden", 2, 10_000, 1_000),
+    "broyden-n10": ("races", "broyden", 10, 10_000, 1_000),
+    "broyden-n30": ("races", "broyden", 30, 10_000, 200),
+    "trigonometric-n6": ("races", "trigonometric_system", 6, 10_000, 500),
+    "alone-bfgs-n10": ("races", "alone_bfgs", 10, 100, 10),
+    "alone-broyden-n10": ("races", "alone_broyden", 10, 100, 10),
+    **{f"lanes-float64-n2-{size}": ("lanes", "float64", 2, size, size // 10) for size in _SIZES},
+    **{f"lanes-float32-n10-{size}": ("lanes", "float32", 10, size, size // 100) for size in _SIZES},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small batches, to see that it works")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="races whose name matches: " + ", ".join(RACES))
+    options = parser.parse_args()
+    names = [name for name in RACES if re.search(options.only, name)]
+    if not names:
+        parser.error(f"no race matches {options.only!r}; there are {', '.join(RACES)}")
+
+    load, rows, failed = harness.check_load(), [], []
+    for name in names:
+        module, race, n, problems, few = RACES[name]
+        new = harness.in_child(f"benchmarks.{module}", race, n, few if options.quick else problems)
+        harness.print_rows(name, new)
+        rows += [{"race": name, "unknowns": n} | row for row in new]
+        failed += [] if new else [name]
+    partial = "-quick" * options.quick + "-partial" * bool(options.only or failed)
+    print("wrote", harness.save("solvers", rows, load, partial))
+    if failed:
+        sys.exit(f"these races ended with an error: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

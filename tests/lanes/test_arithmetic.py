@@ -1,0 +1,131 @@
+"""The same lines serve one problem and a row of lanes, and say what NumPy says for each."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.lanes.arithmetic import at, dot, eye, fold, inverse, matvec, max_abs, outer, rematvec, take_where
+
+SIZES = [1, 2, 3, 5, 7, 12]
+each_size = pytest.mark.parametrize("n", SIZES)
+
+
+def vectors(n, lanes=4, seed=0):
+    return np.random.default_rng([seed, n]).standard_normal((n, lanes))
+
+
+def matrices(m, n, lanes=4, seed=1):
+    return np.random.default_rng([seed, m, n]).standard_normal((m, n, lanes))
+
+
+def agrees(fun, reference, *arrays):
+    """On lanes as on each lane alone, without a lane axis, as in NumPy."""
+    together = np.asarray(fun(*arrays))
+    for lane in range(arrays[0].shape[-1]):
+        expected = reference(*(a[..., lane] for a in arrays))
+        np.testing.assert_allclose(together[..., lane], expected, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(fun(*(a[..., lane] for a in arrays)), expected, rtol=1e-12, atol=1e-14)
+
+
+@each_size
+def test_products_of_vectors(n):
+    u, v = vectors(n), vectors(n, seed=2)
+    agrees(dot, np.dot, u, v)
+    agrees(outer, np.outer, u, vectors(n + 1))
+    agrees(max_abs, lambda u: np.max(np.abs(u)), u)
+
+
+@pytest.mark.parametrize("m, n", [(1, 1), (2, 3), (5, 2), (7, 7), (11, 4)])
+def test_products_with_matrices(m, n):
+    agrees(matvec, lambda a, v: a @ v, matrices(m, n), vectors(n))
+    agrees(rematvec, lambda a, u: a.T @ u, matrices(m, n), vectors(m))
+
+
+@each_size
+def test_identity_has_the_size_and_dtype_of_its_model(n):
+    for like in (vectors(n), vectors(n)[:, 0].astype(np.float32)):
+        identity = eye(like)
+        assert identity.shape == (n, *like.shape) and identity.dtype == like.dtype
+    agrees(eye, lambda v: np.eye(v.size), vectors(n))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 6, 7, 11, 15])
+def test_fold_visits_every_index_once_in_order(count):
+    digits = fold(lambda k, total: total * 16 + k, count, jnp.int64(0))
+    assert int(digits) == sum(k * 16 ** (count - 1 - k) for k in range(count))
+
+
+def test_at_takes_a_slice_along_an_axis():
+    a = matrices(3, 5)
+    np.testing.assert_array_equal(at(a, 2), a[2])
+    np.testing.assert_array_equal(at(a, 4, 1), a[:, 4])
+
+
+def test_take_where_chooses_whole_lanes_of_a_pytree():
+    mask = np.array([True, False, True, False])
+    new, old = {"v": vectors(3), "s": np.ones(4)}, {"v": np.zeros((3, 4)), "s": np.zeros(4)}
+    taken = take_where(mask, new, old)
+    np.testing.assert_array_equal(taken["v"], np.where(mask, new["v"], 0))
+    np.testing.assert_array_equal(taken["s"], mask.astype(float))
+
+
+def test_nan_stays_in_its_lane():
+    u, v, a = vectors(3), vectors(3, seed=2), matrices(3, 3)
+    results = lambda u, a: [dot(u, v), max_abs(u), outer(u, v), matvec(a, u), rematvec(a, u), inverse(a)]
+    clean = results(u, a)
+    u[1, 2], a[0, 1, 2] = np.nan, np.nan
+    kept = np.array([0, 1, 3])
+    for spoiled, whole in zip(results(u, a), clean, strict=True):
+        assert np.any(np.isnan(spoiled[..., 2]))
+        np.testing.assert_array_equal(spoiled[..., kept], whole[..., kept])
+
+
+def test_the_largest_entry_is_nan_if_any_is():
+    assert np.isnan(max_abs(np.array([np.nan, 1.0, 2.0]))) and np.isnan(max_abs(np.array([3.0, 1.0, np.nan])))
+    assert max_abs(np.array([1.0, -np.inf])) == np.inf
+
+
+@each_size
+def test_inverse(n):
+    agrees(inverse, np.linalg.inv, matrices(n, n) + 3 * np.eye(n)[:, :, None])
+
+
+@each_size
+def test_inverse_keeps_its_precision_by_pivoting(n):
+    """Hard on elimination without exchanges of rows: tiny pivots, and permutations with zero diagonals."""
+    rng = np.random.default_rng(3)
+    a = np.stack([np.eye(n)[rng.permutation(n)] * 10.0 ** rng.integers(-3, 3, n) for _ in range(6)], axis=-1)
+    a += 1e-13 * rng.standard_normal(a.shape)
+    identities = np.einsum("ijl,jkl->ikl", np.asarray(inverse(a)), a)
+    np.testing.assert_allclose(identities, np.broadcast_to(np.eye(n)[:, :, None], a.shape), atol=1e-7)
+
+
+def test_inverse_of_ill_scaled_rows():
+    a = np.array([[1e-20, 1.0], [1.0, 1.0]])
+    np.testing.assert_allclose(inverse(a), [[-1, 1], [1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("singular", [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 0.0, 2.0])])
+def test_a_singular_lane_is_not_finite_and_leaves_its_neighbours_alone(singular):
+    a = matrices(3, 3)
+    clean = np.asarray(inverse(a))
+    a[..., 1] = singular
+    spoiled = np.asarray(inverse(a))
+    assert not np.all(np.isfinite(spoiled[..., 1]))
+    np.testing.assert_array_equal(spoiled[..., [0, 2, 3]], clean[..., [0, 2, 3]])
+
+
+def test_float32_stays_float32():
+    u, a = vectors(3).astype(np.float32), matrices(3, 3).astype(np.float32)
+    for result in (dot(u, u), max_abs(u), outer(u, u), eye(u), matvec(a, u), rematvec(a, u), inverse(a)):
+        assert result.dtype == np.float32
+
+
+def test_lanes_are_independent_of_their_number():
+    """The bits of a lane do not depend on its neighbours, nor on the other entries of a compiled batch."""
+    a, v = matrices(6, 6, 8), vectors(6, 8)
+    compute = jax.jit(lambda a, v: (dot(v, v), matvec(a, v), inverse(a)))
+    whole, part = compute(a, v), compute(a[..., ::-1], v[:, ::-1])
+    for x, y in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(x, np.asarray(y)[..., ::-1])

@@ -1,0 +1,210 @@
+"""The loop over a pool of lanes: every problem is taken once, served, and reported in its own place.
+
+The method is a toy whose every number is known beforehand: a lane counts up from its start, by one a step, to the
+goal of its problem, and asks to be served at every multiple of its `rest`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.lanes import engine
+from jaxopt_lite.lanes.engine import Limits, Queue
+from jaxopt_lite.lanes.status import Status
+
+
+class Count(NamedTuple):
+    """What a lane carries."""
+
+    x: Any
+    first_error: Any
+    steps: Any
+    evaluations: Any
+    served: Any
+    status: Any
+
+
+class Counter(NamedTuple):
+    """Counts to the goal; with `rest`, waits to be served at every multiple of it."""
+
+    rest: int = 0
+
+    def init(self, start):
+        row = jnp.zeros(start.shape[1:], jnp.int32)
+        return Count(start, start[0], row, row, row, row + Status.RUNNING)
+
+    def step(self, problem, limits, state):
+        (goal,) = problem
+        running = state.status == Status.RUNNING
+        steps = state.steps + running
+        done = steps >= goal
+        status = jnp.where(steps >= limits.max_steps, Status.MAX_STEPS, state.status)
+        if self.rest:
+            status = jnp.where(steps % self.rest == 0, Status.WAITING, status)
+        status = jnp.where(done, Status.CONVERGED, status)
+        return state._replace(
+            x=state.x + running, steps=steps, evaluations=state.evaluations + running,
+            status=jnp.where(running, status, state.status).astype(jnp.int32),
+        )  # fmt: skip
+
+    def service(self, problem, limits, state):
+        return state._replace(served=state.served + 1, status=jnp.full_like(state.status, Status.RUNNING))
+
+    def progress(self, state):
+        return state.x[0], -state.x[0]
+
+
+GOALS = np.random.default_rng(0).integers(1, 40, 53)
+
+
+def count(goals, width, method=None, max_steps=1000, bind=lambda tile: tile, **options):
+    """Count to every goal; problem k starts from 100 k."""
+    size = len(goals)
+    limits = Limits(np.zeros(size), np.zeros(size), np.broadcast_to(np.int32(max_steps), size))
+    limits = jax.tree.map(jnp.asarray, limits)
+    start = 100.0 * jnp.arange(size)[:, None]
+    queue_options = {name: options.pop(name) for name in ("todo", "states") if name in options}
+    queue = Queue(start, (jnp.asarray(goals),), limits, **queue_options)
+    run = jax.jit(lambda queue: engine.run(method or Counter(), bind, queue, width, **options))
+    return run(queue)
+
+
+@pytest.mark.parametrize("width", [1, 8, 53, 200])
+@pytest.mark.parametrize("rest", [0, 1, 7])
+def test_every_problem_is_solved_and_reported_in_its_place(width, rest):
+    """Also where the queue is shorter than the pool, and of the same length."""
+    outcome = count(GOALS, width, Counter(rest), keep_state=True)
+    assert np.all(outcome.status == Status.CONVERGED)
+    np.testing.assert_array_equal(outcome.steps, GOALS)
+    np.testing.assert_array_equal(outcome.evaluations, GOALS)
+    np.testing.assert_array_equal(outcome.x[:, 0], 100 * np.arange(GOALS.size) + GOALS)
+    np.testing.assert_array_equal(outcome.states.served, (GOALS - 1) // rest if rest else 0 * GOALS)
+
+
+def test_a_lane_is_refilled_as_soon_as_a_quarter_has_ended():
+    """One long problem among short ones: they go through the other lanes while it runs."""
+    goals = np.ones(40, int)
+    goals[3] = 30
+    laps = []
+
+    def native(loop):
+        def counted(*operands):
+            jax.debug.callback(lambda: laps.append(1))
+            return loop(*operands)
+
+        return counted
+
+    outcome = count(goals, 4, native=native)
+    jax.effects_barrier()
+    np.testing.assert_array_equal(outcome.steps, goals)
+    assert len(laps) <= 1 + 13 + 2  # 39 short ones, three lanes at a time, beside the long one
+
+    total = []
+    outcome = count(goals, 4, Tracked(total))
+    jax.effects_barrier()
+    assert len(total) <= 30 + 2  # no step is spent on waiting for the long one
+
+
+class Tracked(NamedTuple):
+    """The counter, with a note of every step of the pool."""
+
+    notes: list
+
+    def init(self, start):
+        return Counter().init(start)
+
+    def step(self, problem, limits, state):
+        jax.debug.callback(lambda: self.notes.append(1))
+        return Counter().step(problem, limits, state)
+
+    def service(self, problem, limits, state):
+        return state
+
+    def progress(self, state):
+        return Counter().progress(state)
+
+
+@pytest.mark.parametrize("width", [4, 64])
+def test_only_the_problems_to_do_are_solved(width):
+    todo = np.random.default_rng(1).random(GOALS.size) < 0.3
+    outcome = count(GOALS, width, todo=jnp.asarray(todo))
+    np.testing.assert_array_equal(outcome.steps, np.where(todo, GOALS, 0))
+    np.testing.assert_array_equal(outcome.x[:, 0], np.where(todo, 100 * np.arange(GOALS.size) + GOALS, 0))
+
+
+@pytest.mark.parametrize("chosen", [[], [0], [52]])
+def test_none_or_one_to_do(chosen):
+    todo = np.isin(np.arange(GOALS.size), chosen)
+    outcome = count(GOALS, 8, todo=jnp.asarray(todo))
+    np.testing.assert_array_equal(outcome.steps, np.where(todo, GOALS, 0))
+
+
+def test_the_order_of_a_queue():
+    limits = Limits(jnp.zeros(5), jnp.zeros(5), jnp.zeros(5, jnp.int32))
+    order, number = Queue(None, (), limits).order()
+    assert order is None and number == 5
+    order, number = Queue(None, (), limits, todo=jnp.array([False, True, False, True, True])).order()
+    assert number == 3 and order[:3].tolist() == [1, 3, 4]
+    assert np.all((np.asarray(order) >= 0) & (np.asarray(order) < 5))
+
+
+def test_each_problem_has_its_own_limits():
+    most = np.arange(GOALS.size) % 9 + 1
+    outcome = count(GOALS, 8, max_steps=most)
+    np.testing.assert_array_equal(outcome.steps, np.minimum(GOALS, most))
+    expected = np.where(GOALS <= most, Status.CONVERGED, Status.MAX_STEPS)
+    np.testing.assert_array_equal(outcome.status, expected)
+
+
+def test_kept_states_go_on():
+    """Problems that ran out of steps end as if they had not been interrupted; the ended ones stay as they are."""
+    first = count(GOALS, 8, Counter(3), max_steps=10, keep_state=True)
+    paused = np.asarray(first.status) == Status.MAX_STEPS
+    assert paused.any() and not paused.all()
+    running = jnp.where(first.states.status == Status.MAX_STEPS, Status.RUNNING, first.states.status)
+    states = first.states._replace(status=running.astype(jnp.int32))
+    resumed = count(GOALS, 16, Counter(3), states=states, keep_state=True)
+    whole = count(GOALS, 16, Counter(3), keep_state=True)
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
+        # a lane that was interrupted where it would have waited is served one time less
+        if a is not resumed.states.served:
+            np.testing.assert_array_equal(a, b)
+
+
+def test_states_are_returned_only_when_asked_for():
+    assert count(GOALS, 8).states is None
+    assert count(GOALS, 8, keep_state=True).states.steps.shape == GOALS.shape
+
+
+@pytest.mark.parametrize("rest", [0, 2])
+def test_the_record_holds_the_progress_of_each_problem(rest):
+    value, error = count(GOALS, 8, Counter(rest), record=12).record
+    assert value.shape == error.shape == (GOALS.size, 12)
+    steps = np.arange(12)
+    expected = np.where(
+        (steps >= 1) & (steps <= GOALS[:, None]), 100.0 * np.arange(GOALS.size)[:, None] + steps, np.nan
+    )
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_array_equal(error, -expected)
+
+
+def test_mapped_data_travel_with_their_lane():
+    """`bind` gets the data of the lanes in work, lane axis last, whatever they were refilled with."""
+    seen = []
+
+    def bind(tile):
+        seen.append([leaf.shape for leaf in tile])
+        return tile
+
+    count(GOALS, 8, bind=bind)
+    assert seen and all(shapes == [(8,)] for shapes in seen)
+
+
+def test_load_puts_the_lane_axis_last():
+    a = np.arange(24).reshape(4, 3, 2)
+    loaded = engine.load({"a": jnp.asarray(a), "s": jnp.arange(4)}, jnp.array([2, 0]))
+    np.testing.assert_array_equal(loaded["a"], np.moveaxis(a[[2, 0]], 0, -1))
+    np.testing.assert_array_equal(loaded["s"], [2, 0])

@@ -1,0 +1,61 @@
+"""Tiles are powers of two, narrower for larger problems; the same width for any batch on the CPU."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxopt_lite.lanes import tiles
+
+BYTES = [0, 1, 8, 100, 1000, 5000, 10_000, 24_000, 100_000, 10**7, 10**9]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("batch", [0, 1, 50, 1000, 10**6])
+def test_widths_are_powers_of_two_that_fall_with_the_size_of_a_lane(platform, batch):
+    widths = [tiles.tile_width(lane_bytes, platform, batch) for lane_bytes in BYTES]
+    assert all(width >= 1 and width & (width - 1) == 0 for width in widths)
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_on_the_cpu_the_width_is_the_same_for_any_batch():
+    for lane_bytes in BYTES:
+        assert len({tiles.tile_width(lane_bytes, "cpu", batch) for batch in (0, 1, 7, 1000, 10**6)}) == 1
+
+
+def test_on_a_gpu_one_tile_holds_the_whole_batch():
+    for batch in (1, 100, 1000, 10**5):
+        width = tiles.tile_width(100, "gpu", batch)
+        assert batch <= width <= max(128, 2 * batch)
+
+
+def inner(x):
+    return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) * 2, x)
+
+
+@pytest.mark.parametrize(
+    "fun, native",
+    [
+        (lambda x: jnp.sum(x**2), True),
+        (inner, True),
+        (lambda x: x @ x, False),
+        (lambda x: jnp.sort(x), False),
+        (lambda x: jax.lax.cond(x[0] > 0, lambda x: jnp.cumsum(x), lambda x: x, x), False),
+        (lambda x: jax.jit(lambda x: jnp.linalg.solve(jnp.eye(4) + x, x))(x), False),
+    ],
+    ids=["elementwise", "loop", "matrix product", "sort", "in a branch", "in a call"],
+)
+def test_what_the_compiler_gives_to_a_library_is_not_native(fun, native):
+    jaxpr = jax.make_jaxpr(fun)(jnp.ones(4)).jaxpr
+    assert tiles._is_native(jaxpr, 64) is native
+
+
+def test_large_arrays_are_not_native():
+    small, large = (jax.make_jaxpr(lambda x: x + 1)(jnp.ones(n)).jaxpr for n in (10, 10_000))
+    assert tiles._is_native(small, 64) and not tiles._is_native(large, 64)
+
+
+def test_the_loop_computes_the_same_as_one_native_function():
+    loop = lambda x: jax.lax.while_loop(lambda x: jnp.any(x < 100), lambda x: x * 2 + 1, x)
+    jaxpr = jax.make_jaxpr(lambda x: x * 2)(jnp.ones(())).jaxpr
+    native = tiles.as_one_native_loop(loop, jaxpr, 8, 8)
+    assert jax.jit(native)(jnp.ones(8)).tolist() == loop(jnp.ones(8)).tolist()

@@ -1,0 +1,521 @@
+"""What every solver promises, whatever the problem: one suite for all of them.
+
+Bit for bit means exactly that: the bytes of two arrays are compared, so that NaN equals itself and −0 is not 0.
+Each (solver, problem, dtype, batch size) compiles once and serves several tests.
+"""
+
+import functools
+import operator
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+from jaxopt_lite import Status
+from jaxopt_lite.lanes.problem import LaneProblem, axis_per_leaf, batch_of, trace
+from jaxopt_lite.solvers.tolerances import limits as limits_of
+from tests.problems import MGH_UNCONSTRAINED, NONLINEAR_23, perturbed
+
+MINIMIZERS = {"bfgs": jol.BFGS(), "lbfgs": jol.LBFGS()}
+ROOT_SOLVERS = {
+    "broyden": jol.Broyden(),
+    "broyden from I": jol.Broyden(jacobian="identity"),
+    "limited broyden": jol.LimitedBroyden(),
+}
+SOLVERS = MINIMIZERS | ROOT_SOLVERS
+COUNT = 50
+
+OBJECTIVES = ("helical valley", "beale", "wood", "watson 6", "box 3d", "extended rosenbrock 10")
+SYSTEMS = ("helical valley", "boggs", "broyden banded 10", "chandrasekhar 10", "dennis schnabel", "watson 2")
+QUICK = 3  # of the six problems of each solver, the rest are marked slow
+
+
+def of_each(solvers, problems):
+    """Every solver with every problem."""
+    return [
+        pytest.param(solver, name, marks=[pytest.mark.slow] if place >= QUICK else [], id=f"{solver}, {name}")
+        for solver in solvers
+        for place, name in enumerate(problems)
+    ]
+
+
+each_solver = pytest.mark.parametrize("solver", SOLVERS)
+each_problem = pytest.mark.parametrize("solver, name", of_each(MINIMIZERS, OBJECTIVES) + of_each(ROOT_SOLVERS, SYSTEMS))
+
+
+@functools.cache
+def problem_of(solver, name):
+    """The problem, and its function of x and args: one object, so that it compiles once."""
+    problem = next(p for p in (MGH_UNCONSTRAINED if solver in MINIMIZERS else NONLINEAR_23) if p.name == name)
+    return problem, lambda x, args: problem.fun(x)
+
+
+def ask(solver, fun, x0, args=None, settings=None, **options):
+    """`minimize` or `root`, with the solver of this name and other settings."""
+    entry = jol.minimize if solver in MINIMIZERS else jol.root
+    return entry(fun, x0, args, solver=replace(SOLVERS[solver], **(settings or {})), **options)
+
+
+def starts(solver, name, count=COUNT, dtype="float64"):
+    return np.asarray(perturbed(problem_of(solver, name)[0], count), dtype)
+
+
+@functools.cache
+def solved(solver, name, count=COUNT, dtype="float64"):
+    return ask(solver, problem_of(solver, name)[1], starts(solver, name, count, dtype))
+
+
+def assert_same_bits(got, expected):
+    """Every array of two pytrees has the same dtype, shape and bytes."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        where = jax.tree_util.keystr(path)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), where
+        if a.tobytes() != b.tobytes():
+            same = [x.tobytes() == y.tobytes() for x, y in zip(np.atleast_1d(a), np.atleast_1d(b), strict=True)]
+            first = same.index(False)
+            raise AssertionError(
+                f"{where} differs in {same.count(False)} of {len(same)} lanes, first in {first}: "
+                f"{np.atleast_1d(a)[first]} and {np.atleast_1d(b)[first]}"
+            )
+
+
+def lanes(tree, index):
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
+
+
+# --- A family of problems with data, for minimisers and root solvers ----------------------------------------
+
+
+def loss(x, args):
+    """Regularised logistic regression with features that all problems share."""
+    features, labels = args
+    return jnp.mean(jnp.logaddexp(0, features @ x) - labels * (features @ x)) + 0.05 * jnp.sum(x**2)
+
+
+def loss_gradient(x, args):
+    return jax.grad(loss)(x, args)
+
+
+def regression(solver, count, dtype="float64"):
+    """The function and its data: `(features, labels)`, the first shared and the second one a problem."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((12, 3)).astype(dtype)
+    labels = np.random.default_rng(1).integers(0, 2, (1000, 12))[:count].astype(dtype)
+    return (loss if solver in MINIMIZERS else loss_gradient), (features, labels)
+
+
+# --- Solving ------------------------------------------------------------------------------------------------
+
+
+@each_problem
+def test_converges(solver, name):
+    problem, _ = problem_of(solver, name)
+    solution = solved(solver, name)
+    assert np.mean(solution.success) >= 0.96, solution.summary()
+    criterion = jax.grad(problem.fun) if solver in MINIMIZERS else problem.fun
+    error = np.max(np.abs(jax.jit(jax.vmap(criterion))(solution.x)), axis=1)
+    size = np.maximum(1, np.abs(solution.fun)) if solver in MINIMIZERS else 1
+    assert np.all((error <= 1e-5 * size)[np.asarray(solution.success)])
+
+
+@each_problem
+def test_the_order_of_the_lanes_does_not_matter(solver, name):
+    order = np.random.default_rng(2).permutation(COUNT)
+    permuted = ask(solver, problem_of(solver, name)[1], starts(solver, name)[order])
+    assert_same_bits(permuted, lanes(solved(solver, name), order))
+
+
+@each_problem
+@pytest.mark.parametrize("mates", ["nan", "far away"])
+def test_batch_mates_do_not_matter(solver, name, mates):
+    start, kept = starts(solver, name), np.arange(COUNT) % 3 != 1
+    start[~kept] = np.nan if mates == "nan" else 50 * start[~kept] + 3
+    crowded = ask(solver, problem_of(solver, name)[1], start)
+    assert_same_bits(lanes(crowded, kept), lanes(solved(solver, name), kept))
+    if mates == "nan":
+        assert np.all(np.asarray(crowded.status)[~kept] == Status.NONFINITE_START)
+        assert not np.any(np.asarray(crowded.success)[~kept])
+
+
+@each_solver
+@pytest.mark.parametrize("count", [1, 1000])
+def test_the_size_of_the_batch_does_not_matter(solver, count):
+    expected, got = solved(solver, "helical valley"), solved(solver, "helical valley", count)
+    common = np.arange(min(count, COUNT))
+    assert_same_bits(lanes(got, common), lanes(expected, common))
+
+
+@each_solver
+def test_one_problem_without_a_batch_axis_is_the_same(solver):
+    fun = problem_of(solver, "helical valley")[1]
+    alone = ask(solver, fun, starts(solver, "helical valley")[7], batched=False)
+    assert_same_bits(alone, lanes(solved(solver, "helical valley"), 7))
+    assert alone.x.shape == (3,) and alone.status.shape == () and alone.error.shape == ()
+
+
+@each_solver
+@pytest.mark.parametrize("count", [1, 1000])
+def test_the_size_of_the_batch_does_not_matter_with_shared_data_in_float32(solver, count):
+    """A product with shared data is a matrix product, which XLA gives to a library."""
+    got, expected = (solved_regression(solver, size) for size in (count, COUNT))
+    common = np.arange(min(count, COUNT))
+    assert_same_bits(lanes(got, common), lanes(expected, common))
+
+
+@functools.cache
+def solved_regression(solver, count):
+    fun, data = regression(solver, count, "float32")
+    return ask(solver, fun, np.zeros((count, 3), np.float32), data, args_axes=(None, 0))
+
+
+@each_solver
+def test_float32_stays_float32(solver):
+    solution = solved_regression(solver, COUNT)
+    assert np.all(solution.success), solution.summary()
+    floats = {leaf.dtype for leaf in jax.tree.leaves(solution) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+    others = {leaf.dtype for leaf in (solution.status, solution.steps, solution.evaluations)}
+    assert floats == {np.dtype("float32")} and others == {np.dtype("int32")}
+    assert solution.success.dtype == bool
+
+
+@each_solver
+def test_float64_stays_float64(solver):
+    solution = solved(solver, "helical valley")
+    floats = {leaf.dtype for leaf in jax.tree.leaves(solution) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+    assert floats == {np.dtype("float64")}
+
+
+# --- Settings, recording and resuming: one compiled call serves them all ------------------------------------
+
+RECORD = 6
+
+
+def with_limits(solver, atol=1e-7, max_steps=1000, resume=None, shift=0.0):
+    fun, data = regression(solver, COUNT)
+    settings = {
+        "atol": np.broadcast_to(np.float64(atol), COUNT), "rtol": np.zeros(COUNT),
+        "max_steps": np.broadcast_to(np.int32(max_steps), COUNT),
+    }  # fmt: skip
+    return ask(
+        solver, fun, np.zeros((COUNT, 3)) + shift, data, settings, args_axes=(None, 0), keep_state=True,
+        record=RECORD, resume=resume,
+    )  # fmt: skip
+
+
+def without(solution, *names):
+    return replace(solution, **dict.fromkeys(names))
+
+
+@each_solver
+def test_a_second_call_with_other_numbers_compiles_nothing(solver):
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    with_limits(solver)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        with_limits(solver, atol=1e-3, max_steps=4, shift=0.5)
+        assert compiled == []
+        jax.jit(lambda x: x * len(compiled))(1.0)
+        assert compiled != []  # the listener hears compilations
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@each_solver
+def test_the_function_is_not_traced_again_for_other_numbers_and_scalar_tolerances(solver):
+    traces = []
+
+    def fun(x, args):
+        traces.append(x)
+        return jnp.sum((x - args) ** 2) if solver in MINIMIZERS else (x - args) ** 3 + x
+
+    for tolerance, steps in ((1e-3, 50), (1e-5, 60)):
+        settings = {"atol": tolerance, "rtol": tolerance, "max_steps": steps}
+        ask(solver, fun, np.ones((4, 2)) + tolerance, np.full(4, tolerance), settings)
+        first = len(traces) if tolerance == 1e-3 else first
+    assert len(traces) == first > 0
+
+
+@each_solver
+def test_every_lane_has_its_own_tolerance(solver):
+    loose = np.arange(COUNT) % 2 == 0
+    mixed = with_limits(solver, atol=np.where(loose, 1e-2, 1e-7))
+    assert_same_bits(lanes(mixed, ~loose), lanes(with_limits(solver), ~loose))
+    assert_same_bits(lanes(mixed, loose), lanes(with_limits(solver, atol=1e-2), loose))
+    assert np.mean(np.asarray(mixed.steps)[loose]) < np.mean(np.asarray(mixed.steps)[~loose])
+    assert np.all(np.asarray(mixed.error) <= np.where(loose, 1e-2, 1e-7))
+
+
+@each_solver
+def test_every_lane_has_its_own_most_steps(solver):
+    short = np.arange(COUNT) % 4 == 0
+    mixed = with_limits(solver, max_steps=np.where(short, 2, 1000))
+    assert_same_bits(lanes(mixed, ~short), lanes(with_limits(solver), ~short))
+    assert np.all(np.asarray(mixed.status)[short] == Status.MAX_STEPS)
+    assert np.all(np.asarray(mixed.steps)[short] == 2)
+
+
+@each_solver
+@pytest.mark.parametrize("pauses", [(2,), (1, 3)])
+def test_resuming_gives_the_answer_of_an_uninterrupted_solve(solver, pauses):
+    solution = None
+    for steps in pauses:
+        solution = with_limits(solver, max_steps=steps, resume=solution and solution.state)
+        assert np.any(np.asarray(solution.status) == Status.MAX_STEPS)
+    resumed = with_limits(solver, resume=solution.state)
+    assert np.all(resumed.success), resumed.summary()
+    assert_same_bits(without(resumed, "history"), without(with_limits(solver), "history"))
+
+
+@each_solver
+def test_the_record_holds_the_start_and_each_step(solver):
+    fun, (features, labels) = regression(solver, COUNT)
+    solution = with_limits(solver)
+    value, error, steps = (np.asarray(a) for a in (solution.history.value, solution.history.error, solution.steps))
+    assert value.shape == error.shape == (COUNT, RECORD)
+    after_the_end = np.arange(RECORD) > steps[:, None]
+    assert np.any(after_the_end) and np.array_equal(np.isnan(value), after_the_end)
+    assert np.array_equal(np.isnan(error), after_the_end)
+
+    def progress(x, labels):
+        f = fun(x, (features, labels))
+        gradient = jax.grad(fun)(x, (features, labels)) if solver in MINIMIZERS else f
+        return (f if solver in MINIMIZERS else jnp.sum(f**2) / 2), jnp.max(jnp.abs(gradient))
+
+    at_start = jax.jit(jax.vmap(progress))(jnp.zeros((COUNT, 3)), labels)
+    np.testing.assert_allclose((value[:, 0], error[:, 0]), at_start, rtol=1e-12)
+    short = steps < RECORD
+    at_end = jax.jit(jax.vmap(progress))(solution.x, labels)
+    last = (value[short, steps[short]], error[short, steps[short]])
+    np.testing.assert_allclose(last, np.asarray(at_end)[:, short], rtol=1e-6, atol=1e-14)
+
+
+@each_solver
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_types_of_a_state_never_change(solver, dtype):
+    """Of every method of the solver: by `step`, by `service`, and between a tile and its lanes."""
+    fun, data = regression(solver, 8, dtype)
+    batch, layout = batch_of(np.zeros((8, 3), dtype), data, axis_per_leaf(data, (None, 0)), True)
+    function, batch = trace(fun, batch, layout, False)
+    leaves = tuple(
+        jnp.moveaxis(leaf, 0, -1) if mapped else leaf
+        for leaf, mapped in zip(batch.leaves, batch.is_mapped, strict=True)
+    )
+    problem = LaneProblem(function, leaves, batch.is_mapped)
+    limits = limits_of(SOLVERS[solver], "root", 8, batch.x.dtype)
+    types = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype))
+    for place, method in enumerate(SOLVERS[solver].methods()):
+        state = jax.eval_shape(method.init, batch.x.T if place == 0 else (batch.x.T, batch.x.T))
+        stepped, served = jax.eval_shape(
+            lambda state, method=method: (method.step(problem, limits, state), method.service(problem, limits, state)),
+            state,
+        )
+        assert types(stepped) == types(state) and types(served) == types(state)
+        assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.dtype.kind == "f"} == {np.dtype(dtype)}
+        assert {leaf.shape[-1] for leaf in jax.tree.leaves(state)} == {8}
+
+
+# --- Inside other transformations ---------------------------------------------------------------------------
+
+
+def tilted(solver):
+    """A function of mapped and shared arguments, and of something closed over."""
+
+    def make(closed_over):
+        def fun(x, args):
+            mapped, shared = args
+            gradient = shared * jnp.sinh(x - mapped) + closed_over * x
+            objective = jnp.sum(shared * jnp.cosh(x - mapped) + closed_over * x**2 / 2)
+            return objective if solver in MINIMIZERS else gradient
+
+        return fun
+
+    return make
+
+
+def without_counters(solution):
+    return solution.x, solution.fun, solution.grad, solution.status, solution.steps
+
+
+@each_solver
+def test_under_jit_and_an_outer_vmap(solver):
+    """[K, B] problems under `vmap` are one batch of K·B; and `jit` changes nothing."""
+    make, (k, b, n) = tilted(solver), (3, 5, 2)
+    rng = np.random.default_rng(3)
+    x0, mapped = rng.standard_normal((2, k, b, n))
+    shared = 1 + rng.random((k, n))
+    fun = make(0.3)
+
+    def grouped(x0, mapped, shared):
+        return ask(solver, fun, x0, (mapped, shared), args_axes=(0, None))
+
+    both = jax.jit(jax.vmap(grouped))(x0, mapped, shared)
+    flat_args = (mapped.reshape(k * b, n), np.repeat(shared, b, axis=0))
+    flat = jax.jit(lambda x0, args: ask(solver, fun, x0, args))(x0.reshape(k * b, n), flat_args)
+    assert np.all(both.success), flat.summary()
+    np.testing.assert_allclose(both.x.reshape(k * b, n), flat.x, rtol=1e-13, atol=1e-13)
+    assert_same_bits(both.steps.reshape(-1), flat.steps)
+    assert_same_bits(both.status.reshape(-1), flat.status)
+
+
+@pytest.mark.parametrize("solver", ["bfgs", "broyden"])
+@pytest.mark.parametrize("which", ["mapped", "shared", "closed over", "tolerances"])
+def test_vmap_over_one_thing_equals_a_loop(solver, which):
+    make, rng = tilted(solver), np.random.default_rng(4)
+    x0, mapped, shared = rng.standard_normal((5, 2)), rng.standard_normal((5, 2)), 1 + rng.random(2)
+    changes = 1 + rng.random(3)
+
+    def one(change):
+        closed_over = 0.3 * (change if which == "closed over" else 1.0)
+        args = (
+            mapped * (change if which == "mapped" else 1.0),
+            shared * (change if which == "shared" else 1.0),
+        )
+        settings = {"atol": 1e-4 * change} if which == "tolerances" else {}
+        return without_counters(ask(solver, make(closed_over), x0, args, settings, args_axes=(0, None)))
+
+    together, alone = jax.vmap(one)(changes), jax.lax.map(one, changes)
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert np.all(np.asarray(together[3]) == Status.CONVERGED)
+
+
+@pytest.mark.parametrize("solver", ["bfgs", "broyden"])
+def test_nested_vmap_of_a_single_problem_is_one_batch(solver):
+    fun, rng = tilted(solver)(0.3), np.random.default_rng(5)
+    x0, mapped, shared = rng.standard_normal((2, 3, 2)), rng.standard_normal((2, 3, 2)), 1 + rng.random(2)
+
+    def one(x0, mapped):
+        return without_counters(ask(solver, fun, x0, (mapped, shared), batched=False))
+
+    nested = jax.vmap(jax.vmap(one))(x0, mapped)
+    flat = ask(solver, fun, x0.reshape(6, 2), (mapped.reshape(6, 2), shared), args_axes=(0, None))
+    for a, b in zip(jax.tree.leaves(nested), jax.tree.leaves(without_counters(flat)), strict=True):
+        np.testing.assert_allclose(np.asarray(a).reshape(b.shape), b, rtol=1e-12, atol=1e-12)
+
+
+# --- Shapes: pytrees, args_axes, aux ------------------------------------------------------------------------
+
+
+def test_unknowns_can_be_any_pytree():
+    x0 = {"a": np.zeros((4, 2, 3), np.float32), "b": (np.ones(4), [np.zeros((4, 1))])}
+    target = np.arange(4.0)
+
+    def fun(x, t):
+        assert x["a"].shape == (2, 3) and x["a"].dtype == jnp.float32 and x["b"][0].shape == ()
+        return jnp.sum((x["a"] - t) ** 2) + (x["b"][0] + t) ** 2 + jnp.sum((x["b"][1][0] - 2 * t) ** 4)
+
+    solution = jol.minimize(fun, x0, target)
+    assert np.all(solution.success), solution.summary()
+    for tree in (solution.x, solution.grad):
+        assert jax.tree.structure(tree) == jax.tree.structure(x0)
+        assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)] == [
+            (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(x0)
+        ]
+    np.testing.assert_allclose(solution.x["a"], np.broadcast_to(target[:, None, None], (4, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(solution.x["b"][0], -target, atol=1e-5)
+    assert solution.fun.shape == (4,)
+
+
+def test_residuals_can_be_any_pytree_of_as_many_numbers():
+    def fun(x, a):
+        return {"first": x["u"] ** 2 - a, "second": (x["v"][0] - 1, x["v"][1] * 2 - x["u"])}
+
+    solution = jol.root(fun, {"u": np.ones(3), "v": np.zeros((3, 2))}, np.array([1.0, 4.0, 9.0]))
+    assert np.all(solution.success), solution.summary()
+    np.testing.assert_allclose(solution.x["u"], [1, 2, 3], atol=1e-8)
+    np.testing.assert_allclose(solution.x["v"], [[1, 0.5], [1, 1], [1, 1.5]], atol=1e-8)
+    assert jax.tree.map(np.shape, solution.fun) == {"first": (3,), "second": ((3,), (3,))}
+
+
+AXES = {
+    "leading": (0, lambda a, b, c: {"a": a, "b": (b, c)}),
+    "one for all": (None, lambda a, b, c: {"a": a[0], "b": (b[0], c[0])}),
+    "prefix": ({"a": 0, "b": None}, lambda a, b, c: {"a": a, "b": (b[0], c[0])}),
+    "each": ({"a": None, "b": (1, 0)}, lambda a, b, c: {"a": a[0], "b": (b.T, c)}),
+    "last": ({"a": 0, "b": (-1, None)}, lambda a, b, c: {"a": a, "b": (b.T, c[0])}),
+}
+
+
+@pytest.mark.parametrize("variant", AXES)
+def test_args_axes_follow_vmap(variant):
+    axes, arrange = AXES[variant]
+    rng = np.random.default_rng(6)
+    args = arrange(rng.standard_normal(4), rng.standard_normal((4, 3)), rng.standard_normal((4, 2, 2)))
+
+    def answer(args):
+        return args["a"] + args["b"][0] * jnp.sum(args["b"][1])
+
+    solution = jol.minimize(lambda x, args: jnp.sum((x - answer(args)) ** 2), np.zeros((4, 3)), args, args_axes=axes)
+    expected = jax.vmap(answer, in_axes=(axes,), axis_size=4)(args)
+    np.testing.assert_allclose(solution.x, expected, atol=1e-6)
+
+
+def test_lists_among_args_and_none_leaves_are_taken():
+    args = [None, np.arange(3.0), {"k": 2 * np.ones(3)}]
+    solution = jol.minimize(lambda x, args: (x - args[1] * args[2]["k"]) ** 2, np.zeros(3), args)
+    np.testing.assert_allclose(solution.x, [0, 2, 4], atol=1e-6)
+
+
+@each_solver
+def test_aux_belongs_to_the_answer(solver):
+    def fun(x, a):
+        aux = {"twice": 2 * x, "count": jnp.int32(3), "of": a}
+        return (jnp.sum((x - a) ** 2) if solver in MINIMIZERS else x - a), aux
+
+    solution = ask(solver, fun, np.zeros((3, 2)), np.array([1.0, 2.0, 3.0]), has_aux=True)
+    assert np.all(solution.success)
+    assert_same_bits(solution.aux["twice"], 2 * solution.x)
+    assert_same_bits(solution.aux["count"], np.full(3, 3, np.int32))
+    assert_same_bits(solution.aux["of"], np.array([1.0, 2.0, 3.0]))
+
+
+def test_a_solution_passes_through_jit_and_back():
+    solution = jax.jit(lambda x0: jol.minimize(lambda x, _: jnp.sum((x - 1) ** 2), x0))(np.zeros((3, 2)))
+    assert isinstance(solution, jol.Solution)
+    assert "3 problems, 3 solved" in solution.summary() and solution.raise_if_failed() is solution
+
+
+# --- Accesses by index --------------------------------------------------------------------------------------
+
+
+def small(solver):
+    fun = tilted(solver)(0.3)
+    args = (np.random.default_rng(7).standard_normal((70, 2)), np.ones(2))
+    return lambda x0: ask(solver, fun, x0, args, args_axes=(0, None), record=3).x
+
+
+@each_solver
+def test_every_index_is_proved_to_be_in_range(solver):
+    unproved = jol.bounds.find_unchecked(small(solver), np.zeros((70, 2)))
+    assert unproved == [], "\n".join(map(str, unproved))
+
+
+@each_solver
+def test_no_index_is_out_of_range_in_a_run(solver):
+    x0 = np.random.default_rng(8).standard_normal((70, 2))
+    np.testing.assert_allclose(jol.bounds.checked(small(solver))(x0), small(solver)(x0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["bfgs", "broyden"])
+def test_every_index_of_a_derivative_is_proved_to_be_in_range(solver):
+    fun = tilted(solver)(0.3)
+    args = (np.zeros((70, 2)), np.ones((70, 2)))
+    slope = jax.grad(lambda args: jnp.sum(ask(solver, fun, np.ones((70, 2)), args).x))
+    unproved = jol.bounds.find_unchecked(slope, args)
+    assert unproved == [], "\n".join(map(str, unproved))
+
+
+def test_operators_can_be_functions():
+    """A function without a name or a source is as good as any."""
+    solution = jol.root(functools.partial(operator.sub), np.zeros((3, 2)), np.ones(3))
+    np.testing.assert_allclose(solution.x, 1.0)
