@@ -33,10 +33,11 @@ def in_child(module: str, *arguments: object) -> list[dict]:
         return json.loads(out.read_text()) if out.exists() else []
 
 
-def in_children(commands: list[tuple]) -> list[dict]:
-    """The rows of several children, two at a time: for counts, not for times."""
+def in_children(commands: list[tuple]) -> list[dict] | None:
+    """The rows of several children, two at a time: for counts, not for times. `None` if one of them fails."""
     with ThreadPoolExecutor(2) as pool:
-        return [row for rows in pool.map(lambda command: in_child(*command), commands) for row in rows]
+        parts = list(pool.map(lambda command: in_child(*command), commands))
+    return [row for rows in parts for row in rows] if all(parts) else None
 
 
 def print_rows(title: str, rows: list[dict]) -> None:
@@ -70,22 +71,23 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def save(name: str, rows: list[dict], began: float, suffix: str = "") -> Path:
-    """Write `results/<date>-<device>-<name>.json` with what is needed to run it again."""
+def save(name: str, rows: list[dict], load: float, only: str = "") -> Path:
+    """Write `results/<date>-<device>-<name>.json` with what is needed to run it again; `only` is a part's pattern."""
     today = datetime.now(UTC).date().isoformat()
     content = {
         "date": today,
         "device": _device(),
-        "load_before": round(began, 2),
+        "load_before": round(load, 2),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in _PACKAGES},
         "commit": _commit(),
         "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
         "rows": rows,
     }
+    part = "-part-" + re.sub(r"\W+", "_", only).strip("_") if only else ""
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{today}-{_device()}-{name}{suffix}.json"
+    path = folder / f"{today}-{_device()}-{name}{part}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 

@@ -42,8 +42,8 @@ def main() -> None:
         harness.print_rows(name, new)
         rows += [{"race": name, "unknowns": n} | row for row in new]
         failed += [] if new else [name]
-    partial = "-quick" * options.quick + "-partial" * bool(options.only or failed)
-    print("wrote", harness.save("solvers", rows, load, partial))
+    if not options.quick:
+        print("wrote", harness.save("solvers", rows, load, options.only))
     if failed:
         sys.exit(f"these races ended with an error: {', '.join(failed)}")
 

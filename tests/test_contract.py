@@ -192,7 +192,7 @@ def test_float64_stays_float64(solver):
 
 # --- Settings, recording and resuming: one compiled call serves them all ------------------------------------
 
-RECORD = 6
+RECORD = 30
 
 
 def with_limits(solver, atol=1e-7, max_steps=1000, resume=None, shift=0.0):

@@ -1,5 +1,6 @@
 """Real problems with published answers: power flow (root finding), NIST regressions (minimisation).
 
-The modules hold problems and data only. They import JAX and NumPy and no solver, so that each one can be
-read, and solved, by itself.
+`network`, `power_flow`, `nist` and `regression` hold problems and data; they import no solver, so that each can be
+read, and solved, by itself. `lowest_voltage` and `confidence` solve ten thousand of each kind and say what the
+answers mean; `python -m jaxopt_lite` runs both.
 """

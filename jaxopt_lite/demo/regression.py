@@ -1,8 +1,8 @@
-"""NIST's nonlinear regressions as minimisation: data, models, certified answers. Imports JAX and NumPy only.
+"""NIST's nonlinear regressions as minimisation: models, objectives, resampling. Imports JAX and NumPy only.
 
 Each data set fits a model f(x; b) to m observations y by least squares and comes with two starts and with
-parameters that NIST certifies to 11 digits. Two choices bring very different data sets within reach of one
-solver setting.
+parameters that NIST certifies to 11 digits (`nist.py`). Two choices bring very different data sets within reach of
+one solver setting.
 
 *Unknowns.* The parameters of one model differ by up to eight orders of magnitude, so the solver sees u with
 b = scale * u and scale = |start|: every component starts at +1 or -1. Nothing but the start is used.
@@ -17,21 +17,33 @@ estimates, and a gradient g displaces them by roughly covariance * g, so that an
 But from a far start the logarithm is more easily drawn to a plateau, and where the estimates are very sharp
 (MGH10) rounding alone leaves a gradient of 1e-4 to 1e-2. Both want float64.
 
-Sources: Statistical Reference Datasets, National Institute of Standards and Technology, public domain;
-G. A. F. Seber, C. J. Wild, "Nonlinear Regression" (1989), section 2.2 (likelihood concentrated in the
+*Near a fit*, where the bootstrap's refits begin, better unknowns are known: z with b = fit + A z, where A Aᵀ is the
+covariance of the estimates. One unit of z is one standard error and the Hessian of the likelihood is roughly the
+identity, so that BFGS needs few steps and its tolerance is an error in standard errors (`likelihood_near`).
+
+Source: G. A. F. Seber, C. J. Wild, "Nonlinear Regression" (1989), section 2.2 (likelihood concentrated in the
 variance).
 """
 
-import re
 from collections.abc import Callable
-from importlib import resources
-from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-HEADER = "NIST/ITL StRD"
+from jaxopt_lite.demo.nist import Dataset
+
+__all__ = [
+    "MODELS",
+    "bootstrap",
+    "independent_directions",
+    "initial",
+    "likelihood_near",
+    "negative_log_likelihood",
+    "residuals",
+    "sum_of_squares",
+]
 
 
 def _polynomial(coefficients, x):
@@ -60,91 +72,6 @@ MODELS: dict[str, Callable] = {
 }
 
 
-class Dataset(NamedTuple):
-    """One regression with NIST's certified answer."""
-
-    name: str
-    level: str  # of difficulty, as NIST rates it: "lower", "average" or "higher"
-    x: Float[np.ndarray, " m"]
-    y: Float[np.ndarray, " m"]
-    starts: Float[np.ndarray, "2 k"]
-    parameters: Float[np.ndarray, " k"]
-    standard_deviations: Float[np.ndarray, " k"]
-    residual_sum_of_squares: float
-    degrees_of_freedom: int
-
-
-def read(name: str) -> Dataset:
-    """Reads a data set shipped with the package.
-
-    Args:
-        name: one of `MODELS`, such as "Thurber".
-
-    Returns:
-        The data set.
-
-    Raises:
-        ValueError: if no such data set is shipped.
-
-    Example:
-        >>> read("Misra1a").starts.tolist()
-        [[500.0, 0.0001], [250.0, 0.0005]]
-
-    Source: NIST StRD, nonlinear regression.
-    """
-    if name not in MODELS:
-        raise ValueError(f"name: expected one of {sorted(MODELS)}, got {name!r}")
-    file = resources.files("jaxopt_lite.demo") / "data" / "nist" / f"{name}.dat"
-    return parse(file.read_text(encoding="ascii"), name)
-
-
-def parse(text: str, name: str) -> Dataset:
-    """Reads the text of a NIST StRD nonlinear regression file with one predictor.
-
-    The header says which lines hold what; a file that breaks its own word is refused.
-
-    Args:
-        text: the whole file.
-        name: the data set's name, which the file must bear.
-
-    Returns:
-        The data set.
-
-    Raises:
-        ValueError: if the text is not such a file, bears another name, is cut short, or contradicts its
-            header.
-
-    Example:
-        >>> parse("time,volume", "Misra1a")
-        Traceback (most recent call last):
-        ValueError: Misra1a: expected a NIST StRD file that begins with 'NIST/ITL StRD', got 'time,volume'
-
-    Source: NIST StRD file format, stated in every file's header.
-    """
-    lines = text.splitlines()
-    if not lines or lines[0].strip() != HEADER:
-        found = lines[0] if lines else "an empty text"
-        raise ValueError(f"{name}: expected a NIST StRD file that begins with {HEADER!r}, got {found!r}")
-    bears = _find(text, r"Dataset Name:\s*(\S+)", name)
-    if bears != name:
-        raise ValueError(f"{name}: expected the file of that data set, got the file of {bears!r}")
-    table = _block(lines, text, "Starting Values", 4, name)
-    data = _block(lines, text, "Data", 2, name)
-    dataset = Dataset(
-        name=name,
-        level=_find(text, r"(Lower|Average|Higher) Level of Difficulty", name).lower(),
-        x=data[:, 1],
-        y=data[:, 0],
-        starts=table[:, :2].T,
-        parameters=table[:, 2],
-        standard_deviations=table[:, 3],
-        residual_sum_of_squares=float(_find(text, r"Residual Sum of Squares:\s*([\d.E+-]+)", name)),
-        degrees_of_freedom=len(data) - len(table),
-    )
-    _check_counts(dataset, text)
-    return dataset
-
-
 def residuals(dataset: Dataset, b: Float[Array | np.ndarray, " k"]) -> Float[Array, " m"]:
     """Observed less fitted values at parameters in the data's own units.
 
@@ -156,6 +83,7 @@ def residuals(dataset: Dataset, b: Float[Array | np.ndarray, " k"]) -> Float[Arr
         y - f(x; b), [m].
 
     Example:
+        >>> from jaxopt_lite.demo.nist import read
         >>> rat42 = read("Rat42")
         >>> round(float((residuals(rat42, rat42.parameters) ** 2).sum()), 3)
         8.057
@@ -178,6 +106,7 @@ def initial(dataset: Dataset, start: int = 0) -> tuple[Float[np.ndarray, " k"], 
         ValueError: if `start` is neither 0 nor 1.
 
     Example:
+        >>> from jaxopt_lite.demo.nist import read
         >>> u, args = initial(read("Kirby2"))
         >>> u.tolist()
         [1.0, -1.0, 1.0, -1.0, 1.0]
@@ -199,6 +128,7 @@ def sum_of_squares(dataset: Dataset) -> Callable:
         `fun(u, args)`, a scalar, for scaled parameters `u` [k] and `args` as `initial` gives them.
 
     Example:
+        >>> from jaxopt_lite.demo.nist import read
         >>> rat42 = read("Rat42")
         >>> u, args = initial(rat42, start=1)
         >>> round(float(sum_of_squares(rat42)(u, args)), 3)
@@ -222,6 +152,7 @@ def negative_log_likelihood(dataset: Dataset) -> Callable:
         `fun(u, args)`, a scalar, for scaled parameters `u` [k] and `args` as `initial` gives them.
 
     Example:
+        >>> from jaxopt_lite.demo.nist import read
         >>> rat42 = read("Rat42")
         >>> u, args = initial(rat42, start=1)
         >>> round(float(negative_log_likelihood(rat42)(u, args)), 1)
@@ -237,8 +168,65 @@ def negative_log_likelihood(dataset: Dataset) -> Callable:
     return fun
 
 
-def bootstrap(dataset: Dataset, count: int, seed: int = 0) -> Float[np.ndarray, "count m"]:
-    """Observations resampled by their residuals around the certified fit: one regression a row.
+def independent_directions(dataset: Dataset, b: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
+    """Directions in which the estimates vary independently, each one standard error long.
+
+    Args:
+        dataset: the data set.
+        b: [k] fitted parameters.
+
+    Returns:
+        A [k, k], whose columns they are. A Aᵀ = s² (JᵀJ)⁻¹ is the covariance of the estimates, so that the norm of
+        row i is the standard error of parameter i.
+
+    Example:
+        >>> from jaxopt_lite.demo.nist import read
+        >>> rat42 = read("Rat42")
+        >>> A = independent_directions(rat42, rat42.parameters)
+        >>> bool(np.allclose(np.linalg.norm(A, axis=1), rat42.standard_deviations, rtol=1e-3))
+        True
+
+    Source: Seber and Wild (1989), section 2.1.2.
+    """
+    errors = np.asarray(residuals(dataset, b))
+    J = np.asarray(jax.jacfwd(lambda b: residuals(dataset, b))(jnp.asarray(b)))
+    size = np.linalg.norm(J, axis=0)  # parameters of very different sizes would spoil the inverse
+    R = np.linalg.qr(J / size, mode="r")
+    return np.sqrt(errors @ errors / dataset.degrees_of_freedom) * np.linalg.inv(R) / size[:, None]
+
+
+def likelihood_near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> Callable:
+    """`negative_log_likelihood` of other observations of the same design, in standard errors from a fit.
+
+    Args:
+        dataset: the data set.
+        b: [k] its fitted parameters.
+
+    Returns:
+        `fun(z, y)`, a scalar, for `z` [k] and observations `y` [m]. The parameters are `b + A @ z` with the
+        `independent_directions` A; the fit itself is z = 0.
+
+    Example:
+        >>> from jaxopt_lite.demo.nist import read
+        >>> rat42 = read("Rat42")
+        >>> fun = likelihood_near(rat42, rat42.parameters)
+        >>> float(fun(jnp.zeros(3), rat42.y)) < float(fun(jnp.ones(3), rat42.y))
+        True
+    """
+    model, half, A = MODELS[dataset.name], len(dataset.y) / 2, independent_directions(dataset, b)
+    unit = float(np.sum(np.asarray(residuals(dataset, b)) ** 2))  # so that the fit's own value is zero
+
+    def fun(z, y):
+        # A @ z, spelled out: for so small a matrix a sum is cheaper in a solver's loop than a matrix product.
+        return half * jnp.log(jnp.sum((y - model(b + (A * z).sum(axis=1), dataset.x)) ** 2) / unit)
+
+    return fun
+
+
+def bootstrap(
+    dataset: Dataset, b: Float[np.ndarray, " k"], count: int, seed: int = 0
+) -> Float[np.ndarray, "count m"]:
+    """Observations resampled by their residuals around a fit: one regression a row.
 
     Residuals are resampled, not cases, because the experimenter chose the x: the design stays as it was, and
     no resample loses the few points that pin a parameter down (the smallest sets have six). Like NIST's
@@ -248,6 +236,7 @@ def bootstrap(dataset: Dataset, count: int, seed: int = 0) -> Float[np.ndarray, 
 
     Args:
         dataset: the data set.
+        b: [k] its fitted parameters.
         count: how many resamples.
         seed: of NumPy's generator; default 0. A longer run begins with the resamples of a shorter one.
 
@@ -258,65 +247,16 @@ def bootstrap(dataset: Dataset, count: int, seed: int = 0) -> Float[np.ndarray, 
         ValueError: if `count` is negative.
 
     Example:
-        >>> bootstrap(read("Rat42"), count=100).shape
+        >>> from jaxopt_lite.demo.nist import read
+        >>> rat42 = read("Rat42")
+        >>> bootstrap(rat42, rat42.parameters, count=100).shape
         (100, 9)
 
     Source: B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 9.
     """
     if count < 0:
         raise ValueError(f"count: expected a number of resamples >= 0, got {count}")
-    errors = np.asarray(residuals(dataset, dataset.parameters))
+    errors = np.asarray(residuals(dataset, b))
     fitted, m = dataset.y - errors, len(errors)
     widened = (errors - errors.mean()) * np.sqrt(m / dataset.degrees_of_freedom)
     return fitted + widened[np.random.default_rng(seed).integers(m, size=(count, m))]
-
-
-def _find(text: str, pattern: str, name: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
-        raise ValueError(f"{name}: expected a header entry like {pattern!r}, got none; fetch the file again")
-    return found[1]
-
-
-def _check_counts(dataset: Dataset, text: str) -> None:
-    """Rows of data and parameters must be as many as the header's summary implies.
-
-    The summary's own "Degrees of Freedom" is not used: Rat43's says 9, where 15 observations, 4 parameters
-    and the residual standard deviation printed beside it all say 11.
-    """
-    name, m, freedom = dataset.name, len(dataset.y), dataset.degrees_of_freedom
-    stated = int(_find(text, r"Number of Observations:\s*(\d+)", name))
-    deviation = float(_find(text, r"Residual Standard Deviation:\s*([\d.E+-]+)", name))
-    if m != stated:
-        raise ValueError(f"{name}: expected {stated} observations, got {m} rows; fetch the file again")
-    if freedom < 1 or not np.isclose(dataset.residual_sum_of_squares, freedom * deviation**2, rtol=1e-9):
-        raise ValueError(
-            f"{name}: expected residual sum of squares = degrees of freedom * standard deviation ** 2, got "
-            f"{dataset.residual_sum_of_squares}, {freedom} and {deviation}; fetch the file again"
-        )
-
-
-def _block(lines, text: str, title: str, width: int, name: str) -> Float[np.ndarray, "row width"]:
-    """The numbers in the lines that the header gives to `title`, without a parameter's label ("b1 =")."""
-    first = int(_find(text, rf"{title}\s+\(lines\s+(\d+)", name))
-    last = int(_find(text, rf"{title}\s+\(lines\s+\d+\s+to\s+(\d+)", name))
-    if len(lines) < last:
-        raise ValueError(
-            f"{name}: expected data up to line {last}, got {len(lines)} lines; fetch the file again"
-        )
-    rows = []
-    for number, line in enumerate(lines[first - 1 : last], start=first):
-        row = [_number(word) for word in line.split("=")[-1].split()]
-        if len(row) != width or not np.all(np.isfinite(row)):
-            raise ValueError(
-                f"{name}: expected {width} finite numbers in line {number}, got {line.strip()!r}"
-            )
-        rows.append(row)
-    return np.array(rows)
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return float("nan")

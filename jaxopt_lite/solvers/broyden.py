@@ -61,7 +61,7 @@ class Broyden:
     Args:
         atol: a lane has converged when ‖F(x)‖∞ ≤ atol + rtol ‖F(x0)‖∞. A number or one per problem, `[B]`; traced, so
             that changing it compiles nothing. Default 1e-9 in float64, 1e-5 in float32.
-        rtol: the relative part. Default 1e-12 in float64, 1e-5 in float32.
+        rtol: the relative part. Default 0 in float64, 1e-6 in float32.
         max_steps: the most iterations (accepted steps), a number or one per problem.
         jacobian: what the first Jacobian is: `"autodiff"`, the true one, or `"identity"`, as in Broyden's paper.
         rescue: whether lanes that make no progress get the true Jacobian anew, and those that fail even so a damped

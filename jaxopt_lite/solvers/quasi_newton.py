@@ -169,6 +169,7 @@ def _verdict(new: State, limits, accepted, converged, dead, f):
     """The status of each lane after this step."""
     out = accepted & (new.steps >= limits.max_steps) & (new.status == Status.RUNNING)
     status = jnp.where(out, Status.MAX_STEPS, new.status)
-    status = jnp.where(f == -jnp.inf, Status.UNBOUNDED, status)
+    bottomless = f < -1 / jnp.finfo(f.dtype).eps ** 2  # far below anything this arithmetic can compare
+    status = jnp.where(bottomless, Status.UNBOUNDED, status)
     status = jnp.where(dead, Status.NONFINITE_START, status)
     return jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
