@@ -1,4 +1,4 @@
-"""The command line: `python -m jaxopt_lite` runs the demonstration, `python -m jaxopt_lite devices` shows the machine."""
+"""The command line: `python -m jaxopt_lite` runs the demonstration, `... devices` shows what it runs on."""
 
 import argparse
 import os
@@ -64,7 +64,9 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     except KeyboardInterrupt:
         console.print("\nStopped. Until then:")
         for tally in tallies:
-            console.print(f"  {tally.name}: {tally.solved:,} solved of {tally.reached:,} reached, {tally.size:,} in all")
+            console.print(
+                f"  {tally.name}: {tally.solved:,} solved of {tally.reached:,} reached, {tally.size:,} in all"
+            )
         return _INTERRUPTED
     incomplete = [tally.name for tally in tallies if not tally.is_complete]
     console.print()

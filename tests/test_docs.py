@@ -27,9 +27,7 @@ FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,}) *(?P<info>.*?) *$")
 SKIP = re.compile(r"^<!-- *skip\b:? *(?P<reason>.*?) *-->$")
 NO_RUN = re.compile(r"^python no-run\b:? *(?P<reason>.*)$")
 # Other ways to write a Python block, which would be shown to a reader and never run.
-DISGUISED = re.compile(
-    r"^(py|python3?|pycon|ipython3?|\{code(-block|-cell)?\} *(py|ipython)\w*|\{doctest\}.*)\b"
-)
+DISGUISED = re.compile(r"^(py|python3?|pycon|ipython3?|\{code(-block|-cell)?\} *(py|ipython)\w*|\{doctest\}.*)\b")
 
 
 class Block(NamedTuple):
@@ -90,9 +88,7 @@ def is_run(block: Block) -> bool:
     left_out = SKIP.match(block.above) or NO_RUN.match(block.info)
     if left_out:
         if not left_out["reason"]:
-            raise ExampleError(
-                f"{block}: left out without a reason; write `skip: reason` or `no-run: reason`"
-            )
+            raise ExampleError(f"{block}: left out without a reason; write `skip: reason` or `no-run: reason`")
         return False
     if block.info == "python":
         return True
@@ -120,9 +116,7 @@ def run(path: Path, text: str) -> int:
 
 def line_of(error: Exception, path: Path, block: Block) -> int:
     """The line of the page where the error arose, or the first of the block if it arose before a line ran."""
-    inside = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    inside = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if isinstance(error, SyntaxError) and error.filename == str(path):
         inside.append(error.lineno)
     return next((line for line in reversed(inside) if line), block.line)
@@ -206,9 +200,7 @@ def page(*lines: str) -> str:
 
 def test_blocks_share_names_in_order():
     """What one block defines the next may use; other languages are left alone."""
-    text = page(
-        "```python", "x = 1", "```", "```bash", "rm -rf /", "```", "", "```python", "assert x == 1", "```"
-    )
+    text = page("```python", "x = 1", "```", "```bash", "rm -rf /", "```", "", "```python", "assert x == 1", "```")
     assert run(PAGE, text) == 2
 
 
@@ -216,9 +208,7 @@ def test_indented_and_longer_fences_run():
     """A block inside a list, and a fence of four ticks around one of three."""
     listed = page("- item", "  ```python", "  def f():", "      return 1", "  assert f() == 1", "  ```")
     assert run(PAGE, listed) == 1
-    assert (
-        run(PAGE, page("````markdown", "```python", "1 / 0", "```", "````", "~~~python", "x = 1", "~~~")) == 1
-    )
+    assert run(PAGE, page("````markdown", "```python", "1 / 0", "```", "````", "~~~python", "x = 1", "~~~")) == 1
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,7 @@ def at_the_top(source: Source) -> Iterator[str]:
     for function in functions_in(source):
         for name, node in imports_in(source, function):
             if name.split(".")[0] not in OPTIONAL:
-                yield source.at(
-                    node, f"imports {name} inside `{function.name}`; move it to the top of the file"
-                )
+                yield source.at(node, f"imports {name} inside `{function.name}`; move it to the top of the file")
 
 
 def no_private_jax(source: Source) -> Iterator[str]:
@@ -185,9 +183,7 @@ def length(node: ast.stmt) -> int:
 
 
 def functions_in(source: Source) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (
-        node for node in ast.walk(source.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    )
+    return (node for node in ast.walk(source.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
 RULES = [

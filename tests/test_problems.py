@@ -116,9 +116,7 @@ def discrete_boundary_value(x):
     x, n = components(x)
     h = 1 / (n + 1)
     ends = [0.0, *x[1:], 0.0]
-    return [
-        2 * x[i] - ends[i - 1] - ends[i + 1] + h**2 * (x[i] + i * h + 1) ** 3 / 2 for i in range(1, n + 1)
-    ]
+    return [2 * x[i] - ends[i - 1] - ends[i + 1] + h**2 * (x[i] + i * h + 1) ** 3 / 2 for i in range(1, n + 1)]
 
 
 def discrete_integral(x):
@@ -197,10 +195,7 @@ def biggs_exp6(x):
 
 def gaussian(x):
     y = "9 44 175 540 1295 2420 3521 3989 3521 2420 1295 540 175 44 9".split()
-    return [
-        x[0] * math.exp(-x[1] / 2 * (3.5 - (i - 1) / 2 - x[2]) ** 2) - int(y[i - 1]) / 1e4
-        for i in range(1, 16)
-    ]
+    return [x[0] * math.exp(-x[1] / 2 * (3.5 - (i - 1) / 2 - x[2]) ** 2) - int(y[i - 1]) / 1e4 for i in range(1, 16)]
 
 
 def box_3d(x):

@@ -13,7 +13,7 @@ from jaxopt_lite.demo.report import print_histogram, print_tally
 
 __all__ = ["lowest", "run"]
 
-_PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 100)
+_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 def run(count: int, seed: int, console: Console, tallies: list[Tally]) -> None:
@@ -90,6 +90,6 @@ def _print_distribution(console: Console, network: Network, x) -> None:
     buses, times = np.unique(bus, return_counts=True)
     weakest = buses[times.argmax()]
     console.print(
-        f"Bus {weakest} is the lowest in {times.max() / bus.size:.0%} of the scenarios; the worst of all is bus "
+        f"Bus {weakest} is the lowest in {times.max() / bus.size:.1%} of the scenarios; the worst of all is bus "
         f"{bus[magnitude.argmin()]} at {magnitude.min():.4f}. Below 0.95, a usual limit: {np.sum(magnitude < 0.95):,}."
     )

@@ -66,13 +66,9 @@ def read_case(name: str = "ieee14") -> Network:
     Source: Power Systems Test Case Archive, University of Washington (CC BY 4.0); see data/README.md.
     """
     folder = resources.files("jaxopt_lite.demo") / "data"
-    shipped = sorted(
-        file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json")
-    )
+    shipped = sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
     if name not in shipped:
-        raise ValueError(
-            f"name: expected one of {shipped}, got {name!r}; build other networks by from_tables"
-        )
+        raise ValueError(f"name: expected one of {shipped}, got {name!r}; build other networks by from_tables")
     case = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return from_tables(case["bus"], case["gen"], case["branch"], case["base_mva"])
 
@@ -135,9 +131,7 @@ def from_tables(bus: ArrayLike, gen: ArrayLike, branch: ArrayLike, base_mva: flo
 def _table(name: str, table: ArrayLike, columns: int) -> Float[np.ndarray, "row column"]:
     values = np.asarray(table, dtype=float)
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < columns:
-        raise ValueError(
-            f"{name}: expected a MATPOWER table [rows, {columns} or more], got shape {values.shape}"
-        )
+        raise ValueError(f"{name}: expected a MATPOWER table [rows, {columns} or more], got shape {values.shape}")
     if not np.all(np.isfinite(values[:, :columns])):
         raise ValueError(f"{name}: expected finite numbers in {columns} columns, got NaN or infinity")
     return values

@@ -131,16 +131,12 @@ def _block(lines, text: str, title: str, width: int, name: str) -> Float[np.ndar
     first = int(_find(text, rf"{title}\s+\(lines\s+(\d+)", name))
     last = int(_find(text, rf"{title}\s+\(lines\s+\d+\s+to\s+(\d+)", name))
     if len(lines) < last:
-        raise ValueError(
-            f"{name}: expected data up to line {last}, got {len(lines)} lines; fetch the file again"
-        )
+        raise ValueError(f"{name}: expected data up to line {last}, got {len(lines)} lines; fetch the file again")
     rows = []
     for number, line in enumerate(lines[first - 1 : last], start=first):
         row = [_number(word) for word in line.split("=")[-1].split()]
         if len(row) != width or not np.all(np.isfinite(row)):
-            raise ValueError(
-                f"{name}: expected {width} finite numbers in line {number}, got {line.strip()!r}"
-            )
+            raise ValueError(f"{name}: expected {width} finite numbers in line {number}, got {line.strip()!r}")
         rows.append(row)
     return np.array(rows)
 

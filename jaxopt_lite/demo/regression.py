@@ -223,9 +223,7 @@ def likelihood_near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> Callable:
     return fun
 
 
-def bootstrap(
-    dataset: Dataset, b: Float[np.ndarray, " k"], count: int, seed: int = 0
-) -> Float[np.ndarray, "count m"]:
+def bootstrap(dataset: Dataset, b: Float[np.ndarray, " k"], count: int, seed: int = 0) -> Float[np.ndarray, "count m"]:
     """Observations resampled by their residuals around a fit: one regression a row.
 
     Residuals are resampled, not cases, because the experimenter chose the x: the design stays as it was, and

@@ -46,7 +46,7 @@ class BFGS:
     Args:
         atol: a lane has converged when ‖∇f(x)‖∞ ≤ atol + rtol ‖∇f(x0)‖∞. A number or one per problem, `[B]`; traced,
             so that changing it compiles nothing. Default 1e-6 in float64, 1e-3 in float32.
-        rtol: the relative part. Default 0 in float64, 1e-5 in float32.
+        rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
 
     Example:

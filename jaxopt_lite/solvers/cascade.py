@@ -69,7 +69,7 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
 
 def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
     if x0.shape[0] == 0:
-        return _nothing(x0)
+        return _nothing(x0, plan.record)
     first, *others = plan.solver.methods()
     if states is not None:
         unfinished = states.status == Status.MAX_STEPS
@@ -91,10 +91,11 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
     return outcome
 
 
-def _nothing(x0) -> Outcome:
+def _nothing(x0, record: int) -> Outcome:
     """The outcome of an empty batch."""
     count = jnp.zeros((0,), jnp.int32)
-    return Outcome(x0, count, count, count, jnp.zeros((0,), x0.dtype), (), None)
+    records = tuple(jnp.zeros((0, record), x0.dtype) for _ in range(2)) if record else ()
+    return Outcome(x0, count, count, count, jnp.zeros((0,), x0.dtype), records, None)
 
 
 def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
@@ -148,7 +149,8 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     def tile(source):
         lanes = engine.load(x, source)
         data = tuple(engine.load(leaf, source) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
-        return jax.vmap(one, in_axes=(-1, axes))(lanes, data)
+        # Without the barrier XLA sees a batch of one as a constant row, and rounds it differently.
+        return jax.vmap(one, in_axes=(-1, axes))(*jax.lax.optimization_barrier((lanes, data)))
 
     values = jax.lax.map(tile, index)
     return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)

@@ -44,9 +44,13 @@ class Memory(Protocol):
 
 
 class State(NamedTuple):
-    """What a lane carries. `f`, `g` and the direction `p` belong to the current point `x`."""
+    """What a lane carries. `f`, `g` and the direction `p` belong to the current point `x`.
+
+    `f` and `g` are in the lane's own `unit`, which is not 1 only where the squares of g would overflow.
+    """
 
     x: Float[Array, "n *L"]
+    unit: Float[Array, "*L"]
     f: Float[Array, "*L"]
     g: Float[Array, "n *L"]
     p: Float[Array, "n *L"]
@@ -71,7 +75,7 @@ class QuasiNewton(NamedTuple):
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
-            x, row, zero, zero, row, line_search.start(row, row, row), self.memory.identity(x), count + _START,
+            x, row + 1, row, zero, zero, row, line_search.start(row, row, row), self.memory.identity(x), count + _START,
             count == 0, count, count, row, count + Status.RUNNING,
         )  # fmt: skip
 
@@ -80,21 +84,27 @@ class QuasiNewton(NamedTuple):
         running = state.status == Status.RUNNING
         alpha = state.search.trial
         x = jax.lax.optimization_barrier(state.x + alpha * state.p)
+        starting = state.phase == _START
         f, g = problem.value_and_grad(x)
+        unit = jnp.where(starting, _unit(max_abs(g)), state.unit)
+        f, g = unit * f, unit * g
         f, g, slope, error, noise = jax.lax.optimization_barrier((f, g, dot(g, state.p), max_abs(g), _noise(state)))
         finite = jnp.isfinite(f) & jnp.isfinite(error)
         low, long = line_search.accepts(alpha, state.f, state.slope, noise, f, slope)
-        starting = state.phase == _START
         accepted = running & finite & (starting | (state.phase == _LAST) | (low & long))
         accepted, low = jax.lax.optimization_barrier((accepted, finite & low))
 
         turned = self._turn(state, accepted, x, f, g)
         searching = _narrow(state, low, f, slope, noise)
         new = take_where(accepted, turned, searching._replace(h=turned.h))._replace(h=())
+        error = error / unit
         first_error = jnp.where(starting, error, state.first_error)
-        new = new._replace(evaluations=state.evaluations + 1, first_error=first_error)
+        new = new._replace(evaluations=state.evaluations + 1, first_error=first_error, unit=unit)
         converged = accepted & (error <= limits.atol + limits.rtol * first_error)
         new = new._replace(status=_verdict(new, limits, accepted, converged, starting & ~finite, f))
+        # The best point of a lane that falls without end is the last one.
+        fallen = (new.status == Status.UNBOUNDED) & finite
+        new = new._replace(x=jnp.where(fallen, x, new.x), f=jnp.where(fallen, f, new.f), g=jnp.where(fallen, g, new.g))
         return take_where(running, new, state._replace(h=()))._replace(h=turned.h)
 
     def _turn(self, state: State, accepted, x, f, g) -> State:
@@ -130,7 +140,13 @@ class QuasiNewton(NamedTuple):
 
     def progress(self, state: State):
         """f and ‖∇f‖∞ at the current point."""
-        return state.f, max_abs(state.g)
+        return state.f / state.unit, max_abs(state.g) / state.unit
+
+
+def _unit(error):
+    """1, or 1 / error for a first gradient so large that its squares might overflow."""
+    huge = jnp.isfinite(error) & (error > 1 / jnp.finfo(error.dtype).eps ** 2)
+    return jnp.where(huge, 1 / jnp.where(huge, error, 1), 1)
 
 
 def _first_trial(g):

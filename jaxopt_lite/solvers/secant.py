@@ -102,7 +102,7 @@ class Secant(NamedTuple):
         first_error = jnp.where(starting, error, state.first_error)
         # φ is measured in units of the first residual, so that squares neither overflow nor underflow.
         unit = jnp.where(starting, _one_over(error), state.unit)
-        phi, slope = unit**2 * dot(f, f), 2 * unit**2 * dot(f, jp)
+        phi, slope = dot(unit * f, unit * f), 2 * dot(unit * f, unit * jp)
         f, phi, slope, error, unit = jax.lax.optimization_barrier((f, phi, slope, error, unit))
         finite = jnp.isfinite(phi)
         converged = finite & (error <= limits.atol + limits.rtol * first_error)

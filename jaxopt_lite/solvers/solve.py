@@ -1,6 +1,6 @@
 """The front door: check the input, solve the batch, verify every answer, report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from jaxopt_lite.solvers.implicit import with_implicit_derivatives
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
 from jaxopt_lite.solvers.solution import History, Solution
+from jaxopt_lite.solvers.tolerances import check
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
 __all__ = ["minimize", "root", "solve"]
@@ -130,6 +131,11 @@ def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state
     """What `root` and `minimize` share: the solver says which of the two it is."""
     if not callable(fun):
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
+    if not isinstance(fun, Hashable):
+        raise TypeError(f"fun, a {type(fun).__name__}, is not hashable; wrap it: `lambda x, args: fun(x, args)`.")
+    if record < 0:
+        raise ValueError(f"record={record}: expected how many steps to record, 0 for none.")
+    check(solver)
     axes = axis_per_leaf(args, args_axes)
     return _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state)
 
@@ -141,6 +147,7 @@ def _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_s
     function, batch = trace(fun, batch, layout, has_aux)
     _check_size(kind, function, batch)
     plan = Plan(function, solver, keep_state, record)
+    _check_resume(resume, solver, batch)
     limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
     one = partial(_verified, kind, function)
 
@@ -177,12 +184,29 @@ def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
     if kind == "minimum" and not function.is_scalar:
         raise ValueError(
             f"fun(x, args) returned {function.size} numbers; expected one scalar, of shape (). For a least-squares "
-            "problem return the sum of the squares."
+            "problem return the sum of the squares; if it returns (value, aux), pass has_aux=True."
         )
     if kind == "root" and function.size != n:
         raise ValueError(
             f"fun(x, args) returned {function.size} numbers for {n} unknowns; a root needs as many equations as "
-            "unknowns. For more equations minimise the sum of their squares."
+            "unknowns. For more equations minimise the sum of their squares; if it returns (residual, aux), pass "
+            "has_aux=True."
+        )
+
+
+def _check_resume(resume, solver, batch: Batch) -> None:
+    """A state fits only the same solver, the same number of problems and the same unknowns."""
+    if resume is None:
+        return
+    size, n = batch.x.shape
+    expected = jax.eval_shape(solver.methods()[0].init, jax.ShapeDtypeStruct((n, size), batch.x.dtype))
+    shapes = [(leaf.shape[-1:] + leaf.shape[:-1], leaf.dtype) for leaf in jax.tree.leaves(expected)]
+    arrived = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(resume)]
+    if jax.tree.structure(resume) != jax.tree.structure(expected) or arrived != shapes:
+        raise ValueError(
+            f"resume does not fit: expected the `state` of a solution by {type(solver).__name__} of {size} problems "
+            f"with {n} unknowns of {batch.x.dtype}, from a solve with keep_state=True; got {type(resume).__name__} "
+            f"with leaves of shapes {sorted({shape for shape, _ in arrived})[:4]}."
         )
 
 
@@ -203,7 +227,9 @@ def _verified(kind: Kind, function: Function, x, leaves):
 
 def _verdict(outcome: Outcome, limits: Limits, value, error):
     """The status by what was recomputed at the answer: the loop's own opinion does not count."""
-    holds = (error <= limits.atol + limits.rtol * outcome.first_error) & jnp.all(jnp.isfinite(value), axis=1)
+    first_error = jnp.where(jnp.isfinite(outcome.first_error), outcome.first_error, 0)
+    holds = jnp.isfinite(error) & (error <= limits.atol + limits.rtol * first_error)
+    holds &= jnp.all(jnp.isfinite(value), axis=1)
     claimed = outcome.status == Status.CONVERGED
     status = jnp.where(claimed, Status.UNVERIFIED, outcome.status)
     return jnp.where(holds, Status.CONVERGED, status).astype(jnp.int32)

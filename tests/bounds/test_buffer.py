@@ -142,9 +142,7 @@ def test_gradients_reach_the_items_stored_and_no_others():
     """The derivative of the slots is 1 for an item that is stored, 0 for one skipped or lost, never NaN."""
 
     def total(items):
-        buffer = Buffer.empty(3, jnp.float32(0)).extend(
-            items, mask=jnp.array([True, False, True, True, True])
-        )
+        buffer = Buffer.empty(3, jnp.float32(0)).extend(items, mask=jnp.array([True, False, True, True, True]))
         return jnp.sum(buffer.to_array() * jnp.array([1.0, 10.0, 100.0], jnp.float32))
 
     items = jnp.array([1.0, jnp.nan, 3.0, 4.0, jnp.nan], jnp.float32)
@@ -171,9 +169,7 @@ def test_raises_with_capacity_wanted_and_advice():
     """The error on the host names the buffer, its capacity, how many were wanted and what to try."""
     fine = Buffer.empty(3, jnp.float32(0)).extend(jnp.zeros(3, jnp.float32))
     assert fine.raise_if_overflowed() is fine
-    message = (
-        r"pairs: expected at most capacity=3 items, got 5 \(2 did not fit\); make it with a larger capacity"
-    )
+    message = r"pairs: expected at most capacity=3 items, got 5 \(2 did not fit\); make it with a larger capacity"
     with pytest.raises(BufferOverflowError, match=message):
         fine.extend(jnp.zeros(2, jnp.float32)).raise_if_overflowed("pairs")
 

@@ -98,9 +98,7 @@ def test_switch():
         (lambda x, i: jax.vmap(lambda j: lax.dynamic_slice(x, (j,), (1,)))(i), "gather", "clamped"),
         (lambda x, i: jax.vmap(lambda v, j: v.at[j].set(1.0))(jnp.stack([x, x]), i), "scatter", "dropped"),
         (
-            lambda x, i: jax.vmap(lambda v, j: lax.dynamic_update_slice(v, v[:1], (j,)))(
-                jnp.stack([x, x]), i
-            ),
+            lambda x, i: jax.vmap(lambda v, j: lax.dynamic_update_slice(v, v[:1], (j,)))(jnp.stack([x, x]), i),
             "scatter",
             "clamped",
         ),
@@ -110,9 +108,7 @@ def test_each_primitive_and_mode(access, primitive, outcome):
     """Every kind of access is checked, alone and in a batch, and says what JAX would have done."""
     fine = jnp.array([0, 4])
     assert_same(checked(access)(X, fine), jax.jit(access)(X, fine))
-    with pytest.raises(
-        OutOfRangeError, match=rf"got 6 \({primitive} on axis \d .* unchecked it is {outcome}"
-    ):
+    with pytest.raises(OutOfRangeError, match=rf"got 6 \({primitive} on axis \d .* unchecked it is {outcome}"):
         checked(access)(X, jnp.array([2, 6]))
 
 
@@ -250,12 +246,8 @@ INDEX = st.recursive(
         st.tuples(st.sampled_from(["{} + {}", "{} - {}", "{} * {}", "jnp.minimum({}, {})"]), inner, inner),
         st.tuples(st.sampled_from(["{} % 5", "{} // 2", "abs({})", "jnp.clip({}, 0, 4)", "-{}"]), inner),
         st.tuples(st.sampled_from(["jnp.where({} < {}, {}, {})"]), inner, inner, inner, inner),
-        st.tuples(
-            st.sampled_from(["lax.fori_loop(0, 4, lambda k, c: jnp.maximum(c + {}, k), {})"]), inner, inner
-        ),
-        st.tuples(
-            st.sampled_from(["lax.cond({} >= {}, lambda: {}, lambda: {})"]), inner, inner, inner, inner
-        ),
+        st.tuples(st.sampled_from(["lax.fori_loop(0, 4, lambda k, c: jnp.maximum(c + {}, k), {})"]), inner, inner),
+        st.tuples(st.sampled_from(["lax.cond({} >= {}, lambda: {}, lambda: {})"]), inner, inner, inner, inner),
     ),
     max_leaves=6,
 )

@@ -293,9 +293,7 @@ def test_proved_expressions_are_not_reported(fun):
         lambda x, n: lax.scan(lambda c, _: (jnp.minimum(c + 1, 4), x[c]), jnp.int32(0), None, length=99),
         lambda x, n: lax.scan(lambda c, _: (jnp.where(c < 4, c + 1, c), x[c]), jnp.int32(0), None, length=99),
         lambda x, n: lax.while_loop(lambda c: c[0] < 5, lambda c: (c[0] + 1, c[1] + x[c[0]]), (0, 0.0)),
-        lambda x, n: lax.while_loop(
-            lambda c: (c[1] < 9) & (c[0] < 5), lambda c: (c[0] + 1, c[1] + x[c[0]]), (0, 0.0)
-        ),
+        lambda x, n: lax.while_loop(lambda c: (c[1] < 9) & (c[0] < 5), lambda c: (c[0] + 1, c[1] + x[c[0]]), (0, 0.0)),
         lambda x, n: lax.map(lambda j: x[j], jnp.arange(5), batch_size=2),
     ],
 )
