@@ -65,7 +65,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
         console.print("\nStopped. Until then:")
         for tally in tallies:
             console.print(
-                f"  {tally.name}: {tally.solved:,} solved of {tally.reached:,} reached, {tally.size:,} in all"
+                f"  {tally.name}: {tally.size:,} problems, {tally.reached:,} reached, {tally.solved:,} solved"
             )
         return _INTERRUPTED
     incomplete = [tally.name for tally in tallies if not tally.is_complete]

@@ -54,7 +54,7 @@ def run(count: int, seed: int, console: Console, tallies: list[Tally]) -> None:
 
 
 def lowest(
-    network: Network, x: dict[str, Float[Array | np.ndarray, "count unknown"]]
+    network: Network, x: dict[str, Float[Array, "count unknown"]]
 ) -> tuple[Float[np.ndarray, " count"], Int[np.ndarray, " count"]]:
     """The lowest voltage of each scenario and the bus where it occurs, of the buses that nothing holds.
 

@@ -176,7 +176,7 @@ def _advance(method: Method, bind, pool: _Pool, more) -> _Pool:
 
 
 def _serve(method: Method, bind, pool: _Pool) -> _Pool:
-    """Let the method serve the waiting lanes, a quarter of a tile at a time: service is expensive, and few lanes wait."""
+    """Let the method serve the waiting lanes, a quarter of a tile at a time: it is expensive, and few lanes wait."""
     width = max(1, pool.problem.size // 4)
 
     def some(state):

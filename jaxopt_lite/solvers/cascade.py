@@ -141,16 +141,23 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     size, n = x.shape
     if size == 0:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
+    if size == 1:  # XLA would see constant rows, and round them differently
+        x, leaves = _twice(is_mapped, x, leaves)
     width = 2 * plan.width(size, n, x.dtype)
     count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
-    index = jnp.minimum(jnp.arange(count * width), size - 1).reshape(count, width)
+    index = jnp.minimum(jnp.arange(count * width), x.shape[0] - 1).reshape(count, width)
     axes = tuple(-1 if flag else None for flag in is_mapped)
 
     def tile(source):
         lanes = engine.load(x, source)
         data = tuple(engine.load(leaf, source) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
-        # Without the barrier XLA sees a batch of one as a constant row, and rounds it differently.
-        return jax.vmap(one, in_axes=(-1, axes))(*jax.lax.optimization_barrier((lanes, data)))
+        return jax.vmap(one, in_axes=(-1, axes))(lanes, data)
 
     values = jax.lax.map(tile, index)
     return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)
+
+
+def _twice(is_mapped, x, leaves):
+    """A batch of one as a batch of two."""
+    double = lambda leaf: jnp.concatenate([leaf, leaf])  # noqa: E731
+    return double(x), tuple(double(leaf) if flag else leaf for flag, leaf in zip(is_mapped, leaves, strict=True))

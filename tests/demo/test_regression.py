@@ -118,16 +118,26 @@ def test_bootstrap_refits_spread_as_the_certified_deviations_say():
     assert (np.abs(refits.mean(axis=0) - dataset.parameters) < 0.15 * dataset.standard_deviations).all()
 
 
-@pytest.mark.parametrize("name", ["Chwirut2", "Kirby2", "Thurber"])
-def test_near_the_fit_the_likelihood_has_the_identity_for_a_hessian(name):
-    """So the unknowns are standard errors, and independent: to 7 % where the model is nearly linear."""
+@pytest.mark.parametrize("name", NAMES)
+def test_along_the_independent_directions_the_slopes_are_orthonormal(name):
+    """In units of the errors' standard deviation, so that the covariance of the estimates is the identity."""
     dataset = read(name)
-    fun = regression.likelihood_near(dataset, dataset.parameters)
-    zero = jnp.zeros(len(dataset.parameters))
-    gradient, hessian = jax.jit(lambda z, y: (jax.grad(fun)(z, y), jax.hessian(fun)(z, y)))(zero, dataset.y)
-    share = len(dataset.y) / dataset.degrees_of_freedom
-    np.testing.assert_allclose(gradient, 0, atol=1e-6)
-    np.testing.assert_allclose(hessian / share, np.eye(zero.size), atol=0.07)
+    b, A = dataset.parameters, regression.independent_directions(dataset, dataset.parameters)
+    J = jax.jit(jax.jacfwd(lambda z: regression.residuals(dataset, b + A @ z)))(jnp.zeros(len(b)))
+    variance = dataset.residual_sum_of_squares / dataset.degrees_of_freedom
+    np.testing.assert_allclose(J.T @ J / variance, np.eye(len(b)), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Chwirut2", "Kirby2", "Thurber"])
+def test_likelihood_near_a_fit_is_the_likelihood_there(name):
+    dataset = read(name)
+    b, A = dataset.parameters, regression.independent_directions(dataset, dataset.parameters)
+    _, args = regression.initial(dataset)
+    near, far = regression.likelihood_near(dataset, b), regression.negative_log_likelihood(dataset)
+    value = lambda z: far((b + A @ z) / args["scale"], args) - far(b / args["scale"], args)
+    for z in np.random.default_rng(2).normal(size=(5, len(b))):
+        np.testing.assert_allclose(near(z, dataset.y), value(z), rtol=1e-8)
+    assert abs(near(np.zeros(len(b)), dataset.y)) < 1e-10
 
 
 def test_senseless_starts_and_counts_are_refused():
