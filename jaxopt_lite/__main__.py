@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 import jax
-from rich import get_console
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] not in ("demo", "devices", "-h", "--help"):
         words.insert(0, "demo")
     options = _parser().parse_args(words)
-    return options.run(options, get_console())
+    return options.run(options, Console(highlight=False))
 
 
 def _parser() -> argparse.ArgumentParser:

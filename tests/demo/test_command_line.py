@@ -50,7 +50,7 @@ def test_ctrl_c_stops_it_and_says_so():
 def run(monkeypatch, *words):
     """The exit status of a command and what it printed, in this process."""
     console = Console(file=io.StringIO(), width=120)
-    monkeypatch.setattr(command_line, "get_console", lambda: console)
+    monkeypatch.setattr(command_line, "Console", lambda **_: console)
     status = command_line.main(words)
     return status, console.file.getvalue()
 
