@@ -79,7 +79,10 @@ def _is_native(jaxpr, width: int) -> bool:
         name = equation.primitive.name
         if name in _NOT_NATIVE:
             return False
-        if name.startswith("reduce") and equation.invars[0].aval.size * width >= _LARGEST_NATIVE_REDUCTION:
+        # A broadcast becomes a reduction of its output in the derivative.
+        reduced = equation.invars[:1] if name.startswith("reduce") else []
+        reduced = equation.outvars if name == "broadcast_in_dim" else reduced
+        if any(operand.aval.size * width >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
             return False
         if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             return False

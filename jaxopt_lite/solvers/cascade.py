@@ -75,7 +75,8 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
         unfinished = states.status == Status.MAX_STEPS
         states = states._replace(status=jnp.where(unfinished, Status.RUNNING, states.status).astype(jnp.int32))
     run = _runner(plan, is_mapped, x0, leaves)
-    outcome = run(first, Queue(x0, (), limits, states), keep_state=plan.keep_state, record=plan.record)
+    queue = Queue(x0, (), limits, states)
+    outcome = run(first, queue, is_first=True, keep_state=plan.keep_state, record=plan.record)
     # From here on the tolerance is absolute, and the steps are what is left.
     remaining = limits._replace(atol=limits.atol + limits.rtol * outcome.first_error, rtol=jnp.zeros_like(limits.rtol))
     for method in others:
@@ -118,8 +119,11 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
         lane_bytes = plan.lane_bytes(n, x0.dtype)
         return tiles.as_one_native_loop(loop, plan.function.closed.jaxpr, width, lane_bytes)
 
-    def run(method, queue: Queue, **options) -> Outcome:
-        return engine.run(method, bind, queue._replace(mapped=mapped), width, native=native, **options)
+    def run(method, queue: Queue, is_first: bool = False, **options) -> Outcome:
+        # Only the first method is made native: the others hold Jacobians, too large for it, and few lanes need them.
+        if is_first:
+            options["native"] = native
+        return engine.run(method, bind, queue._replace(mapped=mapped), width, **options)
 
     return run
 
