@@ -5,9 +5,9 @@ lanes is in work, and as soon as a quarter of them have ended their answers are 
 the queue take their place. Nearly every lane does useful work at nearly every step, and only the lanes in work hold
 matrices. A lane's arithmetic never depends on which lane it is or who its neighbours are.
 
-A method is an object with `init`, `step` and `service`. A step is one evaluation of the user's function in every
-lane. A lane that needs something rare and expensive (a new Jacobian) sets its status to WAITING and is served between
-runs of the inner loop, so that the inner loop stays small enough to be compiled as one native function.
+A method is an object with `init`, `begin` and `step`. A step is one evaluation of the user's function in every lane.
+A lane whose status is WAITING needs something rarer: its first evaluation, or a new Jacobian. It is served by `begin`
+between runs of the inner loop, so that the inner loop stays small enough to be compiled as one native function.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,8 @@ from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Limits", "Method", "Outcome", "Queue", "load", "run"]
 
+_LAP_COST = 4  # of writing out, refilling and beginning lanes, in steps of the whole tile, about
+
 
 class Limits(NamedTuple):
     """When a lane ends; one entry a problem, or a lane."""
@@ -36,15 +38,15 @@ class Method(Protocol):
     """A solver on lanes. States are NamedTuples with at least `x`, `status`, `steps` and `evaluations`."""
 
     def init(self, start: Any) -> Any:
-        """The state before the first evaluation, from the queue's `start`."""
+        """The state before the first evaluation, WAITING, from the queue's `start`."""
+        ...
+
+    def begin(self, problem: Any, limits: Limits, state: Any) -> Any:
+        """Let every lane set out from where it is, as one that is WAITING must. Afterwards it runs, or has ended."""
         ...
 
     def step(self, problem: Any, limits: Limits, state: Any) -> Any:
         """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit."""
-        ...
-
-    def service(self, problem: Any, limits: Limits, state: Any) -> Any:
-        """Serve the lanes whose status is WAITING; they run again afterwards."""
         ...
 
     def progress(self, state: Any) -> tuple[Array, Array]:
@@ -125,24 +127,22 @@ def run(
     """
     size = queue.size
     order, count = queue.order()
-    refill = partial(_refill, method, queue, order, count, record=record)
-    inner = native(lambda pool, more: _advance(method, bind, pool, more))
+    begin = native(partial(_begin, method, bind))
+    advance = native(partial(_advance, method, bind))
 
     def lap(carry):
         pool, taken, outcome = carry
-        pool = inner(pool, taken < count)
-        pool = _serve(method, bind, pool)
-        outcome = _flush(outcome, pool, size)
-        pool, taken = refill(pool, taken)
-        return pool, taken, outcome
+        pool, taken = _refill(method, queue, order, count, pool, taken, record)
+        pool = advance(begin(pool), taken < count)
+        return pool, taken, _flush(outcome, pool, size)
 
     def unfinished(carry):
-        pool, _, _ = carry
-        return jnp.any(pool.problem < size)
+        pool, taken, _ = carry
+        return (taken < count) | jnp.any(_in_work(pool.state.status))
 
-    pool, taken = refill(_empty_pool(method, queue, width, record), jnp.int32(0))
+    pool = _empty_pool(method, queue, width, record)
     outcome = _blank_outcome(pool, size, keep_state)
-    _, _, outcome = jax.lax.while_loop(unfinished, lap, (pool, taken, outcome))
+    _, _, outcome = jax.lax.while_loop(unfinished, lap, (pool, jnp.int32(0), outcome))
     return jax.tree.map(lambda leaf: leaf[:size], outcome)
 
 
@@ -150,55 +150,39 @@ def _in_work(status):
     return (status == Status.RUNNING) | (status == Status.WAITING)
 
 
+def _begin(method: Method, bind, pool: _Pool) -> _Pool:
+    """Let the waiting lanes set out."""
+    waiting = pool.state.status == Status.WAITING
+    state = take_where(waiting, method.begin(bind(pool.mapped), pool.limits, pool.state), pool.state)
+    return pool._replace(state=state, record=_note(method, state, pool.record, waiting))
+
+
 def _advance(method: Method, bind, pool: _Pool, more) -> _Pool:
-    """Step until it pays to serve or replace lanes: a quarter of those that hold a problem could make use of it."""
+    """Step until it pays to stop: until idle lanes have missed as many steps as a lap costs."""
     problem = bind(pool.mapped)
-    rows = jnp.arange(pool.record[0].shape[0])[:, None] if pool.record else None
+    width = pool.problem.size
 
     def worthwhile(carry):
-        state, _ = carry
-        running = jnp.sum(state.status == Status.RUNNING)
-        waiting = jnp.sum(state.status == Status.WAITING)
-        ended = jnp.where(more, state.status.size - running - waiting, 0)
-        return (running > 0) & (4 * (waiting + ended) <= running + waiting + ended)
+        state, _, missed = carry
+        return jnp.any(state.status == Status.RUNNING) & (missed < _LAP_COST * width)
 
     def body(carry):
-        state, record = carry
+        state, record, missed = carry
         running = state.status == Status.RUNNING
         state = method.step(problem, pool.limits, state)
-        if record:
-            here = (rows == state.steps) & running
-            record = tuple(jnp.where(here, now, kept) for now, kept in zip(method.progress(state), record, strict=True))
-        return state, record
+        idle = (state.status == Status.WAITING) | (more & (state.status != Status.RUNNING))
+        return state, _note(method, state, record, running), missed + jnp.sum(idle, dtype=jnp.int32)
 
-    state, record = jax.lax.while_loop(worthwhile, body, (pool.state, pool.record))
+    state, record, _ = jax.lax.while_loop(worthwhile, body, (pool.state, pool.record, jnp.int32(0)))
     return pool._replace(state=state, record=record)
 
 
-def _serve(method: Method, bind, pool: _Pool) -> _Pool:
-    """Let the method serve the waiting lanes, a quarter of a tile at a time: it is expensive, and few lanes wait."""
-    width = max(1, pool.problem.size // 4)
-
-    def some(state):
-        waiting = state.status == Status.WAITING
-        place = jnp.cumsum(waiting, dtype=jnp.int32) - 1
-        chosen = waiting & (place < width)
-        place = jnp.where(chosen, place, width)
-        lanes = jnp.zeros((width + 1,), jnp.int32).at[place].set(jnp.arange(waiting.size, dtype=jnp.int32))[:width]
-        mapped, limits, narrow = jax.tree.map(partial(_lanes, lanes), (pool.mapped, pool.limits, state))
-        served = method.service(bind(mapped), limits, narrow)
-        spread = jax.tree.map(partial(_lanes, jnp.minimum(place, width - 1)), served)
-        return take_where(chosen, spread, state)
-
-    def waits(state):
-        return jnp.any(state.status == Status.WAITING)
-
-    return pool._replace(state=jax.lax.while_loop(waits, some, pool.state))
-
-
-def _lanes(lanes, leaf):
-    """These lanes of a leaf."""
-    return leaf.at[..., lanes].get(mode="promise_in_bounds")
+def _note(method: Method, state, record, lanes):
+    """Enter the progress of these lanes into their records, in the row of the current step."""
+    if not record:
+        return record
+    here = (jnp.arange(record[0].shape[0])[:, None] == state.steps) & lanes
+    return tuple(jnp.where(here, now, kept) for now, kept in zip(method.progress(state), record, strict=True))
 
 
 def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:
@@ -242,7 +226,7 @@ def _blank_record(queue: Queue, width: int, record: int):
     return tuple(jnp.full((record, width), jnp.nan, queue.limits.atol.dtype) for _ in range(2)) if record else ()
 
 
-def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, *, record: int) -> tuple[_Pool, Array]:
+def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, record: int) -> tuple[_Pool, Array]:
     """Give the next problems of the queue to the lanes that have none in work."""
     size = queue.size
     free = ~_in_work(pool.state.status)
@@ -253,11 +237,7 @@ def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, *, r
     index = jnp.where(free, jnp.where(filled, next_problem, size), pool.problem)
     source = jnp.minimum(index, size - 1)
 
-    if queue.states is None:
-        state = method.init(load(queue.start, source))
-        state = state._replace(status=jnp.full_like(index, Status.RUNNING))
-    else:
-        state = load(queue.states, source)
+    state = method.init(load(queue.start, source)) if queue.states is None else load(queue.states, source)
     empty = state._replace(status=jnp.full_like(index, Status.EMPTY))
     state = take_where(free, take_where(filled, state, empty), pool.state)
     mapped, limits = load((queue.mapped, queue.limits), source)

@@ -2,8 +2,17 @@
 
     H⁺ = (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ,   ρ = 1 / yᵀs
 
-Nocedal and Wright, Numerical Optimization, 2nd ed., equation (6.17), expanded to a rank-two update; the first update
-scales the identity by yᵀs / yᵀy, equation (6.20).
+Nocedal and Wright, Numerical Optimization, 2nd ed., equation (6.17); the first update scales the identity by
+yᵀs / yᵀy, equation (6.20). It is evaluated without s and y. With p = −H ∇f(x), q = H ∇f(x⁺) and the slopes
+φ' = pᵀ∇f before and after the step s = α p,
+
+    yᵀs = α (φ'(α) − φ'(0)),   H y = q + p,   yᵀH y = qᵀ∇f(x⁺) + 2 φ'(α) − φ'(0),
+
+so that all but one of the products are known from the line search, and
+
+    H⁺ = H + p wᵀ + w pᵀ,   w = λ (½ (α + λ yᵀH y − 2) p − q),   λ = 1 / (φ'(α) − φ'(0)).
+
+H stays symmetric to the bit.
 """
 
 from dataclasses import dataclass
@@ -13,29 +22,33 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot, eye, matvec, outer
-from jaxopt_lite.solvers.quasi_newton import QuasiNewton, Step
+from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 
 __all__ = ["BFGS"]
 
 
 class _DenseInverse:
-    """H as a matrix. An update and the next direction take one pass for H∇f and one to change H."""
+    """H as a matrix. A step takes one pass over it for H∇f and one to change it."""
 
     def identity(self, x):
         return eye(x)
 
-    def update(self, h, step: Step, g, p):
-        s, y, usable, first = step
-        sy = dot(s, y)
-        scale = jnp.where(usable & first, sy / jnp.where(usable, dot(y, y), 1), 1)
-        hg = scale * jax.lax.optimization_barrier(matvec(h, g))
-        hy = jnp.where(usable, hg + scale * p, 0)  # H y = H g⁺ − H g, and H g = −p is known
-        rho = jnp.where(usable, 1 / jnp.where(usable, sy, 1), 0)
-        a = rho * (1 + rho * dot(y, hy)) * s - rho * hy
-        b = rho * hy
-        a, b, hg = jax.lax.optimization_barrier((a, b, hg))
-        h = scale * h + outer(s, a) - outer(b, s)
-        return h, -(hg + s * dot(a, g) - b * dot(s, g))
+    def update(self, h, move: Move, g):
+        alpha, p, _, slope, slope_after, usable, first = move
+        hg = jax.lax.optimization_barrier(matvec(h, g))
+        qg = dot(hg, g)
+        y_slope = jnp.where(usable, slope_after - slope, 1)  # yᵀp
+        yhy = qg + 2 * slope_after - slope
+        scale = jnp.where(first & usable, alpha * y_slope / jnp.where(yhy > 0, yhy, 1), 1)
+        lam = jnp.where(usable, 1 / y_slope, 0)
+        half = lam / 2 * (alpha + scale * (lam * yhy - 2))
+        lam, half, scale = jax.lax.optimization_barrier((lam, half, scale))
+        q = scale * hg
+        p = jnp.where(usable, p, 0)
+        w = jax.lax.optimization_barrier(jnp.where(usable, half * p - lam * q, 0))
+        wg = half * slope_after - lam * scale * qg
+        h = scale * h + outer(p, w) + outer(w, p)
+        return h, -(q + p * wg + w * slope_after)
 
 
 @jax.tree_util.register_dataclass

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot
-from jaxopt_lite.solvers.quasi_newton import QuasiNewton, Step
+from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 
 __all__ = ["LBFGS"]
 
@@ -35,12 +35,14 @@ class _LastPairs(NamedTuple):
         pairs = jnp.zeros((self.m, *x.shape), x.dtype)
         return _Pairs(pairs, pairs, pairs[:, 0], jnp.ones(x.shape[1:], x.dtype))
 
-    def update(self, h: _Pairs, step: Step, g, p):
-        s, y, usable, _ = step
-        sy = jnp.where(usable, dot(s, y), 1)
+    def update(self, h: _Pairs, move: Move, g):
+        s, y = move.alpha * move.p, g - move.g
+        sy, yy = dot(s, y), dot(y, y)
+        usable = move.usable & (sy > 0)
         push = lambda kept, new: jnp.where(usable, jnp.concatenate([kept[1:], new[None]]), kept)  # noqa: E731
-        scale = jnp.where(usable, sy / jnp.where(usable, dot(y, y), 1), h.scale)
-        h = _Pairs(push(h.s, s), push(h.y, y), push(h.rho, 1 / sy), scale)
+        scale = jnp.where(usable, sy / jnp.where(usable, yy, 1), h.scale)
+        rho = 1 / jnp.where(usable, sy, 1)
+        h = _Pairs(push(h.s, s), push(h.y, y), push(h.rho, rho), scale)
         return h, -_two_loops(h, g)
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import take_where
 
-__all__ = ["MAX_TRIALS", "End", "Search", "accepts", "start", "tighten"]
+__all__ = ["End", "Search", "accepts", "is_endless", "is_exhausted", "start", "tighten"]
 
 SUFFICIENT_DECREASE = 1e-4
 CURVATURE = 0.9
@@ -48,14 +48,30 @@ def start(trial, f, slope) -> Search:
     return Search(trial, End(zero, f, slope), End(infinite, infinite, zero), jnp.zeros(f.shape, jnp.int32))
 
 
-def accepts(alpha, f, slope, noise, f_trial, slope_trial) -> tuple[Bool[Array, "*L"], Bool[Array, "*L"]]:
+def accepts(alpha, f, slope, f_trial, slope_trial) -> tuple[Bool[Array, "*L"], Bool[Array, "*L"]]:
     """Whether a trial is low enough, and whether it is long enough. An acceptable one is both.
 
-    `noise` is the size of the rounding errors in f. Within it the approximate Wolfe condition decides, by slopes.
+    Differences of f below its `_noise` mean nothing: there the approximate Wolfe condition decides, by slopes.
     """
     decrease = f_trial <= f + SUFFICIENT_DECREASE * alpha * slope
-    approximate = (f_trial <= f + noise) & (slope_trial <= (2 * SUFFICIENT_DECREASE - 1) * slope)
+    approximate = (f_trial <= f + _noise(f)) & (slope_trial <= (2 * SUFFICIENT_DECREASE - 1) * slope)
     return decrease | approximate, slope_trial >= CURVATURE * slope
+
+
+def _noise(f):
+    """How wrong f may be. A sum of terms that nearly cancel is far less exact than its last digit."""
+    return jnp.finfo(f.dtype).eps ** (2 / 3) * jnp.abs(f)
+
+
+def is_endless(search: Search) -> Bool[Array, "*L"]:
+    """Whether the search has gone on and on without finding a step too long, and this was its last trial."""
+    return jnp.isposinf(search.high.step) & (search.trials + 1 >= MAX_TRIALS)
+
+
+def is_exhausted(search: Search, f, slope) -> Bool[Array, "*L"]:
+    """Whether more trials are in vain: there have been too many, or the bracket promises nothing that f can show."""
+    promise = (search.high.step - search.low.step) * -slope
+    return (search.trials >= MAX_TRIALS) | (promise <= 1e-3 * jnp.finfo(f.dtype).eps * jnp.abs(f))
 
 
 def tighten(search: Search, low_enough, f_trial, slope_trial) -> Search:

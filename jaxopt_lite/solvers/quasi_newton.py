@@ -1,6 +1,6 @@
 """The quasi-Newton iteration that BFGS and L-BFGS share, as a method on lanes.
 
-    p = −H ∇f(x),   x⁺ = x + α p,   s = x⁺ − x,   y = ∇f(x⁺) − ∇f(x),   H⁺ = update(H, s, y)
+    p = −H ∇f(x),   x⁺ = x + α p,   s = α p,   y = ∇f(x⁺) − ∇f(x),   H⁺ = update(H, s, y)
 
 α comes from the flattened line search, so one step is one evaluation. How H, the inverse Hessian, is kept is the one
 thing in which the two solvers differ: a `Memory`. Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 6.1.
@@ -8,8 +8,8 @@ thing in which the two solvers differ: a `Memory`. Nocedal and Wright, Numerical
 
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
+from jax.lax import optimization_barrier
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import dot, max_abs, take_where
@@ -17,16 +17,20 @@ from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
 from jaxopt_lite.solvers.line_search import Search
 
-__all__ = ["Memory", "QuasiNewton", "State", "Step"]
-
-_START, _SEARCH, _LAST = 0, 1, 2
+__all__ = ["Memory", "Move", "QuasiNewton", "State"]
 
 
-class Step(NamedTuple):
-    """A step taken, `s`, the change of the gradient, `y`, and where they may be used to update H."""
+class Move(NamedTuple):
+    """A step s = α p and the slopes pᵀ∇f before and after it; `first` where H is still the identity.
 
-    s: Float[Array, "n *L"]
-    y: Float[Array, "n *L"]
+    Where the move is not `usable` (a rejected trial, no curvature) it must leave H as it is.
+    """
+
+    alpha: Float[Array, "*L"]
+    p: Float[Array, "n *L"]
+    g: Float[Array, "n *L"]
+    slope: Float[Array, "*L"]
+    slope_after: Float[Array, "*L"]
     usable: Bool[Array, "*L"]
     first: Bool[Array, "*L"]
 
@@ -38,15 +42,16 @@ class Memory(Protocol):
         """H = I."""
         ...
 
-    def update(self, h: Any, step: Step, g: Float[Array, "n *L"], p: Float[Array, "n *L"]) -> tuple[Any, Array]:
-        """H⁺ where the step is usable and H elsewhere, and the direction −H⁺ g. `p` is the last one, −H(g − y)."""
+    def update(self, h: Any, move: Move, g: Float[Array, "n *L"]) -> tuple[Any, Array]:
+        """H⁺ where the move is usable and H elsewhere, and the direction −H⁺ g, with g the gradient after it."""
         ...
 
 
 class State(NamedTuple):
     """What a lane carries. `f`, `g` and the direction `p` belong to the current point `x`.
 
-    `f` and `g` are in the lane's own `unit`, which is not 1 only where the squares of g would overflow.
+    `f` and `g` are in the lane's own `unit`, which is not 1 only where the squares of g would overflow. A search is
+    `settling` when its next trial is taken whatever it shows.
     """
 
     x: Float[Array, "n *L"]
@@ -57,7 +62,7 @@ class State(NamedTuple):
     slope: Float[Array, "*L"]
     search: Search
     h: Any
-    phase: Int[Array, "*L"]
+    settling: Bool[Array, "*L"]
     is_steepest: Bool[Array, "*L"]
     steps: Int[Array, "*L"]
     evaluations: Int[Array, "*L"]
@@ -66,77 +71,89 @@ class State(NamedTuple):
 
 
 class QuasiNewton(NamedTuple):
-    """The method: `init`, `step` and `service` on lanes, for the engine."""
+    """The method: `init`, `begin` and `step` on lanes, for the engine."""
 
     memory: Memory
 
     def init(self, x) -> State:
-        """Before the first evaluation: the first trial is `x` itself."""
+        """Before the first evaluation."""
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
-            x, row + 1, row, zero, zero, row, line_search.start(row, row, row), self.memory.identity(x), count + _START,
-            count == 0, count, count, row, count + Status.RUNNING,
+            x=x, unit=row, f=row, g=zero, p=zero, slope=row, search=line_search.start(row, row, row),
+            h=self.memory.identity(x), settling=count != 0, is_steepest=count == 0, steps=count, evaluations=count,
+            first_error=row, status=count + Status.WAITING,
+        )  # fmt: skip
+
+    def begin(self, problem, limits, state: State) -> State:
+        """Set out along the gradient with H = I: at first, and where H has broken down."""
+        f, g = problem.value_and_grad(state.x)
+        error = max_abs(g)
+        first = state.evaluations == 0
+        unit = jnp.where(first, _unit(error), state.unit)
+        first_error = jnp.where(first, error, state.first_error)
+        f, g = optimization_barrier((unit * f, unit * g))
+        slope = -dot(g, g)
+        trial = 1 / jnp.maximum(1, jnp.sqrt(-slope))  # along the gradient itself the scale is unknown
+        finite = jnp.isfinite(f) & jnp.isfinite(error)
+        status = jnp.where(state.steps >= limits.max_steps, Status.MAX_STEPS, Status.RUNNING)
+        status = jnp.where(_is_bottomless(f), Status.UNBOUNDED, status)
+        status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, status)
+        return state._replace(
+            unit=unit, f=f, g=g, p=-g, slope=slope, search=line_search.start(trial, f, slope),
+            h=self.memory.identity(state.x), settling=jnp.zeros_like(state.settling),
+            is_steepest=jnp.ones_like(state.is_steepest), evaluations=state.evaluations + 1, first_error=first_error,
+            status=jnp.where(finite, status, Status.NONFINITE_START).astype(jnp.int32),
         )  # fmt: skip
 
     def step(self, problem, limits, state: State) -> State:
         """Evaluate the trial point; accept it and turn, or narrow the search."""
         running = state.status == Status.RUNNING
         alpha = state.search.trial
-        x = jax.lax.optimization_barrier(state.x + alpha * state.p)
-        starting = state.phase == _START
+        x = optimization_barrier(state.x + alpha * state.p)
         f, g = problem.value_and_grad(x)
-        unit = jnp.where(starting, _unit(max_abs(g)), state.unit)
-        f, g = unit * f, unit * g
-        f, g, slope, error, noise = jax.lax.optimization_barrier((f, g, dot(g, state.p), max_abs(g), _noise(state)))
+        f, g = optimization_barrier((state.unit * f, state.unit * g))
+        slope, error = optimization_barrier((dot(g, state.p), max_abs(g)))
         finite = jnp.isfinite(f) & jnp.isfinite(error)
-        low, long = line_search.accepts(alpha, state.f, state.slope, noise, f, slope)
-        accepted = running & finite & (starting | (state.phase == _LAST) | (low & long))
-        accepted, low = jax.lax.optimization_barrier((accepted, finite & low))
+        low, long = line_search.accepts(alpha, state.f, state.slope, f, slope)
+        fallen = _is_bottomless(f) | (low & line_search.is_endless(state.search))
+        accepted = running & finite & (state.settling | (low & long) | fallen)
+        rejected = running & ~accepted
+        accepted, rejected, low, fallen = optimization_barrier((accepted, rejected, finite & low, fallen))
 
-        turned = self._turn(state, accepted, x, f, g)
-        searching = _narrow(state, low, f, slope, noise)
-        new = take_where(accepted, turned, searching._replace(h=turned.h))._replace(h=())
-        error = error / unit
-        first_error = jnp.where(starting, error, state.first_error)
-        new = new._replace(evaluations=state.evaluations + 1, first_error=first_error, unit=unit)
-        converged = accepted & (error <= limits.atol + limits.rtol * first_error)
-        new = new._replace(status=_verdict(new, limits, accepted, converged, starting & ~finite, f))
-        # The best point of a lane that falls without end is the last one.
-        fallen = (new.status == Status.UNBOUNDED) & finite
-        new = new._replace(x=jnp.where(fallen, x, new.x), f=jnp.where(fallen, f, new.f), g=jnp.where(fallen, g, new.g))
-        return take_where(running, new, state._replace(h=()))._replace(h=turned.h)
-
-    def _turn(self, state: State, accepted, x, f, g) -> State:
-        """Move to the trial point, update H and set out in the new direction."""
-        starting = state.phase == _START
-        g_safe = jnp.where(accepted, g, 0)
-        moved = accepted & ~starting
-        s, y = jnp.where(moved, x - state.x, 0), jnp.where(moved, g - state.g, 0)
-        # Curvature relative to the sizes of s and y: an absolute gate would freeze H on small-scale problems.
-        usable = moved & (dot(s, y) > jnp.finfo(x.dtype).eps * jnp.sqrt(dot(s, s) * dot(y, y)))
-        s, y, usable = jax.lax.optimization_barrier((s, y, usable))
-        step = Step(s, y, usable, first=state.is_steepest)
-        h, p = self.memory.update(state.h, step, g_safe, state.p)
+        usable = accepted & (slope - state.slope > jnp.finfo(f.dtype).eps * -state.slope)
+        move = Move(alpha, state.p, state.g, state.slope, slope, usable, state.is_steepest)
+        h, p = self.memory.update(state.h, move, g)
+        p, slope_ahead = optimization_barrier((p, dot(p, g)))
+        searching = self._narrow(state, rejected, low, f, slope)
+        lost = ~((slope_ahead < 0) & jnp.isfinite(slope_ahead))  # not a direction of descent: H has broken down
         is_steepest = state.is_steepest & ~usable
-        p, slope = jax.lax.optimization_barrier((p, dot(p, g_safe)))
-        trial = jnp.where(is_steepest, _first_trial(g_safe), 1)
-        # A direction that is not one of descent: H has broken down, start it anew.
-        lost = accepted & ~((slope < 0) & jnp.isfinite(slope))
-        return state._replace(
-            x=x, f=f, g=g, p=p, slope=slope, h=h, search=line_search.start(trial, f, slope),
-            phase=jnp.full_like(state.phase, _SEARCH), is_steepest=is_steepest,
-            steps=state.steps + moved, status=jnp.where(lost, _restart_or(state, Status.STALLED), state.status),
+        steps = state.steps + accepted
+        status = jnp.where(lost, _restart_or(is_steepest, Status.STALLED), Status.RUNNING)
+        status = jnp.where(steps >= limits.max_steps, Status.MAX_STEPS, status)
+        status = jnp.where(fallen, Status.UNBOUNDED, status)
+        tolerance = state.unit * (limits.atol + limits.rtol * state.first_error)
+        status = jnp.where(error <= tolerance, Status.CONVERGED, status).astype(jnp.int32)
+        turned = searching._replace(
+            x=x, f=f, g=g, p=p, slope=slope_ahead, search=line_search.start(jnp.ones_like(f), f, slope_ahead),
+            settling=jnp.zeros_like(state.settling), is_steepest=is_steepest, steps=steps, status=status, h=(),
         )  # fmt: skip
+        new = take_where(accepted, turned, searching._replace(h=()))
+        return new._replace(evaluations=state.evaluations + running, h=h)
 
-    def service(self, problem, limits, state: State) -> State:
-        """Start H anew: H = I, the direction of steepest descent."""
-        slope = -dot(state.g, state.g)
+    def _narrow(self, state: State, rejected, low, f, slope) -> State:
+        """Where the trial was rejected, choose the next, or settle for the best of the bracket if it cannot shrink."""
+        search = line_search.tighten(state.search, low, f, slope)
+        exhausted = line_search.is_exhausted(search, state.f, state.slope)
+        settle = exhausted & (search.low.step > 0)
+        lost = exhausted & ~settle
+        search = search._replace(trial=jnp.where(settle, search.low.step, search.trial))
+        status = jnp.where(lost, _restart_or(state.is_steepest, Status.STALLED), state.status)
         return state._replace(
-            p=-state.g, slope=slope, h=self.memory.identity(state.x), is_steepest=jnp.ones_like(state.is_steepest),
-            search=line_search.start(_first_trial(state.g), state.f, slope),
-            phase=jnp.full_like(state.phase, _SEARCH), status=jnp.full_like(state.status, Status.RUNNING),
-        )  # fmt: skip
+            search=take_where(rejected, search, state.search),
+            settling=jnp.where(rejected, settle, state.settling),
+            status=jnp.where(rejected, status, state.status).astype(jnp.int32),
+        )
 
     def progress(self, state: State):
         """f and ‖∇f‖∞ at the current point."""
@@ -149,43 +166,11 @@ def _unit(error):
     return jnp.where(huge, 1 / jnp.where(huge, error, 1), 1)
 
 
-def _first_trial(g):
-    """Along the gradient itself the scale is unknown: at most a unit step."""
-    return 1 / jnp.maximum(1, jnp.sqrt(dot(g, g)))
+def _is_bottomless(f):
+    """Whether f is far below anything that this arithmetic can compare."""
+    return f < -1 / jnp.finfo(f.dtype).eps ** 2
 
 
-def _noise(state: State):
-    """The size of the rounding errors in f: of f itself, and of the rounding of x."""
-    eps = jnp.finfo(state.f.dtype).eps
-    return 4 * eps * (jnp.abs(state.f) + dot(jnp.abs(state.g), jnp.abs(state.x)))
-
-
-def _restart_or(state: State, failure: Status):
+def _restart_or(is_steepest, failure: Status):
     """A lane that cannot go on asks for H to be started anew, once: with the gradient itself it has failed."""
-    return jnp.where(state.is_steepest, failure, Status.WAITING)
-
-
-def _narrow(state: State, low, f, slope, noise) -> State:
-    """The trial was rejected. Choose the next, or settle for the best of the bracket when it cannot shrink."""
-    search = line_search.tighten(state.search, low, f, slope)
-    invisible = (search.high.step - search.low.step) * -state.slope <= 1e-3 * noise
-    exhausted = invisible | (search.trials >= line_search.MAX_TRIALS)
-    endless = exhausted & ~jnp.isfinite(search.high.step)
-    settle = exhausted & (search.low.step > 0) & ~endless
-    lost = exhausted & ~settle & ~endless
-    status = jnp.where(lost, _restart_or(state, Status.STALLED), state.status)
-    return state._replace(
-        search=search._replace(trial=jnp.where(settle, search.low.step, search.trial)),
-        phase=jnp.where(settle, _LAST, state.phase),
-        status=jnp.where(endless, Status.UNBOUNDED, status),
-    )
-
-
-def _verdict(new: State, limits, accepted, converged, dead, f):
-    """The status of each lane after this step."""
-    out = accepted & (new.steps >= limits.max_steps) & (new.status == Status.RUNNING)
-    status = jnp.where(out, Status.MAX_STEPS, new.status)
-    bottomless = f < -1 / jnp.finfo(f.dtype).eps ** 2  # far below anything this arithmetic can compare
-    status = jnp.where(bottomless, Status.UNBOUNDED, status)
-    status = jnp.where(dead, Status.NONFINITE_START, status)
-    return jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
+    return jnp.where(is_steepest, failure, Status.WAITING)
