@@ -23,7 +23,7 @@ from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Limits", "Method", "Outcome", "Queue", "load", "run"]
 
-_LAP_COST = 4  # of writing out, refilling and beginning lanes, in steps of the whole tile, about
+_LAP_COST = 2  # of writing out, refilling and beginning lanes, in steps of the whole tile, about
 
 
 class Limits(NamedTuple):

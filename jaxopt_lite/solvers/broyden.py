@@ -2,9 +2,10 @@
 
     J⁺ = J + (y − J s) sᵀ / sᵀs,   kept as B = J⁻¹ by Sherman-Morrison:   B⁺ = B + (s − B y) sᵀB / sᵀB y
 
-Broyden, Math. Comp. 19 (1965) 577; Dennis and Schnabel, Numerical Methods for Unconstrained Optimization and Nonlinear
-Equations, section 8.1. The update is damped where it would make J nearly singular: Moré and Trangenstein, Math. Comp.
-30 (1976) 523, equation (3.4).
+with s = α p the step taken; since p = −B F(x), B y = B F(x⁺) + p is known from the product that the next direction
+needs anyway. Broyden, Math. Comp. 19 (1965) 577; Dennis and Schnabel, Numerical Methods for Unconstrained Optimization
+and Nonlinear Equations, section 8.1. The update is damped where it would make J nearly singular: Moré and Trangenstein,
+Math. Comp. 30 (1976) 523, equation (3.4).
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from jaxtyping import ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, rematvec
 from jaxopt_lite.solvers.damped_newton import DampedNewton, dense_direction
-from jaxopt_lite.solvers.secant import Secant, Step
+from jaxopt_lite.solvers.secant import Move, Secant
 
 __all__ = ["Broyden", "damping"]
 
@@ -37,20 +38,21 @@ class _DenseInverse:
     def identity(self, x):
         return eye(x)
 
-    def update(self, b, step: Step, f):
-        s, _, p, usable = step
-        bf = jax.lax.optimization_barrier(matvec(b, f))
-        by = jnp.where(usable, bf + p, 0)  # B y = B f⁺ − B f, and B f = −p is known
+    def update(self, b, move: Move, f):
+        alpha, p, _, usable = move
+        bf, pb = jax.lax.optimization_barrier((matvec(b, f), rematvec(b, p)))
+        s, by = alpha * p, bf + p
         theta, denominator = damping(s, by)
         usable &= denominator != 0
-        u = jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0) * (s - by)
-        sb = rematvec(b, s)
-        u, sb, bf = jax.lax.optimization_barrier((u, sb, bf))
-        return b + outer(u, sb), -(bf + u * dot(s, bf))
+        weight = jnp.where(usable, theta * alpha / jnp.where(usable, denominator, 1), 0)
+        u = jnp.where(usable, weight * (s - by), 0)
+        pb = jnp.where(usable, pb, 0)
+        u, pb = jax.lax.optimization_barrier((u, pb))
+        return b + outer(u, pb), -(bf + u * dot(pb, f))
 
-    def refresh(self, problem, state):
-        b = inverse(problem.jacobian(state.x))
-        return b, -matvec(b, state.f)
+    def refresh(self, problem, x, f, b):
+        b = inverse(problem.jacobian(x))
+        return b, -matvec(b, f)
 
 
 @jax.tree_util.register_dataclass

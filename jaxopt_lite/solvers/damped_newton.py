@@ -68,8 +68,12 @@ class DampedNewton(NamedTuple):
         return State(
             x=x, best_phi=row + jnp.inf, x0=x0, at_x=x, f=zero, phi=row + jnp.inf, predicted=row, p=zero, d=zero,
             damping=row + _FIRST_DAMPING, growth=row + 2, attempt=count, tried=count, steps=count,
-            evaluations=count, first_error=row, status=count + Status.RUNNING,
+            evaluations=count, first_error=row, status=count + Status.WAITING,
         )  # fmt: skip
+
+    def begin(self, problem, limits, state: State) -> State:
+        """Nothing to prepare: the first step evaluates at x."""
+        return state._replace(status=jnp.full_like(state.status, Status.RUNNING))
 
     def step(self, problem, limits, state: State) -> State:
         """Evaluate the trial point, accept it or not, and choose the next one."""
@@ -108,10 +112,6 @@ class DampedNewton(NamedTuple):
         shrink = jnp.where(longest > 0, jnp.minimum(1, longest * size / jnp.where(length > 0, length, 1)), 1)
         predicted = state.phi - dot(state.f + jp, state.f + jp)
         return state._replace(p=shrink * p, d=d, predicted=predicted)
-
-    def service(self, problem, limits, state: State) -> State:
-        """No lane of this method ever waits."""
-        return state
 
     def progress(self, state: State):
         """½‖F‖² and ‖F‖∞ at the current point."""

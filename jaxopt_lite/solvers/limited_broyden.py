@@ -19,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxopt_lite.lanes.arithmetic import dot, take_where
 from jaxopt_lite.solvers.broyden import damping
 from jaxopt_lite.solvers.damped_newton import DampedNewton
-from jaxopt_lite.solvers.secant import Secant, Step
+from jaxopt_lite.solvers.secant import Move, Secant
 
 __all__ = ["LimitedBroyden"]
 
@@ -44,8 +44,9 @@ class _RankOneTerms(NamedTuple):
         terms = jnp.zeros((self.m, *x.shape), x.dtype)
         return _Terms(jnp.ones(x.shape[1:], x.dtype), terms, terms, jnp.zeros(x.shape[1:], jnp.int32))
 
-    def update(self, b: _Terms, step: Step, f):
-        s, y, _, usable = step
+    def update(self, b: _Terms, move: Move, f):
+        usable = move.usable
+        s, y = jnp.where(usable, move.alpha * move.p, 0), jnp.where(usable, f - move.f, 0)
         by = _times(b.scale, b.u, b.v, y)
         theta, denominator = damping(s, by)
         usable &= denominator != 0
@@ -61,11 +62,10 @@ class _RankOneTerms(NamedTuple):
         yy = dot(y, y)
         return self.identity(s)._replace(scale=dot(s, y) / jnp.where(yy > 0, yy, 1))
 
-    def refresh(self, problem, state):
+    def refresh(self, problem, x, f, b: _Terms):
         """No matrix to compute anew: forget the terms, and set out along the true Newton direction."""
-        undamped = jnp.zeros_like(state.phi)
-        p, _, _ = krylov_direction(problem, state.x, state.f, jnp.zeros_like(state.x), undamped)
-        return self.identity(state.x)._replace(scale=state.b.scale), p
+        p, _, _ = krylov_direction(problem, x, f, jnp.zeros_like(x), jnp.zeros_like(b.scale))
+        return self.identity(x)._replace(scale=b.scale), p
 
 
 def _times(scale, u, v, x):

@@ -11,8 +11,8 @@ Sources: Broyden, Math. Comp. 19 (1965) 577; Nocedal and Wright, Numerical Optim
 
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
+from jax.lax import optimization_barrier
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import dot, max_abs, take_where
@@ -20,7 +20,7 @@ from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
 from jaxopt_lite.solvers.line_search import Search
 
-__all__ = ["Inverse", "Secant", "State", "Step"]
+__all__ = ["Inverse", "Move", "Secant", "State"]
 
 _ENOUGH = 1e-4  # a trial must reduce φ by this fraction of what a linear F promises
 _STEEP = 0.5  # a trial at which φ still falls this steeply, relative to φ, is too short
@@ -31,12 +31,12 @@ _LONG = 10  # so many steps with a fresh B should have brought φ down to _GOOD
 _TRIALS, _TRIALS_FRESH = 6, 25  # before a search is given up, with an updated B and with a fresh one
 
 
-class Step(NamedTuple):
-    """A step taken, `s`, the change of F, `y`, the direction before it, `p`, and where they may update B."""
+class Move(NamedTuple):
+    """A step s = α p from where the residual was `f`. Where it is not `usable` it must leave B as it is."""
 
-    s: Float[Array, "n *L"]
-    y: Float[Array, "n *L"]
+    alpha: Float[Array, "*L"]
     p: Float[Array, "n *L"]
+    f: Float[Array, "n *L"]
     usable: Bool[Array, "*L"]
 
 
@@ -47,26 +47,29 @@ class Inverse(Protocol):
         """B = I."""
         ...
 
-    def update(self, b: Any, step: "Step", f: Float[Array, "n *L"]) -> tuple[Any, Array]:
-        """B⁺ where the step is usable, B elsewhere, and the direction −B⁺ f."""
+    def update(self, b: Any, move: Move, f: Float[Array, "n *L"]) -> tuple[Any, Array]:
+        """B⁺ where the move is usable and B elsewhere, and the direction −B⁺ f, with f the residual after it."""
         ...
 
-    def refresh(self, problem, state: "State") -> tuple[Any, Array]:
-        """B anew at the state's point, and the direction −B f."""
+    def refresh(self, problem, x: Float[Array, "n *L"], f: Float[Array, "n *L"], b: Any) -> tuple[Any, Array]:
+        """B anew at x, where the residual is f, and the direction −B f."""
         ...
 
 
 class State(NamedTuple):
-    """What a lane carries; `f`, φ and the direction `p` belong to the current point `x`, the best one seen."""
+    """What a lane carries; `f`, φ and the direction `p` belong to the current point `x`, the best one seen.
+
+    φ is in the lane's own `unit`, that of the first residual, so that squares neither overflow nor underflow. `slow`
+    counts steps of little progress in a row, `age` the steps since B was fresh, and `fresh_phi` is what φ was then.
+    """
 
     x: Float[Array, "n *L"]
+    unit: Float[Array, "*L"]
     f: Float[Array, "n *L"]
     phi: Float[Array, "*L"]
-    unit: Float[Array, "*L"]
     p: Float[Array, "n *L"]
     search: Search
     b: Any
-    starting: Bool[Array, "*L"]
     slow: Int[Array, "*L"]
     age: Int[Array, "*L"]
     fresh_phi: Float[Array, "*L"]
@@ -77,84 +80,96 @@ class State(NamedTuple):
 
 
 class Secant(NamedTuple):
-    """The method: `init`, `step` and `service` on lanes, for the engine."""
+    """The method: `init`, `begin` and `step` on lanes, for the engine."""
 
     inverse: Inverse
     from_autodiff: bool
     refresh: bool
 
     def init(self, x) -> State:
-        """Before the first evaluation: the first trial is `x` itself."""
+        """Before the first evaluation."""
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
-            x=x, f=zero, phi=row, unit=row + 1, p=zero, search=line_search.start(row, row, row),
-            b=self.inverse.identity(x), starting=count == 0, slow=count, age=count, fresh_phi=row + jnp.inf,
-            steps=count, evaluations=count, first_error=row, status=count + Status.RUNNING,
+            x=x, unit=row, f=zero, phi=row, p=zero, search=line_search.start(row, row, row),
+            b=self.inverse.identity(x), slow=count, age=count, fresh_phi=row, steps=count, evaluations=count,
+            first_error=row, status=count + Status.WAITING,
         )  # fmt: skip
+
+    def begin(self, problem, limits, state: State) -> State:
+        """Set out from x with B anew: at first, and where progress has been slow."""
+        first = state.evaluations == 0
+        f = problem.value(state.x)
+        error = max_abs(f)
+        unit = jnp.where(first, _one_over(error), state.unit)
+        first_error = jnp.where(first, error, state.first_error)
+        phi = dot(unit * f, unit * f)
+        f, phi, unit = optimization_barrier((f, phi, unit))
+        b, p = self._directions(problem, state, first, f)
+        finite = jnp.isfinite(phi)
+        status = jnp.where(jnp.isfinite(max_abs(p)), Status.RUNNING, Status.NO_ROOT)
+        status = jnp.where(state.steps >= limits.max_steps, Status.MAX_STEPS, status)
+        status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, status)
+        return state._replace(
+            unit=unit, f=f, phi=phi, p=p, b=b, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi),
+            slow=jnp.zeros_like(state.slow), age=jnp.zeros_like(state.age), fresh_phi=phi,
+            evaluations=state.evaluations + 1, first_error=first_error,
+            status=jnp.where(finite, status, Status.NONFINITE_START).astype(jnp.int32),
+        )  # fmt: skip
+
+    def _directions(self, problem, state: State, first, f):
+        """B and p = −B f: of the true Jacobian, or of J = I at first where that is asked for."""
+        if not (self.from_autodiff or self.refresh):
+            return self.inverse.identity(f), -f
+        fresh = self.inverse.refresh(problem, state.x, f, state.b)
+        if self.from_autodiff:
+            return fresh
+        return take_where(first, (self.inverse.identity(f), -f), fresh)
 
     def step(self, problem, limits, state: State) -> State:
         """Evaluate the trial point; accept it and turn, or narrow the search, or ask for a new Jacobian."""
-        running, starting = state.status == Status.RUNNING, state.starting
-        x = jax.lax.optimization_barrier(state.x + state.search.trial * state.p)
+        running = state.status == Status.RUNNING
+        alpha, unit = state.search.trial, state.unit
+        x = optimization_barrier(state.x + alpha * state.p)
         f, jp = problem.value_and_slope(x, state.p)
-        error = max_abs(f)
-        first_error = jnp.where(starting, error, state.first_error)
-        # φ is measured in units of the first residual, so that squares neither overflow nor underflow.
-        unit = jnp.where(starting, _one_over(error), state.unit)
-        phi, slope = dot(unit * f, unit * f), 2 * dot(unit * f, unit * jp)
-        f, phi, slope, error, unit = jax.lax.optimization_barrier((f, phi, slope, error, unit))
+        f, error = optimization_barrier((f, max_abs(f)))
+        phi, slope = optimization_barrier((dot(unit * f, unit * f), 2 * dot(unit * f, unit * jp)))
         finite = jnp.isfinite(phi)
-        converged = finite & (error <= limits.atol + limits.rtol * first_error)
-        low = finite & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(state.search.trial, 1)))
+        converged = finite & (error <= limits.atol + limits.rtol * state.first_error)
+        low = finite & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))
         long = (slope >= -_STEEP * state.phi) | (phi <= _GOOD * state.phi) | ~jnp.isfinite(slope)
-        accepted = running & finite & (starting | (low & long) | converged)
-        accepted, low = jax.lax.optimization_barrier((accepted, low))
+        accepted = running & ((low & long) | converged)
+        rejected = running & ~accepted
+        accepted, rejected, low, converged = optimization_barrier((accepted, rejected, low, converged))
 
-        turned = self._turn(state, accepted, x, f, phi)
-        narrowed = self._narrow(state, low, phi, slope)
-        new = take_where(accepted, turned, narrowed._replace(b=turned.b))._replace(b=())
-        new = new._replace(evaluations=state.evaluations + 1, first_error=first_error, unit=unit)
-        status = jnp.where(accepted & (new.steps >= limits.max_steps), Status.MAX_STEPS, new.status)
-        status = jnp.where(starting & ~finite, Status.NONFINITE_START, status)
-        new = new._replace(status=jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32))
-        return take_where(running, new, state._replace(b=()))._replace(b=turned.b)
-
-    def _turn(self, state: State, accepted, x, f, phi) -> State:
-        """Move to the trial point, update B and set out in the new direction."""
-        moved = accepted & ~state.starting
-        s, y = jnp.where(moved, x - state.x, 0), jnp.where(moved, f - state.f, 0)
-        b, p = self.inverse.update(state.b, Step(s, y, state.p, moved), jnp.where(accepted, f, 0))
-        slow = jnp.where(moved & (phi > _SLOW * state.phi), state.slow + 1, 0)
+        b, p = self.inverse.update(state.b, Move(alpha, state.p, state.f, accepted), f)
+        p, size = optimization_barrier((p, max_abs(p)))
+        searching = self._narrow(state, rejected, low, phi, slope)
+        slow = jnp.where(phi > _SLOW * state.phi, state.slow + 1, 0)
         little = phi > _GOOD * state.fresh_phi
-        stuck = (slow >= _PATIENCE) | (little & (state.age >= _LONG)) | ~jnp.isfinite(max_abs(p))
-        wants = jnp.where(state.starting, self.from_autodiff, stuck & self.refresh)
+        stuck = (slow >= _PATIENCE) | (little & (state.age >= _LONG)) | ~jnp.isfinite(size)
+        steps = state.steps + accepted
         # Fresh Jacobians that gain so little will not lead there: leave the lane to the next method.
-        crawling = wants & little
-        return state._replace(
-            x=x, f=f, phi=phi, p=p, b=b, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi),
-            starting=jnp.zeros_like(state.starting), slow=jnp.where(wants, 0, slow), age=state.age + 1,
-            steps=state.steps + moved,
-            status=jnp.where(crawling, Status.NO_ROOT, jnp.where(wants, Status.WAITING, state.status)),
+        status = jnp.where(stuck, jnp.where(little | (not self.refresh), Status.NO_ROOT, Status.WAITING), state.status)
+        status = jnp.where(steps >= limits.max_steps, Status.MAX_STEPS, status)
+        status = jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
+        turned = searching._replace(
+            x=x, f=f, phi=phi, p=p, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi), slow=slow,
+            age=state.age + 1, steps=steps, status=status, b=(),
         )  # fmt: skip
+        new = take_where(accepted, turned, searching._replace(b=()))
+        return new._replace(evaluations=state.evaluations + running, b=b)
 
-    def _narrow(self, state: State, low, phi, slope) -> State:
-        """The trial was rejected. Choose the next; when that leads nowhere compute B anew, or end here."""
+    def _narrow(self, state: State, rejected, low, phi, slope) -> State:
+        """Where the trial was rejected, choose the next; if that leads nowhere have B computed anew, or end here."""
         search = line_search.tighten(state.search, low, phi, slope)
-        fresh = state.age <= 1
-        exhausted = search.trials >= jnp.where(fresh | (not self.refresh), _TRIALS_FRESH, _TRIALS)
-        failed = jnp.where(fresh | (not self.refresh), Status.NO_ROOT, Status.WAITING)
-        return state._replace(search=search, status=jnp.where(exhausted, failed, state.status))
-
-    def service(self, problem, limits, state: State) -> State:
-        """Compute B anew by autodiff and set out along −B f."""
-        b, p = self.inverse.refresh(problem, state)
-        usable = jnp.isfinite(max_abs(p))
+        hopeless = (state.age == 0) | (not self.refresh)
+        exhausted = rejected & (search.trials >= jnp.where(hopeless, _TRIALS_FRESH, _TRIALS))
+        failed = jnp.where(hopeless, Status.NO_ROOT, Status.WAITING)
         return state._replace(
-            b=b, p=p, search=line_search.start(jnp.ones_like(state.phi), state.phi, -2 * state.phi),
-            age=jnp.zeros_like(state.age), fresh_phi=state.phi, slow=jnp.zeros_like(state.slow),
-            status=jnp.where(usable, Status.RUNNING, Status.NO_ROOT).astype(jnp.int32),
-        )  # fmt: skip
+            search=take_where(rejected, search, state.search),
+            status=jnp.where(exhausted, failed, state.status).astype(jnp.int32),
+        )
 
     def progress(self, state: State):
         """½‖F‖² and ‖F‖∞ at the current point."""
