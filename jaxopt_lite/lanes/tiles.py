@@ -2,19 +2,31 @@
 
 On the CPU, XLA dispatches the operations of a loop one by one unless the whole loop is small enough to compile as a
 single function, which is 5 to 20 times faster for tiny problems. JAX 0.12 does so by itself; earlier versions need a
-private attribute on a call around the loop. The width balances vector instructions against the cache: a tile's
-matrices should stay in the first two cache levels. `docs/performance.md` has the measurements.
+private attribute on a call around the loop. The width is a matter of what LLVM makes of the pass over a lane's matrix:
+it unrolls short rows of lanes completely, which keeps the vectors of a rank-two update in registers, and turns a
+rank-one update into scalar code. `docs/performance.md` has the measurements.
 """
 
 from collections.abc import Callable
+from enum import Enum
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
-__all__ = ["as_one_native_loop", "tile_width"]
+__all__ = ["Work", "as_one_native_loop", "tile_width"]
 
-_WIDEST, _NARROWEST = 64, 16
-_CACHE_BYTES = 384 * 1024
+
+class Work(Enum):
+    """What a step does to the memory of a lane, with the bytes that a row of lanes should have on a CPU for it."""
+
+    RANK_ONE = 512
+    RANK_TWO = 128
+    TERMS = 256
+
+
+_FEW_UNKNOWNS, _FEW_ROW_BYTES = 4, 512  # so few that the matrix is no more work than the rest of a step
+_CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
 _GPU_WIDTH = 1 << 17
 
 # XLA gives these to libraries or to its thunk runtime, so a call that holds one cannot be one native function.
@@ -30,19 +42,23 @@ _LARGEST_NATIVE_STATE = 1 << 20
 _JAX_VERSION = tuple(int(part) for part in jax.__version__.split(".")[:2])
 
 
-def tile_width(lane_bytes: int, platform: str, batch: int) -> int:
+def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int) -> int:
     """The number of lanes in a tile.
 
     On the CPU it depends on the problem alone, never on the batch, so that a lane's arithmetic does not either.
 
     Args:
+        work: what the method's steps do.
+        n: the number of unknowns.
+        dtype: of the unknowns.
         lane_bytes: the size of one lane's state.
         platform: "cpu", "gpu" or "tpu".
         batch: the number of problems, which matters where one tile should hold them all.
     """
     if platform == "cpu":
-        fitting = _CACHE_BYTES // max(lane_bytes, 1)
-        return min(_WIDEST, max(_NARROWEST, _power_of_two(fitting)))
+        row_bytes = _FEW_ROW_BYTES if n <= _FEW_UNKNOWNS else work.value
+        fitting = _power_of_two(_CACHE_BYTES // max(lane_bytes, 1))
+        return max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
     return min(_GPU_WIDTH, max(128, _power_of_two(2 * batch - 1)))
 
 

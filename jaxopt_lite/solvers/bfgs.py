@@ -16,12 +16,14 @@ H stays symmetric to the bit.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot, eye, matvec, outer
+from jaxopt_lite.lanes.tiles import Work
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 
 __all__ = ["BFGS"]
@@ -69,6 +71,8 @@ class BFGS:
         True
     """
 
+    work: ClassVar[Work] = Work.RANK_TWO
+
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
@@ -76,7 +80,3 @@ class BFGS:
     def methods(self) -> tuple[QuasiNewton]:
         """The iteration, for the engine."""
         return (QuasiNewton(_DenseInverse()),)
-
-    def lane_numbers(self, n: int) -> int:
-        """How many numbers a lane's state holds, about: it sets the width of a tile."""
-        return n * n + 6 * n

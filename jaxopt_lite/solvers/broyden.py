@@ -9,12 +9,14 @@ Math. Comp. 30 (1976) 523, equation (3.4).
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, rematvec
+from jaxopt_lite.lanes.tiles import Work
 from jaxopt_lite.solvers.damped_newton import DampedNewton, dense_direction
 from jaxopt_lite.solvers.secant import Move, Secant
 
@@ -76,6 +78,8 @@ class Broyden:
         [2.0, 3.0, 4.0]
     """
 
+    work: ClassVar[Work] = Work.RANK_ONE
+
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 2000
@@ -91,7 +95,3 @@ class Broyden:
         secant = Secant(_DenseInverse(), self.jacobian == "autodiff", self.rescue)
         damped = DampedNewton(dense_direction)
         return (secant, damped) if self.rescue else (secant,)
-
-    def lane_numbers(self, n: int) -> int:
-        """How many numbers a lane's state holds, about: it sets the width of a tile."""
-        return n * n + 4 * n

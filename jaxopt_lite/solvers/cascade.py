@@ -25,12 +25,14 @@ class Plan(NamedTuple):
     record: int = 0
 
     def lane_bytes(self, n: int, dtype) -> int:
-        """The size of a lane's state, about."""
-        return self.solver.lane_numbers(n) * jnp.dtype(dtype).itemsize
+        """The size of the state of one lane."""
+        state = jax.eval_shape(self.solver.methods()[0].init, jax.ShapeDtypeStruct((n, 1), dtype))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
     def width(self, batch: int, n: int, dtype) -> int:
         """The number of lanes of a tile."""
-        return tiles.tile_width(self.lane_bytes(n, dtype), jax.default_backend(), batch)
+        lane_bytes = self.lane_bytes(n, dtype)
+        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, jax.default_backend(), batch)
 
 
 def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:

@@ -5,13 +5,14 @@ Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20).
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot
+from jaxopt_lite.lanes.tiles import Work
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 
 __all__ = ["LBFGS"]
@@ -81,6 +82,8 @@ class LBFGS:
         True
     """
 
+    work: ClassVar[Work] = Work.TERMS
+
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
@@ -93,7 +96,3 @@ class LBFGS:
     def methods(self) -> tuple[QuasiNewton]:
         """The iteration, for the engine."""
         return (QuasiNewton(_LastPairs(self.memory)),)
-
-    def lane_numbers(self, n: int) -> int:
-        """How many numbers a lane's state holds, about: it sets the width of a tile."""
-        return (2 * self.memory + 6) * n

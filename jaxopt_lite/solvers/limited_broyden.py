@@ -10,13 +10,14 @@ and Björck, Numerical Methods for Least Squares Problems, section 7.4, for CGLS
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import dot, take_where
+from jaxopt_lite.lanes.tiles import Work
 from jaxopt_lite.solvers.broyden import damping
 from jaxopt_lite.solvers.damped_newton import DampedNewton
 from jaxopt_lite.solvers.secant import Move, Secant
@@ -126,6 +127,8 @@ class LimitedBroyden:
         True
     """
 
+    work: ClassVar[Work] = Work.TERMS
+
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 2000
@@ -141,7 +144,3 @@ class LimitedBroyden:
         secant = Secant(_RankOneTerms(self.memory), from_autodiff=False, refresh=self.rescue)
         damped = DampedNewton(krylov_direction)
         return (secant, damped) if self.rescue else (secant,)
-
-    def lane_numbers(self, n: int) -> int:
-        """How many numbers a lane's state holds, about: it sets the width of a tile."""
-        return (2 * self.memory + 4) * n

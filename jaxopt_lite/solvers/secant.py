@@ -12,7 +12,7 @@ Sources: Broyden, Math. Comp. 19 (1965) 577; Nocedal and Wright, Numerical Optim
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
-from jax.lax import optimization_barrier
+from jax.lax import cond, optimization_barrier
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import dot, max_abs, take_where
@@ -60,7 +60,8 @@ class State(NamedTuple):
     """What a lane carries; `f`, φ and the direction `p` belong to the current point `x`, the best one seen.
 
     φ is in the lane's own `unit`, that of the first residual, so that squares neither overflow nor underflow. `slow`
-    counts steps of little progress in a row, `age` the steps since B was fresh, and `fresh_phi` is what φ was then.
+    counts steps of little progress in a row, `age` the steps since B was set, and `fresh_phi` is what φ was when B was
+    last the true inverse.
     """
 
     x: Float[Array, "n *L"]
@@ -107,24 +108,31 @@ class Secant(NamedTuple):
         f, phi, unit = optimization_barrier((f, phi, unit))
         b, p = self._directions(problem, state, first, f)
         finite = jnp.isfinite(phi)
+        is_fresh = ~first | self.from_autodiff
         status = jnp.where(jnp.isfinite(max_abs(p)), Status.RUNNING, Status.NO_ROOT)
         status = jnp.where(state.steps >= limits.max_steps, Status.MAX_STEPS, status)
         status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, status)
         return state._replace(
             unit=unit, f=f, phi=phi, p=p, b=b, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi),
-            slow=jnp.zeros_like(state.slow), age=jnp.zeros_like(state.age), fresh_phi=phi,
+            slow=jnp.zeros_like(state.slow), age=jnp.zeros_like(state.age),
+            fresh_phi=jnp.where(is_fresh, phi, jnp.inf),
             evaluations=state.evaluations + 1, first_error=first_error,
             status=jnp.where(finite, status, Status.NONFINITE_START).astype(jnp.int32),
         )  # fmt: skip
 
     def _directions(self, problem, state: State, first, f):
         """B and p = −B f: of the true Jacobian, or of J = I at first where that is asked for."""
+        identity = self.inverse.identity(f), -f
         if not (self.from_autodiff or self.refresh):
-            return self.inverse.identity(f), -f
-        fresh = self.inverse.refresh(problem, state.x, f, state.b)
+            return identity
+
+        def refresh():
+            return self.inverse.refresh(problem, state.x, f, state.b)
+
         if self.from_autodiff:
-            return fresh
-        return take_where(first, (self.inverse.identity(f), -f), fresh)
+            return refresh()
+        wanted = (state.status == Status.WAITING) & ~first
+        return take_where(first, identity, cond(jnp.any(wanted), refresh, lambda: identity))
 
     def step(self, problem, limits, state: State) -> State:
         """Evaluate the trial point; accept it and turn, or narrow the search, or ask for a new Jacobian."""
@@ -147,7 +155,8 @@ class Secant(NamedTuple):
         searching = self._narrow(state, rejected, low, phi, slope)
         slow = jnp.where(phi > _SLOW * state.phi, state.slow + 1, 0)
         little = phi > _GOOD * state.fresh_phi
-        stuck = (slow >= _PATIENCE) | (little & (state.age >= _LONG)) | ~jnp.isfinite(size)
+        lost = ~jnp.isfinite(size)
+        stuck = lost | (((slow >= _PATIENCE) | (little & (state.age >= _LONG))) & self.refresh)
         steps = state.steps + accepted
         # Fresh Jacobians that gain so little will not lead there: leave the lane to the next method.
         status = jnp.where(stuck, jnp.where(little | (not self.refresh), Status.NO_ROOT, Status.WAITING), state.status)
@@ -163,7 +172,7 @@ class Secant(NamedTuple):
     def _narrow(self, state: State, rejected, low, phi, slope) -> State:
         """Where the trial was rejected, choose the next; if that leads nowhere have B computed anew, or end here."""
         search = line_search.tighten(state.search, low, phi, slope)
-        hopeless = (state.age == 0) | (not self.refresh)
+        hopeless = (state.age <= 1) | (not self.refresh)
         exhausted = rejected & (search.trials >= jnp.where(hopeless, _TRIALS_FRESH, _TRIALS))
         failed = jnp.where(hopeless, Status.NO_ROOT, Status.WAITING)
         return state._replace(
