@@ -11,17 +11,17 @@ between runs of the inner loop, so that the inner loop stays small enough to be 
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import take_where
+from jaxopt_lite.lanes.rows import count_up_to, load, store
 from jaxopt_lite.lanes.status import Status
 
-__all__ = ["Limits", "Method", "Outcome", "Queue", "load", "run"]
+__all__ = ["Limits", "Method", "Outcome", "Queue", "run"]
 
 _LAP_COST = 2  # of writing out, refilling and beginning lanes, in steps of the whole tile, about
 
@@ -57,29 +57,21 @@ class Method(Protocol):
 class Queue(NamedTuple):
     """The problems to solve, batch axis first: what a method starts from, the mapped leaves of `args`, and limits.
 
-    `states` continues earlier solves: states as an `Outcome` holds them, instead of starts. `todo` picks the problems
-    to solve; the outcome of the others is blank.
+    `states` continues earlier solves: states as an `Outcome` holds them, instead of starts. `order` and `count`, as
+    `rows.chosen` gives them, pick the problems to solve; the outcome of the others is blank.
     """
 
     start: Any
     mapped: tuple[Array, ...]
     limits: Limits
     states: Any = None
-    todo: Bool[Array, " B"] | None = None
+    order: Int[Array, " B"] | None = None
+    count: Int[Array, ""] | None = None
 
     @property
     def size(self) -> int:
         """The number of problems."""
         return self.limits.atol.shape[0]
-
-    def order(self) -> tuple[Int[Array, " B"] | None, Int[Array, ""]]:
-        """Which problem comes at which place, `None` for the natural order, and how many there are."""
-        size = self.size
-        if self.todo is None:
-            return None, jnp.int32(size)
-        place = jnp.where(self.todo, jnp.cumsum(self.todo, dtype=jnp.int32) - 1, size)
-        order = jnp.zeros((size + 1,), jnp.int32).at[place].set(jnp.arange(size, dtype=jnp.int32))
-        return order[:size], jnp.sum(self.todo, dtype=jnp.int32)
 
 
 class Outcome(NamedTuple):
@@ -110,7 +102,6 @@ def run(
     queue: Queue,
     width: int,
     *,
-    native: Callable[[Callable], Callable] = lambda loop: loop,
     keep_state: bool = False,
     record: int = 0,
 ) -> Outcome:
@@ -121,19 +112,17 @@ def run(
         bind: a tile's mapped leaves, lane axis last -> the problem on that tile.
         queue: the problems.
         width: the number of lanes in work.
-        native: wraps the inner loop, to have it compiled as one function.
         keep_state: also return the states, so that unfinished solves can go on.
         record: how many steps of progress to record for each problem.
     """
     size = queue.size
-    order, count = queue.order()
-    begin = native(partial(_begin, method, bind))
-    advance = native(partial(_advance, method, bind))
+    count = jnp.int32(size) if queue.count is None else queue.count
 
     def lap(carry):
         pool, taken, outcome = carry
-        pool, taken = _refill(method, queue, order, count, pool, taken, record)
-        pool = advance(begin(pool), taken < count)
+        pool, taken = _refill(method, queue, count, pool, taken, record)
+        pool = _begin(method, bind, pool)
+        pool = _advance(method, bind, pool, taken < count)
         return pool, taken, _flush(outcome, pool, size)
 
     def unfinished(carry):
@@ -187,12 +176,8 @@ def _note(method: Method, state, record, lanes):
 
 def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:
     """Write the ended lanes out. Those in work write to the spare slot at the end, so every index is in bounds."""
-    slot = jnp.where(_in_work(pool.state.status), size, pool.problem)
-
-    def put(kept, lanes):
-        return kept.at[slot].set(jnp.moveaxis(lanes, -1, 0), mode="promise_in_bounds")
-
-    return jax.tree.map(put, outcome, _report(pool, outcome.states is not None))
+    slots = jnp.where(_in_work(pool.state.status), size, pool.problem)
+    return store(outcome, slots, _report(pool, outcome.states is not None))
 
 
 def _report(pool: _Pool, keep_state: bool) -> Outcome:
@@ -226,14 +211,14 @@ def _blank_record(queue: Queue, width: int, record: int):
     return tuple(jnp.full((record, width), jnp.nan, queue.limits.atol.dtype) for _ in range(2)) if record else ()
 
 
-def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, record: int) -> tuple[_Pool, Array]:
+def _refill(method: Method, queue: Queue, count, pool: _Pool, taken, record: int) -> tuple[_Pool, Array]:
     """Give the next problems of the queue to the lanes that have none in work."""
     size = queue.size
     free = ~_in_work(pool.state.status)
-    place = taken + jnp.cumsum(free, dtype=jnp.int32) - 1
+    place = taken + count_up_to(free) - 1
     filled = free & (place < count)
     place = jnp.clip(place, 0, size - 1)
-    next_problem = place if order is None else order.at[place].get(mode="promise_in_bounds")
+    next_problem = place if queue.order is None else queue.order.at[place].get(mode="promise_in_bounds")
     index = jnp.where(free, jnp.where(filled, next_problem, size), pool.problem)
     source = jnp.minimum(index, size - 1)
 
@@ -244,8 +229,3 @@ def _refill(method: Method, queue: Queue, order, count, pool: _Pool, taken, reco
     records = take_where(free, _blank_record(queue, free.size, record), pool.record)
     taken = jnp.minimum(taken + jnp.sum(free, dtype=jnp.int32), count)
     return _Pool(index, mapped, limits, state, records), taken
-
-
-def load(arrays, source):
-    """The entries of these problems, lane axis last."""
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), arrays)

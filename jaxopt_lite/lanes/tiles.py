@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
-__all__ = ["Work", "as_one_native_loop", "tile_width"]
+__all__ = ["Work", "as_one_native_call", "tile_width"]
 
 
 class Work(Enum):
@@ -67,13 +67,13 @@ def _power_of_two(k: int) -> int:
     return 1 << max(k.bit_length() - 1, 0)
 
 
-def as_one_native_loop(loop: Callable, jaxpr, width: int, lane_bytes: int) -> Callable:
+def as_one_native_call(loop: Callable, jaxpr, width: int, lane_bytes: int) -> Callable:
     """Ask XLA to compile `loop` as one native CPU function, where that is needed and possible.
 
     `jaxpr` is the user's function: operations inside it decide. On other platforms the request has no effect.
     """
     small = lane_bytes * width <= _LARGEST_NATIVE_STATE
-    if _JAX_VERSION >= (0, 12) or not (small and _is_native(jaxpr, width)):
+    if not (small and _is_native(jaxpr, width)):
         return loop
 
     def without_attribute(*operands):

@@ -11,6 +11,7 @@ from jaxtyping import Array
 from jaxopt_lite.lanes import engine, tiles
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.problem import Function, LaneProblem
+from jaxopt_lite.lanes.rows import chosen, load
 from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Plan", "evaluate", "solve"]
@@ -84,10 +85,11 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
     for method in others:
         todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)
         left = remaining._replace(max_steps=limits.max_steps - outcome.steps)
-        queue = Queue((outcome.x, x0), (), left, todo=todo)
+        order, count = chosen(todo)
+        queue = Queue((outcome.x, x0), (), left, order=order, count=count)
         outcome = jax.lax.cond(
-            jnp.any(todo),
-            lambda outcome, method=method, queue=queue: _merge(outcome, run(method, queue), queue.todo),
+            count > 0,
+            lambda outcome, method=method, queue=queue, todo=todo: _merge(outcome, run(method, queue), todo),
             lambda outcome: outcome,
             outcome,
         )
@@ -117,15 +119,14 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
     width = plan.width(size, n, x0.dtype)
     mapped, bind = _split(plan.function, is_mapped, leaves)
 
-    def native(loop):
-        lane_bytes = plan.lane_bytes(n, x0.dtype)
-        return tiles.as_one_native_loop(loop, plan.function.closed.jaxpr, width, lane_bytes)
+    lane_bytes = plan.lane_bytes(n, x0.dtype)
 
     def run(method, queue: Queue, is_first: bool = False, **options) -> Outcome:
-        # Only the first method is made native: the others hold Jacobians, too large for it, and few lanes need them.
-        if is_first:
-            options["native"] = native
-        return engine.run(method, bind, queue._replace(mapped=mapped), width, **options)
+        def solve(queue):
+            return engine.run(method, bind, queue, width, **options)
+
+        native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes)
+        return native(queue._replace(mapped=mapped))
 
     return run
 
@@ -155,8 +156,8 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     axes = tuple(-1 if flag else None for flag in is_mapped)
 
     def tile(source):
-        lanes = engine.load(x, source)
-        data = tuple(engine.load(leaf, source) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
+        lanes = load(x, source)
+        data = tuple(load(leaf, source) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
         return jax.vmap(one, in_axes=(-1, axes))(lanes, data)
 
     values = jax.lax.map(tile, index)

@@ -1,0 +1,68 @@
+"""Between arrays with the batch axis first, a row a problem, and tiles with the lane axis last. Used by the engine.
+
+A scatter and a cumulative sum are what this takes on a GPU or TPU. On the CPU neither can be part of a native function
+(`lanes/tiles.py`), and a tile has few lanes, so there it goes lane by lane.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from jaxopt_lite.lanes.arithmetic import at
+
+__all__ = ["chosen", "count_up_to", "load", "store"]
+
+
+def load(rows: Any, source: Int[Array, " L"]) -> Any:
+    """The rows of these problems, a lane each; `source` is in bounds."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), rows)
+
+
+def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:
+    """Write every lane to its row. The slots are in bounds, and the row of those that share one is undefined."""
+    return jax.lax.platform_dependent(rows, slots, lanes, cpu=_store_in_turn, default=_store_at_once)
+
+
+def _store_in_turn(rows, slots, lanes):
+    def put(k, rows):
+        def one(leaf, tile):
+            return jax.lax.dynamic_update_index_in_dim(leaf, at(tile, k, -1), at(slots, k), 0)
+
+        return jax.tree.map(one, rows, lanes)
+
+    return jax.lax.fori_loop(0, slots.size, put, rows)
+
+
+def _store_at_once(rows, slots, lanes):
+    def put(leaf, tile):
+        return leaf.at[slots].set(jnp.moveaxis(tile, -1, 0), mode="promise_in_bounds")
+
+    return jax.tree.map(put, rows, lanes)
+
+
+def count_up_to(chosen: Bool[Array, " L"]) -> Int[Array, " L"]:
+    """How many of the lanes up to each one, itself included, are chosen."""
+    return jax.lax.platform_dependent(chosen, cpu=_count_in_turn, default=_count_at_once)
+
+
+def _count_in_turn(chosen):
+    def add(k, carry):
+        total, counts = carry
+        total += at(chosen, k)
+        return total, jax.lax.dynamic_update_index_in_dim(counts, total, k, 0)
+
+    return jax.lax.fori_loop(0, chosen.size, add, (jnp.int32(0), jnp.zeros(chosen.shape, jnp.int32)))[1]
+
+
+def _count_at_once(chosen):
+    return jnp.cumsum(chosen, dtype=jnp.int32)
+
+
+def chosen(todo: Bool[Array, " B"]) -> tuple[Int[Array, " B"], Int[Array, ""]]:
+    """The numbers of the chosen problems, in order and at the front, and how many there are."""
+    size = todo.size
+    place = jnp.where(todo, jnp.cumsum(todo, dtype=jnp.int32) - 1, size)
+    order = jnp.zeros((size + 1,), jnp.int32).at[place].set(jnp.arange(size, dtype=jnp.int32))
+    return order[:size], jnp.sum(todo, dtype=jnp.int32)
