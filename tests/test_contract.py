@@ -302,7 +302,7 @@ def test_the_record_holds_the_start_and_each_step(solver):
 @each_solver
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_types_of_a_state_never_change(solver, dtype):
-    """Of every method of the solver: by `step`, by `service`, and between a tile and its lanes."""
+    """Of every method of the solver: by `step`, by `begin`, and between a tile and its lanes."""
     fun, data = regression(solver, 8, dtype)
     batch, layout = batch_of(np.zeros((8, 3), dtype), data, axis_per_leaf(data, (None, 0)), True)
     function, batch = trace(fun, batch, layout, False)
@@ -315,11 +315,11 @@ def test_the_types_of_a_state_never_change(solver, dtype):
     types = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype))
     for place, method in enumerate(SOLVERS[solver].methods()):
         state = jax.eval_shape(method.init, batch.x.T if place == 0 else (batch.x.T, batch.x.T))
-        stepped, served = jax.eval_shape(
-            lambda state, method=method: (method.step(problem, limits, state), method.service(problem, limits, state)),
+        stepped, begun = jax.eval_shape(
+            lambda state, method=method: (method.step(problem, limits, state), method.begin(problem, limits, state)),
             state,
         )
-        assert types(stepped) == types(state) and types(served) == types(state)
+        assert types(stepped) == types(state) and types(begun) == types(state)
         assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.dtype.kind == "f"} == {np.dtype(dtype)}
         assert {leaf.shape[-1] for leaf in jax.tree.leaves(state)} == {8}
 

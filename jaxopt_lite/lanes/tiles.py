@@ -45,7 +45,8 @@ _JAX_VERSION = tuple(int(part) for part in jax.__version__.split(".")[:2])
 def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int) -> int:
     """The number of lanes in a tile.
 
-    On the CPU it depends on the problem alone, never on the batch, so that a lane's arithmetic does not either.
+    On the CPU a tile of any width from two rounds alike, so that a batch too small to fill one gets a narrow one; XLA
+    makes other sums and products of a single lane, which therefore never has a tile to itself.
 
     Args:
         work: what the method's steps do.
@@ -53,12 +54,13 @@ def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch:
         dtype: of the unknowns.
         lane_bytes: the size of one lane's state.
         platform: "cpu", "gpu" or "tpu".
-        batch: the number of problems, which matters where one tile should hold them all.
+        batch: the number of problems.
     """
     if platform == "cpu":
         row_bytes = _FEW_ROW_BYTES if n <= _FEW_UNKNOWNS else work.value
         fitting = _power_of_two(_CACHE_BYTES // max(lane_bytes, 1))
-        return max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
+        widest = max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
+        return min(widest, max(2, _power_of_two(2 * batch - 1)))
     return min(_GPU_WIDTH, max(128, _power_of_two(2 * batch - 1)))
 
 

@@ -1,6 +1,7 @@
 """A solver's methods, one after the other, on a batch: each takes on the lanes the one before could not solve."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -79,20 +80,18 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
         states = states._replace(status=jnp.where(unfinished, Status.RUNNING, states.status).astype(jnp.int32))
     run = _runner(plan, is_mapped, x0, leaves)
     queue = Queue(x0, (), limits, states)
-    outcome = run(first, queue, is_first=True, keep_state=plan.keep_state, record=plan.record)
+    outcome = run(first, queue, keep_state=plan.keep_state, record=plan.record)
     # From here on the tolerance is absolute, and the steps are what is left.
     remaining = limits._replace(atol=limits.atol + limits.rtol * outcome.first_error, rtol=jnp.zeros_like(limits.rtol))
     for method in others:
         todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)
-        left = remaining._replace(max_steps=limits.max_steps - outcome.steps)
-        order, count = chosen(todo)
-        queue = Queue((outcome.x, x0), (), left, order=order, count=count)
-        outcome = jax.lax.cond(
-            count > 0,
-            lambda outcome, method=method, queue=queue, todo=todo: _merge(outcome, run(method, queue), todo),
-            lambda outcome: outcome,
-            outcome,
-        )
+
+        def redo(outcome, method=method, todo=todo):
+            order, count = chosen(todo)
+            left = remaining._replace(max_steps=limits.max_steps - outcome.steps)
+            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, count=count)), todo)
+
+        outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome
 
 
@@ -118,13 +117,10 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
     size, n = x0.shape
     width = plan.width(size, n, x0.dtype)
     mapped, bind = _split(plan.function, is_mapped, leaves)
-
     lane_bytes = plan.lane_bytes(n, x0.dtype)
 
-    def run(method, queue: Queue, is_first: bool = False, **options) -> Outcome:
-        def solve(queue):
-            return engine.run(method, bind, queue, width, **options)
-
+    def run(method, queue: Queue, **options) -> Outcome:
+        solve = partial(engine.run, method, bind, width=width, **options)
         native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes)
         return native(queue._replace(mapped=mapped))
 

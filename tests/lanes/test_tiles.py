@@ -1,30 +1,38 @@
-"""Tiles are powers of two, narrower for larger problems; the same width for any batch on the CPU."""
+"""Tiles are powers of two, narrower for larger problems, and never a single lane."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from jaxopt_lite.lanes import tiles
+from jaxopt_lite.lanes.tiles import Work, tile_width
 
 BYTES = [0, 1, 8, 100, 1000, 5000, 10_000, 24_000, 100_000, 10**7, 10**9]
 
 
+@pytest.mark.parametrize("work", Work)
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
 @pytest.mark.parametrize("batch", [0, 1, 50, 1000, 10**6])
-def test_widths_are_powers_of_two_that_fall_with_the_size_of_a_lane(platform, batch):
-    widths = [tiles.tile_width(lane_bytes, platform, batch) for lane_bytes in BYTES]
-    assert all(width >= 1 and width & (width - 1) == 0 for width in widths)
+def test_widths_are_powers_of_two_that_fall_with_the_size_of_a_lane(work, platform, batch):
+    widths = [tile_width(work, 10, "float64", lane_bytes, platform, batch) for lane_bytes in BYTES]
+    assert all(width >= 2 and width & (width - 1) == 0 for width in widths)
     assert widths == sorted(widths, reverse=True)
 
 
-def test_on_the_cpu_the_width_is_the_same_for_any_batch():
-    for lane_bytes in BYTES:
-        assert len({tiles.tile_width(lane_bytes, "cpu", batch) for batch in (0, 1, 7, 1000, 10**6)}) == 1
+def test_on_the_cpu_a_tile_is_as_wide_as_the_batch_up_to_its_measured_width():
+    widths = [tile_width(Work.RANK_ONE, 10, "float64", 1000, "cpu", batch) for batch in (0, 1, 2, 3, 33, 64, 65, 10**6)]
+    assert widths == [2, 2, 2, 4, 64, 64, 64, 64]
+
+
+def test_a_row_of_lanes_has_the_same_bytes_in_every_dtype():
+    for work in Work:
+        double, single = (tile_width(work, 10, dtype, 1000, "cpu", 1000) for dtype in ("float64", "float32"))
+        assert single == 2 * double
 
 
 def test_on_a_gpu_one_tile_holds_the_whole_batch():
     for batch in (1, 100, 1000, 10**5):
-        width = tiles.tile_width(100, "gpu", batch)
+        width = tile_width(Work.RANK_ONE, 10, "float32", 100, "gpu", batch)
         assert batch <= width <= max(128, 2 * batch)
 
 
@@ -54,8 +62,8 @@ def test_large_arrays_are_not_native():
     assert tiles._is_native(small, 64) and not tiles._is_native(large, 64)
 
 
-def test_the_loop_computes_the_same_as_one_native_function():
+def test_a_loop_computes_the_same_as_one_native_call():
     loop = lambda x: jax.lax.while_loop(lambda x: jnp.any(x < 100), lambda x: x * 2 + 1, x)
     jaxpr = jax.make_jaxpr(lambda x: x * 2)(jnp.ones(())).jaxpr
-    native = tiles.as_one_native_loop(loop, jaxpr, 8, 8)
+    native = tiles.as_one_native_call(loop, jaxpr, 8, 8)
     assert jax.jit(native)(jnp.ones(8)).tolist() == loop(jnp.ones(8)).tolist()

@@ -1,0 +1,40 @@
+"""Rows of arrays to lanes and back, in turn on the CPU and at once elsewhere: both give the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.lanes import rows
+
+
+def test_load_puts_the_lane_axis_last():
+    a = np.arange(24).reshape(4, 3, 2)
+    loaded = rows.load({"a": jnp.asarray(a), "s": jnp.arange(4)}, jnp.array([2, 0]))
+    np.testing.assert_array_equal(loaded["a"], np.moveaxis(a[[2, 0]], 0, -1))
+    np.testing.assert_array_equal(loaded["s"], [2, 0])
+
+
+@pytest.mark.parametrize("store", [rows.store, rows._store_in_turn, rows._store_at_once])
+def test_store_is_the_way_back(store):
+    a, slots = np.arange(24).reshape(4, 3, 2), jnp.array([3, 1])
+    lanes = {"a": jnp.asarray(np.moveaxis(a[[2, 0]], 0, -1)) + 100, "s": jnp.array([7, 8])}
+    stored = jax.jit(store)({"a": jnp.asarray(a), "s": jnp.zeros(4, int)}, slots, lanes)
+    expected = a.copy()
+    expected[[3, 1]] = a[[2, 0]] + 100
+    np.testing.assert_array_equal(stored["a"], expected)
+    np.testing.assert_array_equal(stored["s"], [0, 8, 0, 7])
+
+
+@pytest.mark.parametrize("count", [rows.count_up_to, rows._count_in_turn, rows._count_at_once])
+@pytest.mark.parametrize("chosen", [[False] * 3, [True] * 3, [True, False, True, True, False]])
+def test_counts_run_over_the_lanes(count, chosen):
+    counts = jax.jit(count)(jnp.array(chosen))
+    assert counts.dtype == jnp.int32
+    np.testing.assert_array_equal(counts, np.cumsum(chosen))
+
+
+def test_the_chosen_come_first_and_in_order():
+    order, number = rows.chosen(jnp.array([False, True, False, True, True]))
+    assert number == 3 and order[:3].tolist() == [1, 3, 4]
+    assert np.all((np.asarray(order) >= 0) & (np.asarray(order) < 5))
