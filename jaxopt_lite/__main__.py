@@ -12,7 +12,7 @@ from rich.table import Table
 import jaxopt_lite as jol
 from jaxopt_lite.demo import confidence, lowest_voltage
 from jaxopt_lite.demo.batches import Tally
-from jaxopt_lite.lanes.tiles import tile_width
+from jaxopt_lite.lanes.tiles import Work, tile_width
 
 _INTERRUPTED = 130  # as the shell has it: 128 + SIGINT
 
@@ -87,12 +87,17 @@ def _devices(options: argparse.Namespace, console: Console) -> int:
 
 def _path(platform: str) -> str:
     """In words, how a batch is laid out on this platform."""
+
+    def width(work: Work, n: int, batch: int) -> int:
+        return tile_width(work, n, "float64", 8 * n * n, platform, batch)
+
     if platform != "cpu":
-        return f"one pool of lanes for the whole batch, up to {tile_width(1, platform, sys.maxsize):,} at a time"
-    widths = ", ".join(f"{tile_width(8 * n * n, platform, 1)} for {n}" for n in (5, 20, 50, 100))
+        return f"one pool of lanes for the whole batch, up to {width(Work.RANK_ONE, 1, sys.maxsize):,} at a time"
+    works = Work.RANK_TWO, Work.RANK_ONE
+    bfgs, broyden = (", ".join(f"{width(work, n, 1)} for {n}" for n in (2, 10, 100)) for work in works)
     return (
-        "a pool of lanes that fits the cache, its loop one native function where the problem allows; "
-        f"lanes by the number of unknowns, float64: {widths}"
+        "a pool of lanes that fits the cache, one native function where the problem allows; "
+        f"lanes by the number of unknowns, float64: BFGS {bfgs}; Broyden {broyden}"
     )
 
 

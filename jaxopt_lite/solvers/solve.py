@@ -146,7 +146,7 @@ def _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_s
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
     _check_size(kind, function, batch)
-    plan = Plan(function, solver, keep_state, record)
+    plan = Plan(function, solver, keep_state, record, alone=not batched)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
     one = partial(_verified, kind, function)

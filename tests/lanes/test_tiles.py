@@ -1,4 +1,4 @@
-"""Tiles are powers of two, narrower for larger problems, and never a single lane."""
+"""Tiles are powers of two, narrower for larger problems; the same width for any batch on the CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,19 @@ BYTES = [0, 1, 8, 100, 1000, 5000, 10_000, 24_000, 100_000, 10**7, 10**9]
 @pytest.mark.parametrize("batch", [0, 1, 50, 1000, 10**6])
 def test_widths_are_powers_of_two_that_fall_with_the_size_of_a_lane(work, platform, batch):
     widths = [tile_width(work, 10, "float64", lane_bytes, platform, batch) for lane_bytes in BYTES]
-    assert all(width >= 2 and width & (width - 1) == 0 for width in widths)
+    assert all(width >= 1 and width & (width - 1) == 0 for width in widths)
     assert widths == sorted(widths, reverse=True)
 
 
-def test_on_the_cpu_a_tile_is_as_wide_as_the_batch_up_to_its_measured_width():
-    widths = [tile_width(Work.RANK_ONE, 10, "float64", 1000, "cpu", batch) for batch in (0, 1, 2, 3, 33, 64, 65, 10**6)]
-    assert widths == [2, 2, 2, 4, 64, 64, 64, 64]
+def test_on_the_cpu_the_width_is_the_same_for_any_batch():
+    for work in Work:
+        for lane_bytes in BYTES:
+            widths = {tile_width(work, 10, "float64", lane_bytes, "cpu", batch) for batch in (0, 1, 7, 1000, 10**6)}
+            assert len(widths) == 1
+
+
+def test_on_the_cpu_a_problem_in_no_batch_has_a_lane_to_itself():
+    assert {tile_width(work, 10, "float64", 1000, "cpu", None) for work in Work} == {1}
 
 
 def test_a_row_of_lanes_has_the_same_bytes_in_every_dtype():
@@ -45,25 +51,30 @@ def inner(x):
     [
         (lambda x: jnp.sum(x**2), True),
         (inner, True),
+        (lambda x: jax.nn.logsumexp(jax.nn.softplus(x[1:] / x[:-1])), True),
         (lambda x: x @ x, False),
         (lambda x: jnp.sort(x), False),
+        (lambda x: x[jnp.argsort(x)], False),
         (lambda x: jax.lax.cond(x[0] > 0, lambda x: jnp.cumsum(x), lambda x: x, x), False),
         (lambda x: jax.jit(lambda x: jnp.linalg.solve(jnp.eye(4) + x, x))(x), False),
     ],
-    ids=["elementwise", "loop", "matrix product", "sort", "in a branch", "in a call"],
+    ids=["elementwise", "loop", "functions", "matrix product", "sort", "gather", "in a branch", "in a call"],
 )
 def test_what_the_compiler_gives_to_a_library_is_not_native(fun, native):
     jaxpr = jax.make_jaxpr(fun)(jnp.ones(4)).jaxpr
-    assert tiles._is_native(jaxpr, 64) is native
+    assert tiles._is_native(jaxpr, 64, 1) is native
 
 
-def test_large_arrays_are_not_native():
+def test_large_arrays_and_reductions_are_not_native():
     small, large = (jax.make_jaxpr(lambda x: x + 1)(jnp.ones(n)).jaxpr for n in (10, 10_000))
-    assert tiles._is_native(small, 64) and not tiles._is_native(large, 64)
+    assert tiles._is_native(small, 64, 10) and not tiles._is_native(large, 64, 1)
+    sums = jax.make_jaxpr(jnp.sum)(jnp.ones(30)).jaxpr
+    assert tiles._is_native(sums, 64, 1) and not tiles._is_native(sums, 64, 30)
 
 
 def test_a_loop_computes_the_same_as_one_native_call():
     loop = lambda x: jax.lax.while_loop(lambda x: jnp.any(x < 100), lambda x: x * 2 + 1, x)
     jaxpr = jax.make_jaxpr(lambda x: x * 2)(jnp.ones(())).jaxpr
-    native = tiles.as_one_native_call(loop, jaxpr, 8, 8)
+    native = tiles.as_one_native_call(loop, jaxpr, 8, 8, 1)
+    assert native is not loop
     assert jax.jit(native)(jnp.ones(8)).tolist() == loop(jnp.ones(8)).tolist()
