@@ -22,7 +22,7 @@ def load(rows: Any, source: Int[Array, " L"]) -> Any:
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:
     """Write every lane to its row. The slots are in bounds, and the row of those that share one is undefined."""
-    return jax.lax.platform_dependent(rows, slots, lanes, cpu=_store_in_turn, default=_store_at_once)
+    return (_store_in_turn if jax.default_backend() == "cpu" else _store_at_once)(rows, slots, lanes)
 
 
 def _store_in_turn(rows, slots, lanes):
@@ -44,7 +44,7 @@ def _store_at_once(rows, slots, lanes):
 
 def count_up_to(chosen: Bool[Array, " L"]) -> Int[Array, " L"]:
     """How many of the lanes up to each one, itself included, are chosen."""
-    return jax.lax.platform_dependent(chosen, cpu=_count_in_turn, default=_count_at_once)
+    return (_count_in_turn if jax.default_backend() == "cpu" else _count_at_once)(chosen)
 
 
 def _count_in_turn(chosen):
