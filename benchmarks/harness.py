@@ -71,12 +71,16 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def save(name: str, rows: list[dict], load: float, only: str = "") -> Path:
-    """Write `results/<date>-<device>-<name>.json` with what is needed to run it again; `only` is a part's pattern."""
+def save(name: str, rows: list[dict], load: float, only: str = "", device: str = "") -> Path:
+    """Write `results/<date>-<device>-<name>.json` with what is needed to run it again.
+
+    `only` is the pattern of a part, `device` what it ran on if that is not this machine's CPU.
+    """
+    device = device or _device()
     today = datetime.now(UTC).date().isoformat()
     content = {
         "date": today,
-        "device": _device(),
+        "device": device,
         "load_before": round(load, 2),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in _PACKAGES},
@@ -87,7 +91,7 @@ def save(name: str, rows: list[dict], load: float, only: str = "") -> Path:
     part = "-part-" + re.sub(r"\W+", "_", only).strip("_") if only else ""
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{today}-{_device()}-{name}{part}.json"
+    path = folder / f"{today}-{device}-{name}{part}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 

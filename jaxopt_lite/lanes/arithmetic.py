@@ -4,28 +4,40 @@ A scalar of one problem is a row of lanes, `[L]`; a vector is `[n, L]`, a matrix
 last, so every operation is elementwise over lanes and no lane can touch another. Dropping the axis everywhere gives
 the same code for one problem: `[]`, `[n]`, `[m, n]`.
 
-Sums over the unknowns run as loops over whole rows of lanes. XLA on the CPU emits a plain reduction without vector
-instructions, and fuses an unrolled one into every consumer, which then recomputes it for each matrix entry; a loop is
-neither scalar nor fused, and inside a solver's native loop it costs nothing extra.
+On the CPU, sums over the unknowns run as loops over whole rows of lanes. XLA emits a plain reduction without vector
+instructions there, and fuses an unrolled one into every consumer, which then recomputes it for each matrix entry; a
+loop is neither scalar nor fused, and inside a solver's native loop it costs nothing extra. On a GPU or TPU it would be
+a launch for every round, and a reduction is one.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "outer", "rematvec", "take_where"]
+__all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec", "take_where"]
 
 
 def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """uᵀv in every lane."""
+    if not on_cpu():
+        return jnp.sum(u * v, axis=0)
     return fold(lambda k, total: total + at(u, k, 0) * at(v, k, 0), u.shape[0], jnp.zeros_like(u[0]))
 
 
 def max_abs(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """The largest absolute entry in every lane; NaN if any entry is."""
+    if not on_cpu():
+        return jnp.max(jnp.abs(v), axis=0, initial=0)
     return fold(lambda k, largest: jnp.maximum(largest, jnp.abs(at(v, k, 0))), v.shape[0], jnp.zeros_like(v[0]))
+
+
+def on_cpu() -> bool:
+    """Whether what is traced now will run on the CPU, unless it is exported for another platform."""
+    return jax.default_backend() == "cpu"
 
 
 def outer(u: Float[Array, "m *L"], v: Float[Array, "n *L"]) -> Float[Array, "m n *L"]:
@@ -52,11 +64,13 @@ def rematvec(a: Float[Array, "m n *L"], u: Float[Array, "m *L"]) -> Float[Array,
 
 def _combine(a: Array, weights: Array, axis: int) -> Array:
     """Σₖ weightsₖ · (slice k of `a` along `axis`), a few slices a round."""
+    if not on_cpu():
+        return jnp.sum(a * jnp.expand_dims(weights, 1 - axis), axis=axis)
     start = jnp.zeros((*a.shape[:axis], *a.shape[axis + 1 :]), a.dtype)
     return fold(lambda k, total: total + at(a, k, axis) * at(weights, k, 0)[None], a.shape[axis], start)
 
 
-def fold(body, count: int, start: Array) -> Array:
+def fold(body: Callable[[Any, Any], Any], count: int, start: Any) -> Any:
     """`start`, then `body(k, ...)` for every k below `count`: a loop of a few at a time."""
     together = next(k for k in (5, 4, 3, 2, 1) if count % k == 0)
 

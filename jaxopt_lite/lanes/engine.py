@@ -57,8 +57,8 @@ class Method(Protocol):
 class Queue(NamedTuple):
     """The problems to solve, batch axis first: what a method starts from, the mapped leaves of `args`, and limits.
 
-    `states` continues earlier solves: states as an `Outcome` holds them, instead of starts. `order` and `count`, as
-    `rows.chosen` gives them, pick the problems to solve; the outcome of the others is blank.
+    `states` continues earlier solves: states as an `Outcome` holds them, instead of starts. `order` and `length`,
+    as `rows.chosen` gives them, pick the problems to solve; the outcome of the others is blank.
     """
 
     start: Any
@@ -66,7 +66,7 @@ class Queue(NamedTuple):
     limits: Limits
     states: Any = None
     order: Int[Array, " B"] | None = None
-    count: Int[Array, ""] | None = None
+    length: Int[Array, ""] | None = None
 
     @property
     def size(self) -> int:
@@ -116,7 +116,7 @@ def run(
         record: how many steps of progress to record for each problem.
     """
     size = queue.size
-    count = jnp.int32(size) if queue.count is None else queue.count
+    count = jnp.int32(size) if queue.length is None else queue.length
 
     def lap(carry):
         pool, taken, outcome = carry

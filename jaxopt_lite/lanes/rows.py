@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from jaxopt_lite.lanes.arithmetic import at
+from jaxopt_lite.lanes.arithmetic import at, on_cpu
 
 __all__ = ["chosen", "count_up_to", "load", "store"]
 
@@ -22,7 +22,7 @@ def load(rows: Any, source: Int[Array, " L"]) -> Any:
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:
     """Write every lane to its row. The slots are in bounds, and the row of those that share one is undefined."""
-    return (_store_in_turn if jax.default_backend() == "cpu" else _store_at_once)(rows, slots, lanes)
+    return (_store_in_turn if on_cpu() else _store_at_once)(rows, slots, lanes)
 
 
 def _store_in_turn(rows, slots, lanes):
@@ -44,7 +44,7 @@ def _store_at_once(rows, slots, lanes):
 
 def count_up_to(chosen: Bool[Array, " L"]) -> Int[Array, " L"]:
     """How many of the lanes up to each one, itself included, are chosen."""
-    return (_count_in_turn if jax.default_backend() == "cpu" else _count_at_once)(chosen)
+    return (_count_in_turn if on_cpu() else _count_at_once)(chosen)
 
 
 def _count_in_turn(chosen):

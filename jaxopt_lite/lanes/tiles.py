@@ -27,7 +27,7 @@ class Work(Enum):
 
 _FEW_UNKNOWNS, _FEW_ROW_BYTES = 4, 512  # so few that the matrix is no more work than the rest of a step
 _CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
-_GPU_WIDTH = 1 << 17
+_DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
 
 # The operations that may be part of a native function. What XLA gives to libraries or to its thunk runtime (products of
 # matrices, sorting, scattering, random numbers) may not: a call that holds one fails to compile.
@@ -57,7 +57,9 @@ _MARK = 5783.25
 def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int | None) -> int:
     """The number of lanes in a tile.
 
-    On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round otherwise.
+    On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round otherwise. On an
+    accelerator, where idle lanes of wide tiles would cost small batches too much, it grows with the batch by powers of
+    two, from a width at which a launch still takes longer than its work.
 
     Args:
         work: what the method's steps do.
@@ -66,13 +68,16 @@ def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch:
         lane_bytes: the size of one lane's state.
         platform: "cpu", "gpu" or "tpu".
         batch: the number of problems, which matters where one tile should hold them all. `None` for a problem that is
-            in no batch: on the CPU it gets a tile of one lane.
+            in no batch: it gets a tile of one lane.
     """
+    if batch is None:
+        return 1
     if platform == "cpu":
         row_bytes = _FEW_ROW_BYTES if n <= _FEW_UNKNOWNS else work.value
         fitting = _power_of_two(_CACHE_BYTES // max(lane_bytes, 1))
-        return 1 if batch is None else max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
-    return min(_GPU_WIDTH, max(128, _power_of_two(2 * (batch or 1) - 1)))
+        return max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
+    fitting = min(_MOST, _power_of_two(_DEVICE_BYTES // max(lane_bytes, 1)))
+    return max(_NARROWEST, min(fitting, max(_FEWEST, _power_of_two(2 * max(batch, 1) - 1))))
 
 
 def _power_of_two(k: int) -> int:
@@ -100,8 +105,9 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
                 ]
                 return solve(*jax.tree.unflatten(tree, unmarked))
 
+        leaves_marked = [_marked(leaf) for leaf in leaves]
         with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-            return jax.jit(unattributed)(*map(_marked, leaves))
+            return jax.jit(unattributed)(*leaves_marked)
 
     return call
 

@@ -92,9 +92,9 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
         todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)
 
         def redo(outcome, method=method, todo=todo):
-            order, count = chosen(todo)
+            order, length = chosen(todo)
             left = remaining._replace(max_steps=limits.max_steps - outcome.steps)
-            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, count=count)), todo)
+            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, length=length)), todo)
 
         outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome

@@ -66,7 +66,7 @@ def count(goals, width, method=None, max_steps=1000, bind=lambda tile: tile, **o
     limits = Limits(np.zeros(size), np.zeros(size), np.broadcast_to(np.int32(max_steps), size))
     limits = jax.tree.map(jnp.asarray, limits)
     start = 100.0 * jnp.arange(size)[:, None]
-    order = dict(zip(("order", "count"), rows.chosen(options.pop("todo")), strict=True)) if "todo" in options else {}
+    order = dict(zip(("order", "length"), rows.chosen(options.pop("todo")), strict=True)) if "todo" in options else {}
     queue = Queue(start, (jnp.asarray(goals),), limits, states=options.pop("states", None), **order)
     run = jax.jit(lambda queue: engine.run(method or Counter(), bind, queue, width, **options))
     return run(queue)

@@ -26,8 +26,9 @@ def test_on_the_cpu_the_width_is_the_same_for_any_batch():
             assert len(widths) == 1
 
 
-def test_on_the_cpu_a_problem_in_no_batch_has_a_lane_to_itself():
-    assert {tile_width(work, 10, "float64", 1000, "cpu", None) for work in Work} == {1}
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_a_problem_in_no_batch_has_a_lane_to_itself(platform):
+    assert {tile_width(work, 10, "float64", 1000, platform, None) for work in Work} == {1}
 
 
 def test_a_row_of_lanes_has_the_same_bytes_in_every_dtype():
@@ -36,10 +37,15 @@ def test_a_row_of_lanes_has_the_same_bytes_in_every_dtype():
         assert single == 2 * double
 
 
-def test_on_a_gpu_one_tile_holds_the_whole_batch():
+def test_on_a_gpu_one_tile_holds_the_whole_batch_while_it_fits():
     for batch in (1, 100, 1000, 10**5):
         width = tile_width(Work.RANK_ONE, 10, "float32", 100, "gpu", batch)
-        assert batch <= width <= max(128, 2 * batch)
+        assert batch <= width <= max(4096, 2 * batch)
+    assert tile_width(Work.RANK_ONE, 1000, "float32", 4 << 20, "gpu", 10**6) * (4 << 20) <= 1 << 30
+
+
+def test_on_a_gpu_all_small_batches_have_the_same_width():
+    assert len({tile_width(Work.RANK_TWO, 10, "float32", 1000, "gpu", batch) for batch in (0, 1, 50, 4096)}) == 1
 
 
 def inner(x):

@@ -1,0 +1,57 @@
+"""On the CPU a whole solve is one native call: the request reaches the compiler as meant, and does it no harm."""
+
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxopt_lite as jol
+
+
+def objective(x, args=None):
+    return jnp.sum((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2) + jnp.sum(jax.nn.softplus(x))
+
+
+def system(x, args=None):
+    return jnp.where(x > 0, x**3 - 1 + jax.nn.sigmoid(x), jnp.arctan2(x, 2.0)) + jnp.roll(x, 1) / 10
+
+
+# name: (the solve, how many methods it may run)
+SOLVES = {
+    "bfgs": (lambda x: jol.minimize(objective, x), 1),
+    "bfgs, alone": (lambda x: jol.minimize(objective, x[0], batched=False), 1),
+    "lbfgs": (lambda x: jol.minimize(objective, x, solver=jol.LBFGS()), 1),
+    "broyden": (lambda x: jol.root(system, x), 2),
+    "broyden, alone, recorded": (lambda x: jol.root(system, x[0], batched=False, keep_state=True, record=3), 2),
+    "limited broyden": (lambda x: jol.root(system, x, solver=jol.LimitedBroyden()), 2),
+}
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other platforms ignore the request")
+@pytest.mark.parametrize("name", SOLVES)
+def test_each_method_is_one_native_call_and_nothing_inside_asks_for_another(name):
+    """An operation inside that inherits the request becomes a function of its own, called at every step."""
+    solve, methods = SOLVES[name]
+    text = jax.jit(solve).lower(jnp.ones((3, 5))).as_text()
+    asking = [line for line in text.splitlines() if 'xla_cpu_small_call = "true"' in line]
+    assert len(asking) == methods
+    assert all(re.search(r"\bcall @", line) for line in asking)
+
+
+@pytest.mark.parametrize("returned", ["solution", "(solution.x, solution.error)", "solution.error"])
+def test_single_numbers_that_are_constants_do_not_end_the_process(returned):
+    """With `rtol` a constant shared by a loop outside, XLA used to abort, which no exception handler can catch."""
+    script = f"""
+import jax, jax.numpy as jnp, jaxopt_lite as jol
+jax.config.update("jax_enable_x64", True)
+def rosenbrock(x, args): return jnp.sum((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2)
+def solve(x):
+    solution = jol.minimize(rosenbrock, x, solver=jol.BFGS(atol=1e-6, rtol=0.0), batched=False)
+    return {returned}
+jax.block_until_ready(jax.jit(solve)(jnp.full(10, 0.3)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
