@@ -21,15 +21,18 @@ _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "tfp-nightly", "jaxopt")
 
 
-def in_child(module: str, *arguments: object) -> list[dict]:
+def in_child(module: str, *arguments: object, xla_flags: str = "") -> list[dict]:
     """Run `python -m module *arguments OUT` in a process of its own, and return the rows it writes; none if it fails.
+
+    `xla_flags` are for everything in that process, peers included.
 
     This process must not have loaded JAX: a child's peak memory begins at its parent's.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
         command = [sys.executable, "-m", module, *map(str, arguments), str(out)]
-        subprocess.run(command, cwd=_ROOT)
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()
+        subprocess.run(command, cwd=_ROOT, env=os.environ | {"XLA_FLAGS": flags})
         return json.loads(out.read_text()) if out.exists() else []
 
 
