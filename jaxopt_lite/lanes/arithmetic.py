@@ -88,13 +88,16 @@ def at(a: Array, index, axis: int = 0) -> Array:
 
 
 def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
-    """A⁻¹ in every lane, by Gauss-Jordan elimination in place with threshold pivoting.
+    """A⁻¹ in every lane.
 
+    On the CPU by Gauss-Jordan elimination in place with threshold pivoting, which can be part of a native function.
     Rows are exchanged only where the diagonal entry is less than a tenth of the largest below it, so that most tiles
     never exchange any. A singular lane becomes non-finite and leaves its neighbours alone. Source: Golub and Van Loan,
     Matrix Computations, 4th ed., section 3.4; Duff, Erisman and Reid, Direct Methods for Sparse Matrices, 2nd ed.,
     section 5.2, for the threshold.
     """
+    if not on_cpu():  # batched LU of the platform's library
+        return jnp.moveaxis(jnp.linalg.inv(jnp.moveaxis(a, (0, 1), (-2, -1))), (-2, -1), (0, 1))
     n = a.shape[0]
     rows = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
 

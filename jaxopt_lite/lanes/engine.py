@@ -1,7 +1,7 @@
 """The only solver loop: a pool of lanes that is refilled from a queue of problems.
 
 One problem needs 20 steps and its neighbour 300. A loop over the batch would run all for 300; here a tile of `L`
-lanes is in work, and as soon as a quarter of them have ended their answers are written out and the next problems of
+lanes is in work, and as soon as it pays the answers of those that have ended are written out and the next problems of
 the queue take their place. Nearly every lane does useful work at nearly every step, and only the lanes in work hold
 matrices. A lane's arithmetic never depends on which lane it is or who its neighbours are.
 
