@@ -98,7 +98,8 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
         leaves, tree = jax.tree.flatten(operands)
 
         def unattributed(*marked):
-            with set_xla_metadata(xla_cpu_small_call="false", inlineable="true"):  # else what is inside inherits it
+            # "false" and not None: loops inside that are traced anew when they are lowered would inherit the request.
+            with set_xla_metadata(xla_cpu_small_call="false", inlineable=None):
                 unmarked = [
                     mark[0].reshape(leaf.shape) if leaf.size == 1 else mark
                     for mark, leaf in zip(marked, leaves, strict=True)
