@@ -23,14 +23,14 @@ __all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu",
 
 def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """uᵀv in every lane."""
-    if not on_cpu():
+    if not _in_turn(u):
         return jnp.sum(u * v, axis=0)
     return fold(lambda k, total: total + at(u, k, 0) * at(v, k, 0), u.shape[0], jnp.zeros_like(u[0]))
 
 
 def max_abs(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """The largest absolute entry in every lane; NaN if any entry is."""
-    if not on_cpu():
+    if not _in_turn(v):
         return jnp.max(jnp.abs(v), axis=0, initial=0)
     return fold(lambda k, largest: jnp.maximum(largest, jnp.abs(at(v, k, 0))), v.shape[0], jnp.zeros_like(v[0]))
 
@@ -38,6 +38,11 @@ def max_abs(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
 def on_cpu() -> bool:
     """Whether what is traced now will run on the CPU, unless it is exported for another platform."""
     return jax.default_backend() == "cpu"
+
+
+def _in_turn(v: Float[Array, "n *L"]) -> bool:
+    """Whether sums over n run as loops over rows: on the CPU, where there are rows."""
+    return on_cpu() and v[0].size > 1
 
 
 def outer(u: Float[Array, "m *L"], v: Float[Array, "n *L"]) -> Float[Array, "m n *L"]:
@@ -64,7 +69,7 @@ def rematvec(a: Float[Array, "m n *L"], u: Float[Array, "m *L"]) -> Float[Array,
 
 def _combine(a: Array, weights: Array, axis: int) -> Array:
     """Σₖ weightsₖ · (slice k of `a` along `axis`), a few slices a round."""
-    if not on_cpu():
+    if not _in_turn(a[0]):
         return jnp.sum(a * jnp.expand_dims(weights, 1 - axis), axis=axis)
     start = jnp.zeros((*a.shape[:axis], *a.shape[axis + 1 :]), a.dtype)
     return fold(lambda k, total: total + at(a, k, axis) * at(weights, k, 0)[None], a.shape[axis], start)

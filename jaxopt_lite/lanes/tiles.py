@@ -51,7 +51,6 @@ _NATIVE = _ELEMENTWISE | _SHAPING | _REDUCING | _CALLING
 _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
-_MARK = 5783.25
 
 
 def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int | None) -> int:
@@ -95,31 +94,15 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
         return solve
 
     def call(*operands):
-        leaves, tree = jax.tree.flatten(operands)
-
-        def unattributed(*marked):
-            # "false" and not None: loops inside that are traced anew when they are lowered would inherit the request.
-            with set_xla_metadata(xla_cpu_small_call="false", inlineable=None):
-                unmarked = [
-                    mark[0].reshape(leaf.shape) if leaf.size == 1 else mark
-                    for mark, leaf in zip(marked, leaves, strict=True)
-                ]
-                return solve(*jax.tree.unflatten(tree, unmarked))
-
-        leaves_marked = [_marked(leaf) for leaf in leaves]
         with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-            return jax.jit(unattributed)(*leaves_marked)
+            return jax.jit(unattributed)(*jax.lax.optimization_barrier(operands))[0]
+
+    def unattributed(*operands):
+        # "false" and not None: loops inside that are traced anew when they are lowered would inherit the request.
+        with set_xla_metadata(xla_cpu_small_call="false", inlineable=None):
+            return solve(*operands), operands
 
     return call
-
-
-def _marked(leaf):
-    """A single number as a pair with an unusual constant; other arrays as they are.
-
-    XLA draws a constant of one element into a function. Its argument is then unused, which is an error that ends the
-    process, unless it is still a constant: not a copy of one that a loop elsewhere writes to. Nobody writes to this.
-    """
-    return jnp.stack([leaf.reshape(()), jnp.asarray(_MARK).astype(leaf.dtype)]) if leaf.size == 1 else leaf
 
 
 def _is_native(jaxpr, width: int, columns: int) -> bool:
