@@ -86,14 +86,14 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
     run = _runner(plan, is_mapped, x0, leaves)
     queue = Queue(x0, (), limits, states)
     outcome = run(first, queue, keep_state=plan.keep_state, record=plan.record)
-    # From here on the tolerance is absolute, and the steps are what is left.
-    remaining = limits._replace(atol=limits.atol + limits.rtol * outcome.first_error, rtol=jnp.zeros_like(limits.rtol))
     for method in others:
         todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)
 
         def redo(outcome, method=method, todo=todo):
             order, length = chosen(todo)
-            left = remaining._replace(max_steps=limits.max_steps - outcome.steps)
+            # From here on the tolerance is absolute, and the steps are what is left.
+            atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
+            left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
             return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, length=length)), todo)
 
         outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
