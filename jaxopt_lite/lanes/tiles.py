@@ -94,8 +94,11 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
         return solve
 
     def call(*operands):
+        # XLA draws small constants into a function. The argument is then unused, and that is an error which ends the
+        # process. So constants are hidden behind a barrier, and all arguments are in use because they are returned.
+        hidden = jax.lax.optimization_barrier(operands)
         with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-            return jax.jit(unattributed)(*jax.lax.optimization_barrier(operands))[0]
+            return jax.jit(unattributed)(*hidden)[0]
 
     def unattributed(*operands):
         # "false" and not None: loops inside that are traced anew when they are lowered would inherit the request.

@@ -42,7 +42,7 @@ def test_each_method_is_one_native_call_and_nothing_inside_asks_for_another(name
 
 
 @pytest.mark.parametrize("returned", ["solution", "(solution.x, solution.error)", "solution.error"])
-def test_single_numbers_that_are_constants_do_not_end_the_process(returned):
+def test_constants_do_not_end_the_process(returned):
     """With `rtol` a constant shared by a loop outside, XLA used to abort, which no exception handler can catch."""
     script = f"""
 import jax, jax.numpy as jnp, jaxopt_lite as jol
@@ -53,5 +53,23 @@ def solve(x):
     return {returned}
 jax.block_until_ready(jax.jit(solve)(jnp.full(10, 0.3)))
 """
+    run_apart(script)
+
+
+def test_unused_arguments_do_not_end_the_process():
+    """In a loop of the user's, with arguments that the function ignores."""
+    run_apart("""
+import jax, jax.numpy as jnp, jaxopt_lite as jol
+def square(x, args): return jnp.sum((x - 1) ** 2)
+def solve(a):
+    solver = jol.BFGS(atol=0.0, rtol=7.0, max_steps=0)
+    return jol.minimize(square, jnp.zeros((1, 6)), {"u": a, "v": jnp.zeros((1, 6))}, solver=solver)
+twice = jax.jit(lambda a: jax.lax.scan(lambda c, _: (c * 2, solve(c)), a, None, length=2))
+jax.block_until_ready(twice(jnp.ones((1, 6))))
+""")
+
+
+def run_apart(script):
+    """Run it in a process of its own, which must end well."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

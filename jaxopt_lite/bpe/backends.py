@@ -1,0 +1,173 @@
+"""Where rounds run: on the host by NumPy, or on a device by JAX, with the same results. Used by `learn.py`.
+
+The table stays where it is. What travels in a round are the chosen merges, the new pairs, and the counts of the
+candidates.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxopt_lite.bpe.arrays import Device, Host
+from jaxopt_lite.bpe.choose import LOOK_AHEAD, Candidates
+from jaxopt_lite.bpe.pairs import Groups
+from jaxopt_lite.bpe.rounds import Chosen, Table, apply, table
+
+__all__ = ["OnDevice", "OnHost", "Words"]
+
+_NO_PAIR = 2**31 - 1  # for the search among chosen pairs: larger than any pair's number
+_SMALLEST, _GROWTH = 1024, 4  # static sizes on a device: the first, and from one to the next
+
+
+class Words(NamedTuple):
+    """Distinct words, one after the other: the symbols, int32 [N]; which end a word; its count at each, int64 [N]."""
+
+    symbols: np.ndarray
+    last: np.ndarray
+    counts: np.ndarray
+
+
+class OnHost:
+    """Rounds by NumPy."""
+
+    def __init__(self, words: Words):
+        size = words.symbols.size
+        self._table, groups = table(Host, words.symbols, words.last, words.counts, size, 3 * size)
+        self.pairs = _as_candidates(groups, 0, 0)
+        self._pairs, self._places = self.pairs.pair.size, int(self.pairs.length.sum())
+
+    def merge(self, chosen: Candidates, made: np.ndarray) -> Candidates:
+        """Merge the chosen pairs into the symbols `made`. Returns the new pairs."""
+        size = int(chosen.length.sum())
+        self._make_room(2 * size)
+        wanted = _chosen(chosen, made, chosen.pair.size, self._table.count.size - 1)
+        self._table, groups = apply(Host, self._table, wanted, size, self._pairs, self._places)
+        new = _as_candidates(groups, self._pairs, self._places)
+        self._pairs, self._places = self._pairs + new.pair.size, self._places + int(new.length.sum())
+        return new
+
+    def _make_room(self, more: int) -> None:
+        """Room for so many more pairs and places."""
+        t, no_pair = self._table, self._table.count.size - 1
+        if self._pairs + more > no_pair:
+            room = 2 * no_pair + more
+            count = np.zeros(room + 1, t.count.dtype)
+            count[:no_pair] = t.count[:no_pair]
+            t = t._replace(count=count, pair=np.where(t.pair == no_pair, np.int32(room), t.pair))
+        if self._places + more > t.arena.size:
+            t = t._replace(arena=np.concatenate([t.arena[: self._places], np.zeros(2 * more, np.int32)]))
+        self._table = t
+
+    def counts(self, pairs: np.ndarray | None) -> np.ndarray:
+        """The counts of these pairs as they are now, or of all."""
+        return self._table.count[: self._pairs].copy() if pairs is None else self._table.count[pairs]
+
+
+class OnDevice:
+    """Rounds by JAX. Sizes are rounded up to a few, so that a few programs serve all rounds."""
+
+    def __init__(self, words: Words, device):
+        self._device = device
+        size = words.symbols.size
+        with jax.enable_x64(True), jax.default_device(device):
+            self._table, groups = _start(*jax.device_put(words, device), _room(size), 3 * size + 2 * _room(size))
+            self.pairs = _as_candidates(jax.device_get(groups), 0, 0)
+        self._pairs, self._places = self.pairs.pair.size, int(self.pairs.length.sum())
+
+    def merge(self, chosen: Candidates, made: np.ndarray) -> Candidates:
+        """Merge the chosen pairs into the symbols `made`. Returns the new pairs."""
+        size = _room(int(chosen.length.sum()))
+        self._make_room(2 * size)
+        wanted = _chosen(chosen, made, LOOK_AHEAD, self._table.count.size - 1)
+        with jax.enable_x64(True), jax.default_device(self._device):
+            self._table, groups = _apply(self._table, wanted, size, np.int32(self._pairs), np.int32(self._places))
+            new = _as_candidates(jax.device_get(groups), self._pairs, self._places)
+        self._pairs, self._places = self._pairs + new.pair.size, self._places + int(new.length.sum())
+        return new
+
+    def _make_room(self, more: int) -> None:
+        """Room for so many more pairs and places; what a round writes beyond what it needs must fit too."""
+        no_pair = self._table.count.size - 1
+        with jax.enable_x64(True), jax.default_device(self._device):
+            if self._pairs + more > no_pair:
+                self._table = _with_more_pairs(self._table, _room(2 * no_pair + more))
+            if self._places + more > self._table.arena.size:
+                self._table = _with_more_places(self._table, 2 * more)
+
+    def counts(self, pairs: np.ndarray | None) -> np.ndarray:
+        """The counts of these pairs as they are now, or of all."""
+        with jax.enable_x64(True), jax.default_device(self._device):
+            if pairs is None:
+                return np.asarray(self._table.count)[: self._pairs]
+            padded = np.full(_room(pairs.size), self._table.count.size - 1, np.int32)
+            padded[: pairs.size] = pairs
+            return np.asarray(_take(self._table.count, padded))[: pairs.size]
+
+
+def _room(size: int) -> int:
+    """A size rounded up to one of a few."""
+    room = _SMALLEST
+    while room < size:
+        room *= _GROWTH
+    return room
+
+
+def _chosen(pairs: Candidates, made: np.ndarray, size: int, no_pair: int) -> Chosen:
+    """The merges of a round, padded to a size."""
+    count = pairs.pair.size
+    unused = size - count
+    order = np.argsort(pairs.pair)
+    end = np.cumsum(pairs.length, dtype=np.int32)
+
+    def padded(array, value):
+        return np.pad(array.astype(np.int32), (0, unused), constant_values=value)
+
+    return Chosen(
+        pair=padded(pairs.pair, no_pair), left=padded(pairs.left, -2), right=padded(pairs.right, -2),
+        new=padded(made, -1), start=padded(pairs.start, 0), end=padded(end, end[-1]),
+        sorted_pair=padded(pairs.pair[order], _NO_PAIR), sorted_new=padded(made[order], -1),
+    )  # fmt: skip
+
+
+def _as_candidates(groups: Groups, pairs: int, places: int) -> Candidates:
+    """Groups as pairs, numbered from `pairs`, their places from `places`."""
+    number = int(groups.number)
+    start = groups.start[:number]
+    length = np.diff(np.append(start, np.count_nonzero(groups.valid)))
+    return Candidates(
+        pair=np.arange(pairs, pairs + number, dtype=np.int32),
+        left=groups.left[:number],
+        right=groups.right[:number],
+        count=groups.count[:number],
+        start=(places + start).astype(np.int32),
+        length=length.astype(np.int32),
+    )
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _start(symbols, last, counts, pairs: int, places: int):
+    return table(Device, symbols, last, counts, pairs, places)
+
+
+@partial(jax.jit, static_argnums=2, donate_argnums=0)
+def _apply(t: Table, chosen: Chosen, size: int, pairs, places):
+    return apply(Device, t, chosen, size, pairs, places)
+
+
+@jax.jit
+def _take(array, index):
+    return array.at[index].get(mode="promise_in_bounds")
+
+
+@partial(jax.jit, static_argnums=1)
+def _with_more_pairs(t: Table, room: int) -> Table:
+    no_pair = t.count.size - 1
+    count = Device.np.zeros(room + 1, t.count.dtype).at[:no_pair].set(t.count[:no_pair])
+    return t._replace(count=count, pair=Device.np.where(t.pair == no_pair, room, t.pair).astype(t.pair.dtype))
+
+
+@partial(jax.jit, static_argnums=1)
+def _with_more_places(t: Table, more: int) -> Table:
+    return t._replace(arena=Device.np.pad(t.arena, (0, more)))

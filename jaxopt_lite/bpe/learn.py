@@ -1,0 +1,127 @@
+"""Learning merges: the loop of rounds around `choose.py` (what to merge) and `rounds.py` (merging it everywhere).
+
+The candidates are the first few thousand pairs of the order. Counts of known pairs only fall, so that no other can come
+before them, and a new pair joins when it reaches their floor. When they are used up they are chosen anew from all.
+"""
+
+import numpy as np
+
+from jaxopt_lite.bpe.backends import OnDevice, OnHost, Words
+from jaxopt_lite.bpe.choose import LOOK_AHEAD, TIES, Candidates, Floor, in_order
+
+__all__ = ["Learner"]
+
+_CANDIDATES = 4096
+_NO_SYMBOL = 2**31 - 1  # larger than any
+_MOST_PLACES = 2**31 - 1
+
+
+class Learner:
+    """The state of a training run. `step` makes a round of merges; `merges` and `counts` are what has been learned.
+
+    Args:
+        words: what to learn from.
+        texts: the bytes of every symbol there is so far; symbol k is the k-th. New ones are numbered on.
+        tie: which of equally frequent pairs comes first, one of `TIES`.
+        min_frequency: pairs that occur less often are not merged; at least 1.
+        max_length: the longest text of a symbol, in bytes; `None` for no limit.
+        lengths: the length of each text in other units than bytes, for `max_length`.
+        device: an accelerator to work on; `None` for the host.
+    """
+
+    def __init__(self, words: Words, texts, *, tie="id", min_frequency=1, max_length=None, lengths=None, device=None):
+        if 3 * words.symbols.size > _MOST_PLACES:
+            raise ValueError(
+                f"the distinct words hold {words.symbols.size:,} symbols; expected at most {_MOST_PLACES // 3:,}. Leave "
+                "out rare words, or words that are no words."
+            )
+        self.texts = list(texts)
+        self._lengths = np.asarray([len(text) for text in self.texts] if lengths is None else lengths, np.int64)
+        self.merges: list[tuple[int, int]] = []
+        self.counts: list[int] = []
+        self._least, self._max_length = max(1, min_frequency), max_length
+        self._choose, self._is_by_id = TIES[tie], tie == "id"
+        self._backend = OnHost(words) if device is None else OnDevice(words, device)
+        self._known = [self._backend.pairs]
+        self._candidates, self._floor = self._backend.pairs.of(slice(0)), Floor(0, 0, 0)
+
+    def step(self, most: int) -> int:
+        """Make a round of at most `most` merges. Returns how many; none when there is nothing left to merge."""
+        if most < 1 or not (self._candidates.count.size or self._look_again()):
+            return 0
+        chosen = self._choose(self._candidates, most, self.texts)
+        first = len(self.texts)
+        new = self._backend.merge(chosen, np.arange(first, first + chosen.count.size, dtype=np.int32))
+        self._record(chosen)
+        self._known.append(new)
+        candidates = self._candidates
+        candidates = candidates._replace(count=self._backend.counts(candidates.pair)).joined(new)
+        self._candidates = self._eligible(candidates)
+        return chosen.count.size
+
+    def replay(self, merges: np.ndarray, made: np.ndarray) -> None:
+        """Make merges that were learned before, `[M, 2]`, into the symbols `made`, `[M]`; before the first `step`.
+
+        As many at a time as do not touch each other. Those of which the words hold nothing leave no trace.
+        """
+        known = _by_symbols(self._known[0])
+        for group in _independent(merges.tolist(), made.tolist()):
+            there = [(known[pair], z) for pair, z in group if pair in known]
+            if there:
+                rows, symbols = zip(*there, strict=True)
+                chosen = Candidates(*(np.asarray(column) for column in zip(*rows, strict=True)))
+                new = self._backend.merge(chosen, np.asarray(symbols, np.int32))
+                self._known.append(new)
+                known.update(_by_symbols(new))
+
+    def _record(self, chosen: Candidates) -> None:
+        left, right = chosen.left.tolist(), chosen.right.tolist()
+        self.texts += [self.texts[a] + self.texts[b] for a, b in zip(left, right, strict=True)]
+        self.merges += zip(left, right, strict=True)
+        self.counts += chosen.count.tolist()
+        self._lengths = np.append(self._lengths, self._lengths[chosen.left] + self._lengths[chosen.right])
+
+    def _look_again(self) -> bool:
+        """Choose the candidates anew from all pairs; whether there are any."""
+        self._known = [Candidates(*map(np.concatenate, zip(*self._known, strict=True)))]
+        (pairs,) = self._known
+        pairs = pairs._replace(count=self._backend.counts(None)[: pairs.pair.size])
+        self._floor = Floor(0, 0, 0)
+        pairs = self._eligible(pairs)
+        if pairs.count.size > _CANDIDATES:
+            if self._is_by_id:
+                pairs = in_order(pairs, _CANDIDATES)
+                self._floor = Floor(int(pairs.count[-1]), int(pairs.left[-1]), int(pairs.right[-1]))
+            else:  # equals by count stay together
+                least = int(np.partition(pairs.count, -_CANDIDATES)[-_CANDIDATES])
+                pairs, self._floor = pairs.of(pairs.count >= least), Floor(least, _NO_SYMBOL, _NO_SYMBOL)
+        self._candidates = pairs
+        return pairs.count.size > 0
+
+    def _eligible(self, pairs: Candidates) -> Candidates:
+        """Those that may be merged, and that nothing unknown can come before."""
+        allowed = (pairs.count >= self._least) & self._floor.reached_by(pairs)
+        if self._max_length is not None:
+            allowed &= self._lengths[pairs.left] + self._lengths[pairs.right] <= self._max_length
+        return pairs.of(allowed)
+
+
+def _by_symbols(pairs: Candidates) -> dict[tuple[int, int], tuple]:
+    """What is known of each pair, by (left, right)."""
+    return dict(zip(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True), zip(*pairs, strict=True), strict=True))
+
+
+def _independent(merges, made):
+    """Split a list of merges, in order, into runs that can be made at once: lists of ((left, right), new)."""
+    group, lefts, rights, new = [], set(), set(), set()
+    for (left, right), z in zip(merges, made, strict=True):
+        touches = left in rights or right in lefts or left in new or right in new
+        if touches or len(group) == LOOK_AHEAD or (group and group[-1][0][0] == group[-1][0][1]):
+            yield group
+            group, lefts, rights, new = [], set(), set(), set()
+        group.append(((left, right), z))
+        lefts.add(left)
+        rights.add(right)
+        new.add(z)
+    if group:
+        yield group

@@ -1,0 +1,167 @@
+"""One round: several merges at once, applied to all words. A kernel on linked symbols; the choice is `choose.py`'s.
+
+The symbols of all words stand in one row. Each knows its neighbours in its word, `before` and `after`, and the number
+of the pair that it forms with the one after it. A merge writes the new symbol over the left one of each occurrence, and
+takes the right one out of the chain. Behind the last symbol is a spare one, the neighbour of every word's ends, and
+behind the last pair a spare pair; so each index is in bounds, always.
+
+The places of all occurrences of a pair stand together in `arena`, in order. A pair gets occurrences only when the later
+of its symbols comes into being, in one round, so they are written once. Some may be outdated when they are read: then
+the symbols at that place are others. A merge makes at most two new occurrences and takes a symbol away for good, so
+`arena` never holds more than three times as many places as there were symbols.
+
+The merges of a round must not touch each other: no pair's right symbol is another's left one, and a pair of equal
+symbols comes last.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxopt_lite.bpe.arrays import Ops
+from jaxopt_lite.bpe.pairs import Groups, group
+
+__all__ = ["Chosen", "Table", "apply", "table"]
+
+
+class Table(NamedTuple):
+    """The words as linked symbols: `N` and a spare one; `P` pairs and a spare one; room for `A` places.
+
+    `weight` is how often the word of each symbol occurs; the spare one weighs nothing. The symbol of what has been
+    merged away, and of the spare place, is −1.
+    """
+
+    symbol: Any  # int32 [N + 1]
+    before: Any  # int32 [N + 1]
+    after: Any  # int32 [N + 1]
+    pair: Any  # int32 [N + 1]
+    weight: Any  # int64 [N + 1]
+    count: Any  # int64 [P + 1]
+    arena: Any  # int32 [A]
+
+
+class Chosen(NamedTuple):
+    """The merges of a round, in order: the pairs, what they become, and where their places are in the arena.
+
+    `end` is the running total of the lengths. `sorted_pair` holds the numbers of the pairs in order, and `sorted_new`
+    what those become. Unused entries have the spare pair and length 0.
+    """
+
+    pair: Any  # int32 [K]
+    left: Any
+    right: Any
+    new: Any
+    start: Any
+    end: Any
+    sorted_pair: Any
+    sorted_new: Any
+
+
+def table(ops: Ops, symbols, last, weights, pairs: int, places: int) -> tuple[Table, Groups]:
+    """Link the words, and group their pairs; the groups are the pairs' numbers.
+
+    Args:
+        ops: where to compute.
+        symbols: the words one after the other, int32 [N].
+        last: which symbols end a word, bool [N].
+        weights: how often each symbol's word occurs, int64 [N].
+        pairs: how many pairs there is room for, at least N.
+        places: how many places there is room for, at least 3 N.
+    """
+    np = ops.np
+    size = symbols.size
+    here = np.arange(size, dtype=np.int32)
+    after = np.where(last, size, here + 1).astype(np.int32)
+    first = np.concatenate([np.ones(min(size, 1), bool), last[:-1]])
+    before = np.where(first, size, here - 1).astype(np.int32)
+    padded = np.concatenate([symbols, np.full(1, -1, np.int32)])
+    found = group(ops, symbols, padded[after], here, weights, ~last)
+    spare = np.full(1, size, np.int32)
+    pair = np.full(size + 1, pairs, np.int32)
+    pair = ops.put(pair, np.where(found.valid, found.place, size), np.where(found.valid, found.group, pairs))
+    return Table(
+        symbol=padded,
+        before=np.concatenate([before, spare]),
+        after=np.concatenate([after, spare]),
+        pair=pair,
+        weight=np.concatenate([weights, np.zeros(1, weights.dtype)]),
+        count=ops.put_range(np.zeros(pairs + 1, weights.dtype), 0, found.count),
+        arena=ops.put_range(np.zeros(places, np.int32), 0, found.place),
+    ), found
+
+
+def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple[Table, Groups]:
+    """Merge, and number the new pairs.
+
+    Args:
+        ops: where to compute. `Host` changes the table in place.
+        t: the table.
+        chosen: the merges.
+        size: at least the number of places to look at, `chosen.end[-1]`.
+        pairs: the number of pairs so far; new ones are numbered from it.
+        places: how much of the arena is used.
+
+    Returns:
+        The table, and the new pairs as groups: pair `pairs + g` is group g, and its places begin at
+        `places + start[g]`.
+    """
+    np = ops.np
+    spare, no_pair = t.symbol.size - 1, t.count.size - 1
+    valid, k, p, r = _occurrences(ops, t, chosen, size)
+    x, y = t.before[p], t.after[r]
+    new, weight = chosen.new[k], t.weight[p]
+    # A neighbour may be merged in this round too. Then it is the new symbol that will stand there, and what lies
+    # between two merges must count once: as what stands before the second.
+    beside = t.before[x]
+    merged_before, symbol_before = _lookup(ops, chosen, t.pair[beside])
+    merged_after, _ = _lookup(ops, chosen, t.pair[y])
+    place_before = np.where(merged_before, beside, x)
+    symbol_before = np.where(merged_before, symbol_before, t.symbol[x])
+    found = group(
+        ops,
+        np.concatenate([symbol_before, new]),
+        np.concatenate([new, t.symbol[y]]),
+        np.concatenate([place_before, p]),
+        np.concatenate([weight, weight]),
+        np.concatenate([valid & (x != spare), valid & (y != spare) & ~merged_after]),
+    )
+
+    count = ops.add(t.count, t.pair[x], -weight)
+    count = ops.add(count, t.pair[r], np.where(merged_after, 0, -weight))
+    count = ops.put(count, chosen.pair, np.zeros(chosen.pair.size, count.dtype))
+    count = ops.put_range(count, pairs, found.count)
+    count = ops.put(count, np.full(1, no_pair), np.zeros(1, count.dtype))
+    pair = ops.put(ops.put(t.pair, p, np.full(p.size, no_pair, np.int32)), r, np.full(r.size, no_pair, np.int32))
+    place = np.where(found.valid, found.place, spare)
+    pair = ops.put(pair, place, np.where(found.valid, pairs + found.group, no_pair).astype(np.int32))
+    symbol = ops.put(ops.put(t.symbol, p, np.where(valid, new, -1)), r, np.full(r.size, -1, np.int32))
+    after = ops.put(t.after, p, y)
+    before = ops.put(t.before, y, np.where(valid & (y != spare), p, spare))
+    arena = ops.put_range(t.arena, places, found.place)
+    return Table(symbol, before, after, pair, t.weight, count, arena), found
+
+
+def _occurrences(ops: Ops, t: Table, chosen: Chosen, size: int):
+    """Which merge k, and the places p and r of both symbols, for everything to merge; the spare place elsewhere."""
+    np = ops.np
+    spare = t.symbol.size - 1
+    i = np.arange(size, dtype=np.int32)
+    k = np.minimum(np.searchsorted(chosen.end, i, side="right"), chosen.end.size - 1).astype(np.int32)
+    valid = i < chosen.end[-1]
+    length_before = np.concatenate([np.zeros(1, chosen.end.dtype), chosen.end[:-1]])[k]
+    p = np.where(valid, t.arena[np.where(valid, chosen.start[k] + i - length_before, 0)], spare)
+    r = t.after[p]
+    valid &= (t.symbol[p] == chosen.left[k]) & (t.symbol[r] == chosen.right[k])
+    # In a run of equal symbols every second occurrence, from the left.
+    is_run = chosen.left[k] == chosen.right[k]
+    begins = valid & (t.symbol[t.before[p]] != chosen.left[k])
+    nth = np.cumsum(valid, dtype=np.int32)
+    first = ops.running_max(np.where(begins, nth, 0))
+    valid &= ~is_run | ((nth - first) % 2 == 0)
+    valid, k, p, r = ops.keep(valid, k, p, r)
+    return valid, k, np.where(valid, p, spare), np.where(valid, r, spare)
+
+
+def _lookup(ops: Ops, chosen: Chosen, pair):
+    """Whether a pair is among the chosen, and what it becomes."""
+    np = ops.np
+    at = np.minimum(np.searchsorted(chosen.sorted_pair, pair), chosen.sorted_pair.size - 1)
+    return chosen.sorted_pair[at] == pair, chosen.sorted_new[at]

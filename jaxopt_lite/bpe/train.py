@@ -1,0 +1,227 @@
+"""Training a tokenizer: from text to merges. The front door of the room; the work is done in `words` and `learn`."""
+
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jaxopt_lite.bpe import checkpoint as checkpoints
+from jaxopt_lite.bpe.alphabet import byte_order, characters, words_of_bytes, words_of_characters
+from jaxopt_lite.bpe.backends import Words
+from jaxopt_lite.bpe.choose import TIES
+from jaxopt_lite.bpe.learn import Learner
+from jaxopt_lite.bpe.patterns import Splitter, splitter
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.bpe.words import count_words
+
+__all__ = ["train"]
+
+_CHECKPOINT_SECONDS = 30.0
+_LEVELS = ("byte", "char")
+
+
+def train(
+    corpus: Any,
+    vocab_size: int | None = None,
+    *,
+    merges: int | None = None,
+    pattern: str = "gpt4",
+    end_of_word: str | None = None,
+    level: str = "byte",
+    min_frequency: int = 1,
+    max_token_length: int | None = None,
+    special_tokens: Sequence[str] = (),
+    initial_alphabet: str | Sequence[str] | None = None,
+    byte_fallback: bool = False,
+    unknown: str | None = None,
+    tie: str = "id",
+    errors: str = "strict",
+    extend: Tokenizer | None = None,
+    processes: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+    device: jax.Device | None = None,
+) -> Tokenizer:
+    """Learn a byte-pair encoding: merge the most frequent pair of neighbouring symbols, again and again.
+
+    The merges are exactly those of the sequential algorithm (Sennrich, Haddow and Birch, ACL 2016, algorithm 1) with
+    counts weighted by word frequency and overlapping pairs counted; ties go to the smallest (left, right). They are the
+    same on every machine and device.
+
+    Args:
+        corpus: a path or several (`pathlib.Path`), an iterable of texts, or ready counts, word -> count.
+        vocab_size: how many tokens in all. Or give
+        merges: how many merges.
+        pattern: what a word is: "gpt4" (the default), "gpt2", "o200k", "whitespace", or a pattern of the `regex` module.
+        end_of_word: with "whitespace", a mark behind every word, such as "_"; a symbol of its own.
+        level: "byte" (the default): base symbols are bytes. "char": they are characters.
+        min_frequency: pairs that occur less often are not merged. Default 1.
+        max_token_length: the longest token, in bytes or characters as `level` says. Default: no limit.
+        special_tokens: texts that are one token each; never split, merged or counted. They get the first ids.
+        initial_alphabet: at byte level the order of the 256 bytes, "bytes" (by value, the default) or "gpt2" (as
+            Hugging Face numbers them). At character level characters that get a symbol even if the corpus lacks them.
+        byte_fallback: at character level, 256 tokens for the bytes of characters that have no symbol.
+        unknown: at character level, the token of characters that have no symbol; otherwise encoding them raises.
+        tie: of equally frequent pairs, "id": the smallest (left, right) first; "subword-nmt" or "sentencepiece": as
+            those choose.
+        errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
+        extend: a tokenizer to learn more merges for. It decides the pattern, level, marks and special tokens.
+        processes: to count words with. Default: all cores.
+        progress: whether to show progress on the terminal. Default: if it is one.
+        checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
+            it, with the same result as an uninterrupted one.
+        device: an accelerator to merge on. Default: JAX's first one, or the host if there is none.
+
+    Returns:
+        A `Tokenizer`; `vocabulary.counts` says how often each pair occurred when it was merged. It has fewer tokens
+        than asked for when nothing is left to merge, and after Ctrl-C those learned until then; both warn.
+
+    Raises:
+        ValueError: settings that contradict each other, or text that cannot be read.
+
+    Example:
+        >>> from jaxopt_lite import bpe
+        >>> tokenizer = bpe.train(["low low low lower newest newest"], merges=4, pattern="whitespace", end_of_word="_")
+        >>> tokenizer.decode(tokenizer.encode("lower low"))
+        'lower low'
+    """
+    settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
+    _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, extend, special_tokens)
+    split = splitter(pattern, end_of_word) if extend is None else extend.splitter
+    specials = tuple(special_tokens) if extend is None else tuple(extend.vocabulary.special_tokens)
+    counts = count_words(
+        corpus, split, special_tokens=specials, errors=errors, processes=processes, progress=progress
+    )
+    base = extend.vocabulary if extend is not None else _base(counts, split, specials, initial_alphabet, settings)
+    goal = merges if merges is not None else max(0, vocab_size - len(base.tokens))
+    run = _Run(base, counts, min_frequency, max_token_length, tie, _accelerator(device), checkpoint)
+    run.go(goal, _shows(progress))
+    return Tokenizer(run.vocabulary(), split)
+
+
+def _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, extend, special_tokens) -> None:
+    if (vocab_size is None) == (merges is None):
+        raise ValueError(f"vocab_size={vocab_size} and merges={merges}: expected exactly one of them.")
+    wanted = dict(vocab_size=vocab_size, merges=merges, min_frequency=min_frequency, max_token_length=max_token_length)
+    for name, value in wanted.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0):
+            raise ValueError(f"{name}={value!r}: expected a whole number, not negative.")
+    if tie not in TIES:
+        raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
+    if settings["level"] not in _LEVELS:
+        raise ValueError(f"level={settings['level']!r}: expected one of {_LEVELS}.")
+    if settings["level"] == "byte" and (settings["byte_fallback"] or settings["unknown"] is not None):
+        raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
+    if isinstance(special_tokens, str) or "" in special_tokens or len(set(special_tokens)) != len(special_tokens):
+        raise ValueError(f"special_tokens={special_tokens!r}: expected a list of different texts, none of them empty.")
+    defaults = dict(pattern="gpt4", end_of_word=None, level="byte", byte_fallback=False, unknown=None)
+    if extend is not None and (settings != defaults or special_tokens):
+        changed = [name for name, value in settings.items() if value != defaults[name]]
+        raise ValueError(
+            f"{', '.join(changed) or 'special_tokens'} cannot be given with extend=: the tokenizer to extend decides."
+        )
+
+
+def _base(counts: Mapping[str, int], split: Splitter, specials, initial, settings) -> Vocabulary:
+    """The vocabulary before the first merge: special tokens, fallback bytes, the alphabet, the mark."""
+    unknown = settings["unknown"]
+    specials = dict.fromkeys([*specials, *([] if unknown is None else [unknown])])
+    tokens = [special.encode() for special in specials]
+    fallback = None
+    if settings["byte_fallback"]:
+        fallback = np.arange(len(tokens), len(tokens) + 256, dtype=np.int32)
+        tokens += [f"<0x{value:02X}>".encode() for value in range(256)]
+    if settings["level"] == "byte":
+        tokens += byte_order("bytes" if initial is None else initial)
+    else:
+        tokens += [character.encode() for character in characters(counts, initial or ())]
+    mark = None
+    if split.end_of_word is not None:
+        mark = len(tokens)
+        tokens.append(split.end_of_word.encode())
+    return Vocabulary(
+        tokens=tuple(tokens), merges=np.zeros((0, 2), np.int32), merged=np.zeros(0, np.int32),
+        counts=np.zeros(0, np.int64), special_tokens={text: k for k, text in enumerate(specials)},
+        level=settings["level"], end_of_word=mark, unknown=None if unknown is None else list(specials).index(unknown),
+        byte_fallback=settings["byte_fallback"], fallback=fallback,
+    )  # fmt: skip
+
+
+def _accelerator(device):
+    """Where to merge; `None` is the host."""
+    device = jax.devices()[0] if device is None else device
+    return None if device.platform == "cpu" else device
+
+
+def _shows(progress: bool | None) -> bool:
+    return sys.stderr.isatty() if progress is None else progress
+
+
+@dataclass
+class _Run:
+    """One training run: what it starts from, and how it stops."""
+
+    base: Vocabulary
+    word_counts: Mapping[str, int]
+    min_frequency: int
+    max_token_length: int | None
+    tie: str
+    device: Any
+    checkpoint: str | Path | None
+
+    def go(self, goal: int, shows: bool) -> None:
+        """Learn up to `goal` merges."""
+        self.learner = Learner(
+            self._words(), self.base.tokens, tie=self.tie, min_frequency=self.min_frequency,
+            max_length=self.max_token_length, lengths=self._lengths(), device=self.device,
+        )  # fmt: skip
+        self.learner.replay(self.base.merges, self.base.merged)
+        if self.checkpoint is not None:
+            settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
+            self._mark = checkpoints.fingerprint(self.word_counts, settings)
+            self.learner.resume(*checkpoints.read(Path(self.checkpoint), self._mark), goal)
+        columns = (TextColumn("merges"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        saved = time.monotonic()
+        with Progress(*columns, disable=not shows, transient=True) as bar:
+            task = bar.add_task("merges", total=goal)
+            try:
+                while (done := len(self.learner.merges)) < goal and self.learner.step(goal - done):
+                    bar.update(task, completed=len(self.learner.merges))
+                    if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                        self._save()
+                        saved = time.monotonic()
+            except KeyboardInterrupt:
+                warnings.warn(f"interrupted after {len(self.learner.merges)} of {goal} merges", stacklevel=3)
+            else:
+                if done < goal:
+                    warnings.warn(f"nothing left to merge after {done} of {goal} merges", stacklevel=3)
+        self._save()
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            checkpoints.write(Path(self.checkpoint), self._mark, *self._learned())
+
+    def _learned(self):
+        merges = np.asarray(self.learner.merges, np.int32).reshape(-1, 2)
+        return merges, np.asarray(self.learner.counts, np.int64)
+
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary with what has been learned."""
+        merges, counts = self._learned()
+        base, first = self.base, len(self.base.tokens)
+        made = np.arange(first, first + len(merges), dtype=np.int32)
+        return Vocabulary(
+            tokens=tuple(self.learner.texts), merges=np.concatenate([base.merges, merges]),
+            merged=np.concatenate([base.merged, made]),
+            counts=None if base.counts is None else np.concatenate([base.counts, counts]),
+            special_tokens=base.special_tokens, level=base.level, end_of_word=base.end_of_word, unknown=base.unknown,
+            byte_fallback=base.byte_fallback, fallback=base.fallback,
+        )  # fmt: skip
