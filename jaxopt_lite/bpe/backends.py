@@ -17,7 +17,6 @@ from jaxopt_lite.bpe.rounds import Chosen, Table, apply, table
 
 __all__ = ["OnDevice", "OnHost", "Words"]
 
-_NO_PAIR = 2**31 - 1  # for the search among chosen pairs: larger than any pair's number
 _SMALLEST, _GROWTH = 1024, 4  # static sizes on a device: the first, and from one to the next
 
 
@@ -116,9 +115,7 @@ def _room(size: int) -> int:
 
 def _chosen(pairs: Candidates, made: np.ndarray, size: int, no_pair: int) -> Chosen:
     """The merges of a round, padded to a size."""
-    count = pairs.pair.size
-    unused = size - count
-    order = np.argsort(pairs.pair)
+    unused = size - pairs.pair.size
     end = np.cumsum(pairs.length, dtype=np.int32)
 
     def padded(array, value):
@@ -127,7 +124,6 @@ def _chosen(pairs: Candidates, made: np.ndarray, size: int, no_pair: int) -> Cho
     return Chosen(
         pair=padded(pairs.pair, no_pair), left=padded(pairs.left, -2), right=padded(pairs.right, -2),
         new=padded(made, -1), start=padded(pairs.start, 0), end=padded(end, end[-1]),
-        sorted_pair=padded(pairs.pair[order], _NO_PAIR), sorted_new=padded(made[order], -1),
     )  # fmt: skip
 
 

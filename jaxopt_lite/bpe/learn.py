@@ -36,7 +36,7 @@ class Learner:
                 "out rare words, or words that are no words."
             )
         self.texts = list(texts)
-        self._lengths = np.asarray([len(text) for text in self.texts] if lengths is None else lengths, np.int64)
+        self._lengths = [len(text) for text in self.texts] if lengths is None else list(lengths)
         self.merges: list[tuple[int, int]] = []
         self.counts: list[int] = []
         self._least, self._max_length = max(1, min_frequency), max_length
@@ -52,12 +52,19 @@ class Learner:
         chosen = self._choose(self._candidates, most, self.texts)
         first = len(self.texts)
         new = self._backend.merge(chosen, np.arange(first, first + chosen.count.size, dtype=np.int32))
-        self._record(chosen)
+        self._record(np.stack([chosen.left, chosen.right], axis=1), chosen.count)
         self._known.append(new)
         candidates = self._candidates
         candidates = candidates._replace(count=self._backend.counts(candidates.pair)).joined(new)
         self._candidates = self._eligible(candidates)
         return chosen.count.size
+
+    def resume(self, merges: np.ndarray, counts: np.ndarray, most: int) -> None:
+        """Take over the first `most` merges of an earlier run on the same words, with their counts."""
+        merges, counts = merges[:most], counts[:most]
+        first = len(self.texts)
+        self.replay(merges, np.arange(first, first + len(merges), dtype=np.int32))
+        self._record(merges, counts)
 
     def replay(self, merges: np.ndarray, made: np.ndarray) -> None:
         """Make merges that were learned before, `[M, 2]`, into the symbols `made`, `[M]`; before the first `step`.
@@ -74,12 +81,12 @@ class Learner:
                 self._known.append(new)
                 known.update(_by_symbols(new))
 
-    def _record(self, chosen: Candidates) -> None:
-        left, right = chosen.left.tolist(), chosen.right.tolist()
-        self.texts += [self.texts[a] + self.texts[b] for a, b in zip(left, right, strict=True)]
-        self.merges += zip(left, right, strict=True)
-        self.counts += chosen.count.tolist()
-        self._lengths = np.append(self._lengths, self._lengths[chosen.left] + self._lengths[chosen.right])
+    def _record(self, merges: np.ndarray, counts: np.ndarray) -> None:
+        for left, right in merges.tolist():
+            self.texts.append(self.texts[left] + self.texts[right])
+            self.merges.append((left, right))
+            self._lengths.append(self._lengths[left] + self._lengths[right])
+        self.counts += counts.tolist()
 
     def _look_again(self) -> bool:
         """Choose the candidates anew from all pairs; whether there are any."""
@@ -102,7 +109,8 @@ class Learner:
         """Those that may be merged, and that nothing unknown can come before."""
         allowed = (pairs.count >= self._least) & self._floor.reached_by(pairs)
         if self._max_length is not None:
-            allowed &= self._lengths[pairs.left] + self._lengths[pairs.right] <= self._max_length
+            lengths = np.asarray(self._lengths)
+            allowed &= lengths[pairs.left] + lengths[pairs.right] <= self._max_length
         return pairs.of(allowed)
 
 

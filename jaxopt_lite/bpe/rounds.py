@@ -41,8 +41,7 @@ class Table(NamedTuple):
 class Chosen(NamedTuple):
     """The merges of a round, in order: the pairs, what they become, and where their places are in the arena.
 
-    `end` is the running total of the lengths. `sorted_pair` holds the numbers of the pairs in order, and `sorted_new`
-    what those become. Unused entries have the spare pair and length 0.
+    `end` is the running total of the lengths. Unused entries have the spare pair and length 0.
     """
 
     pair: Any  # int32 [K]
@@ -51,8 +50,6 @@ class Chosen(NamedTuple):
     new: Any
     start: Any
     end: Any
-    sorted_pair: Any
-    sorted_new: Any
 
 
 def table(ops: Ops, symbols, last, weights, pairs: int, places: int) -> tuple[Table, Groups]:
@@ -108,18 +105,17 @@ def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple
     valid, k, p, r = _occurrences(ops, t, chosen, size)
     x, y = t.before[p], t.after[r]
     new, weight = chosen.new[k], t.weight[p]
-    # A neighbour may be merged in this round too. Then it is the new symbol that will stand there, and what lies
-    # between two merges must count once: as what stands before the second.
-    beside = t.before[x]
-    merged_before, symbol_before = _lookup(ops, chosen, t.pair[beside])
-    merged_after, _ = _lookup(ops, chosen, t.pair[y])
-    place_before = np.where(merged_before, beside, x)
-    symbol_before = np.where(merged_before, symbol_before, t.symbol[x])
+    old_after = t.symbol[y]
+    symbol = ops.put(ops.put(t.symbol, p, np.where(valid, new, -1)), r, np.full(r.size, -1, np.int32))
+    # A neighbour may be merged in this round too. Then it is the new symbol that stands there now, and what lies between
+    # two merges must count once: as what stands before the second.
+    merged_after = symbol[y] != old_after
+    left = np.where(symbol[x] == -1, t.before[x], x)
     found = group(
         ops,
-        np.concatenate([symbol_before, new]),
-        np.concatenate([new, t.symbol[y]]),
-        np.concatenate([place_before, p]),
+        np.concatenate([symbol[left], new]),
+        np.concatenate([new, old_after]),
+        np.concatenate([left, p]),
         np.concatenate([weight, weight]),
         np.concatenate([valid & (x != spare), valid & (y != spare) & ~merged_after]),
     )
@@ -132,7 +128,6 @@ def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple
     pair = ops.put(ops.put(t.pair, p, np.full(p.size, no_pair, np.int32)), r, np.full(r.size, no_pair, np.int32))
     place = np.where(found.valid, found.place, spare)
     pair = ops.put(pair, place, np.where(found.valid, pairs + found.group, no_pair).astype(np.int32))
-    symbol = ops.put(ops.put(t.symbol, p, np.where(valid, new, -1)), r, np.full(r.size, -1, np.int32))
     after = ops.put(t.after, p, y)
     before = ops.put(t.before, y, np.where(valid & (y != spare), p, spare))
     arena = ops.put_range(t.arena, places, found.place)
@@ -158,10 +153,3 @@ def _occurrences(ops: Ops, t: Table, chosen: Chosen, size: int):
     valid &= ~is_run | ((nth - first) % 2 == 0)
     valid, k, p, r = ops.keep(valid, k, p, r)
     return valid, k, np.where(valid, p, spare), np.where(valid, r, spare)
-
-
-def _lookup(ops: Ops, chosen: Chosen, pair):
-    """Whether a pair is among the chosen, and what it becomes."""
-    np = ops.np
-    at = np.minimum(np.searchsorted(chosen.sorted_pair, pair), chosen.sorted_pair.size - 1)
-    return chosen.sorted_pair[at] == pair, chosen.sorted_new[at]

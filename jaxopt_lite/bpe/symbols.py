@@ -1,0 +1,87 @@
+"""A word as base symbols: bytes or characters, what stands for those without a token, and the mark at its end."""
+
+from dataclasses import dataclass
+
+from jaxopt_lite.bpe.vocabulary import Vocabulary
+
+__all__ = ["Alphabet", "to_bytes"]
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8. U+DC80..U+DCFF, which stand for bytes that were not UTF-8 in a file, become those bytes again.
+
+    Raises:
+        ValueError: another half of a surrogate pair, which is no character and has no UTF-8.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text has the lone surrogate U+{ord(text[error.start]):04X} in {text[:40]!r}, which is no character; "
+            "only U+DC80..U+DCFF, which errors='surrogateescape' makes of bytes, are understood. Replace it, for "
+            "instance by text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+        ) from None
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The base symbols of words.
+
+    Args:
+        vocabulary: whose symbols.
+    """
+
+    vocabulary: Vocabulary
+
+    def __post_init__(self):
+        v = self.vocabulary
+        object.__setattr__(self, "_ids", v.symbol_of)
+        object.__setattr__(self, "_fallback", None if v.fallback is None else v.fallback.tolist())
+        object.__setattr__(self, "_table", [v.symbol_of.get(byte, -1) for byte in range(256)])
+
+    def symbols(self, word: str) -> list[int]:
+        """The ids of a word's bytes or characters, and of the mark.
+
+        Raises:
+            ValueError: a byte or character that has no token, and nothing that stands for it.
+        """
+        ids = self._of_bytes(word) if self.vocabulary.level == "byte" else self._of_characters(word)
+        if self.vocabulary.end_of_word is not None:
+            ids.append(self.vocabulary.end_of_word)
+        return ids
+
+    def spans(self, word: str) -> list[int]:
+        """For every base symbol without the mark, how many bytes of the word it stands for."""
+        if self.vocabulary.level == "byte":
+            return [1] * len(to_bytes(word))
+        sizes = []
+        for character in word:
+            size = len(to_bytes(character))
+            falls_back = ord(character) not in self._ids and self._fallback is not None
+            sizes += [1] * size if falls_back else [size]
+        return sizes
+
+    def _of_bytes(self, word: str) -> list[int]:
+        data = to_bytes(word)
+        ids = list(map(self._table.__getitem__, data))
+        if -1 in ids:
+            raise ValueError(
+                f"the byte 0x{data[ids.index(-1)]:02X} of {word!r} has no token in this vocabulary; train with all "
+                "256 bytes, as `bpe.train` does."
+            )
+        return ids
+
+    def _of_characters(self, word: str) -> list[int]:
+        ids = [self._ids.get(ord(character), -1) for character in word]
+        return ids if -1 not in ids else [k for i, k in enumerate(ids) for k in ([k] if k >= 0 else self._for(word, i))]
+
+    def _for(self, word: str, place: int) -> list[int]:
+        """What stands for a character without a token."""
+        if self._fallback is not None:
+            return [self._fallback[byte] for byte in to_bytes(word[place])]
+        if self.vocabulary.unknown is not None:
+            return [self.vocabulary.unknown]
+        raise ValueError(
+            f"the character {word[place]!r} (U+{ord(word[place]):04X}) of {word!r} has no token in this vocabulary; "
+            "train with byte_fallback=True or unknown='<unk>', or at byte level."
+        )

@@ -1,0 +1,127 @@
+"""The merges are those of the sequential algorithm, on random words full of ties and runs; the same on a device."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxopt_lite.bpe import learn
+from jaxopt_lite.bpe.backends import Words
+from jaxopt_lite.bpe.learn import Learner
+from tests.bpe.corpora import laid_out, random_words
+from tests.oracles.merges import learn_slowly
+
+
+def learned(words, symbols, most, device=None, **settings):
+    """Merges (left, right, count) by the learner."""
+    learner = Learner(laid_out(words), texts(symbols), device=device, **settings)
+    go_on(learner, most)
+    return triples(learner)
+
+
+def texts(symbols):
+    return [bytes([97 + k]) for k in range(symbols)]
+
+
+def go_on(learner, most):
+    while len(learner.merges) < most and learner.step(most - len(learner.merges)):
+        pass
+
+
+def triples(learner):
+    return [(*pair, count) for pair, count in zip(learner.merges, learner.counts, strict=True)]
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_merges_are_those_of_the_sequential_algorithm(block):
+    for seed in range(100 * block, 100 * block + 100):
+        words, symbols = random_words(seed)
+        settings = [{}, {"min_frequency": 1 + seed % 4}, {"max_length": 2 + seed % 5}][seed % 3]
+        expected = learn_slowly(words, symbols, 200, **settings)
+        assert learned(words, symbols, 200, **settings) == expected, (seed, words)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_device_learns_the_same(seed):
+    words, symbols = random_words(seed)
+    assert learned(words, symbols, 200, jax.devices()[0]) == learned(words, symbols, 200)
+
+
+@pytest.mark.parametrize("most", [0, 1, 5, 17])
+def test_no_more_merges_than_asked_for(most):
+    words = [(tuple(range(5)) * 8 + (3, 1, 4, 0, 2) * 3, 3)]
+    merges = learned(words, 5, most)
+    assert len(merges) == most and merges == learn_slowly(words, 5, most)
+
+
+def test_candidates_are_chosen_anew_when_they_are_used_up(monkeypatch):
+    monkeypatch.setattr(learn, "_CANDIDATES", 3)
+    for seed in range(100):
+        words, symbols = random_words(seed)
+        assert learned(words, symbols, 200) == learn_slowly(words, symbols, 200), seed
+
+
+class _Opposite(tuple):
+    def __lt__(self, other):
+        return tuple(self) > tuple(other)
+
+
+@pytest.mark.parametrize("tie", ["subword-nmt", "sentencepiece"])
+def test_other_rules_for_ties(tie):
+    for seed in range(200):
+        words, symbols = random_words(seed)
+        known = texts(symbols)
+
+        def rank(pair, known=known):
+            left, right = known[pair[0]], known[pair[1]]
+            return _Opposite((left, right)) if tie == "subword-nmt" else (len(left + right), left + right)
+
+        expected = _with_texts(words, symbols, known, rank)
+        assert learned(words, symbols, 60, tie=tie) == expected, seed
+
+
+def _with_texts(words, symbols, known, rank):
+    """`learn_slowly`, with the texts of new symbols known to the rank as they come into being."""
+    merges = []
+    while True:
+        again = learn_slowly(words, symbols, len(merges) + 1, rank=rank)
+        if len(again) == len(merges) or len(merges) == 60:
+            return again[:60]
+        merges = again
+        known.append(known[merges[-1][0]] + known[merges[-1][1]])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_replayed_run_goes_on_as_if_it_had_never_stopped(seed):
+    words, symbols = random_words(seed)
+    whole = learned(words, symbols, 200)
+    for done in {0, 1, len(whole) // 2, len(whole)}:
+        learner = Learner(laid_out(words), texts(symbols))
+        merges = np.array([pair for *pair, _ in whole[:done]], np.int32).reshape(-1, 2)
+        learner.resume(merges, np.array([count for *_, count in whole[:done]], np.int64), 200)
+        go_on(learner, 200)
+        assert triples(learner) == whole
+
+
+def test_merges_that_the_words_do_not_hold_leave_no_trace():
+    words = [((0, 1, 0, 1, 2), 5)]
+    learner = Learner(laid_out(words), [b"a", b"b", b"c", b"ca", b"ab"])
+    learner.replay(np.array([[2, 0], [0, 1]], np.int32), np.array([3, 4], np.int32))
+    go_on(learner, 10)
+    assert triples(learner) == [(4, 2, 5), (4, 5, 5)]
+
+
+@pytest.mark.parametrize("words", [[], [((0,), 5)], [((0,), 1), ((1,), 1)]])
+def test_words_without_pairs(words):
+    assert learned(words, 2, 10) == []
+
+
+def test_counts_beyond_32_bits():
+    assert learned([((0, 1), 2**40)], 2, 1) == [(0, 1, 2**40)]
+
+
+def test_too_many_symbols_are_refused():
+    class Huge:
+        size = 2**30
+
+    with pytest.raises(ValueError, match="Leave out rare words"):
+        Learner(Words(Huge(), None, None), [])
