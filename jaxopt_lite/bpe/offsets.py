@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.symbols import to_bytes
+from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["placed_words", "spans"]
 
@@ -24,7 +25,7 @@ def placed_words(text: str, splitter: Splitter) -> Iterator[tuple[int, str]]:
         place += len(word)
 
 
-def spans(word: str, start: int, sizes: Iterable[int]) -> np.ndarray:
+def spans(word: str, start: int, ids: Iterable[int], vocabulary: Vocabulary) -> np.ndarray:
     """First and behind the last character of every token of a word, int32 `[n, 2]`.
 
     A token that begins or ends inside a character touches that character, and its span holds all of it. One without
@@ -33,12 +34,17 @@ def spans(word: str, start: int, sizes: Iterable[int]) -> np.ndarray:
     Args:
         word: the word.
         start: the place of its first character in the text.
-        sizes: how many bytes of the word each token stands for.
+        ids: the tokens of the word.
+        vocabulary: what they are.
     """
     lengths = [len(to_bytes(character)) for character in word]
     character = np.append(np.repeat(np.arange(len(word)), lengths), len(word))  # of every byte, and behind the last
-    sizes = np.fromiter(sizes, np.int64)
-    ends = np.cumsum(sizes)
-    first = character[ends - sizes]
-    behind = np.where(sizes > 0, character[np.maximum(ends, 1) - 1] + 1, first)
-    return (start + np.column_stack([first, behind])).astype(np.int32)
+    ends, end = [], 0
+    for k in ids:
+        # An unknown character has another text than its token.
+        end += lengths[character[end]] if k == vocabulary.unknown else len(vocabulary.texts[k])
+        ends.append(end)
+    last = np.asarray(ends, np.int64)
+    first = np.concatenate([[0], last])[:-1]
+    behind = np.where(last > first, character[np.maximum(last, 1) - 1] + 1, character[first])
+    return (start + np.column_stack([character[first], behind])).astype(np.int32)

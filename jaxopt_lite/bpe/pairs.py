@@ -13,8 +13,6 @@ from jaxopt_lite.bpe.arrays import Device, Ops
 
 __all__ = ["Groups", "Pairs", "count_pairs", "group"]
 
-_LAST = 2**31 - 1  # sorts behind every symbol
-
 
 class Pairs(NamedTuple):
     """The distinct pairs, in order of (left, right): the first `number` entries of each array."""
@@ -43,11 +41,11 @@ class Groups(NamedTuple):
 
 
 def group(ops: Ops, left, right, place, weight, valid) -> Groups:
-    """Bring the occurrences of equal pairs together.
+    """Bring the occurrences of equal pairs together. Those of one pair must come in order of their places.
 
     Args:
         ops: where to compute, `Host` or `Device`.
-        left: the first symbol of each occurrence, int32 [N], not negative.
+        left: the first symbol of each occurrence, a signed integer [N], not negative where valid.
         right: the second.
         place: where it is, int32 [N].
         weight: what it counts, an integer [N].
@@ -55,8 +53,7 @@ def group(ops: Ops, left, right, place, weight, valid) -> Groups:
     """
     np = ops.np
     size = left.size
-    left, right = (np.where(valid, symbol, _LAST).astype(np.int32) for symbol in (left, right))
-    order = ops.order(left, right, place)
+    order = ops.order(left, right, valid)
     left, right, place, weight, valid = (array[order] for array in (left, right, place, weight, valid))
     differs = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
     begins = valid & np.concatenate([np.ones(min(size, 1), bool), differs])
@@ -73,7 +70,8 @@ def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
     """Count the pairs of neighbours in a row of symbols, on the device.
 
     Args:
-        symbols: words one after the other, int32 [N], with at least one negative number between two words.
+        symbols: words one after the other, a signed integer [N], with at least one negative number between two words.
+            With int16, or in 64-bit mode, a GPU sorts them by radix.
         weights: how often the word of each symbol occurs, an integer [N]. Counts have its dtype: for pairs with more
             than 2³¹ occurrences it must be int64, with `jax_enable_x64` on.
 
@@ -86,10 +84,12 @@ def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
         >>> int(pairs.number), pairs.left[:2].tolist(), pairs.right[:2].tolist(), pairs.count[:2].tolist()
         (2, [0, 0], [0, 1], [4, 5])
     """
-    symbols, weights = jnp.asarray(symbols, jnp.int32), jnp.asarray(weights)
+    symbols, weights = jnp.asarray(symbols), jnp.asarray(weights)
+    if not (jnp.issubdtype(symbols.dtype, jnp.signedinteger) and jnp.issubdtype(weights.dtype, jnp.integer)):
+        raise TypeError(f"symbols and weights are {symbols.dtype} and {weights.dtype}; expected signed integers.")
     if symbols.ndim != 1 or weights.shape != symbols.shape:
         raise ValueError(f"symbols and weights have shapes {symbols.shape} and {weights.shape}; expected [N] for both.")
-    following = jnp.concatenate([symbols[1:], jnp.full(min(symbols.size, 1), -1, jnp.int32)])
+    following = jnp.concatenate([symbols[1:], jnp.full(min(symbols.size, 1), -1, symbols.dtype)])
     place = jnp.arange(symbols.size, dtype=jnp.int32)
     found = group(Device, symbols, following, place, weights, (symbols >= 0) & (following >= 0))
     return Pairs(found.left, found.right, found.count, found.number)

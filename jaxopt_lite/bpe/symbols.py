@@ -50,17 +50,6 @@ class Alphabet:
             ids.append(self.vocabulary.end_of_word)
         return ids
 
-    def spans(self, word: str) -> list[int]:
-        """For every base symbol without the mark, how many bytes of the word it stands for."""
-        if self.vocabulary.level == "byte":
-            return [1] * len(to_bytes(word))
-        sizes = []
-        for character in word:
-            size = len(to_bytes(character))
-            falls_back = ord(character) not in self._ids and self._fallback is not None
-            sizes += [1] * size if falls_back else [size]
-        return sizes
-
     def _of_bytes(self, word: str) -> list[int]:
         data = to_bytes(word)
         ids = list(map(self._table.__getitem__, data))

@@ -41,6 +41,17 @@ def test_counts_beyond_32_bits():
     assert int(found.count[0]) == 2**41
 
 
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.int16, jnp.int64])
+def test_other_integers_are_counted_alike(dtype):
+    found = count_pairs(jnp.array([3, 1, 2, -1, 1, 2, 3, -1], dtype), jnp.ones(8, jnp.int32))
+    assert (int(found.number), found.left[:3].tolist(), found.count[:3].tolist()) == (3, [1, 2, 3], [2, 1, 1])
+
+
+def test_symbols_that_are_no_integers_are_refused():
+    with pytest.raises(TypeError, match="expected signed integers"):
+        count_pairs(jnp.ones(3), jnp.ones(3, jnp.int32))
+
+
 @pytest.mark.parametrize("symbols", [[], [5], [-1, -1], [4, -1, 4]])
 def test_rows_without_pairs(symbols):
     found = count_pairs(jnp.array(symbols, jnp.int32), jnp.ones(len(symbols), jnp.int32))
@@ -62,7 +73,7 @@ def test_every_index_is_in_bounds():
 def test_host_and_device_group_alike(seed):
     choice = np.random.default_rng(seed)
     left, right = choice.integers(0, 3, (2, 50)).astype(np.int32)
-    place, weight = choice.permutation(50).astype(np.int32), choice.integers(1, 9, 50)
+    place, weight = np.arange(50, dtype=np.int32), choice.integers(1, 9, 50)
     valid = choice.random(50) < 0.7
     host = group(Host, left, right, place, weight, valid)
     device = group(Device, *map(jnp.asarray, (left, right, place, weight, valid)))

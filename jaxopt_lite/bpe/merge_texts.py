@@ -1,0 +1,33 @@
+"""Merges as lists of texts, as files of Hugging Face and GPT-2 have them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+__all__ = ["merges_of_texts"]
+
+
+def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Merges as ids.
+
+    Args:
+        merges: of each its left and right text, as a list or as one text with a space between.
+        ids: text -> id.
+
+    Returns:
+        int32 [M, 2], left and right, and int32 [M], what they make.
+
+    Raises:
+        ValueError: a merge that is none, or of texts that are no tokens.
+    """
+    pairs, made = [], []
+    for k, merge in enumerate(merges):
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        if len(parts) != 2:
+            raise ValueError(f"merge {k} is {merge!r}; expected two texts")
+        missing = [text for text in (*parts, "".join(parts)) if text not in ids]
+        if missing:
+            raise ValueError(f"merge {k}, {merge!r}, needs {missing[0]!r}, which is not in the vocabulary")
+        pairs.append([ids[parts[0]], ids[parts[1]]])
+        made.append(ids["".join(parts)])
+    return np.asarray(pairs, np.int32).reshape(-1, 2), np.asarray(made, np.int32)

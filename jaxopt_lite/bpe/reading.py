@@ -1,0 +1,158 @@
+"""Texts in batches of a few megabytes: files read in blocks, cut where no word and no special token can span."""
+
+import codecs
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxopt_lite.bpe.patterns import Splitter, special_pattern
+
+__all__ = ["BLOCK", "ERRORS", "Batch", "batches", "check_file"]
+
+BLOCK = 1 << 20
+"""How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
+
+ERRORS = ("strict", "replace", "ignore", "surrogateescape")
+
+# A text may be cut here and counted in parts. Before a space that follows a visible character: see `patterns.CHUNK`.
+# Between a letter or digit and whitespace: of the words with whitespace behind their first character, some are all
+# whitespace, and the others have line ends behind punctuation. Between a line end that stands alone and a visible
+# character: the line end is a word or the end of one, whatever follows, except that o200k may put a slash behind it.
+CUT = re.compile(r"(?<=\S)(?= )|(?<=[A-Za-z0-9])(?=[ \t\r\n])|(?<=\S\n)(?=[^\s/])")
+NEAR_THE_END = 2000  # characters in which most texts have such a place
+
+
+class Batch(NamedTuple):
+    """Texts to count, and how much work they are: bytes of a file, characters of texts."""
+
+    texts: list[str]
+    size: int
+
+
+def batches(
+    items: Iterable[object], splitter: Splitter, special_tokens: tuple[str, ...], errors: str
+) -> Iterator[Batch]:
+    """The texts of all items, small ones together and large ones in parts.
+
+    Args:
+        items: texts (str) and paths (os.PathLike), each a text of its own.
+        splitter: the scheme whose words must come out whole.
+        special_tokens: texts that must come out whole.
+        errors: what to do about bytes that are not UTF-8, one of `ERRORS`.
+
+    Raises:
+        TypeError: an item that is neither text nor path.
+        ValueError: a file that is not UTF-8, under "strict".
+        OSError: a file that cannot be read.
+    """
+    texts: list[str] = []
+    size = 0
+    for number, item in enumerate(items):
+        if isinstance(item, str):
+            parts = _cut(((item[at : at + BLOCK], 0) for at in range(0, len(item), BLOCK)), splitter, special_tokens)
+            pieces = ((part, len(part)) for part, _ in parts)
+        elif isinstance(item, os.PathLike):
+            pieces = _cut(_decoded(check_file(item), errors), splitter, special_tokens)
+        else:
+            raise TypeError(
+                f"item {number} of the corpus is {item!r:.80} ({type(item).__name__}): expected a text (str) or a path "
+                "(pathlib.Path). Decode bytes first; pass word counts as one mapping."
+            )
+        for text, amount in pieces:
+            texts.append(text)
+            size += amount
+            if size >= BLOCK:
+                yield Batch(texts, size)
+                texts, size = [], 0
+    if texts:
+        yield Batch(texts, size)
+
+
+def check_file(path: os.PathLike) -> Path:
+    """The path, if it is a file or a stream.
+
+    Raises:
+        FileNotFoundError: there is nothing there.
+        IsADirectoryError: it is a directory.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a directory: expected a file. Pass its files, for instance sorted(Path({str(path)!r})"
+            '.rglob("*.txt")).'
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file. Relative paths start in {Path.cwd()}.")
+    return path
+
+
+def _decoded(path: Path, errors: str) -> Iterator[tuple[str, int]]:
+    """The file in blocks, with the number of bytes of each."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    at = 0
+    with path.open("rb") as file:
+        while True:
+            data = file.read(BLOCK)
+            waiting = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                bad = error.object[error.start : error.end]
+                raise ValueError(
+                    f"{path}: byte {at - waiting + error.start} is {bad.hex(' ')!r}, expected UTF-8 ({error.reason}). "
+                    'Pass errors="replace" (U+FFFD in its place), "ignore" (leave it out) or "surrogateescape" (keep '
+                    "the bytes as they are), or convert the file."
+                ) from error
+            at += len(data)
+            yield text, len(data)
+            if not data:
+                return
+
+
+def _cut(
+    blocks: Iterable[tuple[str, int]], splitter: Splitter, special_tokens: tuple[str, ...]
+) -> Iterator[tuple[str, int]]:
+    """The same text in blocks that end where a text may be cut; in one block if the pattern allows no cut.
+
+    A block without such a place grows by the next one.
+    """
+    waiting: list[str] = []
+    size = 0
+    for text, amount in blocks:
+        size += amount
+        # The place is looked for in the new block and a little before it, so that long waits take linear time.
+        if waiting and splitter.local:
+            before = waiting.pop()
+            text = before[-NEAR_THE_END:] + text
+            waiting.append(before[:-NEAR_THE_END])
+        place = _place(text, special_tokens) if splitter.local else None
+        if place is None:
+            waiting.append(text)
+            continue
+        yield "".join([*waiting, text[:place]]), size
+        waiting, size = [text[place:]], 0
+    rest = "".join(waiting)
+    if rest or size:
+        yield rest, size
+
+
+def _place(text: str, special_tokens: tuple[str, ...]) -> int | None:
+    """The last place, or one of the last, where the text may be cut; None if there is none."""
+    longest = max(map(len, special_tokens), default=0)
+    for start in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, 0), 0)):
+        places = [match.start() for match in CUT.finditer(text, start)]
+        for place in reversed(places):
+            if place + longest <= len(text) and not _inside_special(text, place, special_tokens, longest):
+                return place
+    return None
+
+
+def _inside_special(text: str, place: int, special_tokens: tuple[str, ...], longest: int) -> bool:
+    """Whether a special token, wherever it begins, would be cut at the place."""
+    if not special_tokens or special_pattern(special_tokens).search(text, max(place - longest, 0), place + longest) is None:
+        return False
+    return any(
+        text.find(token, max(place - len(token) + 1, 0), place + len(token) - 1) >= 0 for token in special_tokens
+    )

@@ -1,0 +1,271 @@
+"""A tokenizer: text to ids and back. What people hold in their hands; the work is done in `cache.py` and below."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxopt_lite.bpe.batches import groups, padded, shortened
+from jaxopt_lite.bpe.cache import Encoder
+from jaxopt_lite.bpe.files import save
+from jaxopt_lite.bpe.offsets import placed_words, spans
+from jaxopt_lite.bpe.patterns import Splitter
+from jaxopt_lite.bpe.special import finder, pieces
+from jaxopt_lite.bpe.symbols import to_bytes
+from jaxopt_lite.bpe.vocabulary import Vocabulary
+
+__all__ = ["Tokenizer"]
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to ids and back. It comes from `bpe.train` or `bpe.load`.
+
+    The ids are those of repeatedly merging the pair of neighbours that comes first in the vocabulary's order, the
+    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Chunks of text and words are remembered,
+    up to half a million each; when a memory is full it is emptied.
+
+    Args:
+        vocabulary: the tokens and merges.
+        splitter: what the words of a text are.
+
+    Example:
+        >>> from jaxopt_lite import bpe
+        >>> tokenizer = bpe.train(["low low low lower newest newest"], merges=4)
+        >>> tokenizer.decode(tokenizer.encode("lower, newer"))
+        'lower, newer'
+    """
+
+    vocabulary: Vocabulary
+    splitter: Splitter
+
+    def __post_init__(self):
+        if (self.vocabulary.end_of_word is None) != (self.splitter.end_of_word is None):
+            raise ValueError(
+                f"vocabulary.end_of_word={self.vocabulary.end_of_word} and splitter.end_of_word="
+                f"{self.splitter.end_of_word!r}: expected a mark in both or in neither."
+            )
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.vocabulary, self.splitter)
+
+    @cached_property
+    def _find(self):
+        return finder(self.vocabulary.special_tokens)
+
+    @cached_property
+    def _texts(self) -> tuple[bytes, ...]:
+        """What each id adds to a text; the mark separates words."""
+        ends = self.vocabulary.ends_word.tolist()
+        return tuple(text + b" " if end else text for text, end in zip(self.vocabulary.texts, ends, strict=True))
+
+    def __getstate__(self):
+        """Without what it remembers, so that copies for other processes are small."""
+        return {"vocabulary": self.vocabulary, "splitter": self.splitter}
+
+    def __repr__(self) -> str:
+        v = self.vocabulary
+        return f"Tokenizer({len(v.tokens)} tokens, {len(v.merges)} merges, {v.level} level, {self.splitter.name})"
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids."""
+        return len(self.vocabulary.tokens)
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The texts and ids of the special tokens."""
+        return dict(self.vocabulary.special_tokens)
+
+    @cached_property
+    def _id_of(self) -> dict[bytes, int]:
+        # Backwards, so that the first of equal texts counts: byte "_" and the mark "_" may both be there.
+        return {token: k for k, token in reversed(list(enumerate(self.vocabulary.tokens)))}
+
+    def token_to_id(self, token: str | bytes) -> int | None:
+        """The id of a token, or `None` if there is none. The mark, where there is one, is part of a token's text."""
+        return self._id_of.get(token if isinstance(token, bytes) else to_bytes(token))
+
+    def id_to_token(self, token_id: int) -> bytes:
+        """The bytes of a token; of one that ends a word with the mark. Raises ValueError outside the vocabulary."""
+        return self.vocabulary.tokens[self._checked([token_id])[0]]
+
+    @overload
+    def encode(self, text: str, *, special: str = "raise", return_offsets: Literal[False] = False) -> list[int]: ...
+
+    @overload
+    def encode(
+        self, text: str, *, special: str = "raise", return_offsets: Literal[True]
+    ) -> tuple[list[int], np.ndarray]: ...
+
+    def encode(self, text: str, *, special: str = "raise", return_offsets: bool = False):
+        """The ids of a text.
+
+        Args:
+            text: the text. U+DC80..U+DCFF, which errors='surrogateescape' makes of bytes, are those bytes again; other
+                lone surrogates raise.
+            special: what to do where the text has the text of a special token. "raise" (the default) refuses, because
+                who wrote the text may not be who may give orders; "encode" makes it the special token, "ignore" text
+                like any other.
+            return_offsets: whether to return which characters each token stands for.
+
+        Returns:
+            The ids; with `return_offsets` also int32 `[n, 2]`, the first character of each token and the one behind
+            its last. Tokens that hold a part of a character have the span of the whole character.
+
+        Raises:
+            ValueError: a special token in the text, or what has no token.
+
+        Example:
+            >>> from jaxopt_lite import bpe
+            >>> tokenizer = bpe.train(["abab"], merges=1, special_tokens=["<end>"])
+            >>> len(tokenizer.encode("ab<end>", special="encode"))
+            2
+        """
+        _check_text(text, "text")
+        if return_offsets:
+            return self._with_offsets(text, special)
+        return self._encode([text], special)[0]
+
+    @overload
+    def encode_batch(self, texts: Sequence[str], *, special: str = "raise", length: None = None) -> list[list[int]]: ...
+
+    @overload
+    def encode_batch(
+        self, texts: Sequence[str], *, special: str = "raise", length: int, pad: int = 0, overflow: str = "raise"
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def encode_batch(self, texts, *, special="raise", length=None, pad=0, overflow="raise"):
+        """The ids of many texts.
+
+        Args:
+            texts: the texts.
+            special: as in `encode`.
+            length: the width of one padded array to return.
+            pad: the id to fill it up with.
+            overflow: what to do with texts of more than `length` ids: "raise" (the default), or "report": the array
+                holds their first ids, and `lengths` how many they have.
+
+        Returns:
+            A list of ids for each text. With `length` int32 `[B, length]`, the ids, and int32 `[B]`, how many ids each
+            text has; a text was cut where that is more than `length`.
+
+        Raises:
+            ValueError: as `encode`; texts that are too long, naming them.
+        """
+        if isinstance(texts, str):
+            raise ValueError("texts is one str; expected a list of them. For one text there is `encode`.")
+        if overflow not in ("raise", "report"):
+            raise ValueError(f"overflow={overflow!r}: expected 'raise' or 'report'.")
+        texts = list(texts)
+        for k, text in enumerate(texts):
+            _check_text(text, f"texts[{k}]")
+        ids = [row for group in groups(texts) for row in self._encode(group, special)]
+        return ids if length is None else padded(ids, length, pad, overflow)
+
+    def decode(self, ids: Iterable[int], *, errors: str = "replace", skip_special: bool = False) -> str:
+        """The text of ids.
+
+        Args:
+            ids: a list or an array of whole numbers.
+            errors: for bytes that are not UTF-8, which part of a text may well be: "replace" (the default; U+FFFD),
+                "strict" (raises UnicodeDecodeError), "surrogateescape" (the inverse of `encode` also for those),
+                "ignore", or "backslashreplace".
+            skip_special: whether to leave special tokens out. By default they stand as their texts.
+
+        Returns:
+            The text. With an end-of-word mark, words are separated by one space.
+
+        Raises:
+            ValueError: an id that is not in the vocabulary, naming its position.
+        """
+        return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
+
+    def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
+        """The bytes of ids, as `decode` before they become text."""
+        known = self._checked(ids)
+        if skip_special:
+            special = set(self.vocabulary.special_tokens.values())
+            known = [k for k in known if k not in special]
+        data = b"".join(map(self._texts.__getitem__, known))
+        return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
+
+    def decode_batch(
+        self, ids, lengths: Int[np.ndarray, " B"] | Sequence[int] | None = None, *, errors: str = "replace",
+        skip_special: bool = False,
+    ) -> list[str]:  # fmt: skip
+        """The texts of many lists of ids, or of a padded array.
+
+        Args:
+            ids: lists of ids, or an array `[B, length]`.
+            lengths: how many ids of each to decode; needed to tell padding from text. Default: all.
+            errors: as in `decode`.
+            skip_special: as in `decode`.
+
+        Raises:
+            ValueError: as `decode`; a length that is more than there is: that text was cut.
+        """
+        rows = list(ids) if lengths is None else shortened(ids, lengths)
+        return [self.decode(row, errors=errors, skip_special=skip_special) for row in rows]
+
+    def save(self, path: str | Path, format: str | None = None) -> None:
+        """Write a file, or two, that `bpe.load` and others read.
+
+        Args:
+            path: where to. It is replaced if it is there.
+            format: "huggingface", a `tokenizer.json`; "gpt2", a folder with `vocab.json` and `merges.txt`; "tiktoken",
+                base64 and rank; "jaxopt_lite", which keeps everything, also the counts of merges and the mark. Default:
+                by the path: ".tiktoken" is "tiktoken", a path without suffix "gpt2", and ".json" "huggingface", or
+                "jaxopt_lite" for an end-of-word mark, which Hugging Face's form cannot say.
+
+        Raises:
+            ValueError: what the form cannot say, so that others would make other ids.
+        """
+        save(self.vocabulary, self.splitter, path, format)
+
+    def _encode(self, texts: Sequence[str], special: str) -> list[list[int]]:
+        specials, find, split = self.vocabulary.special_tokens, self._find, self.splitter.chunks
+        if special == "ignore" or find is None or (special == "raise" and not any(map(find.search, texts))):
+            return self._encoder.encode([split(text) for text in texts])
+        cut = [list(pieces(text, specials, find, special)) for text in texts]
+        encoded = iter(self._encoder.encode([split(piece) for row in cut for _, piece, k in row if k is None]))
+        return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
+
+    def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:
+        ids: list[int] = []
+        offsets = [np.zeros((0, 2), np.int32)]
+        for start, piece, k in pieces(text, self.vocabulary.special_tokens, self._find, special):
+            if k is not None:
+                ids.append(k)
+                offsets.append(np.array([[start, start + len(piece)]], np.int32))
+                continue
+            placed = list(placed_words(piece, self.splitter))
+            known = self._encoder.words(word for _, word in placed)
+            for place, word in placed:
+                ids += known[word]
+                offsets.append(spans(word, start + place, known[word], self.vocabulary))
+        return ids, np.concatenate(offsets)
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        given = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise ValueError(f"ids: expected one row of whole numbers; got {given.dtype} of shape {given.shape}.")
+        wrong = np.flatnonzero((given < 0) | (given >= self.vocab_size))
+        if wrong.size:
+            raise ValueError(
+                f"ids[{wrong[0]}]={given[wrong[0]]}; expected ids from 0 to {self.vocab_size - 1}. Padding must be cut "
+                "off; `decode_batch` does so with `lengths`."
+            )
+        return given.tolist()
+
+
+def _check_text(text, name: str) -> None:
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{name} is {type(text).__name__}; expected str. Decode bytes with errors='surrogateescape' to keep them."
+        )
