@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import chain, groupby
 
 import numpy as np
 
 from jaxopt_lite.bpe.backends import Words
+from jaxopt_lite.bpe.symbols import Alphabet, to_bytes
+from jaxopt_lite.bpe.vocabulary import Vocabulary
 
-__all__ = ["byte_order", "characters", "to_bytes", "words_of_bytes", "words_of_characters"]
+__all__ = ["byte_order", "characters", "words_of"]
 
 BYTE_ORDERS = ("bytes", "gpt2")
 
@@ -33,37 +36,44 @@ def characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str, 
     return tuple(sorted(set(initial).union(*words)))
 
 
-def to_bytes(word: str) -> bytes:
-    """A word as bytes; those that were not UTF-8 in the file come back as they were."""
-    return word.encode("utf-8", "surrogateescape")
+def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
+    """Words as rows of base symbols, each with the mark behind it if there is one.
+
+    Raises:
+        ValueError: a byte or character that the vocabulary has no token for.
+    """
+    if vocabulary.level == "byte" and len(vocabulary.symbol_of) == 256:
+        return _of_bytes(counts, vocabulary)
+    symbols_of = Alphabet(vocabulary).symbols
+    rows = [(part, count) for word, count in counts.items() for part in _known(symbols_of(word), vocabulary.unknown)]
+    symbols = np.fromiter(chain.from_iterable(row for row, _ in rows), np.int32)
+    return _in_a_row(symbols, [len(row) for row, _ in rows], [count for _, count in rows])
 
 
-def words_of_bytes(counts: Mapping[str, int], symbol_of: np.ndarray, mark: int | None) -> Words:
-    """Words at byte level. `symbol_of`, [256], is the symbol of each byte; the mark ends each word, if there is one."""
+def _of_bytes(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
     encoded = [to_bytes(word) for word in counts]
-    values = np.frombuffer(b"".join(encoded), np.uint8)
-    return _words(symbol_of[values], [len(word) for word in encoded], list(counts.values()), mark)
+    symbol_of = np.array([vocabulary.symbol_of[value] for value in range(256)], np.int32)
+    symbols = symbol_of[np.frombuffer(b"".join(encoded), np.uint8)]
+    lengths = np.array([len(word) for word in encoded], np.int64)
+    if vocabulary.end_of_word is not None:
+        symbols = np.insert(symbols, np.cumsum(lengths), vocabulary.end_of_word)
+        lengths = lengths + 1
+    return _in_a_row(symbols, lengths, list(counts.values()))
 
 
-def words_of_characters(counts: Mapping[str, int], symbol_of: Mapping[str, int], mark: int | None) -> Words:
-    """Words at character level; every character must have a symbol."""
-    values = np.frombuffer("".join(counts).encode("utf-32-le"), np.uint32)
-    table = np.zeros(int(values.max(initial=0)) + 1, np.int32)
-    for character, symbol in symbol_of.items():
-        if ord(character) < table.size:
-            table[ord(character)] = symbol
-    return _words(table[values], [len(word) for word in counts], list(counts.values()), mark)
+def _known(symbols: list[int], unknown: int | None) -> list[list[int]]:
+    """A word cut at what it has no symbols for: nothing is learned about that."""
+    if unknown is None or unknown not in symbols:
+        return [symbols]
+    return [list(run) for is_unknown, run in groupby(symbols, lambda symbol: symbol == unknown) if not is_unknown]
 
 
-def _words(symbols, lengths, counts, mark: int | None) -> Words:
-    """Lay words out in a row, with the mark behind each; empty words and those that never occur are left out."""
+def _in_a_row(symbols, lengths, counts) -> Words:
+    """Words one after the other; empty ones and those that never occur are left out."""
     lengths, counts = np.asarray(lengths, np.int64), np.asarray(counts, np.int64)
     wanted = (lengths > 0) & (counts > 0)
     symbols = symbols[np.repeat(wanted, lengths)]
     lengths, counts = lengths[wanted], counts[wanted]
-    if mark is not None:
-        symbols = np.insert(symbols, np.cumsum(lengths), mark)
-        lengths = lengths + 1
     last = np.zeros(symbols.size, bool)
     last[np.cumsum(lengths) - 1] = True
-    return Words(symbols.astype(np.int32), last, np.repeat(counts, lengths))
+    return Words(symbols, last, np.repeat(counts, lengths))

@@ -1,9 +1,7 @@
-"""From chunks of text to ids, remembering both chunks and words: text repeats itself, and few words need any merging."""
+"""From chunks of text to ids, remembering both chunks and words: text repeats itself, few words need merging."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import chain
-
-import jax
 
 from jaxopt_lite.bpe.encode import LONGEST, merge_words, rules_of
 from jaxopt_lite.bpe.merging import merge_word
@@ -13,8 +11,26 @@ from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Encoder"]
 
-CHUNKS = WORDS = 2**19  # entries that are kept; a full cache is emptied. About 200 bytes an entry: 200 MB at most
+_ENTRIES = 2**19  # that a memory keeps; about 200 bytes each, so that two memories take 200 MB at most
+_LONG = 1000  # characters from which a chunk or word is not kept: it will hardly come again
 _MANY = 4096  # words that are worth a call to a device
+
+
+class _Memory(dict[str, tuple[int, ...]]):
+    """Ids of chunks or of words, as tuples, which the garbage collector leaves alone. When it is full it is emptied."""
+
+    _long: list[str] = []  # noqa: RUF012  # replaced, never changed
+
+    def missing(self, wanted: set[str]) -> set[str]:
+        """Which of these are not here yet; there is room for them."""
+        for key in self._long:
+            self.pop(key, None)
+        missing = wanted.difference(self)
+        if len(missing) + len(self) > _ENTRIES:
+            self.clear()
+            missing = wanted
+        self._long = [key for key in missing if len(key) > _LONG]
+        return missing
 
 
 class Encoder:
@@ -31,38 +47,32 @@ class Encoder:
         self._ranks, self._merged = vocabulary.ranks, vocabulary.merged.tolist()
         self._whole = vocabulary.words if vocabulary.whole_words else {}
         self._rules = None
-        self._chunks: dict[str, list[int]] = {}
-        self._words: dict[str, list[int]] = {}
+        self._chunks, self._words = _Memory(), _Memory()
 
-    def encode(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        """The ids of texts, each given as its chunks."""
-        missing = set().union(*texts).difference(self._chunks)
-        if len(missing) + len(self._chunks) > CHUNKS:
-            self._chunks.clear()
-            missing = set().union(*texts)
-        if missing:
-            split = {chunk: self._splitter.words(chunk) for chunk in missing}
-            known = self.words(set(chain.from_iterable(split.values())))
-            for chunk, words in split.items():
-                only = len(words) == 1
-                self._chunks[chunk] = known[words[0]] if only else [k for word in words for k in known[word]]
-        find = self._chunks.__getitem__
-        return [list(chain.from_iterable(map(find, chunks))) for chunks in texts]
+    def encode(self, texts: Iterable[str]) -> list[list[int]]:
+        """The ids of texts."""
+        if not self._splitter.local:  # words depend on what is around them
+            cut = [self._splitter.words(text) for text in texts]
+            known = self.words(set().union(*cut))
+            return [list(chain.from_iterable(map(known.__getitem__, words))) for words in cut]
+        cut = [self._splitter.chunks(text) for text in texts]
+        split = {chunk: self._splitter.words(chunk) for chunk in self._chunks.missing(set().union(*cut))}
+        known = self.words(set(chain.from_iterable(split.values())))
+        find = known.__getitem__
+        for chunk, words in split.items():
+            self._chunks[chunk] = find(words[0]) if len(words) == 1 else tuple(chain.from_iterable(map(find, words)))
+        return [list(chain.from_iterable(map(self._chunks.__getitem__, chunks))) for chunks in cut]
 
-    def words(self, words: Iterable[str]) -> dict[str, list[int]]:
+    def words(self, words: set[str]) -> Mapping[str, tuple[int, ...]]:
         """The ids of distinct words, and of others that are remembered."""
-        wanted = set(words)
-        missing = list(wanted.difference(self._words))
-        if len(missing) + len(self._words) > WORDS:
-            self._words = {}
-            missing = list(wanted)
         known = self._words
+        missing = list(known.missing(words))
         if self._whole:
             found = {word: self._whole.get(to_bytes(word)) for word in missing}
-            known.update((word, [k]) for word, k in found.items() if k is not None)
+            known.update((word, (k,)) for word, k in found.items() if k is not None)
             missing = [word for word, k in found.items() if k is None]
         symbols = [self.alphabet.symbols(word) for word in missing]
-        known.update(zip(missing, self._merge(symbols), strict=True))
+        known.update(zip(missing, map(tuple, self._merge(symbols)), strict=True))
         return known
 
     def _merge(self, words: list[list[int]]) -> list[list[int]]:
@@ -80,6 +90,5 @@ class Encoder:
 
     def _on_device(self):
         if self._rules is None:
-            rules, steps = rules_of(self._vocabulary)
-            self._rules = jax.device_put(rules), steps
+            self._rules = rules_of(self._vocabulary)
         return self._rules

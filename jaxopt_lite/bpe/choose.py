@@ -14,7 +14,7 @@ With other rules for ties a new pair may come first, and they choose one merge a
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Candidates(NamedTuple):
     pair: np.ndarray
     left: np.ndarray
     right: np.ndarray
-    count: np.ndarray
+    counts: np.ndarray
     start: np.ndarray
     length: np.ndarray
 
@@ -45,22 +45,22 @@ class Candidates(NamedTuple):
 class Floor(NamedTuple):
     """The last place in the order that is known: every pair that is not among the candidates comes after it."""
 
-    count: int
+    least: int
     left: int
     right: int
 
     def reached_by(self, pairs: Candidates) -> np.ndarray:
         """Which pairs do not come after it."""
         earlier = (pairs.left < self.left) | ((pairs.left == self.left) & (pairs.right <= self.right))
-        return (pairs.count > self.count) | ((pairs.count == self.count) & earlier)
+        return (pairs.counts > self.least) | ((pairs.counts == self.least) & earlier)
 
 
 def in_order(pairs: Candidates, most: int) -> Candidates:
     """The first of the pairs by (count, the largest first; left; right)."""
-    if pairs.count.size > most:  # all that may be among them, before sorting
-        least = np.partition(pairs.count, -most)[-most]
-        pairs = pairs.of(np.flatnonzero(pairs.count >= least))
-    return pairs.of(np.lexsort((pairs.right, pairs.left, -pairs.count))[:most])
+    if pairs.counts.size > most:  # all that may be among them, before sorting
+        least = np.partition(pairs.counts, -most)[-most]
+        pairs = pairs.of(np.flatnonzero(pairs.counts >= least))
+    return pairs.of(np.lexsort((pairs.right, pairs.left, -pairs.counts))[:most])
 
 
 def prefix(pairs: Candidates, most: int, texts: list[bytes]) -> Candidates:
@@ -77,11 +77,11 @@ def prefix(pairs: Candidates, most: int, texts: list[bytes]) -> Candidates:
     return pairs
 
 
-def best(rank: Callable[[bytes, bytes], object]) -> Callable[[Candidates, int, list[bytes]], Candidates]:
+def best(rank: Callable[[bytes, bytes], Any]) -> Callable[[Candidates, int, list[bytes]], Candidates]:
     """The next merge alone: of the most frequent pairs the one whose texts have the smallest `rank`."""
 
     def choose(pairs: Candidates, most: int, texts: list[bytes]) -> Candidates:
-        tied = np.flatnonzero(pairs.count == pairs.count.max())
+        tied = np.flatnonzero(pairs.counts == pairs.counts.max())
         first = min(tied.tolist(), key=lambda k: rank(texts[pairs.left[k]], texts[pairs.right[k]]))
         return pairs.of([first])
 

@@ -52,9 +52,10 @@ class Tally:
         """Count the words of these texts."""
         by_chunks = self.splitter.local and self.splitter.pattern is not None
         for text in texts:
-            for is_special, piece in split_special(text, self.special_tokens):
-                if is_special:
-                    continue
+            pieces = [text]
+            if self.special_tokens:
+                pieces = [piece for is_special, piece in split_special(text, self.special_tokens) if not is_special]
+            for piece in pieces:
                 if by_chunks:
                     self.chunk_counts.update(self.splitter.chunks(piece))
                     self.waiting += len(piece)
@@ -102,7 +103,9 @@ class Pool:
         done: is told the size of every batch that has been counted, from any thread.
     """
 
-    def __init__(self, splitter: Splitter, special_tokens: tuple[str, ...], processes: int, done: Callable[[int], None]):
+    def __init__(
+        self, splitter: Splitter, special_tokens: tuple[str, ...], processes: int, done: Callable[[int], None]
+    ):
         self.task = (splitter, special_tokens)
         self.processes, self.done = processes, done
         self.batches: queue.Queue[tuple[list[str], int] | None] = queue.Queue(maxsize=1)
@@ -168,13 +171,11 @@ class Pool:
     def _attend(self, process: subprocess.Popen) -> None:
         """Feed one worker; what goes wrong is raised where batches are put."""
         try:
-            _send(process.stdin, self.task)
+            self._ask(process, self.task)
             while (batch := self._next()) is not None:
-                _send(process.stdin, batch[0])
-                self._receive(process)
+                self._ask(process, batch[0])
                 self.done(batch[1])
-            _send(process.stdin, None)
-            self.results.append(self._receive(process))
+            self.results.append(self._ask(process, None))
         except Exception as error:
             self.failure = self.failure or error
 
@@ -186,9 +187,10 @@ class Pool:
                 continue
         raise self.failure
 
-    def _receive(self, process: subprocess.Popen):
+    def _ask(self, process: subprocess.Popen, message: object):
         try:
-            succeeded, answer = pickle.load(process.stdout)
+            _send(process.stdin, message)
+            succeeded, answer = pickle.load(process.stdout)  # pyright: ignore[reportArgumentType]  # it is a pipe
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise RuntimeError(
                 f"a process that counted words ended with exit code {process.wait()}; a negative one is a signal, and "
@@ -202,8 +204,9 @@ class Pool:
 def serve() -> None:
     """What a worker does: read the task and batches from its standard input, answer each, and in the end the counts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tally = Tally(*pickle.load(sys.stdin.buffer))
     try:
+        tally = Tally(*pickle.load(sys.stdin.buffer))
+        _send(sys.stdout.buffer, (True, None))
         while (texts := pickle.load(sys.stdin.buffer)) is not None:
             tally.add(texts)
             _send(sys.stdout.buffer, (True, None))

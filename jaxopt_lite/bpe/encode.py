@@ -25,13 +25,19 @@ _NO_RANK = 2**31 - 1
 
 
 class Rules(NamedTuple):
-    """Merges, sorted by (left, right), padded to powers of two. The merges of the left symbol a are those from
-    `start[a]` to `start[a + 1]`; `new` is the id that the merge of a rank makes."""
+    """Merges, sorted by (left, right): int32, padded to powers of two.
 
-    start: Int[Array | np.ndarray, " V"]
-    right: Int[Array | np.ndarray, " M"]
-    rank: Int[Array | np.ndarray, " M"]
-    new: Int[Array | np.ndarray, " M"]
+    Attributes:
+        start: the merges of the left symbol a are those from `start[a]` to `start[a + 1]`.
+        right: the right symbol of each.
+        rank: its place in the order of merges.
+        new: the id that the merge of a rank makes.
+    """
+
+    start: Array
+    right: Array
+    rank: Array
+    new: Array
 
 
 def rules_of(vocabulary: Vocabulary) -> tuple[Rules, int]:
@@ -41,8 +47,10 @@ def rules_of(vocabulary: Vocabulary) -> tuple[Rules, int]:
     start = np.searchsorted(left[order], np.arange(len(vocabulary.tokens) + 1))
     most = int(np.diff(start).max(initial=0))
 
-    def padded(values, fill: int) -> np.ndarray:
-        return np.pad(values.astype(np.int32), (0, _power(values.size + 1) - values.size), constant_values=fill)
+    def padded(values, fill: int) -> Array:
+        return jnp.asarray(
+            np.pad(values.astype(np.int32), (0, _power(values.size + 1) - values.size), constant_values=fill)
+        )
 
     ranks = np.arange(left.size)[order]
     rules = Rules(padded(start, left.size), padded(right[order], -1), padded(ranks, 0), padded(vocabulary.merged, 0))

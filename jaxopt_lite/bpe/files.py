@@ -1,4 +1,4 @@
-"""Tokenizers as files: which form a path has, for writing and reading. The forms themselves stand in their own files."""
+"""Tokenizers as files: which form a path has, for writing and reading. The forms stand in their own files."""
 
 import json
 from collections.abc import Mapping, Sequence

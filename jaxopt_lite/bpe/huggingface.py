@@ -1,4 +1,4 @@
-"""`tokenizer.json` of Hugging Face `tokenizers`: written so that it makes the same ids, and read where this room can."""
+"""`tokenizer.json` of Hugging Face `tokenizers`: written to make the same ids, and read where this room can."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,25 +8,14 @@ import numpy as np
 
 from jaxopt_lite.bpe.byte_text import from_text, to_text
 from jaxopt_lite.bpe.merge_texts import merges_of_texts
-from jaxopt_lite.bpe.patterns import Splitter, splitter
+from jaxopt_lite.bpe.patterns import GPT2, Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["as_json", "from_json", "texts_of"]
 
-# The stock patterns as Hugging Face's files write them. Its engine, Oniguruma, has no possessive `{1,3}+`.
-PATTERNS = {
-    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "gpt4": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
-        r"\s+(?!\S)|\s+"
-    ),
-    "o200k": (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-        r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-}
-_POSSESSIVE = re.compile(r"\{\d*,?\d*\}\+")
+# What its engine, Oniguruma, reads otherwise than `regex`: `{1,3}+` as a repetition, `^` and `$` at every line.
+_READ_OTHERWISE = re.compile(r"\{\d*,?\d*\}\+|(?<!\\)[$^]")
+_CLASSES = re.compile(r"\[[^\]]*\]")
 _SPACES = r"[\s\x1C-\x1F]+"  # what str.split() splits at
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 _FALLBACK = [f"<0x{value:02X}>" for value in range(256)]
@@ -94,13 +83,17 @@ def texts_of(vocabulary: Vocabulary) -> list[str]:
 
 def _split_step(split: Splitter) -> dict[str, Any]:
     behavior = "Isolated" if split.pattern is not None else "Removed"
-    pattern = _SPACES if split.pattern is None else PATTERNS.get(split.name, split.pattern)
-    if _POSSESSIVE.search(pattern):
+    pattern = _SPACES if split.pattern is None else split.pattern
+    if _is_read_otherwise(pattern):
         raise ValueError(
-            f"pattern={pattern!r}: Hugging Face's engine reads a possessive '{{1,3}}+' as a repetition; write it as "
-            "'(?>…{1,3})' or without '+'."
+            f"pattern={pattern!r}: Hugging Face's engine reads '{{1,3}}+', '^', '$' otherwise; write '(?>…{{1,3}})', "
+            "'(?<![\\s\\S])' and '(?![\\s\\S])', or use a stock pattern such as 'gpt4'."
         )
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": False}
+
+
+def _is_read_otherwise(pattern: str) -> bool:
+    return _READ_OTHERWISE.search(_CLASSES.sub("", pattern)) is not None
 
 
 def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Splitter]:
@@ -115,7 +108,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
     fail = _failure(source)
     for name in ("normalizer", "truncation", "padding"):
         if content.get(name):
-            fail(f"has a {name} ({_type(content[name])}), which is not supported; expected none")
+            raise fail(f"has a {name} ({_type(content[name])}), which is not supported; expected none")
     _expect_kinds(content.get("decoder"), {"ByteLevel", "ByteFallback", "Fuse"}, "decoder", "decoders", fail)
     model = _model(content, fail)
     split, is_bytes = _pre_tokenizer(content.get("pre_tokenizer"), fail)
@@ -123,10 +116,10 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
     names = _names(model["vocab"], special, fail)
     falls_back = bool(model.get("byte_fallback")) and not is_bytes
     if falls_back and not set(_FALLBACK) <= set(model["vocab"]):
-        fail("says byte_fallback, but lacks tokens from '<0x00>' to '<0xFF>'")
+        raise fail("says byte_fallback, but lacks tokens from '<0x00>' to '<0xFF>'")
     unknown = model.get("unk_token") if not is_bytes else None
     if unknown is not None and unknown not in model["vocab"]:
-        fail(f"has the unk_token {unknown!r}, which is not in its vocab")
+        raise fail(f"has the unk_token {unknown!r}, which is not in its vocab")
     try:
         tokens = [from_text(name) if is_bytes and name not in special else name.encode() for name in names]
         merges, merged = merges_of_texts(model["merges"], model["vocab"])
@@ -137,14 +130,11 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
             fallback=np.array([model["vocab"][name] for name in _FALLBACK], np.int32) if falls_back else None,
         ), split  # fmt: skip
     except (ValueError, UnicodeEncodeError) as error:
-        return fail(f"does not fit together: {error}")
+        raise fail(f"does not fit together: {error}") from None
 
 
-def _failure(source: str) -> Callable[[str], Any]:
-    def fail(problem: str):
-        raise ValueError(f"{source} {problem}.")
-
-    return fail
+def _failure(source: str) -> Callable[[str], ValueError]:
+    return lambda problem: ValueError(f"{source} {problem}.")
 
 
 def _type(part: Any) -> str:
@@ -155,20 +145,20 @@ def _expect_kinds(part: Any, known: set[str], name: str, inner: str, fail) -> No
     parts = part.get(inner, []) if _type(part) == "Sequence" else [part]
     unknown = [_type(p) for p in parts if p is not None and _type(p) not in known]
     if unknown:
-        fail(f"has the {name} {unknown[0]}, which is not supported; expected {', '.join(sorted(known))}, or none")
+        raise fail(f"has the {name} {unknown[0]}, which is not supported; expected {', '.join(sorted(known))}, or none")
 
 
 def _model(content: Mapping[str, Any], fail) -> Mapping[str, Any]:
     model = content.get("model")
     if not isinstance(model, Mapping) or model.get("type", "BPE") != "BPE":
-        fail(f"has a model of type {_type(model)}; expected BPE")
+        raise fail(f"has a model of type {_type(model)}; expected BPE")
     for name, good in (("dropout", 0), ("continuing_subword_prefix", ""), ("end_of_word_suffix", "")):
         if (model.get(name) or good) != good:
-            fail(f"has the model setting {name}={model[name]!r}, which is not supported; expected none")
+            raise fail(f"has the model setting {name}={model[name]!r}, which is not supported; expected none")
     if model.get("fuse_unk") and model.get("unk_token") is not None:
-        fail("has the model setting fuse_unk=true, which is not supported; expected false")
+        raise fail("has the model setting fuse_unk=true, which is not supported; expected false")
     if not isinstance(model.get("vocab"), Mapping) or not isinstance(model.get("merges"), list):
-        fail("lacks the model's vocab or merges; expected a mapping and a list")
+        raise fail("lacks the model's vocab or merges; expected a mapping and a list")
     return model
 
 
@@ -179,26 +169,25 @@ def _pre_tokenizer(part: Any, fail) -> tuple[Splitter, bool]:
     if is_bytes:
         last = steps.pop()
         if last.get("add_prefix_space", True):
-            fail("has a ByteLevel pre_tokenizer with add_prefix_space, which is not supported; expected false")
+            raise fail("has a ByteLevel pre_tokenizer with add_prefix_space, which is not supported; expected false")
         if last.get("use_regex", True):
-            steps.append({"type": "Split", "pattern": {"Regex": PATTERNS["gpt2"]}, "behavior": "Isolated"})
+            steps.append({"type": "Split", "pattern": {"Regex": GPT2}, "behavior": "Isolated"})
     if len(steps) != 1 or _type(steps[0]) != "Split":
         kinds = [_type(step) for step in steps] or ["none"]
-        fail(f"has the pre_tokenizer {' + '.join(kinds)}, which is not supported; expected one Split, and ByteLevel")
+        raise fail(f"has the pre_tokenizer {' + '.join(kinds)}, which is not supported; expected Split and ByteLevel")
     pattern, behavior = steps[0].get("pattern", {}).get("Regex"), steps[0].get("behavior")
     if behavior == "Removed" and pattern == _SPACES and not steps[0].get("invert"):
         return splitter("whitespace"), is_bytes
-    if pattern is None or behavior != "Isolated" or steps[0].get("invert") or _POSSESSIVE.search(pattern):
-        fail(f"has the pre_tokenizer {steps[0]}, which is not supported; expected Split by a Regex, Isolated")
-    name = next((name for name, known in PATTERNS.items() if known == pattern), pattern)
-    return splitter(name), is_bytes
+    if not isinstance(pattern, str) or behavior != "Isolated" or steps[0].get("invert") or _is_read_otherwise(pattern):
+        raise fail(f"has the pre_tokenizer {steps[0]}, which is not supported; expected Split by a Regex, Isolated")
+    return splitter(pattern), is_bytes
 
 
 def _added(added: list[Any], fail) -> dict[str, int]:
     for token in added:
         odd = [name for name in ("lstrip", "rstrip", "single_word") if token.get(name)]
         if odd:
-            fail(f"has the added token {token.get('content')!r} with {odd[0]}, which is not supported; expected false")
+            raise fail(f"has the added token {token.get('content')!r} with {odd[0]}; expected false")
     return {token["content"]: int(token["id"]) for token in added}
 
 
@@ -207,7 +196,7 @@ def _names(vocab: Mapping[str, int], special: Mapping[str, int], fail) -> list[s
     by_id = {k: name for names in (vocab, special) for name, k in names.items()}
     both = [name for name in special if vocab.get(name, special[name]) != special[name]]
     if both:
-        fail(f"has the ids {vocab[both[0]]} and {special[both[0]]} for {both[0]!r}; expected one")
+        raise fail(f"has the ids {vocab[both[0]]} and {special[both[0]]} for {both[0]!r}; expected one")
     if len(by_id) != len({*vocab, *special}) or sorted(by_id) != list(range(len(by_id))):
-        fail(f"has {len({*vocab, *special})} tokens with other ids than 0 to {len({*vocab, *special}) - 1}")
+        raise fail(f"has {len({*vocab, *special})} tokens with other ids than 0 to {len({*vocab, *special}) - 1}")
     return [by_id[k] for k in range(len(by_id))]

@@ -47,17 +47,16 @@ class Learner:
 
     def step(self, most: int) -> int:
         """Make a round of at most `most` merges. Returns how many; none when there is nothing left to merge."""
-        if most < 1 or not (self._candidates.count.size or self._look_again()):
+        if most < 1 or not (self._candidates.counts.size or self._look_again()):
             return 0
         chosen = self._choose(self._candidates, most, self.texts)
         first = len(self.texts)
-        new = self._backend.merge(chosen, np.arange(first, first + chosen.count.size, dtype=np.int32))
-        self._record(np.stack([chosen.left, chosen.right], axis=1), chosen.count)
+        made = np.arange(first, first + chosen.counts.size, dtype=np.int32)
+        new, counts = self._backend.merge(chosen, made, self._candidates.pair)
+        self._record(np.stack([chosen.left, chosen.right], axis=1), chosen.counts)
         self._known.append(new)
-        candidates = self._candidates
-        candidates = candidates._replace(count=self._backend.counts(candidates.pair)).joined(new)
-        self._candidates = self._eligible(candidates)
-        return chosen.count.size
+        self._candidates = self._eligible(self._candidates._replace(counts=counts).joined(new))
+        return chosen.counts.size
 
     def resume(self, merges: np.ndarray, counts: np.ndarray, most: int) -> None:
         """Take over the first `most` merges of an earlier run on the same words, with their counts."""
@@ -77,7 +76,7 @@ class Learner:
             if there:
                 rows, symbols = zip(*there, strict=True)
                 chosen = Candidates(*(np.asarray(column) for column in zip(*rows, strict=True)))
-                new = self._backend.merge(chosen, np.asarray(symbols, np.int32))
+                new, _ = self._backend.merge(chosen, np.asarray(symbols, np.int32), chosen.pair[:0])
                 self._known.append(new)
                 known.update(_by_symbols(new))
 
@@ -92,22 +91,22 @@ class Learner:
         """Choose the candidates anew from all pairs; whether there are any."""
         self._known = [Candidates(*map(np.concatenate, zip(*self._known, strict=True)))]
         (pairs,) = self._known
-        pairs = pairs._replace(count=self._backend.counts(None)[: pairs.pair.size])
+        pairs = pairs._replace(counts=self._backend.counts())
         self._floor = Floor(0, 0, 0)
         pairs = self._eligible(pairs)
-        if pairs.count.size > _CANDIDATES:
+        if pairs.counts.size > _CANDIDATES:
             if self._is_by_id:
                 pairs = in_order(pairs, _CANDIDATES)
-                self._floor = Floor(int(pairs.count[-1]), int(pairs.left[-1]), int(pairs.right[-1]))
+                self._floor = Floor(int(pairs.counts[-1]), int(pairs.left[-1]), int(pairs.right[-1]))
             else:  # equals by count stay together
-                least = int(np.partition(pairs.count, -_CANDIDATES)[-_CANDIDATES])
-                pairs, self._floor = pairs.of(pairs.count >= least), Floor(least, _NO_SYMBOL, _NO_SYMBOL)
+                least = int(np.partition(pairs.counts, -_CANDIDATES)[-_CANDIDATES])
+                pairs, self._floor = pairs.of(pairs.counts >= least), Floor(least, _NO_SYMBOL, _NO_SYMBOL)
         self._candidates = pairs
-        return pairs.count.size > 0
+        return pairs.counts.size > 0
 
     def _eligible(self, pairs: Candidates) -> Candidates:
         """Those that may be merged, and that nothing unknown can come before."""
-        allowed = (pairs.count >= self._least) & self._floor.reached_by(pairs)
+        allowed = (pairs.counts >= self._least) & self._floor.reached_by(pairs)
         if self._max_length is not None:
             lengths = np.asarray(self._lengths)
             allowed &= lengths[pairs.left] + lengths[pairs.right] <= self._max_length

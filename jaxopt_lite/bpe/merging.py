@@ -6,6 +6,7 @@ For a handful of words this is quicker than any call to a device, and it is exac
 
 import heapq
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 __all__ = ["merge_word"]
 
@@ -26,6 +27,7 @@ def merge_word(symbols: Sequence[int], ranks: Mapping[int, int], merged: Sequenc
         The ids, after all merges that apply. The time is O(n log n) in the number n of symbols.
 
     Example:
+        >>> from jaxopt_lite.bpe.merging import merge_word
         >>> merge_word([0, 1, 0], {0 * 3 + 1: 0}, [2], 3)
         [2, 0]
     """
@@ -33,7 +35,7 @@ def merge_word(symbols: Sequence[int], ranks: Mapping[int, int], merged: Sequenc
         return _merge_long_word(symbols, ranks, merged, size)
     ids = list(symbols)
     find = ranks.get
-    pairs = [find(a * size + b, _NONE) for a, b in zip(ids, ids[1:], strict=False)]
+    pairs = [find(a * size + b, _NONE) for a, b in pairwise(ids)]
     while pairs:
         rank = min(pairs)
         if rank == _NONE:
@@ -53,7 +55,7 @@ def _merge_long_word(symbols, ranks, merged, size: int) -> list[int]:
     ids: list[int] = list(symbols)
     find, count = ranks.get, len(ids)
     before, after = list(range(-1, count - 1)), list(range(1, count + 1))
-    pairs = ((find(a * size + b), i) for i, (a, b) in enumerate(zip(ids, ids[1:], strict=False)))
+    pairs = ((find(a * size + b), i) for i, (a, b) in enumerate(pairwise(ids)))
     heap = [(rank, i) for rank, i in pairs if rank is not None]
     heapq.heapify(heap)
     while heap:

@@ -37,7 +37,7 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
     """
     if content.get("version") != _VERSION:
         raise ValueError(
-            f"{source} has version {content.get('version')!r} of {FORMAT}; expected {_VERSION}. Is it of a newer release?"
+            f"{source} has version {content.get('version')!r} of {FORMAT}; expected {_VERSION}. Is it newer?"
         )
     try:
         vocabulary = Vocabulary(

@@ -19,7 +19,7 @@ class Pairs(NamedTuple):
 
     left: Int[Array, " N"]
     right: Int[Array, " N"]
-    count: Int[Array, " N"]
+    counts: Int[Array, " N"]
     number: Int[Array, ""]
 
 
@@ -35,7 +35,7 @@ class Groups(NamedTuple):
     valid: Any
     left: Any
     right: Any
-    count: Any
+    counts: Any
     start: Any
     number: Any
 
@@ -81,7 +81,7 @@ def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
     Example:
         >>> import jax.numpy as jnp
         >>> pairs = count_pairs(jnp.array([0, 0, 0, -1, 0, 1]), jnp.array([2, 2, 2, 0, 5, 5]))
-        >>> int(pairs.number), pairs.left[:2].tolist(), pairs.right[:2].tolist(), pairs.count[:2].tolist()
+        >>> int(pairs.number), pairs.left[:2].tolist(), pairs.right[:2].tolist(), pairs.counts[:2].tolist()
         (2, [0, 0], [0, 1], [4, 5])
     """
     symbols, weights = jnp.asarray(symbols), jnp.asarray(weights)
@@ -92,4 +92,4 @@ def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
     following = jnp.concatenate([symbols[1:], jnp.full(min(symbols.size, 1), -1, symbols.dtype)])
     place = jnp.arange(symbols.size, dtype=jnp.int32)
     found = group(Device, symbols, following, place, weights, (symbols >= 0) & (following >= 0))
-    return Pairs(found.left, found.right, found.count, found.number)
+    return Pairs(found.left, found.right, found.counts, found.number)

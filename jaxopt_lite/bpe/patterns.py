@@ -214,7 +214,7 @@ def _check(pattern: str) -> None:
         ) from error
     if not pattern or (pattern.isalnum() and compiled.fullmatch(pattern)):
         raise ValueError(
-            f"pattern={pattern!r}: expected one of {_names()} or a regular expression, and this would match itself only."
+            f"pattern={pattern!r}: expected one of {_names()} or a regular expression; this one matches itself only."
         )
 
 

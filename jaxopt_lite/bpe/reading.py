@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxopt_lite.bpe.patterns import Splitter, special_pattern
+from jaxopt_lite.bpe.patterns import Splitter
 
 __all__ = ["BLOCK", "ERRORS", "Batch", "batches", "check_file"]
 
@@ -51,8 +51,7 @@ def batches(
     size = 0
     for number, item in enumerate(items):
         if isinstance(item, str):
-            parts = _cut(((item[at : at + BLOCK], 0) for at in range(0, len(item), BLOCK)), splitter, special_tokens)
-            pieces = ((part, len(part)) for part, _ in parts)
+            pieces = [(item, len(item))] if len(item) <= BLOCK else _cut(_sliced(item), splitter, special_tokens)
         elif isinstance(item, os.PathLike):
             pieces = _cut(_decoded(check_file(item), errors), splitter, special_tokens)
         else:
@@ -86,6 +85,13 @@ def check_file(path: os.PathLike) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file. Relative paths start in {Path.cwd()}.")
     return path
+
+
+def _sliced(text: str) -> Iterator[tuple[str, int]]:
+    """The text in blocks, with the number of characters of each."""
+    for start in range(0, len(text), BLOCK):
+        block = text[start : start + BLOCK]
+        yield block, len(block)
 
 
 def _decoded(path: Path, errors: str) -> Iterator[tuple[str, int]]:
@@ -144,15 +150,13 @@ def _place(text: str, special_tokens: tuple[str, ...]) -> int | None:
     for start in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, 0), 0)):
         places = [match.start() for match in CUT.finditer(text, start)]
         for place in reversed(places):
-            if place + longest <= len(text) and not _inside_special(text, place, special_tokens, longest):
+            if place + longest <= len(text) and not _inside_special(text, place, special_tokens):
                 return place
     return None
 
 
-def _inside_special(text: str, place: int, special_tokens: tuple[str, ...], longest: int) -> bool:
+def _inside_special(text: str, place: int, special_tokens: tuple[str, ...]) -> bool:
     """Whether a special token, wherever it begins, would be cut at the place."""
-    if not special_tokens or special_pattern(special_tokens).search(text, max(place - longest, 0), place + longest) is None:
-        return False
     return any(
         text.find(token, max(place - len(token) + 1, 0), place + len(token) - 1) >= 0 for token in special_tokens
     )

@@ -34,7 +34,7 @@ class Table(NamedTuple):
     after: Any  # int32 [N + 1]
     pair: Any  # int32 [N + 1]
     weight: Any  # int64 [N + 1]
-    count: Any  # int64 [P + 1]
+    counts: Any  # int64 [P + 1]
     arena: Any  # int32 [A]
 
 
@@ -80,7 +80,7 @@ def table(ops: Ops, symbols, last, weights, pairs: int, places: int) -> tuple[Ta
         after=np.concatenate([after, spare]),
         pair=pair,
         weight=np.concatenate([weights, np.zeros(1, weights.dtype)]),
-        count=ops.put_range(np.zeros(pairs + 1, weights.dtype), 0, found.count),
+        counts=ops.put_range(np.zeros(pairs + 1, weights.dtype), 0, found.counts),
         arena=ops.put_range(np.zeros(places, np.int32), 0, found.place),
     ), found
 
@@ -101,7 +101,7 @@ def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple
         `places + start[g]`.
     """
     np = ops.np
-    spare, no_pair = t.symbol.size - 1, t.count.size - 1
+    spare, no_pair = t.symbol.size - 1, t.counts.size - 1
     valid, k, p, r = _occurrences(ops, t, chosen, size)
     x, y = t.before[p], t.after[r]
     new, weight = chosen.new[k], t.weight[p]
@@ -120,10 +120,10 @@ def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple
         np.concatenate([valid & (x != spare), valid & (y != spare) & ~merged_after]),
     )
 
-    count = ops.add(t.count, t.pair[x], -weight)
+    count = ops.add(t.counts, t.pair[x], -weight)
     count = ops.add(count, t.pair[r], np.where(merged_after, 0, -weight))
     count = ops.put(count, chosen.pair, np.zeros(chosen.pair.size, count.dtype))
-    count = ops.put_range(count, pairs, found.count)
+    count = ops.put_range(count, pairs, found.counts)
     count = ops.put(count, np.full(1, no_pair), np.zeros(1, count.dtype))
     pair = ops.put(ops.put(t.pair, p, np.full(p.size, no_pair, np.int32)), r, np.full(r.size, no_pair, np.int32))
     place = np.where(found.valid, found.place, spare)

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from jaxopt_lite.bpe.patterns import special_pattern
+
 __all__ = ["MODES", "finder", "pieces"]
 
 MODES = ("raise", "encode", "ignore")
@@ -10,8 +12,7 @@ MODES = ("raise", "encode", "ignore")
 
 def finder(special_tokens: Mapping[str, int]) -> re.Pattern[str] | None:
     """A pattern that finds special tokens, the longest of those that begin at one place; `None` if there are none."""
-    longest_first = sorted(special_tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    return special_pattern(tuple(special_tokens)) if special_tokens else None
 
 
 def pieces(

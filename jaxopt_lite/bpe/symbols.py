@@ -1,7 +1,5 @@
 """A word as base symbols: bytes or characters, what stands for those without a token, and the mark at its end."""
 
-from dataclasses import dataclass
-
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Alphabet", "to_bytes"]
@@ -23,7 +21,6 @@ def to_bytes(text: str) -> bytes:
         ) from None
 
 
-@dataclass(frozen=True)
 class Alphabet:
     """The base symbols of words.
 
@@ -31,13 +28,11 @@ class Alphabet:
         vocabulary: whose symbols.
     """
 
-    vocabulary: Vocabulary
-
-    def __post_init__(self):
-        v = self.vocabulary
-        object.__setattr__(self, "_ids", v.symbol_of)
-        object.__setattr__(self, "_fallback", None if v.fallback is None else v.fallback.tolist())
-        object.__setattr__(self, "_table", [v.symbol_of.get(byte, -1) for byte in range(256)])
+    def __init__(self, vocabulary: Vocabulary):
+        self._level, self._mark, self._unknown = vocabulary.level, vocabulary.end_of_word, vocabulary.unknown
+        self._ids = vocabulary.symbol_of
+        self._fallback = None if vocabulary.fallback is None else vocabulary.fallback.tolist()
+        self._table = [self._ids.get(byte, -1) for byte in range(256)]
 
     def symbols(self, word: str) -> list[int]:
         """The ids of a word's bytes or characters, and of the mark.
@@ -45,9 +40,9 @@ class Alphabet:
         Raises:
             ValueError: a byte or character that has no token, and nothing that stands for it.
         """
-        ids = self._of_bytes(word) if self.vocabulary.level == "byte" else self._of_characters(word)
-        if self.vocabulary.end_of_word is not None:
-            ids.append(self.vocabulary.end_of_word)
+        ids = self._of_bytes(word) if self._level == "byte" else self._of_characters(word)
+        if self._mark is not None:
+            ids.append(self._mark)
         return ids
 
     def _of_bytes(self, word: str) -> list[int]:
@@ -68,8 +63,8 @@ class Alphabet:
         """What stands for a character without a token."""
         if self._fallback is not None:
             return [self._fallback[byte] for byte in to_bytes(word[place])]
-        if self.vocabulary.unknown is not None:
-            return [self.vocabulary.unknown]
+        if self._unknown is not None:
+            return [self._unknown]
         raise ValueError(
             f"the character {word[place]!r} (U+{ord(word[place]):04X}) of {word!r} has no token in this vocabulary; "
             "train with byte_fallback=True or unknown='<unk>', or at byte level."

@@ -116,11 +116,11 @@ def _special(path: Path, ids: list[int], given) -> tuple[int, dict[str, int]]:
     """How many ids there are, and the special tokens among them."""
     holes = sorted(set(range(ids[-1] + 1)).difference(ids))
     if isinstance(given, Mapping):
-        special = dict(given)
+        special = {str(text): int(k) for text, k in given.items()}
     else:
         texts = list(given or ())
         free = [*holes, *range(ids[-1] + 1, ids[-1] + 1 + len(texts))]
-        special = dict(zip(texts, free, strict=False))
+        special: dict[str, int] = dict(zip(texts, free, strict=False))
     used = [*ids, *special.values()]
     if sorted(used) != list(range(len(used))):
         raise ValueError(

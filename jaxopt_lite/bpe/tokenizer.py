@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
-from jaxtyping import Int
 
 from jaxopt_lite.bpe.batches import groups, padded, shortened
 from jaxopt_lite.bpe.cache import Encoder
@@ -196,7 +195,7 @@ class Tokenizer:
         return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
 
     def decode_batch(
-        self, ids, lengths: Int[np.ndarray, " B"] | Sequence[int] | None = None, *, errors: str = "replace",
+        self, ids, lengths: Sequence[int] | np.ndarray | None = None, *, errors: str = "replace",
         skip_special: bool = False,
     ) -> list[str]:  # fmt: skip
         """The texts of many lists of ids, or of a padded array.
@@ -229,11 +228,11 @@ class Tokenizer:
         save(self.vocabulary, self.splitter, path, format)
 
     def _encode(self, texts: Sequence[str], special: str) -> list[list[int]]:
-        specials, find, split = self.vocabulary.special_tokens, self._find, self.splitter.chunks
+        specials, find = self.vocabulary.special_tokens, self._find
         if special == "ignore" or find is None or (special == "raise" and not any(map(find.search, texts))):
-            return self._encoder.encode([split(text) for text in texts])
+            return self._encoder.encode(texts)
         cut = [list(pieces(text, specials, find, special)) for text in texts]
-        encoded = iter(self._encoder.encode([split(piece) for row in cut for _, piece, k in row if k is None]))
+        encoded = iter(self._encoder.encode(piece for row in cut for _, piece, k in row if k is None))
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
 
     def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:
@@ -245,7 +244,7 @@ class Tokenizer:
                 offsets.append(np.array([[start, start + len(piece)]], np.int32))
                 continue
             placed = list(placed_words(piece, self.splitter))
-            known = self._encoder.words(word for _, word in placed)
+            known = self._encoder.words({word for _, word in placed})
             for place, word in placed:
                 ids += known[word]
                 offsets.append(spans(word, start + place, known[word], self.vocabulary))

@@ -13,8 +13,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxopt_lite.bpe import checkpoint as checkpoints
-from jaxopt_lite.bpe.alphabet import byte_order, characters, words_of_bytes, words_of_characters
-from jaxopt_lite.bpe.backends import Words
+from jaxopt_lite.bpe.alphabet import byte_order, characters, words_of
 from jaxopt_lite.bpe.choose import TIES
 from jaxopt_lite.bpe.learn import Learner
 from jaxopt_lite.bpe.patterns import Splitter, splitter
@@ -48,7 +47,7 @@ def train(
     processes: int | None = None,
     progress: bool | None = None,
     checkpoint: str | Path | None = None,
-    device: jax.Device | None = None,
+    device: Any = None,
 ) -> Tokenizer:
     """Learn a byte-pair encoding: merge the most frequent pair of neighbouring symbols, again and again.
 
@@ -101,7 +100,7 @@ def train(
         corpus, split, special_tokens=specials, errors=errors, processes=processes, progress=progress
     )
     base = extend.vocabulary if extend is not None else _base(counts, split, specials, initial_alphabet, settings)
-    goal = merges if merges is not None else max(0, vocab_size - len(base.tokens))
+    goal = max(0, vocab_size - len(base.tokens)) if vocab_size is not None else merges or 0
     run = _Run(base, counts, min_frequency, max_token_length, tie, _accelerator(device), checkpoint)
     run.go(goal, _shows(progress))
     return Tokenizer(run.vocabulary(), split)
@@ -130,11 +129,11 @@ def _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, e
         )
 
 
-def _base(counts: Mapping[str, int], split: Splitter, specials, initial, settings) -> Vocabulary:
+def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], initial, settings) -> Vocabulary:
     """The vocabulary before the first merge: special tokens, fallback bytes, the alphabet, the mark."""
     unknown = settings["unknown"]
-    specials = dict.fromkeys([*specials, *([] if unknown is None else [unknown])])
-    tokens = [special.encode() for special in specials]
+    texts = list(dict.fromkeys([*specials, *([] if unknown is None else [unknown])]))
+    tokens = [text.encode() for text in texts]
     fallback = None
     if settings["byte_fallback"]:
         fallback = np.arange(len(tokens), len(tokens) + 256, dtype=np.int32)
@@ -149,8 +148,8 @@ def _base(counts: Mapping[str, int], split: Splitter, specials, initial, setting
         tokens.append(split.end_of_word.encode())
     return Vocabulary(
         tokens=tuple(tokens), merges=np.zeros((0, 2), np.int32), merged=np.zeros(0, np.int32),
-        counts=np.zeros(0, np.int64), special_tokens={text: k for k, text in enumerate(specials)},
-        level=settings["level"], end_of_word=mark, unknown=None if unknown is None else list(specials).index(unknown),
+        counts=np.zeros(0, np.int64), special_tokens={text: k for k, text in enumerate(texts)},
+        level=settings["level"], end_of_word=mark, unknown=None if unknown is None else texts.index(unknown),
         byte_fallback=settings["byte_fallback"], fallback=fallback,
     )  # fmt: skip
 
@@ -180,7 +179,7 @@ class _Run:
     def go(self, goal: int, shows: bool) -> None:
         """Learn up to `goal` merges."""
         self.learner = Learner(
-            self._words(), self.base.tokens, tie=self.tie, min_frequency=self.min_frequency,
+            words_of(self.word_counts, self.base), self.base.tokens, tie=self.tie, min_frequency=self.min_frequency,
             max_length=self.max_token_length, lengths=self._lengths(), device=self.device,
         )  # fmt: skip
         self.learner.replay(self.base.merges, self.base.merged)
@@ -204,6 +203,11 @@ class _Run:
                 if done < goal:
                     warnings.warn(f"nothing left to merge after {done} of {goal} merges", stacklevel=3)
         self._save()
+
+    def _lengths(self) -> list[int]:
+        """How long every token is, in what its symbols are."""
+        is_bytes = self.base.level == "byte"
+        return [len(token if is_bytes else token.decode("utf-8", "replace")) for token in self.base.tokens]
 
     def _save(self) -> None:
         if self.checkpoint is not None:

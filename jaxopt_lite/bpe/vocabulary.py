@@ -1,4 +1,4 @@
-"""What a tokenizer knows: its tokens and the merges that make them. The one data type of the room; it is never changed."""
+"""What a tokenizer knows: its tokens and the merges that make them. It is never changed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,7 +18,7 @@ class Vocabulary:
     Two vocabularies are equal when all they hold is. Nothing is assumed of the order of ids.
 
     Attributes:
-        tokens: the bytes of every id; of a special token, of a fallback byte and of the end-of-word mark its UTF-8 text.
+        tokens: the bytes of every id; of special tokens, fallback bytes and the end-of-word mark their UTF-8 text.
         merges: int32 [M, 2], the ids of left and right, in the order in which they are applied.
         merged: int32 [M], the id that each merge makes.
         counts: int64 [M], how often each pair was there when it was merged; `None` if unknown.
@@ -35,6 +35,7 @@ class Vocabulary:
         ValueError: naming what does not fit together.
 
     Example:
+        >>> from jaxopt_lite.bpe.vocabulary import Vocabulary
         >>> vocabulary = Vocabulary((b"a", b"b", b"ab"), merges=[[0, 1]], merged=[2])
         >>> vocabulary.merges.shape
         (1, 2)

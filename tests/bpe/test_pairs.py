@@ -26,25 +26,25 @@ def test_counts_are_those_of_a_plain_count(seed):
     found = count_pairs(symbols, weights)
     number = int(found.number)
     pairs = zip(found.left[:number].tolist(), found.right[:number].tolist(), strict=True)
-    assert dict(zip(pairs, found.count[:number].tolist(), strict=True)) == count_slowly(words)
+    assert dict(zip(pairs, found.counts[:number].tolist(), strict=True)) == count_slowly(words)
 
 
 def test_pairs_are_in_order():
     found = count_pairs(jnp.array([3, 1, 2, -1, 1, 2, 3]), jnp.ones(7, jnp.int32))
     number = int(found.number)
     assert list(zip(found.left[:number].tolist(), found.right[:number].tolist(), strict=True)) == [(1, 2), (2, 3), (3, 1)]
-    assert found.count.dtype == jnp.int32
+    assert found.counts.dtype == jnp.int32
 
 
 def test_counts_beyond_32_bits():
     found = count_pairs(jnp.array([0, 1, -1, 0, 1]), jnp.full(5, 2**40))
-    assert int(found.count[0]) == 2**41
+    assert int(found.counts[0]) == 2**41
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.int16, jnp.int64])
 def test_other_integers_are_counted_alike(dtype):
     found = count_pairs(jnp.array([3, 1, 2, -1, 1, 2, 3, -1], dtype), jnp.ones(8, jnp.int32))
-    assert (int(found.number), found.left[:3].tolist(), found.count[:3].tolist()) == (3, [1, 2, 3], [2, 1, 1])
+    assert (int(found.number), found.left[:3].tolist(), found.counts[:3].tolist()) == (3, [1, 2, 3], [2, 1, 1])
 
 
 def test_symbols_that_are_no_integers_are_refused():
@@ -79,6 +79,6 @@ def test_host_and_device_group_alike(seed):
     device = group(Device, *map(jnp.asarray, (left, right, place, weight, valid)))
     number = int(host.number)
     assert number == int(device.number)
-    for name in ("left", "right", "count", "start"):
+    for name in ("left", "right", "counts", "start"):
         assert np.array_equal(getattr(host, name)[:number], getattr(device, name)[:number])
     assert np.array_equal(host.place[host.valid], np.asarray(device.place)[np.asarray(device.valid)])

@@ -1,0 +1,24 @@
+"""Byte-pair encoding: training by vectorised pair counting, encoding, and the files of other tokenizers.
+
+`train` learns a `Tokenizer` from text, `load` reads one from a file; `count_pairs` is the counting kernel itself.
+"""
+
+from jaxopt_lite.bpe.load import load
+from jaxopt_lite.bpe.pairs import Pairs, count_pairs
+from jaxopt_lite.bpe.patterns import Splitter, splitter
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.bpe.train import train
+from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.bpe.words import count_words
+
+__all__ = [
+    "Pairs",
+    "Splitter",
+    "Tokenizer",
+    "Vocabulary",
+    "count_pairs",
+    "count_words",
+    "load",
+    "splitter",
+    "train",
+]

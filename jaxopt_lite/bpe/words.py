@@ -1,0 +1,186 @@
+"""How often every word of a corpus occurs: what training starts from. The front door of `reading` and `counting`."""
+
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from numbers import Integral
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from jaxopt_lite.bpe.counting import Pool, Tally
+from jaxopt_lite.bpe.patterns import Splitter, special_pattern
+from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
+
+__all__ = ["count_words"]
+
+SMALL = 4 << 20  # bytes that are counted in this process, in the time in which workers would start
+MOST_PROCESSES = 32  # by default; what they find is put together in this process, which more of them would not speed up
+
+
+def count_words(
+    corpus: "os.PathLike | str | Iterable[str | os.PathLike] | Mapping[str, int]",
+    splitter: Splitter,
+    *,
+    special_tokens: Sequence[str] = (),
+    errors: str = "strict",
+    processes: int | None = None,
+    progress: bool | None = None,
+) -> Counter[str]:
+    """Count the words of a corpus.
+
+    Files are read and counted in parts, so that memory grows with the number of distinct words and not with the size of
+    the corpus. (A custom pattern may look anywhere, so that under one every file is held in memory whole; and so is a
+    stretch of a file without any space or line end.) The counts do not depend on the number of processes; the order of
+    the words does.
+
+    Args:
+        corpus: one of these.
+
+            - Files: an `os.PathLike` such as `pathlib.Path`, or an iterable of them. Each is one text, in UTF-8.
+            - Texts: an iterable of str, for instance a generator; a single str is one text. **A str is always a text,
+              never the name of a file.** Words do not go from one text to the next.
+            - Ready counts: a mapping from words to how often they occur. It is checked and returned.
+        splitter: what the words are; see `splitter`.
+        special_tokens: texts that stand for themselves. They are cut out and counted nowhere.
+        errors: what to do about bytes in files that are not UTF-8: "strict" (raise an error that says where),
+            "replace" (U+FFFD in their place), "ignore" (leave them out), or "surrogateescape" (keep them: a word's
+            bytes are `word.encode("utf-8", "surrogateescape")`).
+        processes: how many processes count. Default: one for every core that this process may use, at most 32. Small
+            corpora are counted in this process.
+        progress: whether to show a progress bar. Default: if standard error is a terminal and the corpus is not small.
+
+    Returns:
+        How often every word occurs, as Python ints, which do not overflow. Words come without the end-of-word mark.
+
+    Raises:
+        TypeError: a corpus, or an item in it, that is none of these.
+        ValueError: a str that names an existing file; bytes that are not UTF-8, under "strict"; a count below zero; an
+            unknown value of `errors`; fewer processes than one.
+        OSError: a file that is missing, is a directory, or cannot be read.
+        RuntimeError: a process ended before its time, for instance because memory ran out.
+
+    Example:
+        >>> from jaxopt_lite.bpe.patterns import splitter
+        >>> from jaxopt_lite.bpe.words import count_words
+        >>> count_words(["to be or not to be"], splitter("whitespace"))["be"]
+        2
+    """
+    tokens = _checked_settings(special_tokens, errors, processes)
+    if isinstance(corpus, Mapping):
+        return _checked_counts(corpus)
+    items, total = _items(corpus)
+    stream = batches(items, splitter, tokens, errors)
+    head: list[Batch] = []
+    for batch in stream:
+        head.append(batch)
+        if sum(batch.size for batch in head) > SMALL:
+            break
+    else:
+        with _Bar(bool(progress), total) as bar:
+            return _count_here(head, splitter, tokens, bar)
+    shown = sys.stderr.isatty() if progress is None else progress
+    processes = _cores() if processes is None else processes
+    with _Bar(shown, total) as bar:
+        if processes == 1:
+            return _count_here(chain(head, stream), splitter, tokens, bar)
+        with Pool(splitter, tokens, processes, bar.advance) as pool:
+            while head:
+                pool.put(head.pop(0))
+            for batch in stream:
+                pool.put(batch)
+            return pool.words()
+
+
+def _count_here(stream: Iterable[Batch], splitter: Splitter, special_tokens: tuple[str, ...], bar: "_Bar") -> Counter:
+    tally = Tally(splitter, special_tokens)
+    for batch in stream:
+        tally.add(batch.texts)
+        bar.advance(batch.size)
+    return tally.words()
+
+
+def _cores() -> int:
+    if not sys.executable or getattr(sys, "frozen", False):
+        return 1  # Python is built into another program, and there is no interpreter to start workers with
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, MOST_PROCESSES)
+
+
+def _checked_settings(special_tokens: Sequence[str], errors: str, processes: int | None) -> tuple[str, ...]:
+    if errors not in ERRORS:
+        raise ValueError(f"errors={errors!r}: expected one of {', '.join(map(repr, ERRORS))}.")
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes={processes}: expected at least 1, or None for all cores.")
+    if isinstance(special_tokens, str):
+        raise TypeError(f"special_tokens={special_tokens!r}: expected a sequence of texts: [{special_tokens!r}].")
+    tokens = tuple(special_tokens)
+    if tokens:
+        special_pattern(tokens)  # which checks them
+    return tokens
+
+
+def _checked_counts(counts: Mapping) -> Counter[str]:
+    checked: Counter[str] = Counter()
+    for word, count in counts.items():
+        if not isinstance(word, str):
+            raise TypeError(f"the word {word!r:.80} in the counts is of type {type(word).__name__}: expected str.")
+        if not isinstance(count, Integral) or isinstance(count, bool):
+            raise TypeError(f"the count of {word!r:.80} is {count!r} ({type(count).__name__}): expected an int.")
+        if count < 0:
+            raise ValueError(f"the count of {word!r:.80} is {count}: expected how often it occurs, at least 0.")
+        checked[word] = int(count)
+    return checked
+
+
+def _items(corpus) -> tuple[Iterable[object], int | None]:
+    """The texts and paths of the corpus, and the bytes they are, if that is known beforehand."""
+    if isinstance(corpus, str):
+        if _names_a_file(corpus):
+            raise ValueError(
+                f"corpus={corpus!r} is the name of an existing file, but a str is taken for text. Pass "
+                f"pathlib.Path({corpus!r}) to count the file, or [{corpus!r}] to count these few letters."
+            )
+        return [corpus], len(corpus)
+    if isinstance(corpus, os.PathLike):
+        corpus = [corpus]
+    if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable):
+        raise TypeError(
+            f"corpus is {corpus!r:.80} ({type(corpus).__name__}): expected a pathlib.Path, an iterable of paths or of "
+            "texts (str), or a mapping from words to counts."
+        )
+    if not isinstance(corpus, Sequence) or not all(isinstance(item, os.PathLike) for item in corpus):
+        return corpus, None
+    paths = [check_file(path) for path in corpus]
+    sizes = [path.stat() for path in paths]
+    return paths, sum(size.st_size for size in sizes) if all(stat.S_ISREG(size.st_mode) for size in sizes) else None
+
+
+def _names_a_file(text: str) -> bool:
+    try:
+        return bool(text) and os.path.exists(text)
+    except (OSError, ValueError):
+        return False  # too long for a name, or with characters that none can have
+
+
+class _Bar:
+    """A progress bar on standard error, or nothing."""
+
+    def __init__(self, shown: bool, total: int | None):
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self.progress = Progress(TextColumn("counting words"), *columns, console=console, disable=not shown)
+        self.task = self.progress.add_task("", total=total)
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.progress.stop()
+
+    def advance(self, size: int) -> None:
+        self.progress.advance(self.task, size)

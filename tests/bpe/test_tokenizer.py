@@ -1,0 +1,255 @@
+"""Text to ids and back: the ids of other libraries, nothing lost, and errors that say what to do."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+import jaxopt_lite.bpe.cache as cache
+from jaxopt_lite.bpe.load import load
+from jaxopt_lite.bpe.patterns import splitter
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.bpe.vocabulary import Vocabulary
+from tests.bpe.texts import ODD, SPECIAL, huggingface, odd_texts, ranks, sources, tiktoken_of, write_ranks
+from tests.oracles.bpe import encode_words_slowly
+
+BYTES = tuple(bytes([value]) for value in range(256))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return tmp_path_factory.mktemp("tokenizers")
+
+
+@pytest.fixture
+def gpt2(files):
+    huggingface().save(str(files / "tokenizer.json"))
+    return load(files / "tokenizer.json")
+
+
+@pytest.fixture
+def gpt4(files):
+    return load(write_ranks(files / "gpt4.tiktoken", ranks()), pattern="gpt4", special_tokens=SPECIAL)
+
+
+def marked(text="low lower newest", merges=((108, 111), (258, 119), (259, 256), (119, 256))):
+    """Bytes, the mark "_", and a few merges: lo, low, low_, w_."""
+    tokens = [*BYTES, b"_", b"<s>"]
+    tokens += [tokens[a] + tokens[b] for a, b in [(108, 111)]]
+    for a, b in merges[1:]:
+        tokens.append(tokens[a] + tokens[b])
+    v = Vocabulary(tuple(tokens), merges, range(258, 262), end_of_word=256, special_tokens={"<s>": 257})
+    return Tokenizer(v, splitter("whitespace", "_"))
+
+
+def characters(**more):
+    """The characters a, b, é and the merges ab, abé."""
+    tokens = ["a", "b", "é", "ab", "abé", "<unk>", *(f"<0x{value:02X}>" for value in range(256))]
+    given = dict(merges=[(0, 1), (3, 2)], merged=[3, 4], level="char") | more
+    return Tokenizer(Vocabulary(tuple(token.encode() for token in tokens), **given), splitter("gpt2"))
+
+
+def test_ids_of_huggingface(gpt2):
+    """Ids and offsets, on sources, many languages and odd strings."""
+    texts = sources() + odd_texts(300)
+    for text, theirs in zip(texts, huggingface().encode_batch(texts), strict=True):
+        ids, offsets = gpt2.encode(text, return_offsets=True)
+        assert ids == theirs.ids == gpt2.encode(text), text[:80]
+        assert offsets.dtype == np.int32 and offsets.tolist() == [list(span) for span in theirs.offsets], text[:80]
+
+
+def test_ids_of_tiktoken(gpt4):
+    """The same of tiktoken."""
+    texts = sources() + odd_texts(1000)
+    assert gpt4.encode_batch(texts) == tiktoken_of(ranks()).encode_ordinary_batch(texts)
+
+
+@pytest.mark.parametrize("many", [1, 10**9])
+def test_ids_of_the_textbook(gpt4, monkeypatch, many):
+    """On the device and on the host, without looking words up."""
+    monkeypatch.setattr(cache, "_MANY", many)
+    vocabulary = dataclasses.replace(gpt4.vocabulary, whole_words=False)
+    texts = [*odd_texts(200, seed=1), sources()[0][:20_000]]
+    ids = Tokenizer(vocabulary, gpt4.splitter).encode_batch(texts)
+    assert ids == [encode_words_slowly(gpt4.splitter.words(text), vocabulary) for text in texts]
+
+
+def test_merges_in_another_order(monkeypatch):
+    """Where parts come after the whole, one merge at a time, also when there are many words."""
+    monkeypatch.setattr(cache, "_MANY", 1)
+    tokens = (*BYTES, b"ab", b"abc", b"bc")
+    vocabulary = Vocabulary(tokens, [(256, 99), (97, 98), (98, 99)], [257, 256, 258])
+    tokenizer = Tokenizer(vocabulary, splitter("gpt2"))
+    for text in ("abc", "abcabc bc", "aabcc"):
+        assert tokenizer.encode(text) == encode_words_slowly(tokenizer.splitter.words(text), vocabulary)
+
+
+def test_a_token_that_merges_do_not_make():
+    """It is found as a whole word where the vocabulary says so, and not otherwise."""
+    v = Vocabulary((*BYTES, b"ab", b"bc", b"abc"), [(97, 98), (98, 99)], [256, 257])
+    assert Tokenizer(v, splitter("gpt2")).encode("abc") == [256, 99]
+    assert Tokenizer(dataclasses.replace(v, whole_words=True), splitter("gpt2")).encode("abc") == [258]
+
+
+def test_round_trip(gpt2, gpt4):
+    """At byte level every text comes back, also bytes that are not UTF-8."""
+    texts = [*odd_texts(300, seed=2), *sources(), b"\xff\xfe a\x80\xe4".decode("utf-8", "surrogateescape")]
+    for tokenizer in (gpt2, gpt4):
+        ids = tokenizer.encode_batch(texts)
+        assert tokenizer.decode_batch(ids, errors="surrogateescape") == texts
+        assert [tokenizer.decode_bytes(row) for row in ids] == [t.encode("utf-8", "surrogateescape") for t in texts]
+
+
+def test_custom_pattern_loses_nothing():
+    """What the pattern does not match is encoded too; its words are not looked for in chunks."""
+    tokenizer = Tokenizer(Vocabulary(BYTES, [], []), splitter(r"\d+"))
+    assert not tokenizer.splitter.local and tokenizer.decode(tokenizer.encode("a1 b 22")) == "a1 b 22"
+
+
+def test_memories_are_bounded(gpt2, monkeypatch):
+    """A memory that is full is emptied, and long words are not kept."""
+    monkeypatch.setattr(cache, "_ENTRIES", 50)
+    small = Tokenizer(gpt2.vocabulary, gpt2.splitter)
+    for text in sources()[0].split("\n")[:300]:
+        assert small.encode(text) == gpt2.encode(text)
+        assert max(len(small._encoder._chunks), len(small._encoder._words)) <= 50
+    small.encode("x" * 5000)
+    small.encode("y")
+    assert all(len(key) < 5000 for key in (*small._encoder._chunks, *small._encoder._words))
+
+
+def test_very_long_word(gpt4):
+    """A hundred thousand letters without a break."""
+    text = "a" * 100_000
+    assert gpt4.decode(gpt4.encode(text)) == text
+
+
+def test_special_tokens(gpt2):
+    """Refused, encoded or text like any other, as one says."""
+    text = "one<|end|> two<|begin|><|begin|>"
+    with pytest.raises(ValueError, match=r"'<\|end\|>' at character 3.*special='encode'.*special='ignore'"):
+        gpt2.encode(text)
+    ids, offsets = gpt2.encode(text, special="encode", return_offsets=True)
+    theirs = huggingface().encode(text)
+    assert ids == theirs.ids == gpt2.encode(text, special="encode")
+    assert offsets.tolist() == [list(span) for span in theirs.offsets]
+    plain = gpt2.encode(text, special="ignore")
+    assert not {*gpt2.special_tokens.values()} & {*plain}
+    assert gpt2.decode(plain) == gpt2.decode(ids) == text
+    assert gpt2.decode(ids, skip_special=True) == "one two"
+    with pytest.raises(ValueError, match="special='no'"):
+        gpt2.encode(text, special="no")
+
+
+def test_longest_special_token():
+    """Of two that begin at one place the longer one is meant."""
+    v = Vocabulary((*BYTES, b"<a>", b"<a><b>"), [], [], special_tokens={"<a>": 256, "<a><b>": 257})
+    assert Tokenizer(v, splitter("gpt2")).encode("<a><b><a>", special="encode") == [257, 256]
+
+
+def test_padded_array(gpt2):
+    """One array with true lengths; nothing is cut in silence."""
+    texts = ["a", "", "one two three four five six"]
+    ids = gpt2.encode_batch(texts)
+    rows, lengths = gpt2.encode_batch(texts, length=32, pad=1)
+    assert rows.shape == (3, 32) and rows.dtype == lengths.dtype == np.int32
+    assert [row[:n].tolist() for row, n in zip(rows, lengths, strict=True)] == ids and (rows[1] == 1).all()
+    assert gpt2.decode_batch(rows, lengths) == texts
+    with pytest.raises(ValueError, match=r"length=2, but 1 of 3 texts have more ids: 2 \(\d+\).*overflow='report'"):
+        gpt2.encode_batch(texts, length=2)
+    rows, lengths = gpt2.encode_batch(texts, length=2, overflow="report")
+    assert rows.shape == (3, 2) and lengths.tolist() == [len(row) for row in ids]
+    with pytest.raises(ValueError, match=r"lengths\[2\]=\d+, but there are 2 ids"):
+        gpt2.decode_batch(rows, lengths)
+    with pytest.raises(ValueError, match="2 entries for 3"):
+        gpt2.decode_batch(rows, lengths[:2])
+    assert gpt2.encode_batch([]) == [] and gpt2.encode_batch([], length=3)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda t: t.encode(b"bytes"), "text is bytes; expected str"),
+        (lambda t: t.encode_batch("one text"), "expected a list"),
+        (lambda t: t.encode_batch(["a", None]), r"texts\[1\] is NoneType"),
+        (lambda t: t.encode_batch(["a"], length=-1), "length=-1"),
+        (lambda t: t.encode_batch(["a"], length=1, overflow="cut"), "overflow='cut'"),
+        (lambda t: t.encode("a\ud800b"), r"lone surrogate U\+D800"),
+        (lambda t: t.decode([3, -1]), r"ids\[1\]=-1; expected ids from 0 to 1499"),
+        (lambda t: t.decode([1500]), r"ids\[0\]=1500"),
+        (lambda t: t.decode([0.5]), "whole numbers; got float64"),
+        (lambda t: t.decode([[1]]), r"shape \(1, 1\)"),
+        (lambda t: t.id_to_token(99_999), r"ids\[0\]=99999"),
+        (lambda t: Tokenizer(t.vocabulary, splitter("whitespace", "_")), "a mark in both or in neither"),
+    ],
+)
+def test_what_is_refused(gpt2, call, problem):
+    """Errors name what arrived and what was expected."""
+    with pytest.raises(ValueError, match=problem):
+        call(gpt2)
+
+
+def test_parts_of_characters(gpt2):
+    """Parts of a character are no text; what becomes of them is for the caller to say."""
+    ids = gpt2.encode("👩")
+    assert len(ids) > 1 and "�" in gpt2.decode(ids[:1])
+    with pytest.raises(UnicodeDecodeError):
+        gpt2.decode(ids[:1], errors="strict")
+    assert gpt2.encode("x👩", return_offsets=True)[1].tolist() == [[0, 1]] + [[1, 2]] * len(ids)
+
+
+def test_tokens(gpt2):
+    """By id and by text."""
+    assert gpt2.vocab_size == 1500 and gpt2.special_tokens == {"<|begin|>": 0, "<|end|>": 1}
+    (k,) = gpt2.encode("self")
+    assert gpt2.id_to_token(k) == b"self" and gpt2.token_to_id("self") == gpt2.token_to_id(b"self") == k
+    assert gpt2.token_to_id("no such token") is None and "1500 tokens" in repr(gpt2)
+    assert pickle.loads(pickle.dumps(gpt2)) == gpt2
+
+
+def test_end_of_word():
+    """The mark ends every word, is another symbol than its character, and becomes a space between words."""
+    t = marked()
+    assert t.encode("low  low_\nw") == [260, 259, 95, 256, 261]
+    assert t.encode("low low_ w") == encode_words_slowly(["low", "low_", "w"], t.vocabulary)
+    assert t.decode(t.encode(" low\tlow_ w ")) == "low low_ w" and t.decode([]) == ""
+    ids, offsets = t.encode(" low  low_ <s> w", return_offsets=True, special="encode")
+    assert ids == [260, 259, 95, 256, 257, 261]
+    assert offsets.tolist() == [[1, 4], [6, 9], [9, 10], [10, 10], [11, 14], [15, 16]]
+    assert t.decode(ids[:3]) == "low low_"
+
+
+def test_characters():
+    """Unknown characters fall back to bytes, to the unknown token, or are refused."""
+    fallback = dict(byte_fallback=True, fallback=np.arange(6, 262))
+    t = characters(**fallback)
+    ids, offsets = t.encode("abéñb", return_offsets=True)
+    assert ids == [4, 6 + 0xC3, 6 + 0xB1, 1] and t.decode(ids) == "abéñb"
+    assert offsets.tolist() == [[0, 3], [3, 4], [3, 4], [4, 5]]
+    t = characters(unknown=5, special_tokens={"<unk>": 5})
+    ids, offsets = t.encode("abñéa", return_offsets=True)
+    assert ids == [3, 5, 2, 0] and offsets.tolist() == [[0, 2], [2, 3], [3, 4], [4, 5]]
+    assert t.decode(ids) == "ab<unk>éa"
+    with pytest.raises(ValueError, match=r"'ñ' \(U\+00F1\).*byte_fallback=True"):
+        characters().encode("abñ")
+
+
+def test_missing_bytes():
+    """A byte without a token is named, and nothing is dropped."""
+    with pytest.raises(ValueError, match="0x63 of 'ac' has no token"):
+        Tokenizer(Vocabulary((b"a",), [], []), splitter("gpt2")).encode("ac")
+
+
+@pytest.mark.slow
+def test_hundred_thousand_words(gpt2, gpt4):
+    """All words of the standard library, and twenty thousand odd strings."""
+    texts = sources(30_000_000) + odd_texts(20_000, seed=3)
+    assert gpt4.encode_batch(texts) == tiktoken_of(ranks()).encode_ordinary_batch(texts)
+    theirs = huggingface().encode_batch_fast(texts)
+    assert gpt2.encode_batch(texts) == [row.ids for row in theirs]
+
+
+def test_odd_strings_are_there():
+    """The list of odd strings holds what it is meant to."""
+    assert "" in ODD and any(len(text) > 900 for text in ODD)

@@ -1,0 +1,268 @@
+"""Word counts are those of a plain count, however the corpus arrives, is cut, and is shared among processes."""
+
+import io
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxopt_lite.bpe import counting, reading, words
+from jaxopt_lite.bpe.patterns import STOCK, split_special, splitter
+from jaxopt_lite.bpe.words import count_words
+from tests.bpe.test_patterns import ALPHABETS, odd_texts
+
+SCHEMES = [*STOCK, "whitespace", r"\w+"]
+SPECIAL = ("<|end of text|>", "a\nb", "a", "'s")
+
+
+def plain_count(texts, scheme: str, special_tokens=()) -> Counter[str]:
+    """The same in two lines."""
+    pieces = (piece for text in texts for special, piece in split_special(text, special_tokens) if not special)
+    return Counter(word for piece in pieces for word in splitter(scheme).words(piece))
+
+
+def long_text(alphabet: str = "odd", pieces: int = 300) -> str:
+    return " ".join(odd_texts(ALPHABETS[alphabet], pieces, seed=7))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Everything is large: files are read in a few bytes at a time, and workers start at once."""
+    monkeypatch.setattr(reading, "BLOCK", 64)
+    monkeypatch.setattr(reading, "NEAR_THE_END", 8)
+    monkeypatch.setattr(words, "SMALL", 100)
+
+
+@pytest.mark.parametrize("special_tokens", [(), SPECIAL])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_texts(scheme: str, special_tokens: tuple[str, ...]):
+    """An iterable of texts, in one go."""
+    texts = list(odd_texts(ALPHABETS["surrogates"], 500))
+    counts = count_words(iter(texts), splitter(scheme), special_tokens=special_tokens)
+    assert counts == plain_count(texts, scheme, special_tokens)
+    assert type(counts) is Counter and all(type(count) is int for count in counts.values())
+
+
+@pytest.mark.parametrize("special_tokens", [(), SPECIAL])
+@pytest.mark.parametrize("block", [1, 7, 50])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_cuts_change_no_word(monkeypatch, tmp_path, scheme: str, block: int, special_tokens: tuple[str, ...]):
+    """Files and texts in the smallest of blocks count as whole ones do."""
+    monkeypatch.setattr(reading, "BLOCK", block)
+    monkeypatch.setattr(reading, "NEAR_THE_END", 2)
+    file = tmp_path / "text"
+    for alphabet in ("ascii", "odd", "spaces"):
+        for text in odd_texts(ALPHABETS[alphabet], 60, seed=block):
+            text = text.replace("!/", "!/<|end of text|>")
+            file.write_bytes(text.encode())
+            expected = plain_count([text], scheme, special_tokens)
+            assert count_words(file, splitter(scheme), special_tokens=special_tokens, processes=1) == expected, repr(
+                text
+            )
+            assert count_words([text], splitter(scheme), special_tokens=special_tokens, processes=1) == expected
+
+
+def test_blocks_are_cut_where_lines_end():
+    """Text without spaces, such as Japanese, does not pile up."""
+    text = "日本語のテキスト。\n" * 100_000 + "x" * 10
+    parts = [part for batch in reading.batches([text], splitter("gpt4"), (), "strict") for part in batch.texts]
+    assert "".join(parts) == text
+    assert len(parts) == -(-len(text) // reading.BLOCK) and max(map(len, parts)) <= reading.BLOCK + 100
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_processes_change_nothing(small_blocks, tmp_path, scheme: str):
+    """One process and three find the same, special tokens and bytes that are not UTF-8 included."""
+    files = [tmp_path / name for name in "abcd"]
+    for file in files:
+        file.write_bytes(long_text().encode() + b"\xff\xfe <|end of text|>" + file.name.encode())
+    texts = [file.read_bytes().decode("utf-8", "surrogateescape") for file in files]
+    settings = dict(special_tokens=SPECIAL, errors="surrogateescape")
+    counts = [count_words(files, splitter(scheme), processes=number, **settings) for number in (1, 3)]
+    assert counts[0] == counts[1] == plain_count(texts, scheme, SPECIAL)
+
+
+def test_bounded_memory_changes_nothing(monkeypatch, small_blocks):
+    """Chunks are given up when there are many, and counted again."""
+    monkeypatch.setattr(counting, "MOST_CHUNKS", 5)
+    texts = [long_text()]
+    assert count_words(texts, splitter("gpt4"), processes=1) == plain_count(texts, "gpt4")
+
+
+def test_files_and_texts_side_by_side(tmp_path):
+    """Item by item: a path is a file, a str is a text; words do not go from one to the next."""
+    file = tmp_path / "file"
+    file.write_text("on")
+    assert count_words(["on", file, "", "e"], splitter("gpt4")) == {"on": 2, "e": 1}
+    assert count_words([], splitter("gpt4")) == count_words("", splitter("gpt4")) == {}
+    assert count_words("one one", splitter("whitespace")) == {"one": 2}
+
+
+def test_line_ends_stay_as_they_are(tmp_path):
+    """Nothing is translated, and a mark at the beginning is text."""
+    (tmp_path / "file").write_bytes(b"\xef\xbb\xbfa\r\nb")
+    assert "".join(count_words(tmp_path / "file", splitter("gpt4"))) == "\ufeffa\r\nb"
+
+
+def test_ready_counts():
+    """They are checked and returned, as Python ints of any size."""
+    counts = count_words({"a": np.int32(3), "b": 2**70, "": 0}, splitter("gpt4"))
+    assert counts == Counter({"a": 3, "b": 2**70}) and type(counts["a"]) is int
+
+
+@pytest.mark.parametrize(
+    ("corpus", "error", "message"),
+    [
+        ({"a": -1}, ValueError, "'a' is -1"),
+        ({"a": 1.0}, TypeError, "1.0 (float)"),
+        ({"a": True}, TypeError, "bool"),
+        ({b"a": 1}, TypeError, "expected str"),
+        (b"text", TypeError, "pathlib.Path"),
+        (3, TypeError, "pathlib.Path"),
+        (["text", b"text"], TypeError, "item 1"),
+    ],
+)
+def test_wrong_corpora(corpus, error: type[Exception], message: str):
+    """Each says what is wrong with which item."""
+    with pytest.raises(error) as caught:
+        count_words(corpus, splitter("gpt4"))
+    assert message in str(caught.value)
+
+
+def test_wrong_files(tmp_path):
+    """A str that names a file, a directory, a missing file."""
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match="pathlib.Path"):
+        count_words(str(file), splitter("gpt4"))
+    with pytest.raises(IsADirectoryError, match="rglob"):
+        count_words(tmp_path, splitter("gpt4"))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        count_words([file, tmp_path / "missing"], splitter("gpt4"))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        count_words(iter([tmp_path / "missing"]), splitter("gpt4"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"errors": "loose"}, "surrogateescape"),
+        ({"processes": 0}, "at least 1"),
+        ({"special_tokens": ["<a>", ""]}, "special_tokens"),
+        ({"special_tokens": "<a>"}, "sequence"),
+    ],
+)
+def test_wrong_settings(settings: dict, message: str):
+    """Each names the argument and the choices."""
+    with pytest.raises((ValueError, TypeError), match=message):
+        count_words(["text"], splitter("gpt4"), **settings)
+
+
+def test_bad_bytes(monkeypatch, tmp_path):
+    """Strict says where; the others do what they say, wherever a block ends."""
+    file = tmp_path / "file"
+    file.write_bytes("aé".encode() * 5 + b"\xe2\x82" + b" b")
+    for block in (1, 2, 3, 100):
+        monkeypatch.setattr(reading, "BLOCK", block)
+        with pytest.raises(ValueError, match="file: byte 15 is 'e2 82'.*surrogateescape"):
+            count_words(file, splitter("whitespace"))
+        text = "aé" * 5
+        for errors, word in {
+            "replace": text + "\ufffd",
+            "ignore": text,
+            "surrogateescape": text + "\udce2\udc82",
+        }.items():
+            assert count_words(file, splitter("whitespace"), errors=errors) == {word: 1, "b": 1}
+    file.write_bytes(b"ab\xe2")
+    with pytest.raises(ValueError, match="byte 2 is 'e2'"):
+        count_words(file, splitter("whitespace"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_progress(monkeypatch, small_blocks, processes: int):
+    """By default a terminal sees it when the work is long; True and False force it."""
+
+    def shown(texts: list[str], progress: bool | None, stderr: io.StringIO) -> bool:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        count_words(texts, splitter("gpt4"), progress=progress, processes=processes)
+        return "counting words" in stderr.getvalue()
+
+    long = [long_text("ascii")]
+    assert shown(long, None, Terminal())
+    assert not shown(long, None, io.StringIO())
+    assert not shown(long, False, Terminal())
+    assert not shown(["short"], None, Terminal())
+    assert shown(long, True, io.StringIO()) and shown(["short"], True, io.StringIO())
+
+
+def children() -> set[str]:
+    """The child processes of this one, zombies included."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@linux
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_workers_end_with_the_call(small_blocks, error: type[BaseException]):
+    """Ctrl-C, or an error of the corpus, leaves no process and no zombie behind."""
+    before = children()
+
+    def texts():
+        yield from [long_text()] * 3
+        assert children() > before
+        raise error
+
+    with pytest.raises(error):
+        count_words(texts(), splitter("gpt4"), processes=2)
+    assert children() == before
+
+
+@linux
+def test_a_worker_that_dies_is_reported(small_blocks):
+    """Not waited for, and nobody is left."""
+    before = children()
+
+    def texts():
+        while True:
+            yield long_text("ascii", 20)
+            for pid in children() - before:
+                os.kill(int(pid), 9)
+
+    with pytest.raises(RuntimeError, match="exit code -9.*processes=1"):
+        count_words(texts(), splitter("gpt4"), processes=2)
+    assert children() == before
+
+
+def test_errors_in_a_worker_are_reported(small_blocks):
+    """With the worker's own words."""
+    with pytest.raises(RuntimeError, match="failed in a worker(.|\n)*'str' object"), counting.Pool(
+        "no splitter", (), 1, print  # pyright: ignore[reportArgumentType]
+    ) as pool:  # fmt: skip
+        pool.put((["text"], 1))
+        pool.words()
+
+
+def test_workers_need_neither_jax_nor_a_guarded_script(tmp_path):
+    """A script without `if __name__ == "__main__"` can count, and workers do not load the package's `__init__`."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from jaxopt_lite.bpe import counting, words\n"
+        "from jaxopt_lite.bpe.patterns import splitter\n"
+        "words.SMALL = 10\n"
+        "counting.START = counting.START.replace('serve()', 'assert \"jax\" not in sys.modules; serve()')\n"
+        "print(words.count_words(['to be or not to be'] * 3, splitter('whitespace'), processes=2)['be'])\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(words.__file__).parents[2])}
+    ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=100)
+    assert (ended.stdout, ended.returncode) == ("6\n", 0), ended.stderr
