@@ -36,7 +36,7 @@ def read(path: Path, mark: str) -> tuple[np.ndarray, np.ndarray]:
     if not path.exists():
         return np.zeros((0, 2), np.int32), np.zeros(0, np.int64)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             found, merges, counts = str(file["fingerprint"]), file["merges"], file["counts"]
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise ValueError(

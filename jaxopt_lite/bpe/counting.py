@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 from jaxopt_lite.bpe.patterns import Splitter, split_special
@@ -50,17 +51,15 @@ class Tally:
 
     def add(self, texts: list[str]) -> None:
         """Count the words of these texts."""
-        by_chunks = self.splitter.local and self.splitter.pattern is not None
-        for text in texts:
-            pieces = [text]
-            if self.special_tokens:
-                pieces = [piece for is_special, piece in split_special(text, self.special_tokens) if not is_special]
-            for piece in pieces:
-                if by_chunks:
-                    self.chunk_counts.update(self.splitter.chunks(piece))
-                    self.waiting += len(piece)
-                else:
-                    self.word_counts.update(self.splitter.words(piece))
+        pieces = texts
+        if self.special_tokens:
+            cut = chain.from_iterable(split_special(text, self.special_tokens) for text in texts)
+            pieces = [piece for is_special, piece in cut if not is_special]
+        if self.splitter.local and self.splitter.pattern is not None:
+            self.chunk_counts.update(chain.from_iterable(map(self.splitter.chunks, pieces)))
+            self.waiting += sum(map(len, pieces))
+        else:
+            self.word_counts.update(chain.from_iterable(map(self.splitter.words, pieces)))
         if len(self.chunk_counts) > MOST_CHUNKS or self.waiting > MOST_CHARACTERS:
             self._split_chunks()
 

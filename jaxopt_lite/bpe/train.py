@@ -132,7 +132,7 @@ def _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, e
 def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], initial, settings) -> Vocabulary:
     """The vocabulary before the first merge: special tokens, fallback bytes, the alphabet, the mark."""
     unknown = settings["unknown"]
-    texts = list(dict.fromkeys([*specials, *([] if unknown is None else [unknown])]))
+    texts = [*specials, *([] if unknown is None or unknown in specials else [unknown])]
     tokens = [text.encode() for text in texts]
     fallback = None
     if settings["byte_fallback"]:

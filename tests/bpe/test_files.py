@@ -1,4 +1,4 @@
-"""Files: what is written makes the same ids elsewhere, what others write makes the same ids here, the rest is refused."""
+"""Files: what is written makes the same ids elsewhere, what others write makes them here, the rest is refused."""
 
 import json
 
@@ -220,14 +220,14 @@ def test_other_refusals(tmp_path, gpt4):
         gpt4.save(tmp_path / "a.json", "pickle")
     with pytest.raises(ValueError, match="expected it to end with"):
         gpt4.save(tmp_path / "a.model")
-    with pytest.raises(ValueError, match="reads '{1,3}.' '.'.*otherwise|otherwise"):
+    with pytest.raises(ValueError, match="Hugging Face's engine reads .* otherwise"):
         Tokenizer(gpt4.vocabulary, splitter(r"\d{1,3}+|x$")).save(tmp_path / "a.json")
     with pytest.raises(ValueError, match="both called"):
         Tokenizer(Vocabulary((*BYTES, b"a"), [], [], special_tokens={"a": 256}), gpt4.splitter).save(
             tmp_path / "a.json"
         )
+    gpt4.save(tmp_path / "b.json")
     with pytest.raises(ValueError, match="says both itself"):
-        gpt4.save(tmp_path / "b.json")
         load(tmp_path / "b.json", pattern="gpt2")
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "nowhere.json")
@@ -240,7 +240,7 @@ def test_other_refusals(tmp_path, gpt4):
     (tmp_path / "vocab.json").write_text('{"a": 0, "b": 5}')
     (tmp_path / "merges.txt").write_text("a b\n")
     with pytest.raises(ValueError, match=r"vocab\.json: expected one mapping"):
-        load(tmp_path / "vocab.json"[:0] or tmp_path) if not (tmp_path / "tokenizer.json").exists() else None
+        load(tmp_path)
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, gpt4, monkeypatch):

@@ -34,7 +34,7 @@ ODD = [
 
 
 @cache
-def sources(characters=300_000):
+def sources(characters=150_000):
     """Text of Python's standard library."""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     texts, size = [], 0

@@ -17,9 +17,8 @@ def encode_word_slowly(symbols, merges, merged):
 
 def encode_words_slowly(words, vocabulary):
     """The ids of words at byte level, whose bytes all have tokens, one word after the other."""
-    symbol_of = {
-        token: k for k, token in enumerate(vocabulary.tokens) if len(token) == 1 and k != vocabulary.end_of_word
-    }
+    others = {vocabulary.end_of_word, *vocabulary.special_tokens.values()}
+    symbol_of = {token: k for k, token in enumerate(vocabulary.tokens) if len(token) == 1 and k not in others}
     mark = [] if vocabulary.end_of_word is None else [vocabulary.end_of_word]
     merges, merged = vocabulary.merges.tolist(), vocabulary.merged.tolist()
     ids = []

@@ -1,0 +1,293 @@
+"""Training from text: the same merges as other trainers, settings, going on later, and what cannot be meant."""
+
+import random
+import sys
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+import rustbpe
+import sentencepiece
+from subword_nmt.learn_bpe import learn_bpe
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as HuggingFace
+
+from jaxopt_lite import bpe
+from jaxopt_lite.bpe.learn import Learner
+from tests.bpe.corpora import laid_out
+from tests.bpe.texts import sources
+
+MODULE = sys.modules["jaxopt_lite.bpe.train"]  # the room's own name `train` is the function
+CLASSIC = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
+
+
+def few_words(seed, count=300):
+    """A small text of made-up words, with many ties."""
+    choice = random.Random(seed)
+    return " ".join("".join(choice.choice("abcde") for _ in range(choice.randint(1, 9))) for _ in range(count))
+
+
+def made(tokenizer):
+    """The texts of both parts of every merge."""
+    tokens = tokenizer.vocabulary.tokens
+    return [(tokens[left], tokens[right]) for left, right in tokenizer.vocabulary.merges.tolist()]
+
+
+def test_the_classic_example():
+    """Sennrich, Haddow and Birch, algorithm 1, with the mark as a symbol of its own; ties to the smallest ids."""
+    tokenizer = bpe.train(CLASSIC, merges=10, pattern="whitespace", end_of_word="_")
+    assert made(tokenizer)[:5] == [(b"e", b"s"), (b"t", b"_"), (b"es", b"t_"), (b"l", b"o"), (b"lo", b"w")]
+    assert tokenizer.vocabulary.counts[:5].tolist() == [9, 9, 9, 7, 7]
+    ids = tokenizer.encode("lowest newest")
+    assert [tokenizer.id_to_token(k) for k in ids] == [b"low", b"est_", b"newest_"]
+    assert tokenizer.decode(ids) == "lowest newest"
+
+
+# --- The same merges as others --------------------------------------------------------------------------------
+
+
+def rust_tokens(text, size, pattern):
+    tokenizer = rustbpe.Tokenizer()
+    tokenizer.train_from_iterator(iter([text]), size, pattern=pattern)
+    return [bytes(token) for token, _ in tokenizer.get_mergeable_ranks()]
+
+
+def hugging_face(texts, size, pattern, **settings):
+    tokenizer = HuggingFace(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False, **settings)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("pattern", ["gpt4", "gpt2"])
+def test_the_merges_of_rustbpe(pattern):
+    text = "".join(sources(1_000_000))
+    tokenizer = bpe.train([text], 3000, pattern=pattern)
+    assert list(tokenizer.vocabulary.tokens) == rust_tokens(text, 3000, tokenizer.splitter.pattern)
+
+
+@pytest.mark.parametrize("settings", [{}, {"min_frequency": 30}, {"max_token_length": 6}, {"special_tokens": ["<end>"]}])
+def test_the_ids_of_hugging_face(settings):
+    text = "".join(sources(1_000_000))
+    tokenizer = bpe.train([text], 2000, pattern="gpt2", initial_alphabet="gpt2", **settings)
+    if "max_token_length" in settings:  # theirs must be longer than any token that they make
+        settings = {"max_token_length": settings["max_token_length"] + 1}
+    theirs = hugging_face([text], 2000, tokenizer.splitter.pattern, **settings)
+    sample = text[:50_000]
+    assert tokenizer.vocab_size == theirs.get_vocab_size()
+    assert tokenizer.encode(sample) == theirs.encode(sample).ids
+
+
+def as_characters(words, mark_last=None, mark_first=None):
+    """Words as rows over an alphabet of texts, where a mark may be part of the last character, or come first."""
+    rows = []
+    for word, count in words.items():
+        texts = [*word]
+        if mark_last:
+            texts[-1] += mark_last
+        rows.append(([mark_first, *texts] if mark_first else texts, count))
+    alphabet = sorted({text for row, _ in rows for text in row})
+    return [([alphabet.index(text) for text in row], count) for row, count in rows], alphabet
+
+
+def learned(rows, alphabet, most, **settings):
+    """Pairs of texts, by the learner on rows of any symbols."""
+    learner = Learner(laid_out(rows), [text.encode() for text in alphabet], **settings)
+    while len(learner.merges) < most and learner.step(most - len(learner.merges)):
+        pass
+    return [(learner.texts[left].decode(), learner.texts[right].decode()) for left, right in learner.merges]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_merges_of_subword_nmt(seed, tmp_path):
+    text = few_words(seed)
+    with open(tmp_path / "codes", "w") as codes, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        learn_bpe(text.split("\n"), codes, 200, min_frequency=2)
+    theirs = [tuple(line.split()) for line in (tmp_path / "codes").read_text().splitlines()[1:]]
+    rows, alphabet = as_characters(Counter(text.split()), mark_last="</w>")
+    assert learned(rows, alphabet, 200, tie="subword-nmt", min_frequency=2) == theirs
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_pieces_of_sentencepiece(seed, tmp_path):
+    text = few_words(seed)
+    (tmp_path / "text").write_text(text.replace(" ", "\n"))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "model"), vocab_size=120, model_type="bpe",
+        normalization_rule_name="identity", character_coverage=1.0, split_by_number=False,
+        split_by_unicode_script=False, hard_vocab_limit=False, minloglevel=3,
+    )  # fmt: skip
+    model = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "model.model"))
+    theirs = [model.id_to_piece(k) for k in range(3, model.vocab_size()) if len(model.id_to_piece(k)) > 1]
+    rows, alphabet = as_characters(Counter(text.split()), mark_first="▁")
+    mine = learned(rows, alphabet, len(theirs), tie="sentencepiece", max_length=16, lengths=[1] * len(alphabet))
+    assert [left + right for left, right in mine] == theirs
+
+
+# --- Settings -------------------------------------------------------------------------------------------------
+
+
+def test_ids_are_special_tokens_then_the_alphabet_then_the_mark_then_merges():
+    tokenizer = bpe.train(CLASSIC, merges=1, pattern="whitespace", end_of_word="_", special_tokens=["<a>", "<b>"])
+    tokens = tokenizer.vocabulary.tokens
+    assert tokens[:2] == (b"<a>", b"<b>") and tokens[2:258] == tuple(bytes([k]) for k in range(256))
+    assert tokens[258:] == (b"_", b"es")
+    assert tokenizer.special_tokens == {"<a>": 0, "<b>": 1}
+
+
+def test_characters_are_in_order_of_code_points():
+    tokenizer = bpe.train({"übel": 3, "über": 2}, merges=2, level="char", initial_alphabet="z", unknown="<unk>")
+    assert [token.decode() for token in tokenizer.vocabulary.tokens] == [
+        "<unk>", "b", "e", "l", "r", "z", "ü", "be", "übe",
+    ]  # fmt: skip
+    assert tokenizer.encode("über") == [8, 4] and tokenizer.encode("ey")[1] == 0
+
+
+def test_bytes_stand_for_characters_that_have_no_symbol():
+    tokenizer = bpe.train({"abc": 3}, merges=1, level="char", byte_fallback=True)
+    assert tokenizer.decode(tokenizer.encode("ab€")) == "ab€"
+
+
+def test_special_tokens_are_cut_out_of_the_text():
+    plain = bpe.train(["low lower", "lowest"], merges=3)
+    special = bpe.train(["low lower<end>lowest"], merges=3, special_tokens=["<end>"])
+    assert made(plain) == made(special)
+
+
+def test_bytes_that_are_not_utf8_are_kept_on_request(tmp_path):
+    path = tmp_path / "bytes"
+    path.write_bytes(b"\xff\xfe " * 5)
+    with pytest.raises(ValueError, match="bytes"):
+        bpe.train(path, merges=1)
+    tokenizer = bpe.train(path, merges=1, errors="surrogateescape")
+    assert tokenizer.vocabulary.tokens[-1] == b"\xff\xfe"
+
+
+def test_a_text_that_is_used_up_says_so():
+    with pytest.warns(UserWarning, match="nothing left to merge after 2 of 50 merges"):
+        tokenizer = bpe.train({"abc": 1}, merges=50)
+    assert tokenizer.vocab_size == 258
+
+
+@pytest.mark.parametrize("corpus", [{}, [], [""], {"a": 0}])
+def test_nothing_to_learn_from(corpus):
+    with pytest.warns(UserWarning, match="nothing left"):
+        assert bpe.train(corpus, merges=3).vocab_size == 256
+
+
+def test_a_vocabulary_no_larger_than_the_alphabet_has_no_merges():
+    assert bpe.train(CLASSIC, 200).vocab_size == 256
+
+
+# --- Going on later -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1, 40, 120])
+def test_extending_on_the_same_text_is_as_if_it_had_been_one_run(first):
+    text = [few_words(1)]
+    whole = bpe.train(text, merges=120)
+    part = bpe.train(text, merges=first)
+    assert bpe.train(text, merges=120 - first, extend=part).vocabulary == whole.vocabulary
+
+
+def test_extending_on_other_text_keeps_the_old_merges():
+    first = bpe.train([few_words(1)], merges=30, special_tokens=["<end>"])
+    more = bpe.train([few_words(2)], first.vocab_size + 30, extend=first)
+    assert more.vocabulary.tokens[: first.vocab_size] == first.vocabulary.tokens
+    assert np.array_equal(more.vocabulary.merges[:30], first.vocabulary.merges) and len(more.vocabulary.merges) == 60
+    text = few_words(3)
+    assert more.decode(more.encode(text)) == text and len(more.encode(text)) < len(first.encode(text))
+
+
+def test_an_extended_tokenizer_of_characters_learns_around_what_it_does_not_know():
+    first = bpe.train({"aab": 3}, merges=1, level="char", unknown="<unk>")
+    more = bpe.train({"aabxaab": 5}, merges=1, extend=first)
+    assert more.vocabulary.tokens[-1] == b"aab" and more.vocabulary.counts[-1] == 10
+
+
+def stops_after(rounds, monkeypatch):
+    """Ctrl-C after so many rounds."""
+    step, done = Learner.step, []
+
+    def interrupted(self, most):
+        if len(done) == rounds:
+            raise KeyboardInterrupt
+        done.append(1)
+        return step(self, most)
+
+    monkeypatch.setattr(Learner, "step", interrupted)
+
+
+def test_an_interrupted_run_keeps_what_it_has_learned_and_goes_on_from_it(monkeypatch, tmp_path):
+    text, path = [few_words(4)], tmp_path / "run"
+    whole = bpe.train(text, merges=100)
+    with monkeypatch.context() as patch:
+        stops_after(6, patch)
+        with pytest.warns(UserWarning, match=r"interrupted after \d+ of 100 merges"):
+            part = bpe.train(text, merges=100, checkpoint=path)
+    known = len(part.vocabulary.merges)
+    assert 0 < known < 100 and made(part) == made(whole)[:known]
+    assert bpe.train(text, merges=100, checkpoint=path).vocabulary == whole.vocabulary
+    assert bpe.train(text, merges=50, checkpoint=path).vocabulary == bpe.train(text, merges=50).vocabulary
+
+
+def test_checkpoints_are_written_on_the_way(monkeypatch, tmp_path):
+    monkeypatch.setattr(MODULE, "_CHECKPOINT_SECONDS", 0.0)
+    written = []
+    monkeypatch.setattr(MODULE.checkpoints, "write", lambda path, mark, merges, counts: written.append(len(merges)))
+    bpe.train([few_words(4)], merges=60, checkpoint=tmp_path / "run")
+    assert len(written) > 2 and written == sorted(written) and written[-1] == 60
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "run"
+    bpe.train([few_words(4)], merges=5, checkpoint=path)
+    for other in ({"corpus": [few_words(5)]}, {"corpus": [few_words(4)], "min_frequency": 2}):
+        with pytest.raises(ValueError, match="of another run"):
+            bpe.train(other.pop("corpus"), merges=5, checkpoint=path, **other)
+
+
+@pytest.mark.parametrize("content", [b"", b"something else", b"PK\x03\x04 cut short"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path, content):
+    path = tmp_path / "run"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        bpe.train([few_words(4)], merges=5, checkpoint=path)
+    assert path.read_bytes() == content
+
+
+# --- What cannot be meant -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({}, "expected exactly one"),
+    ({"vocab_size": 300, "merges": 3}, "expected exactly one"),
+    ({"merges": -1}, "not negative"),
+    ({"merges": 2.5}, "expected a whole number"),
+    ({"merges": 1, "min_frequency": True}, "expected a whole number"),
+    ({"merges": 1, "tie": "random"}, "expected one of"),
+    ({"merges": 1, "level": "word"}, "expected one of"),
+    ({"merges": 1, "byte_fallback": True}, "level='char'"),
+    ({"merges": 1, "special_tokens": "<end>"}, "expected a list"),
+    ({"merges": 1, "special_tokens": ["<a>", "<a>"]}, "different texts"),
+    ({"merges": 1, "initial_alphabet": "xyz"}, "expected one of"),
+    ({"merges": 1, "end_of_word": "_"}, "whitespace"),
+    ({"merges": 1, "pattern": "("}, "pattern"),
+])  # fmt: skip
+def test_settings_that_cannot_be_meant_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        bpe.train(CLASSIC, **settings)
+
+
+def test_settings_that_the_tokenizer_to_extend_decides_are_refused():
+    first = bpe.train(CLASSIC, merges=1)
+    for settings in ({"pattern": "gpt2"}, {"special_tokens": ["<end>"]}, {"level": "char"}):
+        with pytest.raises(ValueError, match="the tokenizer to extend decides"):
+            bpe.train(CLASSIC, merges=1, extend=first, **settings)
