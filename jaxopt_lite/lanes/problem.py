@@ -16,7 +16,17 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportP
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-__all__ = ["Batch", "Function", "LaneProblem", "Layout", "axis_per_leaf", "batch_of", "trace"]
+__all__ = [
+    "Batch",
+    "Function",
+    "LaneProblem",
+    "Layout",
+    "axis_per_leaf",
+    "batch_of",
+    "mapped_leaves",
+    "trace",
+    "with_mapped",
+]
 
 
 class Batch(NamedTuple):
@@ -148,6 +158,17 @@ def _batch_axes_first(args: PyTree, axes, size: int):
             )
         leaves.append(jnp.asarray(leaf) if axis is None else jnp.moveaxis(jnp.asarray(leaf), axis, 0))
     return tuple(leaves), tuple(axis is not None for axis in axes)
+
+
+def mapped_leaves(leaves: tuple, is_mapped: tuple[bool, ...]) -> tuple:
+    """The leaves with a batch axis."""
+    return tuple(leaf for leaf, flag in zip(leaves, is_mapped, strict=True) if flag)
+
+
+def with_mapped(leaves: tuple, is_mapped: tuple[bool, ...], mapped: tuple) -> tuple:
+    """The leaves, with these in place of those with a batch axis."""
+    new = iter(mapped)
+    return tuple(next(new) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
 
 
 def axis_per_leaf(args: PyTree, args_axes: PyTree) -> tuple[int | None, ...]:

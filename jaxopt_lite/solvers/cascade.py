@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jaxopt_lite.lanes import engine, tiles
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
-from jaxopt_lite.lanes.problem import Function, LaneProblem
+from jaxopt_lite.lanes.problem import Function, LaneProblem, mapped_leaves, with_mapped
 from jaxopt_lite.lanes.rows import chosen, load
 from jaxopt_lite.lanes.status import Status
 
@@ -134,14 +134,11 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
 
 def _split(function: Function, is_mapped, leaves):
     """The mapped leaves, and how to bind a tile of them: mapped leaves, lane axis last -> the problem on that tile."""
-    mapped = tuple(leaf for leaf, flag in zip(leaves, is_mapped, strict=True) if flag)
 
     def bind(tile: tuple[Array, ...]) -> LaneProblem:
-        lanes = iter(tile)
-        joined = tuple(next(lanes) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
-        return LaneProblem(function, joined, is_mapped)
+        return LaneProblem(function, with_mapped(leaves, is_mapped, tile), is_mapped)
 
-    return mapped, bind
+    return mapped_leaves(leaves, is_mapped), bind
 
 
 def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
@@ -149,23 +146,17 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     size, n = x.shape
     if size == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
+    mapped = mapped_leaves(leaves, is_mapped)
     if size == 1:  # XLA would see constant rows, and round them differently
-        x, leaves = _twice(is_mapped, x, leaves)
+        x, mapped = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), (x, mapped))
     width = 2 * plan.width(size, n, x.dtype)
     count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
     index = jnp.minimum(jnp.arange(count * width), x.shape[0] - 1).reshape(count, width)
     axes = tuple(-1 if flag else None for flag in is_mapped)
 
     def tile(source):
-        lanes = load(x, source)
-        data = tuple(load(leaf, source) if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
-        return jax.vmap(one, in_axes=(-1, axes))(lanes, data)
+        lanes, data = load((x, mapped), source)
+        return jax.vmap(one, in_axes=(-1, axes))(lanes, with_mapped(leaves, is_mapped, data))
 
     values = jax.lax.map(tile, index)
     return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)
-
-
-def _twice(is_mapped, x, leaves):
-    """A batch of one as a batch of two."""
-    double = lambda leaf: jnp.concatenate([leaf, leaf])  # noqa: E731
-    return double(x), tuple(double(leaf) if flag else leaf for flag, leaf in zip(is_mapped, leaves, strict=True))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
-from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, trace
+from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, trace, with_mapped
 
 __all__ = [
     "Curvature", "DerivativeCheck", "MinimumCertificate", "RootCertificate", "certify_minimum", "certify_root",
@@ -202,11 +202,10 @@ def _certify(fun, x, args, tolerance, axes, batched, judge):
 
     def one(problem):
         x, mapped = problem
-        lanes = iter(mapped)
-        leaves = tuple(next(lanes) if flag else leaf for flag, leaf in zip(batch.is_mapped, batch.leaves, strict=True))
+        leaves = with_mapped(batch.leaves, batch.is_mapped, mapped)
         return judge(lambda x: function.value(x, leaves), x, tolerance)
 
-    mapped = tuple(leaf for flag, leaf in zip(batch.is_mapped, batch.leaves, strict=True) if flag)
+    mapped = mapped_leaves(batch.leaves, batch.is_mapped)
     together = max(1, min(batch.x.shape[0], _TOGETHER))
     verdict = jax.lax.map(one, (batch.x, mapped), batch_size=together)
     return verdict if batched else jax.tree.map(lambda leaf: leaf[0], verdict)

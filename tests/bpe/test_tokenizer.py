@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,10 +66,10 @@ def test_ids_of_tiktoken(gpt4):
     assert gpt4.encode_batch(texts) == tiktoken_of(ranks()).encode_ordinary_batch(texts)
 
 
-@pytest.mark.parametrize("many", [1, 10**9])
-def test_ids_of_the_textbook(gpt4, monkeypatch, many):
+@pytest.mark.parametrize("on_device", [True, False])
+def test_ids_of_the_textbook(gpt4, monkeypatch, on_device):
     """On the device and on the host, without looking words up."""
-    monkeypatch.setattr(cache, "_MANY", many)
+    monkeypatch.setattr(cache, "_is_worth_a_call", lambda words: on_device and words > 0)
     vocabulary = dataclasses.replace(gpt4.vocabulary, whole_words=False)
     texts = [*odd_texts(200, seed=1), sources()[0][:20_000]]
     ids = Tokenizer(vocabulary, gpt4.splitter).encode_batch(texts)
@@ -77,7 +78,7 @@ def test_ids_of_the_textbook(gpt4, monkeypatch, many):
 
 def test_merges_in_another_order(monkeypatch):
     """Where parts come after the whole, one merge at a time, also when there are many words."""
-    monkeypatch.setattr(cache, "_MANY", 1)
+    monkeypatch.setattr(cache, "_is_worth_a_call", lambda words: words > 0)
     tokens = (*BYTES, b"ab", b"abc", b"bc")
     vocabulary = Vocabulary(tokens, [(256, 99), (97, 98), (98, 99)], [257, 256, 258])
     tokenizer = Tokenizer(vocabulary, splitter("gpt2"))
@@ -117,6 +118,17 @@ def test_memories_are_bounded(gpt2, monkeypatch):
     small.encode("x" * 5000)
     small.encode("y")
     assert all(len(key) < 5000 for key in (*small._encoder._chunks, *small._encoder._words))
+
+
+def test_threads(gpt2, monkeypatch):
+    """Threads may share a tokenizer, also while its memory is emptied again and again."""
+    monkeypatch.setattr(cache, "_ENTRIES", 20)
+    small = Tokenizer(gpt2.vocabulary, gpt2.splitter)
+    lines = sources()[0].split("\n")[:400]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(small.encode, lines)) == gpt2.encode_batch(lines)
+        spans = threads.map(lambda line: small.encode(line, return_offsets=True)[0], lines)
+        assert list(spans) == gpt2.encode_batch(lines)
 
 
 def test_very_long_word(gpt4):
