@@ -1,105 +1,272 @@
-"""What `benchmarks.bpe` runs in processes of its own: trainers and encoders timed in turn, and the memory of each.
+"""What runs in the processes that `benchmarks.bpe` starts: trainers and encoders timed in turn, and their memory.
 
-The functions load the packages that they need, so that a process that measures one trainer holds no other.
+Functions load the packages that they need, so that a process that measures the memory of one trainer holds no other.
 """
 
 import hashlib
 import json
-import re
 import resource
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from benchmarks.bpe_peers import OURS, TRAINERS, documents
 from benchmarks.harness import cores
 
-__all__ = ["OURS", "TRAINERS", "documents"]
-
-OURS = "jaxopt_lite"
-_REPEATS = 3
 _ENCODED = 16_000_000  # characters at most in the race of encoders
 _SAMPLE_SECONDS = 0.02
-# Between a line end and a visible character words end under the pattern gpt4, whatever is around them.
-_CUT = re.compile(r"\n(?=\S)")
 
 
-def documents(path: Path, size: int = 1000) -> Iterator[str]:
-    """The text of a file in pieces of `size` characters or a little more, cut where words end."""
-    rest = ""
-    with open(path, encoding="utf-8", newline="") as file:
-        while block := file.read(1 << 20):
-            rest, start = rest + block, 0
-            while cut := _CUT.search(rest, start + size):
-                yield rest[start : cut.end()]
-                start = cut.end()
-            rest = rest[start:]
-    if rest:
-        yield rest
+# --- Timing -----------------------------------------------------------------------------------------------------
 
 
-def _gpt4() -> str:
-    """The pattern, for peers."""
-    from jaxopt_lite.bpe.patterns import GPT4
+@dataclass(frozen=True)
+class _Entry:
+    """One call in a race: `run` is timed, and gets what `prepare` returns, which is not."""
 
-    return GPT4
+    name: str
+    package: str
+    size: int  # bytes of text
+    run: Callable[[Any], Any]
+    prepare: Callable[[], Any] = lambda: None
 
 
-def _train_ours(path: Path, size: int, **settings):
+def _interleaved(entries: list[_Entry], judge: Callable[[Any], Any], repeats: int) -> tuple[list[dict], list]:
+    """The rows of a race, and what `judge` makes of the last answer of each entry."""
+    seconds, used, verdicts = [[] for _ in entries], [[] for _ in entries], []
+    for repeat in range(repeats):
+        for k, entry in enumerate(entries):
+            prepared = entry.prepare()
+            begin, busy = time.perf_counter(), _processor_time()
+            answer = entry.run(prepared)
+            seconds[k].append(time.perf_counter() - begin)
+            used[k].append((_processor_time() - busy) / seconds[k][-1])
+            if repeat == repeats - 1:
+                verdicts.append(judge(answer))
+            del answer, prepared  # a peer should not have to share the memory with it
+    rows = [
+        {
+            "name": entry.name,
+            "version": _version(entry.package),
+            "is_ours": entry.name.startswith(OURS),
+            "bytes": entry.size,
+            "run_s": statistics.median(times),
+            "all_runs_s": times,
+            "cores_used": statistics.median(part),
+            "mb_per_second": entry.size / 1e6 / statistics.median(times),
+        }
+        for entry, times, part in zip(entries, seconds, used, strict=True)
+    ]
+    return rows, verdicts
+
+
+def _processor_time() -> float:
+    """Of this process and of those that it started and that have ended."""
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# --- Races: (file, size of the vocabulary, pattern, repeats) -> rows -------------------------------------------------
+
+
+def training(path: Path, size: int, pattern: str, repeats: int) -> list[dict]:
+    """From the file to the vocabulary; and counting and merging by themselves."""
     from jaxopt_lite import bpe
 
-    return bpe.train(path, size, progress=False, **settings)
+    for _, module, _ in TRAINERS.values():
+        import_module(module)
+    many, split = path.stat().st_size, bpe.splitter(pattern)
+    counts = bpe.count_words(path, split, progress=False)
+    entries = [
+        _Entry(name, package, many, lambda _, train=train: train(path, size, pattern))
+        for name, (package, _, train) in TRAINERS.items()
+    ]
+    entries += [
+        _Entry(f"{OURS}, counting", "jaxopt-lite", many, lambda _: bpe.count_words(path, split, progress=False)),
+        _Entry(
+            f"{OURS}, merging", "jaxopt-lite", many, lambda _: bpe.train(counts, size, pattern=pattern, progress=False)
+        ),
+    ]
+    rows, trained = _interleaved(entries, lambda answer: answer, repeats)
+    ours, rust, hugging_face = trained[:3]
+    same = [None] * len(rows)
+    same[1] = [bytes(token) for token, _ in rust.get_mergeable_ranks()] == list(ours.vocabulary.tokens)
+    in_their_order = bpe.train(counts, size, pattern=pattern, initial_alphabet="gpt2", progress=False)
+    same[2] = _merges(in_their_order) == json.loads(hugging_face.to_str())["model"]["merges"]
+    made = {"merges": len(ours.vocabulary.merges), "distinct_words": len(counts), "device": _device()}
+    return [row | {"same": equal} | made for row, equal in zip(rows, same, strict=True)]
 
 
-def _train_rustbpe(path: Path, size: int, pattern: str):
-    import rustbpe
-
-    tokenizer = rustbpe.Tokenizer()
-    tokenizer.train_from_iterator(documents(path), size, pattern=pattern)
-    return tokenizer
-
-
-def _train_tokenizers(path: Path, size: int, pattern: str):
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-
-    byte_level, alphabet = pre_tokenizers.ByteLevel, pre_tokenizers.ByteLevel.alphabet()
-    split = pre_tokenizers.Split(Regex(pattern), "isolated")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level(add_prefix_space=False, use_regex=False)])
-    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(documents(path), trainer)
-    return tokenizer
-
-
-def _train_sentencepiece(path: Path, size: int):
-    import sentencepiece
-
+def _merges(tokenizer) -> list:
+    """The merges of one of our tokenizers as Hugging Face writes them."""
     with tempfile.TemporaryDirectory() as folder:
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(path), model_prefix=f"{folder}/model", model_type="bpe", vocab_size=size, byte_fallback=True,
-            hard_vocab_limit=False, max_sentence_length=1 << 20, num_threads=cores(), minloglevel=2,
-        )  # fmt: skip
+        tokenizer.save(Path(folder, "tokenizer.json"))
+        return json.loads(Path(folder, "tokenizer.json").read_text(encoding="utf-8"))["model"]["merges"]
 
 
-# name: (package, loads its packages and returns (path, size) -> what it trained)
-def _with_pattern(train: Callable) -> Callable:
-    def load():
-        pattern = _gpt4()
-        return lambda path, size: train(path, size, pattern)
+def encoding(path: Path, size: int, pattern: str, repeats: int) -> list[dict]:
+    """Pieces of about 1 kB of the text, many in one call, with the vocabulary that was trained on it."""
+    import tiktoken
+    import tokenizers
 
-    return load
+    from jaxopt_lite import bpe
+
+    trained = bpe.train(path, size, pattern=pattern, progress=False)
+    texts, length = [], 0
+    for text in documents(path):
+        texts.append(text)
+        length += len(text)
+        if length > _ENCODED:
+            break
+    many = sum(len(text.encode()) for text in texts)
+    ranks = {token: k for k, token in enumerate(trained.vocabulary.tokens)}
+    peer = tiktoken.Encoding("trained", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    with tempfile.TemporaryDirectory() as folder:
+        trained.save(Path(folder, "tokenizer.json"))
+        theirs = tokenizers.Tokenizer.from_file(str(Path(folder, "tokenizer.json")))
+    trained.encode_batch(texts)
+    all_cores, empty = cores(), lambda: bpe.Tokenizer(trained.vocabulary, trained.splitter)
+    entries = [
+        _Entry(f"{OURS}, first call", "jaxopt-lite", many, lambda fresh: fresh.encode_batch(texts), empty),
+        _Entry(f"{OURS}, again", "jaxopt-lite", many, lambda _: trained.encode_batch(texts)),
+        _Entry("tiktoken, one by one", "tiktoken", many, lambda _: [peer.encode_ordinary(text) for text in texts]),
+        _Entry(
+            f"tiktoken, {all_cores} threads", "tiktoken", many,
+            lambda _: peer.encode_ordinary_batch(texts, num_threads=all_cores),
+        ),
+        _Entry("tokenizers", "tokenizers", many, lambda _: theirs.encode_batch_fast(texts)),
+    ]  # fmt: skip
+    rows, answers = _interleaved(entries, _digest, repeats)
+    same = [None, *(answer == answers[0] for answer in answers[1:])]
+    what = {"tokens": answers[0][0], "texts": len(texts), "device": _device()}
+    return [row | {"same": equal} | what for row, equal in zip(rows, same, strict=True)]
 
 
-TRAINERS: dict[str, tuple[str, Callable]] = {
-    OURS: ("jaxopt-lite", lambda: _train_ours),
-    "rustbpe": ("rustbpe", _with_pattern(_train_rustbpe)),
-    "tokenizers": ("tokenizers", _with_pattern(_train_tokenizers)),
-    "sentencepiece, words of its own": ("sentencepiece", lambda: _train_sentencepiece),
-}
+def _digest(answer: list) -> tuple[int, str]:
+    """How many ids there are, and what they are, in short."""
+    rows = [row if isinstance(row, list) else row.ids for row in answer]
+    content = array("q", map(len, rows)).tobytes() + array("q", chain.from_iterable(rows)).tobytes()
+    return sum(map(len, rows)), hashlib.sha256(content).hexdigest()
+
+
+def linearity(path: Path, size: int, pattern: str, repeats: int) -> list[dict]:
+    """Training on a quarter, a half and all of the text."""
+    ours, peer = TRAINERS[OURS], TRAINERS["rustbpe"]
+    import_module(ours[1])
+    import_module(peer[1])
+    with tempfile.TemporaryDirectory() as folder:
+        entries = []
+        for share in (4, 2, 1):
+            part = _beginning(path, share, Path(folder, f"part-{share}.txt"))
+            for name, (package, _, train) in ((OURS, ours), ("rustbpe", peer)):
+                label = f"{name}, 1/{share}" if share > 1 else f"{name}, all"
+                run = lambda _, part=part, train=train: train(part, size, pattern)  # noqa: E731
+                entries.append(_Entry(label, package, part.stat().st_size, run))
+        rows, _ = _interleaved(entries, lambda answer: None, repeats)
+    return [row | {"device": _device()} for row in rows]
+
+
+def _beginning(path: Path, share: int, part: Path) -> Path:
+    """Write the first of so many parts of a text."""
+    left = path.stat().st_size // share
+    with open(part, "wb") as out:
+        for text in documents(path):
+            if left <= 0:
+                break
+            left -= out.write(text.encode())
+    return part
+
+
+def _device() -> str:
+    import jax
+
+    device = jax.devices()[0]
+    return "cpu" if device.platform == "cpu" else device.device_kind
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------
+
+
+class _Sampler(threading.Thread):
+    """The most memory that this process and those it started held together, looked at now and then."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak, self._process, self._done = 0, psutil.Process(), threading.Event()
+
+    def run(self) -> None:
+        while not self._done.wait(_SAMPLE_SECONDS):
+            total = 0
+            for process in (self._process, *self._process.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:  # it has just ended
+                    continue
+            self.peak = max(self.peak, total)
+
+    def stop(self) -> float:
+        """MiB; at least what the system says of this process alone, should it have kept the sampler waiting."""
+        self._done.set()
+        self.join()
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return max(self.peak, own) / 2**20
+
+
+def alone(path: Path, size: int, pattern: str, name: str) -> list[dict]:
+    """One training by one trainer in this process: its time and its memory."""
+    package, module, train = TRAINERS[name]
+    import_module(module)
+    sampler = _Sampler()
+    sampler.start()
+    entry = _Entry(name, package, path.stat().st_size, lambda _: train(path, size, pattern))
+    rows, _ = _interleaved([entry], lambda answer: None, 1)
+    return [rows[0] | {"peak_mib": sampler.stop()}]
+
+
+def stock_pattern() -> list[dict]:
+    """The pattern gpt4; who asks for it here need not load JAX."""
+    from jaxopt_lite.bpe import splitter
+
+    return [{"pattern": splitter("gpt4").pattern}]
+
+
+def main() -> None:
+    """The command of a child process: writes the rows.
+
+    `training|encoding|linearity FILE SIZE PATTERN REPEATS OUT`, `alone FILE SIZE PATTERN TRAINER OUT`, or
+    `stock_pattern OUT`.
+    """
+    race, *arguments, out = sys.argv[1:]
+    if race == "stock_pattern":
+        rows = stock_pattern()
+    else:
+        path, size, pattern, last = arguments
+        races = {"training": training, "encoding": encoding, "linearity": linearity}
+        if race == "alone":
+            rows = alone(Path(path), int(size), pattern, last)
+        else:
+            rows = races[race](Path(path), int(size), pattern, int(last))
+    Path(out).write_text(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
-"""Solve very many small problems at once, in one jitted call, on CPU, GPU and TPU."""
+"""Solve very many small problems at once, in one jitted call, on CPU, GPU and TPU; and byte-pair encoding."""
 
-from jaxopt_lite import bounds
+from jaxopt_lite import bounds, bpe
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
@@ -34,6 +34,7 @@ __all__ = [
     "SolveError",
     "Status",
     "bounds",
+    "bpe",
     "certify_minimum",
     "certify_root",
     "check_derivatives",

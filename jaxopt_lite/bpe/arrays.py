@@ -1,8 +1,8 @@
 """The few array operations in which NumPy on the host and JAX on a device differ. Used by `pairs.py` and `rounds.py`.
 
-The algorithms of this room are written once, against `Ops`. On a CPU they run by NumPy: a round of merges touches a
-thousand numbers here and there, which is no work for a compiled loop, and nothing has to be compiled. On an accelerator
-the same lines run by JAX, with static shapes: what NumPy leaves out of an array stays in it there, masked.
+The algorithms of this room are written once, against `Ops`. On the host they run by NumPy: a round of merges touches a
+thousand numbers here and there, which is no work for a compiled loop, and nothing has to be compiled. On a device the
+same lines run by JAX, with static shapes: what NumPy leaves out of an array stays in it there, masked.
 """
 
 from typing import Any
@@ -58,7 +58,6 @@ class Host:
         return np.maximum.accumulate(values)
 
 
-
 class Device:
     """JAX. Arrays keep their shapes, and masked entries stay in them."""
 
@@ -105,7 +104,6 @@ class Device:
     def running_max(values):
         """The largest entry up to each one."""
         return jax.lax.cummax(values)
-
 
 
 Ops = Any  # one of the two classes above: `type[Host] | type[Device]`, which pyright cannot follow through `np`

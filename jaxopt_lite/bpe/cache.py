@@ -1,5 +1,6 @@
 """From chunks of text to ids, remembering both chunks and words: text repeats itself, few words need merging."""
 
+from array import array
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from threading import Lock
@@ -14,13 +15,16 @@ from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Encoder"]
 
-_ENTRIES = 2**19  # that a memory keeps; about 200 bytes each, so that two memories take 200 MB at most
+_ENTRIES = 2**19  # that a memory keeps; about 150 bytes each, so that two memories take 150 MB at most
 _LONG = 1000  # characters from which a chunk or word is not kept: it will hardly come again
 _MANY = 4096  # words that are worth a call to an accelerator
 
 
-class _Memory(dict[str, tuple[int, ...]]):
-    """Ids of chunks or of words, as tuples, which the garbage collector leaves alone. When it is full it is emptied."""
+class _Memory(dict[str, bytes]):
+    """Ids of chunks or of words, int32, as bytes. When it is full it is emptied.
+
+    Bytes are joined quickly, and the garbage collector, which would visit every tuple again and again, ignores them.
+    """
 
     _long: list[str] = []  # noqa: RUF012  # replaced, never changed
 
@@ -57,35 +61,35 @@ class Encoder:
         with self._lock:
             return self._encode(texts)
 
-    def words(self, words: set[str]) -> dict[str, tuple[int, ...]]:
+    def words(self, words: set[str]) -> dict[str, list[int]]:
         """The ids of distinct words."""
         with self._lock:
             known = self._known(words)
-            return {word: known[word] for word in words}
+            return {word: _joined([known[word]]) for word in words}
 
     def _encode(self, texts: Iterable[str]) -> list[list[int]]:
         if not self._splitter.local:  # words depend on what is around them
             cut = [self._splitter.words(text) for text in texts]
             known = self._known(set().union(*cut))
-            return [list(chain.from_iterable(map(known.__getitem__, words))) for words in cut]
+            return [_joined(map(known.__getitem__, words)) for words in cut]
         cut = [self._splitter.chunks(text) for text in texts]
         split = {chunk: self._splitter.words(chunk) for chunk in self._chunks.missing(set().union(*cut))}
         known = self._known(set(chain.from_iterable(split.values())))
         find = known.__getitem__
         for chunk, words in split.items():
-            self._chunks[chunk] = find(words[0]) if len(words) == 1 else tuple(chain.from_iterable(map(find, words)))
-        return [list(chain.from_iterable(map(self._chunks.__getitem__, chunks))) for chunks in cut]
+            self._chunks[chunk] = find(words[0]) if len(words) == 1 else b"".join(map(find, words))
+        return [_joined(map(self._chunks.__getitem__, chunks)) for chunks in cut]
 
-    def _known(self, words: set[str]) -> Mapping[str, tuple[int, ...]]:
+    def _known(self, words: set[str]) -> Mapping[str, bytes]:
         """The ids of distinct words, and of others that are remembered."""
         known = self._words
         missing = list(known.missing(words))
         if self._whole:
             found = {word: self._whole.get(to_bytes(word)) for word in missing}
-            known.update((word, (k,)) for word, k in found.items() if k is not None)
+            known.update((word, _kept([k])) for word, k in found.items() if k is not None)
             missing = [word for word, k in found.items() if k is None]
         symbols = [self.alphabet.symbols(word) for word in missing]
-        known.update(zip(missing, map(tuple, self._merge(symbols)), strict=True))
+        known.update(zip(missing, map(_kept, self._merge(symbols)), strict=True))
         return known
 
     def _merge(self, words: list[list[int]]) -> list[list[int]]:
@@ -105,6 +109,16 @@ class Encoder:
         if self._rules is None:
             self._rules = rules_of(self._vocabulary)
         return self._rules
+
+
+def _kept(ids: list[int]) -> bytes:
+    return array("i", ids).tobytes()
+
+
+def _joined(kept: Iterable[bytes]) -> list[int]:
+    ids = array("i")
+    ids.frombytes(b"".join(kept))
+    return ids.tolist()
 
 
 def _is_worth_a_call(words: int) -> bool:

@@ -32,8 +32,8 @@ class Learner:
     def __init__(self, words: Words, texts, *, tie="id", min_frequency=1, max_length=None, lengths=None, device=None):
         if 3 * words.symbols.size > _MOST_PLACES:
             raise ValueError(
-                f"the distinct words hold {words.symbols.size:,} symbols; expected at most {_MOST_PLACES // 3:,}. Leave "
-                "out rare words, or words that are no words."
+                f"the distinct words hold {words.symbols.size:,} symbols; expected at most {_MOST_PLACES // 3:,}. "
+                "Leave out rare words, or words that are no words."
             )
         self.texts = list(texts)
         self._lengths = [len(text) for text in self.texts] if lengths is None else list(lengths)

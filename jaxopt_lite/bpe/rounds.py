@@ -107,8 +107,8 @@ def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple
     new, weight = chosen.new[k], t.weight[p]
     old_after = t.symbol[y]
     symbol = ops.put(ops.put(t.symbol, p, np.where(valid, new, -1)), r, np.full(r.size, -1, np.int32))
-    # A neighbour may be merged in this round too. Then it is the new symbol that stands there now, and what lies between
-    # two merges must count once: as what stands before the second.
+    # A neighbour may be merged in this round too. Then it is the new symbol that stands there now, and what lies
+    # between two merges must count once: as what stands before the second.
     merged_after = symbol[y] != old_after
     left = np.where(symbol[x] == -1, t.before[x], x)
     found = group(

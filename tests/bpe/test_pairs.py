@@ -32,7 +32,11 @@ def test_counts_are_those_of_a_plain_count(seed):
 def test_pairs_are_in_order():
     found = count_pairs(jnp.array([3, 1, 2, -1, 1, 2, 3]), jnp.ones(7, jnp.int32))
     number = int(found.number)
-    assert list(zip(found.left[:number].tolist(), found.right[:number].tolist(), strict=True)) == [(1, 2), (2, 3), (3, 1)]
+    assert list(zip(found.left[:number].tolist(), found.right[:number].tolist(), strict=True)) == [
+        (1, 2),
+        (2, 3),
+        (3, 1),
+    ]
     assert found.counts.dtype == jnp.int32
 
 

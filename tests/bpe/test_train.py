@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 import rustbpe
@@ -72,7 +73,9 @@ def test_the_merges_of_rustbpe(pattern):
     assert list(tokenizer.vocabulary.tokens) == rust_tokens(text, 3000, tokenizer.splitter.pattern)
 
 
-@pytest.mark.parametrize("settings", [{}, {"min_frequency": 30}, {"max_token_length": 6}, {"special_tokens": ["<end>"]}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"min_frequency": 30}, {"max_token_length": 6}, {"special_tokens": ["<end>"]}]
+)
 def test_the_ids_of_hugging_face(settings):
     text = "".join(sources(1_000_000))
     tokenizer = bpe.train([text], 2000, pattern="gpt2", initial_alphabet="gpt2", **settings)
@@ -291,3 +294,8 @@ def test_settings_that_the_tokenizer_to_extend_decides_are_refused():
     for settings in ({"pattern": "gpt2"}, {"special_tokens": ["<end>"]}, {"level": "char"}):
         with pytest.raises(ValueError, match="the tokenizer to extend decides"):
             bpe.train(CLASSIC, merges=1, extend=first, **settings)
+
+
+def test_a_device_learns_the_same_tokenizer():
+    text = [few_words(7)]
+    assert bpe.train(text, merges=50, device=jax.devices()[0]).vocabulary == bpe.train(text, merges=50).vocabulary

@@ -1,6 +1,7 @@
 """The sequential algorithm as the textbook has it: count all pairs, merge the best one, count again."""
 
 from collections import Counter
+from itertools import pairwise
 
 
 def learn_slowly(words, base, most, *, min_frequency=1, max_length=None, lengths=None, rank=None):
@@ -29,7 +30,7 @@ def count_slowly(words):
     """How often each pair occurs, overlapping ones counted."""
     counts = Counter()
     for symbols, count in words:
-        for pair in zip(symbols, symbols[1:], strict=False):
+        for pair in pairwise(symbols):
             counts[pair] += count
     return counts
 
