@@ -13,8 +13,9 @@ from benchmarks.harness import cores
 __all__ = ["OURS", "TRAINERS", "documents"]
 
 OURS = "jaxopt_lite"
-# Between a line end and a visible character words end under the pattern gpt4, whatever is around them.
-_CUT = re.compile(r"\n(?=\S)")
+# Under the pattern gpt4 words end between a line end and a visible character, and between such a one and a space,
+# whatever is around them.
+_CUT = re.compile(r"\n(?=\S)|(?<=\S)(?= )")
 
 
 def documents(path: Path, size: int = 1000) -> Iterator[str]:

@@ -239,7 +239,8 @@ def alone(path: Path, size: int, pattern: str, name: str) -> list[dict]:
     sampler.start()
     entry = _Entry(name, package, path.stat().st_size, lambda _: train(path, size, pattern))
     rows, _ = _interleaved([entry], lambda answer: None, 1)
-    return [rows[0] | {"peak_mib": sampler.stop()}]
+    row = rows[0] | {"peak_mib": sampler.stop()}
+    return [row | {"device": _device()} if name == OURS else row]  # peers load no JAX
 
 
 def stock_pattern() -> list[dict]:

@@ -1,16 +1,18 @@
-"""The command line: `python -m jaxopt_lite` runs the demonstration, `... devices` shows what it runs on."""
+"""The command line: `python -m jaxopt_lite` demonstrates, `... devices` shows on what, `... bpe` encodes text."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
 import jaxopt_lite as jol
-from jaxopt_lite.demo import confidence, lowest_voltage
+from jaxopt_lite.bpe.command import add_commands
+from jaxopt_lite.demo import confidence, encoding, lowest_voltage
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.lanes.tiles import Work, tile_width
 
@@ -24,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the command line by default.
 
     Returns:
-        The exit status: 0 if all is solved and verified, 1 if not, 130 after Ctrl-C.
+        The exit status: 0 if all is well, 1 if not all is solved and verified or a command fails, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] not in ("demo", "devices", "-h", "--help"):
+    if not words or words[0] not in ("demo", "devices", "bpe", "-h", "--help"):
         words.insert(0, "demo")
     options = _parser().parse_args(words)
     return options.run(options, Console(highlight=False))
@@ -36,13 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m jaxopt_lite", description=jol.__doc__)
     commands = parser.add_subparsers(required=True)
-    demo = commands.add_parser("demo", help="ten thousand power flows and regressions (the default)")
+    demo = commands.add_parser("demo", help="ten thousand power flows and regressions, and a tokenizer (the default)")
     demo.add_argument("--scenarios", type=_count, default=10_000, help="power flows (default 10000)")
     demo.add_argument("--refits", type=_count, default=10_000, help="refits of each regression (default 10000)")
     demo.add_argument("--seed", type=int, default=0, help="of the random loads and resamples (default 0)")
+    demo.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's own library)")
     demo.set_defaults(run=_demo)
     devices = commands.add_parser("devices", help="what JAX runs on here, and how problems are laid out on it")
     devices.set_defaults(run=_devices)
+    add_commands(commands.add_parser("bpe", help="byte-pair encoding: train, encode, decode, inspect"))
     return parser
 
 
@@ -53,6 +57,13 @@ def _count(word: str) -> int:
     return count
 
 
+def _file(word: str) -> Path:
+    path = Path(word)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {word!r}")
+    return path
+
+
 def _demo(options: argparse.Namespace, console: Console) -> int:
     jax.config.update("jax_enable_x64", True)  # certified digits and tight tolerances want float64
     tallies: list[Tally] = []
@@ -60,6 +71,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
         lowest_voltage.run(options.scenarios, options.seed, console, tallies)
         for name in confidence.SUBJECTS:
             confidence.run(name, options.refits, options.seed, console, tallies)
+        encoding.run(options.text, console, tallies)
     except KeyboardInterrupt:
         console.print("\nStopped. Until then:")
         for tally in tallies:

@@ -1,0 +1,259 @@
+"""`python -m jaxopt_lite bpe`: train, encode, decode and inspect from the command line.
+
+Results go to standard output, everything else to standard error. A command ends with status 0, with 1 and one line on
+standard error if it fails, with 2 for wrong arguments, and with 130 after Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from jaxopt_lite.bpe.choose import TIES
+from jaxopt_lite.bpe.files import FORMATS
+from jaxopt_lite.bpe.load import load
+from jaxopt_lite.bpe.reading import ERRORS, check_file
+from jaxopt_lite.bpe.report import compression, first_merges, frequent_tokens
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.bpe.train import train
+from jaxopt_lite.bpe.vocabulary import LEVELS
+
+__all__ = ["add_commands"]
+
+_INTERRUPTED = 130
+_STANDARD = "-"  # the name of standard input, or output
+_LINES = 1 << 20  # bytes of lines that are encoded together
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the commands to the parser of `bpe`; `options.run(options, console)` runs one and returns its exit status."""
+    commands = parser.add_subparsers(required=True)
+    _train_parser(commands.add_parser("train", help="learn a tokenizer from files"))
+    encode = _parser(commands, "encode", "the ids of texts, a line each", _encode)
+    encode.add_argument("files", nargs="*", metavar="FILE", help="a text each (default: standard input, '-')")
+    encode.add_argument("--lines", action="store_true", help="every line is a text, without its line end")
+    encode.add_argument(
+        "--special", choices=("raise", "encode", "ignore"), default="raise",
+        help="where the text has a special token: refuse it, make it that token, or take it for text (default raise)",
+    )  # fmt: skip
+    _add_errors(encode, "surrogateescape")
+    decode = _parser(commands, "decode", "the bytes of ids, one text after the other", _decode)
+    decode.add_argument("file", nargs="?", default=_STANDARD, metavar="FILE", help="of ids (default: standard input)")
+    decode.add_argument("--lines", action="store_true", help="write a line end behind the text of every line of ids")
+    decode.add_argument("--skip-special", action="store_true", help="leave special tokens out")
+    inspect = _parser(commands, "inspect", "its first merges; compression and frequent tokens of files", _inspect)
+    inspect.add_argument("files", nargs="*", metavar="FILE", help="texts to try it on")
+    inspect.add_argument("--top", type=_count, default=20, help="how many merges and tokens to show (default 20)")
+    _add_errors(inspect, "surrogateescape")
+
+
+def _parser(commands, name: str, description: str, command: Callable) -> argparse.ArgumentParser:
+    """The parser of a command that takes a tokenizer."""
+    parser = commands.add_parser(name, help=description, description=f"{name.capitalize()}: {description}.")
+    parser.add_argument("tokenizer", metavar="TOKENIZER", help="tokenizer.json, .tiktoken, or a folder as GPT-2's")
+    parser.add_argument("--pattern", help="what a word is, where the tokenizer's file does not say (.tiktoken, GPT-2)")
+    parser.set_defaults(run=_guarded(command), parser=parser)
+    return parser
+
+
+def _train_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="texts to learn from; '-' for standard input")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--vocab-size", type=_count, metavar="N", help="how many tokens in all")
+    size.add_argument("--merges", type=_count, metavar="N", help="or how many merges")
+    parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the tokenizer; '-' for standard output")
+    parser.add_argument("--format", choices=FORMATS, help="of the output (default: by its name)")
+    parser.add_argument("--pattern", help="gpt4 (default), gpt2, o200k, whitespace, or a pattern for `regex`")
+    parser.add_argument("--end-of-word", metavar="MARK", help="with whitespace: a mark behind every word, such as _")
+    parser.add_argument("--level", choices=LEVELS, default="byte", help="what base symbols are (default byte)")
+    parser.add_argument("--byte-fallback", action="store_true", help="at char level: bytes for unseen characters")
+    parser.add_argument("--unknown", metavar="TEXT", help="at char level: the token of unseen characters")
+    parser.add_argument("--min-frequency", type=_count, default=1, metavar="N", help="of merged pairs (default 1)")
+    parser.add_argument("--max-token-length", type=_count, metavar="N", help="in bytes or characters, as --level says")
+    parser.add_argument("--special-token", action="append", default=[], metavar="TEXT", help="may be given repeatedly")
+    parser.add_argument("--tie", choices=tuple(TIES), default="id", help="of equally frequent pairs (default id)")
+    parser.add_argument("--extend", metavar="TOKENIZER", help="a tokenizer to learn more merges for")
+    parser.add_argument("--checkpoint", metavar="PATH", help="where to save merges meanwhile, and to go on from")
+    parser.add_argument("--processes", type=_count, metavar="N", help="that count words (default: one for every core)")
+    _add_errors(parser, "strict")
+    parser.set_defaults(run=_guarded(_train), parser=parser)
+
+
+def _add_errors(parser: argparse.ArgumentParser, default: str) -> None:
+    text = f"what to do about bytes that are not UTF-8 (default {default})"
+    parser.add_argument("--errors", choices=ERRORS, default=default, help=text)
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above zero, got {word!r}")
+    return int(word)
+
+
+def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable[[argparse.Namespace, Console], int]:
+    """The command with its exit status, and one line on standard error in place of a traceback."""
+
+    def run(options: argparse.Namespace, console: Console) -> int:
+        try:
+            command(options, console)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("\nStopped.", file=sys.stderr)
+            return _INTERRUPTED
+        except BrokenPipeError:  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+            return 1
+        except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            _say(options, "error", error)
+            return 1
+        return 0
+
+    return run
+
+
+def _say(options: argparse.Namespace, kind: str, message: object) -> None:
+    line = " ".join(str(message).split()) or type(message).__name__
+    print(f"{options.parser.prog}: {kind}: {line}", file=sys.stderr)
+
+
+def _train(options: argparse.Namespace, console: Console) -> None:
+    settings = dict(
+        end_of_word=options.end_of_word, level=options.level, byte_fallback=options.byte_fallback,
+        unknown=options.unknown, min_frequency=options.min_frequency, max_token_length=options.max_token_length,
+        special_tokens=options.special_token, tie=options.tie, errors=options.errors,
+    )  # fmt: skip
+    if options.extend is None:
+        settings["pattern"] = options.pattern or "gpt4"
+    else:
+        settings["extend"] = load(options.extend, pattern=options.pattern)
+    _rehearse(options, settings)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tokenizer = train(
+            _corpus(options), options.vocab_size, merges=options.merges, processes=options.processes,
+            checkpoint=options.checkpoint, **settings,
+        )  # fmt: skip
+    for warning in caught:
+        _say(options, "warning", warning.message)
+    if any("interrupted" in str(warning.message) for warning in caught):
+        raise KeyboardInterrupt  # `train` has caught it, to hand over what was learned; a checkpoint has that too
+    _save(tokenizer, options)
+    if options.output != _STANDARD:
+        console.print(f"{options.output}: {tokenizer}", markup=False, soft_wrap=True)
+
+
+def _rehearse(options: argparse.Namespace, settings: dict) -> None:
+    """Find wrong arguments before the work: train on nothing, and write that elsewhere in the form wanted."""
+    output = Path("tokenizer.json" if options.output == _STANDARD else options.output).resolve()
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: there is no such folder to write {output.name} to")
+    if options.output == _STANDARD and options.format == "gpt2":
+        options.parser.error("--format gpt2 is a folder; it cannot go to standard output")
+    with tempfile.TemporaryDirectory() as folder:
+        twin = Path(folder, output.name)
+        if output.is_dir():
+            twin.mkdir()
+        try:
+            train({}, merges=0, **settings).save(twin, options.format)
+        except (ValueError, TypeError) as error:
+            options.parser.error(str(error).replace(str(twin), options.output))
+
+
+def _corpus(options: argparse.Namespace) -> list[Path | str]:
+    """The files; standard input as one too where it has a name, so that it is read in parts."""
+    if options.files.count(_STANDARD) > 1:
+        options.parser.error("'-' is given twice; there is one standard input")
+    name = Path("/dev/stdin")
+    standard = name if _STANDARD not in options.files or name.exists() else _text(_STANDARD, options.errors)
+    return [standard if file == _STANDARD else check_file(Path(file)) for file in options.files]
+
+
+def _save(tokenizer: Tokenizer, options: argparse.Namespace) -> None:
+    if options.output != _STANDARD:
+        tokenizer.save(options.output, options.format)  # written beside and renamed
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tokenizer.json")
+        tokenizer.save(path, options.format)
+        sys.stdout.buffer.write(path.read_bytes())
+
+
+def _encode(options: argparse.Namespace, console: Console) -> None:
+    tokenizer = load(options.tokenizer, pattern=options.pattern)
+    numerals = [str(k) for k in range(tokenizer.vocab_size)]
+    for name in _tracked(options.files or [_STANDARD]):
+        for texts in _lines(name, options.errors) if options.lines else [[_text(name, options.errors)]]:
+            try:
+                rows = tokenizer.encode_batch(texts, special=options.special)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            sys.stdout.writelines(" ".join(map(numerals.__getitem__, ids)) + "\n" for ids in rows)
+
+
+def _decode(options: argparse.Namespace, console: Console) -> None:
+    tokenizer = load(options.tokenizer, pattern=options.pattern)
+    end = b"\n" if options.lines else b""
+    source = sys.stdin.buffer if options.file == _STANDARD else check_file(Path(options.file)).open("rb")
+    with source:
+        for number, line in enumerate(source, 1):
+            try:
+                ids = list(map(int, line.split()))
+            except ValueError as error:
+                raise ValueError(f"{options.file}, line {number}: expected ids, whole numbers; {error}") from error
+            try:
+                data = tokenizer.decode_bytes(ids, skip_special=options.skip_special)
+            except (ValueError, OverflowError) as error:
+                raise ValueError(f"{options.file}, line {number}: {error}") from error
+            sys.stdout.buffer.write(data + end)
+
+
+def _inspect(options: argparse.Namespace, console: Console) -> None:
+    tokenizer = load(options.tokenizer, pattern=options.pattern)
+    console.print(repr(tokenizer), markup=False, soft_wrap=True)
+    if len(tokenizer.vocabulary.merges):
+        console.print(first_merges(tokenizer, options.top))
+    sizes, times = [], np.zeros(tokenizer.vocab_size, np.int64)
+    for name in _tracked(options.files):
+        text = _text(name, options.errors)
+        ids = tokenizer.encode(text, special="encode")
+        times += np.bincount(np.asarray(ids, np.int64), minlength=times.size)
+        sizes.append((name, len(text.encode("utf-8", "surrogateescape")), len(ids)))
+    if sizes:
+        console.print(compression(sizes))
+        console.print(frequent_tokens(tokenizer, times, options.top))
+
+
+def _tracked(names: list[str]) -> Iterator[str]:
+    """The names, with a progress bar on standard error if results do not go to the same terminal."""
+    hidden = len(names) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
+    yield from track(names, "files", console=Console(stderr=True), transient=True, disable=hidden)
+
+
+def _text(name: str, errors: str) -> str:
+    """All of a file or of standard input."""
+    data = sys.stdin.buffer.read() if name == _STANDARD else check_file(Path(name)).read_bytes()
+    return _decoded(data, name, errors)
+
+
+def _lines(name: str, errors: str) -> Iterator[list[str]]:
+    """Lines without their ends, about a megabyte at a time; from a terminal one by one."""
+    with sys.stdin.buffer if name == _STANDARD else check_file(Path(name)).open("rb") as source:
+        while lines := source.readlines(1 if source.isatty() else _LINES):
+            yield [_decoded(line.removesuffix(b"\n"), name, errors) for line in lines]
+
+
+def _decoded(data: bytes, name: str, errors: str) -> str:
+    try:
+        return data.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name}: expected UTF-8, got the bytes {data[error.start : error.end].hex(' ')} ({error.reason}); "
+            "--errors surrogateescape keeps them"
+        ) from error
