@@ -19,6 +19,7 @@ __all__ = ["check_load", "cores", "in_child", "in_children", "print_rows", "save
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "tfp-nightly", "jaxopt")
+_PACKAGES += ("regex", "rustbpe", "tiktoken", "tokenizers", "sentencepiece")
 
 
 def in_child(module: str, *arguments: object, xla_flags: str = "") -> list[dict]:

@@ -183,7 +183,7 @@ def test_there_is_something_to_run():
     assert {"bounds", "solvers"} <= {example.path.parent.name for example in EXAMPLES}
 
 
-@pytest.mark.parametrize("room", [jaxopt_lite, jaxopt_lite.bounds], ids=lambda room: room.__name__)
+@pytest.mark.parametrize("room", [jaxopt_lite, jaxopt_lite.bounds, jaxopt_lite.bpe], ids=lambda room: room.__name__)
 def test_reference_names_everything_public(room):
     """A name that users may import is described in docs/api.md."""
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")

@@ -119,7 +119,8 @@ def _chosen(pairs: Candidates, made: np.ndarray, size: int, no_pair: int) -> Cho
     end = np.cumsum(pairs.length, dtype=np.int32)
 
     def padded(array, value):
-        return np.pad(array.astype(np.int32), (0, unused), constant_values=value)
+        filler = np.full(unused, value, np.int32)
+        return np.concatenate([array.astype(np.int32), filler])
 
     return Chosen(
         pair=padded(pairs.pair, no_pair), left=padded(pairs.left, -2), right=padded(pairs.right, -2),

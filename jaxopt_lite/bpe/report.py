@@ -1,4 +1,4 @@
-"""What a tokenizer is like, as tables to print: its first merges, how it compresses texts, which tokens it uses most."""
+"""What a tokenizer is like, as tables to print: first merges, compression of texts, the tokens used most."""
 
 from collections.abc import Iterable
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import jaxopt_lite.__main__ as command_line
-from jaxopt_lite.demo import confidence, lowest_voltage
+from jaxopt_lite.demo import confidence, encoding, lowest_voltage
 from jaxopt_lite.demo.batches import Tally
 
 ROOT = Path(__file__).parents[2]
@@ -23,16 +23,19 @@ PIPES = dict(cwd=ROOT, env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDO
 
 
 def test_the_demonstration_solves_and_verifies_everything():
-    done = subprocess.run([*COMMAND, "demo", "--scenarios", "200", "--refits", "100"], **PIPES)
+    words = ("--scenarios", "200", "--refits", "100", "--text", "README.md", "pyproject.toml")
+    done = subprocess.run([*COMMAND, "demo", *words], **PIPES)
     assert done.returncode == 0, done.stdout
     for kind in ("solved", "verified"):
         counts = re.findall(rf"^{kind} +([\d,]+) of ([\d,]+):", done.stdout, re.MULTILINE)
-        assert counts == [("200", "200"), ("100", "100"), ("100", "100"), ("100", "100")], done.stdout
+        texts = [("2", "2")] * (kind == "verified")
+        assert counts == [("200", "200"), ("100", "100"), ("100", "100"), ("100", "100"), *texts], done.stdout
     heights = re.findall(r"^[\d.]+ to [\d.]+ [█ ]+ ([\d,]+) *$", done.stdout, re.MULTILINE)
     assert sum(map(int, heights)) == 200
     assert len(re.findall(r"compiling \d+\.\d s, solving \d+\.\d\d s \([\d,]+ a second\)", done.stdout)) == 4
     digits = re.findall(r"agree with the certified values to ([\d.]+) and ([\d.]+) digits", done.stdout)
     assert len(digits) == 3 and min(float(each) for pair in digits for each in pair) >= 6
+    assert "Byte-pair encoding: your text" in done.stdout and "2 of 2 files" in done.stdout
     for certified in ("1288.14", "0.1665767", "1.674506"):
         assert certified in done.stdout
     assert done.stdout.rstrip().endswith("All solved and verified.")
@@ -56,7 +59,7 @@ def run(monkeypatch, *words):
 
 
 def pretend(monkeypatch, *, verified: int = 5, stop: bool = False):
-    """Parts that solve nothing: five power flows done, and five refits that end as told."""
+    """Parts that solve nothing: five power flows and a file done, and five refits that end as told."""
 
     def power_flow(count, seed, console, tallies):
         tallies.append(Tally("power flow", count, reached=count, solved=count, verified=count))
@@ -69,6 +72,7 @@ def pretend(monkeypatch, *, verified: int = 5, stop: bool = False):
 
     monkeypatch.setattr(lowest_voltage, "run", power_flow)
     monkeypatch.setattr(confidence, "run", regression)
+    monkeypatch.setattr(encoding, "run", lambda paths, console, tallies: tallies.append(Tally("text", 1, 1, 1, 1)))
 
 
 FIVE = ("--scenarios", "5", "--refits", "5")
@@ -100,6 +104,13 @@ def test_devices_names_the_version_and_the_backend(monkeypatch):
     status, text = run(monkeypatch, "devices")
     assert status == 0
     assert jax.__version__ in text and jax.default_backend() in text and "lanes" in text
+
+
+def test_texts_that_are_not_there_are_refused(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as refused:
+        run(monkeypatch, "--text", "none.txt")
+    assert refused.value.code == 2
+    assert "there is no file 'none.txt'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["0", "-5", "many", "1.5"])

@@ -1,0 +1,233 @@
+"""`python -m jaxopt_lite bpe`: training, encoding, decoding and inspecting from the command line."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import jaxopt_lite.__main__ as command_line
+from jaxopt_lite import bpe
+from jaxopt_lite.bpe import command
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "jaxopt_lite", "bpe"]
+TEXT = "low low lower, newest newest\r\nwidest Ünïcode 今日は\n\nno end"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to work in, with a text."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_bytes(TEXT.encode())
+    return tmp_path
+
+
+@pytest.fixture
+def run(place, monkeypatch, capfdbinary):
+    """Runs a command in this process: its status, standard output and standard error."""
+
+    def run(*words, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr(command_line, "Console", lambda **_: Console(highlight=False, width=120))
+        capfdbinary.readouterr()
+        try:
+            status = command_line.main(["bpe", *words])
+        except SystemExit as stop:
+            status = stop.code
+        sys.stdout.flush()
+        found = capfdbinary.readouterr()
+        return status, found.out, found.err.decode()
+
+    return run
+
+
+TRAIN = ("train", "text.txt", "--merges", "9", "--output", "t.json")
+
+
+def test_train_learns_what_the_library_does(run):
+    status, out, err = run(*TRAIN)
+    assert (status, err) == (0, "")
+    assert out.decode() == "t.json: Tokenizer(265 tokens, 9 merges, byte level, gpt4)\n"
+    assert bpe.load("t.json").vocabulary.tokens == bpe.train([TEXT], merges=9).vocabulary.tokens
+
+
+def test_every_setting_arrives(run, monkeypatch):
+    seen = []
+
+    def train(corpus, vocab_size=None, **settings):
+        seen.append((corpus, vocab_size, settings))
+        return bpe.train(["a"], merges=0, pattern="whitespace", end_of_word="_")
+
+    monkeypatch.setattr(command, "train", train)
+    words = "--vocab-size 300 --pattern whitespace --end-of-word _ --level char --byte-fallback --unknown ? "
+    words += "--min-frequency 2 --max-token-length 5 --special-token <a> --special-token <b> --tie subword-nmt "
+    words += "--errors replace --processes 2 --checkpoint c.npz --output t.json --format jaxopt_lite"
+    assert run("train", "text.txt", *words.split())[0] == 0
+    assert seen[-1] == (
+        [Path("text.txt")], 300,
+        dict(
+            merges=None, pattern="whitespace", end_of_word="_", level="char", byte_fallback=True, unknown="?",
+            min_frequency=2, max_token_length=5, special_tokens=["<a>", "<b>"], tie="subword-nmt", errors="replace",
+            processes=2, checkpoint="c.npz",
+        ),
+    )  # fmt: skip
+    assert json.loads(Path("t.json").read_text())["format"].startswith("jaxopt_lite")
+
+
+def test_extend_learns_on(run):
+    run(*TRAIN)
+    status, out, _ = run("train", "text.txt", "--merges", "3", "--extend", "t.json", "--output", "longer.json")
+    assert status == 0 and b"12 merges" in out
+    assert bpe.load("longer.json").vocabulary.tokens == bpe.train([TEXT], merges=12).vocabulary.tokens
+
+
+def test_fewer_merges_than_asked_for_is_a_warning(run):
+    status, _, err = run("train", "text.txt", "--merges", "999", "--output", "t.json")
+    assert status == 0 and "warning: nothing left to merge after" in err and err.count("\n") == 1
+
+
+def test_standard_input_and_output_stand_where_files_do():
+    done = subprocess.run(
+        [*COMMAND, "train", "-", "--merges", "9", "-o", "-"], cwd=ROOT, input=TEXT.encode(), capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(json.loads(done.stdout)["model"]["merges"]) == 9
+
+
+@pytest.mark.parametrize("lines", [(), ("--lines",)], ids=["whole", "lines"])
+def test_encode_and_decode_give_every_byte_back(run, lines):
+    run(*TRAIN)
+    data = TEXT.encode() + b"\xff\xfe\n"
+    status, ids, err = run("encode", "t.json", *lines, stdin=data)
+    assert (status, err) == (0, "")
+    assert len(ids.splitlines()) == (4 if lines else 1)
+    assert run("decode", "t.json", *lines, stdin=ids) == (0, data, "")
+
+
+def test_every_file_is_a_line_of_ids(run):
+    run(*TRAIN)
+    Path("empty.txt").write_bytes(b"")
+    status, ids, _ = run("encode", "t.json", "text.txt", "empty.txt", "-", stdin=b"low")
+    tokenizer = bpe.load("t.json")
+    rows = [list(map(int, line.split())) for line in ids.decode().split("\n")]
+    assert status == 0 and rows == [tokenizer.encode(TEXT), [], tokenizer.encode("low"), []]
+    Path("ids").write_bytes(ids)
+    assert run("decode", "t.json", "ids")[1] == f"{TEXT}low".encode()
+
+
+def test_special_tokens_are_refused_unless_asked_for(run):
+    run(*TRAIN, "--special-token", "<end>")
+    status, out, err = run("encode", "t.json", stdin=b"low<end>")
+    assert (status, out) == (1, b"") and "<end>" in err and err.count("\n") == 1
+    one, several = (run("encode", "t.json", "--special", way, stdin=b"low<end>")[1] for way in ("encode", "ignore"))
+    assert one.split()[-1] == b"0" and len(several.split()) > len(one.split())
+    assert run("decode", "t.json", "--skip-special", stdin=one)[1] == b"low"
+
+
+def test_inspect_shows_merges_compression_and_frequent_tokens(run):
+    bpe.train(["aaaa [b] aaaa"], merges=2).save("own.json", "jaxopt_lite")
+    Path("b.txt").write_text("aaaa[b]")
+    status, out, err = run("inspect", "own.json", "b.txt", "text.txt")
+    assert (status, err) == (0, "")
+    rows = [line.split() for line in out.decode().splitlines()]
+    assert rows[0][0] == "Tokenizer(258"
+    assert ["1", "'a'", "'a'", "'aa'", "256", "6"] in rows
+    assert ["b.txt", "7", "4", "1.75"] in rows
+    assert any(row and row[0] == "all" for row in rows)
+    assert ["'['", "91", "1"] in [row[:3] for row in rows]  # brackets are no markup
+
+
+WRONG = {
+    "no size": ("train", "text.txt", "-o", "t.json"),
+    "two sizes": ("train", "text.txt", "--merges", "1", "--vocab-size", "300", "-o", "t.json"),
+    "no merges": ("train", "text.txt", "--merges", "0", "-o", "t.json"),
+    "no output": ("train", "text.txt", "--merges", "1"),
+    "a mark without whitespace": (*TRAIN, "--end-of-word", "_"),
+    "a name of no form": ("train", "text.txt", "--merges", "1", "-o", "t.bin"),
+    "a form that cannot say it": (*TRAIN, "--pattern", "whitespace", "--end-of-word", "_", "--format", "tiktoken"),
+    "a folder to standard output": ("train", "text.txt", "--merges", "1", "-o", "-", "--format", "gpt2"),
+    "standard input twice": ("train", "-", "-", "--merges", "1", "-o", "t.json"),
+    "no command": (),
+}
+
+
+@pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
+def test_wrong_arguments_end_with_status_2_before_the_work(run, words):
+    status, out, err = run(*words)
+    assert (status, out) == (2, b"") and "error: " in err and "Traceback" not in err
+    assert sorted(os.listdir()) == ["text.txt"]
+
+
+FAILING = {
+    "no such text": (("train", "none.txt", "--merges", "1", "-o", "t.json"), "none.txt"),
+    "no such folder": (("train", "text.txt", "--merges", "1", "-o", "none/t.json"), "none"),
+    "a text that is not UTF-8": (("train", "bad.txt", "--merges", "1", "-o", "t.json"), "bad.txt: byte 1 "),
+    "no such tokenizer": (("encode", "none.json", "text.txt"), "none.json"),
+    "a text as tokenizer": (("encode", "text.json", "text.txt"), "text.json: expected JSON"),
+    "nothing to encode": (("encode", "t.json", "none.txt"), "none.txt"),
+    "strict": (("encode", "t.json", "bad.txt", "--errors", "strict"), "bad.txt: expected UTF-8"),
+    "no ids": (("decode", "t.json", "text.txt"), "text.txt, line 1: expected ids"),
+    "ids of another": (("decode", "t.json", "ids"), "ids, line 2: ids[1]=9999"),
+    "ids beyond all": (("decode", "t.json", "huge"), "huge, line 1: "),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), FAILING.values(), ids=FAILING)
+def test_failures_are_one_line_and_leave_the_output_alone(run, words, message):
+    run(*TRAIN)
+    before = Path("t.json").read_bytes()
+    Path("bad.txt").write_bytes(b"a\xff")
+    Path("text.json").write_text("no JSON")
+    Path("ids").write_text("1 2\n3 9999\n")
+    Path("huge").write_text("9" * 40)
+    status, _, err = run(*words)
+    assert status == 1 and message in err and err.count("\n") == 1, err
+    assert err.startswith(f"python -m jaxopt_lite bpe {words[0]}: error: ")
+    assert Path("t.json").read_bytes() == before and not list(Path().glob("*.part"))
+
+
+def test_ctrl_c_ends_with_130_and_leaves_the_output_alone(run, monkeypatch):
+    run(*TRAIN)
+    before = Path("t.json").read_bytes()
+
+    def interrupted(*_, merges, **settings):
+        if merges:
+            warnings.warn("interrupted after 3 of 9 merges", stacklevel=1)
+        return bpe.train([], merges=0, **settings)
+
+    monkeypatch.setattr(command, "train", lambda *a, processes=None, checkpoint=None, **k: interrupted(*a, **k))
+    status, out, err = run(*TRAIN)
+    assert (status, out) == (130, b"") and "interrupted after 3 of 9 merges" in err and err.endswith("Stopped.\n")
+    assert Path("t.json").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_while_waiting_for_text(run, place):
+    run(*TRAIN)
+    pipes = dict(cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen([*COMMAND, "encode", str(place / "t.json"), "--lines"], **pipes)
+    running.stdin.write(b"low\n" * 300_000)  # more than is read at a time, so that an answer says that it works
+    running.stdin.flush()
+    running.stdout.read(1)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130 and b"Traceback" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_closed_pipe_ends_it_quietly(run, place):
+    run(*TRAIN)
+    Path("long.txt").write_text(TEXT * 20_000)
+    pipes = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen([*COMMAND, "encode", str(place / "t.json"), str(place / "long.txt")], **pipes)
+    running.stdout.read(1)
+    running.stdout.close()
+    assert (running.stderr.read(), running.wait(60)) == (b"", 1)
+    running.stderr.close()
