@@ -32,7 +32,7 @@ class _Memory(dict[str, bytes]):
         """Which of these are not here yet; there is room for them."""
         for key in self._long:
             self.pop(key, None)
-        missing = wanted.difference(self)
+        missing = {key for key in wanted if key not in self}  # `difference` would walk all that is remembered
         if len(missing) + len(self) > _ENTRIES:
             self.clear()
             missing = wanted

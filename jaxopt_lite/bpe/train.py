@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxopt_lite.bpe import checkpoint as checkpoints
@@ -181,7 +182,7 @@ class _Run:
             self.learner.resume(*checkpoints.read(Path(self.checkpoint), self._mark), goal)
         columns = (TextColumn("merges"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         saved = time.monotonic()
-        with Progress(*columns, disable=not shows, transient=True) as bar:
+        with Progress(*columns, console=Console(stderr=True), disable=not shows, transient=True) as bar:
             task = bar.add_task("merges", total=goal)
             try:
                 while (done := len(self.learner.merges)) < goal and self.learner.step(goal - done):
