@@ -73,12 +73,23 @@ class Encoder:
             known = self._known(set().union(*cut))
             return [_joined(map(known.__getitem__, words)) for words in cut]
         cut = [self._splitter.chunks(text) for text in texts]
+        try:  # most of the time all is known
+            return self._remembered(cut)
+        except KeyError:
+            self._learn(cut)
+        return self._remembered(cut)
+
+    def _remembered(self, cut: list[list[str]]) -> list[list[int]]:
+        find = self._chunks.__getitem__
+        return [_joined(map(find, chunks)) for chunks in cut]
+
+    def _learn(self, cut: list[list[str]]) -> None:
+        """Find the ids of all chunks that are not remembered."""
         split = {chunk: self._splitter.words(chunk) for chunk in self._chunks.missing(set().union(*cut))}
         known = self._known(set(chain.from_iterable(split.values())))
         find = known.__getitem__
         for chunk, words in split.items():
             self._chunks[chunk] = find(words[0]) if len(words) == 1 else b"".join(map(find, words))
-        return [_joined(map(self._chunks.__getitem__, chunks)) for chunks in cut]
 
     def _known(self, words: set[str]) -> Mapping[str, bytes]:
         """The ids of distinct words, and of others that are remembered."""
