@@ -3,7 +3,7 @@
 `train` learns a `Tokenizer` from text, `load` reads one from a file; `count_pairs` is the counting kernel itself.
 """
 
-from jaxopt_lite.bpe.load import load
+from jaxopt_lite.bpe.formats.load import load
 from jaxopt_lite.bpe.pairs import Pairs, count_pairs
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import track
 
 from jaxopt_lite.bpe.choose import TIES
-from jaxopt_lite.bpe.files import FORMATS
-from jaxopt_lite.bpe.load import load
+from jaxopt_lite.bpe.formats.load import load
+from jaxopt_lite.bpe.formats.save import FORMATS
 from jaxopt_lite.bpe.reading import ERRORS, check_file
 from jaxopt_lite.bpe.report import compression, first_merges, frequent_tokens
 from jaxopt_lite.bpe.tokenizer import Tokenizer

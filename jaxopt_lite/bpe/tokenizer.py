@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxopt_lite.bpe.batches import groups, padded, shortened
 from jaxopt_lite.bpe.cache import Encoder
-from jaxopt_lite.bpe.files import save
+from jaxopt_lite.bpe.formats.save import save
 from jaxopt_lite.bpe.offsets import placed_words, spans
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.special import finder, pieces

@@ -8,7 +8,7 @@ import tiktoken.load
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from jaxopt_lite.bpe.load import load
+from jaxopt_lite.bpe.formats.load import load
 from jaxopt_lite.bpe.patterns import splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.vocabulary import Vocabulary

@@ -16,7 +16,7 @@ def to_text(data: bytes) -> str:
     """Bytes as characters, one for each.
 
     Example:
-        >>> from jaxopt_lite.bpe.byte_text import to_text
+        >>> from jaxopt_lite.bpe.formats.byte_text import to_text
         >>> to_text(b" a")
         'Ġa'
     """

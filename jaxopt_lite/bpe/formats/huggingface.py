@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lite.bpe.byte_text import from_text, to_text
-from jaxopt_lite.bpe.merge_texts import merges_of_texts
+from jaxopt_lite.bpe.formats.byte_text import from_text, to_text
+from jaxopt_lite.bpe.formats.merge_texts import merges_of_texts
 from jaxopt_lite.bpe.patterns import GPT2, Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxopt_lite.bpe.gpt2_files import read_gpt2, write_gpt2
-from jaxopt_lite.bpe.huggingface import as_json, from_json
-from jaxopt_lite.bpe.own_files import FORMAT, as_own, from_own
+from jaxopt_lite.bpe.formats.gpt2 import read_gpt2, write_gpt2
+from jaxopt_lite.bpe.formats.huggingface import as_json, from_json
+from jaxopt_lite.bpe.formats.own import FORMAT, as_own, from_own
+from jaxopt_lite.bpe.formats.plain import read_json, write_text
+from jaxopt_lite.bpe.formats.tiktoken import read_tiktoken, write_tiktoken
 from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.plain_files import read_json, write_text
-from jaxopt_lite.bpe.tiktoken_files import read_tiktoken, write_tiktoken
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["read", "save"]

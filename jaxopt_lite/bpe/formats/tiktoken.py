@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxopt_lite.bpe.formats.plain import read_text, write_text
+from jaxopt_lite.bpe.formats.recover import recover
 from jaxopt_lite.bpe.patterns import Splitter, splitter
-from jaxopt_lite.bpe.plain_files import read_text, write_text
-from jaxopt_lite.bpe.recover import recover
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["read_tiktoken", "write_tiktoken"]

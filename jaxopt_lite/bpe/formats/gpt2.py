@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxopt_lite.bpe.byte_text import from_text
-from jaxopt_lite.bpe.huggingface import texts_of
-from jaxopt_lite.bpe.merge_texts import merges_of_texts
+from jaxopt_lite.bpe.formats.byte_text import from_text
+from jaxopt_lite.bpe.formats.huggingface import texts_of
+from jaxopt_lite.bpe.formats.merge_texts import merges_of_texts
+from jaxopt_lite.bpe.formats.plain import read_json, read_text, write_text
 from jaxopt_lite.bpe.patterns import Splitter, splitter
-from jaxopt_lite.bpe.plain_files import read_json, read_text, write_text
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["read_gpt2", "write_gpt2"]

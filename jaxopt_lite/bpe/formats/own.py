@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lite.bpe.byte_text import from_text, to_text
+from jaxopt_lite.bpe.formats.byte_text import from_text, to_text
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 

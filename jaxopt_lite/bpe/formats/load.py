@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxopt_lite.bpe.files import read
+from jaxopt_lite.bpe.formats.save import read
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 
 __all__ = ["load"]
