@@ -89,7 +89,7 @@ def save(name: str, rows: list[dict], load: float, only: str = "", device: str =
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in _PACKAGES},
         "commit": _commit(),
-        "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": " ".join(["python -m", f"benchmarks.{name}", *map(_without_folders, sys.argv[1:])]),
         "rows": rows,
     }
     part = "-part-" + re.sub(r"\W+", "_", only).strip("_") if only else ""
@@ -122,6 +122,11 @@ def _device() -> str:
     name = name.split(":")[-1].split("@")[0].lower()
     name = re.sub(r"\(r\)|\(tm\)|processor|cpu|\d+-core", " ", name)
     return "-".join([*re.findall(r"[a-z0-9.]+", name), str(cores()), "cores"])
+
+
+def _without_folders(word: str) -> str:
+    """A path as its last part: where a file lies on this machine is nobody's business."""
+    return Path(word).name if "/" in word else word
 
 
 def _version(package: str) -> str | None:
