@@ -67,7 +67,6 @@ def main() -> None:
         harness.print_rows(f"{name} on {device}", new)
         rows += [{"race": name, "unknowns": n} | row for row in new]
     if not options.quick:
-        device = "-".join(re.findall(r"[a-z0-9.]+", device.lower()))
         print("wrote", harness.save("accelerator", rows, load, options.only, device))
 
 

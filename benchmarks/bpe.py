@@ -141,7 +141,7 @@ def print_rows(title: str, rows: list[dict]) -> None:
 def device_of(rows: list[dict]) -> str:
     """The name for the result file of what JAX ran on; empty for this machine's CPU."""
     kinds = {row["device"] for row in rows if "device" in row} - {"cpu"}
-    return "-".join(re.findall(r"[a-z0-9.]+", " ".join(sorted(kinds)).lower()))
+    return " ".join(sorted(kinds))
 
 
 if __name__ == "__main__":

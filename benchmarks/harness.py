@@ -78,9 +78,9 @@ def _time(seconds: float) -> str:
 def save(name: str, rows: list[dict], load: float, only: str = "", device: str = "") -> Path:
     """Write `results/<date>-<device>-<name>.json` with what is needed to run it again.
 
-    `only` is the pattern of a part, `device` what it ran on if that is not this machine's CPU.
+    `only` is the pattern of a part, `device` the name of what it ran on if that is not this machine's CPU.
     """
-    device = device or _device()
+    device = _slug(device) if device else _device()
     today = datetime.now(UTC).date().isoformat()
     content = {
         "date": today,
@@ -121,7 +121,11 @@ def _device() -> str:
         name = next((line for line in info.read_text().splitlines() if line.startswith("model name")), name)
     name = name.split(":")[-1].split("@")[0].lower()
     name = re.sub(r"\(r\)|\(tm\)|processor|cpu|\d+-core", " ", name)
-    return "-".join([*re.findall(r"[a-z0-9.]+", name), str(cores()), "cores"])
+    return _slug(f"{name} {cores()} cores")
+
+
+def _slug(text: str) -> str:
+    return "-".join(re.findall(r"[a-z0-9.]+", text.lower()))
 
 
 def _without_folders(word: str) -> str:

@@ -11,12 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxopt_lite as jol
-from jaxopt_lite.bpe.command import add_commands
+from jaxopt_lite.bpe.command import INTERRUPTED, add_commands, count
 from jaxopt_lite.demo import confidence, encoding, lowest_voltage
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.lanes.tiles import Work, tile_width
-
-_INTERRUPTED = 130  # as the shell has it: 128 + SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m jaxopt_lite", description=jol.__doc__)
     commands = parser.add_subparsers(required=True)
     demo = commands.add_parser("demo", help="ten thousand power flows and regressions, and a tokenizer (the default)")
-    demo.add_argument("--scenarios", type=_count, default=10_000, help="power flows (default 10000)")
-    demo.add_argument("--refits", type=_count, default=10_000, help="refits of each regression (default 10000)")
+    demo.add_argument("--scenarios", type=count, default=10_000, help="power flows (default 10000)")
+    demo.add_argument("--refits", type=count, default=10_000, help="refits of each regression (default 10000)")
     demo.add_argument("--seed", type=int, default=0, help="of the random loads and resamples (default 0)")
     demo.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's own library)")
     demo.set_defaults(run=_demo)
@@ -48,13 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     devices.set_defaults(run=_devices)
     add_commands(commands.add_parser("bpe", help="byte-pair encoding: train, encode, decode, inspect"))
     return parser
-
-
-def _count(word: str) -> int:
-    count = int(word) if word.isdecimal() else 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above zero, got {word!r}")
-    return count
 
 
 def _file(word: str) -> Path:
@@ -78,7 +69,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
             console.print(
                 f"  {tally.name}: {tally.size:,} problems, {tally.reached:,} reached, {tally.solved:,} solved"
             )
-        return _INTERRUPTED
+        return INTERRUPTED
     incomplete = [tally.name for tally in tallies if not tally.is_complete]
     console.print()
     console.print(f"Not all solved and verified: {', '.join(incomplete)}" if incomplete else "All solved and verified.")

@@ -10,9 +10,10 @@ from jaxopt_lite.bpe.backends import Words
 from jaxopt_lite.bpe.symbols import Alphabet, to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
-__all__ = ["byte_order", "characters", "words_of"]
+__all__ = ["FALLBACK", "byte_order", "characters", "words_of"]
 
 BYTE_ORDERS = ("bytes", "gpt2")
+FALLBACK = tuple(f"<0x{value:02X}>" for value in range(256))  # what the tokens of single bytes are called everywhere
 
 
 @cache

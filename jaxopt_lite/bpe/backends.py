@@ -28,14 +28,25 @@ class Words(NamedTuple):
     counts: np.ndarray
 
 
-class OnHost:
+class _Backend:
+    """What both have in common: how many pairs and places there are so far."""
+
+    _pairs = _places = 0
+
+    def _numbered(self, found: "_Found") -> Candidates:
+        """New groups as pairs, numbered on from those so far."""
+        new = _as_candidates(found, self._pairs, self._places)
+        self._pairs, self._places = self._pairs + new.pair.size, self._places + int(new.length.sum())
+        return new
+
+
+class OnHost(_Backend):
     """Rounds by NumPy."""
 
     def __init__(self, words: Words):
         size = words.symbols.size
         self._table, groups = table(Host, words.symbols, words.last, words.counts, size, 3 * size)
-        self.pairs = _as_candidates(_summary(Host, groups), 0, 0)
-        self._pairs, self._places = self.pairs.pair.size, int(self.pairs.length.sum())
+        self.pairs = self._numbered(_summary(Host, groups))
 
     def merge(self, chosen: Candidates, made: np.ndarray, watched: np.ndarray) -> tuple[Candidates, np.ndarray]:
         """Merge the chosen pairs into the symbols `made`. Returns the new pairs, and the counts of the watched ones."""
@@ -43,9 +54,7 @@ class OnHost:
         self._make_room(2 * size)
         wanted = _chosen(chosen, made, chosen.pair.size, self._table.counts.size - 1)
         self._table, groups = apply(Host, self._table, wanted, size, self._pairs, self._places)
-        new = _as_candidates(_summary(Host, groups), self._pairs, self._places)
-        self._pairs, self._places = self._pairs + new.pair.size, self._places + int(new.length.sum())
-        return new, self._table.counts[watched]
+        return self._numbered(_summary(Host, groups)), self._table.counts[watched]
 
     def _make_room(self, more: int) -> None:
         """Room for so many more pairs and places."""
@@ -64,7 +73,7 @@ class OnHost:
         return self._table.counts[: self._pairs].copy()
 
 
-class OnDevice:
+class OnDevice(_Backend):
     """Rounds by JAX. Sizes are rounded up to a few, so that a few programs serve all rounds."""
 
     def __init__(self, words: Words, device):
@@ -72,8 +81,7 @@ class OnDevice:
         size = words.symbols.size
         with jax.enable_x64(True), jax.default_device(device):
             self._table, found = _start(*jax.device_put(words, device), _room(size), 3 * size + 2 * _room(size))
-            self.pairs = _as_candidates(jax.device_get(found), 0, 0)
-        self._pairs, self._places = self.pairs.pair.size, int(self.pairs.length.sum())
+            self.pairs = self._numbered(jax.device_get(found))
 
     def merge(self, chosen: Candidates, made: np.ndarray, watched: np.ndarray) -> tuple[Candidates, np.ndarray]:
         """Merge the chosen pairs into the symbols `made`. Returns the new pairs, and the counts of the watched ones."""
@@ -86,9 +94,7 @@ class OnDevice:
         with jax.enable_x64(True), jax.default_device(self._device):
             self._table, *found = _apply(self._table, wanted, padded, *used, size)
             found, counts = jax.device_get(found)  # all at once: each transfer waits for the device
-        new = _as_candidates(found, self._pairs, self._places)
-        self._pairs, self._places = self._pairs + new.pair.size, self._places + int(new.length.sum())
-        return new, counts[: watched.size]
+        return self._numbered(found), counts[: watched.size]
 
     def _make_room(self, more: int) -> None:
         """Room for so many more pairs and places; what a round writes beyond what it needs must fit too."""

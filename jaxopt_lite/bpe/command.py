@@ -25,9 +25,9 @@ from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.train import train
 from jaxopt_lite.bpe.vocabulary import LEVELS
 
-__all__ = ["add_commands"]
+__all__ = ["INTERRUPTED", "add_commands", "count"]
 
-_INTERRUPTED = 130
+INTERRUPTED = 130  # as the shell has it: 128 + SIGINT
 _STANDARD = "-"  # the name of standard input, or output
 _LINES = 1 << 20  # bytes of lines that are encoded together
 
@@ -50,7 +50,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     decode.add_argument("--skip-special", action="store_true", help="leave special tokens out")
     inspect = _parser(commands, "inspect", "its first merges; compression and frequent tokens of files", _inspect)
     inspect.add_argument("files", nargs="*", metavar="FILE", help="texts to try it on")
-    inspect.add_argument("--top", type=_count, default=20, help="how many merges and tokens to show (default 20)")
+    inspect.add_argument("--top", type=count, default=20, help="how many merges and tokens to show (default 20)")
     _add_errors(inspect, "surrogateescape")
 
 
@@ -66,8 +66,8 @@ def _parser(commands, name: str, description: str, command: Callable) -> argpars
 def _train_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="texts to learn from; '-' for standard input")
     size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--vocab-size", type=_count, metavar="N", help="how many tokens in all")
-    size.add_argument("--merges", type=_count, metavar="N", help="or how many merges")
+    size.add_argument("--vocab-size", type=count, metavar="N", help="how many tokens in all")
+    size.add_argument("--merges", type=count, metavar="N", help="or how many merges")
     parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the tokenizer; '-' for standard output")
     parser.add_argument("--format", choices=FORMATS, help="of the output (default: by its name)")
     parser.add_argument("--pattern", help="gpt4 (default), gpt2, o200k, whitespace, or a pattern for `regex`")
@@ -75,13 +75,13 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", choices=LEVELS, default="byte", help="what base symbols are (default byte)")
     parser.add_argument("--byte-fallback", action="store_true", help="at char level: bytes for unseen characters")
     parser.add_argument("--unknown", metavar="TEXT", help="at char level: the token of unseen characters")
-    parser.add_argument("--min-frequency", type=_count, default=1, metavar="N", help="of merged pairs (default 1)")
-    parser.add_argument("--max-token-length", type=_count, metavar="N", help="in bytes or characters, as --level says")
+    parser.add_argument("--min-frequency", type=count, default=1, metavar="N", help="of merged pairs (default 1)")
+    parser.add_argument("--max-token-length", type=count, metavar="N", help="in bytes or characters, as --level says")
     parser.add_argument("--special-token", action="append", default=[], metavar="TEXT", help="may be given repeatedly")
     parser.add_argument("--tie", choices=tuple(TIES), default="id", help="of equally frequent pairs (default id)")
     parser.add_argument("--extend", metavar="TOKENIZER", help="a tokenizer to learn more merges for")
     parser.add_argument("--checkpoint", metavar="PATH", help="where to save merges meanwhile, and to go on from")
-    parser.add_argument("--processes", type=_count, metavar="N", help="that count words (default: one for every core)")
+    parser.add_argument("--processes", type=count, metavar="N", help="that count words (default: one for every core)")
     _add_errors(parser, "strict")
     parser.set_defaults(run=_guarded(_train), parser=parser)
 
@@ -91,7 +91,8 @@ def _add_errors(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--errors", choices=ERRORS, default=default, help=text)
 
 
-def _count(word: str) -> int:
+def count(word: str) -> int:
+    """A whole number above zero, as the type of an argument."""
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above zero, got {word!r}")
     return int(word)
@@ -106,7 +107,7 @@ def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable
             sys.stdout.flush()
         except KeyboardInterrupt:
             print("\nStopped.", file=sys.stderr)
-            return _INTERRUPTED
+            return INTERRUPTED
         except BrokenPipeError:  # whoever reads has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
             return 1

@@ -1,7 +1,7 @@
 """Encoding one word on the host: merge the pair of lowest rank, the leftmost of equals, until none is left.
 
 For a handful of words this is quicker than any call to a device, and it is exact for every order of merges. Used by
-`words_to_ids.py`; many words at once are the work of `encode.py`.
+`cache.py`; many words at once are the work of `encode.py`.
 """
 
 import heapq

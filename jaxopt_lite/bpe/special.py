@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from jaxopt_lite.bpe.patterns import special_pattern
+from jaxopt_lite.bpe.patterns import special_pattern, split_special
 
 __all__ = ["MODES", "finder", "pieces"]
 
@@ -15,15 +15,12 @@ def finder(special_tokens: Mapping[str, int]) -> re.Pattern[str] | None:
     return special_pattern(tuple(special_tokens)) if special_tokens else None
 
 
-def pieces(
-    text: str, special_tokens: Mapping[str, int], find: re.Pattern[str] | None, special: str
-) -> Iterator[tuple[int, str, int | None]]:
+def pieces(text: str, special_tokens: Mapping[str, int], special: str) -> Iterator[tuple[int, str, int | None]]:
     """Cut a text at its special tokens.
 
     Args:
         text: the text.
         special_tokens: text -> id.
-        find: from `finder`.
         special: one of `MODES`, see `Tokenizer.encode`.
 
     Yields:
@@ -34,16 +31,12 @@ def pieces(
     """
     if special not in MODES:
         raise ValueError(f"special={special!r}: expected one of {MODES}.")
-    end = 0
-    for match in find.finditer(text) if find is not None and special != "ignore" else ():
-        if special == "raise":
+    start = 0
+    for is_special, piece in split_special(text, () if special == "ignore" else tuple(special_tokens)):
+        if is_special and special == "raise":
             raise ValueError(
-                f"the text has the special token {match[0]!r} at character {match.start()}. If it may give orders, "
+                f"the text has the special token {piece!r} at character {start}. If it may give orders, "
                 "pass special='encode'; if it is text like any other, pass special='ignore'."
             )
-        if match.start() > end:
-            yield end, text[end : match.start()], None
-        yield match.start(), match[0], special_tokens[match[0]]
-        end = match.end()
-    if end < len(text):
-        yield end, text[end:], None
+        yield start, piece, special_tokens[piece] if is_special else None
+        start += len(piece)

@@ -231,14 +231,14 @@ class Tokenizer:
         specials, find = self.vocabulary.special_tokens, self._find
         if special == "ignore" or find is None or (special == "raise" and not any(map(find.search, texts))):
             return self._encoder.encode(texts)
-        cut = [list(pieces(text, specials, find, special)) for text in texts]
+        cut = [list(pieces(text, specials, special)) for text in texts]
         encoded = iter(self._encoder.encode(piece for row in cut for _, piece, k in row if k is None))
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
 
     def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:
         ids: list[int] = []
         offsets = [np.zeros((0, 2), np.int32)]
-        for start, piece, k in pieces(text, self.vocabulary.special_tokens, self._find, special):
+        for start, piece, k in pieces(text, self.vocabulary.special_tokens, special):
             if k is not None:
                 ids.append(k)
                 offsets.append(np.array([[start, start + len(piece)]], np.int32))

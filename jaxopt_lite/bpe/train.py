@@ -4,7 +4,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxopt_lite.bpe import checkpoint as checkpoints
-from jaxopt_lite.bpe.alphabet import byte_order, characters, words_of
+from jaxopt_lite.bpe.alphabet import FALLBACK, byte_order, characters, words_of
 from jaxopt_lite.bpe.choose import TIES
 from jaxopt_lite.bpe.learn import Learner
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer
-from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.bpe.vocabulary import LEVELS, Vocabulary
 from jaxopt_lite.bpe.words import count_words
 
 __all__ = ["train"]
 
 _CHECKPOINT_SECONDS = 30.0
-_LEVELS = ("byte", "char")
 
 
 def train(
@@ -114,8 +113,8 @@ def _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, e
             raise ValueError(f"{name}={value!r}: expected a whole number, not negative.")
     if tie not in TIES:
         raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
-    if settings["level"] not in _LEVELS:
-        raise ValueError(f"level={settings['level']!r}: expected one of {_LEVELS}.")
+    if settings["level"] not in LEVELS:
+        raise ValueError(f"level={settings['level']!r}: expected one of {LEVELS}.")
     if settings["level"] == "byte" and (settings["byte_fallback"] or settings["unknown"] is not None):
         raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
     if isinstance(special_tokens, str) or "" in special_tokens or len(set(special_tokens)) != len(special_tokens):
@@ -136,7 +135,7 @@ def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], i
     fallback = None
     if settings["byte_fallback"]:
         fallback = np.arange(len(tokens), len(tokens) + 256, dtype=np.int32)
-        tokens += [f"<0x{value:02X}>".encode() for value in range(256)]
+        tokens += [name.encode() for name in FALLBACK]
     if settings["level"] == "byte":
         tokens += byte_order("bytes" if initial is None else initial)
     else:
@@ -215,10 +214,8 @@ class _Run:
         merges, counts = self._learned()
         base, first = self.base, len(self.base.tokens)
         made = np.arange(first, first + len(merges), dtype=np.int32)
-        return Vocabulary(
-            tokens=tuple(self.learner.texts), merges=np.concatenate([base.merges, merges]),
+        return replace(
+            base, tokens=tuple(self.learner.texts), merges=np.concatenate([base.merges, merges]),
             merged=np.concatenate([base.merged, made]),
             counts=None if base.counts is None else np.concatenate([base.counts, counts]),
-            special_tokens=base.special_tokens, level=base.level, end_of_word=base.end_of_word, unknown=base.unknown,
-            byte_fallback=base.byte_fallback, fallback=base.fallback,
         )  # fmt: skip

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Vocabulary"]
+__all__ = ["LEVELS", "Vocabulary"]
 
 LEVELS = ("byte", "char")
 

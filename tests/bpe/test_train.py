@@ -4,6 +4,7 @@ import random
 import sys
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -299,3 +300,9 @@ def test_settings_that_the_tokenizer_to_extend_decides_are_refused():
 def test_a_device_learns_the_same_tokenizer():
     text = [few_words(7)]
     assert bpe.train(text, merges=50, device=jax.devices()[0]).vocabulary == bpe.train(text, merges=50).vocabulary
+
+
+def test_an_extended_tokenizer_keeps_how_words_are_looked_up():
+    first = replace(bpe.train([few_words(1)], merges=5).vocabulary, whole_words=True)
+    more = bpe.train([few_words(2)], merges=5, extend=bpe.Tokenizer(first, bpe.splitter("gpt4")))
+    assert more.vocabulary.whole_words

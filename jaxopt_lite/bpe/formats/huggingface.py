@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxopt_lite.bpe.alphabet import FALLBACK
 from jaxopt_lite.bpe.formats.byte_text import from_text, to_text
 from jaxopt_lite.bpe.formats.merge_texts import merges_of_texts
 from jaxopt_lite.bpe.patterns import GPT2, Splitter, splitter
@@ -18,7 +19,6 @@ _READ_OTHERWISE = re.compile(r"\{\d*,?\d*\}\+|(?<!\\)[$^]")
 _CLASSES = re.compile(r"\[[^\]]*\]")
 _SPACES = r"[\s\x1C-\x1F]+"  # what str.split() splits at
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-_FALLBACK = [f"<0x{value:02X}>" for value in range(256)]
 
 
 def as_json(vocabulary: Vocabulary, split: Splitter) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def as_json(vocabulary: Vocabulary, split: Splitter) -> dict[str, Any]:
             "end_of_word_suffix makes other merges); use format='jaxopt_lite'."
         )
     texts = texts_of(v)
-    if v.fallback is not None and [texts[k] for k in v.fallback.tolist()] != _FALLBACK:
+    if v.fallback is not None and [texts[k] for k in v.fallback.tolist()] != list(FALLBACK):
         raise ValueError("format='huggingface' expects the fallback tokens to be called '<0x00>' to '<0xFF>'.")
     steps = [_split_step(split), *([_BYTE_LEVEL] if is_bytes else [])]
     decoders = [{"type": "ByteLevel"} | _BYTE_LEVEL] if is_bytes else [{"type": "ByteFallback"}, {"type": "Fuse"}]
@@ -115,7 +115,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
     special = _added(content.get("added_tokens") or [], fail)
     names = _names(model["vocab"], special, fail)
     falls_back = bool(model.get("byte_fallback")) and not is_bytes
-    if falls_back and not set(_FALLBACK) <= set(model["vocab"]):
+    if falls_back and not set(FALLBACK) <= set(model["vocab"]):
         raise fail("says byte_fallback, but lacks tokens from '<0x00>' to '<0xFF>'")
     unknown = model.get("unk_token") if not is_bytes else None
     if unknown is not None and unknown not in model["vocab"]:
@@ -127,7 +127,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
             tokens=tuple(tokens), merges=merges, merged=merged, special_tokens=special,
             level="byte" if is_bytes else "char", unknown=None if unknown is None else model["vocab"][unknown],
             byte_fallback=falls_back, whole_words=bool(model.get("ignore_merges")),
-            fallback=np.array([model["vocab"][name] for name in _FALLBACK], np.int32) if falls_back else None,
+            fallback=np.array([model["vocab"][name] for name in FALLBACK], np.int32) if falls_back else None,
         ), split  # fmt: skip
     except (ValueError, UnicodeEncodeError) as error:
         raise fail(f"does not fit together: {error}") from None
