@@ -1,0 +1,264 @@
+"""Adapters: a few numbers `a` that change a few leaves of a model's parameters, as pure maps (params, a) -> params.
+
+    IA3      W ⊙ (1 + s)           a scale along one axis     Liu et al., arXiv 2205.05638
+    LoRA     W + (α / r) D U       a product of rank r        Hu et al., arXiv 2106.09685
+    Shift    W + s                 any change of a leaf       BitFit, Zaken et al., arXiv 2106.10199, for biases
+
+Parts that act on different leaves add up: `IA3("hidden") + Shift("bias")`. The parameters of an adapter are a flat
+dictionary, `{"scale:hidden": ..., "shift:bias": ...}`, in which the identity, the adapter that changes nothing, is
+known: zeros, but for the first factor of LoRA.
+
+IA3 and Shift are linear in their parameters. LoRA is not, and equal products have many factors. So what compares or
+merges adapters first takes them to a linear form, `linear` and `to_linear`, where LoRA is a Shift by its product.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from jaxopt_lite.specialists.activations import LowRank, Scaled, dense
+
+__all__ = ["IA3", "Adapter", "LoRA", "Parameters", "Part", "Shift", "from_spec", "leaf_names"]
+
+Parameters = dict[str, Any]  # arrays, or whatever stands for them
+
+
+def leaf_names(params: PyTree) -> list[str]:
+    """The names of the leaves of a pytree: the keys on the way to each, joined by slashes."""
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _with_paths(params)]
+
+
+def _with_paths(params: PyTree):
+    return jax.tree_util.tree_leaves_with_path(params)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of change to the leaves whose names match `path`, with `*` for any characters.
+
+    Args:
+        path: which leaves; keys joined by slashes, as `leaf_names` gives them.
+    """
+
+    keys: ClassVar[tuple[str, ...]]  # of its parameters for one leaf
+
+    path: str
+
+    def __add__(self, other: "Part | Adapter") -> "Adapter":
+        return Adapter((self,)) + other
+
+    def identity(self, name: str, leaf: Array) -> tuple[Array, ...]:
+        """The parameters that leave a leaf as it is, one array for each of `keys`."""
+        raise NotImplementedError
+
+    def change(self, leaf: Array, *parameters: Array) -> Any:
+        """The changed leaf: an array, or a form of it that costs less where it is multiplied."""
+        raise NotImplementedError
+
+    @property
+    def linear(self) -> "Part":
+        """The part of which this one is a parametrisation and which is linear in its own parameters."""
+        return self
+
+    def to_linear(self, *parameters: Array) -> tuple[Array, ...]:
+        """The parameters of `linear` that make the same change."""
+        return parameters
+
+
+@dataclass(frozen=True)
+class IA3(Part):
+    """A learned scale along one axis of a leaf; with the default axis, of each output of `x @ leaf`.
+
+    Args:
+        path: which leaves, as for every part.
+        axis: the axis that is scaled. Axis 0 of the matrix behind a layer scales the layer's activations.
+    """
+
+    keys: ClassVar = ("scale",)
+
+    axis: int = -1
+
+    def identity(self, name, leaf):
+        if not -leaf.ndim <= self.axis < leaf.ndim:
+            raise ValueError(f"IA3 on {name!r}: it has shape {leaf.shape} and no axis {self.axis}.")
+        return (jnp.zeros(leaf.shape[self.axis], leaf.dtype),)
+
+    def change(self, leaf, *parameters):
+        (s,) = parameters
+        return Scaled(leaf, 1 + s, self.axis % leaf.ndim)
+
+
+@dataclass(frozen=True)
+class Shift(Part):
+    """A learned term added to a leaf; of few numbers where the leaf is a bias."""
+
+    keys: ClassVar = ("shift",)
+
+    def identity(self, name, leaf):
+        return (jnp.zeros(leaf.shape, leaf.dtype),)
+
+    def change(self, leaf, *parameters):
+        (s,) = parameters
+        return leaf + s
+
+
+@dataclass(frozen=True)
+class LoRA(Part):
+    """A learned change of low rank, `leaf + (alpha / rank) · down @ up`; leading axes of the leaf are a stack.
+
+    Args:
+        path: which leaves, as for every part.
+        rank: the rank of the change.
+        alpha: its scale is `alpha / rank`; by default `rank`, for a scale of 1.
+        seed: of the first factor, which starts at random; the second starts at zero.
+    """
+
+    keys: ClassVar = ("down", "up")
+
+    rank: int = 4
+    alpha: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ValueError(f"rank={self.rank}: expected a whole number of at least 1.")
+
+    @property
+    def scale(self) -> float:
+        """What the product is multiplied by."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+    def identity(self, name, leaf):
+        if leaf.ndim < 2:
+            raise ValueError(f"LoRA on {name!r}: it has shape {leaf.shape}; expected a matrix. For a vector use Shift.")
+        *stack, m, n = leaf.shape
+        key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
+        down = jax.random.normal(key, (*stack, m, self.rank), leaf.dtype) / np.sqrt(m).astype(leaf.dtype)
+        return down, jnp.zeros((*stack, self.rank, n), leaf.dtype)
+
+    def change(self, leaf, *parameters):
+        down, up = parameters
+        return LowRank(leaf, down, self.scale * up)
+
+    @property
+    def linear(self) -> Shift:
+        return Shift(self.path)
+
+    def to_linear(self, *parameters):
+        down, up = parameters
+        return (self.scale * (down @ up),)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Parts that act on different leaves, together. `IA3(...) + Shift(...)` makes one.
+
+    Args:
+        parts: the parts.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import IA3, Shift
+        >>> params = {"hidden": jnp.ones((2, 3)), "bias": jnp.zeros(3)}
+        >>> adapter = IA3("hidden") + Shift("bias")
+        >>> a = adapter.identity(params) | {"shift:bias": jnp.arange(3.0)}
+        >>> adapter.apply(params, a)["bias"].tolist()
+        [0.0, 1.0, 2.0]
+    """
+
+    parts: tuple[Part, ...]
+
+    def __add__(self, other: "Part | Adapter") -> "Adapter":
+        return Adapter(self.parts + (other.parts if isinstance(other, Adapter) else (other,)))
+
+    def identity(self, params: PyTree) -> Parameters:
+        """The parameters that change nothing.
+
+        Raises:
+            ValueError: a part that matches no leaf, or a shape it cannot change; a leaf that two parts would change.
+        """
+        a: Parameters = {}
+        for part, name, leaf in self._matches(params):
+            a |= dict(zip(_keys(part, name), part.identity(name, leaf), strict=True))
+        return a
+
+    def size(self, params: PyTree) -> int:
+        """The number of parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(self.identity, params)))
+
+    def change(self, params: PyTree, a: Parameters) -> PyTree:
+        """The changed parameters, with changed matrices in the form that costs least where they are multiplied."""
+        changed = {}
+        for part, name, leaf in self._matches(params):
+            changed[name] = part.change(leaf, *(a[key] for key in _keys(part, name)))
+        leaves = [changed.get(name, leaf) for name, leaf in zip(leaf_names(params), jax.tree.leaves(params), strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+    def apply(self, params: PyTree, a: Parameters) -> PyTree:
+        """The changed parameters as arrays, in a pytree like `params`."""
+        changed = self.change(params, a)
+        return jax.tree.map(dense, changed, is_leaf=lambda leaf: isinstance(leaf, Scaled | LowRank))
+
+    @property
+    def linear(self) -> "Adapter":
+        """The adapter that is linear in its parameters and of which this one is a parametrisation."""
+        return Adapter(tuple(part.linear for part in self.parts))
+
+    def to_linear(self, params: PyTree, a: Parameters) -> Parameters:
+        """The parameters of `linear` that make the same change; the identity has zeros."""
+        linear: Parameters = {}
+        for part, name, _ in self._matches(params):
+            values = part.to_linear(*(a[key] for key in _keys(part, name)))
+            linear |= dict(zip(_keys(part.linear, name), values, strict=True))
+        return linear
+
+    def spec(self) -> list[dict[str, Any]]:
+        """The adapter as plain data, for files; `from_spec` reads it."""
+        return [{"kind": type(part).__name__} | asdict(part) for part in self.parts]
+
+    def _matches(self, params: PyTree) -> Iterator[tuple[Part, str, Array]]:
+        """Every part with the names and leaves it changes."""
+        leaves = dict(zip(leaf_names(params), jax.tree.leaves(params), strict=True))
+        taken: dict[str, Part] = {}
+        for part in self.parts:
+            names = [name for name in leaves if fnmatchcase(name, part.path)]
+            if not names:
+                raise ValueError(f"{part} matches no leaf of params; its leaves are {', '.join(leaves)}.")
+            for name in names:
+                if name in taken:
+                    raise ValueError(f"{part} and {taken[name]} both change {name!r}; expected one part for a leaf.")
+                taken[name] = part
+                yield part, name, leaves[name]
+
+
+def _keys(part: Part, name: str) -> list[str]:
+    return [f"{key}:{name}" for key in part.keys]
+
+
+_KINDS = {kind.__name__: kind for kind in (IA3, LoRA, Shift)}
+
+
+def from_spec(spec: list[dict[str, Any]]) -> Adapter:
+    """The adapter that `Adapter.spec` describes.
+
+    Raises:
+        ValueError: a kind or a setting that is not known here.
+    """
+    parts = []
+    for entry in spec:
+        settings = dict(entry)
+        kind = _KINDS.get(settings.pop("kind", None))
+        if kind is None:
+            raise ValueError(f"an adapter of kind {entry.get('kind')!r}; expected one of {', '.join(_KINDS)}.")
+        try:
+            parts.append(kind(**settings))
+        except TypeError as error:
+            raise ValueError(f"the adapter {entry} does not fit {kind.__name__}: {error}.") from error
+    return Adapter(tuple(parts))

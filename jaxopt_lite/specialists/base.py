@@ -1,0 +1,95 @@
+"""The one model that all specialists share: its function, its parameters, and what a router sees of an input."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.specialists.adapters import leaf_names
+
+__all__ = ["Base", "digest"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A model, written for one input. As a pytree its parameters are its leaves.
+
+    Args:
+        params: its parameters, a pytree of arrays.
+        apply: `apply(params, x) -> y`, any JAX function.
+        features: `features(params, x) -> [d]`, what a router sees of an input; without it nothing can be routed.
+        tokenizer: what made the inputs out of text, where something did.
+        name: of the model, part of its fingerprint. Two functions with the same parameters need different names.
+
+    Raises:
+        TypeError: an `apply` that is no function.
+        ValueError: no parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import Base
+        >>> base = Base({"w": jnp.ones((2, 1))}, lambda params, x: x @ params["w"], features=lambda params, x: x)
+        >>> base.apply(base.params, jnp.arange(2.0)).tolist()
+        [1.0]
+    """
+
+    params: PyTree
+    apply: Callable[[PyTree, PyTree], PyTree] = field(metadata={"static": True})
+    features: Callable[[PyTree, PyTree], Array] | None = field(default=None, metadata={"static": True})
+    tokenizer: Tokenizer | None = field(default=None, metadata={"static": True})
+    name: str = field(default="base", metadata={"static": True})
+
+    def __post_init__(self):
+        if not callable(self.apply):
+            raise TypeError(f"apply is {type(self.apply).__name__}; expected a function apply(params, x).")
+        if not jax.tree.leaves(self.params):
+            raise ValueError("params has no leaves; expected the parameters of a model.")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the name and the parameters; on the host."""
+        leaves = dict(zip(leaf_names(self.params), map(np.asarray, jax.tree.leaves(self.params)), strict=True))
+        return digest(leaves, self.name)
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """SHA-256 of the tokenizer; empty without one."""
+        if self.tokenizer is None:
+            return ""
+        v, words = self.tokenizer.vocabulary, self.tokenizer.splitter
+        tokens = {f"{k}": np.frombuffer(token, np.uint8) for k, token in enumerate(v.tokens)}
+        merges = {"merges": v.merges, "merged": v.merged}
+        return digest(tokens | merges, repr(sorted(v.special_tokens.items())), v.level, repr(words))
+
+    def embed(self, x: PyTree) -> Float[Array, "B d"]:
+        """The features of a batch of inputs, whose leaves are `[B, ...]`.
+
+        Raises:
+            ValueError: a base without `features`.
+        """
+        if self.features is None:
+            raise ValueError("this base has no features; give Base(..., features=lambda params, x: ...) to route by.")
+        return _embed(self.params, x, features=self.features)
+
+
+@partial(jax.jit, static_argnames="features")
+def _embed(params, x, features):
+    return jax.vmap(features, in_axes=(None, 0))(params, x)
+
+
+def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
+    """SHA-256 of texts and of named arrays: of each its name, dtype, shape and bytes, the least significant first."""
+    total = hashlib.sha256()
+    for text in texts:
+        total.update(f"{len(text)}:{text};".encode())
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        total.update(f"{name};{array.dtype.name};{array.shape};".encode())
+        total.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    return total.hexdigest()

@@ -1,0 +1,93 @@
+"""What of a function does not depend on an adapter is computed once, before the solve, and not at every evaluation.
+
+A solve evaluates the model at many adapter parameters `a` on the same examples. All that comes before the first
+changed layer is the same each time: it depends on the model alone (`shared`), or on the example (`example`). What is
+left depends on `a` (`rest`), and for an adapter near the output it is little.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal  # pyright: ignore[reportPrivateImportUsage]
+from jaxtyping import PyTree
+
+from jaxopt_lite.specialists.activations import bind
+
+__all__ = ["Hoisted", "hoist"]
+
+
+class Hoisted(NamedTuple):
+    """A function `f(params, a, x)` in three steps: `rest(a, shared(params), example(params, x))`."""
+
+    shared: Callable[[PyTree], list]
+    example: Callable[[PyTree, PyTree], list]
+    rest: Callable[[PyTree, list, list], PyTree]
+
+
+def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
+    """Split `f(params, a, x)` by what each of its operations depends on.
+
+    Args:
+        f: the function, for one example.
+        params: what is shared, as arrays or their shapes; so are `a` and `x`.
+        a: what changes from evaluation to evaluation.
+        x: one example.
+    """
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(*map(_specs, (params, a, x)))
+    jaxpr, consts = closed.jaxpr, closed.consts
+    k, m = jax.tree.structure(params).num_leaves, jax.tree.structure(a).num_leaves
+    inputs = jaxpr.invars[:k], jaxpr.invars[k : k + m], jaxpr.invars[k + m :]
+    level = _levels(jaxpr, *inputs)
+    stages = [[eqn for eqn in jaxpr.eqns if _level(level, eqn.invars) == number] for number in range(3)]
+    needed_later = [_needed(stages[2], jaxpr.outvars, level, number) for number in range(2)]
+    needed_shared = needed_later[0] + _needed(stages[1], (), level, 0)
+    needed_shared = list(dict.fromkeys(needed_shared))
+    start = dict(zip(jaxpr.constvars, consts, strict=True))
+
+    def shared(params):
+        env = start | dict(zip(inputs[0], jax.tree.leaves(params), strict=True))
+        return _evaluate(stages[0], env, needed_shared)
+
+    def example(params, x):
+        env = dict(zip(needed_shared, shared(params), strict=True)) | dict(zip(inputs[2], jax.tree.leaves(x), strict=True))
+        return _evaluate(stages[1], env, needed_later[1])
+
+    def rest(a, from_shared, from_example):
+        env = dict(zip(needed_shared, from_shared, strict=True)) | dict(zip(inputs[1], jax.tree.leaves(a), strict=True))
+        env |= dict(zip(needed_later[1], from_example, strict=True))
+        return jax.tree.unflatten(jax.tree.structure(shape), _evaluate(stages[2], env, jaxpr.outvars))
+
+    return Hoisted(shared, example, rest)
+
+
+def _specs(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def _levels(jaxpr, params, a, x) -> dict[Any, int]:
+    """For each variable: 0 where it depends on the model alone, 1 on the example too, 2 on the adapter."""
+    level = dict.fromkeys([*jaxpr.constvars, *params], 0) | dict.fromkeys(x, 1) | dict.fromkeys(a, 2)
+    for eqn in jaxpr.eqns:
+        level |= dict.fromkeys(eqn.outvars, _level(level, eqn.invars))
+    return level
+
+
+def _level(level: dict[Any, int], atoms: Sequence) -> int:
+    return max((level[atom] for atom in atoms if not isinstance(atom, Literal)), default=0)
+
+
+def _needed(eqns, outputs, level: dict[Any, int], number: int) -> list:
+    """The variables of a level that these equations, or the outputs, take from outside."""
+    atoms = [atom for eqn in eqns for atom in eqn.invars] + list(outputs)
+    return list(dict.fromkeys(atom for atom in atoms if not isinstance(atom, Literal) and level[atom] == number))
+
+
+def _evaluate(eqns, env: dict, wanted) -> list:
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else env[atom]
+
+    for eqn in eqns:
+        env.update(zip(eqn.outvars, bind(eqn, [read(atom) for atom in eqn.invars]), strict=True))
+    return [read(atom) for atom in wanted]
