@@ -171,7 +171,11 @@ def _place(eqn, axis: int, side: int, other_rank: int) -> int:
 def _gather(eqn, value, indices):
     """Rows looked up in a table whose columns are scaled: the rows, scaled."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    if not isinstance(value, Scaled) or numbers.operand_batching_dims or sizes[value.axis] != value.leaf.shape[value.axis]:
+    if (
+        not isinstance(value, Scaled)
+        or numbers.operand_batching_dims
+        or sizes[value.axis] != value.leaf.shape[value.axis]
+    ):
         return None
     kept = [k for k in range(value.leaf.ndim) if k not in numbers.collapsed_slice_dims]
     if value.axis not in kept:

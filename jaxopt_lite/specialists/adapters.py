@@ -198,7 +198,9 @@ class Adapter:
         changed = {}
         for part, name, leaf in self._matches(params):
             changed[name] = part.change(leaf, *(a[key] for key in _keys(part, name)))
-        leaves = [changed.get(name, leaf) for name, leaf in zip(leaf_names(params), jax.tree.leaves(params), strict=True)]
+        leaves = [
+            changed.get(name, leaf) for name, leaf in zip(leaf_names(params), jax.tree.leaves(params), strict=True)
+        ]
         return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
     def apply(self, params: PyTree, a: Parameters) -> PyTree:

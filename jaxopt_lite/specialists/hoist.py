@@ -51,7 +51,9 @@ def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
         return _evaluate(stages[0], env, needed_shared)
 
     def example(params, x):
-        env = dict(zip(needed_shared, shared(params), strict=True)) | dict(zip(inputs[2], jax.tree.leaves(x), strict=True))
+        env = dict(zip(needed_shared, shared(params), strict=True)) | dict(
+            zip(inputs[2], jax.tree.leaves(x), strict=True)
+        )
         return _evaluate(stages[1], env, needed_later[1])
 
     def rest(a, from_shared, from_example):

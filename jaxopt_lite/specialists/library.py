@@ -7,6 +7,7 @@ from functools import cached_property, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.specialists.activations import on_activations
@@ -140,8 +141,8 @@ class Library:
             if self.ids[self._places[name]] != other.ids[other._places[name]]:
                 raise ValueError(f"both libraries have a {name!r}, and not the same one; `rename` one of them.")
         new = other[[name for name in other.names if name not in self]]
-        stacked = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), self._arrays, new._arrays)
-        return self._with(*stacked, self.cards + new.cards)
+        parameters, profile = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), self._arrays, new._arrays)
+        return self._with(parameters, profile, self.cards + new.cards)
 
     def remove(self, names: str | Iterable[str]) -> "Library":
         """All but these.
@@ -186,8 +187,8 @@ class Library:
 
     def _take(self, rows: Sequence[int]) -> "Library":
         places = np.asarray(rows, np.int32)
-        arrays = jax.tree.map(lambda leaf: leaf[places], self._arrays)
-        return self._with(*arrays, tuple(self.cards[row] for row in rows))
+        parameters, profile = jax.tree.map(lambda leaf: leaf[places], self._arrays)
+        return self._with(parameters, profile, tuple(self.cards[row] for row in rows))
 
     def _rows(self, which) -> list[int]:
         if isinstance(which, slice):
@@ -221,7 +222,7 @@ def adapted(adapter: Adapter, apply):
 
 
 def _check_index(index, weight, size: int) -> None:
-    if not isinstance(index, jax.core.Tracer):
+    if not isinstance(index, Tracer):
         outside = np.asarray((index < -1) | (index >= size))
         if outside.any():
             value = np.asarray(index)[outside].flat[0]
