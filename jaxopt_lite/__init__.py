@@ -1,24 +1,29 @@
 """Solve very many small problems at once, in one jitted call, on CPU, GPU and TPU; and byte-pair encoding."""
 
-from jaxopt_lite import bounds, bpe
-from jaxopt_lite.lanes.status import Status
-from jaxopt_lite.solvers.bfgs import BFGS
-from jaxopt_lite.solvers.broyden import Broyden
-from jaxopt_lite.solvers.certify import (
-    Curvature,
-    DerivativeCheck,
-    MinimumCertificate,
-    RootCertificate,
-    certify_minimum,
-    certify_root,
-    check_derivatives,
-)
-from jaxopt_lite.solvers.chunks import in_chunks
-from jaxopt_lite.solvers.lbfgs import LBFGS
-from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
-from jaxopt_lite.solvers.multistart import multistart
-from jaxopt_lite.solvers.solution import History, Solution, SolveError
-from jaxopt_lite.solvers.solve import minimize, root
+from typing import TYPE_CHECKING
+
+from jaxopt_lite.lazy import lazy
+
+if TYPE_CHECKING:
+    from jaxopt_lite import bounds, bpe
+    from jaxopt_lite.lanes.status import Status
+    from jaxopt_lite.solvers.bfgs import BFGS
+    from jaxopt_lite.solvers.broyden import Broyden
+    from jaxopt_lite.solvers.certify import (
+        Curvature,
+        DerivativeCheck,
+        MinimumCertificate,
+        RootCertificate,
+        certify_minimum,
+        certify_root,
+        check_derivatives,
+    )
+    from jaxopt_lite.solvers.chunks import in_chunks
+    from jaxopt_lite.solvers.lbfgs import LBFGS
+    from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
+    from jaxopt_lite.solvers.multistart import multistart
+    from jaxopt_lite.solvers.solution import History, Solution, SolveError
+    from jaxopt_lite.solvers.solve import minimize, root
 
 __all__ = [
     "BFGS",
@@ -43,3 +48,27 @@ __all__ = [
     "multistart",
     "root",
 ]
+
+_NAMES_IN = {
+    "bounds": ["bounds"],
+    "bpe": ["bpe"],
+    "lanes.status": ["Status"],
+    "solvers.bfgs": ["BFGS"],
+    "solvers.broyden": ["Broyden"],
+    "solvers.certify": [
+        "Curvature",
+        "DerivativeCheck",
+        "MinimumCertificate",
+        "RootCertificate",
+        "certify_minimum",
+        "certify_root",
+        "check_derivatives",
+    ],
+    "solvers.chunks": ["in_chunks"],
+    "solvers.lbfgs": ["LBFGS"],
+    "solvers.limited_broyden": ["LimitedBroyden"],
+    "solvers.multistart": ["multistart"],
+    "solvers.solution": ["History", "Solution", "SolveError"],
+    "solvers.solve": ["minimize", "root"],
+}
+__getattr__, __dir__ = lazy(__name__, _NAMES_IN)

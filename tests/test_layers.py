@@ -9,6 +9,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ PACKAGE = "jaxopt_lite"
 # A room may import rooms on lower floors and itself, nothing else. So `solvers` and `bpe` never meet, and
 # only the demo and the command line may use the public names, which stand in the package's own __init__.
 FLOORS = {
+    "lazy": -1,
     "lanes": 0,
     "bounds": 0,
     "solvers": 1,
@@ -124,7 +126,7 @@ def go_up_only(source: Source) -> Iterator[str]:
 
 def outside_only_what_is_declared(source: Source) -> Iterator[str]:
     """Floor 0 stands on JAX alone; the rest imports only what an installation of the package brings."""
-    everywhere = GROUND if FLOORS.get(home(source)) == 0 else DECLARED
+    everywhere = {-1: set(), 0: GROUND}.get(FLOORS.get(home(source), 1), DECLARED)
     late = {node for function in functions_in(source) for _, node in imports_in(source, function)}
     for name, node in imports_in(source):
         top = name.split(".")[0]
@@ -134,11 +136,25 @@ def outside_only_what_is_declared(source: Source) -> Iterator[str]:
 
 
 def at_the_top(source: Source) -> Iterator[str]:
-    """No import inside a function, except of an optional dependency."""
+    """No import inside a function, but of an optional dependency, or of what loads JAX in a file that does not."""
     for function in functions_in(source):
         for name, node in imports_in(source, function):
-            if name.split(".")[0] not in OPTIONAL:
+            if name.split(".")[0] not in OPTIONAL and (imports_jax(source) or not is_module_with_jax(name)):
                 yield source.at(node, f"imports {name} inside `{function.name}`; move it to the top of the file")
+
+
+def imports_jax(source: Source) -> bool:
+    return any(name.split(".")[0] == "jax" for name, _ in imports_in(source))
+
+
+@cache
+def modules_with_jax() -> set[str]:
+    return {source.module for source in package_sources() if imports_jax(source)}
+
+
+def is_module_with_jax(name: str) -> bool:
+    """Whether a dotted name is a module of the package that imports JAX, or something in such a module."""
+    return not modules_with_jax().isdisjoint({name, name.rpartition(".")[0]})
 
 
 def no_private_jax(source: Source) -> Iterator[str]:
@@ -265,6 +281,7 @@ BROKEN = {
         "stands on no floor",
     ),
     "lanes use scipy": (outside_only_what_is_declared, "lanes.a", "import scipy.linalg", "scipy.linalg"),
+    "the lowest floor uses NumPy": (outside_only_what_is_declared, "lazy", "import numpy", "numpy"),
     "bounds use rich": (outside_only_what_is_declared, "bounds.a", "from rich import print", "rich"),
     "lanes use matplotlib": (
         outside_only_what_is_declared,
@@ -281,6 +298,19 @@ BROKEN = {
         "class A:\n    def f(self):\n        if self:\n            from jax import lax",
         "solvers/a.py:4: imports jax.lax inside `f`",
     ),
+    "import in a function of a file with JAX": (
+        at_the_top,
+        "bpe.a",
+        "import jax\ndef f():\n    from jaxopt_lite.bpe.on_device import OnDevice",
+        "on_device.OnDevice inside `f`",
+    ),
+    "import in a function of a file without JAX": (
+        at_the_top,
+        "bpe.a",
+        "def f():\n    from jaxopt_lite.bpe.words import count_words",
+        "count_words inside `f`",
+    ),
+    "JAX itself in a function": (at_the_top, "bpe.a", "def f():\n    import jax.numpy", "jax.numpy inside `f`"),
     "import in an async function": (at_the_top, "demo.a", "async def f():\n    import math", "inside `f`"),
     "import of jax._src": (no_private_jax, "lanes.a", "import jax._src.core", "jax._src.core"),
     "from jax import _src": (no_private_jax, "lanes.a", "from jax import _src", "jax._src"),
@@ -321,6 +351,7 @@ SOUND = {
         "def f():\n    import matplotlib.pyplot as plt",
     ),
     "an optional dependency": (at_the_top, "demo.a", "def f():\n    import matplotlib.pyplot as plt"),
+    "JAX where it is needed": (at_the_top, "bpe.a", "def f():\n    from jaxopt_lite.bpe.on_device import OnDevice"),
     "imports at the top": (at_the_top, "demo.a", "import math\ndef f():\n    return math.pi"),
     "public JAX": (no_private_jax, "lanes.a", "import jax\nfrom jax.extend import core\nx = jax.__version__"),
     "a private name of one's own": (no_private_jax, "lanes.a", "x = self._src.core"),

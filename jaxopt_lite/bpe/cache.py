@@ -1,13 +1,11 @@
 """From chunks of text to ids, remembering both chunks and words: text repeats itself, few words need merging."""
 
+import sys
 from array import array
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from threading import Lock
 
-import jax
-
-from jaxopt_lite.bpe.encode import LONGEST, merge_words, rules_of
 from jaxopt_lite.bpe.merging import merge_word
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.symbols import Alphabet, to_bytes
@@ -105,21 +103,17 @@ class Encoder:
 
     def _merge(self, words: list[list[int]]) -> list[list[int]]:
         """Merge on an accelerator if there are many words and merges in order, else here."""
-        short = [k for k, word in enumerate(words) if 1 < len(word) <= LONGEST]
         results: dict[int, list[int]] = {}
-        if _is_worth_a_call(len(short)) and self._vocabulary.is_ordered:
-            rules, steps = self._on_device()
-            results = dict(zip(short, merge_words([words[k] for k in short], rules, steps), strict=True))
+        device = _device() if len(words) >= _MANY and self._vocabulary.is_ordered else None
+        if device is not None:
+            short = [k for k, word in enumerate(words) if 1 < len(word) <= device.LONGEST]
+            self._rules = self._rules or device.rules_of(self._vocabulary)
+            results = dict(zip(short, device.merge_words([words[k] for k in short], *self._rules), strict=True))
         size = len(self._vocabulary.tokens)
         return [
             results[k] if k in results else merge_word(word, self._ranks, self._merged, size)
             for k, word in enumerate(words)
         ]
-
-    def _on_device(self):
-        if self._rules is None:
-            self._rules = rules_of(self._vocabulary)
-        return self._rules
 
 
 def _kept(ids: list[int]) -> bytes:
@@ -132,6 +126,13 @@ def _joined(kept: Iterable[bytes]) -> list[int]:
     return ids.tolist()
 
 
-def _is_worth_a_call(words: int) -> bool:
-    """Whether an accelerator would be quicker. JAX on a CPU is not: a third slower than a loop over the words."""
-    return words >= _MANY and jax.default_backend() != "cpu"
+def _device():
+    """What encodes on an accelerator, where this program uses one: JAX is not loaded, nor a GPU taken, for this.
+
+    JAX on a CPU is not quicker: it takes a third longer than a loop over the words.
+    """
+    if "jax" not in sys.modules:
+        return None
+    from jaxopt_lite.bpe import encode
+
+    return encode if encode.has_accelerator() else None

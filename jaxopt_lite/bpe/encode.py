@@ -16,12 +16,17 @@ from jaxtyping import Array, Int
 
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
-__all__ = ["LONGEST", "Rules", "merge_rows", "merge_words", "rules_of"]
+__all__ = ["LONGEST", "Rules", "has_accelerator", "merge_rows", "merge_words", "rules_of"]
 
 LONGEST = 64  # symbols of the longest word that goes to a device; longer ones are few
 _SHORTEST = 8
 _BLOCKS = (1024, 16_384)  # words in a call: two sizes, so that few programs are compiled
 _NO_RANK = 2**31 - 1
+
+
+def has_accelerator() -> bool:
+    """Whether JAX works on something other than a CPU by default."""
+    return jax.default_backend() != "cpu"
 
 
 class Rules(NamedTuple):

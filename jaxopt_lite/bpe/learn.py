@@ -6,7 +6,7 @@ before them, and a new pair joins when it reaches their floor. When they are use
 
 import numpy as np
 
-from jaxopt_lite.bpe.backends import OnDevice, OnHost, Words
+from jaxopt_lite.bpe.backends import Backend, OnHost, Words
 from jaxopt_lite.bpe.choose import LOOK_AHEAD, TIES, Candidates, Floor, in_order
 
 __all__ = ["Learner"]
@@ -41,7 +41,7 @@ class Learner:
         self.counts: list[int] = []
         self._least, self._max_length = max(1, min_frequency), max_length
         self._choose, self._is_by_id = TIES[tie], tie == "id"
-        self._backend = OnHost(words) if device is None else OnDevice(words, device)
+        self._backend = _backend(words, device)
         self._known = [self._backend.pairs]
         self._candidates, self._floor = self._backend.pairs.of(slice(0)), Floor(0, 0, 0)
 
@@ -111,6 +111,14 @@ class Learner:
             lengths = np.asarray(self._lengths)
             allowed &= lengths[pairs.left] + lengths[pairs.right] <= self._max_length
         return pairs.of(allowed)
+
+
+def _backend(words: Words, device) -> Backend:
+    if device is None:
+        return OnHost(words)
+    from jaxopt_lite.bpe.on_device import OnDevice  # it loads JAX, which the host can do without
+
+    return OnDevice(words, device)
 
 
 def _by_symbols(pairs: Candidates) -> dict[tuple[int, int], tuple]:

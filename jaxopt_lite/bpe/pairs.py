@@ -1,17 +1,15 @@
-"""Counting pairs of neighbouring symbols: by sorting, so that equal pairs stand together. A kernel, jittable.
+"""Counting pairs of neighbouring symbols on a device. The public kernel, jittable."""
 
-Windows overlap: `a a a` holds the pair (a, a) twice. Each occurrence counts with the weight of its word.
-"""
-
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from jaxopt_lite.bpe.arrays import Device, Ops
+from jaxopt_lite.bpe.device import Device
+from jaxopt_lite.bpe.groups import group
 
-__all__ = ["Groups", "Pairs", "count_pairs", "group"]
+__all__ = ["Pairs", "count_pairs"]
 
 
 class Pairs(NamedTuple):
@@ -21,48 +19,6 @@ class Pairs(NamedTuple):
     right: Int[Array, " N"]
     counts: Int[Array, " N"]
     number: Int[Array, ""]
-
-
-class Groups(NamedTuple):
-    """Occurrences of pairs, sorted by pair and then by place; entries that are no occurrence are at the end.
-
-    Per occurrence, `[N]`: its `place`, the number of its `group`, and whether it is `valid`. Per group, in the first
-    `number` entries: its symbols, the sum of its weights, and where its occurrences begin.
-    """
-
-    place: Any
-    group: Any
-    valid: Any
-    left: Any
-    right: Any
-    counts: Any
-    start: Any
-    number: Any
-
-
-def group(ops: Ops, left, right, place, weight, valid) -> Groups:
-    """Bring the occurrences of equal pairs together. Those of one pair must come in order of their places.
-
-    Args:
-        ops: where to compute, `Host` or `Device`.
-        left: the first symbol of each occurrence, a signed integer [N], not negative where valid.
-        right: the second.
-        place: where it is, int32 [N].
-        weight: what it counts, an integer [N].
-        valid: which entries are occurrences, bool [N].
-    """
-    np = ops.np
-    size = left.size
-    order = ops.order(left, right, valid)
-    left, right, place, weight, valid = (array[order] for array in (left, right, place, weight, valid))
-    differs = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-    begins = valid & np.concatenate([np.ones(min(size, 1), bool), differs])
-    index = np.cumsum(begins, dtype=np.int32) - 1
-    index = np.where(valid, index, size)  # a spare group for the rest
-    counts = ops.add(np.zeros(size + 1, weight.dtype), index, weight)[:size]
-    start = np.zeros(size + 1, np.int32)
-    start = ops.put(start, np.where(begins, index, size), np.where(begins, np.arange(size, dtype=np.int32), 0))[:size]
-    return Groups(place, index, valid, left[start], right[start], counts, start, np.sum(begins, dtype=np.int32))
 
 
 @jax.jit

@@ -17,7 +17,7 @@ symbols comes last.
 from typing import Any, NamedTuple
 
 from jaxopt_lite.bpe.arrays import Ops
-from jaxopt_lite.bpe.pairs import Groups, group
+from jaxopt_lite.bpe.groups import Groups, group
 
 __all__ = ["Chosen", "Table", "apply", "table"]
 

@@ -15,7 +15,7 @@ from jaxopt_lite.bpe.counting import Pool, Tally
 from jaxopt_lite.bpe.patterns import Splitter, special_pattern
 from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
 
-__all__ = ["count_words"]
+__all__ = ["cores", "count_words"]
 
 SMALL = 4 << 20  # bytes that are counted in this process, in the time in which workers would start
 MOST_PROCESSES = 32  # by default; what they find is put together in this process, which more of them would not speed up
@@ -83,7 +83,7 @@ def count_words(
         with _Bar(bool(progress), total) as bar:
             return _count_here(head, splitter, tokens, bar)
     shown = sys.stderr.isatty() if progress is None else progress
-    processes = _cores() if processes is None else processes
+    processes = _usual_processes() if processes is None else processes
     with _Bar(shown, total) as bar:
         if processes == 1:
             return _count_here(chain(head, stream), splitter, tokens, bar)
@@ -103,11 +103,15 @@ def _count_here(stream: Iterable[Batch], splitter: Splitter, special_tokens: tup
     return tally.words()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _usual_processes() -> int:
     if not sys.executable or getattr(sys, "frozen", False):
         return 1  # Python is built into another program, and there is no interpreter to start workers with
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, MOST_PROCESSES)
+    return min(cores(), MOST_PROCESSES)
 
 
 def _checked_settings(special_tokens: Sequence[str], errors: str, processes: int | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from jaxopt_lite.bpe.arrays import Device
+from jaxopt_lite.bpe.device import Device
 from jaxopt_lite.bpe.pairs import count_pairs
 from jaxopt_lite.bpe.rounds import Chosen, Table, apply, table
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from jaxopt_lite import bounds
-from jaxopt_lite.bpe.arrays import Device, Host
-from jaxopt_lite.bpe.pairs import count_pairs, group
+from jaxopt_lite.bpe.arrays import Host
+from jaxopt_lite.bpe.device import Device
+from jaxopt_lite.bpe.groups import group
+from jaxopt_lite.bpe.pairs import count_pairs
 from tests.bpe.corpora import random_words
 from tests.oracles.merges import count_slowly
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from jaxopt_lite import bounds
-from jaxopt_lite.bpe.arrays import Device, Host
-from jaxopt_lite.bpe.backends import OnDevice, OnHost
+from jaxopt_lite.bpe.arrays import Host
+from jaxopt_lite.bpe.backends import OnHost
 from jaxopt_lite.bpe.choose import prefix
+from jaxopt_lite.bpe.device import Device
+from jaxopt_lite.bpe.on_device import OnDevice
 from jaxopt_lite.bpe.rounds import Chosen, apply, table
 from tests.bpe.corpora import laid_out, random_words
 from tests.oracles.merges import count_slowly, merge_slowly

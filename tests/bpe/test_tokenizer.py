@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite.bpe.cache as cache
+import jaxopt_lite.bpe.encode as encode
 from jaxopt_lite.bpe.formats.load import load
 from jaxopt_lite.bpe.patterns import splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer
@@ -66,10 +67,17 @@ def test_ids_of_tiktoken(gpt4):
     assert gpt4.encode_batch(texts) == tiktoken_of(ranks()).encode_ordinary_batch(texts)
 
 
+def use_a_device(monkeypatch):
+    """Encode any number of words as on an accelerator."""
+    monkeypatch.setattr(cache, "_MANY", 1)
+    monkeypatch.setattr(encode, "has_accelerator", lambda: True)
+
+
 @pytest.mark.parametrize("on_device", [True, False])
 def test_ids_of_the_textbook(gpt4, monkeypatch, on_device):
     """On the device and on the host, without looking words up."""
-    monkeypatch.setattr(cache, "_is_worth_a_call", lambda words: on_device and words > 0)
+    if on_device:
+        use_a_device(monkeypatch)
     vocabulary = dataclasses.replace(gpt4.vocabulary, whole_words=False)
     texts = [*odd_texts(200, seed=1), sources()[0][:20_000]]
     ids = Tokenizer(vocabulary, gpt4.splitter).encode_batch(texts)
@@ -78,7 +86,7 @@ def test_ids_of_the_textbook(gpt4, monkeypatch, on_device):
 
 def test_merges_in_another_order(monkeypatch):
     """Where parts come after the whole, one merge at a time, also when there are many words."""
-    monkeypatch.setattr(cache, "_is_worth_a_call", lambda words: words > 0)
+    use_a_device(monkeypatch)
     tokens = (*BYTES, b"ab", b"abc", b"bc")
     vocabulary = Vocabulary(tokens, [(256, 99), (97, 98), (98, 99)], [257, 256, 258])
     tokenizer = Tokenizer(vocabulary, splitter("gpt2"))

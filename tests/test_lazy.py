@@ -1,0 +1,111 @@
+"""Public names are loaded when they are asked for; JAX is, where it is needed and nowhere else."""
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxopt_lite
+from jaxopt_lite import bpe
+from jaxopt_lite.lazy import lazy
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = [jaxopt_lite, bpe]
+
+names_of = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+
+
+def run(code: str, folder: Path) -> str:
+    """What a fresh process prints that runs this code and then says whether it has loaded JAX."""
+    code += "\nimport sys; print('jax' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "text").write_text("to be or not to be " * 300_000)  # enough for workers
+    return tmp_path
+
+
+TRAIN = "from jaxopt_lite import bpe; from pathlib import Path; t = bpe.train(Path('text'), 262, progress=False)"
+COMMAND = "from jaxopt_lite.__main__ import main; assert main({}.split()) == 0"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import jaxopt_lite",
+        f"{TRAIN}; t.save('t.json'); assert bpe.load('t.json').decode(t.encode_batch(['to be'])[0]) == 'to be'",
+        f"{TRAIN}; t.encode(' '.join(map(str, range(100_000))))",
+        "\n".join(
+            COMMAND.format(repr(words))
+            for words in ("bpe train --vocab-size 262 -o t.json text", "bpe encode t.json text", "bpe inspect t.json")
+        ),
+    ],
+    ids=["import", "train, save and load", "many distinct words", "command line"],
+)
+def test_the_host_needs_no_jax(folder, code):
+    assert run(code, folder).endswith("False\n")
+
+
+@pytest.mark.parametrize("code", ["from jaxopt_lite import root", "from jaxopt_lite.bpe import *; count_pairs"])
+def test_what_needs_jax_loads_it(tmp_path, code):
+    assert run(code, tmp_path) == "True\n"
+
+
+@names_of
+def test_all_names_are_there_and_listed(package):
+    for name in package.__all__:
+        assert getattr(package, name) is getattr(importlib.import_module(package.__name__), name)
+    assert set(package.__all__) <= set(dir(package)) and "__doc__" in dir(package)
+    star: dict = {}
+    exec(f"from {package.__name__} import *", star)
+    assert set(package.__all__) == set(star) - {"__builtins__"}
+
+
+@names_of
+def test_type_checkers_see_the_same_names(package):
+    """What is imported for them is what is loaded, from the same modules."""
+    tree = ast.parse(Path(package.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        inside = node.module.removeprefix(package.__name__).removeprefix(".")
+        for alias in node.names:
+            seen.setdefault(inside or alias.name, []).append(alias.name)
+    assert seen == package._NAMES_IN
+    assert set(package.__all__) >= {name for names in seen.values() for name in names}
+
+
+@names_of
+def test_no_lazy_name_is_that_of_another_module(package):
+    """Importing the module would put it in the place of what the name means."""
+    modules = {path.stem for path in Path(package.__file__).parent.iterdir()}
+    assert not {name for module, names in package._NAMES_IN.items() for name in names if name != module} & modules
+
+
+@names_of
+def test_other_names_are_not_there(package):
+    with pytest.raises(AttributeError, match=f"'{package.__name__}' has no attribute 'rooot'") as caught:
+        package.rooot  # noqa: B018
+    assert caught.value.name == "rooot" and caught.value.obj is package
+    with pytest.raises(ImportError, match="rooot"):
+        exec(f"from {package.__name__} import rooot")
+
+
+def test_a_table_that_is_wrong_says_so():
+    """Neither a module nor a name that is missing passes for an attribute that is not there."""
+    find, _ = lazy("jaxopt_lite", {"solvers.nowhere": ["a"], "solvers.solve": ["rooot"]})
+    with pytest.raises(ModuleNotFoundError, match="solvers.nowhere"):
+        find("a")
+    with pytest.raises(AttributeError, match="'jaxopt_lite.solvers.solve' has no attribute 'rooot'"):
+        find("rooot")
