@@ -2,6 +2,11 @@
 
 from jaxopt_lite.specialists.adapters import IA3, Adapter, LoRA, Shift
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.base_files import load_base, save_base
 from jaxopt_lite.specialists.library import Card, Library, Profile
+from jaxopt_lite.specialists.store import load, rebuild_index, save, save_one
 
-__all__ = ["IA3", "Adapter", "Base", "Card", "Library", "LoRA", "Profile", "Shift"]
+__all__ = [
+    "IA3", "Adapter", "Base", "Card", "Library", "LoRA", "Profile", "Shift", "load", "load_base", "rebuild_index",
+    "save", "save_base", "save_one",
+]  # fmt: skip

@@ -1,0 +1,82 @@
+"""The parameters of a base as a file, for whoever has its functions."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.specialists import Base, load_base, save_base, save_one
+from tests.specialists.store_cases import apply, base_of, library_of
+
+
+def fresh(base: Base) -> Base:
+    """The same but for its numbers."""
+    return replace(base, params=jax.tree.map(jnp.zeros_like, base.params))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int32"])
+@pytest.mark.parametrize("tokenizer", [False, True])
+def test_what_is_saved_is_loaded_to_the_bit(tmp_path, dtype, tokenizer):
+    base, file = base_of(dtype, tokenizer=tokenizer), tmp_path / "base.safetensors"
+    save_base(base, file)
+    for like in (fresh(base), replace(base, params=jax.eval_shape(lambda: base.params))):
+        loaded = load_base(str(file), like)
+        assert loaded.fingerprint == base.fingerprint
+        assert jax.tree.structure(loaded.params) == jax.tree.structure(base.params)
+        for one, other in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(base.params), strict=True):
+            assert isinstance(one, jax.Array) and one.dtype == other.dtype
+            assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_nested_params_with_numpy_leaves(tmp_path):
+    params = {"layers": [{"w": np.ones((2, 3)).T, "on": np.array(True)}, (np.arange(3), np.zeros((0, 2), np.float32))]}
+    base = Base(params, apply)
+    save_base(base, tmp_path / "base.safetensors")
+    assert load_base(tmp_path / "base.safetensors", base).fingerprint == base.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (base_of(name="lm"), "made for the base 'base' .*, and this one is 'lm'"),
+        (base_of(tokenizer=True), "made with the tokenizer none"),
+        (base_of("float64"), "'bias' is float32; expected float64 as in `like`"),
+        (Base({"hidden": jnp.zeros((3, 4), "float32")}, apply), r"has \['bias'\] beside the expected"),
+        (
+            Base({"hidden": jnp.zeros((3, 4), "float32"), "bias": jnp.zeros(5, "float32")}, apply),
+            r"'bias' has shape \(4,\); expected \(5,\)",
+        ),
+    ],
+)
+def test_another_base_is_refused(tmp_path, like, message):
+    file = tmp_path / "base.safetensors"
+    save_base(base_of(), file)
+    with pytest.raises(ValueError, match=f"base.safetensors: .*{message}"):
+        load_base(file, like)
+
+
+def test_what_is_no_base_is_refused(tmp_path):
+    file = tmp_path / "base.safetensors"
+    with pytest.raises(FileNotFoundError, match="base.safetensors does not exist"):
+        load_base(file, base_of())
+    save_one(library_of("a"), file)
+    with pytest.raises(ValueError, match="not a file of the format 'jaxopt_lite base'"):
+        load_base(file, base_of())
+    save_base(base_of(), file)
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="base.safetensors: not a safetensors file, or cut short"):
+        load_base(file, base_of())
+
+
+def test_what_no_file_can_hold_is_not_saved(tmp_path):
+    twice = {"a/b": jnp.ones(1), "a": {"b": jnp.zeros(1)}}
+    with pytest.raises(ValueError, match=r"several leaves of the names \['a/b'\]"):
+        save_base(Base(twice, apply), tmp_path / "x")
+    with pytest.raises(ValueError, match="'w' is complex128; expected one of"):
+        save_base(Base({"w": np.ones(1, complex)}, apply), tmp_path / "x")
+    with pytest.raises(ValueError, match="'w' is float8_e4m3fn; expected one of"):
+        save_base(Base({"w": jnp.ones(1, "float8_e4m3fn")}, apply), tmp_path / "x")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,60 @@
+"""Files of arrays: equal contents are equal bytes, and every program that knows safetensors reads them."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from jaxopt_lite.specialists import tensor_files
+from jaxopt_lite.specialists.tensor_files import encode, read, write
+
+TENSORS = {"a": np.arange(3, dtype=np.float32), "b/c": np.ones((2, 0)), "d": np.array(True)}
+METADATA = {"z": "1", "y": 'ü "text"', "x": "\0\n", "w": "", "base": "b"}
+
+
+def test_equal_contents_are_equal_bytes():
+    """Without help safetensors writes metadata in another order each time."""
+    checksum, data = encode("kind", TENSORS, METADATA)
+    for _ in range(5):
+        again = encode("kind", dict(reversed(TENSORS.items())), dict(reversed(METADATA.items())))
+        assert again == (checksum, data)
+
+
+def test_it_is_a_safetensors_file(tmp_path):
+    checksum, data = encode("kind", TENSORS, METADATA)
+    (tmp_path / "x").write_bytes(data)
+    tensors, metadata = read(tmp_path / "x", "kind", METADATA)
+    assert metadata == METADATA | {"format": "kind", "version": tensor_files.VERSION, "checksum": checksum}
+    for read_back in (tensors, load(data)):
+        assert read_back.keys() == TENSORS.keys()
+        for name, array in TENSORS.items():
+            assert read_back[name].dtype == array.dtype and np.array_equal(read_back[name], array)
+    assert int.from_bytes(data[:8], "little") % 8 == 0  # so that the arrays are aligned
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata"),
+    [
+        (TENSORS | {"a": np.arange(3, dtype=np.float64)}, METADATA),
+        (TENSORS | {"a": np.arange(3, dtype=np.float32)[:, None]}, METADATA),
+        ({"b": TENSORS["a"], "b/c": TENSORS["b/c"], "d": TENSORS["d"]}, METADATA),
+        (TENSORS, METADATA | {"z": "2"}),
+        (TENSORS, METADATA | {"z": METADATA["y"], "y": METADATA["z"]}),
+    ],
+)
+def test_the_checksum_is_of_everything(tensors, metadata):
+    assert encode("kind", tensors, metadata)[0] != encode("kind", TENSORS, METADATA)[0]
+
+
+def test_a_write_replaces_links_and_not_what_they_point_to(tmp_path):
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write(tmp_path / "link", b"new")
+    assert (tmp_path / "target").read_bytes() == b"old"
+    assert (tmp_path / "link").read_bytes() == b"new" and not (tmp_path / "link").is_symlink()
+
+
+def test_a_file_may_be_read_by_whom_the_folder_lets(tmp_path):
+    """A temporary file made by `tempfile` could be read by its owner alone."""
+    write(tmp_path / "x", b"")
+    (tmp_path / "y").write_bytes(b"")
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
