@@ -1,0 +1,182 @@
+"""A small language model to make specialists of: an n-gram model with one hidden layer (Bengio et al., JMLR 2003).
+
+Each token of a window is predicted from the `context` tokens before it:
+
+    h = tanh([E t₋ₙ, …, E t₋₁] W + b),        logits = (h U) Eᵀ + c.
+
+The table E of embeddings stands at both ends (Press and Wolf, EACL 2017), so that a token costs `embed` numbers and
+not `hidden` more, and the logits of a large vocabulary one product of that width. The leaves that adapters change are
+
+    hidden/w [context · embed, hidden], hidden/b [hidden], out/w [hidden, embed] and out/b [vocabulary].
+
+`IA3("out/w", axis=0)` scales the hidden activations, `Shift("hidden/b")` and `Shift("out/b")` move biases.
+"""
+
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.windows import encode, padding
+
+__all__ = ["language_model", "window_loss"]
+
+_CHUNK = 50  # steps between two looks at the clock and the keyboard
+
+
+def language_model(
+    texts: str | Iterable[str],
+    tokenizer: Tokenizer | None = None,
+    *,
+    context: int = 4,
+    embed: int = 64,
+    hidden: int = 64,
+    steps: int = 2000,
+    batch: int = 32,
+    length: int = 64,
+    learning_rate: float = 0.01,
+    seed: int = 0,
+    progress: bool = True,
+) -> Base:
+    """Train a language model on texts, by Adam with a learning rate that falls along a cosine.
+
+    Args:
+        texts: what to learn from; long texts count for more.
+        tokenizer: what makes tokens of them; without one they are bytes.
+        context: how many tokens before it a token is predicted from.
+        embed: the width of the embeddings.
+        hidden: the width of the hidden layer.
+        steps: how many steps to train.
+        batch: windows per step, drawn at random from the texts.
+        length: of these windows, in tokens.
+        learning_rate: at the start.
+        seed: of the start and of what is drawn.
+        progress: whether to show a progress bar.
+
+    Returns:
+        A base, for windows of token ids `[w]`, padded as `windows` does: `apply` gives logits `[w, vocabulary]`, and
+        the features are the mean embedding and the mean hidden activations, `[embed + hidden]`. After Ctrl-C it is
+        the model as it was then, with a warning.
+
+    Raises:
+        ValueError: sizes below 1; texts that hold no token; a loss that is no longer a number.
+
+    Example:
+        >>> from jaxopt_lite import specialists
+        >>> base = specialists.language_model(["the cat sat on the mat"] * 9, steps=200, progress=False)
+        >>> x = specialists.windows("the cat").x
+        >>> base.apply(base.params, x[0]).shape
+        (64, 256)
+    """
+    sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
+    for what, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{what}={size}: expected a whole number of at least 1.")
+    tokens = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
+    start, draws = jax.random.split(jax.random.key(seed))
+    params = _initial(start, padding(tokenizer), context, embed, hidden)
+    rate = optax.cosine_decay_schedule(learning_rate, steps)
+    params = _train(params, rate, tokens, draws, steps, (batch, length), progress)
+    return Base(params, _logits, features=_features, tokenizer=tokenizer, name="n-gram language model")
+
+
+def window_loss(logits: Float[Array, "w V"], window: Int[Array, " w"]) -> Float[Array, ""]:
+    """The mean cross-entropy in nats per token; padding does not count, and nothing but padding has loss 0."""
+    size = logits.shape[-1]
+    is_token = window < size
+    own = jnp.take_along_axis(logits, jnp.minimum(window, size - 1)[:, None], axis=-1)[:, 0]
+    nats = jax.nn.logsumexp(logits, axis=-1) - own
+    return jnp.sum(jnp.where(is_token, nats, 0)) / jnp.maximum(jnp.sum(is_token), 1)
+
+
+def _logits(params, window: Int[Array, " w"]) -> Float[Array, "w V"]:
+    table = params["embed"]
+    return (_hidden(params, window) @ params["out"]["w"]) @ table[:-1].T + params["out"]["b"]
+
+
+def _hidden(params, window: Int[Array, " w"]) -> Float[Array, "w hidden"]:
+    table, w = params["embed"], window.shape[0]
+    context = params["hidden"]["w"].shape[0] // table.shape[1]
+    before = table[jnp.concatenate([jnp.full(context, table.shape[0] - 1, window.dtype), window[:-1]])]
+    inputs = jnp.concatenate([before[k : k + w] for k in range(context)], axis=-1)
+    return jnp.tanh(inputs @ params["hidden"]["w"] + params["hidden"]["b"])
+
+
+def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
+    """Mean embedding and mean hidden activations, over the tokens."""
+    table = params["embed"]
+    both = jnp.concatenate([table[window], _hidden(params, window)], axis=-1)
+    is_token = (window < table.shape[0] - 1)[:, None]
+    return jnp.sum(jnp.where(is_token, both, 0), axis=0) / jnp.maximum(jnp.sum(is_token), 1)
+
+
+def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> Int[Array, " tokens"]:
+    """All texts in one row, with padding behind each, at least a window long."""
+    end = np.array([padding(tokenizer)], np.int32)
+    rows = [row.astype(np.int32) for row in encode(texts, tokenizer) if row.size]
+    if not rows:
+        raise ValueError("texts hold no text to learn from; expected at least one token.")
+    return jnp.asarray(np.concatenate([part for row in rows for part in (row, end)] + [end.repeat(length)]))
+
+
+def _initial(key, vocabulary: int, context: int, embed: int, hidden: int) -> dict[str, Any]:
+    keys = jax.random.split(key, 3)
+    draw = partial(jax.random.normal, dtype=jnp.float32)
+    inputs = context * embed
+    return {
+        "embed": 0.3 * draw(keys[0], (vocabulary + 1, embed)),  # the last is the padding's
+        "hidden": {"w": draw(keys[1], (inputs, hidden)) / inputs**0.5, "b": jnp.zeros(hidden, jnp.float32)},
+        "out": {"w": draw(keys[2], (hidden, embed)) / hidden**0.5, "b": jnp.zeros(vocabulary, jnp.float32)},
+    }
+
+
+def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows: bool):
+    """The trained parameters; on the host, chunk by chunk."""
+    adam = optax.adam(rate)
+    run = jax.jit(partial(_steps, adam.update, shape))
+    state, done = adam.init(params), 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shows, transient=True) as bar:
+        task = bar.add_task("training", total=steps)
+        try:
+            while done < steps:
+                stop = min(done + _CHUNK, steps)
+                new, state, loss = run(params, state, tokens, key, done, stop)
+                loss = float(loss)
+                if not np.isfinite(loss):
+                    raise ValueError(f"the loss is {loss} after {stop} steps; try a smaller learning_rate.")
+                params, done = new, stop
+                bar.update(task, completed=done, description=f"training, loss {loss:.3f}")
+        except KeyboardInterrupt:
+            warnings.warn(f"interrupted after {done} of {steps} steps; the model is as it was then.", stacklevel=3)
+    return params
+
+
+def _steps(update, shape: tuple[int, int], params, state, tokens, key, start, stop):
+    """Steps `start` to `stop` of Adam, and the last loss."""
+    batch, length = shape
+
+    def mean_loss(params, x):
+        losses = jax.vmap(lambda window: window_loss(_logits(params, window), window))(x)
+        weight = jnp.sum(x < params["embed"].shape[0] - 1, axis=1)
+        return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1)
+
+    def step(k, carry):
+        params, state, _ = carry
+        first = jax.random.randint(jax.random.fold_in(key, k), (batch, 1), 0, tokens.size - length)
+        loss, grad = jax.value_and_grad(mean_loss)(params, tokens[first + jnp.arange(length)])
+        changes, state = update(grad, state)
+        return optax.apply_updates(params, changes), state, loss
+
+    return lax.fori_loop(start, stop, step, (params, state, jnp.zeros((), jnp.float32)))
