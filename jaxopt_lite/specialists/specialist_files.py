@@ -14,7 +14,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,13 +35,15 @@ from jaxopt_lite.specialists.tensor_files import (
     encode,
     kin,
     read,
-)  # fmt: skip
+)
 
-__all__ = ["Found", "Reader", "Row", "Rows", "assemble", "some"]
+__all__ = ["ANY_FILE", "KIND", "Found", "Reader", "Row", "Rows", "assemble", "some"]
 
 KIND = "jaxopt_lite specialist"
+ANY_FILE = f"*-{'[0-9a-f]' * 16}.safetensors"  # a pattern of the names that `Rows` gives
 _KEYS = "base", "base_name", "tokenizer", "adapter", "card", "id"
 _PARAMETERS = "parameters/"
+_FIELDS = {field.name: field.type for field in fields(Card)} | {"parents": list}  # of a card as JSON
 
 
 class Row(NamedTuple):
@@ -232,18 +234,12 @@ def _card(text: str) -> Card:
     """
     try:
         entries: dict[str, Any] = json.loads(text)
-        card = Card(**entries | {"loss": float(entries["loss"]), "parents": tuple(entries["parents"])})
+        entries["loss"] = float(entries["loss"])
+        wrong = [name for name, kind in _FIELDS.items() if type(entries.get(name)) is not kind]
+        wrong += [] if all(isinstance(parent, str) for parent in entries["parents"]) else ["parents"]
+        entries["parents"] = tuple(entries["parents"])
+        if not wrong:
+            return Card(**entries)
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"its card {text[:200]} is none ({error}).") from error
-    wrong = [*_wrong_fields(card), *(fields.name for fields in fields(Card) if fields.name not in entries)]
-    if wrong:
-        raise ValueError(f"its card {text[:200]} lacks a field or has one of another type: {', '.join(wrong)}.")
-    return card
-
-
-def _wrong_fields(card: Card) -> Iterator[str]:
-    for field in fields(Card):
-        value = getattr(card, field.name)
-        sound = all(isinstance(each, str) for each in value) if field.name == "parents" else type(value) is field.type
-        if not sound:
-            yield field.name
+    raise ValueError(f"its card {text[:200]} lacks a field or has one of another type: {', '.join(wrong)}.")

@@ -18,11 +18,11 @@ from jaxopt_lite.specialists.folder_index import (
     locked,
     read_index,
     write_index,
-)  # fmt: skip
+)
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.read_files import read_library
-from jaxopt_lite.specialists.specialist_files import Rows, some
-from jaxopt_lite.specialists.tensor_files import check_kin, flush_folder, kin, write
+from jaxopt_lite.specialists.specialist_files import ANY_FILE, KIND, Rows, some
+from jaxopt_lite.specialists.tensor_files import check_kin, flush_folder, is_of, kin, write
 
 __all__ = ["load", "rebuild_index", "save", "save_one"]
 
@@ -61,7 +61,7 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
     folder, rows = Path(folder), Rows(library)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        old = _old_index(folder, library.base, rows.layout)
+        old = _old_index(folder, library.base, rows)
         mine = set(zip(rows.names, rows.ids, strict=True))
         rest = [entry for entry in old.entries if (entry.name, entry.id) not in mine]
         _check_others(folder, rest, library, others)
@@ -69,21 +69,34 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
         _commit(folder, old._replace(entries=entries + tuple(rest if others == "keep" else ())), old)
 
 
-def _old_index(folder: Path, base: Base, layout: str) -> Index:
+def _old_index(folder: Path, base: Base, rows: Rows) -> Index:
     """The index that is there, which has to be of the same base and adapter; an empty one where there is none."""
     try:
         old = read_index(folder)
         check_kin(old.kin, base)
     except FileNotFoundError:
-        return Index(kin(base), layout, ())
+        _check_unlisted(folder, rows)
+        return Index(kin(base), rows.layout, ())
     except ValueError as error:
         raise ValueError(f"{folder} holds a library that cannot be continued: {error} Or save to another.") from error
-    if old.layout != layout:
+    if old.layout != rows.layout:
         raise ValueError(
-            f"{folder} holds a library of another adapter or dtype, {old.layout[:200]}; this one has {layout[:200]}. "
-            "Save to another folder."
+            f"{folder} holds a library of another adapter or dtype, {old.layout[:200]}; this one has "
+            f"{rows.layout[:200]}. Save to another folder."
         )
     return old
+
+
+def _check_unlisted(folder: Path, rows: Rows) -> None:
+    """Refuse a folder whose index was lost: a new one would leave out what the old one listed."""
+    unlisted = {path.name for path in folder.glob(ANY_FILE)}
+    if unlisted:  # those of a first save that was interrupted are no harm
+        unlisted -= {rows[row].file for row in range(len(rows))}
+    if unlisted:
+        raise ValueError(
+            f"{folder} has no index and files of {len(unlisted)} other specialists: {some(sorted(unlisted))}. Nothing "
+            "was written. `rebuild_index` makes an index of them; or delete them, or save to another folder."
+        )
 
 
 def _check_others(folder: Path, rest: list[Entry], library: Library, others: str) -> None:
@@ -187,7 +200,7 @@ def rebuild_index(folder: str | Path, base: Base, *, errors: Literal["raise", "s
     """Make a new index of all the files in a folder, where it was lost or damaged, or where files were put by hand.
 
     Args:
-        folder: the folder.
+        folder: the folder. Other programs' safetensors files in it, and a base, are left alone.
         base: the base that they belong to.
         errors: as for `load`. Files that are skipped stay where they are.
 
@@ -197,7 +210,7 @@ def rebuild_index(folder: str | Path, base: Base, *, errors: Literal["raise", "s
     """
     folder = Path(folder)
     with locked(folder):
-        files = sorted(path.name for path in folder.glob("*.safetensors"))
+        files = sorted(path.name for path in folder.glob("*.safetensors") if is_of(path, KIND))
         library, index = read_library(folder, [Entry("", "", file, "") for file in files], base, errors)
         write_index(folder, index)
         flush_folder(folder)

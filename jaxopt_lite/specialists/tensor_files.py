@@ -20,16 +20,9 @@ from safetensors.numpy import save
 from jaxopt_lite.specialists.base import Base, digest
 
 __all__ = [
-    "canonical",
-    "check_dtypes",
-    "check_kin",
-    "check_tensors",
-    "encode",
-    "flush_folder",
-    "kin",
-    "read",
+    "canonical", "check_dtypes", "check_kin", "check_tensors", "encode", "flush_folder", "is_of", "kin", "read",
     "write",
-]
+]  # fmt: skip
 
 VERSION = "1"
 _WIDTHS = {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}
@@ -86,6 +79,15 @@ def read(path: Path, kind: str, keys: Iterable[str]) -> tuple[dict[str, np.ndarr
     if digest(tensors, canonical(metadata)) != checksum:
         raise ValueError("its checksum does not fit, so it was changed or damaged; get it again from where it was.")
     return tensors, metadata | {"checksum": checksum}
+
+
+def is_of(path: Path, kind: str) -> bool:
+    """Whether a file says it is of a kind, or says nothing because it is damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == kind
+    except (OSError, SafetensorError):
+        return True
 
 
 def _tensor(file: safe_open, name: str) -> np.ndarray:

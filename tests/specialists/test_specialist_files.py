@@ -151,6 +151,7 @@ DAMAGES = {
     "a card with a new field": (card(more=1), "its card .* is none"),
     "a card of other types": (card(examples="7"), "another type: examples"),
     "a card with a truth for a number": (card(examples=True), "another type: examples"),
+    "a card with a text for parents": (card(parents="ab"), "another type: parents"),
     "a card with other parents": (card(parents=[1]), "another type: parents"),
     "a loss that is no number": (card(loss="low"), "its card .* is none"),
     "a name changed": (card(name="z"), "another specialist than the index lists"),

@@ -1,5 +1,6 @@
 """Folders of specialists: what is saved is loaded to the bit, nothing is lost, a crash harms nothing."""
 
+import contextlib
 import math
 import os
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_lite.specialists import Card, load, rebuild_index, save, save_one, tensor_files
+from jaxopt_lite.specialists import Card, load, load_base, rebuild_index, save, save_base, save_one, tensor_files
 from tests.specialists.store_cases import assert_same, base_of, card_of, library_of, lora
 
 
@@ -225,10 +226,8 @@ def test_a_crash_at_any_step_leaves_a_whole_library(tmp_path, monkeypatch):
         save(old, folder)
         with monkeypatch.context() as patch:
             calls = cut_power(patch, step)
-            try:
+            with contextlib.suppress(PowerCut):
                 save(new, folder, others="remove")
-            except PowerCut:
-                pass
         found = load(folder, old.base)
         outcomes.append(found.names == new.names)
         assert_same(found, new if outcomes[-1] else old)
@@ -276,6 +275,37 @@ def test_a_file_put_by_hand_is_indexed_and_stays(tmp_path):
     assert_same(load(tmp_path, library.base), both)
     save(both, tmp_path)
     assert files_in(tmp_path) == before
+
+
+def test_a_first_save_that_was_interrupted_can_be_made_again(tmp_path, monkeypatch):
+    library = library_of("a", "b")
+    for step in range(1, 12):
+        with monkeypatch.context() as patch:
+            cut_power(patch, step)
+            with contextlib.suppress(PowerCut):
+                save(library, tmp_path / str(step))
+        save(library, tmp_path / str(step))
+        assert_same(load(tmp_path / str(step), library.base), library)
+
+
+def test_what_a_lost_index_listed_is_not_left_out(tmp_path):
+    save(library_of("a", "b"), tmp_path)
+    before = files_in(tmp_path)
+    (tmp_path / "index.json").unlink()
+    for others in ("raise", "keep", "remove"):
+        with pytest.raises(ValueError, match=r"no index and files of 1 other specialists: 'b-.*rebuild_index"):
+            save(library_of("a"), tmp_path, others=others)
+    assert files_in(tmp_path) == before and not (tmp_path / "index.json").exists()
+
+
+def test_the_base_may_be_in_the_folder_too(tmp_path):
+    library = library_of("a")
+    save_base(library.base, tmp_path / "base.safetensors")
+    save(library, tmp_path)
+    (tmp_path / "index.json").unlink()
+    assert_same(rebuild_index(tmp_path, library.base), library)
+    save(library_of(), tmp_path, others="remove")
+    assert load_base(tmp_path / "base.safetensors", library.base).fingerprint == library.base.fingerprint
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b'{"format"')])
