@@ -25,7 +25,7 @@ from jaxtyping import Array, PyTree
 
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense
 
-__all__ = ["IA3", "Adapter", "LoRA", "Parameters", "Part", "Shift", "from_spec", "leaf_names"]
+__all__ = ["IA3", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
 
 Parameters = dict[str, Any]  # arrays, or whatever stands for them
 
@@ -242,6 +242,19 @@ class Adapter:
 
 def _keys(part: Part, name: str) -> list[str]:
     return [f"{key}:{name}" for key in part.keys]
+
+
+def as_adapter(adapter: Adapter | Part) -> Adapter:
+    """An adapter, also where one part is given.
+
+    Raises:
+        TypeError: neither.
+    """
+    if isinstance(adapter, Part):
+        return Adapter((adapter,))
+    if not isinstance(adapter, Adapter):
+        raise TypeError(f"adapter={adapter!r}: expected IA3(...), LoRA(...), Shift(...) or a sum of them.")
+    return adapter
 
 
 _KINDS = {kind.__name__: kind for kind in (IA3, LoRA, Shift)}

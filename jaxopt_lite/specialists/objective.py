@@ -1,0 +1,101 @@
+"""The objective of a fit, and its solve for tasks of one shape; what `fit` does to every bucket."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxopt_lite.solvers.solve import minimize
+from jaxopt_lite.specialists.adapters import Adapter, Parameters
+from jaxopt_lite.specialists.hoist import Hoisted, hoist
+from jaxopt_lite.specialists.library import Profile, adapted
+from jaxopt_lite.specialists.tasks import Task
+
+__all__ = ["Fitted", "Model", "bytes_per_example", "solve"]
+
+_TOGETHER = 64  # tasks whose gradients per example are in memory at once
+
+
+class Model(NamedTuple):
+    """What is fitted: functions for one input, and the adapter. Static."""
+
+    apply: Callable
+    features: Callable | None
+    adapter: Adapter
+    loss: Callable
+
+
+class Fitted(NamedTuple):
+    """What came of some tasks, stacked."""
+
+    parameters: Parameters
+    profile: Profile
+    loss: Float[Array, " T"]
+    status: Int[Array, " T"]
+
+
+@partial(jax.jit, static_argnames="model")
+def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Fitted:
+    """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve."""
+    parts = _hoisted(model, params, task)
+    shared = parts.shared(params)
+    known = jax.vmap(jax.vmap(partial(parts.example, params)))(task.x)
+
+    def losses(a, known, y):
+        """The loss of each example of one task."""
+        return jax.vmap(lambda known, y: model.loss(parts.rest(a, shared, known), y))(known, y)
+
+    def objective(a, args):
+        known, y, weight, center = args
+        apart = sum(jnp.sum((a[key] - center[key]) ** 2) for key in a)
+        loss = jnp.sum(weight * losses(a, known, y)) / jnp.sum(weight)
+        return loss + prior / 2 * apart / jnp.sum(weight), loss
+
+    data = known, task.y, task.weight
+    solution = minimize(objective, start, (*data, center), solver=solver, has_aux=True)
+    profile = Profile(
+        count=jnp.sum(task.weight > 0, axis=1).astype(task.weight.dtype),
+        mean=_mean_features(model, params, task),
+        fisher=_fisher(losses, solution.x, *data),
+        gate=jnp.zeros_like(_mean_features(model, params, task)),
+    )
+    return Fitted(solution.x, profile, solution.aux, solution.status)
+
+
+def bytes_per_example(model: Model, params: PyTree, task: Task) -> int:
+    """What is known of each example before the solve takes this much memory; `task` is one task."""
+    parts = _hoisted(model, params, jax.tree.map(lambda leaf: leaf[None], task))
+    known = jax.eval_shape(parts.example, params, jax.tree.map(lambda leaf: leaf[0], task.x))
+    return max(1, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((known, task.y))))
+
+
+def _hoisted(model: Model, params: PyTree, task: Task) -> Hoisted:
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), task.x)
+    a = jax.eval_shape(model.adapter.identity, params)
+    return hoist(adapted(model.adapter, model.apply), params, a, one)
+
+
+def _mean_features(model: Model, params: PyTree, task: Task) -> Float[Array, "T d"]:
+    """The mean features of each task's inputs; of width zero for a base without features."""
+    if model.features is None:
+        return jnp.zeros((task.weight.shape[0], 0))
+    features = jax.vmap(jax.vmap(partial(model.features, params)))(task.x)
+    return jnp.einsum("tn,tnd->td", task.weight, features) / jnp.sum(task.weight, axis=1)[:, None]
+
+
+def _fisher(losses: Callable, parameters: Parameters, known, y, weight) -> Parameters:
+    """The mean over the examples of the squared gradient of the loss, for each task."""
+
+    def of_one(args):
+        a, known, y, weight = args
+        gradients = jax.vmap(lambda known, y: jax.grad(lambda a: losses(a, *_alone(known, y))[0])(a))(known, y)
+        return jax.tree.map(lambda g: jnp.einsum("n,n...->...", weight, g**2) / jnp.sum(weight), gradients)
+
+    return jax.lax.map(of_one, (parameters, known, y, weight), batch_size=_TOGETHER)
+
+
+def _alone(known, y):
+    return jax.tree.map(lambda leaf: leaf[None], (known, y))

@@ -1,0 +1,105 @@
+"""Adapters: maps from parameters to parameters, their identity, their linear form, their descriptions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.specialists import IA3, Adapter, LoRA, Shift
+from jaxopt_lite.specialists.adapters import as_adapter, from_spec, leaf_names
+from tests.specialists import models
+
+adapters = pytest.mark.parametrize("adapter", models.ADAPTERS.values(), ids=models.ADAPTERS.keys())
+
+
+@adapters
+def test_identity_changes_nothing_to_the_bit(adapter):
+    params = models.params()
+    same = adapter.apply(params, adapter.identity(params))
+    assert jax.tree.structure(same) == jax.tree.structure(params)
+    for leaf, kept in zip(jax.tree.leaves(params), jax.tree.leaves(same), strict=True):
+        np.testing.assert_array_equal(leaf, kept)
+
+
+def test_each_part_changes_its_leaves_as_its_formula_says_and_no_others():
+    params = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3), "v": jnp.ones((2, 2))}
+    adapter = IA3("w", axis=0) + Shift("b") + LoRA("v", rank=1, alpha=2.0)
+    a = {
+        "scale:w": jnp.array([0.5, -1.0]), "shift:b": jnp.array([1.0, 2.0, 3.0]),
+        "down:v": jnp.array([[1.0], [2.0]]), "up:v": jnp.array([[3.0, 4.0]]),
+    }  # fmt: skip
+    changed = adapter.apply(params, a)
+    np.testing.assert_allclose(changed["w"], [[0.0, 1.5, 3.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(changed["b"], [2.0, 3.0, 4.0])
+    np.testing.assert_allclose(changed["v"], [[7.0, 9.0], [13.0, 17.0]])
+    assert adapter.size(params) == 2 + 3 + 2 + 2
+    alone = (IA3("w", axis=0) + Shift("b")).apply(params, a)
+    np.testing.assert_array_equal(alone["v"], params["v"])
+
+
+@adapters
+def test_linear_form_makes_the_same_change_and_is_linear(adapter):
+    params, x = models.params(jnp.float64), jnp.linspace(-1.0, 1.0, models.WIDTH)
+    a, other = models.moved(adapter, params), models.moved(adapter, params, seed=2)
+    linear, direct = adapter.to_linear(params, a), adapter.apply(params, a)
+    same = adapter.linear.apply(params, linear)
+    np.testing.assert_allclose(models.apply(same, x), models.apply(direct, x), rtol=1e-12)
+    half = jax.tree.map(lambda u, v: (u + v) / 2, linear, adapter.to_linear(params, other))
+    middle = jax.tree.map(lambda u, v: (u + v) / 2, direct, adapter.apply(params, other))
+    for leaf, expected in zip(
+        jax.tree.leaves(adapter.linear.apply(params, half)), jax.tree.leaves(middle), strict=True
+    ):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-12, atol=1e-12)
+    for leaf in jax.tree.leaves(adapter.to_linear(params, adapter.identity(params))):
+        np.testing.assert_array_equal(leaf, 0)
+
+
+@adapters
+def test_spec_goes_there_and_back(adapter):
+    assert from_spec(adapter.spec()) == adapter
+
+
+def test_lora_starts_are_fixed_by_seed_and_name_and_work_on_stacks():
+    params = {"a": jnp.zeros((4, 6)), "b": jnp.zeros((4, 6)), "stack": jnp.zeros((3, 4, 6))}
+    first, again = LoRA("*").identity("a", params["a"]), LoRA("*").identity("a", params["a"])
+    np.testing.assert_array_equal(first[0], again[0])
+    assert not np.array_equal(first[0], LoRA("*").identity("b", params["b"])[0])
+    assert not np.array_equal(first[0], LoRA("*", seed=1).identity("a", params["a"])[0])
+    adapter = as_adapter(LoRA("stack", rank=2))
+    a = {"down:stack": jnp.ones((3, 4, 2)), "up:stack": jnp.ones((3, 2, 6))}
+    np.testing.assert_allclose(adapter.apply(params, a)["stack"], 2.0)
+
+
+def test_names_of_leaves():
+    assert leaf_names({"layers": [{"w": 1.0}, {"w": 2.0}], "b": 3.0}) == ["b", "layers/0/w", "layers/1/w"]
+
+
+@pytest.mark.parametrize(
+    "adapter, message",
+    [
+        (IA3("missing"), "matches no leaf of params; its leaves are hidden/b, hidden/w, out/b, out/w"),
+        (IA3("hidden/w", axis=2), r"IA3 on 'hidden/w': it has shape \(5, 7\) and no axis 2"),
+        (LoRA("hidden/b"), r"LoRA on 'hidden/b': it has shape \(7,\); expected a matrix"),
+        (IA3("hidden/w") + Shift("hidden/*"), "both change 'hidden/w'; expected one part for a leaf"),
+    ],
+)
+def test_what_does_not_fit_the_parameters_is_refused(adapter, message):
+    with pytest.raises(ValueError, match=message):
+        as_adapter(adapter).identity(models.params())
+
+
+def test_bad_descriptions_are_refused():
+    with pytest.raises(ValueError, match="rank=0: expected a whole number of at least 1"):
+        LoRA("w", rank=0)
+    with pytest.raises(ValueError, match="kind 'DoRA'; expected one of IA3, LoRA, Shift"):
+        from_spec([{"kind": "DoRA", "path": "w"}])
+    with pytest.raises(ValueError, match="does not fit IA3"):
+        from_spec([{"kind": "IA3", "path": "w", "rank": 3}])
+    with pytest.raises(TypeError, match="expected IA3"):
+        as_adapter("IA3")  # pyright: ignore[reportArgumentType]
+
+
+def test_sums_are_flat_and_hashable():
+    one, two, three = IA3("a"), Shift("b"), LoRA("c")
+    assert (one + two) + three == one + (two + three) == Adapter((one, two, three))
+    assert len({one + two, one + two}) == 1

@@ -1,0 +1,63 @@
+"""Ragged tasks become few arrays; filling weighs nothing and nothing is lost."""
+
+import numpy as np
+import pytest
+
+from jaxopt_lite.specialists.tasks import Task, buckets, checked
+
+
+def task(count, weight=None):
+    return Task(np.arange(count, dtype=np.float32)[:, None] + 1, np.arange(count), weight)
+
+
+@pytest.mark.parametrize("sizes", [[3], [1, 5, 2, 5, 4], list(range(1, 40)) * 3])
+def test_every_example_is_in_one_bucket_with_its_weight(sizes):
+    tasks = list(checked({str(k): task(size) for k, size in enumerate(sizes)}).values())
+    seen = {}
+    for bucket in buckets(tasks):
+        for place, x, y, weight in zip(bucket.places, *bucket.task, strict=True):
+            real = weight > 0
+            assert np.isfinite(x).all() and not weight[~real].any()
+            seen[int(place)] = (x[real], y[real], weight[real])
+    assert sorted(seen) == list(range(len(sizes)))
+    for place, parts in seen.items():
+        for ours, given in zip(parts, tasks[place], strict=True):
+            np.testing.assert_array_equal(ours, given)
+
+
+def test_a_bucket_of_their_own_when_it_saves_much_and_only_then():
+    few = checked({str(k): task(size) for k, size in enumerate([1000] * 5 + [10] * 50)})
+    assert [len(bucket.places) for bucket in buckets(list(few.values()))] == [55]
+    many = checked({str(k): task(size) for k, size in enumerate([10] * 500 + [1000] * 5)})
+    assert [(len(b.places), b.task.weight.shape[1]) for b in buckets(list(many.values()))] == [(5, 1000), (500, 10)]
+
+
+def test_weights_are_ones_unless_given():
+    done = checked({"a": task(3), "b": task(2, [0.5, 2.0])})
+    assert done["a"].weight.tolist() == [1, 1, 1] and done["b"].weight.tolist() == [0.5, 2]
+    assert done["b"].count == 2
+
+
+@pytest.mark.parametrize(
+    "tasks, message",
+    [
+        ({"a": Task(np.ones((0, 2)), np.ones(0))}, r"leaves of task 'a' have leading axes \[\(0,\)\]"),
+        ({"a": Task(np.ones((3, 2)), np.ones(2))}, r"leading axes \[\(2,\), \(3,\)\]; expected one"),
+        ({"a": Task(np.float32(1.0), np.ones(2))}, "expected one, the number of examples"),
+        ({"a": task(3, [1.0, 1.0])}, "weight of task 'a': expected 3 numbers"),
+        ({"a": task(2, [1.0, -1.0])}, "not negative and not all zero"),
+        ({"a": task(2, [0.0, 0.0])}, "not negative and not all zero"),
+        ({"a": task(2, [np.nan, 1.0])}, "not negative and not all zero"),
+        ({"a": task(2), "b": Task(np.array([[1.0], [np.nan]], np.float32), np.arange(2))}, "task 'b' holds NaN"),
+        ({"a": task(2), "b": Task(np.ones((2, 3), np.float32), np.arange(2))}, "examples of task 'b' have shapes"),
+        ({"a": task(2), "b": Task(np.ones((2, 1)), np.arange(2))}, "float64.*those of 'a'.*float32"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_by_name(tasks, message):
+    with pytest.raises(ValueError, match=message):
+        checked(tasks)
+
+
+def test_a_list_of_tasks_has_no_names():
+    with pytest.raises(TypeError, match="expected a mapping from names"):
+        checked([task(2)])  # pyright: ignore[reportArgumentType]
