@@ -22,7 +22,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.library import Card, Library
+from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.objective import Fitted, Model, bytes_per_example, solve
 from jaxopt_lite.specialists.tasks import Bucket, Task, buckets, checked
 
@@ -137,8 +137,17 @@ def _library(base: Base, adapter: Adapter, tasks: dict[str, Task], fitted, autho
     whole: Fitted = jax.tree.map(lambda *leaves: np.concatenate(leaves)[rows], *(result for _, result in fitted))
     names = list(tasks)
     cards = tuple(
-        Card(names[place], tasks[names[place]].count, float(loss), Status(status).name, author=author, licence=licence)
+        Card(
+            names[place], tasks[names[place]].examples, float(loss), Status(status).name, author=author, licence=licence
+        )
         for place, loss, status in zip(places[rows].tolist(), whole.loss, whole.status.tolist(), strict=True)
     )
     parameters, profile = jax.tree.map(jnp.asarray, (whole.parameters, whole.profile))
     return Library(base, parameters, profile, adapter, cards)
+
+
+def _nothing(base: Base, adapter: Adapter) -> Fitted:
+    """What comes of no tasks."""
+    none = {key: jnp.zeros((0, *leaf.shape), leaf.dtype) for key, leaf in adapter.identity(base.params).items()}
+    nobody, features = jnp.zeros(0), jnp.zeros((0, 0))
+    return Fitted(none, Profile(nobody, features, none, features), nobody, jnp.zeros(0, jnp.int32))

@@ -4,7 +4,7 @@ Examples are filled up with copies that weigh nothing. Tasks of like size share 
 which takes seconds, so that a bucket of their own pays only for tasks that are many or much smaller than the others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,8 +30,8 @@ class Task(NamedTuple):
     weight: Any = None
 
     @property
-    def count(self) -> int:
-        """The number of examples."""
+    def examples(self) -> int:
+        """How many there are."""
         return jax.tree.leaves(self.x)[0].shape[0]
 
 
@@ -82,9 +82,9 @@ def _shapes(task: Task):
     return [(leaf.shape[1:], leaf.dtype.name) for leaf in jax.tree.leaves((task.x, task.y))]
 
 
-def buckets(tasks: Sequence[Task]) -> Iterator[Bucket]:
+def buckets(tasks: list[Task]) -> Iterator[Bucket]:
     """The tasks by size, the largest first."""
-    counts = np.array([task.count for task in tasks], int)
+    counts = np.array([task.examples for task in tasks], int)
     order = np.argsort(-counts, kind="stable")
     start = 0
     while start < len(order):
@@ -92,7 +92,8 @@ def buckets(tasks: Sequence[Task]) -> Iterator[Bucket]:
         end = start + int(np.sum(2 * counts[order[start:]] > size))
         filling_saved = (len(order) - end) * (size - counts[order[end:]].max(initial=0))
         end = end if filling_saved >= _WORTH else len(order)
-        yield Bucket(order[start:end], _stacked([tasks[place] for place in order[start:end]], size))
+        places = order[start:end]
+        yield Bucket(places, _stacked([tasks[place] for place in places.tolist()], int(size)))
         start = end
 
 
@@ -106,5 +107,5 @@ def _stacked(tasks: list[Task], size: int) -> Task:
 
     stacked = jax.tree.map(stack, *tasks)
     for row, task in zip(stacked.weight, tasks, strict=True):
-        row[task.count :] = 0
+        row[task.examples :] = 0
     return stacked

@@ -1,5 +1,6 @@
 """One batched solve fits every task as a solve of its own would."""
 
+import importlib
 import warnings
 
 import jax
@@ -9,12 +10,13 @@ import pytest
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
-import jaxopt_lite.specialists.fit as fit_module
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import IA3, Base, Shift, Task, fit
 from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
+
+fit_module = importlib.import_module("jaxopt_lite.specialists.fit")  # the package has a function of that name
 
 
 def objective(base, adapter, task, prior, center):
@@ -98,10 +100,9 @@ def test_start_is_where_the_solve_starts():
 
 
 def test_a_large_adapter_is_fitted_by_the_limited_memory_method(monkeypatch):
-    used = []
+    used, solve = [], fit_module.solve
     monkeypatch.setattr(fit_module, "_LARGEST_DENSE", 3)
     monkeypatch.setattr(fit_module, "solve", lambda *args: used.append(args[-1]) or solve(*args))
-    solve = __import__("jaxopt_lite.specialists.objective", fromlist=["solve"]).solve
     library = fit(models.base(), models.ADAPTERS["ia3"], models.tasks(2), models.cross_entropy, progress=False)
     assert isinstance(used[0], LBFGS) and {card.status for card in library.cards} == {"CONVERGED"}
 

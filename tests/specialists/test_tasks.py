@@ -35,7 +35,7 @@ def test_a_bucket_of_their_own_when_it_saves_much_and_only_then():
 def test_weights_are_ones_unless_given():
     done = checked({"a": task(3), "b": task(2, [0.5, 2.0])})
     assert done["a"].weight.tolist() == [1, 1, 1] and done["b"].weight.tolist() == [0.5, 2]
-    assert done["b"].count == 2
+    assert done["b"].examples == 2
 
 
 @pytest.mark.parametrize(
