@@ -1,136 +1,134 @@
-"""From chunks of text to ids, remembering both chunks and words: text repeats itself, few words need merging."""
+"""From texts to ids, remembering both chunks and words: text repeats itself, few words need merging."""
 
 import sys
-from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from threading import Lock
 
+import numpy as np
+
+from jaxopt_lite.bpe.chunks import keys, split_keys
+from jaxopt_lite.bpe.memory import Memory
 from jaxopt_lite.bpe.merging import merge_word
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.symbols import Alphabet, to_bytes
+from jaxopt_lite.bpe.together import PairTable, merge_together
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Encoder"]
 
-_ENTRIES = 2**19  # that a memory keeps; about 150 bytes each, so that two memories take 150 MB at most
-_LONG = 1000  # characters from which a chunk or word is not kept: it will hardly come again
+_CHUNKS, _WORDS = 100_000_000, 25_000_000  # bytes of a generation, of which there are two: 250 MB at most
+_FEW = 64  # words that are merged one by one in less time than together
 _MANY = 4096  # words that are worth a call to an accelerator
+_LONGEST = 64  # symbols of a word that is merged with others; longer ones are few
 
-
-class _Memory(dict[str, bytes]):
-    """Ids of chunks or of words, int32, as bytes. When it is full it is emptied.
-
-    Bytes are joined quickly, and the garbage collector, which would visit every tuple again and again, ignores them.
-    """
-
-    _long: list[str] = []  # noqa: RUF012  # replaced, never changed
-
-    def missing(self, wanted: set[str]) -> set[str]:
-        """Which of these are not here yet; there is room for them."""
-        for key in self._long:
-            self.pop(key, None)
-        missing = {key for key in wanted if key not in self}  # `difference` would walk all that is remembered
-        if len(missing) + len(self) > _ENTRIES:
-            self.clear()
-            missing = wanted
-        self._long = [key for key in missing if len(key) > _LONG]
-        return missing
+_flat = chain.from_iterable
 
 
 class Encoder:
-    """The ids of chunks, which `splitter.chunks` makes of a text. Threads may share it; they take turns.
+    """The ids of texts. Threads may share it; they take turns.
 
     Args:
         vocabulary: the tokens and merges.
-        splitter: which makes words of chunks.
+        splitter: which makes words of texts.
     """
 
     def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
         self.alphabet = Alphabet(vocabulary)
         self._vocabulary, self._splitter = vocabulary, splitter
-        self._ranks, self._merged = vocabulary.ranks, vocabulary.merged.tolist()
+        self._in_chunks = splitter.local and splitter.pattern is not None
+        self._merged = vocabulary.merged.tolist()
         self._whole = vocabulary.words if vocabulary.whole_words else {}
-        self._rules = None
-        self._chunks, self._words, self._lock = _Memory(), _Memory(), Lock()
+        self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
+        self._table = self._rules = None
+        self._chunks, self._words, self._lock = Memory(_CHUNKS), Memory(_WORDS), Lock()
 
-    def encode(self, texts: Iterable[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of texts."""
         with self._lock:
-            return self._encode(texts)
+            return self._by_chunks(texts) if self._in_chunks else self._by_words(texts)
 
     def words(self, words: set[str]) -> dict[str, list[int]]:
         """The ids of distinct words."""
         with self._lock:
             known = self._known(words)
-            return {word: _joined([known[word]]) for word in words}
+            return {word: list(known[word]) for word in words}
 
-    def _encode(self, texts: Iterable[str]) -> list[list[int]]:
-        if not self._splitter.local:  # words depend on what is around them
-            cut = [self._splitter.words(text) for text in texts]
-            known = self._known(set().union(*cut))
-            return [_joined(map(known.__getitem__, words)) for words in cut]
-        cut = [self._splitter.chunks(text) for text in texts]
-        try:  # most of the time all is known
-            return self._remembered(cut)
-        except KeyError:
-            self._learn(cut)
-        return self._remembered(cut)
+    def _by_words(self, texts: Iterable[str]) -> list[list[int]]:
+        cut = [self._splitter.words(text) for text in texts]
+        find = self._known(set(_flat(cut))).__getitem__
+        return [list(_flat(map(find, words))) for words in cut]
 
-    def _remembered(self, cut: list[list[str]]) -> list[list[int]]:
-        find = self._chunks.__getitem__
-        return [_joined(map(find, chunks)) for chunks in cut]
+    def _by_chunks(self, texts: Sequence[str]) -> list[list[int]]:
+        cut = [keys(text) for text in texts]
+        rows = self._remembered(cut)
+        late = [k for k, row in enumerate(rows) if row is None]
+        if late:
+            self._learn(set(_flat(cut[k] for k in late)))
+            for k, row in zip(late, self._remembered([cut[k] for k in late]), strict=True):
+                rows[k] = self._by_words([texts[k]])[0] if row is None else row  # one of those that must not be cut
+        return rows  # pyright: ignore[reportReturnType]  # all are there now
 
-    def _learn(self, cut: list[list[str]]) -> None:
-        """Find the ids of all chunks that are not remembered."""
-        split = {chunk: self._splitter.words(chunk) for chunk in self._chunks.missing(set().union(*cut))}
-        known = self._known(set(chain.from_iterable(split.values())))
-        find = known.__getitem__
-        for chunk, words in split.items():
-            self._chunks[chunk] = find(words[0]) if len(words) == 1 else b"".join(map(find, words))
+    def _remembered(self, cut: Iterable[list[str]]) -> list[list[int] | None]:
+        """The ids of each text whose chunks are all known."""
+        find, rows = self._chunks.__getitem__, []
+        for chunks in cut:
+            try:
+                rows.append(list(_flat(map(find, chunks))))
+            except KeyError:
+                rows.append(None)
+        return rows
 
-    def _known(self, words: set[str]) -> Mapping[str, bytes]:
+    def _learn(self, chunks: set[str]) -> None:
+        """Find the ids of chunks that are not remembered."""
+        split = split_keys(self._chunks.missing(chunks), self._splitter)
+        known = self._known(set(split.words))
+        ids = list(map(known.__getitem__, split.words))
+        before = np.cumsum([0, *map(len, ids)])  # of every word, how many ids those before it have
+        self._chunks.update(zip(split.keys, _parts(tuple(_flat(ids)), before[split.ends]), strict=True))
+
+    def _known(self, words: set[str]) -> Mapping[str, tuple[int, ...]]:
         """The ids of distinct words, and of others that are remembered."""
         known = self._words
-        missing = list(known.missing(words))
+        missing = known.missing(words)
         if self._whole:
             found = {word: self._whole.get(to_bytes(word)) for word in missing}
-            known.update((word, _kept([k])) for word, k in found.items() if k is not None)
+            known.update((word, (k,)) for word, k in found.items() if k is not None)
             missing = [word for word, k in found.items() if k is None]
-        symbols = [self.alphabet.symbols(word) for word in missing]
-        known.update(zip(missing, map(_kept, self._merge(symbols)), strict=True))
+        known.update(zip(missing, self._merge(missing), strict=True))
         return known
 
-    def _merge(self, words: list[list[int]]) -> list[list[int]]:
-        """Merge on an accelerator if there are many words and merges in order, else here."""
-        results: dict[int, list[int]] = {}
-        device = _device() if len(words) >= _MANY and self._vocabulary.is_ordered else None
-        if device is not None:
-            short = [k for k, word in enumerate(words) if 1 < len(word) <= device.LONGEST]
-            self._rules = self._rules or device.rules_of(self._vocabulary)
-            results = dict(zip(short, device.merge_words([words[k] for k in short], *self._rules), strict=True))
-        size = len(self._vocabulary.tokens)
+    def _merge(self, words: list[str]) -> list[tuple[int, ...]]:
+        """The ids of each word: together if there are many and merges are in order, else one by one."""
+        if len(words) < _FEW or not self._vocabulary.is_ordered:
+            return [self._merge_one(self.alphabet.symbols(word)) for word in words]
+        symbols, lengths = self.alphabet.all_symbols(words)
+        short = (lengths > 0) & (lengths <= _LONGEST)
+        ids, sizes = self._merge_together(symbols[np.repeat(short, lengths)], lengths[short])
+        parts = _parts(tuple(self._numbers[ids].tolist()), np.cumsum(sizes))
         return [
-            results[k] if k in results else merge_word(word, self._ranks, self._merged, size)
-            for k, word in enumerate(words)
+            next(parts) if is_short else self._merge_one(self.alphabet.symbols(word))
+            for word, is_short in zip(words, short.tolist(), strict=True)
         ]
 
+    def _merge_one(self, symbols: list[int]) -> tuple[int, ...]:
+        return tuple(merge_word(symbols, self._vocabulary.ranks, self._merged, len(self._numbers)))
 
-def _kept(ids: list[int]) -> bytes:
-    return array("i", ids).tobytes()
+    def _merge_together(self, symbols: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        device = _device() if lengths.size >= _MANY else None
+        if device is not None:
+            self._rules = self._rules or device.rules_of(self._vocabulary)
+            return device.merge_words(symbols, lengths, *self._rules)
+        self._table = self._table or PairTable(self._vocabulary)
+        return merge_together(symbols, lengths, self._table)
 
 
-def _joined(kept: Iterable[bytes]) -> list[int]:
-    ids = array("i")
-    ids.frombytes(b"".join(kept))
-    return ids.tolist()
+def _parts(row: tuple[int, ...], ends: np.ndarray) -> Iterator[tuple[int, ...]]:
+    return map(row.__getitem__, map(slice, chain((0,), ends.tolist()), ends.tolist()))
 
 
 def _device():
-    """What encodes on an accelerator, where this program uses one: JAX is not loaded, nor a GPU taken, for this.
-
-    JAX on a CPU is not quicker: it takes a third longer than a loop over the words.
-    """
+    """What encodes on an accelerator, where this program uses one: JAX is not loaded, nor a GPU taken, for this."""
     if "jax" not in sys.modules:
         return None
     from jaxopt_lite.bpe import encode

@@ -16,9 +16,8 @@ from jaxtyping import Array, Int
 
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
-__all__ = ["LONGEST", "Rules", "has_accelerator", "merge_rows", "merge_words", "rules_of"]
+__all__ = ["Rules", "has_accelerator", "merge_rows", "merge_words", "rules_of"]
 
-LONGEST = 64  # symbols of the longest word that goes to a device; longer ones are few
 _SHORTEST = 8
 _BLOCKS = (1024, 16_384)  # words in a call: two sizes, so that few programs are compiled
 _NO_RANK = 2**31 - 1
@@ -116,32 +115,36 @@ def _without(ids: Int[Array, "n L"], gone: Array) -> Int[Array, "n L"]:
     return closed.at[row, target].set(jnp.where(gone, -1, ids), mode="promise_in_bounds")[:, :-1]
 
 
-def merge_words(words: list[list[int]], rules: Rules, steps: int) -> list[list[int]]:
-    """Encode words of at most `LONGEST` symbols.
+def merge_words(symbols: np.ndarray, lengths: np.ndarray, rules: Rules, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Encode words.
 
     Args:
-        words: the base symbols of each.
+        symbols: int32 `[N]`, the base symbols of all words.
+        lengths: int64 `[n]`, how many each word has. They are padded to the longest, or nearly.
         rules: from `rules_of`, on the device to work on.
         steps: from `rules_of`.
 
     Returns:
-        The ids of each.
+        The ids of all words, int32, and how many each has.
     """
-    results: list[list[int]] = [[]] * len(words)
-    lengths = np.fromiter(map(len, words), np.int64, len(words))
+    starts = np.cumsum(lengths) - lengths
+    sizes, parts = np.zeros_like(lengths), []
     longest, least = _SHORTEST, -1
-    while least < LONGEST:
-        places = np.flatnonzero((lengths > least) & (lengths <= longest))
-        for block in _blocks(places):
-            symbols = np.full((_room(block.size), longest), -1, np.int32)
+    while least < lengths.max(initial=-1):
+        for block in _blocks(np.flatnonzero((lengths > least) & (lengths <= longest))):
+            rows = np.full((_room(block.size), longest), -1, np.int32)
             inside = np.arange(longest) < lengths[block, None]
-            symbols[: block.size][inside] = [symbol for k in block.tolist() for symbol in words[k]]
-            merged = np.asarray(merge_rows(rules, jnp.asarray(symbols), steps=steps))[: block.size]
-            ends = (merged >= 0).sum(axis=1).tolist()
-            for k, row, end in zip(block.tolist(), merged.tolist(), ends, strict=True):
-                results[k] = row[:end]
+            rows[: block.size][inside] = symbols[(starts[block, None] + np.arange(longest))[inside]]
+            merged = np.asarray(merge_rows(rules, jnp.asarray(rows), steps=steps))[: block.size]
+            sizes[block] = (merged >= 0).sum(axis=1)
+            parts.append((block, merged))
         least, longest = longest, 2 * longest
-    return results
+    ids, ends = np.empty(sizes.sum(), np.int32), np.cumsum(sizes)
+    for block, merged in parts:
+        first = (ends - sizes)[block, None]
+        there = merged >= 0
+        ids[(first + np.arange(merged.shape[1]))[there]] = merged[there]
+    return ids, sizes
 
 
 def _blocks(places: np.ndarray) -> list[np.ndarray]:

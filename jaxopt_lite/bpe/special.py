@@ -5,9 +5,15 @@ from collections.abc import Iterator, Mapping
 
 from jaxopt_lite.bpe.patterns import special_pattern, split_special
 
-__all__ = ["MODES", "finder", "pieces"]
+__all__ = ["check_mode", "finder", "pieces"]
 
 MODES = ("raise", "encode", "ignore")
+
+
+def check_mode(special: str) -> None:
+    """Raise ValueError unless it is one of `MODES`."""
+    if special not in MODES:
+        raise ValueError(f"special={special!r}: expected one of {MODES}.")
 
 
 def finder(special_tokens: Mapping[str, int]) -> re.Pattern[str] | None:
@@ -29,8 +35,6 @@ def pieces(text: str, special_tokens: Mapping[str, int], special: str) -> Iterat
     Raises:
         ValueError: a special token, where `special` is "raise".
     """
-    if special not in MODES:
-        raise ValueError(f"special={special!r}: expected one of {MODES}.")
     start = 0
     for is_special, piece in split_special(text, () if special == "ignore" else tuple(special_tokens)):
         if is_special and special == "raise":

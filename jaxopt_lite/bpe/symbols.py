@@ -1,5 +1,9 @@
 """A word as base symbols: bytes or characters, what stands for those without a token, and the mark at its end."""
 
+from itertools import chain
+
+import numpy as np
+
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Alphabet", "to_bytes"]
@@ -44,6 +48,17 @@ class Alphabet:
         if self._mark is not None:
             ids.append(self._mark)
         return ids
+
+    def all_symbols(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The same of many words: int32, the ids of one word after the other, and int64, how many each has."""
+        if self._level == "byte" and self._mark is None:
+            data = list(map(to_bytes, words))
+            symbols = np.array(self._table, np.int32)[np.frombuffer(b"".join(data), np.uint8)]
+            if symbols.min(initial=0) >= 0:
+                return symbols, np.fromiter(map(len, data), np.int64, len(data))
+        rows = list(map(self.symbols, words))
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return np.fromiter(chain.from_iterable(rows), np.int32, lengths.sum()), lengths
 
     def _of_bytes(self, word: str) -> list[int]:
         data = to_bytes(word)

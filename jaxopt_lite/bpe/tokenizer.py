@@ -13,7 +13,7 @@ from jaxopt_lite.bpe.cache import Encoder
 from jaxopt_lite.bpe.formats.save import save
 from jaxopt_lite.bpe.offsets import placed_words, spans
 from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.special import finder, pieces
+from jaxopt_lite.bpe.special import check_mode, finder, pieces
 from jaxopt_lite.bpe.symbols import to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
@@ -25,8 +25,8 @@ class Tokenizer:
     """Text to ids and back. It comes from `bpe.train` or `bpe.load`.
 
     The ids are those of repeatedly merging the pair of neighbours that comes first in the vocabulary's order, the
-    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Chunks of text and words are remembered,
-    up to half a million each; when a memory is full it is emptied.
+    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Chunks of text and words are remembered, in
+    at most some 250 MB; what has not come again for long is forgotten.
 
     Args:
         vocabulary: the tokens and merges.
@@ -127,6 +127,7 @@ class Tokenizer:
             2
         """
         _check_text(text, "text")
+        check_mode(special)
         if return_offsets:
             return self._with_offsets(text, special)
         return self._encode([text], special)[0]
@@ -161,9 +162,11 @@ class Tokenizer:
             raise ValueError("texts is one str; expected a list of them. For one text there is `encode`.")
         if overflow not in ("raise", "report"):
             raise ValueError(f"overflow={overflow!r}: expected 'raise' or 'report'.")
+        check_mode(special)
         texts = list(texts)
-        for k, text in enumerate(texts):
-            _check_text(text, f"texts[{k}]")
+        if not all(isinstance(text, str) for text in texts):
+            for k, text in enumerate(texts):
+                _check_text(text, f"texts[{k}]")
         ids = [row for group in groups(texts) for row in self._encode(group, special)]
         return ids if length is None else padded(ids, length, pad, overflow)
 
@@ -232,7 +235,7 @@ class Tokenizer:
         if special == "ignore" or find is None or (special == "raise" and not any(map(find.search, texts))):
             return self._encoder.encode(texts)
         cut = [list(pieces(text, specials, special)) for text in texts]
-        encoded = iter(self._encoder.encode(piece for row in cut for _, piece, k in row if k is None))
+        encoded = iter(self._encoder.encode([piece for row in cut for _, piece, k in row if k is None]))
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
 
     def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:

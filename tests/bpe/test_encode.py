@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 from jax.experimental import checkify
 
-from jaxopt_lite.bpe.encode import LONGEST, merge_rows, merge_words, rules_of
+from jaxopt_lite.bpe.encode import merge_rows, merge_words, rules_of
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from tests.oracles.bpe import encode_word_slowly
+
+LONGEST = 64
+
+
+def merged_words(words, vocabulary):
+    """The words through the device, as lists."""
+    lengths = np.array([len(word) for word in words])
+    symbols = np.array([symbol for word in words for symbol in word], np.int32)
+    ids, sizes = merge_words(symbols, lengths, *rules_of(vocabulary))
+    return [row.tolist() for row in np.split(ids, np.cumsum(sizes)[:-1])]
 
 
 def random_vocabulary(seed, merges=14):
@@ -34,20 +44,19 @@ def test_as_the_textbook(seed):
     """Words of all lengths, among them none, and of runs."""
     vocabulary = random_vocabulary(seed)
     words = [*random_words(seed, 300), [], [0], [0] * LONGEST, [0, 1] * (LONGEST // 2), [2] * 7]
-    rules, steps = rules_of(vocabulary)
     merges, merged = vocabulary.merges.tolist(), vocabulary.merged.tolist()
-    assert merge_words(words, rules, steps) == [encode_word_slowly(word, merges, merged) for word in words]
+    assert merged_words(words, vocabulary) == [encode_word_slowly(word, merges, merged) for word in words]
 
 
 def test_local_minima_are_not_merged_at_once():
     """In "abcd" with the order cd, b+cd, ab, the pair ab waits."""
     vocabulary = Vocabulary((b"a", b"b", b"c", b"d", b"cd", b"bcd", b"ab"), [(2, 3), (1, 4), (0, 1)], [4, 5, 6])
-    assert merge_words([[0, 1, 2, 3]], *rules_of(vocabulary)) == [[0, 5]]
+    assert merged_words([[0, 1, 2, 3]], vocabulary) == [[0, 5]]
 
 
 def test_no_merges():
     """Without merges words stay as they are."""
-    assert merge_words([[0, 1]], *rules_of(Vocabulary((b"a", b"b"), [], []))) == [[0, 1]]
+    assert merged_words([[0, 1]], Vocabulary((b"a", b"b"), [], [])) == [[0, 1]]
 
 
 @pytest.mark.parametrize("x64", [True, False])
@@ -66,8 +75,8 @@ def test_every_index_is_in_bounds(x64):
 
 def test_few_programs():
     """Words of many lengths and numbers compile a handful of programs."""
-    rules, steps = rules_of(random_vocabulary(1, merges=30))
+    vocabulary = random_vocabulary(1, merges=30)
     before = merge_rows._cache_size()
     for count in (1, 7, 100, 1500):
-        merge_words(random_words(count, count), rules, steps)
+        merged_words(random_words(count, count), vocabulary)
     assert merge_rows._cache_size() - before <= 8

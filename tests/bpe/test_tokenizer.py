@@ -13,7 +13,18 @@ from jaxopt_lite.bpe.formats.load import load
 from jaxopt_lite.bpe.patterns import splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.vocabulary import Vocabulary
-from tests.bpe.texts import ODD, SPECIAL, huggingface, odd_texts, ranks, sources, tiktoken_of, write_ranks
+from tests.bpe.texts import (
+    ODD,
+    SPECIAL,
+    huggingface,
+    odd_texts,
+    ranks,
+    real_texts,
+    sources,
+    tiktoken_of,
+    unicode_names,
+    write_ranks,
+)
 from tests.oracles.bpe import encode_words_slowly
 
 BYTES = tuple(bytes([value]) for value in range(256))
@@ -69,6 +80,7 @@ def test_ids_of_tiktoken(gpt4):
 
 def use_a_device(monkeypatch):
     """Encode any number of words as on an accelerator."""
+    monkeypatch.setattr(cache, "_FEW", 0)
     monkeypatch.setattr(cache, "_MANY", 1)
     monkeypatch.setattr(encode, "has_accelerator", lambda: True)
 
@@ -78,6 +90,8 @@ def test_ids_of_the_textbook(gpt4, monkeypatch, on_device):
     """On the device and on the host, without looking words up."""
     if on_device:
         use_a_device(monkeypatch)
+    else:
+        monkeypatch.setattr(cache, "_FEW", 0)
     vocabulary = dataclasses.replace(gpt4.vocabulary, whole_words=False)
     texts = [*odd_texts(200, seed=1), sources()[0][:20_000]]
     ids = Tokenizer(vocabulary, gpt4.splitter).encode_batch(texts)
@@ -117,12 +131,13 @@ def test_custom_pattern_loses_nothing():
 
 
 def test_memories_are_bounded(gpt2, monkeypatch):
-    """A memory that is full is emptied, and long words are not kept."""
-    monkeypatch.setattr(cache, "_ENTRIES", 50)
+    """Old pieces are forgotten and long ones are not kept, and the ids stay the same."""
+    monkeypatch.setattr(cache, "_CHUNKS", 10_000)
+    monkeypatch.setattr(cache, "_WORDS", 5_000)
     small = Tokenizer(gpt2.vocabulary, gpt2.splitter)
     for text in sources()[0].split("\n")[:300]:
         assert small.encode(text) == gpt2.encode(text)
-        assert max(len(small._encoder._chunks), len(small._encoder._words)) <= 50
+        assert len(small._encoder._chunks) <= 50 and len(small._encoder._words) <= 25
     small.encode("x" * 5000)
     small.encode("y")
     assert all(len(key) < 5000 for key in (*small._encoder._chunks, *small._encoder._words))
@@ -130,7 +145,7 @@ def test_memories_are_bounded(gpt2, monkeypatch):
 
 def test_threads(gpt2, monkeypatch):
     """Threads may share a tokenizer, also while its memory is emptied again and again."""
-    monkeypatch.setattr(cache, "_ENTRIES", 20)
+    monkeypatch.setattr(cache, "_CHUNKS", 4_000)
     small = Tokenizer(gpt2.vocabulary, gpt2.splitter)
     lines = sources()[0].split("\n")[:400]
     with ThreadPoolExecutor(8) as threads:
@@ -261,13 +276,34 @@ def test_missing_bytes():
         Tokenizer(Vocabulary((b"a",), [], []), splitter("gpt2")).encode("ac")
 
 
+def test_modes_of_special_without_special_tokens():
+    """A mode that there is not is an error also where it would not matter."""
+    tokenizer = Tokenizer(Vocabulary(BYTES, [], []), splitter("gpt2"))
+    for call in (tokenizer.encode, lambda text, special: tokenizer.encode_batch([text], special=special)):
+        with pytest.raises(ValueError, match="special='no': expected one of"):
+            call("text", special="no")
+        with pytest.raises(ValueError, match="special='no': expected one of"):
+            call("", special="no")
+
+
+def test_texts_that_must_not_be_cut(gpt2):
+    """NUL, and a space before whitespace that is rare, also beside texts that can be cut."""
+    texts = ["a\0 b", "one \xa0two", "one two", "one \x0b\n two", " \u3000", "\0"]
+    assert gpt2.encode_batch(texts) == [row.ids for row in huggingface().encode_batch(texts)]
+
+
 @pytest.mark.slow
 def test_hundred_thousand_words(gpt2, gpt4):
-    """All words of the standard library, and twenty thousand odd strings."""
-    texts = sources(30_000_000) + odd_texts(20_000, seed=3)
-    assert gpt4.encode_batch(texts) == tiktoken_of(ranks()).encode_ordinary_batch(texts)
-    theirs = huggingface().encode_batch_fast(texts)
-    assert gpt2.encode_batch(texts) == [row.ids for row in theirs]
+    """A hundred thousand distinct words that are there wherever Python is, and twenty thousand odd strings."""
+    texts, odd = [*real_texts(), *sorted(unicode_names())], odd_texts(20_000, seed=3)
+    for tokenizer, theirs in (
+        (gpt4, tiktoken_of(ranks()).encode_ordinary_batch),
+        (gpt2, lambda texts: [row.ids for row in huggingface().encode_batch_fast(texts)]),
+    ):
+        words = {word for text in texts for word in tokenizer.splitter.words(text)}
+        assert len(words) >= 100_000 and len(odd) >= 20_000
+        for some in (sorted(words), odd, texts):  # every word as a text of its own, too
+            assert tokenizer.encode_batch(some) == theirs(some)
 
 
 def test_odd_strings_are_there():

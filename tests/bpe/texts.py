@@ -3,6 +3,7 @@
 import base64
 import random
 import sysconfig
+import unicodedata
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +45,27 @@ def sources(characters=150_000):
         if size > characters:
             break
     return [*texts, MANY_LANGUAGES * 30]
+
+
+def real_texts(characters=40_000_000):
+    """The sources and texts of the standard library, its tests among them, and of the packages that are installed."""
+    size = 0
+    for folder in (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"]):
+        for path in sorted(Path(folder).rglob("*")):
+            if path.suffix in (".py", ".txt", ".md", ".rst") and (text := _read(path)):
+                yield text
+                size += len(text)
+                if size > characters:
+                    return
+
+
+def _read(path):
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def unicode_names():
+    """The names of all characters."""
+    return {unicodedata.name(chr(code), "") for code in range(0x110000)} - {""}
 
 
 def odd_texts(count, seed=0):
@@ -97,4 +119,16 @@ def write_ranks(path, known):
     return path
 
 
-__all__ = ["GPT2", "GPT4", "SPECIAL", "huggingface", "odd_texts", "ranks", "sources", "tiktoken_of", "write_ranks"]
+__all__ = [
+    "GPT2",
+    "GPT4",
+    "SPECIAL",
+    "huggingface",
+    "odd_texts",
+    "ranks",
+    "real_texts",
+    "sources",
+    "tiktoken_of",
+    "unicode_names",
+    "write_ranks",
+]

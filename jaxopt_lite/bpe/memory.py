@@ -1,0 +1,42 @@
+"""A bounded memory of what texts were made into. Used by `cache.py`."""
+
+from collections.abc import Set
+
+__all__ = ["Memory"]
+
+_ENTRY, _CHARACTER = 200, 5  # bytes of an entry apart from its characters, and for each of them; measured
+_LONG = 200  # characters from which a key is not kept: it will hardly come again
+
+
+class Memory(dict[str, tuple[int, ...]]):
+    """Ids of pieces of text. Two generations are kept: when the newer is full, it becomes the older, which is dropped.
+
+    What is asked for again comes over from the older to the newer, so that frequent pieces are always there. A lookup
+    is that of `dict` and sees the newer one alone; `missing` makes sure that all are in it.
+
+    Args:
+        limit: bytes of a generation, about.
+    """
+
+    def __init__(self, limit: int):
+        super().__init__()
+        self._limit = limit
+        self._older: dict[str, tuple[int, ...]] = {}
+        self._long: list[str] = []
+        self._size = 0
+
+    def missing(self, wanted: Set[str]) -> list[str]:
+        """Which of these are not here and must be set; there is room for them."""
+        for key in self._long:
+            self.pop(key, None)
+        new = [key for key in wanted if key not in self]  # `difference` would walk all that is remembered
+        size = _ENTRY * len(new) + _CHARACTER * sum(map(len, new))
+        if self._size + size > self._limit and self:
+            self._older, self._size = dict(self), 0
+            self.clear()
+            return self.missing(wanted)
+        self._size += size
+        self._long = [key for key in new if len(key) > _LONG]
+        older = self._older
+        self.update((key, older[key]) for key in new if key in older)
+        return [key for key in new if key not in older]
