@@ -2,14 +2,14 @@ r"""Texts in chunks that come again and again, found by `str.split`, which is se
 
 A text is cut before every space with a visible character behind it. Such chunks have the words of the text, one after
 the other, under every pattern of `patterns.LOCAL`, where a chunk is cut into words with a space and a visible character
-behind it, if that is what the text has there. Proof: (1) The patterns match everything, and a match holds a space behind
-its first character only if it is all whitespace; of whitespace that a visible character follows, such a match leaves the
-last space out. So no word spans a cut. (2) What a match begun before the cut asks about the text beyond is whether a run
-of whitespace goes on or ends, and of what: the space and the visible character, which are there, answer it. (3) No
-pattern looks back.
+behind it, if that is what the text has there. Proof: (1) The patterns match everything, and a match holds a space
+behind its first character only if it is all whitespace; of whitespace that a visible character follows, such a match
+leaves the last space out. So no word spans a cut. (2) What a match begun before the cut asks about the text beyond is
+whether a run of whitespace goes on or ends, and of what: the space and the visible character, which are there, answer
+it. (3) No pattern looks back.
 
-Chunks are kept as keys. What can follow a space in a key is known: nothing, as keys hold no spaces but those that mark
-the ends of a text. The spaces that are no cuts are written as NUL.
+Chunks are kept as keys: without the space at the cut, and with NUL for spaces that are no cuts. So the only spaces in
+keys are those that mark the ends of a text.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """Encoding many words at once on the host. In every round each word merges all occurrences of its first pair.
 
-Why that is what one merge at a time makes, is said in `encode.py`, which does the same on a device. Here the words stand
-one after the other in one row, those that are done leave it, and only the ranks beside a merge are looked up again.
+Why that is what one merge at a time makes, is said in `encode.py`, which does the same on a device. Here the words
+stand one after the other in one row, those that are done leave it, and only the ranks beside a merge are looked up
+again.
 """
 
 from typing import NamedTuple

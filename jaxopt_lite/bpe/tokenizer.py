@@ -25,8 +25,8 @@ class Tokenizer:
     """Text to ids and back. It comes from `bpe.train` or `bpe.load`.
 
     The ids are those of repeatedly merging the pair of neighbours that comes first in the vocabulary's order, the
-    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Chunks of text and words are remembered, in
-    at most some 250 MB; what has not come again for long is forgotten.
+    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Chunks of text and words are remembered,
+    in at most some 250 MB; what has not come again for long is forgotten.
 
     Args:
         vocabulary: the tokens and merges.
