@@ -1,7 +1,7 @@
-"""Counting the words of texts, in this process or in workers. Imports the standard library and `patterns` alone.
+"""Counting the words of texts, in this process and in workers.
 
-A worker is a fresh interpreter that loads this file and `patterns`, without JAX: it starts in a few hundredths of a
-second, and neither forks a process that has threads nor imports the user's script again, as `multiprocessing` would.
+A worker is a fresh interpreter that loads this file and what it imports: it starts in a tenth of a second, and neither
+forks a process that has threads nor imports the user's script again, as `multiprocessing` would.
 """
 
 import os
@@ -13,16 +13,19 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 
+from jaxopt_lite.bpe.cuts import WALL, starts
 from jaxopt_lite.bpe.patterns import Splitter, split_special
+from jaxopt_lite.bpe.table import Table
 
 __all__ = ["Pool", "Tally", "serve"]
 
-MOST_CHUNKS = 500_000  # about 100 MB
-MOST_CHARACTERS = 64_000_000
+MOST_CHUNKS = 500_000  # about 50 MB
+MOST_BYTES = 64_000_000  # of chunks too long for the table
+_UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
 # The packages are stood in for by empty modules, whose submodules can be imported without running `__init__`.
 START = """
@@ -39,15 +42,14 @@ serve()
 class Tally:
     """Word counts of the texts added so far.
 
-    Chunks are counted first, and only the distinct ones are cut into words; see `Splitter.chunks`. Their number is
-    bounded, so that memory goes with the distinct words of the corpus and not with its size.
+    Pieces are counted first, see `cuts.py`, and only the distinct ones are split into words. Their number is bounded,
+    so that memory goes with the distinct words of the corpus and not with its size.
     """
 
     def __init__(self, splitter: Splitter, special_tokens: tuple[str, ...] = ()):
         self.splitter, self.special_tokens = splitter, special_tokens
-        self.chunk_counts: Counter[str] = Counter()
+        self.table = Table()
         self.word_counts: Counter[str] = Counter()
-        self.waiting = 0  # characters whose chunks are in chunk_counts
 
     def add(self, texts: list[str]) -> None:
         """Count the words of these texts."""
@@ -55,30 +57,37 @@ class Tally:
         if self.special_tokens:
             cut = chain.from_iterable(split_special(text, self.special_tokens) for text in texts)
             pieces = [piece for is_special, piece in cut if not is_special]
-        if self.splitter.local and self.splitter.pattern is not None:
-            self.chunk_counts.update(chain.from_iterable(map(self.splitter.chunks, pieces)))
-            self.waiting += sum(map(len, pieces))
-        else:
+        if not self.splitter.local:
             self.word_counts.update(chain.from_iterable(map(self.splitter.words, pieces)))
-        if len(self.chunk_counts) > MOST_CHUNKS or self.waiting > MOST_CHARACTERS:
-            self._split_chunks()
+            return
+        data = WALL.join(piece.encode(*_UTF8) for piece in pieces)
+        if b"\0" in data:  # which a table cannot tell from nothing
+            self._split(Counter(chain.from_iterable(map(self.splitter.chunks, pieces))))
+        elif data:
+            self.table.add(data, starts(data, self.splitter))
+        if self.table.is_full(MOST_CHUNKS, MOST_BYTES):
+            self._empty_table()
 
     def words(self) -> Counter[str]:
         """The counts."""
-        self._split_chunks()
+        self._empty_table()
         return self.word_counts
 
-    def _split_chunks(self) -> None:
-        """Cut the chunks into words, those of one count joined: one call of the pattern is faster than thousands."""
+    def _empty_table(self) -> None:
+        counts, self.table = self.table.counts(), Table()
+        del counts[WALL]
+        self._split({chunk.decode(*_UTF8): count for chunk, count in counts.items()})
+
+    def _split(self, chunk_counts: Mapping[str, int]) -> None:
+        """Split chunks into words, those of one count joined: one call of the pattern is faster than thousands."""
         groups: dict[tuple[int, bool], list[str]] = {}
         alone = []
-        for chunk, count in self.chunk_counts.items():
+        for chunk, count in chunk_counts.items():
             # Between two such chunks is a place where every text may be cut, so that joining them is sound.
             if chunk[0] == " " and not chunk[-1].isspace():
                 groups.setdefault((count, chunk.isascii()), []).append(chunk)
             else:
                 alone.append((chunk, count))
-        self.chunk_counts, self.waiting = Counter(), 0
         counts = self.word_counts
         for (count, _), chunks in groups.items():
             words = self.splitter.words("".join(chunks))
@@ -93,12 +102,12 @@ class Tally:
 
 
 class Pool:
-    """Workers that count batches of texts, as many as are kept busy.
+    """This process and workers that count batches of texts, as many as are kept busy.
 
     Args:
         splitter: what the words are.
         special_tokens: texts that are cut out and not counted.
-        processes: how many workers at most.
+        processes: how many processes count at most; one is this.
         done: is told the size of every batch that has been counted, from any thread.
     """
 
@@ -106,8 +115,9 @@ class Pool:
         self, splitter: Splitter, special_tokens: tuple[str, ...], processes: int, done: Callable[[int], None]
     ):
         self.task = (splitter, special_tokens)
-        self.processes, self.done = processes, done
-        self.batches: queue.Queue[tuple[list[str], int] | None] = queue.Queue(maxsize=1)
+        self.tally = Tally(splitter, special_tokens)
+        self.most_workers, self.done = processes - 1, done
+        self.batches: queue.Queue[tuple[list[str], int] | None] = queue.Queue(maxsize=max(self.most_workers, 1))
         self.workers: list[tuple[subprocess.Popen, threading.Thread]] = []
         self.results: list[dict[str, int]] = []
         self.failure: Exception | None = None
@@ -126,35 +136,39 @@ class Pool:
             for pipe in (process.stdin, process.stdout):
                 _close(pipe)
 
-    def put(self, batch: tuple[list[str], int] | None) -> None:
-        """Give a batch to a worker that has nothing to do; wait for one if need be."""
-        if self.batches.full() or not self.workers:
+    def put(self, batch: tuple[list[str], int]) -> None:
+        """Give a batch to the workers, or count it here if all have enough to do."""
+        if self.failure is not None:
+            raise self.failure
+        if len(self.workers) < self.most_workers and (self.batches.full() or not self.workers):
             self._start()
-        while True:
-            if self.failure is not None:
-                raise self.failure
-            try:
-                return self.batches.put(batch, timeout=0.1)
-            except queue.Full:
-                continue
+        if self.workers and not self.batches.full():  # nobody else fills it
+            self.batches.put(batch)
+        else:
+            self.tally.add(batch[0])
+            self.done(batch[1])
 
     def words(self) -> Counter[str]:
         """The counts of all batches; no more can be put afterwards."""
-        self.processes = len(self.workers)
         for _ in self.workers:
-            self.put(None)
+            self._put_end()
+        counts = self.tally.words()
         for _, thread in self.workers:
             thread.join()
         if self.failure is not None:
             raise self.failure
-        counts: Counter[str] = Counter()
-        for result in sorted(self.results, key=len, reverse=True):
+        for result in self.results:
             counts.update(result)
         return counts
 
+    def _put_end(self) -> None:
+        while self.failure is None:
+            try:
+                return self.batches.put(None, timeout=0.1)
+            except queue.Full:
+                continue
+
     def _start(self) -> None:
-        if len(self.workers) >= self.processes:
-            return
         room = Path(__file__).parent
         command = [sys.executable, "-I", "-S", "-c", START, __package__ or "", str(room.parent), str(room), *sys.path]
         process = subprocess.Popen(

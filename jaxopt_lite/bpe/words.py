@@ -5,19 +5,18 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from numbers import Integral
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from jaxopt_lite.bpe.counting import Pool, Tally
+from jaxopt_lite.bpe.counting import Pool
 from jaxopt_lite.bpe.patterns import Splitter, special_pattern
 from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
 
 __all__ = ["cores", "count_words"]
 
-SMALL = 4 << 20  # bytes that are counted in this process, in the time in which workers would start
+SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
 MOST_PROCESSES = 32  # by default; what they find is put together in this process, which more of them would not speed up
 
 
@@ -80,27 +79,15 @@ def count_words(
         if sum(batch.size for batch in head) > SMALL:
             break
     else:
-        with _Bar(bool(progress), total) as bar:
-            return _count_here(head, splitter, tokens, bar)
+        processes, progress = 1, bool(progress)
     shown = sys.stderr.isatty() if progress is None else progress
     processes = _usual_processes() if processes is None else processes
-    with _Bar(shown, total) as bar:
-        if processes == 1:
-            return _count_here(chain(head, stream), splitter, tokens, bar)
-        with Pool(splitter, tokens, processes, bar.advance) as pool:
-            while head:
-                pool.put(head.pop(0))
-            for batch in stream:
-                pool.put(batch)
-            return pool.words()
-
-
-def _count_here(stream: Iterable[Batch], splitter: Splitter, special_tokens: tuple[str, ...], bar: "_Bar") -> Counter:
-    tally = Tally(splitter, special_tokens)
-    for batch in stream:
-        tally.add(batch.texts)
-        bar.advance(batch.size)
-    return tally.words()
+    with _Bar(shown, total) as bar, Pool(splitter, tokens, processes, bar.advance) as pool:
+        while head:
+            pool.put(head.pop(0))
+        for batch in stream:
+            pool.put(batch)
+        return pool.words()
 
 
 def cores() -> int:

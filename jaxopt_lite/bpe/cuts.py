@@ -1,0 +1,132 @@
+"""Where a text may be cut so that the words of the pieces are the words of the text. NumPy, a megabyte at a time.
+
+In long texts the pieces come again and again, and only distinct ones need be split into words. A cut is sound where (1)
+a word of the text ends, (2) no match before it asks what comes behind it, and (3) none behind it asks what came before.
+No pattern of `patterns.LOCAL` looks back. Of these patterns, in ASCII:
+
+- Words with letters end with the letters, but that o200k lets `'s` and its like follow; digits follow no punctuation,
+  and only digits follow digits. So words end where a letter meets a digit or punctuation, before and behind digits,
+  and behind punctuation that is two characters or has a space before it: a single one would be the letter's.
+- Behind letters, digits and punctuation no word goes on with a space, and behind letters and digits with no whitespace.
+- A run of whitespace before something visible loses its last space to the next word. Some patterns have a word for all
+  until the last line end of a run (`lines`); there is a word's end behind it. The others have one behind a line end that
+  stands alone. At the end of a text runs are divided otherwise, so that what is cut off may be the rest of a run
+  only if it holds no line end.
+
+Whatever is not ASCII is taken for something that might be anything.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from jaxopt_lite.bpe.patterns import Splitter
+
+__all__ = ["WALL", "starts"]
+
+WALL = b"\xff"  # a byte that UTF-8 never has: put between texts, it is a piece of its own
+
+LETTER, DIGIT, SIGN, QUOTE, SPACE, LINE, BLANK, OTHER, WIDE, END = range(10)
+_VISIBLE = (LETTER, DIGIT, SIGN, QUOTE)
+# What a pair of neighbours says about the place between them: bits, of which all but the first ask for more.
+CUT, BEHIND_SIGNS, BEFORE_QUOTE, LAST_SPACE, ENDS_RUN, WIDE_SPACE = 1, 2, 4, 8, 16, 32
+
+
+def _class_of(byte: int) -> int:
+    named = {b"'": QUOTE, b" ": SPACE, b"\n": LINE, b"\t": BLANK, b"\r": BLANK, WALL: END}
+    character = bytes([byte])
+    if character in named:
+        return named[character]
+    if character.isalpha():
+        return LETTER
+    if character.isdigit():
+        return DIGIT
+    # `str.isspace` counts four control characters more than `regex` does: they are left alone.
+    return WIDE if byte > 127 else OTHER if chr(byte).isspace() else SIGN
+
+
+_CLASSES = bytes(map(_class_of, range(256)))
+
+
+@cache
+def _pairs(is_whitespace: bool) -> bytes:
+    """For 16 times the class of a byte plus that of the next: what may be between them."""
+    bits = np.zeros((16, 16), np.uint8)
+    if is_whitespace:
+        for one in (*_VISIBLE, WIDE):
+            bits[one, [SPACE, LINE, BLANK]] = bits[[SPACE, LINE, BLANK], one] = CUT
+        return bits.tobytes()
+    bits[[LETTER, DIGIT], SPACE] = bits[[LETTER, DIGIT], LINE] = bits[[LETTER, DIGIT], BLANK] = CUT
+    bits[[SIGN, QUOTE], SPACE] = bits[[SIGN, QUOTE], DIGIT] = CUT
+    bits[LETTER, [DIGIT, SIGN]] = bits[DIGIT, [LETTER, SIGN, QUOTE]] = CUT
+    bits[[SIGN, QUOTE], LETTER] = BEHIND_SIGNS
+    bits[LETTER, QUOTE] = BEFORE_QUOTE
+    bits[SPACE, SPACE] = LAST_SPACE
+    bits[WIDE, SPACE] = CUT | WIDE_SPACE
+    for one in (SPACE, LINE, BLANK, OTHER, WIDE):
+        bits[one, _VISIBLE] |= ENDS_RUN
+    return bits.tobytes()
+
+
+def starts(data: bytes, splitter: Splitter) -> np.ndarray:
+    """Where the pieces start, int64, of texts in UTF-8 with `WALL` between them.
+
+    Args:
+        data: the texts, at least one byte.
+        splitter: "whitespace" or a pattern of `patterns.LOCAL`.
+    """
+    byte = np.frombuffer(data, np.uint8)
+    kind = np.frombuffer(data.translate(_CLASSES), np.uint8)
+    pair = kind[:-1] << 4
+    pair |= kind[1:]
+    bits = np.frombuffer(pair.tobytes().translate(_pairs(splitter.pattern is None)), np.uint8)
+    cut = (bits & CUT).view(bool)  # between byte k and the next
+    walls = np.flatnonzero(byte == WALL[0]) if WALL in data else np.zeros(0, np.int64)
+    if splitter.pattern is not None:
+        _look_around(byte, kind, bits, cut)
+        _at_line_ends(byte, kind, bits, cut, walls, r"\s*[\r\n]" in splitter.pattern, b"\r" in data)
+    cut[walls[walls < cut.size]] = True
+    cut[walls[walls > 0] - 1] = True
+    return np.append(0, np.flatnonzero(cut) + 1)
+
+
+def _look_around(byte, kind, bits, cut) -> None:
+    """Cuts that depend on the byte before both neighbours, or on the one behind them."""
+    places = np.flatnonzero(bits & BEHIND_SIGNS != 0)
+    places = places[places > 0]
+    before = kind[places - 1]
+    signs = ((before == SIGN) | (before == QUOTE)) & (byte[places - 1] != ord("/"))  # o200k: it may end another word
+    cut[places[signs | (before == SPACE)]] = True
+    places = np.flatnonzero(bits & BEFORE_QUOTE != 0)
+    places = places[places + 2 < kind.size]
+    behind = kind[places + 2]
+    cut[places[(behind != LETTER) & (behind != WIDE)]] = True
+    places = np.flatnonzero(bits & WIDE_SPACE != 0)
+    cut[places[_may_end_whitespace(byte[places - 1], byte[places])]] = False
+
+
+def _may_end_whitespace(before, last):
+    """Whether two bytes may be the end of a whitespace character beyond ASCII: U+0085, U+00A0, U+1680, U+2000 …"""
+    ends = (last == 0x85) | (last == 0xA0) | (last == 0x9F) | ((last >= 0x80) & (last <= 0x8A)) | (last >> 1 == 0x54)
+    return (ends | (last == 0xAF)) & ((before == 0xC2) | (before == 0x9A) | (before == 0x80) | (before == 0x81))
+
+
+def _at_line_ends(byte, kind, bits, cut, walls, lines: bool, has_returns: bool) -> None:
+    """Cuts behind line ends, and before the last space of a run."""
+    places = np.flatnonzero(kind[:-1] == LINE)
+    behind = kind[places + 1]
+    visible = (behind <= QUOTE) & (byte[places + 1] != ord("/"))
+    if not lines:
+        cut[places[visible & (places > 0) & (kind[places - 1] <= QUOTE)]] = True
+    else:
+        cut[places[visible]] = True
+        if has_returns:
+            return  # line ends that are not looked for here
+        # Before more whitespace, or what may be, if no line end follows in it.
+        ends = np.append(np.flatnonzero(bits & ENDS_RUN != 0), byte.size)
+        stops = np.sort(np.append(walls, np.append(places, byte.size - 1)))
+        places = places[(behind >= SPACE) & (behind != LINE) & (behind != END)]
+        cut[places[ends[np.searchsorted(ends, places)] < stops[np.searchsorted(stops, places, "right")]]] = True
+    places = np.flatnonzero(bits & LAST_SPACE != 0)
+    places = places[places + 2 < kind.size]
+    cut[places[kind[places + 2] <= QUOTE]] = True
