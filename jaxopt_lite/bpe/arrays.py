@@ -44,11 +44,33 @@ class Host:
     def order(left, right, valid):
         """The order by (left, right), equal ones as they come; entries that are not valid at the end."""
         if max(left.max(initial=0), right.max(initial=0)) < 1 << 15:  # NumPy sorts 16 bits by counting
-            left, right = (np.where(valid, symbols, -1).astype(np.uint16) for symbols in (left, right))
+            if not valid.all():
+                left, right = np.where(valid, left, -1), np.where(valid, right, -1)
+            left, right = left.astype(np.uint16), right.astype(np.uint16)
             order = np.argsort(right, kind="stable")
             return order[np.argsort(left[order], kind="stable")]
         key = np.where(valid, (left.astype(np.int64) << 32) | right, np.iinfo(np.int64).max)
         return np.argsort(key, kind="stable")
+
+    @staticmethod
+    def starts(begins, group):
+        """Where each group begins, of entries in order of their groups."""
+        return np.flatnonzero(begins).astype(np.int32)
+
+    @staticmethod
+    def totals(values, group, start):
+        """The sum of each group's values, of entries in order of their groups."""
+        return np.add.reduceat(values, start) if start.size else values[:0]
+
+    @staticmethod
+    def spread(end, size):
+        """For each of `size` entries the first row whose running total `end` is larger; the last one if none is."""
+        return np.repeat(np.arange(end.size, dtype=np.int32), np.diff(end, prepend=0))
+
+    @staticmethod
+    def may_be(condition) -> bool:
+        """Whether something must be worked out, which it need not be where the condition is known to be false."""
+        return bool(condition)
 
     @staticmethod
     def running_max(values):

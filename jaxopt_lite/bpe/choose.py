@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LOOK_AHEAD", "TIES", "Candidates", "Floor", "best", "in_order", "prefix"]
+__all__ = ["LOOK_AHEAD", "TIES", "Candidates", "Floor", "Known", "best", "first", "in_order", "prefix"]
 
 LOOK_AHEAD = 256  # merges a round at most; a tenth of it is usual
 
@@ -42,6 +42,28 @@ class Candidates(NamedTuple):
         return Candidates(*(np.concatenate(arrays) for arrays in zip(self, others, strict=True)))
 
 
+class Known:
+    """All pairs so far, by number: all about them but their counts, which change."""
+
+    def __init__(self, pairs: Candidates):
+        self.size = pairs.pair.size
+        self._columns = [column.copy() for column in (pairs.left, pairs.right, pairs.start, pairs.length)]
+
+    def add(self, pairs: Candidates) -> None:
+        """Add new pairs, which are numbered on."""
+        end = self.size + pairs.pair.size
+        for k, new in enumerate((pairs.left, pairs.right, pairs.start, pairs.length)):
+            if end > self._columns[k].size:
+                self._columns[k] = np.resize(self._columns[k], 2 * end)
+            self._columns[k][self.size : end] = new
+        self.size = end
+
+    def of(self, numbers: np.ndarray, counts: np.ndarray) -> Candidates:
+        """Some of them, with their counts."""
+        left, right, start, length = (column[numbers] for column in self._columns)
+        return Candidates(numbers, left, right, counts, start, length)
+
+
 class Floor(NamedTuple):
     """The last place in the order that is known: every pair that is not among the candidates comes after it."""
 
@@ -55,11 +77,17 @@ class Floor(NamedTuple):
         return (pairs.counts > self.least) | ((pairs.counts == self.least) & earlier)
 
 
+def first(counts: np.ndarray, most: int) -> np.ndarray:
+    """Where the largest counts are, so many or, with all equals of the last, more."""
+    if counts.size <= most:
+        return np.arange(counts.size)
+    return np.flatnonzero(counts >= np.partition(counts, -most)[-most])
+
+
 def in_order(pairs: Candidates, most: int) -> Candidates:
     """The first of the pairs by (count, the largest first; left; right)."""
     if pairs.counts.size > most:  # all that may be among them, before sorting
-        least = np.partition(pairs.counts, -most)[-most]
-        pairs = pairs.of(np.flatnonzero(pairs.counts >= least))
+        pairs = pairs.of(first(pairs.counts, most))
     return pairs.of(np.lexsort((pairs.right, pairs.left, -pairs.counts))[:most])
 
 

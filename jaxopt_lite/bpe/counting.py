@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from jaxopt_lite.bpe.table import Table
 
 __all__ = ["Pool", "Tally", "serve"]
 
-MOST_CHUNKS = 500_000  # about 50 MB
-MOST_BYTES = 64_000_000  # of chunks too long for the table
+MOST_PIECES = 500_000  # about 50 MB
+MOST_BYTES = 64_000_000  # of pieces too long for the table
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
 # The packages are stood in for by empty modules, whose submodules can be imported without running `__init__`.
@@ -62,10 +62,10 @@ class Tally:
             return
         data = WALL.join(piece.encode(*_UTF8) for piece in pieces)
         if b"\0" in data:  # which a table cannot tell from nothing
-            self._split(Counter(chain.from_iterable(map(self.splitter.chunks, pieces))))
+            self._split(Counter(chain.from_iterable(map(self.splitter.chunks, pieces))).items())
         elif data:
             self.table.add(data, starts(data, self.splitter))
-        if self.table.is_full(MOST_CHUNKS, MOST_BYTES):
+        if self.table.is_full(MOST_PIECES, MOST_BYTES):
             self._empty_table()
 
     def words(self) -> Counter[str]:
@@ -74,31 +74,27 @@ class Tally:
         return self.word_counts
 
     def _empty_table(self) -> None:
-        counts, self.table = self.table.counts(), Table()
-        del counts[WALL]
-        self._split({chunk.decode(*_UTF8): count for chunk, count in counts.items()})
+        pieces, self.table = self.table.items(), Table()
+        self._split((piece.decode(*_UTF8), count) for piece, count in pieces if piece != WALL)
 
-    def _split(self, chunk_counts: Mapping[str, int]) -> None:
-        """Split chunks into words, those of one count joined: one call of the pattern is faster than thousands."""
+    def _split(self, pieces: Iterable[tuple[str, int]]) -> None:
+        """Split pieces into words, those of one count joined: one call of the pattern is faster than thousands."""
         groups: dict[tuple[int, bool], list[str]] = {}
-        alone = []
-        for chunk, count in chunk_counts.items():
-            # Between two such chunks is a place where every text may be cut, so that joining them is sound.
-            if chunk[0] == " " and not chunk[-1].isspace():
-                groups.setdefault((count, chunk.isascii()), []).append(chunk)
+        split, counts = self.splitter.words, self.word_counts
+        for piece, count in pieces:
+            # Between two such pieces is a place where every text may be cut, so that joining them is sound.
+            if piece[0] == " " and not piece[-1].isspace():
+                groups.setdefault((count, piece.isascii()), []).append(piece)
             else:
-                alone.append((chunk, count))
-        counts = self.word_counts
-        for (count, _), chunks in groups.items():
-            words = self.splitter.words("".join(chunks))
+                for word in split(piece):
+                    counts[word] += count
+        for (count, _), joined in groups.items():
+            words = split("".join(joined))
             if count == 1:
                 counts.update(words)
             else:
                 for word in words:
                     counts[word] += count
-        for chunk, count in alone:
-            for word in self.splitter.words(chunk):
-                counts[word] += count
 
 
 class Pool:

@@ -9,9 +9,9 @@ No pattern of `patterns.LOCAL` looks back. Of these patterns, in ASCII:
   and behind punctuation that is two characters or has a space before it: a single one would be the letter's.
 - Behind letters, digits and punctuation no word goes on with a space, and behind letters and digits with no whitespace.
 - A run of whitespace before something visible loses its last space to the next word. Some patterns have a word for all
-  until the last line end of a run (`lines`); there is a word's end behind it. The others have one behind a line end that
-  stands alone. At the end of a text runs are divided otherwise, so that what is cut off may be the rest of a run
-  only if it holds no line end.
+  until the last line end of a run (`lines`), and there a word ends. With the others one ends behind a line end that
+  stands alone. Patterns with `lines` divide runs otherwise at the end of a text, unless the run holds no line end; so
+  with them a piece may end inside a run only behind its last line end.
 
 Whatever is not ASCII is taken for something that might be anything.
 """

@@ -49,6 +49,29 @@ class Device:
         return jax.lax.sort((left, right, index), num_keys=2)[2]
 
     @staticmethod
+    def starts(begins, group):
+        """Where each group begins, of entries in order of their groups; what is no group begins at 0."""
+        size = begins.size
+        places = jnp.where(begins, jnp.arange(size, dtype=jnp.int32), 0)
+        return Device.put(jnp.zeros(size + 1, jnp.int32), jnp.where(begins, group, size), places)[:size]
+
+    @staticmethod
+    def totals(values, group, start):
+        """The sum of each group's values, of entries in order of their groups; group N is the rest."""
+        return Device.add(jnp.zeros(values.size + 1, values.dtype), group, values)[: values.size]
+
+    @staticmethod
+    def spread(end, size):
+        """For each of `size` entries the first row whose running total `end` is larger; the last one if none is."""
+        rows = jnp.searchsorted(end, jnp.arange(size, dtype=jnp.int32), side="right")
+        return jnp.minimum(rows, end.size - 1).astype(jnp.int32)
+
+    @staticmethod
+    def may_be(condition) -> bool:
+        """Whether something must be worked out: what runs is decided before any value is known."""
+        return True
+
+    @staticmethod
     def running_max(values):
         """The largest entry up to each one."""
         return jax.lax.cummax(values)

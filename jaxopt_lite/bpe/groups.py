@@ -39,14 +39,15 @@ def group(ops: Ops, left, right, place, weight, valid) -> Groups:
         valid: which entries are occurrences, bool [N].
     """
     np = ops.np
+    valid, left, right, place, weight = ops.keep(valid, left, right, place, weight)
     size = left.size
     order = ops.order(left, right, valid)
-    left, right, place, weight, valid = (array[order] for array in (left, right, place, weight, valid))
+    left, right, valid = left[order], right[order], valid[order]
+    place, weight = place[order], weight[order]  # in turn: of a whole corpus they are large
     differs = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
     begins = valid & np.concatenate([np.ones(min(size, 1), bool), differs])
     index = np.cumsum(begins, dtype=np.int32) - 1
     index = np.where(valid, index, size)  # a spare group for the rest
-    counts = ops.add(np.zeros(size + 1, weight.dtype), index, weight)[:size]
-    start = np.zeros(size + 1, np.int32)
-    start = ops.put(start, np.where(begins, index, size), np.where(begins, np.arange(size, dtype=np.int32), 0))[:size]
+    start = ops.starts(begins, index)
+    counts = ops.totals(weight, index, start)
     return Groups(place, index, valid, left[start], right[start], counts, start, np.sum(begins, dtype=np.int32))

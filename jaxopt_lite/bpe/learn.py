@@ -7,11 +7,11 @@ before them, and a new pair joins when it reaches their floor. When they are use
 import numpy as np
 
 from jaxopt_lite.bpe.backends import Backend, OnHost, Words
-from jaxopt_lite.bpe.choose import LOOK_AHEAD, TIES, Candidates, Floor, in_order
+from jaxopt_lite.bpe.choose import LOOK_AHEAD, TIES, Candidates, Floor, Known, first, in_order
 
 __all__ = ["Learner"]
 
-_CANDIDATES = 4096
+_CANDIDATES, _MOST_CANDIDATES = 4096, 8192  # when they are chosen, and before they are chosen from themselves
 _NO_SYMBOL = 2**31 - 1  # larger than any
 _MOST_PLACES = 2**31 - 1
 
@@ -42,20 +42,28 @@ class Learner:
         self._least, self._max_length = max(1, min_frequency), max_length
         self._choose, self._is_by_id = TIES[tie], tie == "id"
         self._backend = _backend(words, device)
-        self._known = [self._backend.pairs]
-        self._candidates, self._floor = self._backend.pairs.of(slice(0)), Floor(0, 0, 0)
+        self._known = Known(self._backend.pairs)
+        self._numbers, self._counts = np.zeros(0, np.int32), np.zeros(0, np.int64)  # of the candidates
+        self._floor = Floor(0, 0, 0)
 
     def step(self, most: int) -> int:
         """Make a round of at most `most` merges. Returns how many; none when there is nothing left to merge."""
-        if most < 1 or not (self._candidates.counts.size or self._look_again()):
+        if most < 1 or not (self._numbers.size or self._look_again()):
             return 0
-        chosen = self._choose(self._candidates, most, self.texts)
-        first = len(self.texts)
-        made = np.arange(first, first + chosen.counts.size, dtype=np.int32)
-        new, counts = self._backend.merge(chosen, made, self._candidates.pair)
+        likely = first(self._counts, min(most, LOOK_AHEAD))
+        chosen = self._choose(self._known.of(self._numbers[likely], self._counts[likely]), most, self.texts)
+        end = len(self.texts)
+        made = np.arange(end, end + chosen.counts.size, dtype=np.int32)
+        new, counts = self._backend.merge(chosen, made, self._numbers)
         self._record(np.stack([chosen.left, chosen.right], axis=1), chosen.counts)
-        self._known.append(new)
-        self._candidates = self._eligible(self._candidates._replace(counts=counts).joined(new))
+        self._known.add(new)
+        kept, fresh = counts >= max(self._least, self._floor.least), self._eligible(new)
+        equal = np.flatnonzero(counts == self._floor.least)  # few; the others need no second look
+        kept[equal] &= self._floor.reached_by(self._known.of(self._numbers[equal], counts[equal]))
+        self._numbers = np.concatenate([self._numbers[kept], fresh.pair])
+        self._counts = np.concatenate([counts[kept], fresh.counts])
+        if self._numbers.size > _MOST_CANDIDATES:
+            self._cut(self._known.of(self._numbers, self._counts))
         return chosen.counts.size
 
     def resume(self, merges: np.ndarray, counts: np.ndarray, most: int) -> None:
@@ -70,14 +78,14 @@ class Learner:
 
         As many at a time as do not touch each other. Those of which the words hold nothing leave no trace.
         """
-        known = _by_symbols(self._known[0])
+        known = _by_symbols(self._backend.pairs)
         for group in _independent(merges.tolist(), made.tolist()):
             there = [(known[pair], z) for pair, z in group if pair in known]
             if there:
                 rows, symbols = zip(*there, strict=True)
                 chosen = Candidates(*(np.asarray(column) for column in zip(*rows, strict=True)))
                 new, _ = self._backend.merge(chosen, np.asarray(symbols, np.int32), chosen.pair[:0])
-                self._known.append(new)
+                self._known.add(new)
                 known.update(_by_symbols(new))
 
     def _record(self, merges: np.ndarray, counts: np.ndarray) -> None:
@@ -89,20 +97,22 @@ class Learner:
 
     def _look_again(self) -> bool:
         """Choose the candidates anew from all pairs; whether there are any."""
-        self._known = [Candidates(*map(np.concatenate, zip(*self._known, strict=True)))]
-        (pairs,) = self._known
-        pairs = pairs._replace(counts=self._backend.counts())
         self._floor = Floor(0, 0, 0)
-        pairs = self._eligible(pairs)
+        counts = self._backend.counts()
+        numbers = np.flatnonzero(counts >= self._least).astype(np.int32)
+        self._cut(self._eligible(self._known.of(numbers, counts[numbers])))
+        return self._numbers.size > 0
+
+    def _cut(self, pairs: Candidates) -> None:
+        """Make the first few thousand pairs the candidates, with the last of them as the floor."""
         if pairs.counts.size > _CANDIDATES:
             if self._is_by_id:
                 pairs = in_order(pairs, _CANDIDATES)
                 self._floor = Floor(int(pairs.counts[-1]), int(pairs.left[-1]), int(pairs.right[-1]))
             else:  # equals by count stay together
-                least = int(np.partition(pairs.counts, -_CANDIDATES)[-_CANDIDATES])
-                pairs, self._floor = pairs.of(pairs.counts >= least), Floor(least, _NO_SYMBOL, _NO_SYMBOL)
-        self._candidates = pairs
-        return pairs.counts.size > 0
+                pairs = pairs.of(first(pairs.counts, _CANDIDATES))
+                self._floor = Floor(int(pairs.counts.min()), _NO_SYMBOL, _NO_SYMBOL)
+        self._numbers, self._counts = pairs.pair, pairs.counts
 
     def _eligible(self, pairs: Candidates) -> Candidates:
         """Those that may be merged, and that nothing unknown can come before."""

@@ -139,17 +139,16 @@ def _occurrences(ops: Ops, t: Table, chosen: Chosen, size: int):
     np = ops.np
     spare = t.symbol.size - 1
     i = np.arange(size, dtype=np.int32)
-    k = np.minimum(np.searchsorted(chosen.end, i, side="right"), chosen.end.size - 1).astype(np.int32)
+    k = ops.spread(chosen.end, size)
     valid = i < chosen.end[-1]
-    length_before = np.concatenate([np.zeros(1, chosen.end.dtype), chosen.end[:-1]])[k]
-    p = np.where(valid, t.arena[np.where(valid, chosen.start[k] + i - length_before, 0)], spare)
+    shift = chosen.start - np.concatenate([np.zeros(1, chosen.end.dtype), chosen.end[:-1]])
+    p = np.where(valid, t.arena[np.where(valid, shift[k] + i, 0)], spare)
     r = t.after[p]
     valid &= (t.symbol[p] == chosen.left[k]) & (t.symbol[r] == chosen.right[k])
-    # In a run of equal symbols every second occurrence, from the left.
-    is_run = chosen.left[k] == chosen.right[k]
-    begins = valid & (t.symbol[t.before[p]] != chosen.left[k])
-    nth = np.cumsum(valid, dtype=np.int32)
-    first = ops.running_max(np.where(begins, nth, 0))
-    valid &= ~is_run | ((nth - first) % 2 == 0)
+    if ops.may_be(np.any(chosen.left == chosen.right)):  # in a run of equal symbols every second, from the left
+        begins = valid & (t.symbol[t.before[p]] != chosen.left[k])
+        nth = np.cumsum(valid, dtype=np.int32)
+        first = ops.running_max(np.where(begins, nth, 0))
+        valid &= (chosen.left[k] != chosen.right[k]) | ((nth - first) % 2 == 0)
     valid, k, p, r = ops.keep(valid, k, p, r)
     return valid, k, np.where(valid, p, spare), np.where(valid, r, spare)

@@ -16,6 +16,7 @@ _SHORT, _LONG = 1, 4  # numbers of a string
 _FIRST_SLOTS, _MOST_SLOTS = 16, 19  # bits of a slot's number: in the beginning, and at most
 _LOAD = 0.5  # the part of the slots from which there are to be more
 _PROBES = 3  # slots in which a string may be
+_AT_ONCE = 10_000  # strings that are made of numbers together
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # of a number's first bytes
 _LITTLE = np.dtype("<u8")  # so that the first bytes are the low ones, everywhere
@@ -54,13 +55,9 @@ class Table:
         """Whether it holds more than about so many strings, or longer ones of more than so many bytes."""
         return self._short.used + self._long.used + len(self._others) > most or self._size > size
 
-    def counts(self) -> Counter[bytes]:
-        """How often each string occurred."""
-        counts = self._others.copy()
-        for slots in (self._short, self._long):
-            for string, count in slots.items():
-                counts[string] += count
-        return counts
+    def items(self) -> Iterator[tuple[bytes, int]]:
+        """The strings and how often they occurred; one may come more than once, which is to be added up."""
+        return chain(self._others.items(), self._short.items(), self._long.items())
 
 
 class _Slots:
@@ -119,8 +116,9 @@ class _Slots:
 
     def items(self) -> Iterator[tuple[bytes, int]]:
         """Strings and their counts."""
-        places = np.flatnonzero(self._counts)
-        return zip(_strings(self._keys[:, places].T), self._counts[places].tolist(), strict=True)
+        taken = np.flatnonzero(self._counts)
+        for places in np.split(taken, range(_AT_ONCE, taken.size, _AT_ONCE)):
+            yield from zip(_strings(self._keys[:, places].T), self._counts[places].tolist(), strict=True)
 
 
 def _strings(keys: np.ndarray) -> list[bytes]:

@@ -15,6 +15,13 @@ def add(into: Table, strings: list[bytes]) -> None:
     into.add(b"".join(strings), np.append(0, ends[:-1]))
 
 
+def total(counts: Table) -> Counter[bytes]:
+    added: Counter[bytes] = Counter()
+    for string, count in counts.items():
+        added[string] += count
+    return added
+
+
 def strings_of(choose: random.Random, number: int, longest: int) -> list[bytes]:
     """Most of them equal to others, or nearly; with zero bytes inside."""
     letters = choose.choice([b"ab", b"a\0", bytes(range(256))])
@@ -32,7 +39,7 @@ def test_counts_are_those_of_a_plain_count(monkeypatch, slots, longest):
         strings = strings_of(choose, 200, longest)
         add(counts, strings)
         expected.update(strings)
-    assert counts.counts() == expected
+    assert total(counts) == expected
 
 
 def test_equal_slots_are_no_equal_strings(monkeypatch):
@@ -40,7 +47,7 @@ def test_equal_slots_are_no_equal_strings(monkeypatch):
     monkeypatch.setattr(table, "_MIX", np.zeros(4, np.uint64))
     counts = Table()
     add(counts, [b"one", b"two", b"one", b"a longer one", b"a longer two", b"two", b"one"])
-    assert counts.counts() == {b"one": 3, b"two": 2, b"a longer one": 1, b"a longer two": 1}
+    assert total(counts) == {b"one": 3, b"two": 2, b"a longer one": 1, b"a longer two": 1}
 
 
 def test_it_says_when_it_is_full():

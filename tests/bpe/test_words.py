@@ -88,7 +88,7 @@ def test_processes_change_nothing(small_blocks, tmp_path, scheme: str):
 
 def test_bounded_memory_changes_nothing(monkeypatch, small_blocks):
     """Chunks are given up when there are many, and counted again."""
-    monkeypatch.setattr(counting, "MOST_CHUNKS", 5)
+    monkeypatch.setattr(counting, "MOST_PIECES", 5)
     texts = [long_text()]
     assert count_words(texts, splitter("gpt4"), processes=1) == plain_count(texts, "gpt4")
 
