@@ -80,16 +80,16 @@ class Tally:
     def _split(self, pieces: Iterable[tuple[str, int]]) -> None:
         """Split pieces into words, those of one count joined: one call of the pattern is faster than thousands."""
         groups: dict[tuple[int, bool], list[str]] = {}
-        split, counts = self.splitter.words, self.word_counts
+        counts = self.word_counts
         for piece, count in pieces:
             # Between two such pieces is a place where every text may be cut, so that joining them is sound.
             if piece[0] == " " and not piece[-1].isspace():
                 groups.setdefault((count, piece.isascii()), []).append(piece)
             else:
-                for word in split(piece):
+                for word in self.splitter.words(piece):
                     counts[word] += count
         for (count, _), joined in groups.items():
-            words = split("".join(joined))
+            words = self.splitter.words("".join(joined))
             if count == 1:
                 counts.update(words)
             else:
