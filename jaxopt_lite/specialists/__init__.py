@@ -3,6 +3,7 @@
 from jaxopt_lite.specialists.adapters import IA3, Adapter, LoRA, Shift
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.base_files import load_base, save_base
+from jaxopt_lite.specialists.evaluate import evaluate
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.language import language_model, window_loss
 from jaxopt_lite.specialists.library import Card, Library, Profile
@@ -12,6 +13,7 @@ from jaxopt_lite.specialists.units import Unit, bits_per_byte
 from jaxopt_lite.specialists.windows import windows
 
 __all__ = [
-    "IA3", "Adapter", "Base", "Card", "Library", "LoRA", "Profile", "Shift", "Task", "Unit", "bits_per_byte", "fit",
-    "language_model", "load", "load_base", "rebuild_index", "save", "save_base", "save_one", "window_loss", "windows",
+    "IA3", "Adapter", "Base", "Card", "Library", "LoRA", "Profile", "Shift", "Task", "Unit", "bits_per_byte",
+    "evaluate", "fit", "language_model", "load", "load_base", "rebuild_index", "save", "save_base", "save_one",
+    "window_loss", "windows",
 ]  # fmt: skip

@@ -1,0 +1,202 @@
+"""How good is a system of specialists? Always beside the alternatives, so that a number means something."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.fit import fit
+from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.report import Cost, Report, Routing, Row
+from jaxopt_lite.specialists.tasks import Task, checked
+from jaxopt_lite.specialists.units import PER_EXAMPLE, Unit
+
+__all__ = ["evaluate", "task_losses"]
+
+_OUTPUT_BYTES = 1 << 26  # of the outputs that are in memory at once
+_POOLED = 4096  # examples of all tasks, at most, that the monolith is fitted to
+
+Loss = Callable[[PyTree, PyTree], Array]
+Router = Callable[[Float[Array, "B d"]], Int[Array, " B"]]
+
+
+def evaluate(
+    library: Library,
+    router: Router,
+    tasks: Mapping[str, Task | tuple],
+    loss: Loss,
+    *,
+    train_tasks: Mapping[str, Task | tuple] | None = None,
+    joint: Base | None = None,
+    unit: Unit = PER_EXAMPLE,
+    prior: float = 1.0,
+    seed: int = 0,
+) -> Report:
+    """Compare routed specialists with the base, a monolith, a joint model, random routing, a merge, and the oracle.
+
+    Args:
+        library: the specialists.
+        router: `router(features) -> index`, −1 for the base.
+        tasks: what to test on, by the names of the specialists; examples that no specialist was fitted to. Tasks of
+            other names are novel: the right answer to them is the base.
+        loss: `loss(output, y) -> scalar` for one example, as in `fit`.
+        train_tasks: what the specialists were fitted to. With it the monolith, one adapter of the same size for all
+            tasks together, is fitted to at most 4,096 of these examples drawn at random, and the cost of adding one
+            more specialist is measured.
+        joint: a model of the same total size, trained on everything again.
+        unit: in what losses are reported.
+        prior: of the fits, as in `fit`.
+        seed: of random routing and of the monolith's examples.
+
+    Returns:
+        A `Report`; print it.
+
+    Raises:
+        ValueError: no task that is known to the library; tasks that `fit` would refuse.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import Base, Shift, evaluate, fit
+        >>> base = Base({"b": jnp.zeros(())}, lambda params, x: x[0] + params["b"], features=lambda params, x: x)
+        >>> x = jnp.array([[0.0], [1.0]])
+        >>> tasks = {"up": (x, x[:, 0] + 1), "down": (x - 9, x[:, 0] - 10)}
+        >>> square = lambda out, y: (out - y) ** 2
+        >>> library = fit(base, Shift("b"), tasks, square, progress=False)
+        >>> report = evaluate(library, lambda features: (features[:, 0] < -4).astype(int), tasks, square)
+        >>> report.routing.accuracy, round(report.recovered, 3)
+        (1.0, 1.0)
+    """
+    tasks = checked(tasks)
+    known = {name: task for name, task in tasks.items() if name in library}
+    if not known:
+        raise ValueError(f"tasks are {', '.join(tasks) or 'none'}; expected some with the names of specialists.")
+    test = _Examples(known, loss, unit, library)
+    places = {name: place for place, name in enumerate(library.names)}
+    own = np.array([places[name] for name in known], np.int32)[test.of]
+    routed = test.route(router)
+    nowhere, first = np.full(len(own), -1, np.int32), np.zeros(len(own), np.int32)
+    drawn = np.random.default_rng(seed).integers(0, len(library), len(own)).astype(np.int32)
+    monolith, cost = _monolith_and_cost(library, train_tasks, loss, prior, seed)
+    rows = (
+        test.row("base", library, nowhere),
+        _not_given("monolith of the same size") if monolith is None else test.row(
+            "monolith of the same size", monolith, first
+        ),
+        _not_given("joint retrain of the same total size") if joint is None else test.joint_row(joint),
+        test.row("random routing", library, drawn),
+        test.row("uniform merge", _mean_of(library), first),
+        test.row("oracle", library, own),
+        test.row("routed", library, routed),
+    )  # fmt: skip
+    novel = {name: task for name, task in tasks.items() if name not in library}
+    fallback = float(np.mean(_Examples(novel, loss, unit, library).route(router) == -1)) if novel else None
+    routing = Routing(float(np.mean(routed == own)), float(np.mean(routed == -1)), fallback)
+    return Report(unit.name, tuple(known), rows, routing, cost)
+
+
+def task_losses(
+    library: Library, tasks: Mapping[str, Task | tuple], loss: Loss, *, unit: Unit = PER_EXAMPLE
+) -> Float[np.ndarray, " T"]:
+    """The loss of each task by the specialist of its name, or by the base where there is none.
+
+    Args:
+        library: the specialists; `library[[]]` for the base alone.
+        tasks: examples by name.
+        loss: `loss(output, y) -> scalar` for one example.
+        unit: in what the losses are.
+    """
+    test = _Examples(checked(tasks), loss, unit, library)
+    places = {name: place for place, name in enumerate(library.names)}
+    own = np.array([places.get(name, -1) for name in tasks], np.int32)[test.of]
+    by_task = test.row("own", library, own).by_task
+    assert by_task is not None
+    return by_task
+
+
+class _Examples:
+    """The examples of all tasks in one row, and what is done with them, batch by batch."""
+
+    def __init__(self, tasks: dict[str, Task], loss: Loss, unit: Unit, library: Library):
+        self.loss, self.base = loss, library.base
+        self.x, self.y, self.weight = _pooled(tasks)
+        self.of = np.repeat(np.arange(len(tasks)), [task.examples for task in tasks.values()])
+        self.amount = np.asarray(unit.amount(self.x, self.weight), np.float64)
+        one = jax.eval_shape(library.base.apply, library.base.params, jax.tree.map(lambda leaf: leaf[0], self.x))
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+        self.batch = int(np.clip(_OUTPUT_BYTES // max(size, 1), 1, len(self.of)))
+
+    def route(self, router: Router) -> Int[np.ndarray, " N"]:
+        return self._in_batches(lambda x: router(self.base.embed(x)), self.x)
+
+    def row(self, name: str, library: Library, index: Int[np.ndarray, " N"]) -> Row:
+        one = partial(_losses, library, loss=self.loss)
+        return self._row(name, self._in_batches(one, self.x, self.y, index))
+
+    def joint_row(self, joint: Base) -> Row:
+        one = partial(_base_losses, joint, loss=self.loss)
+        return self._row("joint retrain of the same total size", self._in_batches(one, self.x, self.y))
+
+    def _row(self, name: str, losses: Float[np.ndarray, " N"]) -> Row:
+        total = np.bincount(self.of, np.where(self.weight > 0, losses * np.float64(1) * self.weight, 0))
+        amount = np.bincount(self.of, self.amount)
+        return Row(name, float(total.sum() / amount.sum()), total / amount)
+
+    def _in_batches(self, one: Callable, *arrays: PyTree) -> np.ndarray:
+        """`one(*arrays)` in batches of one size; the last is filled up with its first example."""
+        done = []
+        for start in range(0, len(self.of), self.batch):
+            rows = np.arange(start, start + self.batch)
+            rows[rows >= len(self.of)] = start
+            values = one(*jax.tree.map(lambda leaf, rows=rows: leaf[rows], arrays))
+            done.append(np.asarray(values)[: len(self.of) - start])
+        return np.concatenate(done)
+
+
+@partial(jax.jit, static_argnames="loss")
+def _losses(library: Library, x, y, index, loss: Loss):
+    return jax.vmap(loss)(library.apply(x, index), y)
+
+
+@partial(jax.jit, static_argnames="loss")
+def _base_losses(base: Base, x, y, loss: Loss):
+    return jax.vmap(loss)(jax.vmap(base.apply, in_axes=(None, 0))(base.params, x), y)
+
+
+def _not_given(name: str) -> Row:
+    return Row(name, float("nan"), None)
+
+
+def _pooled(tasks: Mapping[str, Task]) -> Task:
+    return Task(*jax.tree.map(lambda *leaves: np.concatenate(leaves), *(tuple(task) for task in tasks.values())))
+
+
+def _mean_of(library: Library) -> Library:
+    """A library of one: the mean of the changes that the specialists make."""
+    to_linear = partial(library.adapter.to_linear, library.base.params)
+    mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True), jax.vmap(to_linear)(library.parameters))
+    return replace(library[:1], parameters=mean, adapter=library.adapter.linear)
+
+
+def _monolith_and_cost(library: Library, tasks, loss: Loss, prior: float, seed: int) -> tuple[Library | None, Cost]:
+    """One adapter for all tasks together, and what adding one more specialist takes."""
+    one: Any = jax.tree.map(lambda leaf: leaf[:1], (library.parameters, library.profile))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+    if tasks is None:
+        return None, Cost(size, None)
+    tasks = checked(tasks)
+    pooled = _pooled(tasks)
+    chosen = np.random.default_rng(seed).permutation(pooled.examples)[:_POOLED]
+    again = partial(fit, library.base, library.adapter, loss=loss, prior=prior, progress=False)
+    monolith = again({"all": Task(*jax.tree.map(lambda leaf: leaf[chosen], tuple(pooled)))})
+    name = next(iter(tasks))
+    again({name: tasks[name]})  # compiles
+    start = time.perf_counter()
+    again({name: tasks[name]})
+    return monolith, Cost(size, time.perf_counter() - start)

@@ -1,0 +1,120 @@
+"""What an evaluation came to: plain numbers, and a table for people."""
+
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["Cost", "Report", "Routing", "Row"]
+
+_WIDTH = 100  # characters
+
+
+class Row(NamedTuple):
+    """How one way to answer did.
+
+    Attributes:
+        name: of the way.
+        loss: over the examples of all tasks, in the report's unit; NaN where it was not given.
+        by_task: the same for each task, or None.
+    """
+
+    name: str
+    loss: float
+    by_task: Float[np.ndarray, " T"] | None
+
+
+class Routing(NamedTuple):
+    """How well inputs found their specialists.
+
+    Attributes:
+        accuracy: the share that went to the specialist of its own task.
+        false_fallback: the share that went to the base though there is a specialist for it.
+        novel_fallback: of the inputs of novel tasks, the share that went to the base; None without such tasks.
+    """
+
+    accuracy: float
+    false_fallback: float
+    novel_fallback: float | None
+
+
+class Cost(NamedTuple):
+    """What adding one more specialist takes.
+
+    Attributes:
+        bytes: its parameters, and what routers and merges know of it.
+        seconds: to fit the first of the tasks again, compiled; None where no training tasks were given.
+    """
+
+    bytes: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """An evaluation. `print(report)` shows the table.
+
+    Attributes:
+        unit: of all losses.
+        tasks: the names of the tasks that have a specialist.
+        rows: base, monolith, joint retrain, random routing, uniform merge, oracle, routed.
+        routing: how well inputs found their specialists.
+        cost: of adding one more.
+    """
+
+    unit: str
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    routing: Routing
+    cost: Cost
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of this name; the beginning of the name will do."""
+        for row in self.rows:
+            if row.name.startswith(name):
+                return row
+        raise KeyError(f"no row {name!r}; there are {', '.join(row.name for row in self.rows)}.")
+
+    @property
+    def recovered(self) -> float:
+        """The share of the oracle's gain over the base that routing keeps; NaN where the oracle gains nothing."""
+        return self.share("routed")
+
+    def share(self, name: str) -> float:
+        """The gain of a row over the base, as a share of the oracle's."""
+        gain = self["base"].loss - self["oracle"].loss
+        return (self["base"].loss - self[name].loss) / gain if gain > 0 else float("nan")
+
+    def summary(self) -> str:
+        """A table for people."""
+        console = Console(file=io.StringIO(), width=_WIDTH)
+        table = Table(title=f"{len(self.tasks)} tasks, {self.unit}", title_justify="left")
+        for heading in ("", "all", "mean of tasks", "worst task", "oracle's gain"):
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        for row in self.rows:
+            share = self.share(row.name)
+            table.add_row(row.name, *_cells(row), "" if np.isnan(share) else f"{share:.0%}")
+        console.print(table)
+        console.print(self._sentence(), highlight=False)
+        return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
+
+    __str__ = summary
+
+    def _sentence(self) -> str:
+        routing, cost = self.routing, self.cost
+        lines = [f"Routing: {routing.accuracy:.1%} to their own, {routing.false_fallback:.1%} falsely to the base."]
+        if routing.novel_fallback is not None:
+            lines.append(f"Of the inputs of novel tasks {routing.novel_fallback:.1%} went to the base.")
+        seconds = "" if cost.seconds is None else f" and {cost.seconds:.3g} s to fit"
+        lines.append(f"One more specialist: {cost.bytes:,} bytes{seconds}.")
+        return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, str, str]:
+    if row.by_task is None:
+        return "not given", "", ""
+    return f"{row.loss:.4f}", f"{np.mean(row.by_task):.4f}", f"{np.max(row.by_task):.4f}"

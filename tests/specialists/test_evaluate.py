@@ -1,0 +1,122 @@
+"""The evaluation, on a model whose numbers are known by hand: an offset for each task."""
+
+from importlib import import_module
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.specialists import Base, LoRA, Shift, Unit, evaluate, fit
+
+OFFSETS = {"low": -2.0, "none": 0.0, "high": 4.0}
+SIZES = {"low": 4, "none": 6, "high": 10}
+
+
+def linear(params, x):
+    return x[0] + params["b"]
+
+
+def square(out, y):
+    return (out - y) ** 2
+
+
+def where(features):
+    """The right router: the second input is the number of the task; beyond the last it is novel."""
+    return jnp.where(features[:, 1] > 2, -1, features[:, 1].astype(int))
+
+
+def task(offset, number, size, weight=None):
+    x = np.stack([np.linspace(-1, 1, size), np.full(size, number)], axis=1).astype(np.float32)
+    pair = x, x[:, 0] + np.float32(offset)
+    return pair if weight is None else (*pair, weight)
+
+
+@pytest.fixture(scope="module")
+def base():
+    return Base({"b": jnp.zeros((), jnp.float32)}, linear, features=lambda params, x: x)
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return {name: task(OFFSETS[name], k, SIZES[name]) for k, name in enumerate(OFFSETS)}
+
+
+@pytest.fixture(scope="module")
+def library(base, tasks):
+    return fit(base, Shift("b"), tasks, square, prior=0.0, progress=False)
+
+
+def test_every_row_by_hand(base, library, tasks):
+    joint = Base({"b": jnp.ones((), jnp.float32)}, linear, features=base.features)
+    report = evaluate(library, where, tasks, square, train_tasks=tasks, joint=joint, prior=0.0)
+    offset, size = np.array(list(OFFSETS.values())), np.array(list(SIZES.values()))
+
+    def check(name, answer, atol=1e-3):
+        np.testing.assert_allclose(report[name].by_task, (answer - offset) ** 2, atol=atol)
+        assert np.isclose(report[name].loss, np.average((answer - offset) ** 2, weights=size), atol=atol)
+
+    check("base", 0)
+    check("monolith", np.average(offset, weights=size), atol=0.01)
+    check("joint", 1)
+    check("uniform", offset.mean(), atol=0.01)
+    check("oracle", offset)
+    check("routed", offset)
+    assert report["random"].loss > 1
+    assert report.routing == (1, 0, None) and np.isclose(report.recovered, 1)
+    assert report.cost.bytes == 4 * (1 + 1 + 2 + 1 + 2) and report.cost.seconds > 0
+    for text in ("3 tasks, mean loss", "monolith of the same size", "uniform merge", "100%", "28 bytes", "s to fit"):
+        assert text in str(report)
+
+
+def test_weights_and_units_over_ragged_tasks(library):
+    weight = np.array([1.0, 3.0, 0.0])
+    tasks = {"low": task(1.0, 0, 3, weight), "high": task(3.0, 2, 2)}
+    per_two = Unit("half", lambda x, weight: 2 * weight)
+    report = evaluate(library, where, tasks, square, unit=per_two)
+    np.testing.assert_allclose(report["base"].by_task, [0.5, 4.5])
+    assert np.isclose(report["base"].loss, (4 * 1 + 2 * 9) / 12)
+    assert report.unit == "half" and report["monolith"].by_task is None and np.isnan(report["joint"].loss)
+    assert str(report).count("not given") == 2
+
+
+def test_wrong_and_novel_routes_are_counted(library, tasks):
+    def router(features):
+        return jnp.where(features[:, 1] == 0, 2, jnp.where(features[:, 1] == 1, -1, features[:, 1].astype(int) % 4))
+
+    novel = {"new": task(9.0, 7, 5), "other": task(9.0, 3, 15)}
+    report = evaluate(library, router, tasks | novel, square)
+    assert report.tasks == ("low", "none", "high")
+    assert report.routing == (0.5, 0.3, 0.0)
+    assert evaluate(library, where, tasks | novel, square).routing.novel_fallback == 1
+    np.testing.assert_allclose(report["routed"].by_task, [36, 0, 0], atol=0.05)
+    assert np.isclose(report.recovered, (8.8 - 7.2) / 8.8, atol=0.01) and "novel" in str(report)
+
+
+def test_batches_do_not_matter(library, tasks, monkeypatch):
+    whole = evaluate(library, where, tasks, square)
+    monkeypatch.setattr(import_module("jaxopt_lite.specialists.evaluate"), "_OUTPUT_BYTES", 4 * 7)
+    for one, other in zip(whole.rows, evaluate(library, where, tasks, square).rows, strict=True):
+        if one.by_task is not None:
+            np.testing.assert_allclose(one.by_task, other.by_task, rtol=1e-6)
+
+
+def test_the_merge_is_of_products_and_not_of_factors():
+    base = Base({"w": jnp.zeros((2, 2))}, lambda params, x: jnp.sum(x @ params["w"]), features=lambda params, x: x)
+    x = np.eye(2, dtype=np.float32)
+    tasks = {"a": (x, np.float32([1, 0])), "b": (x, np.float32([0, 1]))}
+    library = fit(base, LoRA("w", rank=1), tasks, square, prior=0.0, progress=False)
+    merged = evaluate(library, lambda features: jnp.zeros(len(features), int), tasks, square)["uniform"]
+    np.testing.assert_allclose(merged.by_task, 0.25, atol=0.02)
+
+
+def test_no_gain_is_no_share(library, tasks):
+    assert np.isnan(evaluate(library, where, {"none": tasks["none"]}, square).recovered)
+
+
+def test_what_cannot_be_is_refused(library, tasks):
+    with pytest.raises(ValueError, match="names of specialists"):
+        evaluate(library, where, {"new": task(1.0, 0, 3)}, square)
+    with pytest.raises(ValueError, match="names of specialists"):
+        evaluate(library, where, {}, square)
+    with pytest.raises(KeyError, match="there are base, monolith"):
+        evaluate(library, where, tasks, square)["unknown"]
