@@ -3,17 +3,27 @@
 from jaxopt_lite.specialists.adapters import IA3, Adapter, LoRA, Shift
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.base_files import load_base, save_base
+from jaxopt_lite.specialists.embedding import Embeddings, distances, nearest, task2vec, tuned_parameters
 from jaxopt_lite.specialists.evaluate import evaluate
+from jaxopt_lite.specialists.fisher import categorical, fisher_diagonal
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.language import language_model, window_loss
 from jaxopt_lite.specialists.library import Card, Library, Profile
+from jaxopt_lite.specialists.linear import Compressed, compress, linear_parameters
+from jaxopt_lite.specialists.merging import merge
+from jaxopt_lite.specialists.methods import DARE, TIES, Fisher, Mean, TaskArithmetic
+from jaxopt_lite.specialists.mixing import mix
+from jaxopt_lite.specialists.regmean import RegMean
+from jaxopt_lite.specialists.similarity import Similarity, similarity
 from jaxopt_lite.specialists.store import load, rebuild_index, save, save_one
 from jaxopt_lite.specialists.tasks import Task
 from jaxopt_lite.specialists.units import Unit, bits_per_byte
 from jaxopt_lite.specialists.windows import windows
 
 __all__ = [
-    "IA3", "Adapter", "Base", "Card", "Library", "LoRA", "Profile", "Shift", "Task", "Unit", "bits_per_byte",
-    "evaluate", "fit", "language_model", "load", "load_base", "rebuild_index", "save", "save_base", "save_one",
-    "window_loss", "windows",
+    "DARE", "IA3", "TIES", "Adapter", "Base", "Card", "Compressed", "Embeddings", "Fisher", "Library", "LoRA",
+    "Mean", "Profile", "RegMean", "Shift", "Similarity", "Task", "TaskArithmetic", "Unit", "bits_per_byte",
+    "categorical", "compress", "distances", "evaluate", "fisher_diagonal", "fit", "language_model",
+    "linear_parameters", "load", "load_base", "merge", "mix", "nearest", "rebuild_index", "save", "save_base",
+    "save_one", "similarity", "task2vec", "tuned_parameters", "window_loss", "windows",
 ]  # fmt: skip

@@ -71,6 +71,10 @@ class Part:
         """The parameters of `linear` that make the same change."""
         return parameters
 
+    def from_linear(self, *parameters: Array) -> tuple[Array, ...]:
+        """The parameters whose change is closest to that of these, of `linear`, in the sum of squares."""
+        return parameters
+
 
 @dataclass(frozen=True)
 class IA3(Part):
@@ -155,6 +159,16 @@ class LoRA(Part):
         down, up = parameters
         return (self.scale * (down @ up),)
 
+    def from_linear(self, *parameters):
+        """The largest singular values; `down` has orthonormal columns, also where the change is zero."""
+        (change,) = parameters
+        u, s, v = jnp.linalg.svd(change, full_matrices=False)
+        kept = min(self.rank, s.shape[-1])
+        down, up = u[..., :kept], (s[..., None] * v)[..., :kept, :] / self.scale
+        *stack, same = [(0, 0)] * (change.ndim - 1)
+        unused = (0, self.rank - kept)
+        return jnp.pad(down, [*stack, same, unused]), jnp.pad(up, [*stack, unused, same])
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -185,7 +199,7 @@ class Adapter:
             ValueError: a part that matches no leaf, or a shape it cannot change; a leaf that two parts would change.
         """
         a: Parameters = {}
-        for part, name, leaf in self._matches(params):
+        for part, name, leaf in self.matches(params):
             a |= dict(zip(_keys(part, name), part.identity(name, leaf), strict=True))
         return a
 
@@ -196,7 +210,7 @@ class Adapter:
     def change(self, params: PyTree, a: Parameters) -> PyTree:
         """The changed parameters, with changed matrices in the form that costs least where they are multiplied."""
         changed = {}
-        for part, name, leaf in self._matches(params):
+        for part, name, leaf in self.matches(params):
             changed[name] = part.change(leaf, *(a[key] for key in _keys(part, name)))
         leaves = [
             changed.get(name, leaf) for name, leaf in zip(leaf_names(params), jax.tree.leaves(params), strict=True)
@@ -216,16 +230,24 @@ class Adapter:
     def to_linear(self, params: PyTree, a: Parameters) -> Parameters:
         """The parameters of `linear` that make the same change; the identity has zeros."""
         linear: Parameters = {}
-        for part, name, _ in self._matches(params):
+        for part, name, _ in self.matches(params):
             values = part.to_linear(*(a[key] for key in _keys(part, name)))
             linear |= dict(zip(_keys(part.linear, name), values, strict=True))
         return linear
+
+    def from_linear(self, params: PyTree, linear: Parameters) -> Parameters:
+        """The parameters whose change is closest to that of these, of `linear`, in the sum of squares."""
+        a: Parameters = {}
+        for part, name, _ in self.matches(params):
+            values = part.from_linear(*(linear[key] for key in _keys(part.linear, name)))
+            a |= dict(zip(_keys(part, name), values, strict=True))
+        return a
 
     def spec(self) -> list[dict[str, Any]]:
         """The adapter as plain data, for files; `from_spec` reads it."""
         return [{"kind": type(part).__name__} | asdict(part) for part in self.parts]
 
-    def _matches(self, params: PyTree) -> Iterator[tuple[Part, str, Array]]:
+    def matches(self, params: PyTree) -> Iterator[tuple[Part, str, Array]]:
         """Every part with the names and leaves it changes."""
         leaves = dict(zip(leaf_names(params), jax.tree.leaves(params), strict=True))
         taken: dict[str, Part] = {}

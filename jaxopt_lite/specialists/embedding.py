@@ -1,0 +1,232 @@
+"""Tasks as vectors: Task2Vec, and the tuned parameters themselves; how far they are apart, and which are near.
+
+Task2Vec (Achille et al., arXiv 1902.03545) is the diagonal of the Fisher information of a probe, here of leaves of the
+base, for the labels that the model itself would give once its head is fitted to the task. It says which parts of the
+model matter for a task. Averaged over the weights of a unit it has as many numbers as there are units. The distance is
+
+    d(a, b) = 1 − cos( F_a / (F_a + F_b), F_b / (F_a + F_b) ),
+
+and for a choice of whom to learn from, which favours what was learned on hard tasks, less α d(a, trivial). The
+head is fitted for each task and is no part of the embedding: it would tell how often which label occurs, and not more.
+
+Tuned parameters (Vu et al., arXiv 2110.07904; Zhou et al., arXiv 2210.11705) are free, once a specialist is fitted.
+They are taken in the linear form of the adapter, where equal changes have equal numbers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.lbfgs import LBFGS
+from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
+from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
+from jaxopt_lite.specialists.fit import fit
+from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.linear import flat, linear_parameters
+from jaxopt_lite.specialists.tasks import Task, checked
+
+__all__ = ["Distance", "Embeddings", "distances", "nearest", "task2vec", "tuned_parameters"]
+
+Distance = Literal["cosine", "task2vec", "asymmetric"]
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Tasks as vectors.
+
+    Attributes:
+        names: of the tasks.
+        vectors: one row each.
+        distance: what they are compared by, where nothing else is said.
+    """
+
+    names: tuple[str, ...]
+    vectors: Float[Array, "T d"]
+    distance: Distance = "cosine"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def task2vec(
+    base: Base,
+    tasks: Mapping[str, Task | tuple],
+    head: Adapter | Part,
+    loss: Callable[[PyTree, PyTree], Array],
+    *,
+    probe: str | Part | Adapter,
+    sample: Sampler = categorical,
+    draws: int = 1,
+    seed: int = 0,
+    prior: float = 1.0,
+    solver: BFGS | LBFGS | None = None,
+    progress: bool = True,
+) -> Embeddings:
+    """Task2Vec: how much each unit of the base matters for each task.
+
+    The head is fitted to all tasks in one batched solve. Then each example's gradient is squared, for labels drawn from
+    the model, some examples at a time.
+
+    Args:
+        base: the model.
+        tasks: the examples of each task, by name: `Task(x, y)`, or a pair, leaves `[N, ...]`; N may differ.
+        head: what is fitted to each task and left out of the embedding, for instance `Shift("output_bias")`.
+        loss: `loss(output, y) -> scalar` for one example, −log p(y | x).
+        probe: which leaves the embedding is about, by name or pattern; or an adapter of whose parameters it is. They
+            are averaged over all axes but the last, so that for a matrix there is a number for each output.
+        sample: `sample(key, output) -> y`, a label drawn from the model; by default from logits, on the last axis.
+        draws: how many labels are drawn for each example.
+        seed: of the draws.
+        prior: of the fit of the head.
+        solver: of the fit of the head.
+        progress: whether to show the progress of the fit.
+
+    Returns:
+        The embeddings, in the order of `tasks`.
+
+    Raises:
+        ValueError: a leaf that both the head and the probe would change; what `fit` refuses.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import Base, Shift, nearest, task2vec
+        >>> apply = lambda params, x: x @ params["w"] + params["b"]
+        >>> base = Base({"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}, apply)
+        >>> loss = lambda logits, y: -jax.nn.log_softmax(logits)[y]
+        >>> tasks = {"first": (jnp.eye(3), jnp.array([0, 0, 1])), "second": (jnp.eye(3), jnp.array([0, 1, 1]))}
+        >>> embeddings = task2vec(base, tasks, Shift("b"), loss, probe="w", progress=False)
+        >>> embeddings.vectors.shape, nearest(embeddings, "first", 1)[0][0]
+        ((2, 2), 'second')
+    """
+    if draws < 1:
+        raise ValueError(f"draws={draws}: expected at least one label for each example.")
+    head = as_adapter(head)
+    probe = Adapter((Shift(probe),)) if isinstance(probe, str) else as_adapter(probe)
+    both = head + probe
+    unchanged = both.identity(base.params)  # also refuses a leaf that both would change
+    fitted = fit(base, head, tasks, loss, prior=prior, solver=solver, progress=progress)
+    tasks = {name: task for name, task in checked(tasks).items() if name in fitted}
+    own = {key: leaf for key, leaf in unchanged.items() if key not in fitted.parameters}
+    spread = {key: jnp.broadcast_to(leaf, (len(tasks), *leaf.shape)) for key, leaf in own.items()}
+    units = squared_gradients(
+        base, both, fitted.parameters | spread, tasks, loss, Draws(sample, draws, seed), _Units(tuple(own))
+    )
+    return Embeddings(fitted.names, flat(units), "task2vec")
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Of the squared gradients those of the probe, averaged over all axes but the last."""
+
+    keys: tuple[str, ...]
+
+    def __call__(self, squares: Parameters) -> Parameters:
+        kept = {key: squares[key] for key in self.keys}
+        return jax.tree.map(lambda leaf: jnp.mean(jnp.atleast_1d(leaf), axis=tuple(range(leaf.ndim - 1))), kept)
+
+
+def tuned_parameters(library: Library, *, standardise: bool = False) -> Embeddings:
+    """The parameters of specialists as embeddings of their tasks: the linear form of the adapter, zero for the base.
+
+    Args:
+        library: the specialists.
+        standardise: whether to take each number in standard deviations from its mean over the library, so that none
+            dominates by its unit. An embedding then depends on the others.
+    """
+    vectors = flat(linear_parameters(library))
+    if standardise:
+        deviation = jnp.std(vectors, axis=0)
+        vectors = (vectors - jnp.mean(vectors, axis=0)) / jnp.where(deviation > 0, deviation, 1)
+    return Embeddings(library.names, vectors, "cosine")
+
+
+def distances(
+    embeddings: Embeddings,
+    kind: Distance | None = None,
+    *,
+    to: Embeddings | None = None,
+    alpha: float = 0.15,
+    trivial: Float[ArrayLike, "*d"] | None = None,
+) -> Float[Array, "T S"]:
+    """How far tasks are apart.
+
+    Args:
+        embeddings: of T tasks.
+        kind: "cosine"; "task2vec", the symmetric distance of Fisher diagonals; or "asymmetric", from each of the tasks
+            to learn from (rows) to each to be learned (columns). By default the embeddings' own.
+        to: of S tasks; by default the same.
+        alpha: how much "asymmetric" favours tasks far from the trivial one.
+        trivial: the embedding of the trivial task, `[d]` or one number for all units; by default the mean over the
+            numbers of `embeddings`.
+
+    Raises:
+        ValueError: another `kind`, vectors of different sizes, negative numbers where Fisher diagonals are expected.
+    """
+    kind = kind or embeddings.distance
+    to = to or embeddings
+    a, b = embeddings.vectors, to.vectors
+    if kind not in get_args(Distance):
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Distance))}.")
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"the embeddings have {a.shape[1]} and {b.shape[1]} numbers; expected as many.")
+    if kind == "cosine":
+        return _rows(a, b, _cosine)
+    if bool(jnp.any(a < 0)) or bool(jnp.any(b < 0)):
+        raise ValueError(f'kind={kind!r} compares Fisher diagonals, and some numbers are negative; take "cosine".')
+    apart = _rows(a, b, _normalised)
+    if kind == "task2vec":
+        return apart
+    zero = jnp.broadcast_to(jnp.mean(a) if trivial is None else jnp.asarray(trivial, a.dtype), (1, a.shape[1]))
+    return apart - alpha * _rows(a, zero, _normalised)
+
+
+@partial(jax.jit, static_argnames="distance")
+def _rows(a, b, distance):
+    """All pairs, a row at a time."""
+    return jax.lax.map(lambda row: jax.vmap(partial(distance, row))(b), a)
+
+
+def _cosine(a, b):
+    """1 − cos, which is 1 where one of them is zero."""
+    size = jnp.linalg.norm(a) * jnp.linalg.norm(b)
+    return 1 - jnp.where(size > 0, jnp.dot(a, b) / jnp.where(size > 0, size, 1), 0)
+
+
+def _normalised(a, b):
+    """A unit that matters for neither counts for nothing."""
+    total = jnp.where(a + b > 0, a + b, 1)
+    return _cosine(a / total, b / total)
+
+
+def nearest(
+    tasks: Embeddings | Library, query: str | Float[ArrayLike, " d"], k: int = 4, *, kind: Distance | None = None
+) -> list[tuple[str, float]]:
+    """The k nearest tasks with their distances, the nearest first.
+
+    Args:
+        tasks: embeddings; or a library, whose `tuned_parameters` are taken.
+        query: the name of one of them, which is then left out; or a vector like theirs.
+        k: how many; all where there are fewer.
+        kind: as for `distances`; "asymmetric" is from each of them to the query.
+
+    Raises:
+        KeyError: a name that is not there.
+        ValueError: a vector of another size.
+    """
+    embeddings = tuned_parameters(tasks) if isinstance(tasks, Library) else tasks
+    if isinstance(query, str) and query not in embeddings.names:
+        raise KeyError(f"no task {query!r} among these {len(embeddings)}.")
+    vector = embeddings.vectors[embeddings.names.index(query)] if isinstance(query, str) else jnp.asarray(query)
+    if vector.ndim != 1:
+        raise ValueError(f"query has shape {vector.shape}; expected one vector, [{embeddings.vectors.shape[1]}].")
+    apart = np.asarray(distances(embeddings, kind, to=Embeddings(("query",), vector[None], embeddings.distance)))[:, 0]
+    order = [row for row in np.argsort(apart, kind="stable") if embeddings.names[row] != query]
+    return [(embeddings.names[row], float(apart[row])) for row in order[: max(k, 0)]]

@@ -1,0 +1,130 @@
+"""The diagonal of the Fisher information of an adapter's parameters, per example and for all tasks.
+
+    F = E_x E_y ( ∂ log p(y | x) / ∂a )²
+
+The square is that of each example's gradient: that of a batch's mean gradient would be smaller by the batch's size, and
+by cancellation. With y drawn from the model this is the Fisher information; with the true y it is the empirical one.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
+from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.library import adapted
+from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
+from jaxopt_lite.specialists.tasks import Task, checked
+
+__all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradients"]
+
+Sampler = Callable[[Array, PyTree], PyTree]
+
+
+class Draws(NamedTuple):
+    """How labels are drawn: a function or None for the true ones, how many for each example, and a seed."""
+
+    sample: Sampler | None
+    number: int = 1
+    seed: int = 0
+
+
+def categorical(key: Array, output: Array) -> Array:
+    """Labels drawn from logits, along the last axis."""
+    return jax.random.categorical(key, output)
+
+
+def fisher_diagonal(
+    base: Base,
+    adapter: Adapter | Part,
+    parameters: Parameters,
+    tasks: Mapping[str, Task | tuple],
+    loss: Callable[[PyTree, PyTree], Array],
+    *,
+    sample: Sampler | None = None,
+    draws: int = 1,
+    seed: int = 0,
+) -> Parameters:
+    """The Fisher diagonals of the parameters of T adapters, each on the examples of its task.
+
+    Args:
+        base: the model.
+        adapter: what the parameters mean. For LoRA's products give `adapter.linear` and `linear_parameters(library)`.
+        parameters: of T adapters, leaves `[T, ...]`.
+        tasks: the examples, in the order of the parameters.
+        loss: `loss(output, y) -> scalar` for one example, −log p(y | x).
+        sample: `sample(key, output) -> y` draws a label from the model, for instance `categorical`; without it the
+            labels are those of the examples.
+        draws: how many labels are drawn for each example.
+        seed: of the draws.
+
+    Returns:
+        A dictionary like `parameters`.
+
+    Raises:
+        ValueError: tasks without examples, NaN or infinity in them; parameters of another number or shape.
+    """
+    adapter, tasks = as_adapter(adapter), checked(tasks)
+    if draws < 1:
+        raise ValueError(f"draws={draws}: expected at least one label for each example.")
+    expected = {key: (len(tasks), *leaf.shape) for key, leaf in adapter.identity(base.params).items()}
+    arrived = {key: jnp.shape(leaf) for key, leaf in parameters.items()}
+    if arrived != expected:
+        raise ValueError(f"parameters has the shapes {arrived}; expected {expected}.")
+    return squared_gradients(base, adapter, parameters, tasks, loss, Draws(sample, draws, seed), _all)
+
+
+def _all(squares: Parameters) -> Parameters:
+    return squares
+
+
+def squared_gradients(
+    base: Base,
+    adapter: Adapter,
+    parameters: Parameters,
+    tasks: dict[str, Task],
+    loss: Callable,
+    draws: Draws,
+    summary: Callable[[Parameters], PyTree],
+) -> PyTree:
+    """The mean over the examples of `summary` of the squared gradient, for each of the tasks, `[T, ...]`."""
+    key = jax.random.key(draws.seed)
+    keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever is beside it
+    functions = base.apply, adapter, loss, draws, summary
+
+    def of_bucket(places, task):
+        a = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], parameters)
+        return _of_bucket(base.params, a, task, keys[places], *functions)
+
+    return of_tasks(of_bucket, list(tasks.values()))
+
+
+@partial(jax.jit, static_argnames=("apply", "adapter", "loss", "draws", "summary"))
+def _of_bucket(params, parameters, task: Task, keys, apply, adapter, loss, draws, summary):
+    """For tasks of one shape, leaves `[T, N, ...]`, one after the other."""
+    model = adapted(adapter, apply)
+
+    def of_task(args):
+        a, task, key = args
+
+        def squares(x, y):
+            gradient = jax.grad(lambda a: loss(model(params, a, x), y))(a)
+            return summary(jax.tree.map(jnp.square, gradient))
+
+        def of_example(example):
+            x, y, place = example
+            if draws.sample is None:
+                return squares(x, y)
+            drawn = jax.random.split(jax.random.fold_in(key, place), draws.number)
+            labels = jax.vmap(draws.sample, in_axes=(0, None))(drawn, model(params, a, x))
+            return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(squares, in_axes=(None, 0))(x, labels))
+
+        places = jnp.arange(task.weight.shape[0])
+        return weighted_mean(of_example, (task.x, task.y, places), task.weight)
+
+    return jax.lax.map(of_task, (parameters, task, keys))

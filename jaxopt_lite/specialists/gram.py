@@ -1,0 +1,144 @@
+"""What goes into a layer: the second moments XᵀX of whatever a model multiplies its matrices with.
+
+The model is any JAX function. Its matrices are followed through its jaxpr, through casts, transposes and calls, to the
+products in which they stand.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal  # pyright: ignore[reportPrivateImportUsage]
+from jaxtyping import Array, Float, PyTree
+
+from jaxopt_lite.specialists.activations import bind
+from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
+from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
+from jaxopt_lite.specialists.tasks import Task
+
+__all__ = ["Moments", "moments"]
+
+Moments = dict[str, tuple[int, Float[Array, "T m m"]]]
+
+
+class _Leaf(NamedTuple):
+    """Of which leaf a variable of a jaxpr is a view: its axis k is axis `order[k]` of the leaf."""
+
+    name: str
+    order: tuple[int, ...]
+
+
+class _Found(NamedTuple):
+    """XᵀX by leaf and the axis summed over, and the leaves that are used in other ways too."""
+
+    products: dict[tuple[str, int], Array]
+    elsewhere: set[str]
+
+
+def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, tasks: Sequence[Task]) -> Moments:
+    """The second moments of the inputs of those layers whose matrix stands in products along one axis only.
+
+    Args:
+        apply: `apply(params, x)`, for one input.
+        adapter: what changes the parameters.
+        params: of the base.
+        a: of the adapters of T tasks, `[T, ...]`.
+        tasks: their examples.
+
+    Returns:
+        For each such matrix the axis that is summed over, and for each task the mean of XᵀX over its examples.
+    """
+    elsewhere: set[str] = set()
+
+    def products(params, x):
+        found = _found(apply, params, x)
+        elsewhere.update(found.elsewhere)
+        return found.products
+
+    sides = list(jax.eval_shape(products, params, jax.tree.map(lambda leaf: leaf[0], tasks[0].x)))
+    names = [name for name, _ in sides]
+    alone = {name: axis for name, axis in sides if names.count(name) == 1 and name not in elsewhere}
+
+    def of_bucket(places, task):
+        return _of_bucket(params, jax.tree.map(lambda leaf: leaf[places], a), task, apply, adapter)
+
+    means = of_tasks(of_bucket, tasks)
+    return {name: (axis, means[name, axis]) for name, axis in alone.items()}
+
+
+@partial(jax.jit, static_argnames=("apply", "adapter"))
+def _of_bucket(params, a, task: Task, apply, adapter):
+    def of_task(args):
+        a, task = args
+        changed = adapter.apply(params, a)
+        return weighted_mean(lambda x: _found(apply, changed, x).products, task.x, task.weight)
+
+    return jax.lax.map(of_task, (a, task))
+
+
+def _found(apply: Callable, params: PyTree, x: PyTree) -> _Found:
+    closed = jax.make_jaxpr(apply)(params, x)
+    found = _Found({}, set())
+    known = [
+        _Leaf(name, tuple(range(jnp.ndim(leaf))))
+        for name, leaf in zip(leaf_names(params), jax.tree.leaves(params), strict=True)
+    ]
+    views = [*known, *[None] * jax.tree.structure(x).num_leaves]
+    _, outputs = _walk(closed.jaxpr, closed.consts, jax.tree.leaves((params, x)), views, found)
+    found.elsewhere.update(view.name for view in outputs if view is not None)
+    return found
+
+
+def _walk(jaxpr, consts: Sequence, arguments: Sequence, views: Sequence[_Leaf | None], found: _Found):
+    """Run a jaxpr and note the products; its outputs, and of which leaves they are views."""
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+    view = dict(zip(jaxpr.invars, views, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else env[atom]
+
+    def read_view(atom):
+        return None if isinstance(atom, Literal) else view.get(atom)
+
+    for eqn in jaxpr.eqns:
+        values, known = list(map(read, eqn.invars)), list(map(read_view, eqn.invars))
+        if eqn.primitive.name in ("jit", "pjit"):
+            inner = eqn.params["jaxpr"]
+            results, results_view = _walk(inner.jaxpr, inner.consts, values, known, found)
+        else:
+            results, results_view = bind(eqn, values), _follow(eqn, values, known, found)
+        env.update(zip(eqn.outvars, results, strict=True))
+        view.update(zip(eqn.outvars, results_view, strict=True))
+    return list(map(read, jaxpr.outvars)), list(map(read_view, jaxpr.outvars))
+
+
+def _follow(eqn, values: list, known: list[_Leaf | None], found: _Found) -> list[_Leaf | None]:
+    """Of which leaves the results are views. Notes a product, or that a leaf is used in another way."""
+    nothing: list[_Leaf | None] = [None] * len(eqn.outvars)
+    used: list[_Leaf] = [leaf for leaf in known if leaf is not None]
+    if not used:
+        return nothing
+    if eqn.primitive.name == "convert_element_type":
+        return [*used]
+    if eqn.primitive.name == "transpose":
+        return [_Leaf(used[0].name, tuple(used[0].order[k] for k in eqn.params["permutation"]))]
+    if eqn.primitive.name == "dot_general" and len(used) == 1 and _note(eqn, values, known, found):
+        return nothing
+    found.elsewhere.update(leaf.name for leaf in used)
+    return nothing
+
+
+def _note(eqn, values: list, known: list[_Leaf | None], found: _Found) -> bool:
+    """Add XᵀX of a product with a matrix; whether it is one."""
+    side = 0 if known[0] is not None else 1
+    leaf, x = known[side], values[1 - side]
+    contracted, batched = eqn.params["dimension_numbers"]
+    if leaf is None or len(leaf.order) != 2 or batched[side] or len(contracted[side]) != 1:
+        return False
+    rows = jnp.moveaxis(x, contracted[1 - side][0], -1).reshape(-1, x.shape[contracted[1 - side][0]])
+    key = leaf.name, leaf.order[contracted[side][0]]
+    product = rows.T @ rows
+    found.products[key] = found.products[key] + product if key in found.products else product
+    return True

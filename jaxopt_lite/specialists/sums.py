@@ -1,0 +1,44 @@
+"""Means over examples of something large: some examples at a time, so that the memory does not grow with them."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from jaxopt_lite.specialists.tasks import Task, buckets
+
+__all__ = ["of_tasks", "weighted_mean"]
+
+_MEMORY = 1 << 24  # numbers that are in memory at once
+
+
+def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
+    """Σ_n weight_n f(example_n) / Σ_n weight_n, for `examples` with leaves `[N, ...]`."""
+    shape = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], examples))
+    each = sum(leaf.size for leaf in jax.tree.leaves(shape))
+    together = max(1, min(weight.shape[0], _MEMORY // max(each, 1)))
+    chunks = -(-weight.shape[0] // together)
+    together = -(-weight.shape[0] // chunks)  # all of one size, with little filling
+
+    def split(leaf, fill):
+        filling = jnp.broadcast_to(fill, (chunks * together - leaf.shape[0], *leaf.shape[1:])).astype(leaf.dtype)
+        return jnp.concatenate([leaf, filling]).reshape(chunks, together, *leaf.shape[1:])
+
+    def add(total, chunk):
+        examples, weight = chunk
+        values = jax.vmap(f)(examples)
+        return jax.tree.map(lambda t, v: t + jnp.tensordot(weight.astype(v.dtype), v, 1), total, values), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
+    total, _ = jax.lax.scan(add, zero, filled)
+    return jax.tree.map(lambda leaf: leaf / jnp.sum(weight).astype(leaf.dtype), total)
+
+
+def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: Sequence[Task]) -> PyTree:
+    """`f(places, task)` of each bucket of tasks, whose leaves are `[t, ...]`, in the order of the tasks: `[T, ...]`."""
+    done = [(places, f(places, task)) for places, task in buckets(tasks)]
+    rows = np.argsort(np.concatenate([places for places, _ in done]))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[rows], *(values for _, values in done))

@@ -1,0 +1,44 @@
+"""Small models and libraries for the tests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lite.specialists import Adapter, Base, Card, Library, Profile
+from jaxopt_lite.specialists.adapters import as_adapter
+
+
+def network(params, x):
+    """Two layers."""
+    return jnp.tanh(x @ params["hidden"] + params["bias"]) @ params["out"]
+
+
+def small_base(dtype=np.float64) -> Base:
+    """Four inputs, six hidden units, three outputs."""
+    rng = np.random.default_rng(0)
+    shapes = {"bias": (6,), "hidden": (4, 6), "out": (6, 3)}
+    params = {name: jnp.asarray(rng.normal(size=shape), dtype) for name, shape in shapes.items()}
+    return Base(params, network, features=lambda params, x: x)
+
+
+def random_library(base: Base, adapter, names: str, seed: int = 1, whole: bool = False) -> Library:
+    """Specialists nobody fitted, one for each letter; of small whole numbers, so that many are equal, if `whole`."""
+    adapter = as_adapter(adapter)
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        values = rng.normal(size=(len(names), *leaf.shape))
+        return jnp.asarray(np.round(2 * values) if whole else values, leaf.dtype)
+
+    parameters = jax.tree.map(draw, adapter.identity(base.params))
+    fisher = jax.tree.map(lambda leaf: draw(leaf[0]) ** 2, parameters)
+    return library_of(base, adapter, names, parameters, fisher)
+
+
+def library_of(base: Base, adapter: Adapter, names: str, parameters, fisher=None) -> Library:
+    """A library with these parameters."""
+    fisher = jax.tree.map(jnp.zeros_like, parameters) if fisher is None else fisher
+    features = jnp.arange(4.0 * len(names)).reshape(-1, 4)
+    profile = Profile(1.0 + jnp.arange(len(names)), features, fisher, jnp.zeros_like(features))
+    cards = tuple(Card(name, examples=place + 1) for place, name in enumerate(names))
+    return Library(base, parameters, profile, adapter, cards)
