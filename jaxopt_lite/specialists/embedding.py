@@ -82,7 +82,8 @@ def task2vec(
         loss: `loss(output, y) -> scalar` for one example, −log p(y | x).
         probe: which leaves the embedding is about, by name or pattern; or an adapter of whose parameters it is. They
             are averaged over all axes but the last, so that for a matrix there is a number for each output.
-        sample: `sample(key, output) -> y`, a label drawn from the model; by default from logits, on the last axis.
+        sample: `sample(key, output, y)`, a label drawn from the model in place of the true one; by default from logits,
+            on the last axis, where the true label is no padding.
         draws: how many labels are drawn for each example.
         seed: of the draws.
         prior: of the fit of the head.
@@ -197,7 +198,8 @@ def _rows(a, b, distance):
 def _cosine(a, b):
     """1 − cos, which is 1 where one of them is zero."""
     size = jnp.linalg.norm(a) * jnp.linalg.norm(b)
-    return 1 - jnp.where(size > 0, jnp.dot(a, b) / jnp.where(size > 0, size, 1), 0)
+    cosine = jnp.where(size > 0, jnp.dot(a, b) / jnp.where(size > 0, size, 1), 0)
+    return 1 - jnp.clip(cosine, -1, 1)  # never below 0 by rounding
 
 
 def _normalised(a, b):

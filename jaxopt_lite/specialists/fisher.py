@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.base import Base
@@ -23,7 +23,7 @@ from jaxopt_lite.specialists.tasks import Task, checked
 
 __all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradients"]
 
-Sampler = Callable[[Array, PyTree], PyTree]
+Sampler = Callable[[Array, PyTree, PyTree], PyTree]
 
 
 class Draws(NamedTuple):
@@ -34,9 +34,19 @@ class Draws(NamedTuple):
     seed: int = 0
 
 
-def categorical(key: Array, output: Array) -> Array:
-    """Labels drawn from logits, along the last axis."""
-    return jax.random.categorical(key, output)
+def categorical(key: Array, logits: Float[Array, "*labels V"], y: Int[Array, "*labels"]) -> Int[Array, "*labels"]:
+    """Labels drawn from logits, along the last axis. True labels outside of 0 … V − 1 stay: they are padding.
+
+    Raises:
+        ValueError: labels that are no integers, or of another shape; then give a sampler of your own.
+    """
+    if jnp.shape(y) != logits.shape[:-1] or not jnp.issubdtype(jnp.result_type(y), jnp.integer):
+        raise ValueError(
+            f"y has shape {jnp.shape(y)} and dtype {jnp.result_type(y)}; for outputs of shape {logits.shape} expected "
+            f"integers of shape {logits.shape[:-1]}. For other labels give sample=... of your own."
+        )
+    drawn = jax.random.categorical(key, logits).astype(y.dtype)
+    return jnp.where((y >= 0) & (y < logits.shape[-1]), drawn, y)
 
 
 def fisher_diagonal(
@@ -58,8 +68,8 @@ def fisher_diagonal(
         parameters: of T adapters, leaves `[T, ...]`.
         tasks: the examples, in the order of the parameters.
         loss: `loss(output, y) -> scalar` for one example, −log p(y | x).
-        sample: `sample(key, output) -> y` draws a label from the model, for instance `categorical`; without it the
-            labels are those of the examples.
+        sample: `sample(key, output, y)` draws a label from the model in place of the true one, for instance
+            `categorical`; without it the labels are the true ones.
         draws: how many labels are drawn for each example.
         seed: of the draws.
 
@@ -121,7 +131,7 @@ def _of_bucket(params, parameters, task: Task, keys, apply, adapter, loss, draws
             if draws.sample is None:
                 return squares(x, y)
             drawn = jax.random.split(jax.random.fold_in(key, place), draws.number)
-            labels = jax.vmap(draws.sample, in_axes=(0, None))(drawn, model(params, a, x))
+            labels = jax.vmap(draws.sample, in_axes=(0, None, None))(drawn, model(params, a, x), y)
             return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(squares, in_axes=(None, 0))(x, labels))
 
         places = jnp.arange(task.weight.shape[0])

@@ -11,14 +11,13 @@ from jaxopt_lite.specialists.tasks import Task, buckets
 
 __all__ = ["of_tasks", "weighted_mean"]
 
-_MEMORY = 1 << 24  # numbers that are in memory at once
+_MEMORY = 1 << 24  # numbers that the largest array of a function may have, for the examples that are run together
 
 
 def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
     """Σ_n weight_n f(example_n) / Σ_n weight_n, for `examples` with leaves `[N, ...]`."""
-    shape = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], examples))
-    each = sum(leaf.size for leaf in jax.tree.leaves(shape))
-    together = max(1, min(weight.shape[0], _MEMORY // max(each, 1)))
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
+    together = max(1, min(weight.shape[0], _MEMORY // _largest(closed.jaxpr)))
     chunks = -(-weight.shape[0] // together)
     together = -(-weight.shape[0] // chunks)  # all of one size, with little filling
 
@@ -35,6 +34,16 @@ def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
     filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
     total, _ = jax.lax.scan(add, zero, filled)
     return jax.tree.map(lambda leaf: leaf / jnp.sum(weight).astype(leaf.dtype), total)
+
+
+def _largest(jaxpr) -> int:
+    """The size of the largest array that is computed."""
+    sizes = [1]
+    for eqn in jaxpr.eqns:
+        sizes += [var.aval.size for var in eqn.outvars if hasattr(var.aval, "size")]
+        inner = (getattr(value, "jaxpr", value) for value in eqn.params.values())
+        sizes += [_largest(value) for value in inner if hasattr(value, "eqns")]
+    return max(sizes)
 
 
 def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: Sequence[Task]) -> PyTree:

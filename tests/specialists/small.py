@@ -38,7 +38,7 @@ def random_library(base: Base, adapter, names: str, seed: int = 1, whole: bool =
 def library_of(base: Base, adapter: Adapter, names: str, parameters, fisher=None) -> Library:
     """A library with these parameters."""
     fisher = jax.tree.map(jnp.zeros_like, parameters) if fisher is None else fisher
-    features = jnp.arange(4.0 * len(names)).reshape(-1, 4)
+    features = jnp.arange(4.0 * len(names)).reshape(-1, 4)[:, : 4 if base.features else 0]
     profile = Profile(1.0 + jnp.arange(len(names)), features, fisher, jnp.zeros_like(features))
     cards = tuple(Card(name, examples=place + 1) for place, name in enumerate(names))
     return Library(base, parameters, profile, adapter, cards)

@@ -16,6 +16,7 @@ from jaxopt_lite.specialists import (
     LoRA,
     Shift,
     Similarity,
+    categorical,
     distances,
     fisher_diagonal,
     linear_parameters,
@@ -128,6 +129,17 @@ def test_few_examples_at_a_time_give_the_same(monkeypatch):
     monkeypatch.setattr(sums, "_MEMORY", 12 * 7)  # 7 examples of 12 numbers
     by_sevens = fisher_diagonal(SOFTMAX, Shift("w"), library.parameters, TASKS, lambda o, y: cross_entropy(o, y))
     np.testing.assert_allclose(by_sevens["shift:w"], at_once["shift:w"], rtol=1e-12)
+
+
+def test_padding_is_not_drawn():
+    """Labels outside of the logits stay what they are, and only they do."""
+    logits = jnp.zeros((6, 3)).at[:, 1].set(50.0)
+    y = jnp.array([0, 1, 2, 3, -1, 0], jnp.int32)
+    drawn = categorical(jax.random.key(0), logits, y)
+    assert drawn.tolist() == [1, 1, 1, 3, -1, 1] and drawn.dtype == y.dtype
+    for labels in (jnp.zeros(6), jnp.zeros((6, 3), int)):
+        with pytest.raises(ValueError, match=r"expected integers of shape \(6,\).*sample="):
+            categorical(jax.random.key(0), logits, labels)
 
 
 def test_fisher_refuses():
