@@ -37,7 +37,7 @@ class _Found(NamedTuple):
     elsewhere: set[str]
 
 
-def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, tasks: Sequence[Task]) -> Moments:
+def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, tasks: list[Task]) -> Moments:
     """The second moments of the inputs of those layers whose matrix stands in products along one axis only.
 
     Args:

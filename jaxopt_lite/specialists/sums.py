@@ -1,6 +1,6 @@
 """Means over examples of something large: some examples at a time, so that the memory does not grow with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def _largest(jaxpr) -> int:
     return max(sizes)
 
 
-def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: Sequence[Task]) -> PyTree:
+def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: list[Task]) -> PyTree:
     """`f(places, task)` of each bucket of tasks, whose leaves are `[t, ...]`, in the order of the tasks: `[T, ...]`."""
     done = [(places, f(places, task)) for places, task in buckets(tasks)]
     rows = np.argsort(np.concatenate([places for places, _ in done]))
