@@ -61,7 +61,7 @@ def similarity(embeddings: Embeddings, kind: Distance | None = None) -> Similari
         >>> from jaxopt_lite.specialists import Embeddings, similarity
         >>> vectors = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.1, 1.0]])
         >>> similarity(Embeddings(("a", "b", "c", "d"), vectors)).ordered().names
-        ('a', 'c', 'b', 'd')
+        ('a', 'c', 'd', 'b')
     """
     return Similarity(embeddings.names, np.asarray(distances(embeddings, kind)))
 
