@@ -4,7 +4,7 @@ from collections.abc import Set
 
 __all__ = ["Memory"]
 
-_ENTRY, _CHARACTER = 200, 5  # bytes of an entry apart from its characters, and for each of them; measured
+_ENTRY, _CHARACTER = 140, 3  # bytes of an entry apart from its characters, and for each of them; as measured
 _LONG = 200  # characters from which a key is not kept: it will hardly come again
 
 
