@@ -14,6 +14,13 @@ from jaxopt_lite.specialists.merging import merge
 from jaxopt_lite.specialists.methods import DARE, TIES, Fisher, Mean, TaskArithmetic
 from jaxopt_lite.specialists.mixing import mix
 from jaxopt_lite.specialists.regmean import RegMean
+from jaxopt_lite.specialists.routers.arrow import Arrow
+from jaxopt_lite.specialists.routers.calibration import calibrate, calibrated
+from jaxopt_lite.specialists.routers.centroid import Centroid
+from jaxopt_lite.specialists.routers.geometry import Geometry
+from jaxopt_lite.specialists.routers.lda import LDA
+from jaxopt_lite.specialists.routers.softmax import Softmax
+from jaxopt_lite.specialists.routing import Route, Router, route
 from jaxopt_lite.specialists.similarity import Similarity, similarity
 from jaxopt_lite.specialists.store import load, rebuild_index, save, save_one
 from jaxopt_lite.specialists.tasks import Task
@@ -21,9 +28,10 @@ from jaxopt_lite.specialists.units import Unit, bits_per_byte
 from jaxopt_lite.specialists.windows import windows
 
 __all__ = [
-    "DARE", "IA3", "TIES", "Adapter", "Base", "Card", "Compressed", "Embeddings", "Fisher", "Library", "LoRA",
-    "Mean", "Profile", "RegMean", "Shift", "Similarity", "Task", "TaskArithmetic", "Unit", "bits_per_byte",
+    "DARE", "IA3", "LDA", "TIES", "Adapter", "Arrow", "Base", "Card", "Centroid", "Compressed", "Embeddings",
+    "Fisher", "Geometry", "Library", "LoRA", "Mean", "Profile", "RegMean", "Route", "Router", "Shift",
+    "Similarity", "Softmax", "Task", "TaskArithmetic", "Unit", "bits_per_byte", "calibrate", "calibrated",
     "categorical", "compress", "distances", "evaluate", "fisher_diagonal", "fit", "language_model",
-    "linear_parameters", "load", "load_base", "merge", "mix", "nearest", "rebuild_index", "save", "save_base",
-    "save_one", "similarity", "task2vec", "tuned_parameters", "window_loss", "windows",
+    "linear_parameters", "load", "load_base", "merge", "mix", "nearest", "rebuild_index", "route", "save",
+    "save_base", "save_one", "similarity", "task2vec", "tuned_parameters", "window_loss", "windows",
 ]  # fmt: skip

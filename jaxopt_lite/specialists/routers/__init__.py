@@ -1,0 +1,1 @@
+"""The routers: what their scores are, and how their thresholds are set."""

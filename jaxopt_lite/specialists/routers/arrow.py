@@ -1,0 +1,70 @@
+"""Arrow: the direction in which a specialist's LoRA changes its layer's inputs most. Nothing is learned or counted.
+
+Ostapenko et al., Towards modular LLMs by building and reusing a library of LoRAs, arXiv 2405.11157, section 4.2: the
+score is |vᵀ h|, for the inputs h of the layer and the direction v in which h ΔW is longest, |v| = 1.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_lite.specialists.adapters import LoRA
+from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.routing import Router
+
+__all__ = ["Arrow"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Arrow(Router):
+    """Scores are |vᵀ h|, for the inputs h `[B, m]` of the layer that a LoRA changes: these are its features.
+
+    It was designed to route each token at each layer, in networks with many of them. Once per input, at one layer, it
+    is weak: on rotated digits it did worse than the base alone, where `LDA` came near the best specialists. Its novelty
+    says how long h is rather than how new.
+    """
+
+    @classmethod
+    def of(cls, library: Library, leaf: str | None = None) -> "Arrow":
+        """For the specialists of a library; the threshold is ∞ until `calibrated` sets one.
+
+        Args:
+            library: specialists with a LoRA on a matrix W `[m, n]`, used as `h @ W`.
+            leaf: the name of that matrix, where a LoRA changes several.
+
+        Raises:
+            ValueError: no LoRA on a matrix; several, and no `leaf`.
+        """
+        down, up = _factors(library, leaf)
+        v = _directions(down, up)
+        one = jnp.ones((), v.dtype)
+        return cls(v, jnp.zeros_like(v[:, 0]), jnp.inf * one, one)
+
+    def match(self, query, weight):
+        return jnp.abs(super().match(query, weight))
+
+
+def _factors(library: Library, leaf: str | None):
+    first, second = LoRA.keys
+    names = [key.partition(":")[2] for key in library.parameters if key.startswith(f"{first}:")]
+    names = [name for name in names if library.parameters[f"{first}:{name}"].ndim == 3]
+    if leaf is not None and leaf in names:
+        names = [leaf]
+    if len(names) != 1 or leaf not in (None, names[0]):
+        found = ", ".join(names) or "none"
+        raise ValueError(
+            f"Arrow needs a LoRA on one matrix, and those of this library are: {found}. Its parameters are "
+            f"{', '.join(library.parameters)}. Give one of the matrices as `leaf`, or take another router."
+        )
+    return library.parameters[f"{first}:{names[0]}"], library.parameters[f"{second}:{names[0]}"]
+
+
+@jax.jit
+@jax.vmap
+def _directions(down, up):
+    """The first left singular vector of `down @ up`; zero where the product is."""
+    basis, r = jnp.linalg.qr(down)
+    vectors, lengths, _ = jnp.linalg.svd(r @ up, full_matrices=False)
+    return jnp.where(lengths[0] > 0, basis @ vectors[:, 0], 0)

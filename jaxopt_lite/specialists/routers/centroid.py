@@ -1,0 +1,92 @@
+"""The nearest mean, by angle or by distance."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.routers.geometry import Geometry
+from jaxopt_lite.specialists.routing import Router
+
+__all__ = ["Centroid"]
+
+Metric = Literal["cosine", "euclid"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Centroid(Router):
+    """Scores are the cosine between the features of an input and of a task, both less the center, or −½ distance².
+
+    Made for features that are equally telling in all directions, and for too few inputs for a covariance. It fails
+    where a few directions vary much and tell nothing: `LDA` divides by that.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import Centroid
+        >>> Centroid.at(jnp.array([[3.0, 0.0], [0.0, 1.0]])).scores(jnp.array([[0.0, 2.0]])).tolist()
+        [[0.0, 1.0]]
+    """
+
+    center: Float[Array, " d"]
+    metric: Metric = field(default="cosine", metadata={"static": True})
+
+    @classmethod
+    def of(cls, library: Library, geometry: Geometry | None = None, metric: Metric = "cosine") -> "Centroid":
+        """For the specialists of a library, by their profiles; the threshold is ∞ until `calibrated` sets one.
+
+        Args:
+            library: the specialists.
+            geometry: for its center. Without one the center is the mean over the specialists, which a new one moves.
+            metric: "cosine" or "euclid".
+
+        Raises:
+            ValueError: the geometry of another base; another metric.
+        """
+        mean = library.profile.mean
+        if geometry is not None:
+            geometry.check(library.base)
+        center = jnp.mean(mean, axis=0) if len(library) else jnp.zeros(mean.shape[1], mean.dtype)
+        return cls.at(mean, center if geometry is None else geometry.center, metric)
+
+    @classmethod
+    def at(
+        cls, mean: Float[Array, "T d"], center: Float[Array, " d"] | None = None, metric: Metric = "cosine"
+    ) -> "Centroid":
+        """For tasks with these means; the center is zero by default.
+
+        Raises:
+            ValueError: another metric.
+        """
+        if metric not in ("cosine", "euclid"):
+            raise ValueError(f"metric={metric!r}: expected 'cosine' or 'euclid'.")
+        mean = jnp.asarray(mean)
+        center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(center)
+        row = mean - center
+        known = jnp.all(jnp.isfinite(row), axis=1)
+        row = jnp.where(known[:, None], row, 0)
+        bias = jnp.zeros_like(row[:, 0]) if metric == "cosine" else -0.5 * jnp.sum(row**2, axis=1)
+        weight = _unit(row) if metric == "cosine" else jnp.concatenate([row, jnp.ones_like(row[:, :1])], axis=1)
+        one = jnp.ones((), row.dtype)
+        return cls(weight, jnp.where(known, bias, -jnp.inf), jnp.inf * one, one, center, metric)
+
+    @property
+    def width(self) -> int:
+        return self.center.shape[0]
+
+    def query(self, features):
+        q = features - self.center
+        if self.metric == "cosine":
+            return _unit(q)
+        return jnp.concatenate([q, -0.5 * jnp.sum(q**2, axis=1, keepdims=True)], axis=1)
+
+
+def _unit(x):
+    """Rows of length 1; a row of zeros stays one."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True))
+    x = x / jnp.where(largest > 0, largest, 1)  # so that no square overflows
+    square = jnp.sum(x**2, axis=1, keepdims=True)
+    return x / jnp.sqrt(jnp.where(square > 0, square, 1))

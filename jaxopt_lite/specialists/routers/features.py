@@ -1,0 +1,54 @@
+"""The features of the inputs of many tasks, in batches of one size."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import NDArray
+
+from jaxopt_lite.specialists.base import Base
+
+__all__ = ["features_of"]
+
+_BATCH = 1024  # inputs
+
+
+def features_of(base: Base, tasks: Mapping[str, tuple]) -> tuple[NDArray, NDArray]:
+    """The features `[N, d]` of all inputs, one task after the other, and the place of the task of each, `[N]`.
+
+    Args:
+        base: the model, with features.
+        tasks: `(x, y)` or `Task`; inputs of weight 0 are left out.
+
+    Raises:
+        ValueError: no inputs; features with NaN or infinity, with the name of the task.
+    """
+    inputs = [_inputs(task) for task in tasks.values()]
+    counts = [jax.tree.leaves(x)[0].shape[0] for x in inputs]
+    if not sum(counts):
+        raise ValueError(f"tasks: {len(tasks)} tasks with no inputs; expected some.")
+    index = np.repeat(np.arange(len(counts)), counts)
+    features = _embedded(base, jax.tree.map(lambda *leaves: np.concatenate(leaves), *inputs))
+    bad = ~np.isfinite(features).all(axis=1)
+    if bad.any():
+        name = list(tasks)[index[np.argmax(bad)]]
+        raise ValueError(f"the features of {bad.sum()} inputs, the first of task {name!r}, hold NaN or infinity.")
+    return features, index
+
+
+def _inputs(task: Sequence) -> PyTree:
+    x = jax.tree.map(np.asarray, task[0])
+    weight = task[2] if len(task) > 2 else None
+    return x if weight is None else jax.tree.map(lambda leaf: leaf[np.asarray(weight) > 0], x)
+
+
+def _embedded(base: Base, x: PyTree) -> NDArray:
+    """`base.embed`, batch by batch. The last is filled up, so that there is one shape to compile for."""
+    size = jax.tree.leaves(x)[0].shape[0]
+    batches = []
+    for start in range(0, size, _BATCH):
+        rows = np.minimum(np.arange(start, start + min(_BATCH, size)), size - 1)
+        batches.append(np.asarray(base.embed(jax.tree.map(lambda leaf, rows=rows: jnp.asarray(leaf[rows]), x))))
+    return np.concatenate(batches)[:size]

@@ -1,0 +1,115 @@
+"""Multinomial logistic regression on the features: a learned router, fitted by L-BFGS as one problem."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.solvers.lbfgs import LBFGS
+from jaxopt_lite.solvers.solve import minimize
+from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.routers.calibration import calibrated
+from jaxopt_lite.specialists.routers.features import features_of
+from jaxopt_lite.specialists.routing import Router
+from jaxopt_lite.specialists.tiles import product
+
+__all__ = ["Softmax"]
+
+_HELD_OUT = 5  # every fifth input of a task
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Softmax(Router):
+    """Scores are the logits of a multinomial logistic regression.
+
+    Made for a fixed set of tasks with many inputs: it may tell apart what `LDA` cannot, where the tasks' clouds have
+    different shapes. It fails to grow: a new specialist needs the inputs of all tasks again, and moves all scores. With
+    few inputs and many features it overfits, unless `ridge` is large.
+
+    Its novelty is the largest logit, negated: Hendrycks et al., arXiv 1911.11132.
+    """
+
+    @classmethod
+    def fit(
+        cls,
+        library: Library,
+        tasks: Mapping[str, tuple],
+        *,
+        ridge: float = 1.0,
+        fallback: float = 0.01,
+        solver: LBFGS | None = None,
+        seed: int = 0,
+    ) -> "Softmax":
+        """Fit to four fifths of the inputs of every task; the rest sets the threshold and the temperature.
+
+        Args:
+            library: the specialists.
+            tasks: inputs of each of them, by name, `(x, ...)` or `Task`; all tasks weigh the same.
+            ridge: the strength of the penalty ½ ridge ‖weight‖² / N, for features scaled to variance 1.
+            fallback: the share of inputs of known tasks that may fall back to the base; 0 for no fallback.
+            solver: its settings.
+            seed: of what is held out.
+
+        Raises:
+            ValueError: a specialist without a task, or without inputs; too few inputs for the share of `fallback`.
+
+        Warns:
+            RuntimeWarning: the fit did not converge.
+        """
+        missing = [name for name in library.names if name not in tasks]
+        if missing or not len(library):
+            raise ValueError(
+                f"tasks: expected one of each of {len(library)} specialists; there is none of {missing[:5]}."
+            )
+        if not ridge >= 0:
+            raise ValueError(f"ridge={ridge}: expected a number that is not negative.")
+        features, index = features_of(library.base, {name: tasks[name] for name in library.names})
+        held = _held_out(index, seed)
+        weight, bias = _fitted(features[~held], index[~held], len(library), ridge, solver)
+        one = jnp.ones((), weight.dtype)
+        router = cls(weight, bias, jnp.inf * one, one)
+        return calibrated(router, features[held], index[held], fallback=fallback, seed=seed)
+
+
+def _held_out(index: NDArray, seed: int) -> NDArray:
+    """A fifth of the inputs of each task, at random, and never the only one."""
+    order = np.random.default_rng(seed).permutation(len(index))
+    order = order[np.argsort(index[order], kind="stable")]
+    place = np.arange(len(order)) - np.searchsorted(index[order], index[order])
+    held = np.zeros(len(index), bool)
+    held[order] = place % _HELD_OUT == 1
+    return held
+
+
+def _fitted(features: NDArray, index: NDArray, size: int, ridge: float, solver: LBFGS | None):
+    count = np.bincount(index, minlength=size)
+    if (count == 0).any():
+        raise ValueError(f"tasks: {(count == 0).sum()} of them have no inputs; expected at least one each.")
+    center, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    x = jnp.asarray((features - center) / deviation)
+    share = jnp.asarray(1 / (size * count[index]), x.dtype)
+    start = {"weight": jnp.zeros((size, x.shape[1]), x.dtype), "bias": jnp.zeros(size, x.dtype)}
+    args = x, jnp.asarray(index), share, jnp.asarray(ridge / len(x), x.dtype)
+    solver = solver or LBFGS(atol=1e-7, rtol=1e-3, max_steps=2000)
+    solution = minimize(_cross_entropy, start, args, solver=solver, batched=False)
+    if not bool(solution.success):
+        warnings.warn(
+            f"the fit of the router ended as {Status(int(solution.status)).name}.", RuntimeWarning, stacklevel=3
+        )
+    weight = solution.x["weight"] / deviation.astype(x.dtype)
+    return weight, solution.x["bias"] - weight @ center.astype(x.dtype)
+
+
+def _cross_entropy(unknowns, args):
+    weight, bias = unknowns["weight"], unknowns["bias"]
+    x, index, share, ridge = args
+    logs = jax.nn.log_softmax(product(x, weight.T) + bias, axis=1)
+    likelihood = jnp.take_along_axis(logs, index[:, None], axis=1)[:, 0]
+    return -jnp.sum(share * likelihood) + 0.5 * ridge * jnp.sum(weight**2)

@@ -1,0 +1,45 @@
+"""Rows in tiles of one size: what is computed of a row does not depend, to the bit, on how many others there are.
+
+The rounding of a matrix product depends on its shape: XLA blocks and vectorises it accordingly. So a product with T
+rows is made in tiles of a fixed number of rows, and never in a single one, for XLA takes a loop of one step apart.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+__all__ = ["by_tiles", "filled", "product", "tiled"]
+
+_TILE = 256  # rows; larger is hardly faster, and costs more where there are few
+
+
+@partial(jax.jit, static_argnames="value")
+def filled(rows: PyTree, value: float = 0.0) -> PyTree:
+    """Leaves `[T, ...]` filled up with a value to whole tiles, at least two of them.
+
+    Outside `jit` the programs that follow are the same for all T up to the next whole tile.
+    """
+
+    def fill(leaf):
+        size = max(2, -(-leaf.shape[0] // _TILE)) * _TILE
+        return jnp.concatenate([leaf, jnp.full((size - leaf.shape[0], *leaf.shape[1:]), value, leaf.dtype)])
+
+    return jax.tree.map(fill, rows)
+
+
+def tiled(rows: PyTree) -> PyTree:
+    """Leaves `[T, ...]` that are whole tiles, as `[tiles, rows, ...]`."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, _TILE, *leaf.shape[1:]), rows)
+
+
+def by_tiles(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
+    """`f(rows)` tile by tile, for an `f` that treats all rows alike; leaves that are whole tiles, and stay so."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(f, tiled(rows)))
+
+
+def product(a: Array, b: Array) -> Array:
+    """`a @ b` at the full precision of their dtype, on every device."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

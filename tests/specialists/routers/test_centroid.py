@@ -1,0 +1,43 @@
+"""Centroid: cosine and distance, centred."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.specialists import Centroid, Geometry
+from tests.specialists.spaces import library_at, plane
+
+RNG = np.random.default_rng(0)
+MEAN, X = RNG.normal(size=(6, 4)), RNG.normal(size=(9, 4))
+
+
+def test_cosine_and_distance():
+    center = RNG.normal(size=4)
+    m, x = MEAN - center, X - center
+    cosine = x @ m.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(m, axis=1)
+    np.testing.assert_allclose(Centroid.at(MEAN, center).scores(X), cosine, rtol=1e-12, atol=1e-14)
+    square = np.sum((X[:, None] - MEAN) ** 2, axis=2)
+    np.testing.assert_allclose(Centroid.at(MEAN, center, "euclid").scores(X), -0.5 * square, rtol=1e-12, atol=1e-12)
+
+
+def test_the_center_is_the_geometry_s_or_the_mean_s():
+    library = library_at(plane(4), MEAN)
+    geometry = Geometry(jnp.ones(4), jnp.eye(4), jnp.zeros(()), jnp.ones(()), library.base.fingerprint)
+    assert np.array_equal(Centroid.of(library, geometry).center, np.ones(4))
+    np.testing.assert_allclose(Centroid.of(library).center, MEAN.mean(axis=0), rtol=1e-6)
+    assert Centroid.of(library[:0]).scores(X).shape == (9, 0)
+    with pytest.raises(ValueError, match="not of 'other'"):
+        Centroid.of(library_at(plane(4, "other"), MEAN), geometry)
+
+
+def test_zero_and_huge_features_have_a_direction_or_none():
+    x = np.array([[0, 0], [1e30, 0], [0, 1e-30]], np.float32)
+    router = Centroid.at(np.eye(2, dtype=np.float32))
+    assert router.scores(x).tolist() == [[0, 0], [1, 0], [0, 1]]
+    assert jnp.isfinite(jax.grad(lambda x: jnp.sum(router.scores(x) ** 2))(x[:1])).all()
+
+
+def test_another_metric_is_refused():
+    with pytest.raises(ValueError, match="'cosine' or 'euclid'"):
+        Centroid.at(MEAN, metric="angle")  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,66 @@
+"""The learned router is at the minimum of its objective, and tells apart what means cannot."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from jaxopt_lite.solvers.lbfgs import LBFGS
+from jaxopt_lite.specialists import Softmax, route
+from jaxopt_lite.specialists.routers.softmax import _fitted, _held_out
+from tests.specialists.spaces import as_tasks, clouds, library_at, plane
+
+RNG = np.random.default_rng(0)
+MEAN = 4 * RNG.normal(size=(4, 3))
+
+
+def test_ragged_tasks_weigh_the_same():
+    """Against SciPy on the objective by NumPy: the mean over tasks of the mean cross-entropy, and a ridge."""
+    index = np.repeat([0, 1, 2], [5, 40, 15])
+    x = RNG.normal(size=(60, 2)) + index[:, None] * [0.5, -0.3]
+    weight, bias = _fitted(x, index, 3, 2.0, LBFGS(atol=1e-9, rtol=0.0))
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+
+    def objective(w):
+        logits = z @ w[:6].reshape(3, 2).T + w[6:]
+        logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        each = [-logs[index == t, t].mean() for t in range(3)]
+        return np.mean(each) + np.sum(w[:6] ** 2) / 60
+
+    best = minimize(objective, np.zeros(9), tol=1e-12).x
+    logits = z @ best[:6].reshape(3, 2).T + best[6:]
+    ours = x @ np.asarray(weight).T + np.asarray(bias)
+    np.testing.assert_allclose(ours - ours[:, :1], logits - logits[:, :1], atol=1e-4)
+
+
+def test_it_routes():
+    library = library_at(plane(3), MEAN)
+    tasks = as_tasks(clouds(MEAN, 100))
+    router = Softmax.fit(library, dict(reversed(tasks.items())), fallback=0.05)
+    index, weight = route(router, jnp.asarray(clouds(MEAN, 50, seed=1).reshape(-1, 3)), 2)
+    truth = np.repeat(np.arange(4), 50)
+    assert np.mean(np.asarray(index)[:, 0] == truth) > 0.85 and np.mean(np.asarray(index)[:, 0] == -1) < 0.15
+    assert np.isfinite(weight).all() and 0 < router.temperature < 10
+
+
+def test_a_fifth_is_held_out_and_never_the_only_input():
+    index = np.repeat([0, 1, 2], [1, 2, 50])
+    held = _held_out(index, 0)
+    assert np.bincount(index[held], minlength=3).tolist() == [0, 1, 10]
+    assert not np.array_equal(held, _held_out(index, 1))
+
+
+def test_what_cannot_be_fitted_is_refused():
+    library, tasks = library_at(plane(3), MEAN), as_tasks(clouds(MEAN, 5))
+    with pytest.raises(ValueError, match=r"none of \['t3'\]"):
+        Softmax.fit(library, {name: tasks[name] for name in ("t0", "t1", "t2")})
+    with pytest.raises(ValueError, match="ridge=-1"):
+        Softmax.fit(library, tasks, ridge=-1)
+    tasks["t2"] = (np.zeros((0, 3), np.float32), np.zeros(0))
+    with pytest.raises(ValueError, match="1 of them have no inputs"):
+        Softmax.fit(library, tasks)
+
+
+def test_a_fit_that_does_not_converge_warns():
+    with pytest.warns(RuntimeWarning, match="MAX_STEPS"):
+        _fitted(RNG.normal(size=(20, 2)), np.arange(20) % 2, 2, 0.0, LBFGS(max_steps=1, atol=1e-9))

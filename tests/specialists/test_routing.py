@@ -1,0 +1,164 @@
+"""Routing: the best specialists, the fallback, and that a specialist who joins moves nothing."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.specialists import Centroid, route
+from tests.specialists.spaces import library_at, plane
+
+RNG = np.random.default_rng(0)
+
+
+def random_router(size: int, d: int = 5, dtype=np.float32) -> Centroid:
+    return Centroid.at(np.random.default_rng(size).normal(size=(size, d)).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_best_are_those_of_a_full_sort(k, dtype):
+    """More specialists than a tile holds; against a stable sort of all scores."""
+    router, features = random_router(700, dtype=dtype), RNG.normal(size=(40, 5)).astype(dtype)
+    score = np.asarray(router.scores(features))
+    order = np.argsort(-score, axis=1, kind="stable")[:, :k]
+    index, weight = route(router, features, k)
+    assert np.array_equal(np.asarray(index).reshape(40, k), order)
+    if k > 1:
+        e = np.exp(np.take_along_axis(score, order, 1) - score.max(axis=1, keepdims=True))
+        np.testing.assert_allclose(weight, e / e.sum(axis=1, keepdims=True), rtol=1e-5)
+        assert weight.dtype == dtype
+
+
+def test_equal_scores_go_to_the_first():
+    router = Centroid.at(np.ones((600, 2), np.float32))
+    assert route(router, np.ones((1, 2), np.float32), 3).index.tolist() == [[0, 1, 2]]
+    assert router(np.ones((1, 2), np.float32)).tolist() == [0]
+
+
+def test_weights_follow_the_temperature():
+    base = random_router(6)
+    features = RNG.normal(size=(10, 5)).astype(np.float32)
+    sharp = route(Centroid(**{**vars(base), "temperature": jnp.float32(1e-6)}), features, 2).weight
+    flat = route(Centroid(**{**vars(base), "temperature": jnp.float32(1e3)}), features, 2).weight
+    assert sharp[:, 0].min() > 0.9 and abs(flat - 0.5).max() < 1e-3
+
+
+def test_what_is_routed_can_be_applied():
+    """A route goes into `Library.apply` as it is, for any k; here number t adds t + 1 to the sum of an input."""
+    base = plane(3)
+    library = library_at(base, np.eye(3))
+    x = np.array([[5, 1, 0], [0, 1, 5], [np.nan, 0, 0]], np.float32)
+    router = Centroid.of(library)
+    outputs = library.apply(x, router(base.embed(x)))
+    np.testing.assert_allclose(outputs[:2], [7, 9])
+    index, weight = route(router, x, 2)
+    expected = x.sum(axis=1) + np.sum((np.asarray(index) + 1) * np.asarray(weight), axis=1)
+    np.testing.assert_allclose(library.apply(x, index, weight)[:2], expected[:2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclid"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_features_go_to_the_base(bad, metric):
+    """NaN, infinity, and numbers whose squares overflow; the neighbours in the batch go where they went."""
+    router = Centroid.at(np.eye(4, dtype=np.float32) - 0.1, metric=metric)
+    features = np.eye(4, dtype=np.float32)[[0, 1, 2]]
+    features[1, 1] = bad if metric == "cosine" or np.isnan(bad) else 1e38
+    index, weight = route(router, features, 2)
+    assert index[1].tolist() == [-1, -1] and weight[1].tolist() == [1, 0]
+    assert index[[0, 2], 0].tolist() == [0, 2] and np.isfinite(weight).all()
+    assert not np.isnan(router.scores(features)).any()
+
+
+def test_novelty_above_the_threshold_falls_back():
+    router = random_router(20)
+    features = RNG.normal(size=(50, 5)).astype(np.float32)
+    novelty = np.asarray(router.novelty(features))
+    np.testing.assert_array_equal(novelty, -np.asarray(router.scores(features)).max(axis=1))
+    threshold = np.sort(novelty)[30]
+    index = np.asarray(Centroid(**{**vars(router), "threshold": threshold})(features))
+    assert np.array_equal(index == -1, novelty > threshold) and (index == -1).sum() == 19
+
+
+def test_a_specialist_without_a_mean_is_never_chosen():
+    mean = np.eye(3, dtype=np.float32)
+    mean[1] = np.nan
+    router = Centroid.at(mean)
+    assert route(router, np.ones((1, 3), np.float32), 3).index.tolist() == [[0, 2, -1]]
+    assert route(router, np.ones((1, 3), np.float32), 3).weight.tolist() == [[0.5, 0.5, 0]]
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("size", [0, 1])
+def test_none_and_one(size, k):
+    """Where there are fewer than k, the base fills up with no weight; where there is none, it answers."""
+    router = Centroid.at(np.ones((size, 2), np.float32))
+    index, weight = route(router, np.ones((3, 2), np.float32), k)
+    expected = [0 if size and place == 0 else -1 for place in range(k)]
+    assert np.asarray(index).reshape(3, k).tolist() == [expected] * 3
+    assert weight is None if k == 1 else weight.tolist() == [[1, 0, 0, 0]] * 3
+    assert router.scores(np.ones((3, 2), np.float32)).shape == (3, size)
+
+
+def test_no_inputs():
+    index, weight = route(random_router(3), np.zeros((0, 5), np.float32), 2)
+    assert index.shape == (0, 2) and weight.shape == (0, 2)
+
+
+def test_other_arguments_are_refused():
+    router = random_router(3)
+    with pytest.raises(ValueError, match=r"shape \(2, 7\); expected \[B, 5\].*Centroid"):
+        route(router, np.zeros((2, 7)))
+    with pytest.raises(ValueError, match=r"shape \(5,\)"):
+        router.scores(np.zeros(5))
+    with pytest.raises(ValueError, match="top_k=0"):
+        route(router, np.zeros((2, 5)), 0)
+    with pytest.raises(ValueError, match="top_k=1.5"):
+        route(router, np.zeros((2, 5)), 1.5)  # pyright: ignore[reportArgumentType]
+
+
+def test_derivatives_are_finite():
+    """Also where an input fell back, and where there are fewer specialists than places."""
+    router = random_router(3)
+    features = jnp.asarray([[1.0, 2, 3, 4, 5], [jnp.nan, 0, 0, 0, 0], [0, 0, 0, 0, 0]], jnp.float32)
+
+    def total(weight, features):
+        changed = Centroid(**{**vars(router), "weight": weight})
+        return jnp.sum(jnp.sin(jnp.arange(5.0) * route(changed, features, 5).weight))
+
+    by_weight, by_features = jax.grad(total, argnums=(0, 1))(router.weight, features)
+    assert jnp.isfinite(by_weight).all() and jnp.isfinite(by_features).all()
+    assert jnp.abs(by_weight).max() > 0 and jnp.abs(by_features[0]).max() > 0
+
+
+def test_traced_once():
+    """Other numbers of the same shapes do not compile again, and a router passes through `jit` as an argument."""
+    traces = []
+
+    @jax.jit
+    def go(router, features):
+        traces.append(1)
+        return route(router, features, 2)
+
+    for seed in range(3):
+        mean = np.random.default_rng(seed).normal(size=(4, 5)).astype(np.float32)
+        router, features = Centroid.at(mean), RNG.normal(size=(6, 5)).astype(np.float32)
+        inside, outside = go(router, features), route(router, features, 2)
+        assert np.array_equal(inside.index, outside.index)
+    assert len(traces) == 1
+
+
+@pytest.mark.slow
+def test_tens_of_thousands():
+    """30,000 specialists and 4,096 inputs: all scores would be 490 MB, and are never there."""
+    router, features = random_router(30_000, 64), RNG.normal(size=(4096, 64)).astype(np.float32)
+    lowered = jax.jit(lambda r, f: route(r, f, 2)).lower(router, features).compile()
+    assert lowered.memory_analysis().temp_size_in_bytes < 64e6
+    lowered(router, features)
+    start = time.perf_counter()
+    index = np.asarray(lowered(router, features).index)
+    assert time.perf_counter() - start < 60
+    some = features[:64] @ np.asarray(router.weight).T
+    assert np.array_equal(index[:64, 0], some.argmax(axis=1))

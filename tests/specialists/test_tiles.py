@@ -1,0 +1,38 @@
+"""Tiles: what is computed of a row does not depend on the other rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.specialists.tiles import by_tiles, filled, product, tiled
+
+SIZES = [1, 2, 3, 8, 17, 33, 70, 255, 256, 257, 511, 512, 513]
+
+
+@pytest.mark.parametrize(("batch", "d"), [(1, 17), (7, 64), (33, 3)])
+def test_rows_are_the_same_among_any_number(batch, d):
+    """To the bit; `x` alone would differ between sizes, in blocks and in what a loop of one step becomes."""
+    rng = np.random.default_rng(d)
+    rows, x = rng.normal(size=(600, d)).astype(np.float32), rng.normal(size=(batch, d)).astype(np.float32)
+    f = jax.jit(lambda rows: by_tiles(lambda tile: product(tile, x.T) - jnp.sum(tile**2, axis=1, keepdims=True), rows))
+    of = lambda rows: np.asarray(f(filled(rows)))[: len(rows)]
+    whole = of(rows)
+    np.testing.assert_allclose(whole, rows @ x.T - np.sum(rows**2, axis=1, keepdims=True), rtol=1e-4, atol=1e-4)
+    for size in SIZES:
+        assert np.array_equal(of(rows[:size]), whole[:size]), size
+
+
+def test_the_order_of_rows_does_not_matter():
+    rng = np.random.default_rng(0)
+    rows, x, order = rng.normal(size=(512, 17)), rng.normal(size=(17, 5)), rng.permutation(512)
+    f = jax.jit(lambda rows: by_tiles(lambda tile: product(tile, x), rows))
+    assert np.array_equal(f(rows[order]), np.asarray(f(rows))[order])
+
+
+def test_never_a_single_tile_and_never_a_part_of_one():
+    for size, count in [(0, 2), (1, 2), (512, 2), (513, 3), (768, 3)]:
+        rows = filled({"a": jnp.ones(size), "b": jnp.ones((size, 2))}, value=-1.0)
+        shapes = jax.tree.map(jnp.shape, tiled(rows))
+        assert shapes == {"a": (count, 256), "b": (count, 256, 2)}
+        assert rows["a"].tolist() == [1.0] * size + [-1.0] * (256 * count - size)
