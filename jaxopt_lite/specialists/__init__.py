@@ -17,6 +17,7 @@ from jaxopt_lite.specialists.regmean import RegMean
 from jaxopt_lite.specialists.routers.arrow import Arrow
 from jaxopt_lite.specialists.routers.calibration import calibrate, calibrated
 from jaxopt_lite.specialists.routers.centroid import Centroid
+from jaxopt_lite.specialists.routers.gates import Gates, fit_gates
 from jaxopt_lite.specialists.routers.geometry import Geometry
 from jaxopt_lite.specialists.routers.lda import LDA
 from jaxopt_lite.specialists.routers.softmax import Softmax
@@ -29,9 +30,9 @@ from jaxopt_lite.specialists.windows import windows
 
 __all__ = [
     "DARE", "IA3", "LDA", "TIES", "Adapter", "Arrow", "Base", "Card", "Centroid", "Compressed", "Embeddings",
-    "Fisher", "Geometry", "Library", "LoRA", "Mean", "Profile", "RegMean", "Route", "Router", "Shift",
+    "Fisher", "Gates", "Geometry", "Library", "LoRA", "Mean", "Profile", "RegMean", "Route", "Router", "Shift",
     "Similarity", "Softmax", "Task", "TaskArithmetic", "Unit", "bits_per_byte", "calibrate", "calibrated",
-    "categorical", "compress", "distances", "evaluate", "fisher_diagonal", "fit", "language_model",
+    "categorical", "compress", "distances", "evaluate", "fisher_diagonal", "fit", "fit_gates", "language_model",
     "linear_parameters", "load", "load_base", "merge", "mix", "nearest", "rebuild_index", "route", "save",
     "save_base", "save_one", "similarity", "task2vec", "tuned_parameters", "window_loss", "windows",
 ]  # fmt: skip

@@ -1,0 +1,104 @@
+"""Gates: learned where a specialist is of use, each alone; they route better than chance."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from jaxopt_lite.specialists import Adapter, Base, Card, Gates, Library, LoRA, Profile, Shift, fit_gates, route
+
+D, T = 6, 4
+RNG = np.random.default_rng(0)
+
+
+def problem(count: int, seed: int = 0):
+    """Task t is about inputs with a large feature t, and adds 3 to the output, but for half of its inputs: of these
+    feature t is small, and it adds nothing."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(T, count, D)).astype(np.float32), np.zeros((T, count), np.float32)
+    for t in range(T):
+        x[t, :, t] += np.where(np.arange(count) % 2, 3, -3)
+        y[t] = np.where(np.arange(count) % 2, 3, 0) + 0.1 * rng.normal(size=count)
+    return x, y
+
+
+def library() -> Library:
+    base = Base({"b": jnp.zeros(())}, lambda params, x: 0 * x[0] + params["b"], lambda params, x: x)
+    shift = {"shift:b": jnp.full(T, 3, jnp.float32)}
+    empty = jnp.zeros((T, D), jnp.float32)
+    return Library(
+        base, shift, Profile(empty[:, 0], empty, shift, empty), Adapter((Shift("b"),)), tuple(map(Card, "abcd"))
+    )
+
+
+def squared(output, y):
+    return (output - y) ** 2
+
+
+def test_gates_beat_chance():
+    x, y = problem(101)
+    tasks = {name: (x[t, t:], y[t, t:]) for t, name in enumerate("abcd")}
+    gated = fit_gates(library(), tasks, squared)
+    x, _ = problem(200, seed=1)
+    used = x[:, 1::2]
+    index = np.asarray(Gates.of(gated)(used.reshape(-1, D))).reshape(T, -1)
+    assert np.mean(index == np.arange(T)[:, None]) > 0.8
+    assert np.isfinite(route(Gates.of(gated), used[0], 2).weight).all()
+
+
+def test_a_gate_minimises_the_loss_of_its_own_specialist():
+    """Against SciPy, for a ragged task with weights; the others have no gate yet, and nothing else moved."""
+    x, y = problem(30)
+    weight = RNG.uniform(0.5, 2, size=30)
+    weight[[3, 4]] = 0
+    before = library()
+    gated = fit_gates(before, {"c": (x[2], y[2], weight), "a": (x[0][:7], y[0][:7])}, squared, prior=2.0)
+
+    def objective(v):
+        losses = weight * (3 / (1 + np.exp(-x[2] @ v)) - y[2]) ** 2
+        return (losses.sum() + np.sum(v**2)) / weight.sum()
+
+    np.testing.assert_allclose(gated.profile.gate[2], minimize(objective, np.zeros(D), tol=1e-10).x, atol=0.02)
+    assert gated.profile.gate.any(axis=1).tolist() == [True, False, True, False]
+    assert gated.ids == before.ids and gated.parameters is before.parameters
+    with pytest.raises(ValueError, match="2 specialists have no gate, 'b' is the first"):
+        Gates.of(gated)
+
+
+def test_scores_are_normalised_products():
+    v, u = RNG.normal(size=(T, D)), RNG.normal(size=(9, D))
+    before = library()
+    gated = Library(before.base, before.parameters, Profile(*(jnp.asarray(v),) * 4), before.adapter, before.cards)
+    norm = lambda a: (a - a.mean(axis=1, keepdims=True)) / a.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(Gates.of(gated).scores(u), norm(u) @ norm(v).T / np.sqrt(D), rtol=1e-10, atol=1e-12)
+    assert not Gates.of(gated).scores(np.ones((2, D))).any()
+
+
+def test_of_a_low_rank_change_the_product_is_scaled():
+    """At σ(0) = ½ a specialist makes half of its change; so its gradient there is that of half the product."""
+    params = {"w": jnp.asarray(RNG.normal(size=(3, 2)))}
+    adapter = Adapter((LoRA("w", rank=1),))
+    base = Base(params, lambda params, x: x @ params["w"], lambda params, x: x)
+    a = jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=(1, *leaf.shape))), adapter.identity(params))
+    empty = jnp.zeros((1, 3))
+    one = Library(base, a, Profile(jnp.ones(1), empty, a, empty), adapter, (Card("a"),))
+    x, y = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 2))
+    change = np.asarray(a["down:w"][0] @ a["up:w"][0])
+
+    def objective(v):
+        output = x @ np.asarray(params["w"]) + (x @ change) / (1 + np.exp(-x @ v))[:, None]
+        return (np.sum((output - y) ** 2) + 0.5 * np.sum(v**2)) / 20
+
+    gated = fit_gates(one, {"a": (x, y)}, lambda output, y: jnp.sum((output - y) ** 2))
+    assert objective(np.asarray(gated.profile.gate[0])) < minimize(objective, np.zeros(3)).fun + 1e-4
+
+
+def test_what_cannot_be_learned_is_refused():
+    x, y = problem(5)
+    with pytest.raises(KeyError, match="no specialist 'z'"):
+        fit_gates(library(), {"z": (x[0], y[0])}, squared)
+    with pytest.raises(ValueError, match="prior=0"):
+        fit_gates(library(), {"a": (x[0], y[0])}, squared, prior=0)
+    with pytest.raises(ValueError, match="1 of them have no examples"):
+        fit_gates(library(), {"a": (x[0], y[0]), "b": (x[0][:0], y[0][:0])}, squared)
