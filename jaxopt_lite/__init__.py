@@ -6,6 +6,7 @@ from jaxopt_lite.lazy import lazy
 
 if TYPE_CHECKING:
     from jaxopt_lite import bounds, bpe
+    from jaxopt_lite.lanes.devices import over_devices, use_cpu_cores
     from jaxopt_lite.lanes.status import Status
     from jaxopt_lite.solvers.bfgs import BFGS
     from jaxopt_lite.solvers.broyden import Broyden
@@ -46,12 +47,15 @@ __all__ = [
     "in_chunks",
     "minimize",
     "multistart",
+    "over_devices",
     "root",
+    "use_cpu_cores",
 ]
 
 _NAMES_IN = {
     "bounds": ["bounds"],
     "bpe": ["bpe"],
+    "lanes.devices": ["over_devices", "use_cpu_cores"],
     "lanes.status": ["Status"],
     "solvers.bfgs": ["BFGS"],
     "solvers.broyden": ["Broyden"],

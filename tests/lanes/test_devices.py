@@ -1,0 +1,123 @@
+"""A batch over many devices gives what one device gives, to the bit. Devices are made in a process of their own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+
+SETUP = """
+    import jaxopt_lite as jol
+    assert jol.use_cpu_cores(8) == 8
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+    jax.config.update("jax_enable_x64", True)
+    def bowl(x, a):
+        return jnp.sum((x - a) ** 4) + jnp.sum(x**2)
+    def tilted(x, a):
+        return jnp.arctan(x) - 0.1 * a
+    def same(ours, expected):
+        for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(one, other)
+    minimize = lambda x0, a: jol.minimize(bowl, x0, a)
+    root = lambda x0, a: jol.root(tilted, x0, a)
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(64, 3)))
+    x0 = jnp.zeros((64, 3))
+"""
+
+
+def run(body: str) -> str:
+    """What a fresh process with eight devices prints."""
+    code = textwrap.dedent(SETUP) + textwrap.dedent(body)
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_eight_devices_give_the_bits_of_one():
+    out = run(
+        """
+        for solve in (minimize, root):
+            everywhere = jol.over_devices(solve)
+            whole = everywhere(x0, a)
+            assert whole.success.all()
+            same(whole, solve(x0, a))
+            assert len(whole.x.sharding.device_set) == 8
+            same(everywhere(x0[:13], a[:13]), solve(x0[:13], a[:13]))  # 8 does not divide it
+            same(everywhere(x0[:1], a[:1]), solve(x0[:1], a[:1]))
+            assert everywhere(x0[:0], a[:0]).x.shape == (0, 3)
+        print("same")
+        """
+    )
+    assert out == "same\n"
+
+
+def test_inputs_stay_where_they_are_and_nothing_travels():
+    out = run(
+        """
+        mesh = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
+        placed = jax.device_put((x0, a), NamedSharding(mesh, P(("rows", "columns"))))
+        everywhere = jol.over_devices(minimize, mesh)
+        program = jax.jit(everywhere).lower(*placed).compile().as_text()
+        travel = "all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"
+        assert not [word for word in travel if word in program]
+        result = everywhere(*placed)
+        assert result.x.sharding.is_equivalent_to(placed[0].sharding, 2)
+        same(result, minimize(x0, a))
+        print("stayed")
+        """
+    )
+    assert out == "stayed\n"
+
+
+def test_inside_jit_grad_and_chunks_and_with_shared_data():
+    out = run(
+        """
+        scale = jnp.arange(1.0, 4.0)
+        def solve(x0, a):
+            return jol.minimize(lambda x, a: bowl(x * scale, a), x0, a).x
+        def total(solve, a):
+            return jnp.sum(solve(x0, a) ** 2)
+        ours = jax.jit(jax.grad(lambda a: total(jol.over_devices(solve), a)))(a)
+        np.testing.assert_allclose(ours, jax.grad(lambda a: total(solve, a))(a), rtol=1e-12)
+        chunked = jol.in_chunks(jol.over_devices(minimize), x0, a, chunk=20, progress=False)
+        same(chunked, minimize(x0, a))
+        print("composed")
+        """
+    )
+    assert out == "composed\n"
+
+
+def test_too_late_is_said():
+    out = run(
+        """
+        for count, late in ((8, False), (3, True)):
+            try:
+                jnp.zeros(1).block_until_ready()
+                jol.use_cpu_cores(count)
+                assert not late
+            except RuntimeError as error:
+                assert late
+                print(error)
+        """
+    )
+    assert "came too late: JAX has already started, with 8 CPU devices, and not 3" in out
+
+
+def test_one_device_is_a_mesh_too():
+    solve = jol.over_devices(lambda x0, a: jol.minimize(lambda x, a: jnp.sum((x - a) ** 2), x0, a))
+    a = jnp.arange(6.0).reshape(3, 2)
+    np.testing.assert_allclose(solve(jnp.zeros((3, 2)), a).x, a, atol=1e-6)
+
+
+def test_batches_that_disagree_are_refused():
+    with pytest.raises(ValueError, match=r"leading axes of the arguments are \[\(2,\), \(3,\)\]; expected one"):
+        jol.over_devices(lambda x, a: x + a)(jnp.zeros((3, 2)), jnp.zeros((2, 2)))
+    with pytest.raises(ValueError, match="count=0: expected at least one device"):
+        jol.use_cpu_cores(0)
