@@ -14,6 +14,7 @@ from jaxopt_lite.bpe.words import count_words
 from jaxopt_lite.lazy import lazy
 
 if TYPE_CHECKING:
+    from jaxopt_lite.bpe.hosts import sum_over_hosts
     from jaxopt_lite.bpe.pairs import Pairs, count_pairs
 
 __all__ = [
@@ -25,8 +26,9 @@ __all__ = [
     "count_words",
     "load",
     "splitter",
+    "sum_over_hosts",
     "train",
 ]
 
-_NAMES_IN = {"pairs": ["Pairs", "count_pairs"]}  # which alone need JAX
+_NAMES_IN = {"hosts": ["sum_over_hosts"], "pairs": ["Pairs", "count_pairs"]}  # which alone need JAX
 __getattr__, __dir__ = lazy(__name__, _NAMES_IN)

@@ -14,7 +14,7 @@ from jaxopt_lite.bpe.counting import Pool
 from jaxopt_lite.bpe.patterns import Splitter, special_pattern
 from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
 
-__all__ = ["cores", "count_words"]
+__all__ = ["checked_counts", "cores", "count_words"]
 
 SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
 MOST_PROCESSES = 32  # by default; what they find is put together in this process, which more of them would not speed up
@@ -70,7 +70,7 @@ def count_words(
     """
     tokens = _checked_settings(special_tokens, errors, processes)
     if isinstance(corpus, Mapping):
-        return _checked_counts(corpus)
+        return checked_counts(corpus)
     items, total = _items(corpus)
     stream = batches(items, splitter, tokens, errors)
     head: list[Batch] = []
@@ -114,7 +114,8 @@ def _checked_settings(special_tokens: Sequence[str], errors: str, processes: int
     return tokens
 
 
-def _checked_counts(counts: Mapping) -> Counter[str]:
+def checked_counts(counts: Mapping) -> Counter[str]:
+    """Ready word counts, when they are such."""
     checked: Counter[str] = Counter()
     for word, count in counts.items():
         if not isinstance(word, str):

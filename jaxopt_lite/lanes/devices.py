@@ -36,7 +36,7 @@ def use_cpu_cores(count: int | None = None) -> int:
         >>> jol.use_cpu_cores()  # doctest: +SKIP
         2
     """
-    count = _cores() if count is None else count
+    count = cores() if count is None else count
     if count < 1:
         raise ValueError(f"count={count}: expected at least one device.")
     try:
