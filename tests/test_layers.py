@@ -21,6 +21,7 @@ PACKAGE = "jaxopt_lite"
 # A room may import rooms on lower floors and itself, nothing else. So `solvers` and `bpe` never meet, and
 # only the demo and the command line may use the public names, which stand in the package's own __init__.
 FLOORS = {
+    "cores": -1,
     "lazy": -1,
     "lanes": 0,
     "bounds": 0,

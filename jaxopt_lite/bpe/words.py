@@ -13,8 +13,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from jaxopt_lite.bpe.counting import Pool
 from jaxopt_lite.bpe.patterns import Splitter, special_pattern
 from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
+from jaxopt_lite.cores import cores
 
-__all__ = ["checked_counts", "cores", "count_words"]
+__all__ = ["checked_counts", "count_words"]
 
 SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
 MOST_PROCESSES = 32  # by default; what they find is put together in this process, which more of them would not speed up
@@ -88,11 +89,6 @@ def count_words(
         for batch in stream:
             pool.put(batch)
         return pool.words()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _usual_processes() -> int:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxopt_lite.bpe.command import INTERRUPTED
-from jaxopt_lite.bpe.words import cores
+from jaxopt_lite.cores import cores
 from jaxopt_lite.demo import confidence, encoding, lowest_voltage
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.lanes.tiles import Work, tile_width

@@ -1,10 +1,9 @@
 """One batch on many devices: each has its share of the problems and loops on its own; nothing travels between them.
 
-Imports JAX only. It works for any function that maps a batch along the leading axis of its arguments to results with
+It works for any function that maps a batch along the leading axis of its arguments to results with
 the same leading axis, as `root`, `minimize` and `multistart` do.
 """
 
-import os
 from collections.abc import Callable
 
 import jax
@@ -12,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
+
+from jaxopt_lite.cores import cores
 
 __all__ = ["over_devices", "use_cpu_cores"]
 
@@ -49,10 +50,6 @@ def use_cpu_cores(count: int | None = None) -> int:
                 f"and not {count}. Call it before anything computes, in the first lines of the program."
             ) from error
     return count
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def over_devices(solve: Callable[..., PyTree], mesh: Mesh | None = None) -> Callable[..., PyTree]:
