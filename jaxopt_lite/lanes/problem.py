@@ -236,7 +236,8 @@ def _value_and_aux(result):
 class LaneProblem:
     """The function and its derivatives on one tile: `x` is `[n, L]`, and so is every vector it returns.
 
-    `leaves` are those of the batch, in which a mapped leaf has its lane axis last.
+    `leaves` are those of the batch, in which a mapped leaf has its lane axis last. Without that axis everywhere, also
+    in `x`, it is one problem.
     """
 
     def __init__(self, function: Function, leaves: tuple[Array, ...], is_mapped: tuple[bool, ...]):
@@ -249,6 +250,8 @@ class LaneProblem:
         def for_one(leaves, *vectors):
             return one(lambda x: self._function.value(x, leaves), *vectors)
 
+        if vectors[0].ndim == 1:
+            return for_one(self._leaves, *vectors)
         return jax.vmap(for_one, in_axes=(self._axes, *(-1 for _ in vectors)), out_axes=-1)(self._leaves, *vectors)
 
     def value(self, x):

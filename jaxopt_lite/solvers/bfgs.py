@@ -32,6 +32,8 @@ __all__ = ["BFGS"]
 class _DenseInverse:
     """H as a matrix. A step takes one pass over it for H∇f and one to change it."""
 
+    is_symmetric = True
+
     def identity(self, x):
         return eye(x)
 

@@ -75,6 +75,11 @@ class QuasiNewton(NamedTuple):
 
     memory: Memory
 
+    @property
+    def symmetric(self) -> tuple[str, ...]:
+        """The fields of a state that are symmetric matrices, of which one half says all."""
+        return ("h",) if getattr(self.memory, "is_symmetric", False) else ()
+
     def init(self, x) -> State:
         """Before the first evaluation."""
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)

@@ -1,0 +1,133 @@
+"""A method and a user's function as two graphs on rows of lanes: setting out, and one step.
+
+The method is the one that the engine runs: its `begin` and `step`, and the function inside them, are traced for one
+problem without a lane axis, and interpreted number by number (`scalar`). Used by `kernel`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lite.lanes.arithmetic import take_where
+from jaxopt_lite.lanes.engine import Limits, Method
+from jaxopt_lite.lanes.graph import Graph, Node, Scalar, reachable
+from jaxopt_lite.lanes.scalar import interpret, leaves_like
+from jaxopt_lite.lanes.scalar_rules import as_scalars
+from jaxopt_lite.lanes.status import Status
+
+__all__ = ["Program", "trace"]
+
+_REPORTED = ("x", "status", "steps", "evaluations", "first_error")
+
+
+class Program(NamedTuple):
+    """Setting out and a step, as graphs whose leaves are the numbers of a lane.
+
+    Args:
+        leaves: the rows of the state, then those of the limits and the mapped arguments (`fixed` of them), then the
+            numbers that all lanes share.
+        begin: every row of the state after setting out, in the lanes that wait for it.
+        step: every row of the state after a step.
+        places: for each row of the state, which leaf of its pytree it comes from, and where in that leaf.
+        names: the field of the state that each row belongs to.
+        live: the rows that a reported number may depend on; a kernel carries no other.
+        fixed: how many leaves are limits and mapped arguments.
+    """
+
+    leaves: tuple[Node, ...]
+    begin: tuple[Scalar, ...]
+    step: tuple[Scalar, ...]
+    places: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+    live: tuple[int, ...]
+    fixed: int
+
+    def rows_of(self, name: str) -> list[int]:
+        """The rows of a field of the state."""
+        return [row for row, field in enumerate(self.names) if field == name]
+
+    @property
+    def words(self) -> int:
+        """The 32-bit registers that one lane's live rows and its problem take."""
+        nodes = [self.leaves[row] for row in self.live] + list(self.leaves[len(self.places) :])
+        return sum(-(-node.dtype.itemsize // 4) for node in nodes)
+
+    @property
+    def operations(self) -> int:
+        """The operations of setting out and of a step together."""
+        return len(reachable([graph[row] for graph in (self.begin, self.step) for row in self.live]))
+
+
+def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: list) -> Program:
+    """Trace a method for one problem.
+
+    Args:
+        method: the solver.
+        bind: `(mapped leaves, shared leaves)` of one problem -> the problem, on vectors without a lane axis.
+        n: the number of unknowns.
+        dtype: of the unknowns.
+        mapped: shapes and dtypes of one problem's share of the mapped leaves.
+        shared: the same of the shared leaves, or an array where its numbers are known.
+
+    Raises:
+        NotInAKernel: with the reason.
+    """
+    graph = Graph()
+    spec = jax.eval_shape(method.init, jax.ShapeDtypeStruct((n,), dtype))
+    names = [path[0].name for path, _ in jax.tree_util.tree_leaves_with_path(spec)]
+    state, places = _state_leaves(graph, jax.tree.leaves(spec), names, getattr(method, "symmetric", ()))
+    number = jax.ShapeDtypeStruct((), dtype)
+    limits = Limits(number, number, jax.ShapeDtypeStruct((), jnp.int32))
+    fixed = [leaves_like(graph, like) for like in (*limits, *mapped)]
+    common = [leaves_like(graph, x) if isinstance(x, jax.ShapeDtypeStruct) else as_scalars(x) for x in shared]
+
+    def begin(state, limits, mapped, shared):
+        return take_where(state.status == Status.WAITING, method.begin(bind(mapped, shared), limits, state), state)
+
+    def step(state, limits, mapped, shared):
+        return method.step(bind(mapped, shared), limits, state)
+
+    specs = [jax.ShapeDtypeStruct(np.shape(like), like.dtype) for like in shared]
+    results = []
+    for part in (begin, step):
+        new = interpret(graph, jax.make_jaxpr(part)(spec, limits, mapped, specs), [*state, *fixed, *common])
+        results.append(tuple(new[leaf].flat[place] for leaf, place in places))
+    row_names = tuple(names[leaf] for leaf, _ in places)
+    live = _live([row for row, name in enumerate(row_names) if name in _REPORTED], results, len(places))
+    of_fixed = sum(array.size for array in fixed)
+    return Program(tuple(graph.leaves), *results, tuple(places), row_names, live, of_fixed)
+
+
+def _state_leaves(graph: Graph, spec: list, names: list[str], symmetric) -> tuple[list[np.ndarray], list]:
+    """The numbers of a state. A symmetric matrix has those on and above its diagonal, each in two places."""
+    arrays: list[np.ndarray] = []
+    places: list[tuple[int, int]] = []
+    for leaf, (like, name) in enumerate(zip(spec, names, strict=True)):
+        array = np.empty(like.shape, object)
+        for place, index in enumerate(np.ndindex(like.shape)):
+            if name in symmetric and len(index) == 2 and index[0] > index[1]:
+                array[index] = array[index[::-1]]
+            else:
+                array[index] = graph.leaf(like.dtype)
+                places.append((leaf, place))
+        arrays.append(array)
+    return arrays, places
+
+
+def _live(reported: list[int], graphs: list, rows: int) -> tuple[int, ...]:
+    """The reported rows, and all that one of them depends on, in however many steps."""
+    live: set[int] = set()
+    new = set(reported)
+    while new:
+        live |= new
+        needed = reachable([graph[row] for graph in graphs for row in new])
+        new = {node.leaf for node in needed if node.leaf is not None and node.leaf < rows} - live
+    return tuple(sorted(live))
+
+
+def shapes(leaves: Any) -> list[jax.ShapeDtypeStruct]:
+    """The shapes and dtypes of arrays."""
+    return [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
