@@ -1,8 +1,8 @@
-"""A whole tile's solve as one kernel: every number of a lane stays in a register, from its first step to its last.
+"""The engine's loop as one kernel, in which every number of a lane stays in a register from first step to last.
 
-A tile works for at most a budget of evaluations. Then the unfinished lanes are counted to the front of an order that
-the tiles of the next phase follow, so that few stand idle beside a slow one. Nothing is moved for that: a tile reads
-and writes its lanes where they are. Lanes that wait set out at once, together, inside the kernel.
+A tile of lanes has a share of the queue. It takes problems, lets them set out, steps them until it pays to stop, and
+writes out those that have ended, as `engine` does and by the same rule. Nothing but starts and answers ever touches
+memory. What the lanes do is a `Program`.
 """
 
 from functools import partial
@@ -12,141 +12,178 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array
 
 from jaxopt_lite.lanes import triton
-from jaxopt_lite.lanes.engine import Method, Outcome, Queue
+from jaxopt_lite.lanes.engine import Outcome, Queue
 from jaxopt_lite.lanes.graph import emit
 from jaxopt_lite.lanes.program import Program
 from jaxopt_lite.lanes.status import Status
 
-__all__ = ["PHASES", "run"]
+__all__ = ["run"]
 
-PHASES = (32, 64, 2**31 - 1)
-"""The budgets of evaluations of the phases, in turn; the last has no end."""
+_FIELDS = ("x", "first_error", "status", "steps", "evaluations")
 
 
-class _Layout(NamedTuple):
-    """Which row of which array each leaf is. Arrays are `[rows, lanes]`, one for each dtype; `None` has no rows."""
+class Layout(NamedTuple):
+    """Which row of which array each number is in. The arrays are `[rows, problems]`, one for each dtype."""
 
     dtypes: tuple[np.dtype, ...]
-    rows: tuple[tuple[int, int], ...]
+    places: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, dtypes) -> "Layout":
+        """For numbers of these dtypes; bools are stored as integers."""
+        stored = [np.dtype(np.int32) if dtype == bool else np.dtype(dtype) for dtype in dtypes]
+        distinct = sorted(set(stored), key=str)
+        places = [(distinct.index(dtype), stored[:k].count(dtype)) for k, dtype in enumerate(stored)]
+        return cls(tuple(distinct), tuple(places))
+
+    def pack(self, rows: list[Array]) -> list[Array]:
+        """The arrays of these rows."""
+        parts: list[list[Array]] = [[] for _ in self.dtypes]
+        for (array, _), row in zip(self.places, rows, strict=True):
+            parts[array].append(row.astype(self.dtypes[array]))
+        return [jnp.stack(part) for part in parts]
 
 
-def _layout(dtypes) -> _Layout:
-    stored = [np.dtype(np.int32) if dtype == bool else np.dtype(dtype) for dtype in dtypes]
-    distinct = sorted(set(stored), key=str)
-    counts = dict.fromkeys(distinct, 0)
-    rows = []
-    for dtype in stored:
-        rows.append((distinct.index(dtype), counts[dtype]))
-        counts[dtype] += 1
-    return _Layout(tuple(distinct), tuple(rows))
+class _Tile(NamedTuple):
+    """A tile at work: the next problem of its share, which problem each lane holds, its numbers and its state."""
+
+    taken: Array
+    problem: Array
+    given: list[Array]
+    rows: list[Array]
 
 
-def _pack(layout: _Layout, rows: list[Array]) -> list[Array]:
-    """Rows of lanes as one array for each dtype."""
-    parts: list[list[Array]] = [[] for _ in layout.dtypes]
-    for (array, _), row in zip(layout.rows, rows, strict=True):
-        parts[array].append(row.astype(layout.dtypes[array]))
-    return [jnp.stack(part) for part in parts]
+class _Kernel(NamedTuple):
+    """What does not change from tile to tile."""
 
+    program: Program
+    given: Layout
+    reported: Layout
+    shared: tuple[int, ...]
+    size: int
+    share: int
+    width: int
+    lap_cost: int
 
-def run(program: Program, method: Method, queue: Queue, shared: tuple[Array, ...], width: int, interpret: bool):
-    """Solve every problem of the queue in tiles of `width` lanes; an `Outcome` without records and states.
+    def __call__(self, *references):
+        """Solve this tile's share of the problems. References: what is given, what is shared, what is reported."""
+        given, rest = references[: len(self.given.dtypes)], references[len(self.given.dtypes) :]
+        shared, reported = rest[: len(self.shared)], rest[len(self.shared) :]
+        nodes = self.program.leaves[len(self.program.leaves) - sum(self.shared) :]
+        numbers = [leaf[k] for leaf, count in zip(shared, self.shared, strict=True) for k in range(count)]
+        common = [jnp.full((self.width,), x).astype(node.dtype) for x, node in zip(numbers, nodes, strict=True)]
 
-    `shared` are the leaves that the program does not know, raveled. With `interpret` the kernel is emulated.
-    """
-    size, tiles = queue.size, -(-queue.size // width)
-    padded = lambda leaf: jnp.pad(leaf, [(0, tiles * width - size)] + [(0, 0)] * (leaf.ndim - 1), mode="edge")  # noqa: E731
-    columns = lambda leaf: list(padded(leaf).reshape(tiles * width, -1).T)  # noqa: E731
-    fixed = [row for leaf in (*queue.limits, *queue.mapped) for row in columns(leaf)]
-    live, nodes = program.live, program.leaves
-    state_layout = _layout([nodes[row].dtype for row in live])
-    fixed_layout = _layout([row.dtype for row in fixed])
+        first = triton.tile_number() * self.share
+        end = jnp.minimum(first + self.share, self.size)
+        self._laps(first, end, partial(self._load, given), common, partial(self._report, reported))
 
-    leaves = jax.tree.leaves(_start(method, padded(queue.start), size))
-    rows = [leaves[program.places[row][0]].reshape(-1, tiles * width)[program.places[row][1]] for row in live]
-    carried = _pack(state_layout, rows)
-    status = state_layout.rows[live.index(program.rows_of("status")[0])]
-    body = partial(_solve_tile, program, width, state_layout, fixed_layout, [leaf.dtype for leaf in shared])
+    def _laps(self, first, end, load, common, report):
+        def in_work(tile: _Tile):
+            return (tile.taken < end) | (jnp.min(self._status(tile.rows)) < 0)
 
-    def phase(carried, budget):
-        order, count = _unfinished_first(carried[status[0]][status[1]])
-        operands = [jnp.stack([count, budget]), order, *_pack(fixed_layout, fixed), *shared]
-        return list(triton.launch(body, tiles, width, operands, carried, interpret)), None
+        def lap(tile: _Tile) -> _Tile:
+            tile = self._refill(tile, end, load)
+            known = tile.given + common
+            rows = self._emit(self.program.begin, tile.rows, known)
+            rows = self._advance(rows, known, tile.taken < end)
+            report(tile.problem, rows, (self._status(tile.rows) < 0) & (self._status(rows) >= 0))
+            return tile._replace(rows=rows)
 
-    carried, _ = lax.scan(phase, carried, jnp.array(PHASES, jnp.int32))
+        lane = jnp.arange(self.width, dtype=jnp.int32) * 0
+        given = load(lane)
+        rows = self._emit(self.program.init, [], given)
+        rows[self._status_place] = lane + jnp.int32(Status.NOT_STARTED)
+        lax.while_loop(in_work, lap, _Tile(first, lane, given, rows))
 
-    def field(name):
-        rows = [state_layout.rows[live.index(row)] for row in program.rows_of(name)]
-        return [carried[array][row][:size] for array, row in rows]
+    def _refill(self, tile: _Tile, end, load) -> _Tile:
+        """Give the next problems to the lanes that have none in work."""
+        free = self._status(tile.rows) >= 0
+        place = tile.taken + jnp.cumsum(free.astype(jnp.int32), dtype=jnp.int32) - 1
+        filled = free & (place < end)
+        new = load(jnp.minimum(place, self.size - 1))
+        choose = lambda new, old: [jnp.where(filled, a, b) for a, b in zip(new, old, strict=True)]  # noqa: E731
+        rows = choose(self._emit(self.program.init, [], new), tile.rows)
+        taken = jnp.minimum(tile.taken + jnp.sum(free.astype(jnp.int32), dtype=jnp.int32), end)
+        return _Tile(taken, jnp.where(filled, place, tile.problem), choose(new, tile.given), rows)
 
-    counts = (field(name)[0] for name in ("status", "steps", "evaluations", "first_error"))
-    return Outcome(jnp.stack(field("x"), axis=-1), *counts, record=(), states=None)
+    def _advance(self, rows, known, more):
+        """Step until it pays to stop: until idle lanes have missed as many steps as a lap costs."""
 
+        def counts(rows):
+            """How many lanes run, and how many stand idle that could have work."""
+            status = self._status(rows)
+            waiting = jnp.where(status == Status.WAITING, 1 << 16, 0)
+            both = jnp.sum(jnp.where(status == Status.RUNNING, 1, waiting), dtype=jnp.int32)
+            running = both & 0xFFFF
+            return running, jnp.where(more, self.width - running, both >> 16)
 
-def _start(method: Method, start: Array, size: int):
-    """The states before the first evaluation; lanes beyond the batch have ended."""
-    state = method.init(start.T)
-    status = jnp.where(jnp.arange(state.status.size) < size, state.status, Status.NOT_STARTED)
-    return state._replace(status=status.astype(jnp.int32))
+        def worthwhile(carry):
+            _, running, missed = carry
+            return (running > 0) & (missed < self.lap_cost * self.width)
 
+        def step(carry):
+            rows = self._emit(self.program.step, carry[0], known)
+            running, idle = counts(rows)
+            return rows, running, carry[2] + idle
 
-def _unfinished_first(status: Int[Array, " B"]) -> tuple[Int[Array, " B"], Int[Array, ""]]:
-    """All lanes in an order in which the unfinished come first, and how many these are."""
-    todo: Bool[Array, " B"] = status < 0
-    before = jnp.cumsum(todo, dtype=jnp.int32)
-    count = before[-1]
-    lane = jnp.arange(status.size, dtype=jnp.int32)
-    place = jnp.where(todo, before - 1, count + lane - before)
-    return jnp.zeros_like(lane).at[place].set(lane, unique_indices=True, mode="promise_in_bounds"), count
+        return lax.while_loop(worthwhile, step, (rows, counts(rows)[0], jnp.int32(0)))[0]
 
+    @property
+    def _status_place(self) -> int:
+        return self.program.live.index(self.program.rows_of("status")[0])
 
-def _solve_tile(program: Program, width: int, state_layout, fixed_layout, shared_dtypes, *references):
-    """The kernel: read a tile's lanes, step them until all have ended or the budget is spent, and write them."""
-    control, order, *references = references
-    fixed, references = references[: len(fixed_layout.dtypes)], references[len(fixed_layout.dtypes) :]
-    shared, references = references[: len(shared_dtypes)], references[len(shared_dtypes) :]
-    before, after = references[: len(state_layout.dtypes)], references[len(state_layout.dtypes) :]
-    first = triton.tile_number() * width
+    def _status(self, rows):
+        return rows[self._status_place]
 
-    @triton.when(first < control[0])
-    def _():
-        lanes = order[triton.ds(first, width)]
-        nodes, live = program.leaves, program.live
-        known = [fixed[array][row, lanes] for array, row in fixed_layout.rows]
-        known += [jnp.full((width,), leaf[k]) for leaf in shared for k in range(leaf.shape[0])]
-        rows = [before[array][row, lanes] for array, row in state_layout.rows]
-        rows = [row.astype(nodes[leaf].dtype) for leaf, row in zip(live, rows, strict=True)]
-        known = [row.astype(node.dtype) for node, row in zip(nodes[len(program.places) :], known, strict=True)]
-        rows = _iterate(program, width, rows, known, control[1])
-        for (array, row), value in zip(state_layout.rows, rows, strict=True):
-            after[array][row, lanes] = value.astype(state_layout.dtypes[array])
-
-
-def _iterate(program: Program, width: int, rows: list[Array], known: list[Array], budget):
-    """The rows of a tile's state after at most `budget` evaluations."""
-    live = program.live
-    status = live.index(program.rows_of("status")[0])
-
-    def advance(graph, rows):
-        leaves: list = [None] * len(program.places) + known
-        for leaf, row in zip(live, rows, strict=True):
+    def _emit(self, graph, rows, known) -> list[Array]:
+        """The live rows of a graph, given the rows of the state and all other numbers."""
+        leaves: list = [None] * len(self.program.places) + list(known)
+        for leaf, row in zip(self.program.live, rows, strict=False):
             leaves[leaf] = row
-        return emit([graph[leaf] for leaf in live], leaves, width)
+        return emit([graph[leaf] for leaf in self.program.live], leaves, self.width)
 
-    # The least status says it all: WAITING is below RUNNING, and both are below those of lanes that have ended.
-    def in_work(carry):
-        return (jnp.min(carry[0][status]) < 0) & (carry[1] < budget)
+    def _load(self, references, problem) -> list[Array]:
+        nodes = self.program.leaves[len(self.program.places) :]
+        rows = [references[array][row, problem] for array, row in self.given.places]
+        return [row.astype(node.dtype) for row, node in zip(rows, nodes, strict=False)]
 
-    def stepping(carry):
-        return (jnp.min(carry[0][status]) == Status.RUNNING) & (carry[1] < budget)
+    def _report(self, references, problem, rows, ended):
+        """Write out the lanes that have ended."""
+        live = self.program.live
+        reported = [rows[live.index(row)] for name in _FIELDS for row in self.program.rows_of(name)]
+        for (array, place), row in zip(self.reported.places, reported, strict=True):
+            triton.store(references[array], place, problem, row.astype(self.reported.dtypes[array]), ended)
 
-    def step(carry):
-        return advance(program.step, carry[0]), carry[1] + 1
 
-    def lap(carry):
-        return lax.while_loop(stepping, step, (advance(program.begin, carry[0]), carry[1] + 1))
+def run(
+    program: Program, queue: Queue, shared: tuple[Array, ...], tiles: int, width: int, *, interpret: bool = False
+) -> Outcome:
+    """Solve every problem of the queue.
 
-    return lax.while_loop(in_work, lap, (rows, jnp.int32(0)))[0]
+    Args:
+        program: what a lane does.
+        queue: the problems; neither `states` nor `order`.
+        shared: the leaves that all problems share and the program does not know.
+        tiles: how many tiles share the queue.
+        width: the lanes of a tile.
+        interpret: emulate the kernel, on any platform.
+    """
+    size = queue.size
+    columns = lambda leaf: list(leaf.reshape(size, -1).T)  # noqa: E731
+    given = [row for leaf in (queue.start, *queue.limits, *queue.mapped) for row in columns(leaf)]
+    of_state = [program.leaves[row].dtype for name in _FIELDS for row in program.rows_of(name)]
+    layout, reported = Layout.of([row.dtype for row in given]), Layout.of(of_state)
+    cost = 1 + round(program.operations(program.begin) / program.operations(program.step))
+    kernel = _Kernel(
+        program, layout, reported, tuple(leaf.size for leaf in shared), size, -(-size // tiles), width, cost
+    )  # fmt: skip
+    counts = [sum(array == k for array, _ in reported.places) for k in range(len(reported.dtypes))]
+    out = [jax.ShapeDtypeStruct((count, size), dtype) for count, dtype in zip(counts, reported.dtypes, strict=True)]
+    arrays = triton.launch(kernel, tiles, width, [*layout.pack(given), *(leaf.ravel() for leaf in shared)], out, interpret)
+    rows = [arrays[array][row] for array, row in reported.places]
+    n = len(program.rows_of("x"))
+    first_error, status, steps, evaluations = rows[n:]
+    return Outcome(jnp.stack(rows[:n], axis=-1), status, steps, evaluations, first_error, record=(), states=None)

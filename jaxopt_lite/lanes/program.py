@@ -1,11 +1,11 @@
-"""A method and a user's function as two graphs on rows of lanes: setting out, and one step.
+"""A method and a user's function as graphs on rows of lanes: a state before the start, setting out, and one step.
 
-The method is the one that the engine runs: its `begin` and `step`, and the function inside them, are traced for one
-problem without a lane axis, and interpreted number by number (`scalar`). Used by `kernel`.
+The method is the one that the engine runs: its `init`, `begin` and `step`, and the function inside them, are traced for
+one problem without a lane axis, and interpreted number by number (`scalar`). Used by `kernel`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +24,28 @@ _REPORTED = ("x", "status", "steps", "evaluations", "first_error")
 
 
 class Program(NamedTuple):
-    """Setting out and a step, as graphs whose leaves are the numbers of a lane.
+    """Graphs whose leaves are the numbers of a lane.
 
     Args:
-        leaves: the rows of the state, then those of the limits and the mapped arguments (`fixed` of them), then the
-            numbers that all lanes share.
+        leaves: the rows of the state; the `given` ones, which are the start, the limits and the mapped arguments of a
+            problem; and the numbers that all lanes share.
+        init: every row of the state before the first evaluation.
         begin: every row of the state after setting out, in the lanes that wait for it.
         step: every row of the state after a step.
         places: for each row of the state, which leaf of its pytree it comes from, and where in that leaf.
         names: the field of the state that each row belongs to.
         live: the rows that a reported number may depend on; a kernel carries no other.
-        fixed: how many leaves are limits and mapped arguments.
+        given: how many leaves a problem is given by.
     """
 
     leaves: tuple[Node, ...]
+    init: tuple[Scalar, ...]
     begin: tuple[Scalar, ...]
     step: tuple[Scalar, ...]
     places: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     live: tuple[int, ...]
-    fixed: int
+    given: int
 
     def rows_of(self, name: str) -> list[int]:
         """The rows of a field of the state."""
@@ -52,13 +54,13 @@ class Program(NamedTuple):
     @property
     def words(self) -> int:
         """The 32-bit registers that one lane's live rows and its problem take."""
-        nodes = [self.leaves[row] for row in self.live] + list(self.leaves[len(self.places) :])
-        return sum(-(-node.dtype.itemsize // 4) for node in nodes)
+        rows, n = len(self.places), len(self.rows_of("x"))
+        kept = [self.leaves[row] for row in self.live] + list(self.leaves[rows + n :])  # the start is not kept
+        return sum(-(-node.dtype.itemsize // 4) for node in kept)
 
-    @property
-    def operations(self) -> int:
-        """The operations of setting out and of a step together."""
-        return len(reachable([graph[row] for graph in (self.begin, self.step) for row in self.live]))
+    def operations(self, *graphs: tuple[Scalar, ...]) -> int:
+        """The operations of these graphs together."""
+        return len(reachable([graph[row] for graph in graphs for row in self.live]))
 
 
 def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: list) -> Program:
@@ -81,6 +83,7 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
     state, places = _state_leaves(graph, jax.tree.leaves(spec), names, getattr(method, "symmetric", ()))
     number = jax.ShapeDtypeStruct((), dtype)
     limits = Limits(number, number, jax.ShapeDtypeStruct((), jnp.int32))
+    start = leaves_like(graph, jax.ShapeDtypeStruct((n,), dtype))
     fixed = [leaves_like(graph, like) for like in (*limits, *mapped)]
     common = [leaves_like(graph, x) if isinstance(x, jax.ShapeDtypeStruct) else as_scalars(x) for x in shared]
 
@@ -90,15 +93,18 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
     def step(state, limits, mapped, shared):
         return method.step(bind(mapped, shared), limits, state)
 
-    specs = [jax.ShapeDtypeStruct(np.shape(like), like.dtype) for like in shared]
-    results = []
-    for part in (begin, step):
-        new = interpret(graph, jax.make_jaxpr(part)(spec, limits, mapped, specs), [*state, *fixed, *common])
-        results.append(tuple(new[leaf].flat[place] for leaf, place in places))
+    def rows(part, specs, arrays):
+        new = interpret(graph, jax.make_jaxpr(part)(*specs), arrays)
+        return tuple(new[leaf].flat[place] for leaf, place in places)
+
+    common_specs = [jax.ShapeDtypeStruct(np.shape(like), like.dtype) for like in shared]
+    specs, arrays = (spec, limits, mapped, common_specs), [*state, *fixed, *common]
+    init = rows(method.init, [jax.ShapeDtypeStruct((n,), dtype)], [start])
+    graphs = rows(begin, specs, arrays), rows(step, specs, arrays)
     row_names = tuple(names[leaf] for leaf, _ in places)
-    live = _live([row for row, name in enumerate(row_names) if name in _REPORTED], results, len(places))
-    of_fixed = sum(array.size for array in fixed)
-    return Program(tuple(graph.leaves), *results, tuple(places), row_names, live, of_fixed)
+    live = _live([row for row, name in enumerate(row_names) if name in _REPORTED], graphs, len(places))
+    given = n + sum(array.size for array in fixed)
+    return Program(tuple(graph.leaves), init, *graphs, tuple(places), row_names, live, given)
 
 
 def _state_leaves(graph: Graph, spec: list, names: list[str], symmetric) -> tuple[list[np.ndarray], list]:
@@ -117,7 +123,7 @@ def _state_leaves(graph: Graph, spec: list, names: list[str], symmetric) -> tupl
     return arrays, places
 
 
-def _live(reported: list[int], graphs: list, rows: int) -> tuple[int, ...]:
+def _live(reported: list[int], graphs: tuple, rows: int) -> tuple[int, ...]:
     """The reported rows, and all that one of them depends on, in however many steps."""
     live: set[int] = set()
     new = set(reported)
@@ -127,7 +133,3 @@ def _live(reported: list[int], graphs: list, rows: int) -> tuple[int, ...]:
         new = {node.leaf for node in needed if node.leaf is not None and node.leaf < rows} - live
     return tuple(sorted(live))
 
-
-def shapes(leaves: Any) -> list[jax.ShapeDtypeStruct]:
-    """The shapes and dtypes of arrays."""
-    return [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
