@@ -13,8 +13,9 @@ from enum import Enum
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend import source_info_util
 
-__all__ = ["Work", "as_one_native_call", "tile_width"]
+__all__ = ["KERNEL_WIDTH", "Work", "as_one_native_call", "kernel_tiles", "tile_width", "why_no_kernel", "why_not_native"]
 
 
 class Work(Enum):
@@ -52,6 +53,15 @@ _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
 
+KERNEL_WIDTH = 32
+"""The lanes of a tile that is one kernel: a warp, whose threads need no barrier to agree on when to stop."""
+
+# A thread has 255 registers of 32 bits. What a lane carries from step to step takes these, and about as many more hold
+# what a step computes; beyond, the compiler spills to memory. Measured on compiled kernels, `docs/accelerators.md`.
+_MOST_KERNEL_WORDS = 140
+_MOST_KERNEL_OPERATIONS = 4096  # of straight-line code, for which compilers already take half a minute
+_FEWEST_KERNEL_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once; problems to a lane where there are many
+
 
 def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int | None) -> int:
     """The number of lanes in a tile.
@@ -84,13 +94,33 @@ def _power_of_two(k: int) -> int:
     return 1 << max(k.bit_length() - 1, 0)
 
 
+def kernel_tiles(batch: int) -> int:
+    """How many tiles of a kernel share a batch: enough to fill a GPU, and not so many that lanes have few problems."""
+    all_at_once = -(-batch // KERNEL_WIDTH)
+    return min(all_at_once, max(_FEWEST_KERNEL_TILES, all_at_once // _REFILLS))
+
+
+def why_no_kernel(dtype, words: int, operations: int) -> str | None:
+    """Why a kernel would be of no use, if so: `words` are the 32-bit numbers a lane carries from step to step."""
+    if jnp.dtype(dtype).name not in ("float32", "float64"):
+        return f"the unknowns are {jnp.dtype(dtype).name}, and a kernel takes float32 and float64"
+    if words > _MOST_KERNEL_WORDS:
+        return (
+            f"a lane carries {words} numbers of 32 bits from step to step, and the registers of a thread hold about "
+            f"{_MOST_KERNEL_WORDS} beside what a step computes"
+        )
+    if operations > _MOST_KERNEL_OPERATIONS:
+        return f"a step is {operations:,} operations on single numbers; a kernel has at most {_MOST_KERNEL_OPERATIONS:,}"
+    return None
+
+
 def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, columns: int) -> Callable:
     """Ask XLA to compile `solve` as one native CPU function, where that is possible.
 
     `jaxpr` is the user's function: operations inside it decide. `columns` is how many columns of a Jacobian `solve`
     computes at once. On other platforms the request has no effect.
     """
-    if lane_bytes * width > _LARGEST_NATIVE_STATE or not _is_native(jaxpr, width, columns):
+    if why_not_native(jaxpr, width, lane_bytes, columns):
         return solve
 
     def call(*operands):
@@ -108,22 +138,36 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
     return call
 
 
+def why_not_native(jaxpr, width: int, lane_bytes: int, columns: int) -> str | None:
+    """Why a solve cannot be one native CPU function, if so; the arguments are those of `as_one_native_call`."""
+    if lane_bytes * width > _LARGEST_NATIVE_STATE:
+        return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
+    return _obstacle(jaxpr, width, columns)
+
+
 def _is_native(jaxpr, width: int, columns: int) -> bool:
     """Whether every operation of a jaxpr and of its derivatives, on a tile, can be part of a native function."""
+    return _obstacle(jaxpr, width, columns) is None
+
+
+def _obstacle(jaxpr, width: int, columns: int) -> str | None:
+    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function."""
     for equation in jaxpr.eqns:
-        name = equation.primitive.name
+        name, place = equation.primitive.name, source_info_util.summarize(equation.source_info)
         if name not in _NATIVE:
-            return False
+            return f"XLA gives `{name}` (at {place}) to a library or to its own runtime"
         # A broadcast becomes a reduction of its output in the derivative.
         reduced = equation.invars[:1] if name in _REDUCING else []
         reduced = equation.outvars if name == "broadcast_in_dim" else reduced
         if any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
-            return False
+            return f"the sum over a tile of `{name}` (at {place}) is so large that XLA may give it to a library"
         if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
-            return False
-        if not all(_is_native(inner, width, columns) for inner in _inner_jaxprs(equation.params)):
-            return False
-    return True
+            return f"the result of `{name}` (at {place}) is so large on a tile that XLA may split it over threads"
+        for inner in _inner_jaxprs(equation.params):
+            obstacle = _obstacle(inner, width, columns)
+            if obstacle:
+                return obstacle
+    return None
 
 
 def _inner_jaxprs(params):

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array
 
-from jaxopt_lite.lanes import engine, tiles
+from jaxopt_lite.lanes import engine, kernel, tiles
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
+from jaxopt_lite.lanes.graph import NotInAKernel
 from jaxopt_lite.lanes.problem import Function, LaneProblem, mapped_leaves, with_mapped
 from jaxopt_lite.lanes.rows import chosen, load
 from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.solvers.paths import kernel_for
 
 __all__ = ["Plan", "evaluate", "solve"]
 
@@ -21,7 +23,8 @@ __all__ = ["Plan", "evaluate", "solve"]
 class Plan(NamedTuple):
     """What does not change from batch to batch: the function, the solver, and what to keep.
 
-    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself.
+    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. `path` is
+    one of `paths.PATHS`.
     """
 
     function: Function
@@ -29,6 +32,7 @@ class Plan(NamedTuple):
     keep_state: bool = False
     record: int = 0
     alone: bool = False
+    path: str = "auto"
 
     def lane_bytes(self, n: int, dtype) -> int:
         """The size of the state of one lane."""
@@ -85,7 +89,14 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
         states = states._replace(status=jnp.where(unfinished, Status.RUNNING, states.status).astype(jnp.int32))
     run = _runner(plan, is_mapped, x0, leaves)
     queue = Queue(x0, (), limits, states)
-    outcome = run(first, queue, keep_state=plan.keep_state, record=plan.record)
+    in_loop = partial(run, first, keep_state=plan.keep_state, record=plan.record)
+    by_kernel = _kernel(plan, is_mapped, x0, leaves, resumes=states is not None)
+    if by_kernel is None:
+        outcome = in_loop(queue)
+    elif plan.path == "emulate":
+        outcome = by_kernel(queue)
+    else:
+        outcome = jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
     for method in others:
         todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)
 
@@ -128,6 +139,27 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
         solve = partial(engine.run, method, bind, width=width, **options)
         native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes, columns)
         return native(queue._replace(mapped=mapped))
+
+    return run
+
+
+def _kernel(plan: Plan, is_mapped, x0, leaves, resumes: bool) -> Callable[[Queue], Outcome] | None:
+    """The first method as a kernel, where one is wanted and possible."""
+    if plan.path == "loop" or (plan.path == "auto" and jax.default_backend() != "gpu"):
+        return None
+    try:
+        if resumes:
+            raise NotInAKernel("`resume` goes on from states that a kernel does not take into its registers")
+        program, given = kernel_for(plan, is_mapped, leaves, x0.shape[1], x0.dtype)
+    except NotInAKernel as reason:
+        if plan.path == "auto":
+            return None
+        raise ValueError(f'path="{plan.path}", but this solve cannot be a kernel: {reason}. Try path="auto".') from None
+
+    def run(queue: Queue) -> Outcome:
+        queue = queue._replace(mapped=mapped_leaves(leaves, is_mapped))
+        shared = tuple(leaves[place] for place in given)
+        return kernel.run(program, queue, shared, tiles.kernel_tiles(queue.size), interpret=plan.path == "emulate")
 
     return run
 

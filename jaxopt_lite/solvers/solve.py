@@ -19,6 +19,7 @@ from jaxopt_lite.solvers.cascade import Plan
 from jaxopt_lite.solvers.implicit import with_implicit_derivatives
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
+from jaxopt_lite.solvers.paths import PATHS
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import check
 from jaxopt_lite.solvers.tolerances import limits as limits_of
@@ -42,6 +43,7 @@ def root(
     record: int = 0,
     keep_state: bool = False,
     resume: Any = None,
+    path: str = "auto",
 ) -> Solution:
     """Solve F(x) = 0 for a batch of problems in one call.
 
@@ -56,6 +58,8 @@ def root(
         record: how many steps of progress to record, `Solution.history`.
         keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
+        path: how to compute it: `"auto"`, by a kernel on an NVIDIA GPU where possible (`explain` says whether it is),
+            `"kernel"`, an error where it is not, or `"loop"`, never by a kernel.
 
     Returns:
         A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
@@ -72,7 +76,7 @@ def root(
         True
     """
     solver = _expect(Broyden() if solver is None else solver, RootSolver, "root", "Broyden() or LimitedBroyden()")
-    return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume)
+    return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path)
 
 
 def minimize(
@@ -87,6 +91,7 @@ def minimize(
     record: int = 0,
     keep_state: bool = False,
     resume: Any = None,
+    path: str = "auto",
 ) -> Solution:
     """Minimise f(x) for a batch of problems in one call.
 
@@ -101,6 +106,8 @@ def minimize(
         record: how many steps of progress to record, `Solution.history`.
         keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
+        path: how to compute it: `"auto"`, by a kernel on an NVIDIA GPU where possible (`explain` says whether it is),
+            `"kernel"`, an error where it is not, or `"loop"`, never by a kernel.
 
     Returns:
         A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
@@ -118,7 +125,7 @@ def minimize(
         True
     """
     solver = _expect(BFGS() if solver is None else solver, Minimizer, "minimize", "BFGS() or LBFGS()")
-    return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume)
+    return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path)
 
 
 def _expect(solver, kind, caller: str, wanted: str):
@@ -127,7 +134,7 @@ def _expect(solver, kind, caller: str, wanted: str):
     return solver
 
 
-def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume) -> Solution:
+def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path) -> Solution:
     """What `root` and `minimize` share: the solver says which of the two it is."""
     if not callable(fun):
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
@@ -135,18 +142,20 @@ def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state
         raise TypeError(f"fun, a {type(fun).__name__}, is not hashable; wrap it: `lambda x, args: fun(x, args)`.")
     if record < 0:
         raise ValueError(f"record={record}: expected how many steps to record, 0 for none.")
+    if path not in PATHS:
+        raise ValueError(f"path={path!r}: expected one of {', '.join(map(repr, PATHS))}.")
     check(solver)
     axes = axis_per_leaf(args, args_axes)
-    return _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state)
+    return _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state, path)
 
 
-@partial(jax.jit, static_argnames=("fun", "axes", "batched", "has_aux", "record", "keep_state"))
-def _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state) -> Solution:
+@partial(jax.jit, static_argnames=("fun", "axes", "batched", "has_aux", "record", "keep_state", "path"))
+def _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state, path) -> Solution:
     kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
     _check_size(kind, function, batch)
-    plan = Plan(function, solver, keep_state, record, alone=not batched)
+    plan = Plan(function, solver, keep_state, record, alone=not batched, path=path)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
     one = partial(_verified, kind, function)

@@ -1,0 +1,78 @@
+"""Which way a batch is solved: by one GPU kernel, by one native CPU call, or by a loop that XLA compiles.
+
+The methods and the answers are the same on all of them. `cascade` follows the choice and `explain` reports it.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+from jax.core import Tracer
+
+from jaxopt_lite.lanes import program, tiles
+from jaxopt_lite.lanes.graph import NotInAKernel
+from jaxopt_lite.lanes.problem import Function, LaneProblem
+from jaxopt_lite.lanes.program import Program
+
+__all__ = ["PATHS", "Kernel", "kernel_for"]
+
+PATHS = ("auto", "kernel", "loop", "emulate")
+"""What a caller may ask for: `auto` takes a kernel on a CUDA device where there can be one, `kernel` insists on it,
+`loop` never does, and `emulate` runs the kernel in JAX's interpreter, on any platform, to test it."""
+
+_MOST_LITERALS = 1024  # numbers that a function closes over and that become part of the program
+
+
+class Kernel(NamedTuple):
+    """A solve as a kernel: the program, and which of the shared leaves it does not know and must be given."""
+
+    program: Program
+    given: tuple[int, ...]
+
+
+def kernel_for(plan: Any, is_mapped: tuple[bool, ...], leaves: tuple, n: int, dtype) -> Kernel:
+    """The kernel of a plan's first method.
+
+    Args:
+        plan: what to solve, by which solver.
+        is_mapped: which leaves have a batch axis.
+        leaves: what a problem is given by; only their shapes and dtypes matter.
+        n: the number of unknowns.
+        dtype: of the unknowns.
+
+    Raises:
+        NotInAKernel: with the reason.
+    """
+    if plan.keep_state or plan.record:
+        wanted = "keep_state" if plan.keep_state else "record"
+        raise NotInAKernel(f"`{wanted}` wants numbers that a kernel does not bring out of its registers")
+    mapped = [_spec(leaf.shape[1:], leaf) for leaf, flag in zip(leaves, is_mapped, strict=True) if flag]
+    known = _known_leaves(plan.function)
+    shared, given = [], []
+    for place, (leaf, flag) in enumerate(zip(leaves, is_mapped, strict=True)):
+        if not flag:
+            shared.append(known.get(place, _spec(leaf.shape, leaf)))
+            given += [] if place in known else [place]
+
+    def bind(mapped, shared):
+        mapped, shared = iter(mapped), iter(shared)
+        every = tuple(next(mapped) if flag else next(shared) for flag in is_mapped)
+        return LaneProblem(plan.function, every, is_mapped)
+
+    traced = program.trace(plan.solver.methods()[0], bind, n, dtype, mapped, shared)
+    operations = traced.operations(traced.begin, traced.step)
+    reason = tiles.why_no_kernel(dtype, traced.words, operations)
+    if reason:
+        raise NotInAKernel(reason)
+    return Kernel(traced, tuple(given))
+
+
+def _spec(shape, leaf) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+
+def _known_leaves(function: Function) -> dict[int, Any]:
+    """The last leaves are what the function closes over. Small ones that are numbers already, by their places."""
+    consts = function.closed.consts
+    first = len(function.closed.jaxpr.invars) - 1
+    small = ((k, const) for k, const in enumerate(consts, first) if not isinstance(const, Tracer))
+    return {k: const for k, const in small if const.size <= _MOST_LITERALS}
