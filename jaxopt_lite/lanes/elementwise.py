@@ -15,7 +15,7 @@ __all__ = ["ELEMENTWISE"]
 
 _AS_IS = """
     abs acos acosh add and asin asinh atan atan2 atanh cbrt ceil cos cosh eq exp exp2 expm1 floor ge gt le log log1p
-    lt mul ne neg not or rsqrt shift_left shift_right_arithmetic shift_right_logical sin sinh sqrt sub tan tanh xor
+    lt div mul ne neg not or rsqrt shift_left shift_right_arithmetic shift_right_logical sin sinh sqrt sub tan tanh xor
 """.split()
 
 _LARGEST_POWER = 64
@@ -82,10 +82,6 @@ def _rem(graph: Graph, params, a, b):
     return graph("rem", a, b)
 
 
-def _div(graph: Graph, params, a, b):
-    return graph("div", a, b)
-
-
 def _is_finite(graph: Graph, params, x):
     return graph("lt", graph("abs", x), _number(x, np.inf))
 
@@ -136,6 +132,22 @@ def _square(graph: Graph, params, x):
     return graph("mul", x, x)
 
 
+def _one_minus_square(graph: Graph, params, x):
+    return graph("mul", graph("sub", _number(x, 1), x), graph("add", _number(x, 1), x))
+
+
+def _polynomial(graph: Graph, params, x, *coefficients):
+    """Σ cₖ xᵏ by Horner's rule."""
+    total = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        total = graph("add", graph("mul", total, x), coefficient)
+    return total
+
+
+def _log2(graph: Graph, params, x):
+    return graph("mul", graph("log", x), _number(x, 1 / np.log(2)))
+
+
 def _reduce_precision(graph: Graph, params, x):
     information = jnp.finfo(x.dtype)
     if (params["exponent_bits"], params["mantissa_bits"]) != (information.nexp, information.nmant):
@@ -145,8 +157,8 @@ def _reduce_precision(graph: Graph, params, x):
 
 ELEMENTWISE: dict[str, Callable[..., Scalar]] = {name: _as_is(name) for name in _AS_IS} | {
     "add_any": _as_is("add"), "clamp": _clamp, "convert_element_type": _convert, "copy": _same, "copy_p": _same,
-    "div": _div, "integer_pow": _integer_pow, "is_finite": _is_finite, "logistic": _logistic, "max": _max, "min": _min,
-    "pow": _pow, "reduce_precision": _reduce_precision, "rem": _rem, "round": _round, "select_n": _select_n,
+    "integer_pow": _integer_pow, "is_finite": _is_finite, "log2": _log2, "logistic": _logistic, "max": _max, "min": _min,
+    "one_minus_square": _one_minus_square, "polynomial": _polynomial, "pow": _pow, "reduce_precision": _reduce_precision, "rem": _rem, "round": _round, "select_n": _select_n,
     "sign": _sign, "square": _square, "stop_gradient": _same,
 }  # fmt: skip
 """Every primitive that maps numbers to a number, as `rule(graph, params, *operands)`."""

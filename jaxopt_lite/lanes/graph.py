@@ -19,7 +19,15 @@ MOST_NODES = 20_000  # a compiler takes minutes for more straight-line code
 
 
 class NotInAKernel(Exception):
-    """Why a function cannot become one kernel, in one sentence."""
+    """Why a function cannot become one kernel, in one sentence; with the primitive and its line, where one is to blame."""
+
+    def __init__(self, reason: str, primitive: str = "", place: str = ""):
+        super().__init__(reason)
+        self.reason, self.primitive, self.place = reason, primitive, place
+
+    def __str__(self) -> str:
+        place = f" at {self.place}" if self.place else ""
+        return f"{self.reason} (`{self.primitive}`{place})" if self.primitive else self.reason
 
 
 class Node:
@@ -83,7 +91,9 @@ class Graph:
     def _intern(self, key, *node, **named) -> Node:
         if key not in self._nodes:
             if len(self._nodes) >= MOST_NODES:
-                raise NotInAKernel(f"it is more than {MOST_NODES:,} operations on single numbers, too many for a kernel")
+                raise NotInAKernel(
+                    f"it is more than {MOST_NODES:,} operations on single numbers, too many for a kernel"
+                )
             self._nodes[key] = Node(len(self._nodes), *node, **named)
         return self._nodes[key]
 
@@ -141,7 +151,7 @@ def _simplified(operation: str, operands) -> Scalar | None:
             return a if condition else b
         case "select", (_, a, b) if _key(a) == _key(b):
             return a
-        case ("neg" | "not"), (Node(operation=inner) as a,) if inner == operation:
+        case (("neg" | "not"), (Node(operation=inner) as a,)) if inner == operation:
             return a.operands[0]
         case "ne", (Node(operation="convert") as a, b) if is_known(b) and b == 0 and a.operands[0].dtype == bool:
             return a.operands[0]
@@ -179,7 +189,9 @@ def emit(results: list[Scalar], leaves: list[jax.Array], width: int) -> list[jax
         elif node.operation == "convert":
             rows[node.number] = lax.convert_element_type(row(node.operands[0]), node.target)
         else:
-            rows[node.number] = _EMITTED[node.operation](*_as_rows(node, [row(operand) for operand in node.operands], width))
+            rows[node.number] = _EMITTED[node.operation](
+                *_as_rows(node, [row(operand) for operand in node.operands], width)
+            )
     return [row(scalar) if isinstance(scalar, Node) else jnp.full((width,), scalar) for scalar in results]
 
 

@@ -183,7 +183,9 @@ def run(program: Program, queue: Queue, shared: tuple[Array, ...], tiles: int, *
     )  # fmt: skip
     counts = [sum(array == k for array, _ in reported.places) for k in range(len(reported.dtypes))]
     out = [jax.ShapeDtypeStruct((count, size + 1), dtype) for count, dtype in zip(counts, reported.dtypes, strict=True)]
-    arrays = triton.launch(kernel, tiles, width, [*layout.pack(given), *(leaf.ravel() for leaf in shared)], out, interpret)
+    arrays = triton.launch(
+        kernel, tiles, width, [*layout.pack(given), *(leaf.ravel() for leaf in shared)], out, interpret
+    )
     rows = [arrays[array][row, :size] for array, row in reported.places]
     n = len(program.rows_of("x"))
     first_error, status, steps, evaluations = rows[n:]

@@ -132,4 +132,3 @@ def _live(reported: list[int], graphs: tuple, rows: int) -> tuple[int, ...]:
         needed = reachable([graph[row] for graph in graphs for row in new])
         new = {node.leaf for node in needed if node.leaf is not None and node.leaf < rows} - live
     return tuple(sorted(live))
-

@@ -9,7 +9,6 @@ of it. Loops of known length are unrolled; of a conditional both branches are co
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jax.extend import source_info_util
 
@@ -70,17 +69,12 @@ def interpret(graph: Graph, jaxpr: Any, arrays: list[np.ndarray]) -> list[np.nda
     for eqn in jaxpr.eqns:
         try:
             results = _apply(graph, eqn, [read(atom) for atom in eqn.invars])
-        except NotInAKernel as reason:
-            raise reason if getattr(reason, "placed", False) else _placed(reason, eqn) from None
+        except NotInAKernel as error:
+            # Innermost first: JAX's own functions, traced once for all their callers, have no line of the user's.
+            place = error.place or source_info_util.summarize(eqn.source_info)
+            raise NotInAKernel(error.reason, error.primitive or eqn.primitive.name, place) from None
         values.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def _placed(reason: NotInAKernel, eqn) -> NotInAKernel:
-    """The reason with the primitive and the innermost line outside JAX."""
-    placed = NotInAKernel(f"{reason} (`{eqn.primitive.name}` at {source_info_util.summarize(eqn.source_info)})")
-    placed.placed = True  # pyright: ignore[reportAttributeAccessIssue]
-    return placed
 
 
 def _apply(graph: Graph, eqn, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -123,7 +117,7 @@ def _cond(graph: Graph, params, arrays):
 
 
 def _scan(graph: Graph, params, arrays):
-    consts, count = params["num_consts"], params["num_carry"]
+    consts, count = _scan_split(params)
     fixed, carry, rows = arrays[:consts], arrays[consts : consts + count], arrays[consts + count :]
     length = params["length"]
     if length > _LONGEST_LOOP:
@@ -135,6 +129,14 @@ def _scan(graph: Graph, params, arrays):
         outputs.append(results[count:])
     outputs = reversed(outputs) if params["reverse"] else outputs
     return [*carry, *(np.stack(column) for column in zip(*outputs, strict=True))]
+
+
+def _scan_split(params) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are carried."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # JAX 0.12
+    return len(consts), len(carry)
 
 
 def _while(graph: Graph, params, arrays):
@@ -152,9 +154,7 @@ def _while(graph: Graph, params, arrays):
 _CONTROL: dict[str, Callable] = {"cond": _cond, "scan": _scan, "while": _while} | dict.fromkeys(
     "jit pjit closed_call core_call eval_jaxpr remat2 checkpoint custom_jvp_call custom_vjp_call".split(), _call
 )
-_CONTROL |= dict.fromkeys(("optimization_barrier", "device_put"), lambda graph, params, arrays: arrays)
-
-
-def shapes_of(arrays) -> list[jax.ShapeDtypeStruct]:
-    """The shapes and dtypes of arrays or of their likes."""
-    return [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
+_CONTROL |= dict.fromkeys(
+    "optimization_barrier device_put reshard mesh_cast sharding_constraint layout_constraint".split(),
+    lambda graph, params, arrays: arrays,
+)

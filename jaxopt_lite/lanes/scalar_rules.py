@@ -36,7 +36,9 @@ def known(array: np.ndarray, what: str) -> np.ndarray:
             f"{what} depends on the unknowns or on arguments, and a kernel keeps numbers in registers, which have no "
             "addresses"
         )
-    return np.array([scalar.item() for scalar in array.flat], array.flat[0].dtype if array.size else int).reshape(array.shape)
+    return np.array([scalar.item() for scalar in array.flat], array.flat[0].dtype if array.size else int).reshape(
+        array.shape
+    )
 
 
 def filled(shape, scalar) -> np.ndarray:
@@ -86,6 +88,10 @@ def _iota(graph, params):
     shape = [1] * len(params["shape"])
     shape[params["dimension"]] = -1
     return as_scalars(np.broadcast_to(numbers.reshape(shape), params["shape"]))
+
+
+def _zeros(graph, params):
+    return as_scalars(np.zeros(params.get("shape", ()), params["dtype"]))
 
 
 def _dynamic_slice(graph, params, x, *start):
@@ -217,13 +223,13 @@ def _dot_general(graph: Graph, params, a, b):
     b_free = [axis for axis in range(b.ndim) if axis not in (*b_sum, *b_batch)]
     sizes = [[a.shape[axis] for axis in axes] for axes in (a_batch, a_free, a_sum)]
     batch, rows, terms = map(math.prod, sizes)
-    b_sizes = [b.shape[axis] for axis in b_free]
+    b_sizes, dtype = [b.shape[axis] for axis in b_free], params["out_dtype"]
     left = a.transpose(*a_batch, *a_free, *a_sum).reshape(batch, rows, terms)
     right = b.transpose(*b_batch, *b_free, *b_sum).reshape(batch, math.prod(b_sizes), terms)
     result = np.empty((batch, rows, right.shape[1]), object)
     for k, i, j in np.ndindex(result.shape):
-        products = [graph("mul", u, v) for u, v in zip(left[k, i], right[k, j], strict=True)]
-        result[k, i, j] = graph.convert(_fold(graph, "add", products, params["out_dtype"]), params["out_dtype"])
+        pairs = ([graph.convert(x, dtype) for x in pair] for pair in zip(left[k, i], right[k, j], strict=True))
+        result[k, i, j] = _fold(graph, "add", [graph("mul", u, v) for u, v in pairs], dtype)
     return result.reshape([*sizes[0], *sizes[1], *b_sizes])
 
 
@@ -233,6 +239,8 @@ ARRAYS: dict[str, Callable] = {
     "dot_general": _dot_general,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
+    "empty": _zeros,
+    "empty2": _zeros,
     "expand_dims": lambda graph, params, x: np.expand_dims(x, params["dimensions"]),
     "gather": _gather,
     "iota": _iota,
@@ -247,6 +255,7 @@ ARRAYS: dict[str, Callable] = {
     "unstack": _unstack,
     "scatter": _scatter(None),
     "scatter-add": _scatter("add"),
+    "scatter-sub": _scatter("sub"),
     "scatter-mul": _scatter("mul"),
     "scatter-max": _scatter("max"),
     "scatter-min": _scatter("min"),

@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import source_info_util
 
-__all__ = ["KERNEL_WIDTH", "Work", "as_one_native_call", "kernel_tiles", "tile_width", "why_no_kernel", "why_not_native"]
+__all__ = [
+    "KERNEL_WIDTH",
+    "Work",
+    "as_one_native_call",
+    "kernel_tiles",
+    "tile_width",
+    "why_no_kernel",
+    "why_not_native",
+]
 
 
 class Work(Enum):
@@ -110,7 +118,9 @@ def why_no_kernel(dtype, words: int, operations: int) -> str | None:
             f"{_MOST_KERNEL_WORDS} beside what a step computes"
         )
     if operations > _MOST_KERNEL_OPERATIONS:
-        return f"a step is {operations:,} operations on single numbers; a kernel has at most {_MOST_KERNEL_OPERATIONS:,}"
+        return (
+            f"a step is {operations:,} operations on single numbers; a kernel has at most {_MOST_KERNEL_OPERATIONS:,}"
+        )
     return None
 
 

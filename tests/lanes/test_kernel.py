@@ -1,0 +1,181 @@
+"""A solve as one kernel: emulated it agrees with the loop, and it compiles as far as a machine without a GPU can."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+from jaxopt_lite import Status
+from jaxopt_lite.lanes import tiles
+from tests.problems import MGH_UNCONSTRAINED, perturbed
+
+# As little optimisation of the emulated kernel as XLA can be asked for: it is run once.
+quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def both(fun, x0, args=None, args_axes=0, **options):
+    """The emulated kernel's solution, and the loop's."""
+    solve = functools.partial(jol.minimize, fun, args_axes=args_axes, **options)
+    emulated = quickly(lambda x0, args: solve(x0, args, path="emulate"))(x0, args)
+    return jax.tree.map(np.asarray, emulated), solve(x0, args, path="loop")
+
+
+def assert_agree(ours, loops, rtol=1e-6):
+    np.testing.assert_array_equal(ours.status, loops.status)
+    size = np.maximum(1, np.abs(loops.x))
+    solved = np.asarray(loops.success)
+    assert np.all((np.abs(ours.x - loops.x) <= rtol * size)[solved])
+
+
+def rosenbrock(x, steepness):
+    return jnp.sum(steepness * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bad_lanes_and_odd_sizes(dtype):
+    """More problems than lanes, NaN among them; each is answered once, in its place, whatever the others do."""
+    rng = np.random.default_rng(0)
+    x0, steepness = rng.uniform(-2, 2, (75, 2)).astype(dtype), rng.uniform(1, 20, 75).astype(dtype)
+    x0[7], x0[40] = np.nan, 1e30
+    ours, loops = both(rosenbrock, x0, steepness)
+    assert_agree(ours, loops, 1e-5 if dtype == "float64" else 1e-2)
+    assert ours.status[7] == Status.NONFINITE_START and ours.x.dtype == dtype
+    assert np.mean(ours.success) > 0.95
+    assert np.abs(ours.evaluations - loops.evaluations)[ours.success].mean() < 2
+
+
+def test_a_batch_of_none_and_of_one_and_no_batch():
+    one = np.array([[0.5, 0.5]])
+    assert quickly(lambda x: jol.minimize(rosenbrock, x, np.ones(0), path="emulate"))(one[:0]).x.shape == (0, 2)
+    batch = quickly(lambda x: jol.minimize(rosenbrock, x, np.ones(1), path="emulate"))(one)
+    alone = quickly(lambda x: jol.minimize(rosenbrock, x, 1.0, batched=False, path="emulate"))(one[0])
+    np.testing.assert_allclose(batch.x[0], [1, 1], atol=1e-5)
+    np.testing.assert_array_equal(alone.x, batch.x[0])
+
+
+def test_mapped_and_shared_arguments_and_what_is_closed_over():
+    rng = np.random.default_rng(1)
+    features, labels = rng.standard_normal((6, 2)), rng.integers(0, 2, (40, 6)).astype(float)
+    weights = rng.uniform(0.5, 1.5, 6)
+
+    def loss(x, args):
+        features, labels, power = args
+        return jnp.mean(weights * jnp.logaddexp(0, features @ x) - labels * (features @ x)) + 0.05 * jnp.sum(x**power)
+
+    ours, loops = both(loss, np.zeros((40, 2)), (features, labels, np.int32(2)), args_axes=(None, 0, None))
+    assert np.all(ours.success)
+    assert_agree(ours, loops)
+
+
+@pytest.mark.slow
+def test_derivatives_and_an_outer_vmap_are_those_of_the_loop():
+    """A [2, 20] batch under `vmap` and `grad`."""
+    steepness = np.linspace(1.0, 5.0, 40).reshape(2, 20)
+
+    def total(steepness, path):
+        one = lambda s: jol.minimize(lambda x, s: jnp.sum(jnp.cosh(x - s)), jnp.zeros((20, 1)), s, path=path).x
+        return jnp.sum(jax.vmap(one)(steepness) ** 2)
+
+    ours, loops = (quickly(jax.grad(functools.partial(total, path=path)))(steepness) for path in ("emulate", "loop"))
+    np.testing.assert_allclose(ours, loops, rtol=1e-4)
+    np.testing.assert_allclose(ours, 2 * steepness, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["beale", "box 3d", "helical valley", "wood", "powell badly scaled", "penalty I 4"])
+def test_the_standard_problems(name):
+    problem = next(p for p in MGH_UNCONSTRAINED if p.name == name)
+    ours, loops = both(lambda x, _: problem.fun(x), np.asarray(perturbed(problem, 40)))
+    assert np.mean(ours.success) >= np.mean(loops.success) - 0.05
+    assert np.mean(ours.status == loops.status) > 0.9
+
+
+# --- Lowering, for a GPU that is not there --------------------------------------------------------------------
+
+GPU = jax.sharding.AbstractDevice(device_kind="NVIDIA H200", platform="cuda", num_cores=132)
+MESH = jax.sharding.AbstractMesh((1,), ("device",), abstract_device=GPU)
+
+
+def lowered(solve, *arguments) -> str:
+    """The program for CUDA; no warning on the way."""
+    with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(MESH):
+        warnings.simplefilter("error")
+        return jax.jit(solve).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def is_kernel(text: str) -> bool:
+    return text.count("__gpu$xla.gpu.triton") == 1
+
+
+@pytest.mark.parametrize("dtype, most", [("float32", 12), ("float64", 8)])
+def test_bfgs_is_a_kernel_up_to_so_many_unknowns(dtype, most):
+    for n in (1, 2, 5, most):
+        solve = lambda x, s: jol.minimize(rosenbrock, x, s, path="kernel").x
+        text = lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype))
+        assert is_kernel(text), n
+
+
+def test_too_many_unknowns_are_refused_with_the_reason():
+    with pytest.raises(ValueError, match="this solve cannot be a kernel: a lane carries .* registers"):
+        jol.minimize(rosenbrock, np.zeros((3, 20)), np.ones(3), path="kernel")
+
+
+OBJECTIVES = {
+    "functions": lambda x, a: jnp.sum(
+        jnp.exp(x) + jnp.log1p(x**2) + jnp.sqrt(1 + x**2) + jnp.tanh(x) * jnp.arctan2(x, a) + jnp.expm1(x) + jnp.cbrt(x)
+        + jnp.sinh(x) * jnp.cosh(x) + jnp.arctan(x) + jax.nn.sigmoid(x) + jnp.tan(x) + jnp.arcsin(x / 10) + jnp.log(2 + x)
+    ),
+    "hyperbolic": lambda x, a: jnp.sum(jnp.arcsinh(x) + jnp.arccosh(2 + x**2) + jnp.arctanh(x / 9) + jnp.arccos(x / 9)),
+    "powers": lambda x, a: jnp.sum(jnp.abs(x) ** a + x**3 + (1 + x**2) ** -1.5 + lax_power(x) + jnp.exp2(x)),
+    "choices": lambda x, a: jnp.sum(jnp.where(x > a, x**2, jnp.maximum(x, 0.1)) + jnp.clip(x, -1, 1)) + jnp.max(x),
+    "rounding": lambda x, a: jnp.sum((x - jnp.round(x)) ** 2 + jnp.floor(x) * jnp.ceil(x) * jnp.sign(x)),
+    "branches": lambda x, a: jax.lax.cond(x[0] > a, jnp.sum, lambda x: jnp.sum(x**2), x),
+    "whole numbers": lambda x, a: jnp.sum(x * (jnp.arange(3) % 2)) ** 2 + (a > 0) * x[0] ** 2 + jnp.argmax(x) * x[1],
+    "loops": lambda x, a: jax.lax.fori_loop(0, 3, lambda k, c: c + k * x**2, x).sum(),
+    "products": lambda x, a: jnp.sum((np.arange(12.0).reshape(4, 3) @ x) ** 2) + jnp.sum(jnp.cumsum(x) ** 2),
+    "float32 inside": lambda x, a: jnp.sum(x.astype(jnp.float32) ** 2).astype(x.dtype),
+}  # fmt: skip
+
+
+def lax_power(x):
+    return jax.lax.pow(jnp.abs(x), jnp.int32(3)) * jax.lax.rsqrt(1 + x * x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_functions_of_all_kinds_are_kernels(name, dtype):
+    solve = lambda x, a: jol.minimize(OBJECTIVES[name], x, a, path="kernel").x
+    assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 3), dtype), jax.ShapeDtypeStruct((100,), dtype)))
+
+
+def test_the_loop_is_there_for_other_platforms():
+    """One program for both: the kernel on CUDA, the loop here; and no kernel where none is wanted."""
+    fun = lambda x, _: jnp.sum((x - 1) ** 2)
+    x = np.ones((5, 1))
+    solve = lambda path: lambda x: jol.minimize(fun, x, path=path).x
+    np.testing.assert_array_equal(jax.jit(solve("kernel"))(x), jax.jit(solve("loop"))(x))
+    assert is_kernel(lowered(solve("kernel"), x)) and not is_kernel(lowered(solve("loop"), x))
+
+
+def test_tiles_share_a_batch():
+    """All lanes at work for a small batch, and many problems a lane for a large one."""
+    assert [tiles.kernel_tiles(batch) for batch in (1, 32, 33, 1000)] == [1, 1, 2, 32]
+    for batch in (10**5, 10**6, 10**7, 10**8):
+        count = tiles.kernel_tiles(batch)
+        assert tiles._FEWEST_KERNEL_TILES <= count or count * tiles.KERNEL_WIDTH >= batch
+        assert batch / count / tiles.KERNEL_WIDTH <= 2 * tiles._REFILLS
+
+
+@pytest.mark.parametrize("option", [{"keep_state": True}, {"record": 3}])
+def test_what_a_kernel_cannot_give_goes_by_the_loop(option):
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
+        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="kernel", **option)
+
+
+def test_an_unknown_path_is_refused():
+    with pytest.raises(ValueError, match="path='fast': expected one of 'auto', 'kernel', 'loop', 'emulate'"):
+        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="fast")
