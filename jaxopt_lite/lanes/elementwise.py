@@ -5,11 +5,12 @@ written here in comparisons and selections, so that a lane sees what XLA would s
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lite.lanes.graph import Graph, NotInAKernel, Scalar
+from jaxopt_lite.lanes.graph import Graph, NotInAKernel, Scalar, number
 
 __all__ = ["ELEMENTWISE"]
 
@@ -25,8 +26,9 @@ def _as_is(name: str) -> Callable:
     return lambda graph, params, *operands: graph(name, *operands)
 
 
-def _number(like: Scalar, value) -> np.generic:
-    return np.asarray(value).astype(like.dtype)[()]
+def _number(like: Scalar, value) -> Any:
+    """A known number of the same dtype."""
+    return number(value, like.dtype)
 
 
 def _max(graph: Graph, params, a, b):
@@ -115,10 +117,10 @@ def _logistic(graph: Graph, params, x):
 
 def _convert(graph: Graph, params, x):
     """As XLA does: to bool by comparison with zero."""
-    dtype = jnp.dtype(params["new_dtype"])
+    dtype, to_bool = jnp.dtype(params["new_dtype"]), jnp.issubdtype(params["new_dtype"], jnp.bool_)
     if dtype.name not in _DTYPES:
         raise NotInAKernel(f"it computes in {dtype.name}, and a kernel in {', '.join(_DTYPES)}")
-    return graph("ne", x, _number(x, 0)) if dtype == bool and x.dtype != bool else graph.convert(x, dtype)
+    return graph("ne", x, _number(x, 0)) if to_bool and x.dtype != bool else graph.convert(x, dtype)
 
 
 _DTYPES = ("float32", "float64", "int32", "int64", "uint32", "bool")
@@ -157,8 +159,9 @@ def _reduce_precision(graph: Graph, params, x):
 
 ELEMENTWISE: dict[str, Callable[..., Scalar]] = {name: _as_is(name) for name in _AS_IS} | {
     "add_any": _as_is("add"), "clamp": _clamp, "convert_element_type": _convert, "copy": _same, "copy_p": _same,
-    "integer_pow": _integer_pow, "is_finite": _is_finite, "log2": _log2, "logistic": _logistic, "max": _max, "min": _min,
-    "one_minus_square": _one_minus_square, "polynomial": _polynomial, "pow": _pow, "reduce_precision": _reduce_precision, "rem": _rem, "round": _round, "select_n": _select_n,
+    "integer_pow": _integer_pow, "is_finite": _is_finite, "log2": _log2, "logistic": _logistic, "max": _max,
+    "min": _min, "one_minus_square": _one_minus_square, "polynomial": _polynomial, "pow": _pow,
+    "reduce_precision": _reduce_precision, "rem": _rem, "round": _round, "select_n": _select_n,
     "sign": _sign, "square": _square, "stop_gradient": _same,
 }  # fmt: skip
 """Every primitive that maps numbers to a number, as `rule(graph, params, *operands)`."""

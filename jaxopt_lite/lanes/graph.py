@@ -6,20 +6,20 @@ emits them inside its loop.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["Graph", "NotInAKernel", "Scalar", "emit", "reachable"]
+__all__ = ["Graph", "NotInAKernel", "Scalar", "emit", "number", "reachable"]
 
 MOST_NODES = 20_000  # a compiler takes minutes for more straight-line code
 
 
 class NotInAKernel(Exception):
-    """Why a function cannot become one kernel, in one sentence; with the primitive and its line, where one is to blame."""
+    """Why a function cannot become one kernel, in one sentence; with the primitive to blame and its line."""
 
     def __init__(self, reason: str, primitive: str = "", place: str = ""):
         super().__init__(reason)
@@ -33,17 +33,17 @@ class NotInAKernel(Exception):
 class Node:
     """One row of lanes: an operation and its operands. A leaf has neither and is known by its number."""
 
-    __slots__ = ("dtype", "leaf", "number", "operands", "operation", "target")
+    __slots__ = ("dtype", "leaf", "number", "operands", "operation")
 
-    def __init__(self, number: int, operation: str, operands: tuple, dtype, target=None, leaf: int | None = None):
+    def __init__(self, number: int, operation: str, operands: tuple, dtype, leaf: int | None = None):
         self.number, self.operation, self.operands = number, operation, operands
-        self.dtype, self.target, self.leaf = dtype, target, leaf
+        self.dtype, self.leaf = dtype, leaf
 
 
 Scalar = Node | np.generic
 
 
-def is_known(scalar: Scalar) -> bool:
+def is_known(scalar) -> TypeGuard[np.generic]:
     """Whether it is a number, the same in every lane."""
     return isinstance(scalar, np.generic)
 
@@ -101,7 +101,7 @@ class Graph:
         """The operation on these operands, or what it comes to."""
         if operation in _KNOWN and all(map(is_known, operands)):
             with np.errstate(all="ignore"):
-                return _numpy(_KNOWN[operation](*operands), _dtype_of(operation, operands))
+                return number(_KNOWN[operation](*operands), _dtype_of(operation, operands))
         simpler = _simplified(operation, operands)
         if simpler is not None:
             return simpler
@@ -116,11 +116,12 @@ class Graph:
             return operand
         if is_known(operand):
             with np.errstate(all="ignore"):
-                return _numpy(operand, dtype)
-        return self._intern(("convert", _key(operand), dtype), "convert", (operand,), dtype, target=dtype)
+                return number(operand, dtype)
+        return self._intern(("convert", _key(operand), dtype), "convert", (operand,), dtype)
 
 
-def _numpy(value, dtype) -> np.generic:
+def number(value, dtype) -> Any:
+    """A known number, as a scalar of this dtype."""
     return np.asarray(value).astype(dtype)[()]
 
 
@@ -133,6 +134,10 @@ def _dtype_of(operation: str, operands) -> np.dtype:
     return np.dtype(bool) if operation in _COMPARISONS else operands[-1].dtype
 
 
+def _is_bool(operand: Scalar) -> bool:
+    return operand.dtype == bool
+
+
 def _simplified(operation: str, operands) -> Scalar | None:
     """What an operation comes to that does nothing, if it does nothing."""
     match operation, operands:
@@ -140,9 +145,9 @@ def _simplified(operation: str, operands) -> Scalar | None:
             return _simplified(operation, (b, a)) if not is_known(b) else None
         case ("mul" | "div", (a, b)) if is_known(b) and b == 1:
             return a
-        case ("add" | "sub", (a, b)) if is_known(b) and b == 0 and b.dtype != bool:
+        case ("add" | "sub", (a, b)) if is_known(b) and b == 0 and not _is_bool(b):
             return a
-        case "and" | "or", (a, b) if a.dtype == bool and (is_known(a) or is_known(b)):
+        case "and" | "or", (a, b) if _is_bool(a) and (is_known(a) or is_known(b)):
             known, other = (a, b) if is_known(a) else (b, a)
             return other if bool(known) == (operation == "and") else known
         case "and" | "or", (a, b) if a is b:
@@ -153,10 +158,8 @@ def _simplified(operation: str, operands) -> Scalar | None:
             return a
         case (("neg" | "not"), (Node(operation=inner) as a,)) if inner == operation:
             return a.operands[0]
-        case "ne", (Node(operation="convert") as a, b) if is_known(b) and b == 0 and a.operands[0].dtype == bool:
+        case "ne", (Node(operation="convert") as a, b) if is_known(b) and b == 0 and _is_bool(a.operands[0]):
             return a.operands[0]
-        case "mul", (a, b) if a.dtype == bool:
-            return None
     return None
 
 
@@ -180,19 +183,19 @@ def emit(results: list[Scalar], leaves: list[jax.Array], width: int) -> list[jax
     """The rows of the results, given those of the leaves: traces one operation of JAX for each node."""
     rows: dict[int, jax.Array] = {}
 
-    def row(scalar: Scalar):
+    def row(scalar: Any) -> Any:
         return rows[scalar.number] if isinstance(scalar, Node) else scalar
 
     for node in reachable(results):
         if node.leaf is not None:
             rows[node.number] = leaves[node.leaf]
         elif node.operation == "convert":
-            rows[node.number] = lax.convert_element_type(row(node.operands[0]), node.target)
+            rows[node.number] = lax.convert_element_type(row(node.operands[0]), node.dtype)
         else:
             rows[node.number] = _EMITTED[node.operation](
                 *_as_rows(node, [row(operand) for operand in node.operands], width)
             )
-    return [row(scalar) if isinstance(scalar, Node) else jnp.full((width,), scalar) for scalar in results]
+    return [row(scalar) if isinstance(scalar, Node) else jnp.full((width,), row(scalar)) for scalar in results]
 
 
 def _as_rows(node: Node, operands: list, width: int) -> list:

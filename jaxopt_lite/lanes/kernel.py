@@ -37,7 +37,7 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, dtypes) -> "Layout":
         """For numbers of these dtypes; bools are stored as integers."""
-        stored = [np.dtype(np.int32) if dtype == bool else np.dtype(dtype) for dtype in dtypes]
+        stored = [np.dtype(np.int32 if jnp.issubdtype(dtype, jnp.bool_) else dtype) for dtype in dtypes]
         distinct = sorted(set(stored), key=str)
         places = [(distinct.index(dtype), stored[:k].count(dtype)) for k, dtype in enumerate(stored)]
         return cls(tuple(distinct), tuple(places))

@@ -81,8 +81,7 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
     spec = jax.eval_shape(method.init, jax.ShapeDtypeStruct((n,), dtype))
     names = [path[0].name for path, _ in jax.tree_util.tree_leaves_with_path(spec)]
     state, places = _state_leaves(graph, jax.tree.leaves(spec), names, getattr(method, "symmetric", ()))
-    number = jax.ShapeDtypeStruct((), dtype)
-    limits = Limits(number, number, jax.ShapeDtypeStruct((), jnp.int32))
+    limits = jax.eval_shape(lambda: Limits(jnp.zeros((), dtype), jnp.zeros((), dtype), jnp.int32(0)))
     start = leaves_like(graph, jax.ShapeDtypeStruct((n,), dtype))
     fixed = [leaves_like(graph, like) for like in (*limits, *mapped)]
     common = [leaves_like(graph, x) if isinstance(x, jax.ShapeDtypeStruct) else as_scalars(x) for x in shared]

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxopt_lite.lanes.elementwise import ELEMENTWISE
-from jaxopt_lite.lanes.graph import Graph, NotInAKernel, is_known
+from jaxopt_lite.lanes.graph import Graph, NotInAKernel, is_known, number
 
 __all__ = ["ARRAYS", "as_scalars", "known"]
 
@@ -117,7 +117,7 @@ def _gather(graph, params, x, indices):
     places = _places(x.shape, known(indices, "an index"), **options)
     inexact = np.issubdtype(x.flat[0].dtype, np.inexact) if x.size else True
     default = params["fill_value"] if params["fill_value"] is not None else (np.nan if inexact else 0)
-    missing = np.asarray(default).astype(x.flat[0].dtype)[()] if x.size else np.float32(0)
+    missing = number(default, x.flat[0].dtype if x.size else float)
     taken = filled(places.shape, missing)
     for index in np.ndindex(places.shape):
         if places[index] >= 0:
@@ -179,7 +179,7 @@ def _reduce(combine: str) -> Callable:
 
 def _fold(graph: Graph, combine: str, scalars, dtype):
     if not len(scalars):
-        return np.asarray(_OF_NONE[combine]).astype(dtype)[()]
+        return number(_OF_NONE[combine], dtype)
     return functools.reduce(lambda a, b: ELEMENTWISE[combine](graph, {}, a, b), scalars)
 
 
@@ -203,14 +203,14 @@ def _arg(compare: str) -> Callable:
         (axis,) = params["axes"]
         moved = np.moveaxis(x, axis, 0)
         result = np.empty(moved.shape[1:], object)
-        number = lambda k: np.asarray(k).astype(params["index_dtype"])[()]  # noqa: E731
+        of = params["index_dtype"]
         for index in np.ndindex(result.shape):
-            best, place = moved[(0, *index)], number(0)
+            best, place = moved[(0, *index)], number(0, of)
             for k in range(1, len(moved)):
                 here = moved[(k, *index)]
                 better = graph("or", graph(compare, here, best), graph("ne", here, here))
                 better = graph("and", better, graph("eq", best, best))
-                best, place = graph("select", better, here, best), graph("select", better, number(k), place)
+                best, place = graph("select", better, here, best), graph("select", better, number(k, of), place)
             result[index] = place
         return result
 

@@ -7,7 +7,7 @@ elementwise on a tile of lanes, with loops, sums and a running sum over the tile
 import warnings
 from collections.abc import Callable
 
-import jax
+from jax.core import ShapedArray
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jax.extend.core import Primitive  # pyright: ignore[reportPrivateImportUsage]
@@ -52,7 +52,7 @@ def launch(kernel: Callable, tiles: int, width: int, operands: list, out: list, 
 # Pallas says while a call is lowered that this backend will go. That is for us to hear, not for the user.
 _quietly = Primitive("lane_kernel")
 _quietly.multiple_results = True
-_quietly.def_abstract_eval(lambda *arrays, call, out: [jax.core.ShapedArray(*spec) for spec in out])
+_quietly.def_abstract_eval(lambda *arrays, call, out: [ShapedArray(*spec) for spec in out])
 
 
 def _lower_quietly(ctx, *arrays, call, out):

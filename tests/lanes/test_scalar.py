@@ -76,7 +76,7 @@ FUNCTIONS = {
     "whole numbers": lambda x: jnp.sum(x * (jnp.arange(4) % 3)) + (jnp.int32(7) // 2) * x[0],
     "known places": lambda x: jnp.sum(x[np.array([0, 2, 2])] ** 2) + jnp.take(x, 3, axis=0),
     "writing": lambda x: jnp.sum(x.at[np.array([1, 1])].add(x[:2]).at[0].set(2.0).at[3].multiply(x[0]) ** 2),
-    "moving windows": lambda x: jnp.sum(lax.dynamic_slice(x, (1,), (2,)) * lax.dynamic_update_slice(x, x[:1], (2,))[1:3]),
+    "windows": lambda x: jnp.sum(lax.dynamic_slice(x, (1,), (2,)) * lax.dynamic_update_slice(x, x[:1], (2,))[1:3]),
     "branches": lambda x: lax.cond(x[0] > 0, jnp.sum, lambda x: jnp.sum(x**2), x),
     "many branches": lambda x: lax.switch(
         (x[0] > 0).astype(int) + (x[1] > 0), [jnp.sum, jnp.prod, lambda x: x[3] * x[2]], x
