@@ -30,9 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m jaxopt_lite", description=jol.__doc__)
     commands = parser.add_subparsers(required=True)
-    demo = commands.add_parser("demo", help="ten thousand power flows and regressions, and a tokenizer (the default)")
+    demo = commands.add_parser(
+        "demo", help="ten thousand power flows and regressions, a tokenizer, specialists (default)"
+    )
     demo.add_argument("--scenarios", type=count, default=10_000, help="power flows (default 10000)")
     demo.add_argument("--refits", type=count, default=10_000, help="refits of each regression (default 10000)")
+    demo.add_argument("--specialists", type=count, default=500, help="modules with a specialist each (default 500)")
     demo.add_argument("--seed", type=int, default=0, help="of the random loads and resamples (default 0)")
     demo.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's own library)")
     demo.set_defaults(run=_demo)

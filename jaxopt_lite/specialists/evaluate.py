@@ -21,7 +21,7 @@ from jaxopt_lite.specialists.units import PER_EXAMPLE, Unit
 __all__ = ["evaluate", "task_losses"]
 
 _OUTPUT_BYTES = 1 << 26  # of the outputs that are in memory at once
-_POOLED = 4096  # examples of all tasks, at most, that the monolith is fitted to
+_POOLED = 2048  # examples of all tasks, at most, that the monolith is fitted to
 
 Loss = Callable[[PyTree, PyTree], Array]
 Router = Callable[[Float[Array, "B d"]], Int[Array, " B"]]
@@ -48,7 +48,7 @@ def evaluate(
             other names are novel: the right answer to them is the base.
         loss: `loss(output, y) -> scalar` for one example, as in `fit`.
         train_tasks: what the specialists were fitted to. With it the monolith, one adapter of the same size for all
-            tasks together, is fitted to at most 4,096 of these examples drawn at random, and the cost of adding one
+            tasks together, is fitted to at most 2,048 of these examples drawn at random, and the cost of adding one
             more specialist is measured.
         joint: a model of the same total size, trained on everything again.
         unit: in what losses are reported.

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import jaxopt_lite.__main__ as command_line
-from jaxopt_lite.demo import confidence, encoding, lowest_voltage
+from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ PIPES = dict(cwd=ROOT, env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDO
 
 
 def test_the_demonstration_solves_and_verifies_everything():
-    words = ("--scenarios", "200", "--refits", "100", "--text", "README.md", "pyproject.toml")
+    words = ("--scenarios", "200", "--refits", "100", "--specialists", "8", "--text", "README.md", "pyproject.toml")
     done = subprocess.run([*COMMAND, "demo", *words], **PIPES)
     assert done.returncode == 0, done.stdout
     for kind in ("solved", "verified"):
@@ -73,6 +73,7 @@ def pretend(monkeypatch, *, verified: int = 5, stop: bool = False):
     monkeypatch.setattr(lowest_voltage, "run", power_flow)
     monkeypatch.setattr(confidence, "run", regression)
     monkeypatch.setattr(encoding, "run", lambda paths, console, tallies: tallies.append(Tally("text", 1, 1, 1, 1)))
+    monkeypatch.setattr(specialists, "run", lambda *words: words[-1].append(Tally("specialists", 1, 1, 1, 1)))
 
 
 FIVE = ("--scenarios", "5", "--refits", "5")

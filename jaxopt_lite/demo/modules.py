@@ -1,0 +1,72 @@
+"""The modules of Python's standard library as texts: of each a part to learn from and a part that is held out."""
+
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.demo.encoding import library_sources
+from jaxopt_lite.specialists.tasks import Task
+from jaxopt_lite.specialists.windows import windows
+
+__all__ = ["Module", "modules", "tasks"]
+
+_HELD_OUT = 4  # the last fourth of a file's lines
+_LEAST = 1500  # bytes
+
+
+class Module(NamedTuple):
+    """One module: its dotted name, and the two parts of its source."""
+
+    name: str
+    learned: str
+    held_out: str
+
+
+def modules(paths: Sequence[Path] | None = None, least: int = _LEAST) -> list[Module]:
+    """The modules with enough code, by their names.
+
+    Args:
+        paths: the files; `None` for the sources of Python's standard library.
+        least: bytes that a file must have.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = [_module(path, root) for path in (library_sources() if paths is None else paths)]
+    enough = [module for module in found if len(module.learned) + len(module.held_out) >= least]
+    return [module for module in enough if module.learned.strip() and module.held_out.strip()]
+
+
+def _module(path: Path, root: Path) -> Module:
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else (path.name,)
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines(keepends=True)
+    cut = len(lines) - len(lines) // _HELD_OUT
+    return Module(".".join(parts).removesuffix(".py"), "".join(lines[:cut]), "".join(lines[cut:]))
+
+
+def tasks(
+    found: Sequence[Module], tokenizer: Tokenizer, length: int, most: tuple[int, int]
+) -> tuple[dict[str, Task], dict[str, Task]]:
+    """The windows of the two parts of each module, by its name.
+
+    Args:
+        found: the modules.
+        tokenizer: for their texts.
+        length: of a window, in tokens.
+        most: how many windows to take of each part, at most, spread over it evenly.
+    """
+    parts = ([module.learned for module in found], [module.held_out for module in found])
+    learned, held_out = (
+        {
+            module.name: _spread(Task(*windows(text, tokenizer, length)), count)
+            for module, text in zip(found, part, strict=True)
+        }
+        for part, count in zip(parts, most, strict=True)
+    )
+    return learned, held_out
+
+
+def _spread(task: Task, most: int) -> Task:
+    step = max(task.examples / most, 1)
+    rows = [int(k * step) for k in range(min(task.examples, most))]
+    return Task(task.x[rows], task.y[rows], task.weight[rows])
