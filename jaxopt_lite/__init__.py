@@ -1,11 +1,15 @@
-"""Solve very many small problems at once, in one jitted call, on CPU, GPU and TPU; and byte-pair encoding."""
+"""Solve very many small problems at once, in one jitted call, on CPU, GPU and TPU.
+
+And what stands on that, in rooms of their own: `bpe`, byte-pair encoding, and `specialists`, very many small adapters
+of one model.
+"""
 
 from typing import TYPE_CHECKING
 
 from jaxopt_lite.lazy import lazy
 
 if TYPE_CHECKING:
-    from jaxopt_lite import bounds, bpe
+    from jaxopt_lite import bounds, bpe, specialists
     from jaxopt_lite.lanes.devices import over_devices, use_cpu_cores
     from jaxopt_lite.lanes.status import Status
     from jaxopt_lite.solvers.bfgs import BFGS
@@ -49,12 +53,14 @@ __all__ = [
     "multistart",
     "over_devices",
     "root",
+    "specialists",
     "use_cpu_cores",
 ]
 
 _NAMES_IN = {
     "bounds": ["bounds"],
     "bpe": ["bpe"],
+    "specialists": ["specialists"],
     "lanes.devices": ["over_devices", "use_cpu_cores"],
     "lanes.status": ["Status"],
     "solvers.bfgs": ["BFGS"],
