@@ -20,6 +20,7 @@ __all__ = [
     "Work",
     "as_one_native_call",
     "kernel_tiles",
+    "largest_array",
     "tile_width",
     "why_no_kernel",
     "why_not_native",
@@ -37,6 +38,8 @@ class Work(Enum):
 _FEW_UNKNOWNS, _FEW_ROW_BYTES = 4, 512  # so few that the matrix is no more work than the rest of a step
 _CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
+# The largest array of an evaluation of the whole tile: larger ones gain nothing from more lanes, and idle lanes cost.
+_CACHE_ARRAY_BYTES, _DEVICE_ARRAY_BYTES = 2 << 20, 1 << 30
 
 # The operations that may be part of a native function. What XLA gives to libraries or to its thunk runtime (products of
 # matrices, sorting, scattering, random numbers) may not: a call that holds one fails to compile.
@@ -71,7 +74,9 @@ _MOST_KERNEL_OPERATIONS = 4096  # of straight-line code, for which compilers alr
 _FEWEST_KERNEL_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once; problems to a lane where there are many
 
 
-def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int | None) -> int:
+def tile_width(
+    work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int | None, array_bytes: int = 0
+) -> int:
     """The number of lanes in a tile.
 
     On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round otherwise. On an
@@ -86,9 +91,16 @@ def tile_width(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch:
         platform: "cpu", "gpu" or "tpu".
         batch: the number of problems, which matters where one tile should hold them all. `None` for a problem that is
             in no batch: it gets a tile of one lane.
+        array_bytes: the size of the largest array of one problem's evaluation, as `largest_array` gives it.
     """
     if batch is None:
         return 1
+    most = _CACHE_ARRAY_BYTES if platform == "cpu" else _DEVICE_ARRAY_BYTES
+    return min(_by_state(work, n, dtype, lane_bytes, platform, batch), _power_of_two(most // max(array_bytes, 1)))
+
+
+def _by_state(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int) -> int:
+    """The width that suits the states of the lanes."""
     if platform == "cpu":
         row_bytes = _FEW_ROW_BYTES if n <= _FEW_UNKNOWNS else work.value
         fitting = _power_of_two(_CACHE_BYTES // max(lane_bytes, 1))
@@ -122,6 +134,13 @@ def why_no_kernel(dtype, words: int, operations: int) -> str | None:
             f"a step is {operations:,} operations on single numbers; a kernel has at most {_MOST_KERNEL_OPERATIONS:,}"
         )
     return None
+
+
+def largest_array(jaxpr) -> int:
+    """The bytes of the largest array that a function computes, also inside calls."""
+    sizes = [out.aval.size * out.aval.dtype.itemsize for equation in jaxpr.eqns for out in equation.outvars]
+    inner = [largest_array(inner) for equation in jaxpr.eqns for inner in _inner_jaxprs(equation.params)]
+    return max(sizes + inner, default=0)
 
 
 def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, columns: int) -> Callable:

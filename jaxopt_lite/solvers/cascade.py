@@ -43,7 +43,8 @@ class Plan(NamedTuple):
         """The number of lanes of a tile."""
         lane_bytes = self.lane_bytes(n, dtype)
         size = None if self.alone else batch
-        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, jax.default_backend(), size)
+        array_bytes = tiles.largest_array(self.function.closed.jaxpr)
+        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, jax.default_backend(), size, array_bytes)
 
 
 def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:

@@ -48,6 +48,22 @@ def test_on_a_gpu_all_small_batches_have_the_same_width():
     assert len({tile_width(Work.RANK_TWO, 10, "float32", 1000, "gpu", batch) for batch in (0, 1, 50, 4096)}) == 1
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_a_problem_with_large_arrays_has_few_lanes_beside_it(platform):
+    widths = [tile_width(Work.TERMS, 10, "float32", 1000, platform, 1000, size) for size in BYTES]
+    assert widths == sorted(widths, reverse=True) and widths[0] > 1 and widths[-1] == 1
+    assert widths[0] == tile_width(Work.TERMS, 10, "float32", 1000, platform, 1000)
+
+
+def test_the_largest_array_is_found_inside_calls_and_loops():
+    def fun(x):
+        return jax.jit(lambda x: jnp.sum(jnp.outer(x, x)))(x) + jnp.sum(inner(x))
+
+    jaxpr = jax.make_jaxpr(fun)(jnp.ones(30, jnp.float32)).jaxpr
+    assert tiles.largest_array(jaxpr) == 30 * 30 * 4
+    assert tiles.largest_array(jax.make_jaxpr(lambda x: x)(1.0).jaxpr) == 0
+
+
 def inner(x):
     return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) * 2, x)
 
