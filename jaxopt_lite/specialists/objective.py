@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
@@ -17,7 +16,6 @@ from jaxopt_lite.specialists.tasks import Task
 
 __all__ = ["Fitted", "Model", "bytes_per_example", "solve"]
 
-_LARGE = 1 << 15  # bytes of a task's examples, from which it keeps the machine busy by itself
 _TOGETHER = 64  # tasks whose gradients per example are in memory at once
 
 
@@ -57,7 +55,7 @@ def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: P
         return loss + prior / 2 * apart / jnp.sum(weight), loss
 
     data = known, task.y, task.weight
-    solution = _minimize(objective, start, (*data, center), solver)
+    solution = minimize(objective, start, (*data, center), solver=solver, has_aux=True)
     profile = Profile(
         count=jnp.sum(task.weight > 0, axis=1).astype(task.weight.dtype),
         mean=_mean_features(model, params, task),
@@ -65,15 +63,6 @@ def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: P
         gate=jnp.zeros_like(_mean_features(model, params, task)),
     )
     return Fitted(solution.x, profile, solution.aux, solution.status)
-
-
-def _minimize(objective: Callable, start: Parameters, args: PyTree, solver) -> Solution:
-    """Small tasks side by side; large ones in turn, so that only one at a time needs memory for its evaluation."""
-    together = partial(minimize, objective, solver=solver, has_aux=True)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(args)) // jax.tree.leaves(args)[0].shape[0]
-    if size < _LARGE:
-        return together(start, args)
-    return jax.lax.map(lambda one: together(*one, batched=False), (start, args))
 
 
 def bytes_per_example(model: Model, params: PyTree, task: Task) -> int:
