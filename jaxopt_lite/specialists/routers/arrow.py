@@ -1,7 +1,7 @@
 """Arrow: the direction in which a specialist's LoRA changes its layer's inputs most. Nothing is learned or counted.
 
 Ostapenko et al., Towards modular LLMs by building and reusing a library of LoRAs, arXiv 2405.11157, section 4.2: the
-score is |vᵀ h|, for the inputs h of the layer and the direction v in which h ΔW is longest, |v| = 1.
+score is the size of vᵀ h, for the inputs h of the layer and the direction v in which h ΔW is longest, |v| = 1.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ __all__ = ["Arrow"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Arrow(Router):
-    """Scores are |vᵀ h|, for the inputs h `[B, m]` of the layer that a LoRA changes: these are its features.
+    """Scores are the sizes of vᵀ h, for the inputs h `[B, m]` of the layer that a LoRA changes: its features.
 
     It was designed to route each token at each layer, in networks with many of them. Once per input, at one layer, it
-    is weak: on rotated digits it did worse than the base alone, where `LDA` came near the best specialists. Its novelty
-    says how long h is rather than how new.
+    is weak; compare it with `LDA` by `evaluate` before relying on it. Its novelty says how long h is rather than how
+    new.
     """
 
     @classmethod
