@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         check_derivatives,
     )
     from jaxopt_lite.solvers.chunks import in_chunks
+    from jaxopt_lite.solvers.explain import Explanation, explain
     from jaxopt_lite.solvers.lbfgs import LBFGS
     from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
     from jaxopt_lite.solvers.multistart import multistart
@@ -36,6 +37,7 @@ __all__ = [
     "Broyden",
     "Curvature",
     "DerivativeCheck",
+    "Explanation",
     "History",
     "LimitedBroyden",
     "MinimumCertificate",
@@ -48,6 +50,7 @@ __all__ = [
     "certify_minimum",
     "certify_root",
     "check_derivatives",
+    "explain",
     "in_chunks",
     "minimize",
     "multistart",
@@ -75,6 +78,7 @@ _NAMES_IN = {
         "check_derivatives",
     ],
     "solvers.chunks": ["in_chunks"],
+    "solvers.explain": ["Explanation", "explain"],
     "solvers.lbfgs": ["LBFGS"],
     "solvers.limited_broyden": ["LimitedBroyden"],
     "solvers.multistart": ["multistart"],

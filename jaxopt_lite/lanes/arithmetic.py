@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec", "take_where"]
@@ -100,7 +101,11 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     never exchange any. A singular lane becomes non-finite and leaves its neighbours alone. Source: Golub and Van Loan,
     Matrix Computations, 4th ed., section 3.4; Duff, Erisman and Reid, Direct Methods for Sparse Matrices, 2nd ed.,
     section 5.2, for the threshold.
+
+    Of one matrix without lanes by the same elimination, in straight lines of code that a kernel can be made of.
     """
+    if a.ndim == 2:
+        return _straight_inverse(list(jnp.asarray(a)))
     if not on_cpu():  # batched LU of the platform's library
         return jnp.moveaxis(jnp.linalg.inv(jnp.moveaxis(a, (0, 1), (-2, -1))), (-2, -1), (0, 1))
     n = a.shape[0]
@@ -121,6 +126,24 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     m, order = jax.lax.fori_loop(0, n, eliminate, (a, order))
     # Exchanged rows of A are exchanged columns of the inverse.
     return jax.lax.cond(jnp.any(order != rows), _put_columns, lambda m, _: m, m, order)
+
+
+def _straight_inverse(rows: list[Array]) -> Array:
+    """Gauss-Jordan elimination with partial pivoting, every exchange of rows a selection."""
+    n, exchanges = len(rows), []
+    for k in range(n):
+        for i in range(k + 1, n):
+            larger = jnp.abs(rows[i][k]) > jnp.abs(rows[k][k])
+            rows[k], rows[i] = jnp.where(larger, rows[i], rows[k]), jnp.where(larger, rows[k], rows[i])
+            exchanges.append((k, i, larger))
+        is_k = np.arange(n) == k
+        pivot = jnp.where(is_k, 1, rows[k]) / rows[k][k]
+        rows = [pivot if i == k else jnp.where(is_k, 0, row) - row[k] * pivot for i, row in enumerate(rows)]
+    # Exchanged rows of A are exchanged columns of the inverse.
+    columns = list(jnp.stack(rows, axis=1))
+    for k, i, larger in reversed(exchanges):
+        columns[k], columns[i] = jnp.where(larger, columns[i], columns[k]), jnp.where(larger, columns[k], columns[i])
+    return jnp.stack(columns, axis=1)
 
 
 def _pivot(column, rows, k):

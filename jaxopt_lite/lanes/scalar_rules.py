@@ -9,8 +9,6 @@ import itertools
 import math
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -125,13 +123,26 @@ def _gather(graph, params, x, indices):
     return taken
 
 
-def _places(shape, indices, dimension_numbers, slice_sizes, mode) -> np.ndarray:
-    """Which number of a flat array each number of a gather is; -1 outside. JAX itself says so."""
-    with jax.ensure_compile_time_eval():
-        numbers = jnp.arange(int(np.prod(shape)), dtype=jnp.int32).reshape(shape)
-        return np.asarray(
-            lax.gather(numbers, jnp.asarray(indices), dimension_numbers, slice_sizes, mode=mode, fill_value=-1)
-        )
+def _places(shape, indices: np.ndarray, dimension_numbers, slice_sizes, mode) -> np.ndarray:
+    """Which number of a flat array each number of a gather is; -1 for one outside, if the mode says so."""
+    at = dimension_numbers
+    single = (*at.collapsed_slice_dims, *at.operand_batching_dims)
+    window = [1 if d in single else size for d, size in enumerate(slice_sizes)]
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    last = np.array(shape) - np.array(slice_sizes, int)
+    rows = []
+    for batch in np.ndindex(indices.shape[:-1]):
+        start = np.zeros(len(shape), int)
+        start[list(at.start_index_map)] = indices[batch]
+        start[list(at.operand_batching_dims)] = [batch[d] for d in at.start_indices_batching_dims]
+        inside = np.clip(start, 0, last)
+        row = numbers[tuple(slice(s, s + size) for s, size in zip(inside, window, strict=True))]
+        is_missing = mode == lax.GatherScatterMode.FILL_OR_DROP and np.any(inside != start)
+        rows.append(np.full_like(row, -1) if is_missing else row)
+    kept = [size for d, size in enumerate(slice_sizes) if d not in single]
+    result = np.array(rows, int).reshape([*indices.shape[:-1], *kept])
+    of_batch = indices.ndim - 1
+    return np.moveaxis(result, range(of_batch, result.ndim), at.offset_dims)
 
 
 def _scatter(combine: str | None):

@@ -179,10 +179,13 @@ def _is_native(jaxpr, width: int, columns: int) -> bool:
     return _obstacle(jaxpr, width, columns) is None
 
 
-def _obstacle(jaxpr, width: int, columns: int) -> str | None:
-    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function."""
+def _obstacle(jaxpr, width: int, columns: int, called_at: str = "") -> str | None:
+    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function.
+
+    JAX's own functions, traced once for all their callers, have no line of the user's: the line of the call is told.
+    """
     for equation in jaxpr.eqns:
-        name, place = equation.primitive.name, source_info_util.summarize(equation.source_info)
+        name, place = equation.primitive.name, source_info_util.summarize(equation.source_info) or called_at
         if name not in _NATIVE:
             return f"XLA gives `{name}` (at {place}) to a library or to its own runtime"
         # A broadcast becomes a reduction of its output in the derivative.
@@ -193,7 +196,7 @@ def _obstacle(jaxpr, width: int, columns: int) -> str | None:
         if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             return f"the result of `{name}` (at {place}) is so large on a tile that XLA may split it over threads"
         for inner in _inner_jaxprs(equation.params):
-            obstacle = _obstacle(inner, width, columns)
+            obstacle = _obstacle(inner, width, columns, place)
             if obstacle:
                 return obstacle
     return None

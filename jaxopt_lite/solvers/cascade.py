@@ -39,12 +39,13 @@ class Plan(NamedTuple):
         state = jax.eval_shape(self.solver.methods()[0].init, jax.ShapeDtypeStruct((n, 1), dtype))
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
-    def width(self, batch: int, n: int, dtype) -> int:
-        """The number of lanes of a tile."""
+    def width(self, batch: int, n: int, dtype, platform: str | None = None) -> int:
+        """The number of lanes of a tile, on the platform that JAX uses or on this one."""
         lane_bytes = self.lane_bytes(n, dtype)
         size = None if self.alone else batch
         array_bytes = tiles.largest_array(self.function.closed.jaxpr)
-        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, jax.default_backend(), size, array_bytes)
+        platform = jax.default_backend() if platform is None else platform
+        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, platform, size, array_bytes)
 
 
 def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:

@@ -17,9 +17,9 @@ from tests.problems import MGH_UNCONSTRAINED, perturbed
 quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def both(fun, x0, args=None, args_axes=0, **options):
+def both(fun, x0, args=None, args_axes=0, entry=jol.minimize, **options):
     """The emulated kernel's solution, and the loop's."""
-    solve = functools.partial(jol.minimize, fun, args_axes=args_axes, **options)
+    solve = functools.partial(entry, fun, args_axes=args_axes, **options)
     emulated = quickly(lambda x0, args: solve(x0, args, path="emulate"))(x0, args)
     return jax.tree.map(np.asarray, emulated), solve(x0, args, path="loop")
 
@@ -46,6 +46,21 @@ def test_bad_lanes_and_odd_sizes(dtype):
     assert ours.status[7] == Status.NONFINITE_START and ours.x.dtype == dtype
     assert np.mean(ours.success) > 0.95
     assert np.abs(ours.evaluations - loops.evaluations)[ours.success].mean() < 2
+
+
+def test_broyden_refreshes_its_jacobian_inside_and_leaves_the_rest_to_the_second_method():
+    """A circle and a curve: the first method gives seven of forty starts up."""
+    x0, offset = np.random.default_rng(2).uniform(-2, 2, (40, 2)), np.full(40, 0.5)
+    x0[11] = np.nan
+
+    def fun(x, offset):
+        return jnp.stack([x[0] ** 2 + x[1] ** 2 - 1, x[1] - jnp.sin(2 * x[0]) - offset])
+
+    ours, loops = both(fun, x0, offset, entry=jol.root)
+    np.testing.assert_array_equal(ours.status, loops.status)
+    np.testing.assert_array_equal(ours.status, np.where(np.arange(40) == 11, Status.NONFINITE_START, 0))
+    residual = np.abs(jax.vmap(fun)(ours.x, offset))
+    assert np.all(residual[ours.success] <= 1e-9)
 
 
 def test_a_batch_of_none_and_of_one_and_no_batch():
@@ -122,6 +137,15 @@ def test_bfgs_is_a_kernel_up_to_so_many_unknowns(dtype, most):
 def test_too_many_unknowns_are_refused_with_the_reason():
     with pytest.raises(ValueError, match="this solve cannot be a kernel: a lane carries .* registers"):
         jol.minimize(rosenbrock, np.zeros((3, 20)), np.ones(3), path="kernel")
+
+
+@pytest.mark.parametrize("jacobian, dtype, n", [
+    ("autodiff", "float32", 1), ("autodiff", "float32", 8), ("autodiff", "float64", 6), ("identity", "float64", 2),
+])  # fmt: skip
+def test_broyden_is_a_kernel_up_to_so_many_unknowns(jacobian, dtype, n):
+    solver = jol.Broyden(jacobian=jacobian)
+    solve = lambda x, a: jol.root(lambda x, a: x**3 - a * jnp.roll(x, 1), x, a, solver=solver, path="kernel").x
+    assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype)))
 
 
 OBJECTIVES = {

@@ -75,6 +75,13 @@ FUNCTIONS = {
     "log-sum-exp": lambda x: jax.nn.logsumexp(x) + jnp.linalg.norm(x) + jnp.var(x),
     "whole numbers": lambda x: jnp.sum(x * (jnp.arange(4) % 3)) + (jnp.int32(7) // 2) * x[0],
     "known places": lambda x: jnp.sum(x[np.array([0, 2, 2])] ** 2) + jnp.take(x, 3, axis=0),
+    "pairs of places": lambda x: jnp.sum(
+        jnp.take_along_axis(x.reshape(2, 2), np.array([[1, 0], [0, 0]]), axis=1) * jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    ) + x.reshape(2, 2)[np.array([1, 0, 1]), np.array([0, 0, 1])] @ jnp.arange(3.0),
+    "places outside": lambda x: x.at[7].get(mode="fill", fill_value=2.0) * x[1],
+    "rows of places": lambda x: jnp.sum(x.reshape(2, 2)[np.array([1, 1, 0])] ** 2 * jnp.arange(6.0).reshape(3, 2)),
+    "writing rows": lambda x: jnp.sum(x.reshape(2, 2).at[:, np.array([1, 1])].add(2 * x[:2]) ** 3)
+    + jnp.sum(x.at[np.array([9])].set(1.0)),
     "writing": lambda x: jnp.sum(x.at[np.array([1, 1])].add(x[:2]).at[0].set(2.0).at[3].multiply(x[0]) ** 2),
     "windows": lambda x: jnp.sum(lax.dynamic_slice(x, (1,), (2,)) * lax.dynamic_update_slice(x, x[:1], (2,))[1:3]),
     "branches": lambda x: lax.cond(x[0] > 0, jnp.sum, lambda x: jnp.sum(x**2), x),

@@ -1,0 +1,109 @@
+"""What `explain` says is what happens, and it says why."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+from tests.lanes.test_kernel import is_kernel, lowered
+
+SPEC = jax.ShapeDtypeStruct
+
+
+def rosenbrock(x, steepness):
+    return jnp.sum(steepness * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def cubic(x, a):
+    return x**3 - a
+
+
+def sorting(x, a):
+    return jnp.sum(jnp.sort(x) ** 2)
+
+
+def of(fun, n, dtype="float32", solver=None, **options):
+    arguments = SPEC((1000, n), dtype), SPEC((1000,), dtype)
+    return jol.explain(fun, *arguments, solver=solver or jol.BFGS(), **options)
+
+
+def test_a_small_smooth_problem_is_a_kernel_on_a_gpu():
+    found = of(rosenbrock, 4, platform="gpu")
+    assert (found.path, found.width, found.tiles, found.problems, found.reason) == ("kernel", 32, 32, 1000, "")
+    assert found.words is not None and found.operations is not None
+    assert "1,000 problems on a GPU: one GPU kernel, 32 tiles of 32 lanes." in str(found)
+    assert f"{found.words} numbers of 32 bits" in str(found)
+
+
+@pytest.mark.parametrize(
+    "fun, n, solver, options, reason",
+    [
+        (sorting, 3, None, {}, "it sorts (`sort` at "),
+        (rosenbrock, 40, None, {}, "registers of a thread hold about"),
+        (rosenbrock, 3, None, {"path": "loop"}, 'path="loop" forbids it'),
+        (rosenbrock, 3, None, {"record": 2}, "`record`"),
+        (rosenbrock, 3, None, {"keep_state": True}, "`keep_state`"),
+        (cubic, 9, jol.Broyden(), {}, "operations on single numbers"),
+    ],
+)
+def test_the_reason_is_told(fun, n, solver, options, reason):
+    found = of(fun, n, solver=solver, platform="gpu", **options)
+    assert found.path == "loop" and reason in found.reason
+    assert f"Not a kernel: {found.reason}." in str(found)
+    if fun is sorting:
+        assert "test_explain.py" in found.reason
+
+
+def test_half_precision_is_no_kernel():
+    assert "bfloat16" in of(rosenbrock, 3, jnp.bfloat16, platform="gpu").reason
+
+
+def test_on_the_cpu_it_is_one_native_call_or_says_which_operation_prevents_that():
+    native, loop = of(rosenbrock, 4, platform="cpu"), of(sorting, 4, platform="cpu")
+    assert (native.path, native.reason) == ("native call", "")
+    assert loop.path == "loop" and "`sort`" in loop.reason and "test_explain.py" in loop.reason
+    assert "one native CPU function, a tile of" in str(native) and "Not one function: " in str(loop)
+
+
+def test_a_tpu_takes_the_loop():
+    assert (of(rosenbrock, 4, platform="tpu").path, of(rosenbrock, 4, platform="tpu").tiles) == ("loop", 1)
+
+
+def test_the_second_method_of_broyden_is_mentioned():
+    assert "damped Newton" in str(of(cubic, 2, solver=jol.Broyden(), platform="gpu"))
+    assert "damped Newton" not in str(of(cubic, 2, solver=jol.Broyden(rescue=False), platform="gpu"))
+
+
+@pytest.mark.parametrize("fun, n", [(rosenbrock, 2), (rosenbrock, 40), (sorting, 2)])
+def test_it_agrees_with_what_is_lowered(fun, n):
+    """A kernel is in the program for CUDA where it says so, and asking for one is an error where it does not."""
+    found = of(fun, n, platform="gpu")
+    solve = lambda x, a: jol.minimize(fun, x, a, path="kernel").x
+    arguments = SPEC((1000, n), np.float32), SPEC((1000,), np.float32)
+    if found.path == "kernel":
+        assert is_kernel(lowered(solve, *arguments))
+    else:
+        with pytest.raises(ValueError, match="this solve cannot be a kernel"):
+            lowered(solve, *arguments)
+
+
+def test_nothing_is_solved_and_arrays_will_do():
+    calls = []
+
+    def fun(x, a):
+        calls.append(type(x))
+        return jnp.sum((x - a) ** 2)
+
+    found = jol.explain(fun, np.ones((5, 2)), np.ones(5), solver=jol.BFGS())
+    assert found.problems == 5 and found.platform == jax.default_backend()
+    assert all(issubclass(kind, jax.core.Tracer) for kind in calls)
+    assert jol.explain(fun, np.ones(2), 1.0, solver=jol.BFGS(), batched=False, platform="gpu").problems == 1
+
+
+@pytest.mark.parametrize(
+    "option, message", [({"platform": "ipu"}, "platform='ipu'"), ({"path": "fast"}, "path='fast'")]
+)
+def test_unknown_words_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        of(rosenbrock, 2, **option)
