@@ -134,7 +134,7 @@ def _expect(solver, kind, caller: str, wanted: str):
     return solver
 
 
-def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path) -> Solution:
+def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path="auto") -> Solution:
     """What `root` and `minimize` share: the solver says which of the two it is."""
     if not callable(fun):
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")

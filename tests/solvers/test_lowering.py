@@ -32,3 +32,21 @@ def test_a_solve_lowers_for_an_accelerator(name, platform):
     exported = export.export(jax.jit(SOLVES[name]), platforms=(platform,))(spec, spec)
     assert exported.platforms == (platform,)
     assert "while" in exported.mlir_module()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_a_solve_that_is_a_kernel_on_cuda_is_a_loop_elsewhere(platform):
+    spec = jax.ShapeDtypeStruct((100, 2), jnp.float32)
+    solve = lambda x, a: jol.minimize(_rosenbrock, x, a[:, 0], path="kernel").x
+    exported = export.export(jax.jit(solve), platforms=(platform,))(spec, spec)
+    assert "triton" not in exported.mlir_module() and "while" in exported.mlir_module()
+
+
+def test_a_kernel_exports_for_cuda():
+    gpu = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", platform="cuda", num_cores=132)
+    spec = jax.ShapeDtypeStruct((100, 2), jnp.float32)
+    solve = lambda x, a: jol.root(_cubic, x, a, path="kernel").x
+    allowed = [export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")]
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("d",), abstract_device=gpu)):
+        exported = export.export(jax.jit(solve), platforms=("cuda",), disabled_checks=allowed)(spec, spec)
+    assert exported.mlir_module().count("xla.gpu.triton") == 1
