@@ -106,7 +106,7 @@ class _Kernel(NamedTuple):
         free = self._status(tile.rows) >= 0
         place = tile.taken + jnp.cumsum(free.astype(jnp.int32), dtype=jnp.int32) - 1
         filled = free & (place < end)
-        new = load(jnp.minimum(place, self.size - 1))
+        new = load(jnp.clip(place, 0, self.size - 1))
         choose = lambda new, old: [jnp.where(filled, a, b) for a, b in zip(new, old, strict=True)]  # noqa: E731
         rows = choose(self._emit(self.program.init, [], new), tile.rows)
         taken = jnp.minimum(tile.taken + jnp.sum(free.astype(jnp.int32), dtype=jnp.int32), end)

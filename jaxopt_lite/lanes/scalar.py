@@ -19,6 +19,7 @@ from jaxopt_lite.lanes.scalar_rules import ARRAYS, as_scalars, filled, known
 __all__ = ["interpret", "leaves_like"]
 
 _LONGEST_LOOP = 256
+_FAULT = "taking it apart failed, which is a fault of this library; please report it ({cause!r})"
 
 _WHY_NOT = {
     "sort": "it sorts",
@@ -69,7 +70,8 @@ def interpret(graph: Graph, jaxpr: Any, arrays: list[np.ndarray]) -> list[np.nda
     for eqn in jaxpr.eqns:
         try:
             results = _apply(graph, eqn, [read(atom) for atom in eqn.invars])
-        except NotInAKernel as error:
+        except Exception as cause:  # a fault of a rule must not keep a solve from being a loop
+            error = cause if isinstance(cause, NotInAKernel) else NotInAKernel(_FAULT.format(cause=cause))
             # Innermost first: JAX's own functions, traced once for all their callers, have no line of the user's.
             place = error.place or source_info_util.summarize(eqn.source_info)
             raise NotInAKernel(error.reason, error.primitive or eqn.primitive.name, place) from None

@@ -4,18 +4,29 @@ Another backend replaces this file. A kernel reads and writes chosen places of r
 elementwise on a tile of lanes, with loops, sums and a running sum over the tile.
 """
 
+# pyright: reportOptionalMemberAccess=false
+# The functions below are called only where the import has succeeded.
 import warnings
 from collections.abc import Callable
 
 from jax.core import ShapedArray
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plgpu
 from jax.extend.core import Primitive  # pyright: ignore[reportPrivateImportUsage]
 from jax.interpreters import mlir
 
-__all__ = ["launch", "store", "tile_number"]
+try:  # JAX has announced that it will go
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton as plgpu
+except ImportError:
+    pl = plgpu = None
+
+__all__ = ["launch", "store", "tile_number", "why_unavailable"]
 
 _LANES_PER_WARP = 32
+
+
+def why_unavailable() -> str | None:
+    """Why no kernel can be made at all, if so."""
+    return "this version of JAX has no Triton backend of Pallas" if plgpu is None else None
 
 
 def tile_number():

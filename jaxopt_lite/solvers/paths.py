@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.core import Tracer
 
-from jaxopt_lite.lanes import program, tiles
+from jaxopt_lite.lanes import program, tiles, triton
 from jaxopt_lite.lanes.graph import NotInAKernel
 from jaxopt_lite.lanes.problem import Function, LaneProblem
 from jaxopt_lite.lanes.program import Program
@@ -42,6 +42,9 @@ def kernel_for(plan: Any, is_mapped: tuple[bool, ...], leaves: tuple, n: int, dt
     Raises:
         NotInAKernel: with the reason.
     """
+    unavailable = triton.why_unavailable()
+    if unavailable:
+        raise NotInAKernel(unavailable)
     if plan.keep_state or plan.record:
         wanted = "keep_state" if plan.keep_state else "record"
         raise NotInAKernel(f"`{wanted}` wants numbers that a kernel does not bring out of its registers")

@@ -10,7 +10,7 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import Status
-from jaxopt_lite.lanes import tiles
+from jaxopt_lite.lanes import tiles, triton
 from tests.problems import MGH_UNCONSTRAINED, perturbed
 
 # As little optimisation of the emulated kernel as XLA can be asked for: it is run once.
@@ -198,6 +198,33 @@ def test_tiles_share_a_batch():
 def test_what_a_kernel_cannot_give_goes_by_the_loop(option):
     with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
         jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="kernel", **option)
+
+
+def test_a_jax_without_the_backend_goes_by_the_loop(monkeypatch):
+    monkeypatch.setattr(triton, "plgpu", None)
+    with pytest.raises(ValueError, match="no Triton backend"):
+        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="kernel")
+    assert jol.explain(rosenbrock, np.ones((3, 2)), np.ones(3), solver=jol.BFGS(), platform="gpu").path == "loop"
+
+
+def test_whole_numbers_of_every_dtype():
+    for dtype in (jnp.int32, jnp.int64, jnp.uint32):
+
+        def fun(x, a):
+            k = jnp.floor(3 * x).astype(dtype)  # noqa: B023
+            j = ((k ^ dtype(3)) << dtype(1)) & dtype(7) | dtype(1)  # noqa: B023
+            m = k % dtype(3) + k // dtype(2) + jnp.abs(k) + jnp.maximum(k, j) + k**2 + ~k + (j >> dtype(1))  # noqa: B023
+            return jnp.sum(m.astype(x.dtype) * x**2)
+
+        solve = lambda x: jol.minimize(fun, x, path="kernel").x
+        assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 2), np.float32)))
+
+
+@pytest.mark.parametrize("entry, solver", [(jol.minimize, jol.LBFGS(memory=2)), (jol.root, jol.LimitedBroyden())])
+def test_methods_of_limited_memory_are_kernels_where_there_is_room(entry, solver):
+    fun = (lambda x, a: jnp.sum(jnp.cosh(x - a))) if entry is jol.minimize else (lambda x, a: jnp.sinh(x - a) + x)
+    solve = lambda x, a: entry(fun, x, a, solver=solver, path="kernel").x
+    assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 2), "float32"), jax.ShapeDtypeStruct((100,), "float32")))
 
 
 def test_an_unknown_path_is_refused():

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from jaxopt_lite.lanes import scalar_rules
 from jaxopt_lite.lanes.graph import Graph, NotInAKernel, emit, reachable
 from jaxopt_lite.lanes.scalar import interpret, leaves_like
 from tests import problems
@@ -158,6 +159,12 @@ def test_only_elementwise_operations_are_left():
     assert nodes_of(lambda x: jnp.eye(3) @ jnp.ones(3), vector) == []
     assert nodes_of(lambda x: x[0] * 1.0 + 0.0, vector) == ["leaf"]
     assert nodes_of(lambda x: lax.cond(jnp.bool_(True), lambda: x[0], lambda: x[1]), vector) == ["leaf"]
+
+
+def test_a_fault_of_a_rule_is_a_reason_and_no_crash(monkeypatch):
+    monkeypatch.setitem(scalar_rules.ARRAYS, "rev", lambda graph, params, x: params["axes"])
+    with pytest.raises(NotInAKernel, match="a fault of this library.*KeyError.*`rev` at .*test_scalar.py"):
+        nodes_of(lambda x: x[::-1], jax.ShapeDtypeStruct((3,), np.dtype(float)))
 
 
 UNSUPPORTED = {
