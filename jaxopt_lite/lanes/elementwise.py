@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lite.lanes.graph import Graph, NotInAKernel, Scalar, number
+from jaxopt_lite.lanes.graph import DTYPES, Graph, NotInAKernel, Scalar, number
 
 __all__ = ["ELEMENTWISE"]
 
@@ -118,12 +118,9 @@ def _logistic(graph: Graph, params, x):
 def _convert(graph: Graph, params, x):
     """As XLA does: to bool by comparison with zero."""
     dtype, to_bool = jnp.dtype(params["new_dtype"]), jnp.issubdtype(params["new_dtype"], jnp.bool_)
-    if dtype.name not in _DTYPES:
-        raise NotInAKernel(f"it computes in {dtype.name}, and a kernel in {', '.join(_DTYPES)}")
+    if dtype.name not in DTYPES:
+        raise NotInAKernel(f"it computes in {dtype.name}, and a kernel in {', '.join(DTYPES)}")
     return graph("ne", x, _number(x, 0)) if to_bool and x.dtype != bool else graph.convert(x, dtype)
-
-
-_DTYPES = ("float32", "float64", "int32", "int64", "uint32", "bool")
 
 
 def _same(graph: Graph, params, x):

@@ -13,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["Graph", "NotInAKernel", "Scalar", "emit", "number", "reachable"]
+__all__ = ["DTYPES", "Graph", "NotInAKernel", "Scalar", "emit", "number", "reachable"]
+
+DTYPES = ("float32", "float64", "int32", "int64", "uint32", "bool")
+"""Of the rows that a kernel computes with."""
 
 MOST_NODES = 20_000  # a compiler takes minutes for more straight-line code
 

@@ -161,6 +161,11 @@ class _Kernel(NamedTuple):
             triton.store(references[array], place, problem, row.astype(self.reported.dtypes[array]), ended)
 
 
+def _stored(leaf: Array) -> Array:
+    """Bools as integers."""
+    return leaf.astype(jnp.int32) if leaf.dtype == bool else leaf
+
+
 def run(program: Program, queue: Queue, shared: tuple[Array, ...], tiles: int, *, interpret: bool = False) -> Outcome:
     """Solve every problem of the queue.
 
@@ -178,14 +183,12 @@ def run(program: Program, queue: Queue, shared: tuple[Array, ...], tiles: int, *
     of_state = [program.leaves[row].dtype for name in _FIELDS for row in program.rows_of(name)]
     layout, reported = Layout.of([row.dtype for row in given]), Layout.of(of_state)
     cost = 1 + round(program.operations(program.begin) / program.operations(program.step))
-    kernel = _Kernel(
-        program, layout, reported, tuple(leaf.size for leaf in shared), size, -(-size // tiles), width, cost
-    )  # fmt: skip
+    flat = [_stored(leaf.ravel()) for leaf in shared if leaf.size]
+    sizes = tuple(leaf.size for leaf in flat)
+    kernel = _Kernel(program, layout, reported, sizes, size, -(-size // tiles), width, cost)
     counts = [sum(array == k for array, _ in reported.places) for k in range(len(reported.dtypes))]
     out = [jax.ShapeDtypeStruct((count, size + 1), dtype) for count, dtype in zip(counts, reported.dtypes, strict=True)]
-    arrays = triton.launch(
-        kernel, tiles, width, [*layout.pack(given), *(leaf.ravel() for leaf in shared)], out, interpret
-    )
+    arrays = triton.launch(kernel, tiles, width, [*layout.pack(given), *flat], out, interpret)
     rows = [arrays[array][row, :size] for array, row in reported.places]
     n = len(program.rows_of("x"))
     first_error, status, steps, evaluations = rows[n:]

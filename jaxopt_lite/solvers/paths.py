@@ -9,7 +9,7 @@ import jax
 from jax.core import Tracer
 
 from jaxopt_lite.lanes import program, tiles, triton
-from jaxopt_lite.lanes.graph import NotInAKernel
+from jaxopt_lite.lanes.graph import DTYPES, NotInAKernel
 from jaxopt_lite.lanes.problem import Function, LaneProblem
 from jaxopt_lite.lanes.program import Program
 
@@ -48,6 +48,9 @@ def kernel_for(plan: Any, is_mapped: tuple[bool, ...], leaves: tuple, n: int, dt
     if plan.keep_state or plan.record:
         wanted = "keep_state" if plan.keep_state else "record"
         raise NotInAKernel(f"`{wanted}` wants numbers that a kernel does not bring out of its registers")
+    strange = [str(leaf.dtype) for leaf in leaves if str(leaf.dtype) not in DTYPES]
+    if strange:
+        raise NotInAKernel(f"an argument is {strange[0]}, and a kernel takes {', '.join(DTYPES)}")
     mapped = [_spec(leaf.shape[1:], leaf) for leaf, flag in zip(leaves, is_mapped, strict=True) if flag]
     known = _known_leaves(plan.function)
     shared, given = [], []

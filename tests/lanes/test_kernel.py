@@ -78,10 +78,13 @@ def test_mapped_and_shared_arguments_and_what_is_closed_over():
     weights = rng.uniform(0.5, 1.5, 6)
 
     def loss(x, args):
-        features, labels, power = args
-        return jnp.mean(weights * jnp.logaddexp(0, features @ x) - labels * (features @ x)) + 0.05 * jnp.sum(x**power)
+        features, labels, power, wanted, none, flags = args
+        terms = weights * jnp.logaddexp(0, features @ x) - jnp.where(flags, labels, 0.5) * (features @ x)
+        return jnp.mean(jnp.where(wanted, terms, 0)) + 0.05 * jnp.sum(x**power) + jnp.sum(none)
 
-    ours, loops = both(loss, np.zeros((40, 2)), (features, labels, np.int32(2)), args_axes=(None, 0, None))
+    shared = (np.int32(2), np.arange(6) != 3, np.zeros(0))
+    args = (features, labels, *shared, rng.random((40, 6)) < 0.9)
+    ours, loops = both(loss, np.zeros((40, 2)), args, args_axes=(None, 0, None, None, None, 0))
     assert np.all(ours.success)
     assert_agree(ours, loops)
 
@@ -198,6 +201,14 @@ def test_tiles_share_a_batch():
 def test_what_a_kernel_cannot_give_goes_by_the_loop(option):
     with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
         jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="kernel", **option)
+
+
+def test_arguments_that_are_no_plain_numbers_go_by_the_loop():
+    draw = lambda x, key: jnp.sum((x - jax.random.normal(key, (2,))) ** 2)
+    found = jol.explain(
+        draw, np.ones((3, 2)), jax.random.split(jax.random.key(0), 3), solver=jol.BFGS(), platform="gpu"
+    )
+    assert found.path == "loop" and "an argument is key<fry>" in found.reason
 
 
 def test_a_jax_without_the_backend_goes_by_the_loop(monkeypatch):
