@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxopt_lite.lanes.devices import over_devices
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
@@ -39,7 +42,15 @@ class Fitted(NamedTuple):
 
 @partial(jax.jit, static_argnames="model")
 def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Fitted:
-    """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve."""
+    """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve, on all devices of the host."""
+    share = partial(_solve_share, model, params, prior, solver)
+    devices = jax.local_devices()
+    if len(devices) > 1:
+        share = over_devices(share, Mesh(np.asarray(devices), ("tasks",)))
+    return share(task, start, center)
+
+
+def _solve_share(model: Model, params: PyTree, prior, solver, task: Task, start, center) -> Fitted:
     parts = _hoisted(model, params, task)
     shared = parts.shared(params)
     known = jax.vmap(jax.vmap(partial(parts.example, params)))(task.x)

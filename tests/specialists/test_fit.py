@@ -1,7 +1,12 @@
 """One batched solve fits every task as a solve of its own would."""
 
 import importlib
+import os
+import subprocess
+import sys
+import textwrap
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +83,26 @@ def test_profile_and_cards_hold_what_they_say():
     assert (card.name, card.examples, card.author, card.licence) == ("task 0", 6, "us", "CC0")
     losses = [loss(a, x, y) for x, y in zip(task.x, task.y, strict=True)]
     assert card.loss == pytest.approx(np.average(losses, weights=weight), rel=1e-5)
+
+
+def test_many_devices_fit_as_one_does_to_the_bit(tmp_path):
+    code = """
+        import sys, numpy as np, jaxopt_lite as jol
+        jol.use_cpu_cores(int(sys.argv[1]))
+        from jaxopt_lite.specialists import fit
+        from tests.specialists import models
+        tasks = models.tasks(5, sizes=(6, 11))
+        library = fit(models.base(), models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
+        np.savez(sys.argv[2], **library.parameters)
+    """
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
+    for count in ("1", "4"):
+        command = [sys.executable, "-c", textwrap.dedent(code), count, str(tmp_path / f"{count}.npz")]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    one, four = (np.load(tmp_path / f"{count}.npz") for count in ("1", "4"))
+    for key in one:
+        np.testing.assert_array_equal(one[key], four[key])
 
 
 def test_a_strong_prior_keeps_to_its_center():
