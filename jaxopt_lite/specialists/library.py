@@ -203,10 +203,15 @@ class Library:
         return rows
 
     def _check_kin(self, other: "Library") -> None:
-        mine = {"base": self.base.fingerprint, "tokenizer": self.base.tokenizer_fingerprint, "adapter": self.adapter}
-        theirs = {
-            "base": other.base.fingerprint, "tokenizer": other.base.tokenizer_fingerprint, "adapter": other.adapter,
-        }  # fmt: skip
+        mine, theirs = (
+            {
+                "base": library.base.fingerprint,
+                "tokenizer": library.base.tokenizer_fingerprint,
+                "adapter": library.adapter,
+                "dtype": {str(leaf.dtype) for leaf in jax.tree.leaves(library.parameters)},
+            }
+            for library in (self, other)
+        )
         for what, value in mine.items():
             if theirs[what] != value:
                 raise ValueError(f"the {what} of the other library is not the one here: {theirs[what]} and {value}.")

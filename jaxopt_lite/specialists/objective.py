@@ -42,7 +42,7 @@ class Fitted(NamedTuple):
 
 @partial(jax.jit, static_argnames="model")
 def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Fitted:
-    """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve, on all devices of the host."""
+    """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve on all devices of the host."""
     share = partial(_solve_share, model, params, prior, solver)
     devices = jax.local_devices()
     if len(devices) > 1:

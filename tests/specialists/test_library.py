@@ -88,6 +88,12 @@ def test_what_is_not_of_one_kind_does_not_mix(other, message):
         library().add(other)
 
 
+def test_parameters_are_not_promoted_silently():
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), library(1, first=9))
+    with pytest.raises(ValueError, match="the dtype of the other library is not the one here: {'bfloat16'}"):
+        library().add(Library(library().base, half.parameters, half.profile, half.adapter, half.cards))
+
+
 def test_ids_are_of_content_and_not_of_names():
     lib = library()
     assert len(set(lib.ids)) == 5
