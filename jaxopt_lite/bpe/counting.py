@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from jaxopt_lite.bpe.cuts import WALL, starts
 from jaxopt_lite.bpe.patterns import Splitter, split_special
 from jaxopt_lite.bpe.table import Table
@@ -25,6 +27,7 @@ __all__ = ["Pool", "Tally", "serve"]
 
 MOST_PIECES = 500_000  # about 50 MB
 MOST_BYTES = 64_000_000  # of pieces too long for the table
+Find = Callable[[bytes, Splitter], tuple[np.ndarray, ...]]  # of texts with `WALL` between them, what `Table.add` takes
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
 # The packages are stood in for by empty modules, whose submodules can be imported without running `__init__`.
@@ -46,8 +49,9 @@ class Tally:
     so that memory goes with the distinct words of the corpus and not with its size.
     """
 
-    def __init__(self, splitter: Splitter, special_tokens: tuple[str, ...] = ()):
+    def __init__(self, splitter: Splitter, special_tokens: tuple[str, ...] = (), find: Find | None = None):
         self.splitter, self.special_tokens = splitter, special_tokens
+        self.find = find or _find
         self.table = Table()
         self.word_counts: Counter[str] = Counter()
 
@@ -64,7 +68,7 @@ class Tally:
         if b"\0" in data:  # which a table cannot tell from nothing
             self._split(Counter(chain.from_iterable(map(self.splitter.chunks, pieces))).items())
         elif data:
-            self.table.add(data, starts(data, self.splitter))
+            self.table.add(data, *self.find(data, self.splitter))
         if self.table.is_full(MOST_PIECES, MOST_BYTES):
             self._empty_table()
 
@@ -97,6 +101,10 @@ class Tally:
                     counts[word] += count
 
 
+def _find(data: bytes, splitter: Splitter) -> tuple[np.ndarray, ...]:
+    return (starts(data, splitter),)
+
+
 class Pool:
     """This process and workers that count batches of texts, as many as are kept busy.
 
@@ -105,13 +113,19 @@ class Pool:
         special_tokens: texts that are cut out and not counted.
         processes: how many processes count at most; one is this.
         done: is told the size of every batch that has been counted, from any thread.
+        find: finds the pieces of texts in this process; by NumPy if it is left out.
     """
 
     def __init__(
-        self, splitter: Splitter, special_tokens: tuple[str, ...], processes: int, done: Callable[[int], None]
+        self,
+        splitter: Splitter,
+        special_tokens: tuple[str, ...],
+        processes: int,
+        done: Callable[[int], None],
+        find: Find | None = None,
     ):
         self.task = (splitter, special_tokens)
-        self.tally = Tally(splitter, special_tokens)
+        self.tally = Tally(splitter, special_tokens, find)
         self.most_workers, self.done = processes - 1, done
         self.batches: queue.Queue[tuple[list[str], int] | None] = queue.Queue(maxsize=max(self.most_workers, 1))
         self.workers: list[tuple[subprocess.Popen, threading.Thread]] = []

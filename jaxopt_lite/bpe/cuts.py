@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxopt_lite.bpe.patterns import Splitter
 
-__all__ = ["WALL", "starts"]
+__all__ = ["WALL", "has_lines", "starts"]
 
 WALL = b"\xff"  # a byte that UTF-8 never has: put between texts, it is a piece of its own
 
@@ -45,11 +45,11 @@ def _class_of(byte: int) -> int:
     return WIDE if byte > 127 else OTHER if chr(byte).isspace() else SIGN
 
 
-_CLASSES = bytes(map(_class_of, range(256)))
+CLASSES = bytes(map(_class_of, range(256)))
 
 
 @cache
-def _pairs(is_whitespace: bool) -> bytes:
+def pair_bits(is_whitespace: bool) -> bytes:
     """For 16 times the class of a byte plus that of the next: what may be between them."""
     bits = np.zeros((16, 16), np.uint8)
     if is_whitespace:
@@ -76,18 +76,23 @@ def starts(data: bytes, splitter: Splitter) -> np.ndarray:
         splitter: "whitespace" or a pattern of `patterns.LOCAL`.
     """
     byte = np.frombuffer(data, np.uint8)
-    kind = np.frombuffer(data.translate(_CLASSES), np.uint8)
+    kind = np.frombuffer(data.translate(CLASSES), np.uint8)
     pair = kind[:-1] << 4
     pair |= kind[1:]
-    bits = np.frombuffer(pair.tobytes().translate(_pairs(splitter.pattern is None)), np.uint8)
+    bits = np.frombuffer(pair.tobytes().translate(pair_bits(splitter.pattern is None)), np.uint8)
     cut = (bits & CUT).view(bool)  # between byte k and the next
     walls = np.flatnonzero(byte == WALL[0]) if WALL in data else np.zeros(0, np.int64)
     if splitter.pattern is not None:
         _look_around(byte, kind, bits, cut)
-        _at_line_ends(byte, kind, bits, cut, walls, r"\s*[\r\n]" in splitter.pattern, b"\r" in data)
+        _at_line_ends(byte, kind, bits, cut, walls, has_lines(splitter), b"\r" in data)
     cut[walls[walls < cut.size]] = True
     cut[walls[walls > 0] - 1] = True
     return np.append(0, np.flatnonzero(cut) + 1)
+
+
+def has_lines(splitter: Splitter) -> bool:
+    """Whether the pattern has a word for all whitespace until the last line end of a run."""
+    return splitter.pattern is not None and r"\s*[\r\n]" in splitter.pattern
 
 
 def _look_around(byte, kind, bits, cut) -> None:
@@ -102,10 +107,10 @@ def _look_around(byte, kind, bits, cut) -> None:
     behind = kind[places + 2]
     cut[places[(behind != LETTER) & (behind != WIDE)]] = True
     places = np.flatnonzero(bits & WIDE_SPACE != 0)
-    cut[places[_may_end_whitespace(byte[places - 1], byte[places])]] = False
+    cut[places[may_end_whitespace(byte[places - 1], byte[places])]] = False
 
 
-def _may_end_whitespace(before, last):
+def may_end_whitespace(before, last):
     """Whether two bytes may be the end of a whitespace character beyond ASCII: U+0085, U+00A0, U+1680, U+2000 …"""
     ends = (last == 0x85) | (last == 0xA0) | (last == 0x9F) | ((last >= 0x80) & (last <= 0x8A)) | (last >> 1 == 0x54)
     return (ends | (last == 0xAF)) & ((before == 0xC2) | (before == 0x9A) | (before == 0x80) | (before == 0x81))

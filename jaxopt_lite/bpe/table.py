@@ -10,9 +10,11 @@ from itertools import chain
 
 import numpy as np
 
-__all__ = ["Table"]
+__all__ = ["LONGEST", "Table"]
 
 _SHORT, _LONG = 1, 4  # numbers of a string
+LONGEST = 8 * _LONG
+"""Bytes of a string in the table. Longer ones are counted by Python."""
 _FIRST_SLOTS, _MOST_SLOTS = 16, 19  # bits of a slot's number: in the beginning, and at most
 _LOAD = 0.5  # the part of the slots from which there are to be more
 _PROBES = 3  # slots in which a string may be
@@ -30,10 +32,20 @@ class Table:
         self._others: Counter[bytes] = Counter()  # longer ones, and those for which there is no room
         self._size = 0  # bytes of the longer ones
 
-    def add(self, data: bytes, starts: np.ndarray) -> None:
-        """Count the strings that begin at the places, each up to the next; the last up to the end of the data."""
-        lengths = np.diff(starts, append=len(data))
-        padded = data + bytes(8 * _LONG)
+    def add(
+        self, data: bytes, starts: np.ndarray, lengths: np.ndarray | None = None, counts: np.ndarray | None = None
+    ) -> None:
+        """Count the strings that begin at the places in the data.
+
+        Args:
+            data: the bytes.
+            starts: where the strings begin, int64.
+            lengths: their lengths, int64. Default: each up to the next, the last up to the end of the data.
+            counts: how often each is to be counted, int64. Default: once.
+        """
+        if lengths is None:
+            lengths = np.diff(starts, append=len(data))
+        padded = data + bytes(LONGEST)
         numbers = [np.ndarray((len(data),), _LITTLE, padded, 8 * k, (1,)) for k in range(_LONG)]
         least = 0
         for slots in (self._short, self._long):
@@ -43,13 +55,18 @@ class Table:
             keys = np.empty((slots.width, chosen.size), _LITTLE)
             for k, number in enumerate(numbers[: slots.width]):
                 np.bitwise_and(number[begins], _MASKS.take(sizes - 8 * k, mode="clip"), out=keys[k])
-            for string, count in slots.add(keys):
+            for string, count in slots.add(keys, 1 if counts is None else counts[chosen]):
                 self._others[string] += count
             least = most
         chosen = np.flatnonzero(lengths > least)
         ends = starts[chosen] + lengths[chosen]
         self._size += int(lengths[chosen].sum())
-        self._others.update(data[a:b] for a, b in zip(starts[chosen].tolist(), ends.tolist(), strict=True))
+        strings = (data[a:b] for a, b in zip(starts[chosen].tolist(), ends.tolist(), strict=True))
+        if counts is None:
+            self._others.update(strings)
+        else:
+            for string, count in zip(strings, counts[chosen].tolist(), strict=True):
+                self._others[string] += count
 
     def is_full(self, most: int, size: int) -> bool:
         """Whether it holds more than about so many strings, or longer ones of more than so many bytes."""

@@ -6,11 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from jaxopt_lite.bpe.counting import Pool
+from jaxopt_lite.bpe.counting import Find, Pool
 from jaxopt_lite.bpe.patterns import Splitter, special_pattern
 from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
 from jaxopt_lite.cores import cores
@@ -29,6 +30,7 @@ def count_words(
     errors: str = "strict",
     processes: int | None = None,
     progress: bool | None = None,
+    device: Any = None,
 ) -> Counter[str]:
     """Count the words of a corpus.
 
@@ -52,14 +54,17 @@ def count_words(
         processes: how many processes count. Default: one for every core that this process may use, at most 32. Small
             corpora are counted in this process.
         progress: whether to show a progress bar. Default: if standard error is a terminal and the corpus is not small.
+        device: a JAX device on which to find words and count them, from this process alone, with the same result. The
+            host still splits what is distinct, and does without the device for texts with NUL characters and for a
+            custom pattern. Default: the host, which is quicker than JAX on a CPU.
 
     Returns:
         How often every word occurs, as Python ints, which do not overflow. Words come without the end-of-word mark.
 
     Raises:
-        TypeError: a corpus, or an item in it, that is none of these.
+        TypeError: a corpus, or an item in it, that is none of these; a device that is none of JAX.
         ValueError: a str that names an existing file; bytes that are not UTF-8, under "strict"; a count below zero; an
-            unknown value of `errors`; fewer processes than one.
+            unknown value of `errors`; fewer processes than one, or more with a device.
         OSError: a file that is missing, is a directory, or cannot be read.
         RuntimeError: a process ended before its time, for instance because memory ran out.
 
@@ -70,6 +75,7 @@ def count_words(
         2
     """
     tokens = _checked_settings(special_tokens, errors, processes)
+    find = _finder(device, processes)
     if isinstance(corpus, Mapping):
         return checked_counts(corpus)
     items, total = _items(corpus)
@@ -82,13 +88,26 @@ def count_words(
     else:
         processes, progress = 1, bool(progress)
     shown = sys.stderr.isatty() if progress is None else progress
-    processes = _usual_processes() if processes is None else processes
-    with _Bar(shown, total) as bar, Pool(splitter, tokens, processes, bar.advance) as pool:
+    if processes is None:
+        processes = _usual_processes() if device is None else 1
+    with _Bar(shown, total) as bar, Pool(splitter, tokens, processes, bar.advance, find) as pool:
         while head:
             pool.put(head.pop(0))
         for batch in stream:
             pool.put(batch)
         return pool.words()
+
+
+def _finder(device, processes: int | None) -> Find | None:
+    if device is None:
+        return None
+    if processes not in (None, 1):
+        raise ValueError(
+            f"processes={processes} with device={device}: one process feeds a device. Leave one of them out."
+        )
+    from jaxopt_lite.bpe.device_words import finder  # it loads JAX, which the host can do without
+
+    return finder(device)
 
 
 def _usual_processes() -> int:

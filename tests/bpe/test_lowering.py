@@ -8,6 +8,7 @@ import pytest
 from jax import export
 
 from jaxopt_lite.bpe.device import Device
+from jaxopt_lite.bpe.device_words import runs
 from jaxopt_lite.bpe.pairs import count_pairs
 from jaxopt_lite.bpe.rounds import Chosen, Table, apply, table
 
@@ -23,6 +24,10 @@ LINKED = Table(*(INT((N + 1,)) for _ in range(4)), LONG((N + 1,)), LONG((P + 1,)
 KERNELS = {
     "count pairs": (count_pairs, (INT((N,)), INT((N,)))),
     "count pairs of 16 bits": (count_pairs, (spec((N,), jnp.int16), INT((N,)))),
+    "words": (
+        partial(runs, is_whitespace=False, lines=True),
+        (spec((64,), jnp.uint8), INT(())),
+    ),
     "table": (
         lambda *words: table(Device, *words, P, A),
         (INT((N,)), spec((N,), jnp.bool_), LONG((N,))),
