@@ -55,8 +55,9 @@ def count_words(
             corpora are counted in this process.
         progress: whether to show a progress bar. Default: if standard error is a terminal and the corpus is not small.
         device: a JAX device on which to find words and count them, from this process alone, with the same result. The
-            host still splits what is distinct, and does without the device for texts with NUL characters and for a
-            custom pattern. Default: the host, which is quicker than JAX on a CPU.
+            host still splits what is distinct. It does without the device for a custom pattern, for texts with NUL
+            characters, and where pieces are very many or a text has no place to cut it for 64 MB. Default: the host,
+            which is quicker than JAX on a CPU.
 
     Returns:
         How often every word occurs, as Python ints, which do not overflow. Words come without the end-of-word mark.
@@ -102,9 +103,7 @@ def _finder(device, processes: int | None) -> Find | None:
     if device is None:
         return None
     if processes not in (None, 1):
-        raise ValueError(
-            f"processes={processes} with device={device}: one process feeds a device. Leave one of them out."
-        )
+        raise ValueError(f"processes={processes} with device={device}: one process feeds a device; expected None or 1.")
     from jaxopt_lite.bpe.device_words import finder  # it loads JAX, which the host can do without
 
     return finder(device)

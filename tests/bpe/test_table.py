@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -40,6 +41,15 @@ def test_counts_are_those_of_a_plain_count(monkeypatch, slots, longest):
         add(counts, strings)
         expected.update(strings)
     assert total(counts) == expected
+
+
+def test_strings_may_be_counted_many_times_each():
+    """Some of the data, in any order, a string more than once."""
+    counts, data = Table(), b"one, a much longer string than fits into the numbers, two"
+    add_all = partial(counts.add, data, np.array([54, 0, 5, 54, 54]), np.array([3, 3, 47, 3, 1]))
+    add_all(np.array([1, 20, 300, 4000, 50_000]))
+    add_all(np.array([1, 1, 1, 1, 1]))
+    assert total(counts) == {b"one": 21, b"two": 4003, b"t": 50_001, data[5:52]: 301}
 
 
 def test_equal_slots_are_no_equal_strings(monkeypatch):
