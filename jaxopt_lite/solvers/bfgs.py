@@ -12,7 +12,7 @@ so that all but one of the products are known from the line search, and
 
     H⁺ = H + p wᵀ + w pᵀ,   w = λ (½ (α + λ yᵀH y − 2) p − q),   λ = 1 / (φ'(α) − φ'(0)).
 
-H stays symmetric to the bit.
+H stays symmetric, up to rounding.
 """
 
 from dataclasses import dataclass
