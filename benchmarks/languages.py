@@ -16,7 +16,6 @@ __all__ = ["FAMILIES", "Language", "languages"]
 
 TRAINING = ("conf", "contrib/admin")  # folders of catalogs; all others are for the test
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[a-z%]|\{\w*\}|<[^<>]*>|&\w+;")
-_ENGLISH = re.compile(r"en(_|$)")  # the language of the messages: its catalogs are nearly empty
 
 # Language families and branches as Glottolog 5 has them (Hammarström et al., glottolog.org), at the level that its
 # speakers would call one group. Codes as Django names its catalogs.
@@ -69,11 +68,12 @@ def languages(least: int = 4_000) -> list[Language]:
         ModuleNotFoundError: without Django.
     """
     root = _django()
+    catalogs: dict[str, list[Path]] = {}
+    for path in sorted(root.glob("**/locale/*/LC_MESSAGES/*.mo")):
+        catalogs.setdefault(path.parts[-3], []).append(path)
     found = []
-    for code in sorted(path.name for path in (root / "conf/locale").iterdir() if path.is_dir()):
-        if _ENGLISH.match(code):
-            continue
-        train, test = _texts(root, code)
+    for code in sorted(code for code in catalogs if code in _FAMILY_OF):
+        train, test = _texts(root, catalogs[code])
         if _size(train) >= least and _size(test) >= least // 4:
             found.append(Language(code, _FAMILY_OF[code], train, test))
     return found
@@ -86,10 +86,10 @@ def _django() -> Path:
     return Path(spec.origin).parent
 
 
-def _texts(root: Path, code: str) -> tuple[list[str], list[str]]:
+def _texts(root: Path, catalogs: list[Path]) -> tuple[list[str], list[str]]:
     train: dict[str, None] = {}
     test: dict[str, None] = {}
-    for path in sorted(root.glob(f"**/locale/{code}/LC_MESSAGES/*.mo")):
+    for path in catalogs:
         folder = path.relative_to(root).as_posix().split("/locale/")[0]
         texts = train if folder in TRAINING else test
         texts |= dict.fromkeys(_cleaned(_translations(path.read_bytes())))
