@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks import harness
 
 _SEEDS = 5
-PARTS = ("languages", "modules", "training", "incremental", "serving")
+PARTS = ("languages", "novel", "modules", "training", "incremental", "serving")
 _TRAINING = [(tasks, parameters) for parameters in (32, 300) for tasks in (1_000, 10_000)]
 
 

@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--scenarios", type=count, default=10_000, help="power flows (default 10000)")
     demo.add_argument("--refits", type=count, default=10_000, help="refits of each regression (default 10000)")
-    demo.add_argument("--specialists", type=count, default=500, help="modules with a specialist each (default 500)")
+    demo.add_argument("--specialists", type=count, default=250, help="modules with a specialist each (default 250)")
     demo.add_argument("--seed", type=int, default=0, help="of the random loads and resamples (default 0)")
     demo.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's own library)")
     demo.set_defaults(run=_demo)

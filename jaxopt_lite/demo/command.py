@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jaxopt_lite.bpe.command import INTERRUPTED
 from jaxopt_lite.cores import cores
-from jaxopt_lite.demo import confidence, encoding, lowest_voltage
+from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.lanes.tiles import Work, tile_width
 
@@ -17,7 +17,7 @@ __all__ = ["demo", "devices"]
 
 
 def demo(options: argparse.Namespace, console: Console) -> int:
-    """Run all three parts, and say whether everything was solved and verified."""
+    """Run all four parts, and say whether everything was solved and verified."""
     jax.config.update("jax_enable_x64", True)  # certified digits and tight tolerances want float64
     tallies: list[Tally] = []
     try:
@@ -25,6 +25,7 @@ def demo(options: argparse.Namespace, console: Console) -> int:
         for name in confidence.SUBJECTS:
             confidence.run(name, options.refits, options.seed, console, tallies)
         encoding.run(options.text, console, tallies)
+        specialists.run(options.specialists, options.seed, console, tallies)
     except KeyboardInterrupt:
         console.print("\nStopped. Until then:")
         for tally in tallies:

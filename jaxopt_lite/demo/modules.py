@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.demo.encoding import library_sources
 from jaxopt_lite.specialists.tasks import Task
-from jaxopt_lite.specialists.windows import windows
+from jaxopt_lite.specialists.windows import encode, padding
 
 __all__ = ["Module", "modules", "tasks"]
 
@@ -55,18 +57,21 @@ def tasks(
         length: of a window, in tokens.
         most: how many windows to take of each part, at most, spread over it evenly.
     """
-    parts = ([module.learned for module in found], [module.held_out for module in found])
+    ids = encode([module.learned for module in found] + [module.held_out for module in found], tokenizer)
+    names, end = [module.name for module in found], padding(tokenizer)
     learned, held_out = (
-        {
-            module.name: _spread(Task(*windows(text, tokenizer, length)), count)
-            for module, text in zip(found, part, strict=True)
-        }
-        for part, count in zip(parts, most, strict=True)
+        {name: _spread(mine, length, count, end) for name, mine in zip(names, part, strict=True)}
+        for part, count in zip((ids[: len(found)], ids[len(found) :]), most, strict=True)
     )
     return learned, held_out
 
 
-def _spread(task: Task, most: int) -> Task:
-    step = max(task.examples / most, 1)
-    rows = [int(k * step) for k in range(min(task.examples, most))]
-    return Task(task.x[rows], task.y[rows], task.weight[rows])
+def _spread(ids: np.ndarray, length: int, most: int, end: int) -> Task:
+    """Windows of some ids, at most so many, evenly spread; the last may be filled up."""
+    whole = -(-len(ids) // length)
+    count = min(whole, most)
+    x = np.full((count, length), end, np.int32)
+    for row, window in enumerate(x):
+        mine = ids[(start := row * whole // count * length) : start + length]
+        window[: len(mine)] = mine
+    return Task(x, x, np.sum(x != end, axis=1, dtype=np.float32))

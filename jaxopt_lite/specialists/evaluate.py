@@ -130,7 +130,8 @@ class _Examples:
         self.amount = np.asarray(unit.amount(self.x, self.weight), np.float64)
         one = jax.eval_shape(library.base.apply, library.base.params, jax.tree.map(lambda leaf: leaf[0], self.x))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
-        self.batch = int(np.clip(_OUTPUT_BYTES // max(size, 1), 1, len(self.of)))
+        batches = -(-len(self.of) * size // _OUTPUT_BYTES) or 1
+        self.batch = -(-len(self.of) // min(batches, len(self.of)))
 
     def route(self, router: Router) -> Int[np.ndarray, " N"]:
         return self._in_batches(lambda x: router(self.base.embed(x)), self.x)
@@ -159,9 +160,13 @@ class _Examples:
         return np.concatenate(done)
 
 
-@partial(jax.jit, static_argnames="loss")
 def _losses(library: Library, x, y, index, loss: Loss):
-    return jax.vmap(loss)(library.apply(x, index), y)
+    return _each(library.apply(x, index), y, loss=loss)  # outside `jit`, to which other cards are another function
+
+
+@partial(jax.jit, static_argnames="loss")
+def _each(outputs, y, loss: Loss):
+    return jax.vmap(loss)(outputs, y)
 
 
 @partial(jax.jit, static_argnames="loss")
