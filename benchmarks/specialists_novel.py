@@ -73,7 +73,8 @@ def _nearest(library: Library, router: LDA, task: Task) -> list[str]:
 
 def _fitted(library: Library, few: dict[str, Task], start: Iterable[Library] | None) -> dict[str, Library]:
     """Fitted to the few examples, with the prior around where it starts."""
-    center = start and jax.tree.map(lambda *leaves: np.concatenate(leaves), *(one.parameters for one in start))
+    parts = [] if start is None else [one.parameters for one in start]
+    center = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else None
     fitted = fit(library.base, ADAPTER, few, window_loss, prior=PRIOR, center=center, progress=False)
     return {name: fitted[name] for name in few}
 

@@ -33,13 +33,10 @@ def _cases(batch: int, draw: np.random.Generator, seed: int) -> list[_Case]:
     text = "all that matters here is the shapes" * 9
     model = language_model(text, steps=1, seed=seed, progress=False)
     adapter = IA3("out/w", axis=0) + Shift("hidden/b") + Shift("out/b")
-    cases = [
-        _Case(f"language model, windows of {length}", model, adapter, draw.integers(0, 256, (batch, length), np.int32))
-        for length in (64, 8, 4)
-    ]
-    x = draw.normal(size=(batch, _FEATURES)).astype(np.float32)
-    cases.append(_Case("classifier", _classifier(draw), IA3("second") + Shift("bias"), x))
-    return [case._replace(x=jnp.asarray(case.x)) for case in cases]
+    texts = [jnp.asarray(draw.integers(0, 256, (batch, length), np.int32)) for length in (64, 8, 4)]
+    cases = [_Case(f"language model, windows of {x.shape[1]}", model, adapter, x) for x in texts]
+    x = jnp.asarray(draw.normal(size=(batch, _FEATURES)), jnp.float32)
+    return [*cases, _Case("classifier", _classifier(draw), IA3("second") + Shift("bias"), x)]
 
 
 def _classifier(draw: np.random.Generator) -> Base:
@@ -56,7 +53,7 @@ def _served(case: _Case, count: int, draw: np.random.Generator) -> dict:
     """The loop calls a compiled function of one specialist; *ready* has each one's parameters apart beforehand."""
     base, adapter, x = case.base, case.adapter, case.x
     library = _library(base, adapter, count, draw)
-    index = draw.permutation(np.arange(len(x)) % count)
+    index = jnp.asarray(draw.permutation(np.arange(len(x)) % count))
     one = jax.jit(lambda a, x: base.apply(adapter.apply(base.params, a), x))
 
     def parameters(k: int):
