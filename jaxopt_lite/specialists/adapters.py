@@ -157,7 +157,7 @@ class LoRA(Part):
 
     def to_linear(self, *parameters):
         down, up = parameters
-        return (self.scale * (down @ up),)
+        return (self.scale * jnp.matmul(down, up, precision="highest"),)
 
     def from_linear(self, *parameters):
         """The largest singular values; `down` has orthonormal columns, also where the change is zero."""

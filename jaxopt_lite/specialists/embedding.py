@@ -198,7 +198,7 @@ def _rows(a, b, distance):
 def _cosine(a, b):
     """1 − cos, which is 1 where one of them is zero."""
     size = jnp.linalg.norm(a) * jnp.linalg.norm(b)
-    cosine = jnp.where(size > 0, jnp.dot(a, b) / jnp.where(size > 0, size, 1), 0)
+    cosine = jnp.where(size > 0, jnp.dot(a, b, precision="highest") / jnp.where(size > 0, size, 1), 0)
     return 1 - jnp.clip(cosine, -1, 1)  # never below 0 by rounding
 
 

@@ -17,6 +17,7 @@ from jaxopt_lite.specialists.activations import bind
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
 from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
 from jaxopt_lite.specialists.tasks import Task
+from jaxopt_lite.specialists.tiles import product
 
 __all__ = ["Moments", "moments"]
 
@@ -139,6 +140,6 @@ def _note(eqn, values: list, known: list[_Leaf | None], found: _Found) -> bool:
         return False
     rows = jnp.moveaxis(x, contracted[1 - side][0], -1).reshape(-1, x.shape[contracted[1 - side][0]])
     key = leaf.name, leaf.order[contracted[side][0]]
-    product = rows.T @ rows
-    found.products[key] = found.products[key] + product if key in found.products else product
+    xx = product(rows.T, rows)
+    found.products[key] = found.products[key] + xx if key in found.products else xx
     return True

@@ -186,8 +186,9 @@ def check_relative(weights: Float[Array, " k"]) -> None:
     Raises:
         ValueError: negative ones, or all zero.
     """
-    if bool(jnp.any(weights < 0)) or not bool(jnp.any(weights > 0)):
-        raise ValueError(f"weights={weights.tolist()}: expected none negative and one positive, for they are relative.")
+    known = np.asarray(weights)
+    if np.any(known < 0) or not np.any(known > 0):
+        raise ValueError(f"weights={known.tolist()}: expected none negative and one positive, for they are relative.")
 
 
 def _scaled(factor, tree: Parameters) -> Parameters:
@@ -195,7 +196,7 @@ def _scaled(factor, tree: Parameters) -> Parameters:
 
 
 def _weighted_sum(deltas: Parameters, weights) -> Parameters:
-    return jax.tree.map(lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1), deltas)
+    return jax.tree.map(lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1, precision="highest"), deltas)
 
 
 def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"]:

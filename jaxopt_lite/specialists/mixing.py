@@ -113,7 +113,11 @@ class _Mixture:
     @staticmethod
     def sum(changes: PyTree, weights: Array) -> PyTree:
         """Σ_i w_i Δ_i."""
-        return jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1).astype(leaf.dtype), changes)
+
+        def total(leaf):
+            return jnp.tensordot(weights, leaf, 1, precision="highest").astype(leaf.dtype)
+
+        return jax.tree.map(total, changes)
 
 
 @dataclass(frozen=True)

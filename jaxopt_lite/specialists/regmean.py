@@ -28,6 +28,7 @@ from jaxopt_lite.specialists.gram import moments
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.methods import Method, check_relative
 from jaxopt_lite.specialists.tasks import Task, checked
+from jaxopt_lite.specialists.tiles import product
 
 __all__ = ["RegMean"]
 
@@ -72,7 +73,7 @@ class RegMean(Method):
         merged: Parameters = {}
         for part, name, leaf in adapter.linear.matches(base.params):
             (key,) = (f"{key}:{name}" for key in part.keys)
-            mean = jnp.tensordot(share, deltas[key], 1)
+            mean = jnp.tensordot(share, deltas[key], 1, precision="highest")
             if name in seen:
                 axis, g = seen[name][0], seen[name][1].astype(leaf.dtype)
                 g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)
@@ -89,13 +90,13 @@ class RegMean(Method):
 
     def _shift(self, h: Float[Array, "k ..."], apart: Float[Array, "k ..."], share, axis: int) -> Array:
         """The minimum's distance from the mean: (Σ w_i H_i + ρ)⁻¹ Σ w_i H_i (a_i − mean)."""
-        total = jnp.tensordot(share, h, 1)
+        total = jnp.tensordot(share, h, 1, precision="highest")
         if h.ndim == 2:
             rho = _positive(self.ridge * jnp.mean(total))
             return jnp.sum(share[:, None] * h * apart, axis=0) / (total + rho)
         rho = _positive(self.ridge * jnp.trace(total) / total.shape[0])
         columns = jnp.moveaxis(apart, 1 + axis, 1) if apart.ndim == 3 else apart[:, :, None]
-        pull = jnp.einsum("k,kij,kjn->in", share, h, columns)
+        pull = jnp.einsum("k,kij,kjn->in", share, h, columns, precision="highest")
         solved = jnp.linalg.solve(total + rho * jnp.eye(total.shape[0], dtype=total.dtype), pull)
         return jnp.moveaxis(solved, 0, axis) if apart.ndim == 3 else solved[:, 0]
 
@@ -111,4 +112,6 @@ def _quadratic(part: Part, leaf: Float[Array, "..."], axis: int, g: Float[Array,
     if not isinstance(part, IA3):
         raise ValueError(f"RegMean has no formula for {part}; take another method.")
     w = jnp.moveaxis(leaf, axis, 0)
-    return g * (w @ w.T) if part.axis % 2 == axis else jnp.einsum("in,ij,jn->n", w, g, w)
+    if part.axis % 2 == axis:
+        return g * product(w, w.T)
+    return jnp.einsum("in,ij,jn->n", w, g, w, precision="highest")

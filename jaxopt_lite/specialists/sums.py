@@ -28,7 +28,11 @@ def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
     def add(total, chunk):
         examples, weight = chunk
         values = jax.vmap(f)(examples)
-        return jax.tree.map(lambda t, v: t + jnp.tensordot(weight.astype(v.dtype), v, 1), total, values), None
+
+        def added(t, v):
+            return t + jnp.tensordot(weight.astype(v.dtype), v, 1, precision="highest")
+
+        return jax.tree.map(added, total, values), None
 
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)

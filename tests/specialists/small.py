@@ -42,3 +42,9 @@ def library_of(base: Base, adapter: Adapter, names: str, parameters, fisher=None
     profile = Profile(1.0 + jnp.arange(len(names)), features, fisher, jnp.zeros_like(features))
     cards = tuple(Card(name, examples=place + 1) for place, name in enumerate(names))
     return Library(base, parameters, profile, adapter, cards)
+
+
+def products(f, *args) -> list[str]:
+    """The products of matrices in a function, as the compiler gets them."""
+    text = jax.jit(f).lower(*args).as_text()
+    return [line for line in text.splitlines() if "dot_general" in line]
