@@ -228,9 +228,10 @@ def adapted(adapter: Adapter, apply):
 
 def _check_index(index, weight, size: int) -> None:
     if not isinstance(index, Tracer):
-        outside = np.asarray((index < -1) | (index >= size))
+        values = np.asarray(index)  # three operations less to dispatch
+        outside = (values < -1) | (values >= size)
         if outside.any():
-            value = np.asarray(index)[outside].flat[0]
+            value = values[outside].flat[0]
             raise IndexError(f"index holds {value}; expected −1 for the base, or 0 to {size - 1}.")
     if (index.ndim == 2) != (weight is not None) or (weight is not None and jnp.shape(weight) != index.shape):
         shape = None if weight is None else jnp.shape(weight)
@@ -239,22 +240,26 @@ def _check_index(index, weight, size: int) -> None:
 
 @partial(jax.jit, static_argnames=("apply", "adapter"))
 def _apply(params, parameters, x, index, weight, apply, adapter):
-    with_base = jax.tree.map(
-        lambda leaves, identity: jnp.concatenate([leaves, identity[None]]), parameters, adapter.identity(params)
-    )
-    size = jax.tree.leaves(with_base)[0].shape[0]
-    rows = jnp.where(index == -1, size - 1, jnp.where((index < 0) | (index >= size - 1), size, index))
     one = jax.vmap(adapted(adapter, apply), in_axes=(None, 0, 0))
+    identity = adapter.identity(params)
 
-    def by(rows):
-        a = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=jnp.nan), with_base)
+    def by(index):
+        a = jax.tree.map(partial(_rows_or_base, index), parameters, identity)
         return one(params, a, x)
 
     if index.ndim == 1:
-        return by(rows)
-    outputs = [by(rows[:, k]) for k in range(index.shape[1])]
+        return by(index)
+    outputs = [by(index[:, k]) for k in range(index.shape[1])]
 
     def mean(*leaves):
         return sum(leaf * weight[:, k].reshape(-1, *(1,) * (leaf.ndim - 1)) for k, leaf in enumerate(leaves))
 
     return jax.tree.map(mean, *outputs)
+
+
+def _rows_or_base(index, leaf, identity):
+    """The rows of a stacked leaf, the identity at −1, NaN out of range; it copies as many as the batch has."""
+    if not leaf.shape[0]:
+        leaf = jnp.full((1, *identity.shape), jnp.nan, leaf.dtype)  # no gather is from nothing
+    rows = leaf.at[jnp.where(index < 0, leaf.shape[0], index)].get(mode="fill", fill_value=jnp.nan)
+    return jnp.where(jnp.expand_dims(index == -1, tuple(range(1, rows.ndim))), identity, rows)
