@@ -36,7 +36,7 @@ class Route(NamedTuple):
 
 @dataclass(frozen=True)
 class Router:
-    """What all routers share: scores `query · weight + bias`, for T specialists. A pytree.
+    """What all routers share: scores `match(query, weight) + bias`, for T specialists. A pytree.
 
     Attributes:
         weight: the row of each specialist.
@@ -83,7 +83,7 @@ class Router:
         return features
 
     def match(self, query: Float[Array, "B e"], weight: Float[Array, "tile e"]) -> Float[Array, "B tile"]:
-        """The scores without bias, for some rows."""
+        """The scores without bias, for some rows; by default query · weight."""
         return product(query, weight.T)
 
 

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-__all__ = ["by_tiles", "filled", "product", "tiled"]
+__all__ = ["by_tiles", "filled", "product", "squared_distances", "tiled"]
 
 _TILE = 256  # rows; larger is hardly faster, and costs more where there are few
+_UNROLLED = 16  # coordinates that are summed in one pass over the distances
 
 
 @partial(jax.jit, static_argnames="value")
@@ -43,3 +44,25 @@ def by_tiles(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
 def product(a: Array, b: Array) -> Array:
     """`a @ b` at the full precision of their dtype, on every device."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+@jax.checkpoint  # for a derivative the differences are computed again, rather than kept for all tiles
+def squared_distances(a: Array, b: Array) -> Array:
+    """`‖a_i − b_j‖²`, `[B, rows]`, for rows `[B, d]` and `[rows, d]`.
+
+    From differences: ‖a‖² − 2 a · b + ‖b‖² cancels for rows that are close to each other and far from zero. They are
+    summed one coordinate after the other, at about the cost of the product a bᵀ and without `[B, rows, d]` numbers.
+    """
+    d = a.shape[1]
+    steps = -(-d // _UNROLLED)
+
+    def coordinates(x):
+        return jnp.pad(x.T, ((0, steps * _UNROLLED - d), (0, 0))).reshape(steps, _UNROLLED, x.shape[0])
+
+    def step(total, pair):
+        for one, other in zip(*pair, strict=True):
+            total = total + (one[:, None] - other) ** 2
+        return total, None
+
+    none = jnp.zeros((a.shape[0], b.shape[0]), jnp.result_type(a, b))
+    return jax.lax.scan(step, none, (coordinates(a), coordinates(b)))[0]

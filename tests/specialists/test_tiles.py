@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists.tiles import by_tiles, filled, product, tiled
+from jaxopt_lite.specialists.tiles import by_tiles, filled, product, squared_distances, tiled
 
 SIZES = [1, 2, 3, 8, 17, 33, 70, 255, 256, 257, 511, 512, 513]
 
@@ -21,6 +21,22 @@ def test_rows_are_the_same_among_any_number(batch, d):
     np.testing.assert_allclose(whole, rows @ x.T - np.sum(rows**2, axis=1, keepdims=True), rtol=1e-4, atol=1e-4)
     for size in SIZES:
         assert np.array_equal(of(rows[:size]), whole[:size]), size
+
+
+@pytest.mark.parametrize("d", [1, 16, 33])
+def test_squared_distances(d):
+    """Without cancellation; to the bit the same among any number of rows; with derivatives, also at zero."""
+    rng = np.random.default_rng(d)
+    a, rows = (1e4 + rng.normal(size=(n, d)).astype(np.float32) for n in (7, 600))
+    expected = np.sum((a[:, None].astype(float) - rows) ** 2, axis=2)
+    f = jax.jit(lambda rows: by_tiles(lambda tile: squared_distances(a, tile).T, rows))
+    whole = np.asarray(f(filled(rows)))[:600]
+    np.testing.assert_allclose(whole.T, expected, rtol=1e-5)
+    for size in SIZES:
+        assert np.array_equal(f(filled(rows[:size]))[:size], whole[:size]), size
+    slope = jax.grad(lambda a: jnp.sum(squared_distances(a, a[:3])))(jnp.asarray(a))
+    np.testing.assert_allclose(slope[3:], 2 * np.sum(a[3:, None] - a[:3], axis=1), rtol=1e-5, atol=1e-5)
+    assert jnp.isfinite(slope).all()
 
 
 def test_the_order_of_rows_does_not_matter():

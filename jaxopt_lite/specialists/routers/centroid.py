@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.geometry import Geometry
 from jaxopt_lite.specialists.routing import Router
+from jaxopt_lite.specialists.tiles import squared_distances
 
 __all__ = ["Centroid"]
 
@@ -68,20 +69,16 @@ class Centroid(Router):
         row = mean - center
         known = jnp.all(jnp.isfinite(row), axis=1)
         row = jnp.where(known[:, None], row, 0)
-        bias = jnp.zeros_like(row[:, 0]) if metric == "cosine" else -0.5 * jnp.sum(row**2, axis=1)
-        weight = _unit(row) if metric == "cosine" else jnp.concatenate([row, jnp.ones_like(row[:, :1])], axis=1)
+        bias = jnp.where(known, jnp.zeros_like(row[:, 0]), -jnp.inf)
         one = jnp.ones((), row.dtype)
-        return cls(weight, jnp.where(known, bias, -jnp.inf), jnp.inf * one, one, center, metric)
-
-    @property
-    def width(self) -> int:
-        return self.center.shape[0]
+        return cls(_unit(row) if metric == "cosine" else row, bias, jnp.inf * one, one, center, metric)
 
     def query(self, features):
         q = features - self.center
-        if self.metric == "cosine":
-            return _unit(q)
-        return jnp.concatenate([q, -0.5 * jnp.sum(q**2, axis=1, keepdims=True)], axis=1)
+        return _unit(q) if self.metric == "cosine" else q
+
+    def match(self, query, weight):
+        return super().match(query, weight) if self.metric == "cosine" else -0.5 * squared_distances(query, weight)
 
 
 def _unit(x):

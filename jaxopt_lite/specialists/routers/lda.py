@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, Float, Num
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.geometry import Geometry
 from jaxopt_lite.specialists.routing import Router
-from jaxopt_lite.specialists.tiles import by_tiles, filled, product
+from jaxopt_lite.specialists.tiles import by_tiles, filled, product, squared_distances
 
 __all__ = ["LDA"]
 
@@ -77,21 +77,23 @@ class LDA(Router):
         return self.center.shape[0]
 
     def query(self, features):
-        q = product(features - self.center, self.whiten)
-        return jnp.concatenate([q, -0.5 * jnp.sum(q**2, axis=1, keepdims=True)], axis=1)
+        return product(features - self.center, self.whiten)
+
+    def match(self, query, weight):
+        m, c = weight[:, :-1], weight[:, -1]
+        return -0.5 * c * squared_distances(query, m)
 
 
 @jax.jit
 def _rows(mean, count, center, whiten):
-    """Weights and biases by which −½ c ‖q − m‖² = (q, −½‖q‖²) · (c m, c) + bias."""
+    """The rows (m, c) of the scores −½ c ‖q − m‖², q = (x − center) W, and biases that are 0 or −∞."""
 
     def tile(rows):
         mean, n = rows
         c = n / (n + 1)
         known = jnp.all(jnp.isfinite(mean), axis=1) & (n > 0) & jnp.isfinite(c)
         m = product(jnp.where(known[:, None], mean, center) - center, whiten)
-        bias = -0.5 * c * jnp.sum(m**2, axis=1)
-        weight = c[:, None] * jnp.concatenate([m, jnp.ones_like(m[:, :1])], axis=1)
-        return jnp.where(known[:, None], weight, 0), jnp.where(known, bias, -jnp.inf)
+        weight = jnp.concatenate([m, c[:, None]], axis=1)
+        return jnp.where(known[:, None], weight, 0), jnp.where(known, jnp.zeros_like(c), -jnp.inf)
 
     return by_tiles(tile, (mean, count))

@@ -21,6 +21,13 @@ def test_cosine_and_distance():
     np.testing.assert_allclose(Centroid.at(MEAN, center, "euclid").scores(X), -0.5 * square, rtol=1e-12, atol=1e-12)
 
 
+def test_distances_far_from_the_center():
+    """In float32, of tasks that are close to each other: the squares of the lengths would cancel."""
+    mean, x = ((1000 + 0.1 * a).astype(np.float32) for a in (MEAN, X))
+    square = np.sum((x[:, None].astype(float) - mean) ** 2, axis=2)
+    np.testing.assert_allclose(Centroid.at(mean, metric="euclid").scores(x), -0.5 * square, rtol=1e-6)
+
+
 def test_the_center_is_the_geometry_s_or_the_mean_s():
     library = library_at(plane(4), MEAN)
     geometry = Geometry(jnp.ones(4), jnp.eye(4), jnp.zeros(()), jnp.ones(()), library.base.fingerprint)

@@ -75,6 +75,27 @@ def test_a_specialist_that_joins_takes_only_what_it_wins(step):
     assert 0 < (before == -1).sum() < 400
 
 
+@pytest.mark.parametrize("spacing", [30, 300, 3_000, 30_000])
+def test_tasks_that_are_far_apart(spacing):
+    """In units of the spread within them: novelties in float32 against NumPy in float64, and as many fall back as asked."""
+    rng, d, size = np.random.default_rng(1), 16, 40
+    mixing = np.linalg.qr(rng.normal(size=(d, d)))[0] * np.linspace(0.3, 3, d)
+    at = spacing * rng.normal(size=(size, d)) @ mixing
+    x, new = clouds(at, 100, 0, mixing), clouds(at, 50, 1, mixing).reshape(-1, d)
+    geometry = calibrate(plane(d), as_tasks(x), fallback=0.05)
+    mean = x.mean(axis=1, dtype=np.float64).astype(np.float32)
+    router = LDA.at(mean, np.full(size, 100), geometry)
+    own = np.repeat(np.arange(size), 50)
+    difference = (new.astype(float) - mean[own]) @ np.asarray(geometry.whiten, float)
+    expected = 0.5 * 100 / 101 * np.sum(difference**2, axis=1)
+    novelty = np.asarray(router.novelty(new))
+    np.testing.assert_allclose(novelty, expected, rtol=1e-5 + 1e-6 * spacing)
+    assert np.array_equal(novelty, -np.asarray(router.scores(new)).max(axis=1))
+    index = np.asarray(router(new))
+    assert np.array_equal(index[index >= 0], own[index >= 0])
+    assert 0.02 < np.mean(index == -1) < 0.07
+
+
 def test_few_examples_are_neither_favoured_nor_slighted():
     """A task known by two inputs among one known by a thousand, drawn 100 times: inputs of either find their own.
 
