@@ -1,8 +1,6 @@
 """What LDA needs beside the specialists: made once for a base, then frozen, and shared by all who add to it."""
 
-import json
-import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.tensor_files import check_dtypes, check_tensors, encode, flush_folder, read, write
 
 __all__ = ["Geometry"]
 
-_FORMAT = "jaxopt-lite geometry 1"
+_KIND = "jaxopt_lite geometry"
 _ARRAYS = ("center", "whiten", "threshold", "temperature")
+_AGAIN = "make it again by `calibrate(base, tasks)`"
 
 
 @jax.tree_util.register_dataclass
@@ -40,42 +38,43 @@ class Geometry:
     temperature: Float[Array, ""]
     fingerprint: str = field(metadata={"static": True})
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write it as a safetensors file, whole or not at all."""
-        path = Path(path)
-        arrays = {name: np.asarray(getattr(self, name), order="C") for name in _ARRAYS}
-        metadata = {"format": _FORMAT, "base": self.fingerprint}
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            try:
-                file.write(save(arrays, metadata))
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, base: Base) -> "Geometry":
-        """Read what `save` wrote.
+    def save(self, file: str | Path) -> None:
+        """Save it as one safetensors file, with a checksum; what is there is replaced, at once.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: the geometry of another base; a file that is damaged or is none of a geometry.
+            ValueError: what `load` would refuse.
         """
+        tensors = {name: np.asarray(getattr(self, name), order="C") for name in _ARRAYS}
+        _check(tensors)
+        file = Path(file)
+        write(file, encode(_KIND, tensors, {"base": self.fingerprint})[1])
+        flush_folder(file.parent)
+
+    @classmethod
+    def load(cls, file: str | Path, base: Base) -> "Geometry":
+        """Read what `save` wrote.
+
+        Args:
+            file: the file.
+            base: the base it was made for.
+
+        Raises:
+            FileNotFoundError: nothing there.
+            ValueError: the geometry of another base; a damaged file or something else; a center or a matrix that is
+                not finite, a matrix with a row or a column of zeros, a threshold that is NaN, a temperature that is
+                not positive.
+        """
+        file = Path(file)
+        if not file.exists():
+            raise FileNotFoundError(f"{file} does not exist; expected a file made by `Geometry.save`.")
         try:
-            with safe_open(path, "numpy") as file:
-                metadata, arrays = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file, or is damaged: {error}.") from error
-        if metadata.get("format") != _FORMAT or set(arrays) != set(_ARRAYS):
-            raise ValueError(
-                f"{path} is no geometry: its format is {metadata.get('format')!r} and it holds "
-                f"{json.dumps(sorted(arrays))}; expected {_FORMAT!r} and {json.dumps(sorted(_ARRAYS))}."
-            )
-        geometry = cls(**{name: jnp.asarray(array) for name, array in arrays.items()}, fingerprint=metadata["base"])
-        _check_shapes(geometry, path)
-        geometry.check(base)
+            tensors, metadata = read(file, _KIND, ("base",))
+            _check(tensors)
+            arrays = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
+            geometry = cls(**arrays, fingerprint=metadata["base"])
+            geometry.check(base)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
         return geometry
 
     def check(self, base: Base) -> None:
@@ -91,8 +90,19 @@ class Geometry:
             )
 
 
-def _check_shapes(geometry: Geometry, path) -> None:
-    d = geometry.center.size
-    shapes = {name: getattr(geometry, name).shape for name in _ARRAYS}
-    if shapes != {"center": (d,), "whiten": (d, d), "threshold": (), "temperature": ()}:
-        raise ValueError(f"{path} is no geometry: its arrays have the shapes {shapes}.")
+def _check(tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse numbers with which no input could be routed, or all would be routed alike."""
+    d = np.size(tensors.get("center", ()))
+    check_tensors(tensors, {"center": (d,), "whiten": (d, d), "threshold": (), "temperature": ()})
+    check_dtypes(tensors, floating=True)
+    for name in ("center", "whiten"):
+        if not d or not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{name!r} is empty or holds NaN or infinity; {_AGAIN}.")
+    used = tensors["whiten"] != 0
+    if not (used.any(axis=0).all() and used.any(axis=1).all()):
+        raise ValueError(f"'whiten' has a row or a column of zeros; expected a matrix with an inverse; {_AGAIN}.")
+    threshold, temperature = (float(tensors[name]) for name in ("threshold", "temperature"))
+    if np.isnan(threshold):
+        raise ValueError(f"'threshold' is NaN; expected a number, infinity for no fallback; {_AGAIN}.")
+    if not temperature > 0:
+        raise ValueError(f"'temperature' is {temperature}; expected a positive number; {_AGAIN}.")

@@ -77,7 +77,7 @@ def test_a_specialist_that_joins_takes_only_what_it_wins(step):
 
 @pytest.mark.parametrize("spacing", [30, 300, 3_000, 30_000])
 def test_tasks_that_are_far_apart(spacing):
-    """In units of the spread within them: novelties in float32 against NumPy in float64, and as many fall back as asked."""
+    """In units of the spread within them: novelties in float32 against NumPy in float64, and the fallback."""
     rng, d, size = np.random.default_rng(1), 16, 40
     mixing = np.linalg.qr(rng.normal(size=(d, d)))[0] * np.linspace(0.3, 3, d)
     at = spacing * rng.normal(size=(size, d)) @ mixing
