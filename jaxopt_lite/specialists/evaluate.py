@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.merging import merge
 from jaxopt_lite.specialists.report import Cost, Report, Routing, Row
 from jaxopt_lite.specialists.tasks import Task, checked
 from jaxopt_lite.specialists.units import PER_EXAMPLE, Unit
@@ -91,7 +90,7 @@ def evaluate(
         ),
         _not_given("joint retrain of the same total size") if joint is None else test.joint_row(joint),
         test.row("random routing", library, drawn),
-        test.row("uniform merge", _mean_of(library), first),
+        test.row("uniform merge", merge(library), first),
         test.row("oracle", library, own),
         test.row("routed", library, routed),
     )  # fmt: skip
@@ -180,13 +179,6 @@ def _not_given(name: str) -> Row:
 
 def _pooled(tasks: Mapping[str, Task]) -> Task:
     return Task(*jax.tree.map(lambda *leaves: np.concatenate(leaves), *(tuple(task) for task in tasks.values())))
-
-
-def _mean_of(library: Library) -> Library:
-    """A library of one: the mean of the changes that the specialists make."""
-    to_linear = partial(library.adapter.to_linear, library.base.params)
-    mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0, keepdims=True), jax.vmap(to_linear)(library.parameters))
-    return replace(library[:1], parameters=mean, adapter=library.adapter.linear)
 
 
 def _monolith_and_cost(library: Library, tasks, loss: Loss, prior: float, seed: int) -> tuple[Library | None, Cost]:

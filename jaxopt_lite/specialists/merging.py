@@ -9,7 +9,6 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.specialists.adapters import Parameters
 from jaxopt_lite.specialists.library import Card, Library, Profile
-from jaxopt_lite.specialists.linear import linear_parameters
 from jaxopt_lite.specialists.methods import DARE, TIES, Fisher, Mean, Method, TaskArithmetic
 
 __all__ = ["merge"]
@@ -57,7 +56,7 @@ def merge(
     if len(library) == 0:
         raise ValueError("library is empty; expected at least one specialist to merge.")
     weights = _weights(method, weights, library)
-    a = method.combine(library, linear_parameters(library), weights)
+    a = method.merged(library, weights)
     recipe = f"merge(parents, {method!r}, weights={np.asarray(weights).tolist()})"
     card = Card(name, examples=sum(c.examples for c in library.cards), recipe=recipe, author=author, licence=licence)
     count = library.profile.count

@@ -15,16 +15,18 @@ the result of a merge holds a dense matrix, and `compress` makes LoRA of it agai
 
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxopt_lite.specialists.adapters import Parameters
+from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.linear import flat, unflat
+from jaxopt_lite.specialists.linear import flat, linear_parameters, unflat
+from jaxopt_lite.specialists.sums import weighted_sum
 
 __all__ = ["DARE", "TIES", "Fisher", "Mean", "Method", "TaskArithmetic", "check_relative"]
 
@@ -37,17 +39,27 @@ class Method:
         """The weights where none are given."""
         return jnp.ones(k)
 
+    def merged(self, library: Library, weights: Float[Array, " k"]) -> Parameters:
+        """One change, leaves `[...]`, of a library's specialists, in the linear form of their adapter."""
+        return self.combine(library, linear_parameters(library), weights)
+
     def combine(self, library: Library, deltas: Parameters, weights: Float[Array, " k"]) -> Parameters:
-        """One change, leaves `[...]`, of those of the library's specialists, leaves `[k, ...]`."""
+        """The same of changes that are already there, leaves `[k, ...]`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Mean(Method):
-    """Σ w_i Δ_i, with weights 1/k where none are given."""
+    """Σ w_i Δ_i.
+
+    Weights: what each change is multiplied by, of any sign; by default 1/k. They are not divided by their sum.
+    """
 
     def weights(self, k):
         return jnp.full(k, 1 / k)
+
+    def merged(self, library, weights):
+        return _sum_of_changes(library.base.params, library.parameters, weights, library.adapter)
 
     def combine(self, library, deltas, weights):
         return _weighted_sum(deltas, weights)
@@ -57,11 +69,16 @@ class Mean(Method):
 class TaskArithmetic(Method):
     """λ Σ w_i Δ_i.
 
+    Weights: what each change is multiplied by, of any sign; by default 1. They are not divided by their sum.
+
     Args:
         scale: λ. With many specialists 1 is too much: 0.2 to 0.4 is usual.
     """
 
     scale: float = 0.3
+
+    def merged(self, library, weights):
+        return _scaled(self.scale, Mean().merged(library, weights))
 
     def combine(self, library, deltas, weights):
         return _scaled(self.scale, _weighted_sum(deltas, weights))
@@ -69,11 +86,14 @@ class TaskArithmetic(Method):
 
 @dataclass(frozen=True)
 class TIES(Method):
-    """Of each specialist the largest entries, and of these for every number the mean of those with the elected sign.
+    """Of each specialist the largest entries, and for every number the weighted mean of those with the elected sign.
 
     Entries are chosen among all numbers of a specialist, exactly `round(density · numbers)` of them and at least one.
     A number's sign is that of the weighted sum of what is left; where that is zero, the sign of the majority of all
     numbers.
+
+    Weights: how much each specialist counts in the election, where a negative one turns its changes round, and in the
+    mean, Σ w_i Δ_i / Σ |w_i| over those that agree; by default 1. Their common size does not matter.
 
     Args:
         density: the share of entries that is kept. Of few numbers keep many.
@@ -91,11 +111,13 @@ class TIES(Method):
             raise ValueError(f"density={self.density}: expected the share of entries to keep, above 0 and at most 1.")
 
     def combine(self, library, deltas, weights):
-        trimmed = weights[:, None] * _trimmed(flat(deltas), self.density)
+        w = weights[:, None]
+        trimmed = w * _trimmed(flat(deltas), self.density)
         sign = jnp.sign(jnp.sum(trimmed, axis=0))
         sign = jnp.where(sign == 0, jnp.sign(jnp.sum(sign)), sign)
         agrees = (jnp.sign(trimmed) == sign) & (trimmed != 0)
-        mean = jnp.sum(trimmed, axis=0, where=agrees) / jnp.maximum(jnp.sum(agrees, axis=0), 1)
+        total = jnp.sum(jnp.where(agrees, jnp.abs(w), 0), axis=0)
+        mean = jnp.sum(trimmed, axis=0, where=agrees) / jnp.where(total > 0, total, 1)
         return unflat(self.scale * mean, deltas)
 
 
@@ -104,6 +126,8 @@ class DARE(Method):
     """Every entry is dropped with probability p; what is left is divided by 1 − p; then another method merges.
 
     What is dropped of a specialist depends on the seed and on its id, not on its place.
+
+    Weights: what they are to the method that merges what is left.
 
     Args:
         drop: p.
@@ -136,7 +160,8 @@ class DARE(Method):
 class Fisher(Method):
     """Σ w_i F_i Δ_i / Σ w_i F_i, each F_i, a diagonal, divided by its norm; the mean where all F_i are zero.
 
-    The weights are relative, so that one specialist merges to itself.
+    Weights: what each diagonal is multiplied by, none negative, by default 1. They are relative, so that one specialist
+    merges to itself.
 
     Args:
         diagonal: the Fisher diagonals for the parameters of `adapter.linear`, `[k, ...]`; by default those that the
@@ -197,6 +222,12 @@ def _scaled(factor, tree: Parameters) -> Parameters:
 
 def _weighted_sum(deltas: Parameters, weights) -> Parameters:
     return jax.tree.map(lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1, precision="highest"), deltas)
+
+
+@partial(jax.jit, static_argnames="adapter")
+def _sum_of_changes(params, parameters: Parameters, weights, adapter: Adapter) -> Parameters:
+    """Σ w_i Δ_i, some specialists at a time: of LoRA each Δ_i is a dense matrix, and all of them may be too many."""
+    return weighted_sum(partial(adapter.to_linear, params), parameters, weights)
 
 
 def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"]:

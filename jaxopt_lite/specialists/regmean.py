@@ -37,7 +37,8 @@ __all__ = ["RegMean"]
 class RegMean(Method):
     """(Σ w_i G_i)⁻¹ Σ w_i G_i Δ_i for matrices that are multiplied with activations; other leaves are averaged.
 
-    The weights are relative, so that one specialist merges to itself.
+    Weights: what each sum of squares is multiplied by, none negative, by default 1. They are relative, so that one
+    specialist merges to itself.
 
     Args:
         tasks: examples of each specialist, by name, as for `fit`. Their labels are not used.

@@ -1,4 +1,4 @@
-"""Means over examples of something large: some examples at a time, so that the memory does not grow with them."""
+"""Sums and means over examples of something large: some at a time, so that the memory does not grow with them."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,19 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.specialists.tasks import Task, buckets
 
-__all__ = ["of_tasks", "weighted_mean"]
+__all__ = ["of_tasks", "weighted_mean", "weighted_sum"]
 
 _MEMORY = 1 << 24  # numbers that the largest array of a function may have, for the examples that are run together
 
 
 def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
     """Σ_n weight_n f(example_n) / Σ_n weight_n, for `examples` with leaves `[N, ...]`."""
+    total = weighted_sum(f, examples, weight)
+    return jax.tree.map(lambda leaf: leaf / jnp.sum(weight).astype(leaf.dtype), total)
+
+
+def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
+    """Σ_n weight_n f(example_n), for `examples` with leaves `[N, ...]`."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
     together = max(1, min(weight.shape[0], _MEMORY // _largest(closed.jaxpr)))
     chunks = -(-weight.shape[0] // together)
@@ -37,7 +43,7 @@ def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
     filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
     total, _ = jax.lax.scan(add, zero, filled)
-    return jax.tree.map(lambda leaf: leaf / jnp.sum(weight).astype(leaf.dtype), total)
+    return total
 
 
 def _largest(jaxpr) -> int:

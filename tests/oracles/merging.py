@@ -6,15 +6,17 @@ import numpy as np
 
 
 def ties(deltas, weights, density: float, scale: float) -> np.ndarray:
-    """Trim, elect signs, disjoint mean: Yadav et al., 2023, algorithm 1, with weights."""
+    """Trim, elect signs, disjoint mean: Yadav et al., 2023, algorithm 1, with the mean weighted."""
     trimmed = [[w * x for x in trim(row, density)] for row, w in zip(deltas, weights, strict=True)]
+    sizes = [abs(w) for w in weights]
     signs = [np.sign(math.fsum(column)) for column in zip(*trimmed, strict=True)]
     majority = np.sign(sum(signs))
     merged = []
     for column, sign in zip(zip(*trimmed, strict=True), signs, strict=True):
         elected = majority if sign == 0 else sign
-        agreeing = [x for x in column if x != 0 and np.sign(x) == elected]
-        merged.append(scale * math.fsum(agreeing) / len(agreeing) if agreeing else 0.0)
+        agreeing = [(x, size) for x, size in zip(column, sizes, strict=True) if x != 0 and np.sign(x) == elected]
+        above, below = (math.fsum(values) for values in zip(*agreeing, strict=True)) if agreeing else (0.0, 1.0)
+        merged.append(scale * above / below)
     return np.array(merged)
 
 

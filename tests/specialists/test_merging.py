@@ -1,5 +1,7 @@
 """Merging against slow oracles written from the papers, and the properties that a merge must have."""
 
+from importlib import import_module
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,13 +24,15 @@ from jaxopt_lite.specialists import (
     linear_parameters,
     merge,
 )
+from jaxopt_lite.specialists.methods import _sum_of_changes
 from tests.oracles import merging as oracle
 from tests.specialists.small import library_of, network, random_library, small_base
 
 BASE = small_base()
 SCALES = IA3("hidden") + Shift("bias")
 LOW_RANK = LoRA("hidden", rank=2, alpha=3.0) + Shift("bias")
-LINEAR_METHODS = [Mean(), TaskArithmetic(1.0), TIES(1.0), DARE(0.0), DARE(0.0, TIES(1.0))]
+LINEAR_METHODS = [Mean(), TaskArithmetic(1.0), DARE(0.0)]
+SIGNED_METHODS = [TIES(1.0), DARE(0.0, TIES(1.0))]
 
 
 def rows(library):
@@ -49,6 +53,13 @@ def test_one_specialist_times_its_weight(adapter, method):
     library = random_library(BASE, adapter, "a")
     merged = merge(library, method, [-1.5])
     np.testing.assert_allclose(rows(merged), -1.5 * rows(library), rtol=1e-12)
+
+
+@pytest.mark.parametrize("adapter", [SCALES, LOW_RANK], ids=["scales", "low rank"])
+@pytest.mark.parametrize("method", SIGNED_METHODS, ids=repr)
+def test_one_specialist_turned_round_by_a_negative_weight(adapter, method):
+    library = random_library(BASE, adapter, "a")
+    np.testing.assert_allclose(rows(merge(library, method, [-1.5])), -rows(library), rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", [Fisher(), RegMean(inputs("a"))], ids=["fisher", "regmean"])
@@ -104,15 +115,35 @@ def test_default_weights():
     np.testing.assert_allclose(rows(merge(library, DARE(0.0)))[0], rows(library).mean(0), rtol=1e-12)
 
 
+def test_sums_take_some_specialists_at_a_time(monkeypatch):
+    """The same sum, and of many specialists never all dense changes at once: as compiled, for 1,000 of 64 KB each."""
+    monkeypatch.setattr(import_module("jaxopt_lite.specialists.sums"), "_MEMORY", 3 * 90 * 91)
+    base = Base({"w": jnp.zeros((90, 91))}, lambda params, x: x @ params["w"])
+    library, weights = random_library(base, LoRA("w", rank=2), "abcdefgh"), np.arange(8) - 2.5
+    for method, scale in ((Mean(), 1.0), (TaskArithmetic(0.4), 0.4)):
+        merged, expected = rows(merge(library, method, weights))[0], scale * weights @ rows(library)
+        np.testing.assert_allclose(merged, expected, rtol=1e-10, atol=1e-12)
+    stacked = lambda leaf: jax.ShapeDtypeStruct((1000, *leaf.shape[1:]), leaf.dtype)
+    many = jax.tree.map(stacked, library.parameters)
+    lowered = _sum_of_changes.lower(base.params, many, jnp.zeros(1000), library.adapter)
+    factors = sum(leaf.size * leaf.dtype.itemsize for leaf in many.values())
+    assert lowered.compile().memory_analysis().temp_size_in_bytes < 2 * factors + 10 * 90 * 91 * 8
+
+
 @pytest.mark.parametrize("density", [0.01, 0.2, 0.5, 1.0])
 @pytest.mark.parametrize("whole", [False, True], ids=["distinct", "many equal"])
 def test_ties_is_that_of_the_paper(density, whole):
     """Also where entries are equal or cancel: the oracle breaks both in the same order."""
-    weights = [1.0, 1.0, 0.5, 2.0]
     for seed in range(4):
         library = random_library(BASE, SCALES, "abcd", seed, whole)
-        expected = oracle.ties(rows(library).tolist(), weights, density, 1.3)
-        np.testing.assert_allclose(rows(merge(library, TIES(density, 1.3), weights))[0], expected, rtol=1e-12)
+        for weights in ([1.0, 1.0, 0.5, 2.0], [1.0, -1.0, 0.5, 0.0]):
+            expected = oracle.ties(rows(library).tolist(), weights, density, 1.3)
+            np.testing.assert_allclose(rows(merge(library, TIES(density, 1.3), weights))[0], expected, rtol=1e-12)
+
+
+def test_the_size_of_all_weights_does_not_matter_to_ties():
+    library = random_library(BASE, SCALES, "ab")
+    np.testing.assert_allclose(rows(merge(library, TIES(), [0.5, 0.5])), rows(merge(library, "ties")), rtol=1e-12)
 
 
 def test_ties_keeps_exactly_the_share_asked_for():
@@ -289,7 +320,9 @@ def test_regmean_needs_examples_of_each():
         RegMean({}, ridge=0)
 
 
-@pytest.mark.parametrize("method", [*LINEAR_METHODS, TaskArithmetic(0.3), TIES(0.37), DARE(0.25, seed=4)], ids=repr)
+@pytest.mark.parametrize(
+    "method", [*LINEAR_METHODS, *SIGNED_METHODS, TaskArithmetic(0.3), TIES(0.37), DARE(0.25, seed=4)], ids=repr
+)
 def test_the_recipe_reproduces_the_specialist(method):
     """The card's recipe is an expression in the parents, and these are known by their ids."""
     library = random_library(BASE, SCALES, "abcd")

@@ -42,6 +42,7 @@ def test_merges(method, part):
     weights = jnp.ones(2)
     merged = lambda library: method.combine(library, linear_parameters(library), weights)
     assert all_highest(merged, random_library(EXACT, part, "ab"))
+    assert all_highest(lambda library: method.merged(library, weights), random_library(EXACT, part, "ab"))
 
 
 def test_linear_forms_of_low_rank():
