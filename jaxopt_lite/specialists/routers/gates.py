@@ -6,7 +6,9 @@ with its change of the model scaled by σ(vᵀ u), u the features of the input. 
 both are normalised, ṽᵀ ũ / √d.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import jax
@@ -15,12 +17,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import NDArray
 
+from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, LoRA, Parameters
 from jaxopt_lite.specialists.library import Library, adapted
 from jaxopt_lite.specialists.routers.features import features_of
 from jaxopt_lite.specialists.routing import Router
+from jaxopt_lite.specialists.tasks import Bucket, Task, buckets, checked
 
 __all__ = ["Gates", "fit_gates"]
 
@@ -41,18 +45,19 @@ class Gates(Router):
     def of(cls, library: Library) -> "Gates":
         """For the specialists of a library; the threshold is ∞ until `calibrated` sets one.
 
+        A specialist whose gate is zero is never chosen: none was learned, or the best for its task is none.
+
         Raises:
-            ValueError: a specialist without a gate.
+            ValueError: no specialist has a gate.
         """
         gate = library.profile.gate
-        without = np.flatnonzero(~np.asarray(gate).any(axis=1))
-        if without.size:
+        known = jnp.any(gate != 0, axis=1)
+        if len(library) and not known.any():
             raise ValueError(
-                f"{without.size} specialists have no gate, {library.names[without[0]]!r} is the first; "
-                "`fit_gates(library, tasks, loss)` learns them."
+                f"none of {len(library)} specialists has a gate; `fit_gates(library, tasks, loss)` learns them."
             )
-        one = jnp.ones((), gate.dtype)
-        return cls(_normalised(gate) / np.sqrt(gate.shape[1]), jnp.zeros_like(gate[:, 0]), jnp.inf * one, one)
+        bias, one = jnp.where(known, jnp.zeros_like(gate[:, 0]), -jnp.inf), jnp.ones((), gate.dtype)
+        return cls(_normalised(gate) / np.sqrt(gate.shape[1]), bias, jnp.inf * one, one)
 
     def query(self, features):
         return _normalised(features)
@@ -79,26 +84,61 @@ def fit_gates(
         The library with another `profile.gate`; all else in it stays.
 
     Raises:
-        ValueError: a base without features, features that are not finite, no examples; a `prior` that is not positive.
+        ValueError: a base without features, features that are not finite; tasks without examples, shapes that differ,
+            NaN or infinity; weights that are negative or all zero; a `prior` that is not positive.
         KeyError: a task that is no specialist's.
+
+    Warns:
+        RuntimeWarning: gates that did not converge, and how many ended how.
     """
     if not prior > 0:
         raise ValueError(f"prior={prior}: expected a positive number; without one, gates grow without bound.")
+    tasks = {name: _weighty(task) for name, task in checked(tasks).items()}
     chosen = library[list(tasks)]
     features, index = features_of(library.base, tasks)
-    stacked = _stacked([tuple(task) for task in tasks.values()], np.bincount(index, minlength=len(tasks)), features)
     objective = _Objective(library.base.apply, chosen.adapter, loss)
-    gates = []
-    for start in range(0, len(tasks), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        mine = jax.tree.map(lambda leaf, part=part: leaf[part], (chosen.parameters, *stacked))
-        v = jnp.zeros((len(mine[-1]), features.shape[1]), features.dtype)
-        args, axes = (library.base.params, prior, *mine), (None, None, 0, 0, 0, 0, 0)
-        solution = minimize(objective, v, args, solver=solver or LBFGS(atol=1e-6, rtol=1e-4), args_axes=axes)
-        gates.append(solution.x)
-    places = np.array([library.names.index(name) for name in tasks])
-    gate = library.profile.gate.at[places].set(jnp.concatenate(gates).astype(library.profile.gate.dtype))
+    solver = solver or LBFGS(atol=1e-6, rtol=1e-4)
+    gates, status = np.zeros((len(tasks), features.shape[1]), features.dtype), np.zeros(len(tasks), int)
+    for places, ((x, u), y, weight) in _chunks(_with_features(list(tasks.values()), features, index)):
+        a = jax.tree.map(lambda leaf, places=places: leaf[places], chosen.parameters)
+        args, axes = (library.base.params, prior, a, x, y, u, weight), (None, None, 0, 0, 0, 0, 0)
+        v = jnp.zeros((len(places), u.shape[-1]), u.dtype)
+        solution = minimize(objective, v, args, solver=solver, args_axes=axes)
+        gates[places], status[places] = solution.x, solution.status
+    _warn_of(status)
+    place = {name: place for place, name in enumerate(library.names)}
+    rows = np.array([place[name] for name in tasks])
+    gate = library.profile.gate.at[rows].set(jnp.asarray(gates, library.profile.gate.dtype))
     return replace(library, profile=replace(library.profile, gate=gate))
+
+
+def _weighty(task: Task) -> Task:
+    """Without the examples that weigh nothing: only those of the others need features."""
+    use = task.weight > 0
+    return Task(*jax.tree.map(lambda leaf: leaf[use], tuple(task)))
+
+
+def _with_features(tasks: list[Task], features: NDArray, index: NDArray) -> list[Task]:
+    """The tasks with inputs `(x, u)`, u the features."""
+    split = np.split(features, np.searchsorted(index, np.arange(1, len(tasks))))
+    return [Task((x, u), y, weight.astype(u.dtype)) for (x, y, weight), u in zip(tasks, split, strict=True)]
+
+
+def _chunks(tasks: list[Task]) -> Iterator[Bucket]:
+    """The buckets, in pieces of one size: the last one reaches back, so that a bucket is compiled once."""
+    for places, task in buckets(tasks):
+        for first in range(0, len(places), _CHUNK):
+            piece = slice(max(0, min(first, len(places) - _CHUNK)), first + _CHUNK)
+            yield Bucket(places[piece], jax.tree.map(lambda leaf, piece=piece: leaf[piece], task))
+
+
+def _warn_of(status: NDArray) -> None:
+    failed = Counter(Status(code).name for code in status.tolist() if code != Status.CONVERGED)
+    if failed:
+        ends = ", ".join(f"{count} as {name}" for name, count in failed.most_common())
+        warnings.warn(
+            f"{failed.total()} of {len(status)} gates did not converge: {ends}.", RuntimeWarning, stacklevel=3
+        )
 
 
 @dataclass(frozen=True)
@@ -124,25 +164,6 @@ def _scaled(a: Parameters, share) -> Parameters:
     """The parameters that make `share` times the change: of a product of two factors, one is scaled."""
     first = f"{LoRA.keys[0]}:"
     return {key: leaf if key.startswith(first) else share.astype(leaf.dtype) * leaf for key, leaf in a.items()}
-
-
-def _stacked(tasks: list[tuple], counts: NDArray, features: NDArray):
-    """x, y, features `[T, N, ...]` and weights `[T, N]`, filled up with copies that weigh nothing."""
-    if not counts.all():
-        raise ValueError(f"tasks: {np.sum(counts == 0)} of them have no examples; expected at least one each.")
-    weights = [
-        np.ones(n) if len(task) < 3 or task[2] is None else task[2] for task, n in zip(tasks, counts, strict=True)
-    ]
-    size, place = counts.max(), np.cumsum(counts) - counts
-    use = [np.resize(np.flatnonzero(np.asarray(weight) > 0), size) for weight in weights]
-
-    def stack(*leaves):
-        return np.stack([np.asarray(leaf)[rows] for leaf, rows in zip(leaves, use, strict=True)])
-
-    x, y = jax.tree.map(stack, *(tuple(task[:2]) for task in tasks))
-    there = np.arange(size) < counts[:, None]
-    u = features[place[:, None] + np.where(there, np.arange(size), 0)]
-    return x, y, u, np.where(there, stack(*weights), 0).astype(features.dtype)
 
 
 def _normalised(x):

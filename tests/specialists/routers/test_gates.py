@@ -1,12 +1,16 @@
 """Gates: learned where a specialist is of use, each alone; they route better than chance."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import Adapter, Base, Card, Gates, Library, LoRA, Profile, Shift, fit_gates, route
+from jaxopt_lite.specialists.routers import gates
 
 D, T = 6, 4
 RNG = np.random.default_rng(0)
@@ -62,8 +66,39 @@ def test_a_gate_minimises_the_loss_of_its_own_specialist():
     np.testing.assert_allclose(gated.profile.gate[2], minimize(objective, np.zeros(D), tol=1e-10).x, atol=0.02)
     assert gated.profile.gate.any(axis=1).tolist() == [True, False, True, False]
     assert gated.ids == before.ids and gated.parameters is before.parameters
-    with pytest.raises(ValueError, match="2 specialists have no gate, 'b' is the first"):
-        Gates.of(gated)
+    assert np.isneginf(Gates.of(gated).scores(x[0])).any(axis=0).tolist() == [False, True, False, True]
+    assert set(np.asarray(Gates.of(gated)(x[0])).tolist()) <= {0, 2}
+    with pytest.raises(ValueError, match="none of 4 specialists has a gate"):
+        Gates.of(before)
+
+
+def test_a_gate_may_end_at_zero():
+    """A specialist that changes nothing is of use nowhere; the others are routed to as they were."""
+    x, y = problem(20)
+    tasks = {name: (x[t], y[t]) for t, name in enumerate("abcd")}
+    before = library()
+    idle = replace(before, parameters={"shift:b": before.parameters["shift:b"].at[1].set(0)})
+    gated, router = fit_gates(idle, tasks, squared), Gates.of(fit_gates(before, tasks, squared))
+    assert gated.profile.gate.any(axis=1).tolist() == [True, False, True, True]
+    others = np.array([0, 2, 3])
+    assert np.array_equal(Gates.of(gated).scores(x[0])[:, others], router.scores(x[0])[:, others])
+    assert 1 not in Gates.of(gated)(x[1]) and len(Gates.of(gated[:0])) == 0
+
+
+def test_gates_do_not_depend_on_the_pieces(monkeypatch):
+    """Tasks are solved in pieces of one size, of which the last reaches back."""
+    x, y = problem(12)
+    tasks = {name: (x[t, t:], y[t, t:]) for t, name in enumerate("abcd")}
+    whole = fit_gates(library(), tasks, squared).profile.gate
+    monkeypatch.setattr(gates, "_CHUNK", 3)
+    np.testing.assert_allclose(fit_gates(library(), tasks, squared).profile.gate, whole, atol=1e-6)
+
+
+def test_gates_that_did_not_converge_are_counted():
+    x, y = problem(20)
+    tasks = {name: (x[t], y[t]) for t, name in enumerate("abc")}
+    with pytest.warns(RuntimeWarning, match="^3 of 3 gates did not converge: 3 as MAX_STEPS.$"):
+        fit_gates(library(), tasks, squared, solver=LBFGS(max_steps=1))
 
 
 def test_scores_are_normalised_products():
@@ -100,5 +135,12 @@ def test_what_cannot_be_learned_is_refused():
         fit_gates(library(), {"z": (x[0], y[0])}, squared)
     with pytest.raises(ValueError, match="prior=0"):
         fit_gates(library(), {"a": (x[0], y[0])}, squared, prior=0)
-    with pytest.raises(ValueError, match="1 of them have no examples"):
+    with pytest.raises(ValueError, match="task 'b' have leading axes .* at least 1"):
         fit_gates(library(), {"a": (x[0], y[0]), "b": (x[0][:0], y[0][:0])}, squared)
+    for weight in (-np.ones(5), np.zeros(5), np.ones(4), np.full(5, np.nan)):
+        with pytest.raises(ValueError, match="weight of task 'a': expected 5 numbers"):
+            fit_gates(library(), {"a": (x[0], y[0], weight)}, squared)
+    with pytest.raises(ValueError, match="task 'b' holds NaN"):
+        fit_gates(library(), {"a": (x[0], y[0]), "b": (x[0], y[0] * np.nan)}, squared)
+    with pytest.raises(ValueError, match="examples of task 'b' have shapes"):
+        fit_gates(library(), {"a": (x[0], y[0]), "b": (x[0][:, :2], y[0])}, squared)
