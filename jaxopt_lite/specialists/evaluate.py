@@ -47,8 +47,8 @@ def evaluate(
             other names are novel: the right answer to them is the base.
         loss: `loss(output, y) -> scalar` for one example, as in `fit`.
         train_tasks: what the specialists were fitted to. With it the monolith, one adapter of the same size for all
-            tasks together, is fitted to at most 2,048 of these examples drawn at random, and the cost of adding one
-            more specialist is measured.
+            tasks together, is fitted to at most 2,048 of these examples drawn at random (the table says of how many),
+            and the cost of adding one more specialist is measured.
         joint: a model of the same total size, trained on everything again.
         unit: in what losses are reported.
         prior: of the fits, as in `fit`.
@@ -82,12 +82,12 @@ def evaluate(
     routed = test.route(router)
     nowhere, first = np.full(len(own), -1, np.int32), np.zeros(len(own), np.int32)
     drawn = np.random.default_rng(seed).integers(0, len(library), len(own)).astype(np.int32)
-    monolith, cost = _monolith_and_cost(library, train_tasks, loss, prior, seed)
+    monolith, seen, cost = _monolith_and_cost(library, train_tasks, loss, prior, seed)
     rows = (
         test.row("base", library, nowhere),
         _not_given("monolith of the same size") if monolith is None else test.row(
             "monolith of the same size", monolith, first
-        ),
+        )._replace(examples=seen),
         _not_given("joint retrain of the same total size") if joint is None else test.joint_row(joint),
         test.row("random routing", library, drawn),
         test.row("uniform merge", merge(library), first),
@@ -181,19 +181,23 @@ def _pooled(tasks: Mapping[str, Task]) -> Task:
     return Task(*jax.tree.map(lambda *leaves: np.concatenate(leaves), *(tuple(task) for task in tasks.values())))
 
 
-def _monolith_and_cost(library: Library, tasks, loss: Loss, prior: float, seed: int) -> tuple[Library | None, Cost]:
-    """One adapter for all tasks together, and what adding one more specialist takes."""
+def _monolith_and_cost(
+    library: Library, tasks, loss: Loss, prior: float, seed: int
+) -> tuple[Library | None, tuple[int, int] | None, Cost]:
+    """One adapter for all tasks together, on how many of the examples, and what adding one more specialist takes."""
     one: Any = jax.tree.map(lambda leaf: leaf[:1], (library.parameters, library.profile))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     if tasks is None:
-        return None, Cost(size, None)
+        return None, None, Cost(size, None, None)
     tasks = checked(tasks)
     pooled = _pooled(tasks)
     chosen = np.random.default_rng(seed).permutation(pooled.examples)[:_POOLED]
     again = partial(fit, library.base, library.adapter, loss=loss, prior=prior, progress=False)
     monolith = again({"all": Task(*jax.tree.map(lambda leaf: leaf[chosen], tuple(pooled)))})
     name = next(iter(tasks))
-    again({name: tasks[name]})  # compiles
-    start = time.perf_counter()
-    again({name: tasks[name]})
-    return monolith, Cost(size, time.perf_counter() - start)
+    times = [time.perf_counter()]
+    for _ in range(2):
+        again({name: tasks[name]})
+        times.append(time.perf_counter())
+    first, seconds = np.diff(times).tolist()
+    return monolith, (len(chosen), pooled.examples), Cost(size, seconds, first)

@@ -21,11 +21,18 @@ class Row(NamedTuple):
         name: of the way.
         loss: over the examples of all tasks, in the report's unit; NaN where it was not given.
         by_task: the same for each task, or None.
+        examples: of the monolith, how many it was fitted to, and how many all specialists together; else None.
     """
 
     name: str
     loss: float
     by_task: Float[np.ndarray, " T"] | None
+    examples: tuple[int, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, and below it the examples."""
+        return self.name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(self.name, *self.examples)
 
 
 class Routing(NamedTuple):
@@ -48,10 +55,12 @@ class Cost(NamedTuple):
     Attributes:
         bytes: its parameters, and what routers and merges know of it.
         seconds: to fit the first of the tasks again, compiled; None where no training tasks were given.
+        first_seconds: the same for the first time, with what had to be compiled.
     """
 
     bytes: int
     seconds: float | None
+    first_seconds: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +106,7 @@ class Report:
             table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
         for row in self.rows:
             share = self.share(row.name)
-            table.add_row(row.name, *_cells(row), "" if np.isnan(share) else f"{share:.0%}")
+            table.add_row(row.label, *_cells(row), "" if np.isnan(share) else f"{share:.0%}")
         console.print(table)
         console.print(self._sentence(), highlight=False)
         return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
@@ -109,9 +118,14 @@ class Report:
         lines = [f"Routing: {routing.accuracy:.1%} to their own, {routing.false_fallback:.1%} falsely to the base."]
         if routing.novel_fallback is not None:
             lines.append(f"Of the inputs of novel tasks {routing.novel_fallback:.1%} went to the base.")
-        seconds = "" if cost.seconds is None else f" and {cost.seconds:.3g} s to fit"
-        lines.append(f"One more specialist: {cost.bytes:,} bytes{seconds}.")
+        lines.append(f"One more specialist: {cost.bytes:,} bytes{_seconds(cost)}.")
         return "\n".join(lines)
+
+
+def _seconds(cost: Cost) -> str:
+    if cost.seconds is None:
+        return ""
+    return f" and {cost.seconds:.3g} s to fit, compilation apart ({cost.first_seconds:.3g} s the first time, with it)"
 
 
 def _cells(row: Row) -> tuple[str, str, str]:

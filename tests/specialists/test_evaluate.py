@@ -63,9 +63,18 @@ def test_every_row_by_hand(base, library, tasks):
     check("routed", offset)
     assert report["random"].loss > 1
     assert report.routing == (1, 0, None) and np.isclose(report.recovered, 1)
+    assert report["monolith"].examples == (20, 20) and report["oracle"].examples is None
     assert report.cost.bytes == 4 * (1 + 1 + 2 + 1 + 2) and report.cost.seconds > 0
-    for text in ("3 tasks, mean loss", "monolith of the same size", "uniform merge", "100%", "28 bytes", "s to fit"):
+    for text in ("3 tasks, mean loss", "monolith of the same size", "uniform merge", "100%", "28 bytes"):
         assert text in str(report)
+    assert "s to fit, compilation apart" in str(report) and "(20 of 20 examples)" in str(report)
+
+
+def test_the_table_says_what_the_monolith_saw_and_what_compiling_took(library, tasks, monkeypatch):
+    monkeypatch.setattr(import_module("jaxopt_lite.specialists.evaluate"), "_POOLED", 7)
+    report = evaluate(library, where, tasks, lambda out, y: (out - y) ** 2, train_tasks=tasks)
+    assert report["monolith"].examples == (7, 20) and "(7 of 20 examples)" in str(report)
+    assert report.cost.first_seconds > report.cost.seconds > 0  # this loss is compiled for the first time
 
 
 def test_weights_and_units_over_ragged_tasks(library):
