@@ -16,6 +16,8 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportP
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.lanes.precision import exact_products
+
 __all__ = [
     "Batch",
     "Function",
@@ -200,8 +202,7 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
     """Trace `fun` once for one problem. Returns it as data, and the batch with what it closed over as shared leaves.
 
     The value comes out as one array, a pytree of residuals as a vector; `aux` stays a pytree. Matrix products are exact
-    to the dtype unless the user has chosen otherwise: by themselves a GPU and a TPU round their factors to 10 and 7
-    bits, with which no float32 tolerance can be met.
+    to the dtype, unless the user has chosen otherwise.
     """
     output: dict[str, Any] = {}
 
@@ -219,8 +220,7 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
     specs = [jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype)]
     for leaf, is_mapped in zip(batch.leaves, batch.is_mapped, strict=True):
         specs.append(jax.ShapeDtypeStruct(leaf.shape[1:] if is_mapped else leaf.shape, leaf.dtype))
-    chosen = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-    with jax.default_matmul_precision(chosen or "highest"):
+    with exact_products():
         closed = jax.make_jaxpr(flat_fun)(*specs)
     consts = tuple(jnp.asarray(const) for const in closed.consts)
     batch = Batch(batch.x, batch.leaves + consts, batch.is_mapped + (False,) * len(consts))

@@ -31,8 +31,16 @@ Parameters = dict[str, Any]  # arrays, or whatever stands for them
 
 
 def leaf_names(params: PyTree) -> list[str]:
-    """The names of the leaves of a pytree: the keys on the way to each, joined by slashes."""
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _with_paths(params)]
+    """The names of the leaves of a pytree: the keys on the way to each, joined by slashes.
+
+    Raises:
+        ValueError: two leaves of one name, such as those of `{"a": {"b": ...}, "a/b": ...}`.
+    """
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _with_paths(params)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"params has two leaves that are called {twice!r}; expected keys without '/'.")
+    return names
 
 
 def _with_paths(params: PyTree):
@@ -131,8 +139,10 @@ class LoRA(Part):
     seed: int = 0
 
     def __post_init__(self):
-        if self.rank < 1:
-            raise ValueError(f"rank={self.rank}: expected a whole number of at least 1.")
+        if not isinstance(self.rank, int) or self.rank < 1:
+            raise ValueError(f"rank={self.rank!r}: expected a whole number of at least 1.")
+        if self.alpha is not None and not (isinstance(self.alpha, int | float) and 0 < self.alpha < np.inf):
+            raise ValueError(f"alpha={self.alpha!r}: expected a positive number, or None for a scale of 1.")
 
     @property
     def scale(self) -> float:

@@ -29,7 +29,6 @@ class Base:
 
     Raises:
         TypeError: an `apply` that is no function.
-        ValueError: no parameters.
 
     Example:
         >>> import jax.numpy as jnp
@@ -48,8 +47,6 @@ class Base:
     def __post_init__(self):
         if not callable(self.apply):
             raise TypeError(f"apply is {type(self.apply).__name__}; expected a function apply(params, x).")
-        if not jax.tree.leaves(self.params):
-            raise ValueError("params has no leaves; expected the parameters of a model.")
 
     @cached_property
     def fingerprint(self) -> str:

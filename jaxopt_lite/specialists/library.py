@@ -1,5 +1,6 @@
 """Very many specialists of one base: their adapters stacked, what a router knows of each, and a card each."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -24,7 +25,7 @@ class Card:
     Attributes:
         name: unique in a library.
         examples: how many it was fitted to.
-        loss: the mean loss on them.
+        loss: the mean loss on them; None where it is not known or not finite.
         status: what became of its fit, by the name of a `Status`.
         parents: the ids of the specialists it was made of.
         recipe: how it was made of them.
@@ -35,13 +36,18 @@ class Card:
 
     name: str
     examples: int = 0
-    loss: float = float("nan")
+    loss: float | None = None
     status: str = ""
     parents: tuple[str, ...] = ()
     recipe: str = ""
     author: str = ""
     licence: str = ""
     notes: str = ""
+
+    def __post_init__(self):
+        # NaN is unlike itself, so that a card that holds it would be too, and a library with it new to every `jit`.
+        if self.loss is not None and not math.isfinite(self.loss):
+            object.__setattr__(self, "loss", None)
 
 
 @jax.tree_util.register_dataclass
@@ -130,7 +136,9 @@ class Library:
         return jax.tree.map(lambda leaf: leaf[row], self.parameters)
 
     def add(self, other: "Library") -> "Library":
-        """Those of both, the ones here first. What both have, to the bit, is kept once.
+        """Those of both, the ones here first. What both have, by name and id, is kept as it is here.
+
+        The id says that the parameters are the same, to the bit; the other's card and profile are then dropped.
 
         Raises:
             ValueError: another base, tokenizer or adapter; one name for different specialists.
@@ -252,7 +260,8 @@ def _apply(params, parameters, x, index, weight, apply, adapter):
     outputs = [by(index[:, k]) for k in range(index.shape[1])]
 
     def mean(*leaves):
-        return sum(leaf * weight[:, k].reshape(-1, *(1,) * (leaf.ndim - 1)) for k, leaf in enumerate(leaves))
+        share = weight.astype(leaves[0].dtype).reshape(*weight.shape, *(1,) * (leaves[0].ndim - 1))
+        return sum(leaf * share[:, k] for k, leaf in enumerate(leaves))
 
     return jax.tree.map(mean, *outputs)
 

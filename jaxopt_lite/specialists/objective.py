@@ -11,15 +11,18 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.lanes.devices import over_devices
+from jaxopt_lite.lanes.precision import exact_products
+from jaxopt_lite.lanes.tiles import largest_array
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Profile, adapted
+from jaxopt_lite.specialists.sums import weighted_mean
 from jaxopt_lite.specialists.tasks import Task
 
 __all__ = ["Fitted", "Model", "bytes_per_example", "solve"]
 
-_TOGETHER = 64  # tasks whose gradients per example are in memory at once
+_MEMORY = 1 << 26  # bytes of the largest array, for the tasks whose means are computed at once
 
 
 class Model(NamedTuple):
@@ -47,7 +50,8 @@ def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: P
     devices = jax.local_devices()
     if len(devices) > 1:
         share = over_devices(share, Mesh(np.asarray(devices), ("tasks",)))
-    return share(task, start, center)
+    with exact_products():
+        return share(task, start, center)
 
 
 def _solve_share(model: Model, params: PyTree, prior, solver, task: Task, start, center) -> Fitted:
@@ -67,11 +71,17 @@ def _solve_share(model: Model, params: PyTree, prior, solver, task: Task, start,
 
     data = known, task.y, task.weight
     solution = minimize(objective, start, (*data, center), solver=solver, has_aux=True)
+
+    def squared_gradient(a, example):
+        alone = jax.tree.map(lambda leaf: leaf[None], example)
+        return jax.tree.map(jnp.square, jax.grad(lambda a: losses(a, *alone)[0])(a))
+
+    mean = _mean_features(model, params, task)
     profile = Profile(
         count=jnp.sum(task.weight > 0, axis=1).astype(task.weight.dtype),
-        mean=_mean_features(model, params, task),
-        fisher=_fisher(losses, solution.x, *data),
-        gate=jnp.zeros_like(_mean_features(model, params, task)),
+        mean=mean,
+        fisher=_means(squared_gradient, solution.x, (known, task.y), task.weight),
+        gate=jnp.zeros_like(mean),
     )
     return Fitted(solution.x, profile, solution.aux, solution.status)
 
@@ -91,22 +101,20 @@ def _hoisted(model: Model, params: PyTree, task: Task) -> Hoisted:
 
 def _mean_features(model: Model, params: PyTree, task: Task) -> Float[Array, "T d"]:
     """The mean features of each task's inputs; of width zero for a base without features."""
-    if model.features is None:
+    features = model.features
+    if features is None:
         return jnp.zeros((task.weight.shape[0], 0))
-    features = jax.vmap(jax.vmap(partial(model.features, params)))(task.x)
-    return jnp.einsum("tn,tnd->td", task.weight, features) / jnp.sum(task.weight, axis=1)[:, None]
+    return _means(lambda _, x: features(params, x), (), task.x, task.weight)
 
 
-def _fisher(losses: Callable, parameters: Parameters, known, y, weight) -> Parameters:
-    """The mean over the examples of the squared gradient of the loss, for each task."""
+def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"]) -> PyTree:
+    """The weighted mean over the examples of `f(of_task[t], example)` for each task, some tasks at a time."""
+    first = jax.tree.map(lambda leaf: leaf[0], (of_task, jax.tree.map(lambda leaf: leaf[:, 0], examples)))
+    size = largest_array(jax.make_jaxpr(f)(*first).jaxpr) * weight.shape[1]
 
-    def of_one(args):
-        a, known, y, weight = args
-        gradients = jax.vmap(lambda known, y: jax.grad(lambda a: losses(a, *_alone(known, y))[0])(a))(known, y)
-        return jax.tree.map(lambda g: jnp.einsum("n,n...->...", weight, g**2) / jnp.sum(weight), gradients)
+    def mean(args):
+        own, examples, weight = args
+        return weighted_mean(lambda example: f(own, example), examples, weight)
 
-    return jax.lax.map(of_one, (parameters, known, y, weight), batch_size=_TOGETHER)
-
-
-def _alone(known, y):
-    return jax.tree.map(lambda leaf: leaf[None], (known, y))
+    together = max(1, min(weight.shape[0], _MEMORY // max(size, 1)))
+    return jax.lax.map(mean, (of_task, examples, weight), batch_size=together)

@@ -6,13 +6,12 @@
 | tensors `profile/...` | its `Profile`: count, mean, fisher, gate |
 | metadata `base`, `base_name`, `tokenizer` | the base and its fingerprints |
 | metadata `adapter` | `Adapter.spec()` as JSON |
-| metadata `card` | its `Card` as JSON; a loss that is not finite is a text |
+| metadata `card` | its `Card` as JSON |
 | metadata `id` | its content hash, as in `Library.ids` |
 | metadata `format`, `version`, `checksum` | see `tensor_files.py` |
 """
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -43,7 +42,8 @@ KIND = "jaxopt_lite specialist"
 ANY_FILE = f"*-{'[0-9a-f]' * 16}.safetensors"  # a pattern of the names that `Rows` gives
 _KEYS = "base", "base_name", "tokenizer", "adapter", "card", "id"
 _PARAMETERS = "parameters/"
-_FIELDS = {field.name: field.type for field in fields(Card)} | {"parents": list}  # of a card as JSON
+_FIELDS = {field.name: (field.type,) for field in fields(Card)}  # of a card as JSON
+_FIELDS |= {"loss": (float, type(None)), "parents": (list,)}
 
 
 class Row(NamedTuple):
@@ -219,8 +219,7 @@ def _card_text(card: Card) -> str:
     Raises:
         ValueError: a field of another type.
     """
-    loss = float(card.loss)
-    plain = {"examples": int(card.examples), "loss": loss if math.isfinite(loss) else str(loss)}
+    plain = {"examples": int(card.examples), "loss": None if card.loss is None else float(card.loss)}
     text = canonical(asdict(card) | plain)
     _card(text)
     return text
@@ -234,8 +233,7 @@ def _card(text: str) -> Card:
     """
     try:
         entries: dict[str, Any] = json.loads(text)
-        entries["loss"] = float(entries["loss"])
-        wrong = [name for name, kind in _FIELDS.items() if type(entries.get(name)) is not kind]
+        wrong = [name for name, kinds in _FIELDS.items() if type(entries.get(name, ...)) not in kinds]
         wrong += [] if all(isinstance(parent, str) for parent in entries["parents"]) else ["parents"]
         entries["parents"] = tuple(entries["parents"])
         if not wrong:

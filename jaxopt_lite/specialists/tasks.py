@@ -93,8 +93,14 @@ def buckets(tasks: list[Task]) -> Iterator[Bucket]:
         filling_saved = (len(order) - end) * (size - counts[order[end:]].max(initial=0))
         end = end if filling_saved >= _WORTH else len(order)
         places = order[start:end]
-        yield Bucket(places, _stacked([tasks[place] for place in places.tolist()], int(size)))
+        yield Bucket(places, _stacked([tasks[place] for place in places.tolist()], _round_up(int(size))))
         start = end
+
+
+def _round_up(size: int) -> int:
+    """To a multiple of 8, and beyond 64 of an eighth of a power of two: few sizes, most of them compiled already."""
+    step = max(8, 1 << max(size.bit_length() - 4, 0))
+    return -(-size // step) * step
 
 
 def _stacked(tasks: list[Task], size: int) -> Task:

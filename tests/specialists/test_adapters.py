@@ -88,7 +88,15 @@ def test_what_does_not_fit_the_parameters_is_refused(adapter, message):
         as_adapter(adapter).identity(models.params())
 
 
+def test_names_of_leaves_are_unique():
+    with pytest.raises(ValueError, match="two leaves that are called 'a/b'"):
+        leaf_names({"a": {"b": 1.0}, "a/b": 2.0})
+
+
 def test_bad_descriptions_are_refused():
+    for alpha in ("x", 0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="expected a positive number, or None"):
+            LoRA("w", alpha=alpha)
     with pytest.raises(ValueError, match="rank=0: expected a whole number of at least 1"):
         LoRA("w", rank=0)
     with pytest.raises(ValueError, match="kind 'DoRA'; expected one of IA3, LoRA, Shift"):

@@ -55,6 +55,11 @@ def test_indices_out_of_range_raise_or_are_nan_under_jit():
         lib.apply(x, jnp.zeros(2, int), jnp.ones(2))
 
 
+def test_equal_cards_are_equal_also_without_a_loss():
+    assert Card("a", loss=float("nan")) == Card("a") == Card("a", loss=float("inf"))
+    assert Card("a", loss=1.0).loss == 1.0
+
+
 def test_adding_moves_nothing_else():
     lib, more = library(), library(3, first=5)
     both = lib.add(more)

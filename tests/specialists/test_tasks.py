@@ -29,7 +29,18 @@ def test_a_bucket_of_their_own_when_it_saves_much_and_only_then():
     few = checked({str(k): task(size) for k, size in enumerate([1000] * 5 + [10] * 50)})
     assert [len(bucket.places) for bucket in buckets(list(few.values()))] == [55]
     many = checked({str(k): task(size) for k, size in enumerate([10] * 500 + [1000] * 5)})
-    assert [(len(b.places), b.task.weight.shape[1]) for b in buckets(list(many.values()))] == [(5, 1000), (500, 10)]
+    assert [(len(b.places), b.task.weight.shape[1]) for b in buckets(list(many.values()))] == [(5, 1024), (500, 16)]
+
+
+def test_few_sizes_for_many_tasks():
+    """A specialist that is fitted alone, later, seldom has a size of its own to compile for."""
+    sizes = set()
+    for size in range(1, 4097):
+        (bucket,) = buckets(list(checked({"a": task(size)}).values()))
+        filled = bucket.task.weight.shape[1]
+        assert size <= filled <= max(8, size * 1.15, size + 7)
+        sizes.add(filled)
+    assert len(sizes) < 60
 
 
 def test_weights_are_ones_unless_given():
