@@ -238,6 +238,6 @@ def _card(text: str) -> Card:
         entries["parents"] = tuple(entries["parents"])
         if not wrong:
             return Card(**entries)
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"its card {text[:200]} is none ({error}).") from error
     raise ValueError(f"its card {text[:200]} lacks a field or has one of another type: {', '.join(wrong)}.")
