@@ -35,9 +35,6 @@ def save_base(base: Base, file: str | Path) -> None:
         ValueError: two leaves of one name, or a dtype that safetensors does not have.
     """
     names, leaves = leaf_names(base.params), jax.tree.leaves(jax.device_get(base.params))
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"params has several leaves of the names {twice}; rename their keys.")
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in zip(names, leaves, strict=True)}
     file = Path(file)
     write(file, encode(_KIND, tensors, kin(base))[1])

@@ -73,7 +73,7 @@ def test_what_is_no_base_is_refused(tmp_path):
 
 def test_what_no_file_can_hold_is_not_saved(tmp_path):
     twice = {"a/b": jnp.ones(1), "a": {"b": jnp.zeros(1)}}
-    with pytest.raises(ValueError, match=r"several leaves of the names \['a/b'\]"):
+    with pytest.raises(ValueError, match="two leaves that are called 'a/b'"):
         save_base(Base(twice, apply), tmp_path / "x")
     with pytest.raises(ValueError, match="'w' is complex128; expected one of"):
         save_base(Base({"w": np.ones(1, complex)}, apply), tmp_path / "x")
