@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.harness import cores
+from jaxopt_lite.cores import cores
 
 __all__ = ["OURS", "TRAINERS", "documents"]
 

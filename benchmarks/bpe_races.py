@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.bpe_peers import OURS, TRAINERS, documents
-from benchmarks.harness import cores
+from jaxopt_lite.cores import cores
 
 _ENCODED = 16_000_000  # characters at most in the race of encoders
 _SAMPLE_SECONDS = 0.02

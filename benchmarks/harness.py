@@ -15,7 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["check_load", "cores", "in_child", "in_children", "print_rows", "save"]
+from jaxopt_lite.cores import cores
+
+__all__ = ["check_load", "in_child", "in_children", "print_rows", "save"]
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "tfp-nightly", "jaxopt")
@@ -106,11 +108,6 @@ def check_load() -> float:
     if load > 0.5:
         Console().print(f"[yellow]The load is {load:.1f}: other work is running, so these are not clean numbers.")
     return load
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device() -> str:

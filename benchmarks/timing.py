@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.harness import cores
+from jaxopt_lite.cores import cores
 
 __all__ = ["Entry", "Race", "gradient_error", "main", "residual_error", "run", "use_cpu"]
 
