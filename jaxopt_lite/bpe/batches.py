@@ -1,22 +1,21 @@
 """Many texts as padded arrays, and back. Used by `tokenizer.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 __all__ = ["groups", "padded", "shortened"]
 
-_AT_ONCE = 4_000_000  # characters of a batch that are worked on together, which bounds the memory
 _SHOWN = 5
 
 
-def groups(texts: list[str]) -> Iterator[list[str]]:
-    """Texts that are worked on together."""
+def groups(texts: Sequence[str], most: int) -> Iterator[list[str]]:
+    """Texts to work on together: so many that they have about so many characters, or one."""
     group, size = [], 0
     for text in texts:
         group.append(text)
         size += len(text)
-        if size > _AT_ONCE:
+        if size >= most:
             yield group
             group, size = [], 0
     if group:

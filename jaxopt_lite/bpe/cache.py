@@ -1,4 +1,4 @@
-"""From texts to ids, remembering both chunks and words: text repeats itself, few words need merging."""
+"""From texts to ids, remembering pieces and words: text repeats itself, few words need merging."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,17 +7,20 @@ from threading import Lock
 
 import numpy as np
 
-from jaxopt_lite.bpe.chunks import keys, split_keys
+from jaxopt_lite.bpe.batches import groups
 from jaxopt_lite.bpe.memory import Memory
 from jaxopt_lite.bpe.merging import merge_word
 from jaxopt_lite.bpe.patterns import Splitter
+from jaxopt_lite.bpe.pieces import Pieces
 from jaxopt_lite.bpe.symbols import Alphabet, to_bytes
 from jaxopt_lite.bpe.together import PairTable, merge_together
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Encoder"]
 
-_CHUNKS, _WORDS = 100_000_000, 25_000_000  # bytes of a generation, of which there are two: 250 MB at most
+_WORDS = 25_000_000  # bytes of a generation, of which there are two
+_AT_ONCE = 4_000_000  # characters that are worked on together, which bounds the memory
+_SHORT = 2000  # characters that are encoded word by word in less time than in arrays
 _FEW = 64  # words that are merged one by one in less time than together
 _MANY = 4096  # words that are worth a call to an accelerator
 _LONGEST = 64  # symbols of a word that is merged with others; longer ones are few
@@ -36,17 +39,18 @@ class Encoder:
     def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
         self.alphabet = Alphabet(vocabulary)
         self._vocabulary, self._splitter = vocabulary, splitter
-        self._in_chunks = splitter.local and splitter.pattern is not None
         self._merged = vocabulary.merged.tolist()
         self._whole = vocabulary.words if vocabulary.whole_words else {}
         self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
         self._table = self._rules = None
-        self._chunks, self._words, self._lock = Memory(_CHUNKS), Memory(_WORDS), Lock()
+        self._words, self._pieces, self._lock = Memory(_WORDS), Pieces(splitter, self._ids_of), Lock()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of texts."""
         with self._lock:
-            return self._by_chunks(texts) if self._in_chunks else self._by_words(texts)
+            if self._splitter.local and sum(map(len, texts)) > _SHORT:
+                return self._by_pieces(texts)
+            return [row for group in groups(texts, _AT_ONCE) for row in self._by_words(group)]
 
     def words(self, words: set[str]) -> dict[str, list[int]]:
         """The ids of distinct words."""
@@ -59,33 +63,25 @@ class Encoder:
         find = self._known(set(_flat(cut))).__getitem__
         return [list(_flat(map(find, words))) for words in cut]
 
-    def _by_chunks(self, texts: Sequence[str]) -> list[list[int]]:
-        cut = [keys(text) for text in texts]
-        rows = self._remembered(cut)
-        late = [k for k, row in enumerate(rows) if row is None]
-        if late:
-            self._learn(set(_flat(cut[k] for k in late)))
-            for k, row in zip(late, self._remembered([cut[k] for k in late]), strict=True):
-                rows[k] = self._by_words([texts[k]])[0] if row is None else row  # one of those that must not be cut
-        return rows  # pyright: ignore[reportReturnType]  # all are there now
-
-    def _remembered(self, cut: Iterable[list[str]]) -> list[list[int] | None]:
-        """The ids of each text whose chunks are all known."""
-        find, rows = self._chunks.__getitem__, []
-        for chunks in cut:
-            try:
-                rows.append(list(_flat(map(find, chunks))))
-            except KeyError:
-                rows.append(None)
+    def _by_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        rows, begun = [], []
+        for ids, ends in self._pieces.rows(["" if "\0" in text else text for text in texts]):
+            known, places = self._numbers[ids].tolist(), ends.tolist()
+            for start, end in zip((0, *places), places, strict=False):
+                rows.append(begun + known[start:end] if begun else known[start:end])
+                begun = []
+            begun += known[places[-1] if places else 0 :]
+        for k, text in enumerate(texts):
+            if "\0" in text:
+                rows[k] = self._by_words([text])[0]
         return rows
 
-    def _learn(self, chunks: set[str]) -> None:
-        """Find the ids of chunks that are not remembered."""
-        split = split_keys(self._chunks.missing(chunks), self._splitter)
-        known = self._known(set(split.words))
-        ids = list(map(known.__getitem__, split.words))
-        before = np.cumsum([0, *map(len, ids)])  # of every word, how many ids those before it have
-        self._chunks.update(zip(split.keys, _parts(tuple(_flat(ids)), before[split.ends]), strict=True))
+    def _ids_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of words, one after the other, and where each word's end."""
+        known = self._known(set(words))
+        ids = list(map(known.__getitem__, words))
+        sizes = np.fromiter(map(len, ids), np.int64, len(ids))
+        return np.fromiter(_flat(ids), np.int32, sizes.sum()), np.cumsum(sizes)
 
     def _known(self, words: set[str]) -> Mapping[str, tuple[int, ...]]:
         """The ids of distinct words, and of others that are remembered."""

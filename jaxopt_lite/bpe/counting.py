@@ -27,7 +27,8 @@ __all__ = ["Pool", "Tally", "serve"]
 
 MOST_PIECES = 500_000  # about 50 MB
 MOST_BYTES = 64_000_000  # of pieces too long for the table
-Find = Callable[[bytes, Splitter], tuple[np.ndarray, ...]]  # of texts with `WALL` between them, what `Table.add` takes
+# Of texts with `WALL` between them: where pieces start, and for distinct ones their lengths and how often each occurs.
+Find = Callable[[bytes, Splitter], tuple[np.ndarray, ...]]
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
 # The packages are stood in for by empty modules, whose submodules can be imported without running `__init__`.
@@ -52,7 +53,7 @@ class Tally:
     def __init__(self, splitter: Splitter, special_tokens: tuple[str, ...] = (), find: Find | None = None):
         self.splitter, self.special_tokens = splitter, special_tokens
         self.find = find or _find
-        self.table = Table()
+        self.table, self.counts = Table(), np.zeros(0, np.int64)
         self.word_counts: Counter[str] = Counter()
 
     def add(self, texts: list[str]) -> None:
@@ -68,7 +69,7 @@ class Tally:
         if b"\0" in data:  # which a table cannot tell from nothing
             self._split(Counter(chain.from_iterable(map(self.splitter.chunks, pieces))).items())
         elif data:
-            self.table.add(data, *self.find(data, self.splitter))
+            self._count(data, *self.find(data, self.splitter))
         if self.table.is_full(MOST_PIECES, MOST_BYTES):
             self._empty_table()
 
@@ -78,8 +79,16 @@ class Tally:
         return self.word_counts
 
     def _empty_table(self) -> None:
-        pieces, self.table = self.table.items(), Table()
+        pieces = self.table.items(self.counts)
+        self.table, self.counts = Table(), np.zeros(0, np.int64)
         self._split((piece.decode(*_UTF8), count) for piece, count in pieces if piece != WALL)
+
+    def _count(self, data: bytes, starts: np.ndarray, *found: np.ndarray) -> None:
+        """Count the pieces that start at these places: once each, or with their lengths and counts what these say."""
+        lengths, times = found or (None, 1)
+        numbers = self.table.numbers(data, starts, lengths)
+        self.counts = np.pad(self.counts, (0, len(self.table) - self.counts.size))
+        np.add.at(self.counts, numbers, times)
 
     def _split(self, pieces: Iterable[tuple[str, int]]) -> None:
         """Split pieces into words, those of one count joined: one call of the pattern is faster than thousands."""

@@ -61,7 +61,7 @@ def find_pieces(data: bytes, splitter: Splitter, device: Any) -> tuple[np.ndarra
         device: where to count, a `jax.Device`.
 
     Returns:
-        What `Table.add` takes: where pieces start, int64, and unless the block was too large or had too many pieces,
+        What `counting.Find` returns: where pieces start, int64, and unless the block was too large or had too many pieces,
         their lengths and how often each occurs. Pieces may come more than once.
     """
     size = len(data)

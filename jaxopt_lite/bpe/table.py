@@ -1,144 +1,187 @@
-"""How often byte strings occur, very many of them, most of them short: a hash table in NumPy arrays. Exact.
+"""Numbers for byte strings, very many of them, most of them short: a hash table in NumPy arrays. Exact.
 
-A string of up to 8 bytes is one 64-bit number, of up to 32 bytes four, filled up with zeros. The table holds these
-numbers themselves and compares all of them, so that no two strings are ever taken for one.
+A string of up to 8 bytes is one 64-bit word, of up to 32 bytes four, filled up with zeros. The table holds these words
+themselves and compares all of them, so that no two strings are ever taken for one.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 
 __all__ = ["LONGEST", "Table"]
 
-_SHORT, _LONG = 1, 4  # numbers of a string
+_SHORT, _LONG = 1, 4  # words of a string
 LONGEST = 8 * _LONG
-"""Bytes of a string in the table. Longer ones are counted by Python."""
-_FIRST_SLOTS, _MOST_SLOTS = 16, 19  # bits of a slot's number: in the beginning, and at most
+"""Bytes of a string in the arrays. Longer ones are in a dict."""
+_FIRST_SLOTS, _MOST_SLOTS = 16, 19  # bits of a slot's place: in the beginning, and at most
 _LOAD = 0.5  # the part of the slots from which there are to be more
 _PROBES = 3  # slots in which a string may be
-_AT_ONCE = 10_000  # strings that are made of numbers together
+_AT_ONCE = 10_000  # strings that are made of words together
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
-_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # of a number's first bytes
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # of a word's first bytes
 _LITTLE = np.dtype("<u8")  # so that the first bytes are the low ones, everywhere
+_NONE = -1
 
 
 class Table:
-    """Counts of byte strings. None of them may end with a zero byte."""
+    """Numbers distinct byte strings 0, 1, … None of them may end with a zero byte.
+
+    Equal strings have equal numbers within a call of `numbers`; from one call to the next a string may get another one,
+    for there is no slot for every string.
+    """
 
     def __init__(self):
-        self._short, self._long = _Slots(_SHORT), _Slots(_LONG)
-        self._others: Counter[bytes] = Counter()  # longer ones, and those for which there is no room
+        self._given = _Given()
+        self._slots = _Slots(_SHORT, self._given), _Slots(_LONG, self._given)
+        self._others = _Others(self._given)  # longer strings, and those for which there is no slot
+        self._again: list[tuple[bytes, int]] = []  # more numbers of strings that are there
         self._size = 0  # bytes of the longer ones
 
-    def add(
-        self, data: bytes, starts: np.ndarray, lengths: np.ndarray | None = None, counts: np.ndarray | None = None
-    ) -> None:
-        """Count the strings that begin at the places in the data.
+    def __len__(self) -> int:
+        """How many numbers have been given."""
+        return self._given.number
+
+    def numbers(self, data: bytes, starts: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        """The numbers, int64, of the strings that begin at the places in the data.
 
         Args:
             data: the bytes.
             starts: where the strings begin, int64.
             lengths: their lengths, int64. Default: each up to the next, the last up to the end of the data.
-            counts: how often each is to be counted, int64. Default: once.
         """
         if lengths is None:
             lengths = np.diff(starts, append=len(data))
         padded = data + bytes(LONGEST)
-        numbers = [np.ndarray((len(data),), _LITTLE, padded, 8 * k, (1,)) for k in range(_LONG)]
-        least = 0
-        for slots in (self._short, self._long):
+        words = [np.ndarray((len(data),), _LITTLE, padded, 8 * k, (1,)) for k in range(_LONG)]
+        numbers, least = np.full(starts.size, _NONE), 0
+        for slots in self._slots:
             most = 8 * slots.width
             chosen = np.flatnonzero((lengths > least) & (lengths <= most))
             begins, sizes = starts[chosen], lengths[chosen]
             keys = np.empty((slots.width, chosen.size), _LITTLE)
-            for k, number in enumerate(numbers[: slots.width]):
-                np.bitwise_and(number[begins], _MASKS.take(sizes - 8 * k, mode="clip"), out=keys[k])
-            for string, count in slots.add(keys, 1 if counts is None else counts[chosen]):
-                self._others[string] += count
+            for k, word in enumerate(words[: slots.width]):
+                np.bitwise_and(word[begins], _MASKS.take(sizes - 8 * k, mode="clip"), out=keys[k])
+            numbers[chosen] = slots.find(keys)
+            self._keep(slots.grown())
             least = most
-        chosen = np.flatnonzero(lengths > least)
-        ends = starts[chosen] + lengths[chosen]
-        self._size += int(lengths[chosen].sum())
-        strings = (data[a:b] for a, b in zip(starts[chosen].tolist(), ends.tolist(), strict=True))
-        if counts is None:
-            self._others.update(strings)
-        else:
-            for string, count in zip(strings, counts[chosen].tolist(), strict=True):
-                self._others[string] += count
+        chosen = np.flatnonzero(numbers == _NONE)
+        begins, sizes = starts[chosen], lengths[chosen]
+        self._size += int(sizes[sizes > LONGEST].sum())
+        strings = [data[a:b] for a, b in zip(begins.tolist(), (begins + sizes).tolist(), strict=True)]
+        numbers[chosen] = list(map(self._others.__getitem__, strings))
+        return numbers
+
+    def _keep(self, lost: list[tuple[bytes, int]]) -> None:
+        """Keep strings that have a number and no slot any more. Before they had one they may have been here."""
+        for string, number in lost:
+            if self._others.setdefault(string, number) != number:
+                self._again.append((string, number))
 
     def is_full(self, most: int, size: int) -> bool:
-        """Whether it holds more than about so many strings, or longer ones of more than so many bytes."""
-        return self._short.used + self._long.used + len(self._others) > most or self._size > size
+        """Whether it has given more than so many numbers, or seen longer strings of more than so many bytes."""
+        return len(self) > most or self._size > size
 
-    def items(self) -> Iterator[tuple[bytes, int]]:
-        """The strings and how often they occurred; one may come more than once, which is to be added up."""
-        return chain(self._others.items(), self._short.items(), self._long.items())
+    def items(self, values: np.ndarray) -> Iterator[tuple[bytes, int]]:
+        """Every string with the value of its number; one that got several numbers comes several times."""
+        yield from ((string, values[number].item()) for string, number in (*self._others.items(), *self._again))
+        for slots in self._slots:
+            yield from slots.items(values)
+
+
+class _Given:
+    """The numbers that have been given so far: those below `number`."""
+
+    number = 0
+
+    def more(self, count: int) -> np.ndarray:
+        self.number += count
+        return np.arange(self.number - count, self.number)
+
+
+class _Others(dict[bytes, int]):
+    """Numbers of strings that are in no slot."""
+
+    def __init__(self, given: _Given):
+        super().__init__()
+        self._given = given
+
+    def __missing__(self, string: bytes) -> int:
+        self[string] = number = self._given.number
+        self._given.number += 1
+        return number
 
 
 class _Slots:
-    """The table for strings of one width, in numbers of 64 bits. It grows, up to a size."""
+    """The table for strings of one width, in words of 64 bits. It grows, up to a size."""
 
-    def __init__(self, width: int):
-        self.width = width
+    def __init__(self, width: int, given: _Given):
+        self.width, self._given = width, given
         self._reset(_FIRST_SLOTS)
 
     def _reset(self, bits: int) -> None:
-        self._bits, self.used = bits, 0
+        self._bits, self._used = bits, 0
         self._keys = np.zeros((self.width, 1 << bits), _LITTLE)
-        self._counts = np.zeros(1 << bits, np.int64)
+        self._numbers = np.full(1 << bits, _NONE)
 
-    def add(self, keys: np.ndarray, times: np.ndarray | int = 1) -> Iterator[tuple[bytes, int]]:
-        """Count strings, given as their numbers `[width, n]`. Returns those that found no slot, with their counts."""
+    def find(self, keys: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+        """The numbers of strings `[width, n]`; −1 for those for which there is no slot.
+
+        Args:
+            keys: the strings.
+            given: the numbers that those have which are not here; new ones by default.
+        """
         mixed = np.zeros(keys.shape[1], np.uint64)
-        for number, factor in zip(keys, _MIX, strict=False):
-            mixed = (mixed ^ number) * factor
-        times = np.broadcast_to(times, mixed.shape)
+        for word, factor in zip(keys, _MIX, strict=False):
+            mixed = (mixed ^ word) * factor
+        numbers, rows = np.full(mixed.size, _NONE), np.arange(mixed.size)
         for factor in _MIX[:_PROBES]:
             slot = (mixed >> np.uint64(64 - self._bits)).view(np.int64)
-            missing = self._count(keys, slot, times)
+            found = self._look(keys, slot)
+            missing = np.flatnonzero(found == _NONE)
             if missing.size:
-                keys, slot, mixed, times = keys[:, missing], slot[missing], mixed[missing], times[missing]
-                self._settle(keys, slot)
-                missing = self._count(keys, slot, times)
-            keys, mixed, times = keys[:, missing], mixed[missing] * factor, times[missing]
-            if not missing.size:
+                self._settle(keys[:, missing], slot[missing], None if given is None else given[missing])
+                found[missing] = self._look(keys[:, missing], slot[missing])
+            numbers[rows] = found
+            rest = missing[found[missing] == _NONE]
+            if not rest.size:
                 break
-        if self._bits < _MOST_SLOTS and self.used > _LOAD * (1 << self._bits):
-            return chain(zip(_strings(keys.T), times.tolist(), strict=True), self._grow())
-        return zip(_strings(keys.T), times.tolist(), strict=True)
+            keys, mixed, rows = keys[:, rest], mixed[rest] * factor, rows[rest]
+            given = None if given is None else given[rest]
+        return numbers
 
-    def _grow(self) -> Iterator[tuple[bytes, int]]:
-        """Twice as many slots. Returns the strings that found none."""
-        places = np.flatnonzero(self._counts)
-        keys, times = self._keys[:, places], self._counts[places]
-        self._reset(self._bits + 1)
-        return self.add(keys, times)
-
-    def _count(self, keys: np.ndarray, slot: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Count the strings that are in their slots; which are not."""
+    def _look(self, keys: np.ndarray, slot: np.ndarray) -> np.ndarray:
+        """The numbers of strings that are in their slots, −1 for others."""
         here = self._keys[0].take(slot) == keys[0]
-        for number, known in zip(keys[1:], self._keys[1:], strict=True):
-            here &= known.take(slot) == number
-        np.add.at(self._counts, slot[here], times[here])
-        return np.flatnonzero(~here)
+        for word, known in zip(keys[1:], self._keys[1:], strict=True):
+            here &= known.take(slot) == word
+        return np.where(here, self._numbers.take(slot), _NONE)
 
-    def _settle(self, keys: np.ndarray, slot: np.ndarray) -> None:
+    def _settle(self, keys: np.ndarray, slot: np.ndarray, given: np.ndarray | None) -> None:
         """Put strings into free slots; of several for one slot, one."""
-        free = np.flatnonzero(self._counts[slot] == 0)
+        free = np.flatnonzero(self._numbers[slot] == _NONE)
         places, first = np.unique(slot[free], return_index=True)
         self._keys[:, places] = keys[:, free[first]]
-        self.used += places.size
+        self._numbers[places] = self._given.more(places.size) if given is None else given[free[first]]
+        self._used += places.size
 
-    def items(self) -> Iterator[tuple[bytes, int]]:
-        """Strings and their counts."""
-        taken = np.flatnonzero(self._counts)
-        for places in np.split(taken, range(_AT_ONCE, taken.size, _AT_ONCE)):
-            yield from zip(_strings(self._keys[:, places].T), self._counts[places].tolist(), strict=True)
+    def grown(self) -> list[tuple[bytes, int]]:
+        """More slots where they have become scarce. Returns the strings for which there is none any more."""
+        if self._bits >= _MOST_SLOTS or self._used <= _LOAD * (1 << self._bits):
+            return []
+        places = np.flatnonzero(self._numbers != _NONE)
+        keys, numbers = self._keys[:, places], self._numbers[places]
+        self._reset(self._bits + 1)
+        lost = self.find(keys, numbers) == _NONE
+        return [*zip(_strings(keys[:, lost]), numbers[lost].tolist(), strict=True), *self.grown()]
+
+    def items(self, values: np.ndarray) -> Iterator[tuple[bytes, int]]:
+        """Strings, each with the value of its number."""
+        taken = np.flatnonzero(self._numbers != _NONE)
+        for slots in np.split(taken, range(_AT_ONCE, taken.size, _AT_ONCE)):
+            yield from zip(_strings(self._keys[:, slots]), values[self._numbers[slots]].tolist(), strict=True)
 
 
 def _strings(keys: np.ndarray) -> list[bytes]:
-    """Rows of numbers as the strings that they are."""
-    rows = np.ascontiguousarray(keys, _LITTLE)
+    """Words `[width, n]` as the strings that they are."""
+    rows = np.ascontiguousarray(keys.T, _LITTLE)
     return rows.view(f"S{8 * rows.shape[1]}").ravel().tolist() if rows.size else []

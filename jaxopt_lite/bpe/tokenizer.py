@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 import numpy as np
 
-from jaxopt_lite.bpe.batches import groups, padded, shortened
+from jaxopt_lite.bpe.batches import padded, shortened
 from jaxopt_lite.bpe.cache import Encoder
 from jaxopt_lite.bpe.formats.save import save
 from jaxopt_lite.bpe.offsets import placed_words, spans
@@ -25,8 +25,8 @@ class Tokenizer:
     """Text to ids and back. It comes from `bpe.train` or `bpe.load`.
 
     The ids are those of repeatedly merging the pair of neighbours that comes first in the vocabulary's order, the
-    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Chunks of text and words are remembered,
-    in at most some 250 MB; what has not come again for long is forgotten.
+    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Pieces of text and words are remembered,
+    in at most some 200 MB.
 
     Args:
         vocabulary: the tokens and merges.
@@ -167,7 +167,7 @@ class Tokenizer:
         if not all(isinstance(text, str) for text in texts):
             for k, text in enumerate(texts):
                 _check_text(text, f"texts[{k}]")
-        ids = [row for group in groups(texts) for row in self._encode(group, special)]
+        ids = self._encode(texts, special)
         return ids if length is None else padded(ids, length, pad, overflow)
 
     def decode(self, ids: Iterable[int], *, errors: str = "replace", skip_special: bool = False) -> str:

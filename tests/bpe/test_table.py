@@ -1,8 +1,7 @@
-"""Strings are counted as Python counts them, whatever their lengths, their number and the room there is."""
+"""Equal strings have one number and different ones different numbers, whatever their lengths, number and room."""
 
 import random
 from collections import Counter
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,16 +10,9 @@ from jaxopt_lite.bpe import table
 from jaxopt_lite.bpe.table import Table
 
 
-def add(into: Table, strings: list[bytes]) -> None:
+def numbers(of: Table, strings: list[bytes]) -> list[int]:
     ends = np.cumsum([len(string) for string in strings])
-    into.add(b"".join(strings), np.append(0, ends[:-1]))
-
-
-def total(counts: Table) -> Counter[bytes]:
-    added: Counter[bytes] = Counter()
-    for string, count in counts.items():
-        added[string] += count
-    return added
+    return of.numbers(b"".join(strings), np.append(0, ends[:-1])).tolist()
 
 
 def strings_of(choose: random.Random, number: int, longest: int) -> list[bytes]:
@@ -32,37 +24,50 @@ def strings_of(choose: random.Random, number: int, longest: int) -> list[bytes]:
 
 @pytest.mark.parametrize("longest", [1, 7, 8, 31, 40])
 @pytest.mark.parametrize("slots", [(2, 2), (2, 5), (16, 19)])
-def test_counts_are_those_of_a_plain_count(monkeypatch, slots, longest):
+def test_a_number_is_of_one_string(monkeypatch, slots, longest):
+    """In one call a string has one number; in all of them together a number is of one string, and none is left out."""
     monkeypatch.setattr(table, "_FIRST_SLOTS", slots[0])
     monkeypatch.setattr(table, "_MOST_SLOTS", slots[1])
-    choose, counts, expected = random.Random(longest), Table(), Counter()
+    choose, known, found, times = random.Random(longest), Table(), {}, Counter()
     for _ in range(10):
         strings = strings_of(choose, 200, longest)
-        add(counts, strings)
-        expected.update(strings)
-    assert total(counts) == expected
+        given = numbers(known, strings)
+        assert len(set(given)) == len(set(zip(given, strings, strict=True))) == len(set(strings))
+        assert all(found.setdefault(number, string) == string for number, string in zip(given, strings, strict=True))
+        times.update(given)
+    assert sorted(found) == list(range(len(known)))
+    listed = list(known.items(np.arange(len(known)) * 2))
+    assert sorted(listed, key=lambda item: item[1]) == [(found[number], 2 * number) for number in range(len(known))]
 
 
-def test_strings_may_be_counted_many_times_each():
-    """Some of the data, in any order, a string more than once."""
-    counts, data = Table(), b"one, a much longer string than fits into the numbers, two"
-    add_all = partial(counts.add, data, np.array([54, 0, 5, 54, 54]), np.array([3, 3, 47, 3, 1]))
-    add_all(np.array([1, 20, 300, 4000, 50_000]))
-    add_all(np.array([1, 1, 1, 1, 1]))
-    assert total(counts) == {b"one": 21, b"two": 4003, b"t": 50_001, data[5:52]: 301}
+def test_numbers_stay_where_there_is_room():
+    known = Table()
+    assert numbers(known, [b"one", b"two", b"one"]) == [0, 1, 0] or numbers(known, [b"one", b"two"]) == [1, 0]
+    before = numbers(known, [b"one", b"two", b"a longer string", b"z" * 40])
+    numbers(known, [b"%d" % k for k in range(100_000)])  # the table grows
+    assert numbers(known, [b"one", b"two", b"a longer string", b"z" * 40]) == before
+
+
+def test_some_of_the_data():
+    """In any order, a string more than once."""
+    data, known = b"one, a much longer string than fits into the words, two", Table()
+    places, lengths = np.array([52, 0, 5, 52, 52]), np.array([3, 3, 45, 3, 1])
+    two, one, long, again, t = known.numbers(data, places, lengths).tolist()
+    assert two == again and len({two, one, long, t}) == 4 == len(known)
+    strings = dict(zip((two, one, long, t), (b"two", b"one", data[5:50], b"t"), strict=True))
+    assert {number: string for string, number in known.items(np.arange(4))} == strings
 
 
 def test_equal_slots_are_no_equal_strings(monkeypatch):
     """With factors of zero all strings fall into one slot."""
     monkeypatch.setattr(table, "_MIX", np.zeros(4, np.uint64))
-    counts = Table()
-    add(counts, [b"one", b"two", b"one", b"a longer one", b"a longer two", b"two", b"one"])
-    assert total(counts) == {b"one": 3, b"two": 2, b"a longer one": 1, b"a longer two": 1}
+    one, two, again, long, other, *_ = numbers(Table(), [b"one", b"two", b"one", b"a longer one", b"a longer two"])
+    assert one == again and len({one, two, long, other}) == 4
 
 
 def test_it_says_when_it_is_full():
-    counts = Table()
-    add(counts, [b"one", b"two", b"one"])
-    assert not counts.is_full(2, 0) and counts.is_full(1, 0)
-    add(counts, [b"x" * 40])
-    assert counts.is_full(9, 39) and not counts.is_full(9, 40)
+    known = Table()
+    numbers(known, [b"one", b"two", b"one"])
+    assert not known.is_full(2, 0) and known.is_full(1, 0)
+    numbers(known, [b"x" * 40])
+    assert known.is_full(9, 39) and not known.is_full(9, 40)

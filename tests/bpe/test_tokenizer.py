@@ -9,6 +9,7 @@ import pytest
 
 import jaxopt_lite.bpe.cache as cache
 import jaxopt_lite.bpe.encode as encode
+import jaxopt_lite.bpe.pieces as pieces
 from jaxopt_lite.bpe.formats.load import load
 from jaxopt_lite.bpe.patterns import splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer
@@ -125,27 +126,38 @@ def test_round_trip(gpt2, gpt4):
 
 
 def test_custom_pattern_loses_nothing():
-    """What the pattern does not match is encoded too; its words are not looked for in chunks."""
+    """What the pattern does not match is encoded too; it is not cut into pieces."""
     tokenizer = Tokenizer(Vocabulary(BYTES, [], []), splitter(r"\d+"))
     assert not tokenizer.splitter.local and tokenizer.decode(tokenizer.encode("a1 b 22")) == "a1 b 22"
 
 
 def test_memories_are_bounded(gpt2, monkeypatch):
-    """Old pieces are forgotten and long ones are not kept, and the ids stay the same."""
-    monkeypatch.setattr(cache, "_CHUNKS", 10_000)
+    """Old words are forgotten and long ones are not kept, and the ids stay the same."""
     monkeypatch.setattr(cache, "_WORDS", 5_000)
     small = Tokenizer(gpt2.vocabulary, gpt2.splitter)
     for text in sources()[0].split("\n")[:300]:
         assert small.encode(text) == gpt2.encode(text)
-        assert len(small._encoder._chunks) <= 70 and len(small._encoder._words) <= 35
+        assert len(small._encoder._words) <= 35
     small.encode("x" * 5000)
     small.encode("y")
-    assert all(len(key) < 5000 for key in (*small._encoder._chunks, *small._encoder._words))
+    assert all(len(key) < 5000 for key in small._encoder._words)
+
+
+def test_short_and_long_texts(gpt2, gpt4, monkeypatch):
+    """Word by word and in pieces, together and one by one: the same ids, also with NUL in some texts."""
+    texts = [*odd_texts(100, seed=5), "a\0b \0", sources()[0][:9000], "", "\0", sources()[1][:5000]]
+    for tokenizer in (gpt2, gpt4):
+        long = tokenizer.encode_batch(texts)
+        monkeypatch.setattr(cache, "_SHORT", 10**9)
+        assert [tokenizer.encode(text) for text in texts] == tokenizer.encode_batch(texts) == long
+        monkeypatch.undo()
 
 
 def test_threads(gpt2, monkeypatch):
     """Threads may share a tokenizer, also while its memory is emptied again and again."""
-    monkeypatch.setattr(cache, "_CHUNKS", 4_000)
+    monkeypatch.setattr(cache, "_WORDS", 4_000)
+    monkeypatch.setattr(cache, "_SHORT", 30)
+    monkeypatch.setattr(pieces, "_MOST_PIECES", 100)
     small = Tokenizer(gpt2.vocabulary, gpt2.splitter)
     lines = sources()[0].split("\n")[:400]
     with ThreadPoolExecutor(8) as threads:
