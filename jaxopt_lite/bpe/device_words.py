@@ -61,8 +61,8 @@ def find_pieces(data: bytes, splitter: Splitter, device: Any) -> tuple[np.ndarra
         device: where to count, a `jax.Device`.
 
     Returns:
-        What `counting.Find` returns: where pieces start, int64, and unless the block was too large or had too many pieces,
-        their lengths and how often each occurs. Pieces may come more than once.
+        What a `counting.Find` does: where pieces start, int64, and unless the block was too large or had too many
+        pieces, their lengths and how often each occurs. Pieces may come more than once.
     """
     size = len(data)
     if size > _LARGEST:
