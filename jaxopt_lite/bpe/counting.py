@@ -85,10 +85,13 @@ class Tally:
 
     def _count(self, data: bytes, starts: np.ndarray, *found: np.ndarray) -> None:
         """Count the pieces that start at these places: once each, or with their lengths and counts what these say."""
-        lengths, times = found or (None, 1)
+        lengths, times = found or (None, None)
         numbers = self.table.numbers(data, starts, lengths)
-        self.counts = np.pad(self.counts, (0, len(self.table) - self.counts.size))
-        np.add.at(self.counts, numbers, times)
+        before, self.counts = self.counts, np.bincount(numbers, minlength=len(self.table))
+        if times is not None:
+            self.counts[:] = 0  # weights of `bincount` would be floats
+            np.add.at(self.counts, numbers, times)
+        self.counts[: before.size] += before
 
     def _split(self, pieces: Iterable[tuple[str, int]]) -> None:
         """Split pieces into words, those of one count joined: one call of the pattern is faster than thousands."""

@@ -133,20 +133,23 @@ class _Slots:
         mixed = np.zeros(keys.shape[1], np.uint64)
         for word, factor in zip(keys, _MIX, strict=False):
             mixed = (mixed ^ word) * factor
-        numbers, rows = np.full(mixed.size, _NONE), np.arange(mixed.size)
-        for factor in _MIX[:_PROBES]:
-            slot = (mixed >> np.uint64(64 - self._bits)).view(np.int64)
-            found = self._look(keys, slot)
-            missing = np.flatnonzero(found == _NONE)
-            if missing.size:
-                self._settle(keys[:, missing], slot[missing], None if given is None else given[missing])
-                found[missing] = self._look(keys[:, missing], slot[missing])
-            numbers[rows] = found
-            rest = missing[found[missing] == _NONE]
-            if not rest.size:
+        numbers = self._probe(keys, mixed, given)
+        for factor in _MIX[: _PROBES - 1]:
+            rows = np.flatnonzero(numbers == _NONE)
+            if not rows.size:
                 break
-            keys, mixed, rows = keys[:, rest], mixed[rest] * factor, rows[rest]
-            given = None if given is None else given[rest]
+            mixed = mixed * factor
+            numbers[rows] = self._probe(keys[:, rows], mixed[rows], None if given is None else given[rows])
+        return numbers
+
+    def _probe(self, keys: np.ndarray, mixed: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+        """The same with one slot for each string: the one that the upper bits of its mix say."""
+        slot = (mixed >> np.uint64(64 - self._bits)).view(np.int64)
+        numbers = self._look(keys, slot)
+        missing = np.flatnonzero(numbers == _NONE)
+        if missing.size:
+            self._settle(keys[:, missing], slot[missing], None if given is None else given[missing])
+            numbers[missing] = self._look(keys[:, missing], slot[missing])
         return numbers
 
     def _look(self, keys: np.ndarray, slot: np.ndarray) -> np.ndarray:
