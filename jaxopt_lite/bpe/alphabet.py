@@ -7,7 +7,7 @@ from itertools import chain, groupby
 import numpy as np
 
 from jaxopt_lite.bpe.backends import Words
-from jaxopt_lite.bpe.symbols import Alphabet, to_bytes
+from jaxopt_lite.bpe.symbols import Alphabet, all_to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["FALLBACK", "byte_order", "characters", "words_of"]
@@ -52,7 +52,7 @@ def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
 
 
 def _of_bytes(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
-    encoded = [to_bytes(word) for word in counts]
+    encoded = all_to_bytes(counts)
     symbol_of = np.array([vocabulary.symbol_of[value] for value in range(256)], np.int32)
     symbols = symbol_of[np.frombuffer(b"".join(encoded), np.uint8)]
     lengths = np.array([len(word) for word in encoded], np.int64)

@@ -1,12 +1,15 @@
 """A word as base symbols: bytes or characters, what stands for those without a token, and the mark at its end."""
 
+from collections.abc import Iterable
 from itertools import chain
 
 import numpy as np
 
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
-__all__ = ["Alphabet", "to_bytes"]
+__all__ = ["Alphabet", "all_to_bytes", "to_bytes"]
+
+_UTF8 = "utf-8", "surrogateescape"
 
 
 def to_bytes(text: str) -> bytes:
@@ -16,13 +19,22 @@ def to_bytes(text: str) -> bytes:
         ValueError: another half of a surrogate pair, which is no character and has no UTF-8.
     """
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode(*_UTF8)
     except UnicodeEncodeError as error:
         raise ValueError(
             f"the text has the lone surrogate U+{ord(text[error.start]):04X} in {text[:40]!r}, which is no character; "
             "only U+DC80..U+DCFF, which errors='surrogateescape' makes of bytes, are understood. Replace it, for "
             "instance by text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
         ) from None
+
+
+def all_to_bytes(texts: Iterable[str]) -> list[bytes]:
+    """`to_bytes` of each, without a call for each."""
+    texts = list(texts)
+    try:
+        return [text.encode(*_UTF8) for text in texts]
+    except UnicodeEncodeError:
+        return list(map(to_bytes, texts))  # which says what is wrong
 
 
 class Alphabet:
@@ -52,7 +64,7 @@ class Alphabet:
     def all_symbols(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The same of many words: int32, the ids of one word after the other, and int64, how many each has."""
         if self._level == "byte" and self._mark is None:
-            data = list(map(to_bytes, words))
+            data = all_to_bytes(words)
             symbols = np.array(self._table, np.int32)[np.frombuffer(b"".join(data), np.uint8)]
             if symbols.min(initial=0) >= 0:
                 return symbols, np.fromiter(map(len, data), np.int64, len(data))
