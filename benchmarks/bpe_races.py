@@ -5,6 +5,7 @@ Functions load the packages that they need, so that a process that measures the 
 
 import hashlib
 import json
+import re
 import resource
 import statistics
 import sys
@@ -227,8 +228,14 @@ class _Sampler(threading.Thread):
         """MiB; at least what the system says of this process alone, should it have kept the sampler waiting."""
         self._done.set()
         self.join()
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return max(self.peak, own) / 2**20
+        return max(self.peak, _own_peak()) / 2**20
+
+
+def _own_peak() -> int:
+    """Bytes, or 0 where the system does not say. `ru_maxrss` is no less than that of the process that started this."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else 0
 
 
 def alone(path: Path, size: int, pattern: str, name: str) -> list[dict]:
