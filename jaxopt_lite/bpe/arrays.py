@@ -18,6 +18,11 @@ class Host:
     np = np
 
     @staticmethod
+    def index(array):
+        """The array as indices: NumPy would convert any other integers each time they are used."""
+        return array.astype(np.intp)
+
+    @staticmethod
     def put(array, index, values):
         """`array[index] = values`. Entries that share an index must share the value."""
         array[index] = values
@@ -55,7 +60,7 @@ class Host:
     @staticmethod
     def starts(begins, group):
         """Where each group begins, of entries in order of their groups."""
-        return np.flatnonzero(begins).astype(np.int32)
+        return np.flatnonzero(begins)
 
     @staticmethod
     def totals(values, group, start):
@@ -65,7 +70,7 @@ class Host:
     @staticmethod
     def spread(end, size):
         """For each of `size` entries the first row whose running total `end` is larger; the last one if none is."""
-        return np.repeat(np.arange(end.size, dtype=np.int32), np.diff(end, prepend=0))
+        return np.repeat(np.arange(end.size), np.diff(end, prepend=0))
 
     @staticmethod
     def may_be(condition) -> bool:

@@ -114,7 +114,7 @@ def _as_candidates(found: Found, pairs: int, places: int) -> Candidates:
     start = found.start[:number]
     length = np.diff(np.append(start, found.occurrences))
     return Candidates(
-        pair=np.arange(pairs, pairs + number, dtype=np.int32),
+        pair=np.arange(pairs, pairs + number),
         left=found.left[:number],
         right=found.right[:number],
         counts=found.counts[:number],

@@ -12,6 +12,11 @@ class Device:
     np = jnp
 
     @staticmethod
+    def index(array):
+        """The array as indices."""
+        return array
+
+    @staticmethod
     def put(array, index, values):
         """`array[index] = values`. Entries that share an index must share the value."""
         return array.at[index].set(values, mode="promise_in_bounds")

@@ -43,7 +43,7 @@ class Learner:
         self._choose, self._is_by_id = TIES[tie], tie == "id"
         self._backend = _backend(words, device)
         self._known = Known(self._backend.pairs)
-        self._numbers, self._counts = np.zeros(0, np.int32), np.zeros(0, np.int64)  # of the candidates
+        self._numbers, self._counts = np.zeros(0, np.intp), np.zeros(0, np.int64)  # of the candidates
         self._floor = Floor(0, 0, 0)
 
     def step(self, most: int) -> int:
@@ -99,7 +99,7 @@ class Learner:
         """Choose the candidates anew from all pairs; whether there are any."""
         self._floor = Floor(0, 0, 0)
         counts = self._backend.counts()
-        numbers = np.flatnonzero(counts >= self._least).astype(np.int32)
+        numbers = np.flatnonzero(counts >= self._least)
         self._cut(self._eligible(self._known.of(numbers, counts[numbers])))
         return self._numbers.size > 0
 

@@ -103,7 +103,7 @@ def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple
     np = ops.np
     spare, no_pair = t.symbol.size - 1, t.counts.size - 1
     valid, k, p, r = _occurrences(ops, t, chosen, size)
-    x, y = t.before[p], t.after[r]
+    x, y = ops.index(t.before[p]), ops.index(t.after[r])
     new, weight = chosen.new[k], t.weight[p]
     old_after = t.symbol[y]
     symbol = ops.put(ops.put(t.symbol, p, np.where(valid, new, -1)), r, np.full(r.size, -1, np.int32))
@@ -120,8 +120,8 @@ def apply(ops: Ops, t: Table, chosen: Chosen, size: int, pairs, places) -> tuple
         np.concatenate([valid & (x != spare), valid & (y != spare) & ~merged_after]),
     )
 
-    count = ops.add(t.counts, t.pair[x], -weight)
-    count = ops.add(count, t.pair[r], np.where(merged_after, 0, -weight))
+    count = ops.add(t.counts, ops.index(t.pair[x]), -weight)
+    count = ops.add(count, ops.index(t.pair[r]), np.where(merged_after, 0, -weight))
     count = ops.put(count, chosen.pair, np.zeros(chosen.pair.size, count.dtype))
     count = ops.put_range(count, pairs, found.counts)
     count = ops.put(count, np.full(1, no_pair), np.zeros(1, count.dtype))
@@ -138,12 +138,12 @@ def _occurrences(ops: Ops, t: Table, chosen: Chosen, size: int):
     """Which merge k, and the places p and r of both symbols, for everything to merge; the spare place elsewhere."""
     np = ops.np
     spare = t.symbol.size - 1
-    i = np.arange(size, dtype=np.int32)
+    i = ops.index(np.arange(size, dtype=np.int32))
     k = ops.spread(chosen.end, size)
     valid = i < chosen.end[-1]
     shift = chosen.start - np.concatenate([np.zeros(1, chosen.end.dtype), chosen.end[:-1]])
-    p = np.where(valid, t.arena[np.where(valid, shift[k] + i, 0)], spare)
-    r = t.after[p]
+    p = ops.index(np.where(valid, t.arena[np.where(valid, shift[k] + i, 0)], spare))
+    r = ops.index(t.after[p])
     valid &= (t.symbol[p] == chosen.left[k]) & (t.symbol[r] == chosen.right[k])
     if ops.may_be(np.any(chosen.left == chosen.right)):  # in a run of equal symbols every second, from the left
         begins = valid & (t.symbol[t.before[p]] != chosen.left[k])
