@@ -45,10 +45,20 @@ def run(name: str, seed: int, quick: bool) -> list[dict]:
     if name != "training":
         rows = harness.in_child("benchmarks.specialists_races", name, seed, "small" if quick else "full")
         return [{"seed": seed} | row for row in rows]
-    sizes = [(100, 32)] if quick else _TRAINING
-    parts = [harness.in_child("benchmarks.specialists_training", *size, seed) for size in sizes]
-    named = [[{"name": f"{row['solver']}, {row['tasks']:,} of {row['parameters']}"} | row for row in p] for p in parts]
-    return [row for rows in named for row in rows]
+    return [row for size in ([(100, 32)] if quick else _TRAINING) for row in train(*size, seed)]
+
+
+def train(tasks: int, parameters: int, seed: int) -> list[dict]:
+    """One size of the race of training: beside peers, and with each core a device."""
+    module = "benchmarks.specialists_training"
+    rows = [row for who in ("all", "cores") for row in harness.in_child(module, tasks, parameters, seed, who)]
+    peers = [row["solved_per_second"] for row in rows if not row["is_ours"]]
+    best = max(peers, default=float("nan"))
+    name = f"{tasks:,} of {parameters}"
+    return [
+        {"name": f"{row['solver']}, {name}"} | row | {"times_best_peer": row["solved_per_second"] / best}
+        for row in rows
+    ]
 
 
 def print_rows(title: str, rows: list[dict]) -> None:

@@ -1,8 +1,10 @@
-"""Training very many specialists at once, beside peers on the same objective: `TASKS PARAMETERS SEED OUT`.
+"""Training very many specialists at once, beside peers on the same objective: `TASKS PARAMETERS SEED WHO OUT`.
 
 Each specialist is a shift of the output bias and a scale of the hidden activations of one small classifier, fitted to
 examples of its own with a prior. The objective is convex, so that all solvers have one answer. A fit is *solved* when
-its loss, in float64 and apart from any solver, is within 1e-3 of the best that anyone found.
+its loss, in float64 and apart from any solver, is within 1e-3 of the best that anyone found. This library takes part
+with `specialists.fit`, which makes a whole library of it, and with the solve alone; both say which fits they verified.
+WHO is `all`, or `cores`: this library alone, with each core a device of its own. Peers use cores as XLA does by itself.
 """
 
 import json
@@ -22,11 +24,12 @@ import optimistix as optx
 import scipy.optimize
 
 import jaxopt_lite as jol
+from jaxopt_lite.specialists import IA3, Base, Shift, fit
 
 _CLASSES, _EXAMPLES, _PRIOR = 16, 32, 1.0
 _CLOSE = 1e-3  # of the loss
 _LOOP = 100  # problems for the loop over SciPy; its time is scaled up to all
-_ADAM_STEPS = 300
+_ADAM = [(0.1, 300), (0.1, 100), (0.3, 100), (0.3, 50)]  # the first learning rate, and steps
 _MAX_STEPS = 200
 _REPEATS = 3
 
@@ -51,36 +54,76 @@ def objective(out, a, data):
     return jnp.mean(jax.nn.logsumexp(logits, axis=1) - own) + _PRIOR / 2 * jnp.sum(a**2) / len(y)
 
 
-def solvers(f: Callable, size: int) -> dict[str, tuple[Callable, bool]]:
-    """Every solver as `(starts, data) -> answers`, and whether it is this library."""
-    settings = jol.BFGS() if size <= 128 else jol.LBFGS()
+Answer = tuple[np.ndarray, float | None]  # the parameters, and the share of fits that the solver itself verified
 
-    def ours(a, data):
-        return jol.minimize(f, a, data, solver=settings).x
+
+def ours(f: Callable, out, starts, data) -> dict[str, Callable[[], Answer]]:
+    """This library: all of `fit`, and the solve by itself; on all devices there are."""
+    tasks, size = starts.shape
+    hidden = size - _CLASSES
+    base = Base(
+        {"out": {"w": out, "b": jnp.zeros(_CLASSES)}}, lambda params, h: h @ params["out"]["w"] + params["out"]["b"]
+    )
+    adapter = IA3("out/w", axis=0) + Shift("out/b")
+    named = {str(k): (h, y) for k, (h, y) in enumerate(zip(*map(np.asarray, data), strict=True))}
+    solver = jol.BFGS() if size <= 128 else jol.LBFGS()
+    solve = jol.over_devices(lambda a, data: jol.minimize(f, a, data, solver=solver))
+    where = f", {jax.device_count()} devices" * (jax.device_count() > 1)
+
+    def whole():
+        library = fit(base, adapter, named, cross_entropy, prior=_PRIOR, progress=False)
+        rows = np.concatenate([library.parameters["scale:out/w"], library.parameters["shift:out/b"]], axis=1)
+        assert rows.shape == (tasks, hidden + _CLASSES)
+        return rows, float(np.mean([card.status == "CONVERGED" for card in library.cards]))
+
+    def bare():
+        solution = solve(starts, data)
+        return np.asarray(solution.x), float(np.mean(solution.success))
+
+    return {f"jaxopt_lite.specialists.fit{where}": whole, f"jaxopt_lite {type(solver).__name__}{where}": bare}
+
+
+def peers(f: Callable, starts, data) -> dict[str, Callable[[], Answer]]:
+    """The peers in JAX, vmapped and jitted."""
 
     def scipy_like(a, data):
-        return jax.scipy.optimize.minimize(lambda a: f(a, data), a, method="BFGS", options={"maxiter": _MAX_STEPS}).x
+        found = jax.scipy.optimize.minimize(lambda a: f(a, data), a, method="BFGS", options={"maxiter": _MAX_STEPS})
+        return found.x, found.success
 
     def optimistix(a, data):
-        return optx.minimise(f, optx.BFGS(rtol=1e-4, atol=1e-5), a, data, max_steps=_MAX_STEPS, throw=False).value
+        found = optx.minimise(f, optx.BFGS(rtol=1e-4, atol=1e-5), a, data, max_steps=_MAX_STEPS, throw=False)
+        return found.value, found.result == optx.RESULTS.successful
 
-    def adam(a, data):
-        rule = optax.adam(optax.cosine_decay_schedule(0.1, _ADAM_STEPS))
+    def adam(rate, steps, a, data):
+        rule = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
         def step(_, carry):
             a, state = carry
             changes, state = rule.update(jax.grad(f)(a, data), state)
             return optax.apply_updates(a, changes), state
 
-        return jax.lax.fori_loop(0, _ADAM_STEPS, step, (a, rule.init(a)))[0]
+        return jax.lax.fori_loop(0, steps, step, (a, rule.init(a)))[0], None
 
-    entries = {type(settings).__name__: (jax.jit(ours), True)}
-    peers = {"jax.scipy BFGS, vmapped": scipy_like, "optimistix BFGS, vmapped": optimistix}
-    peers["optax Adam, vmapped"] = adam
-    return entries | {name: (jax.jit(jax.vmap(solve)), False) for name, solve in peers.items()}
+    entries = {"jax.scipy BFGS, vmapped": scipy_like, "optimistix BFGS, vmapped": optimistix}
+    entries |= {f"optax Adam {rate} x {steps}, vmapped": partial(adam, rate, steps) for rate, steps in _ADAM}
+
+    def call(solve):
+        run = jax.jit(jax.vmap(solve))
+
+        def answer():
+            x, success = run(starts, data)
+            return np.asarray(x), None if success is None else float(np.mean(success))
+
+        return answer
+
+    return {name: call(solve) for name, solve in entries.items()}
 
 
-def scipy_loop(f: Callable, starts, data) -> np.ndarray:
+def cross_entropy(logits, y):
+    return jax.nn.logsumexp(logits) - logits[y]
+
+
+def scipy_loop(f: Callable, starts, data) -> Answer:
     """SciPy's L-BFGS on one problem after the other."""
     value_and_grad = jax.jit(jax.value_and_grad(f))
 
@@ -91,25 +134,24 @@ def scipy_loop(f: Callable, starts, data) -> np.ndarray:
             value, grad = value_and_grad(a.astype(np.float32), mine)
             return float(value), np.asarray(grad, np.float64)
 
-        return scipy.optimize.minimize(fun, starts[k], jac=True, method="L-BFGS-B").x
+        return scipy.optimize.minimize(fun, starts[k], jac=True, method="L-BFGS-B")
 
-    return np.stack([one(k) for k in range(len(starts))])
+    found = [one(k) for k in range(len(starts))]
+    return np.stack([each.x for each in found]), float(np.mean([each.success for each in found]))
 
 
-def race(tasks: int, parameters: int, seed: int) -> list[dict]:
+def race(tasks: int, parameters: int, seed: int, with_peers: bool) -> list[dict]:
     """The rows: first calls, then repeats in turn, then the judge."""
     out, *data = map(jnp.asarray, problems(tasks, parameters, seed))
     f = partial(objective, out)
     starts = jnp.zeros((tasks, parameters), jnp.float32)
     few = min(tasks, _LOOP)
-    entries = solvers(lambda a, data: f(a, data), parameters)
+    mine = ours(f, out, starts, data)
     loop = partial(scipy_loop, f, np.zeros((few, parameters)), jax.tree.map(lambda leaf: leaf[:few], data))
-    calls = {name: partial(solve, starts, data) for name, (solve, _) in entries.items()} | {
-        "SciPy L-BFGS, a loop": loop
-    }
-    answers, first = {}, {}
+    calls = mine | (peers(f, starts, data) | {"SciPy L-BFGS, a loop": loop} if with_peers else {})
+    answers, verified, first = {}, {}, {}
     for name, call in calls.items():
-        first[name], answers[name] = timed(call)
+        first[name], (answers[name], verified[name]) = timed(call)
     seconds = {name: [] for name in calls}
     for _ in range(_REPEATS):
         for name, call in calls.items():
@@ -122,18 +164,18 @@ def race(tasks: int, parameters: int, seed: int) -> list[dict]:
         solved = float(np.mean(losses[name] <= best[:count] * (1 + _CLOSE)))
         rows.append(
             {
-                "solver": name, "is_ours": name in entries and entries[name][1], "tasks": tasks, "timed": count,
+                "solver": name, "is_ours": name in mine, "tasks": tasks, "timed": count,
                 "parameters": parameters, "seed": seed, "first_call_s": first[name], "run_s": run * tasks / count,
-                "solved": solved, "solved_per_second": solved * count / run, "mean_loss": float(losses[name].mean()),
+                "solved": solved, "verified": verified[name], "solved_per_second": solved * count / run,
+                "mean_loss": float(losses[name].mean()),
             }
         )  # fmt: skip
-    peers = max(row["solved_per_second"] for row in rows if not row["is_ours"])
-    return [row | {"times_best_peer": row["solved_per_second"] / peers} for row in rows]
+    return rows
 
 
-def timed(call: Callable) -> tuple[float, np.ndarray]:
+def timed(call: Callable[[], Answer]) -> tuple[float, Answer]:
     start = time.perf_counter()
-    answer = np.asarray(call())
+    answer = call()
     return time.perf_counter() - start, answer
 
 
@@ -152,5 +194,7 @@ def judged(out, answers, data) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    tasks, parameters, seed, out = sys.argv[1:]
-    Path(out).write_text(json.dumps(race(int(tasks), int(parameters), int(seed))))
+    tasks, parameters, seed, who, out = sys.argv[1:]
+    if who == "cores":
+        jol.use_cpu_cores()
+    Path(out).write_text(json.dumps(race(int(tasks), int(parameters), int(seed), who == "all")))

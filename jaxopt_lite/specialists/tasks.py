@@ -73,13 +73,13 @@ def _arrays(name: str, task: Task) -> Task:
     if weight.shape != (count,) or not (weight >= 0).all() or not weight.sum() > 0:
         raise ValueError(f"weight of task {name!r}: expected {count} numbers that are not negative and not all zero.")
     for leaf in [*leaves, weight]:
-        if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(leaf).all():
+        if leaf.dtype.kind not in "biu" and not np.isfinite(leaf).all():
             raise ValueError(f"task {name!r} holds NaN or infinity; leave such examples out.")
     return Task(x, y, weight)
 
 
 def _shapes(task: Task):
-    return [(leaf.shape[1:], leaf.dtype.name) for leaf in jax.tree.leaves((task.x, task.y))]
+    return [(leaf.shape[1:], leaf.dtype) for leaf in jax.tree.leaves((task.x, task.y))]
 
 
 def buckets(tasks: list[Task]) -> Iterator[Bucket]:
