@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,17 +40,21 @@ def module_race(seed: int, small: bool) -> list[dict]:
     found = modules()[:: 50 if small else 1]
     tokenizer = bpe.train([module.learned for module in found], 384, progress=False)
     train, test = tasks(found, tokenizer, 32, (8, 4) if small else (32, 8))
-    base = language_model(
-        [module.learned for module in found], tokenizer, steps=100 if small else 2000, embed=32, hidden=32, length=32,
-        seed=seed, progress=False,
+    trained = partial(
+        language_model, [module.learned for module in found], tokenizer, steps=100 if small else 2000, embed=32,
+        length=32, progress=False,
     )  # fmt: skip
+    base = trained(hidden=32, seed=seed)
     adapter = IA3("out/w", axis=0) + Shift("hidden/b")
     start = time.perf_counter()
     library = fit(base, adapter, train, window_loss, prior=PRIOR, progress=False)
     seconds = time.perf_counter() - start
     router = LDA.of(library, calibrate(base, train, fallback=0.0 if small else 0.01))
     unit = bits_per_byte(tokenizer)
-    report = evaluate(library, router, test, window_loss, train_tasks=train, unit=unit, prior=PRIOR, seed=seed)
+    report = evaluate(
+        library, router, test, window_loss, train_tasks=train, unit=unit, prior=PRIOR, seed=seed,
+        joint=trained(hidden=joint_width(base, library), seed=seed + 1),
+    )  # fmt: skip
     print(report)
     return [*rows_of(report), {"name": "numbers", "tasks": len(library), "fit_s": seconds} | numbers_of(report)]
 
