@@ -42,7 +42,11 @@ def of_each(solvers, problems):
     ]
 
 
-each_solver = pytest.mark.parametrize("solver", SOLVERS)
+# Another start of the same solver; its problems are below.
+RARELY = {"broyden from I"}
+each_solver = pytest.mark.parametrize(
+    "solver", [pytest.param(name, marks=[pytest.mark.slow] if name in RARELY else [], id=name) for name in SOLVERS]
+)
 each_problem = pytest.mark.parametrize("solver, name", of_each(MINIMIZERS, OBJECTIVES) + of_each(ROOT_SOLVERS, SYSTEMS))
 
 
