@@ -15,8 +15,6 @@ import numpy as np
 import optimistix as optx
 import scipy.optimize
 import tensorflow_probability.substrates.jax as tfp
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
 import jaxopt_lite as jol
 
@@ -42,13 +40,6 @@ def our_root(
     settings = solver(atol=tolerance, rtol=0.0, **options)
     with_args = _with_args(fun)
     return lambda x: jol.root(with_args, x, solver=settings, batched=batched, path=path).x
-
-
-def on_all_cores(solve: Callable) -> Callable:
-    """The same on a slice of the batch for each host device."""
-    mesh = Mesh(np.array(jax.devices()), ("batch",))
-    spec = P("batch")
-    return jax.jit(jax.shard_map(solve, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
 
 
 def _with_args(fun: Callable) -> Callable:
