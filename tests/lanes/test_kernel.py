@@ -137,6 +137,24 @@ def test_bfgs_is_a_kernel_up_to_so_many_unknowns(dtype, most):
         assert is_kernel(text), n
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, most", [("float32", 12), ("float64", 8)])
+def test_bfgs_is_a_kernel_for_every_number_of_unknowns(dtype, most):
+    for n in range(1, most + 1):
+        solve = lambda x, s: jol.minimize(rosenbrock, x, s, path="kernel").x
+        assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype))), n
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jacobian", ["autodiff", "identity"])
+@pytest.mark.parametrize("dtype, most", [("float32", 8), ("float64", 6)])
+def test_broyden_is_a_kernel_for_every_number_of_unknowns(jacobian, dtype, most):
+    solver = jol.Broyden(jacobian=jacobian)
+    for n in range(1, most + 1):
+        solve = lambda x, a: jol.root(lambda x, a: x**3 - a * jnp.roll(x, 1), x, a, solver=solver, path="kernel").x
+        assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype))), n
+
+
 def test_too_many_unknowns_are_refused_with_the_reason():
     with pytest.raises(ValueError, match="this solve cannot be a kernel: a lane carries .* registers"):
         jol.minimize(rosenbrock, np.zeros((3, 20)), np.ones(3), path="kernel")

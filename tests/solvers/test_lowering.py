@@ -34,6 +34,18 @@ def test_a_solve_lowers_for_an_accelerator(name, platform):
     assert "while" in exported.mlir_module()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("name", SOLVES)
+def test_the_loop_lowers_for_any_number_of_unknowns(name, platform, dtype):
+    """Also where a GPU would take a kernel, and far beyond."""
+    for n in (1, 2, 5, 8, 12, 13, 33, 100):
+        spec = jax.ShapeDtypeStruct((1000, n), dtype)
+        exported = export.export(jax.jit(SOLVES[name]), platforms=(platform,))(spec, spec)
+        assert "while" in exported.mlir_module() and "triton" not in exported.mlir_module(), n
+
+
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 def test_a_solve_that_is_a_kernel_on_cuda_is_a_loop_elsewhere(platform):
     spec = jax.ShapeDtypeStruct((100, 2), jnp.float32)
