@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.lanes.tiles import largest_array
 from jaxopt_lite.specialists.tasks import Task, buckets
 
 __all__ = ["of_tasks", "weighted_mean", "weighted_sum"]
 
-_MEMORY = 1 << 24  # numbers that the largest array of a function may have, for the examples that are run together
+_MEMORY = 1 << 26  # bytes of the largest array of a function, for the examples that are run together
 
 
 def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
@@ -23,7 +24,7 @@ def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
 def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
     """Σ_n weight_n f(example_n), for `examples` with leaves `[N, ...]`."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
-    together = max(1, min(weight.shape[0], _MEMORY // _largest(closed.jaxpr)))
+    together = max(1, min(weight.shape[0], _MEMORY // max(largest_array(closed.jaxpr), 1)))
     chunks = -(-weight.shape[0] // together)
     together = -(-weight.shape[0] // chunks)  # all of one size, with little filling
 
@@ -44,16 +45,6 @@ def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array
     filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
     total, _ = jax.lax.scan(add, zero, filled)
     return total
-
-
-def _largest(jaxpr) -> int:
-    """The size of the largest array that is computed."""
-    sizes = [1]
-    for eqn in jaxpr.eqns:
-        sizes += [var.aval.size for var in eqn.outvars if hasattr(var.aval, "size")]
-        inner = (getattr(value, "jaxpr", value) for value in eqn.params.values())
-        sizes += [_largest(value) for value in inner if hasattr(value, "eqns")]
-    return max(sizes)
 
 
 def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: list[Task]) -> PyTree:
