@@ -374,7 +374,7 @@ def test_under_jit_and_an_outer_vmap(solver):
     assert_same_bits(both.status.reshape(-1), flat.status)
 
 
-@pytest.mark.parametrize("solver", ["bfgs", "broyden"])
+@pytest.mark.parametrize("solver", ["bfgs", pytest.param("broyden", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("which", ["mapped", "shared", "closed over", "tolerances"])
 def test_vmap_over_one_thing_equals_a_loop(solver, which):
     make, rng = tilted(solver), np.random.default_rng(4)
