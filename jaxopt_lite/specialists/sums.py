@@ -32,6 +32,7 @@ def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array
         filling = jnp.broadcast_to(fill, (chunks * together - leaf.shape[0], *leaf.shape[1:])).astype(leaf.dtype)
         return jnp.concatenate([leaf, filling]).reshape(chunks, together, *leaf.shape[1:])
 
+    @jax.checkpoint  # for a derivative the values are computed again, rather than kept for all examples
     def add(total, chunk):
         examples, weight = chunk
         values = jax.vmap(f)(examples)

@@ -16,6 +16,7 @@ from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.calibration import calibrated
 from jaxopt_lite.specialists.routers.features import features_of
 from jaxopt_lite.specialists.routing import Router
+from jaxopt_lite.specialists.sums import weighted_sum
 from jaxopt_lite.specialists.tiles import product
 
 __all__ = ["Softmax"]
@@ -108,8 +109,13 @@ def _fitted(features: NDArray, index: NDArray, size: int, ridge: float, solver: 
 
 
 def _cross_entropy(unknowns, args):
+    """Of all inputs, some at a time: the logits of all of them for all specialists may be too many to hold."""
     weight, bias = unknowns["weight"], unknowns["bias"]
     x, index, share, ridge = args
-    logs = jax.nn.log_softmax(product(x, weight.T) + bias, axis=1)
-    likelihood = jnp.take_along_axis(logs, index[:, None], axis=1)[:, 0]
-    return -jnp.sum(share * likelihood) + 0.5 * ridge * jnp.sum(weight**2)
+
+    def one(example):
+        x, k = example
+        logits = product(weight, x) + bias
+        return jax.nn.logsumexp(logits) - logits[k]
+
+    return weighted_sum(one, (x, index), share) + 0.5 * ridge * jnp.sum(weight**2)

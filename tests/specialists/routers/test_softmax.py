@@ -1,14 +1,20 @@
 """The learned router is at the minimum of its objective, and tells apart what means cannot."""
 
+from importlib import import_module
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from jaxopt_lite.lanes.tiles import largest_array
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import Softmax, route
-from jaxopt_lite.specialists.routers.softmax import _fitted, _held_out
+from jaxopt_lite.specialists.routers.softmax import _cross_entropy, _fitted, _held_out
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
+
+sums = import_module("jaxopt_lite.specialists.sums")
 
 RNG = np.random.default_rng(0)
 MEAN = 4 * RNG.normal(size=(4, 3))
@@ -31,6 +37,20 @@ def test_ragged_tasks_weigh_the_same():
     logits = z @ best[:6].reshape(3, 2).T + best[6:]
     ours = x @ np.asarray(weight).T + np.asarray(bias)
     np.testing.assert_allclose(ours - ours[:, :1], logits - logits[:, :1], atol=1e-4)
+
+
+def test_the_logits_of_all_inputs_are_never_held(monkeypatch):
+    """Neither for the loss nor for its gradient, of which both are the same."""
+    specialists, inputs = 20, 300
+    unknowns = {"weight": jnp.asarray(RNG.normal(size=(specialists, 2))), "bias": jnp.asarray(RNG.normal(size=20))}
+    index, share = jnp.asarray(RNG.integers(0, specialists, inputs)), jnp.asarray(RNG.random(inputs))
+    args = jnp.asarray(RNG.normal(size=(inputs, 2))), index, share, jnp.asarray(0.1)
+    value, slope = jax.value_and_grad(_cross_entropy)(unknowns, args)
+    monkeypatch.setattr(sums, "_MEMORY", 8 * specialists * 7)  # 7 inputs at a time
+    few = jax.value_and_grad(_cross_entropy)
+    assert largest_array(jax.make_jaxpr(few)(unknowns, args).jaxpr) < 8 * specialists * inputs / 4
+    for one, other in zip(jax.tree.leaves(few(unknowns, args)), jax.tree.leaves((value, slope)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def test_it_routes():
