@@ -30,6 +30,7 @@ _CLASSES, _EXAMPLES, _PRIOR = 16, 32, 1.0
 _CLOSE = 1e-3  # of the loss
 _SCIPY, _LOOP = "SciPy L-BFGS, a loop", 100  # which gets so many problems, once; its time is scaled up to all
 _ADAM = [(0.1, 300), (0.1, 100), (0.3, 100), (0.3, 50)]  # the first learning rate, and steps
+_FEW, _LARGE = 1000, 128  # problems at most for peers, whose matrices would not fit otherwise, from so many parameters
 _MAX_STEPS = 200
 _REPEATS = 3
 
@@ -148,7 +149,9 @@ def race(tasks: int, parameters: int, seed: int, with_peers: bool) -> list[dict]
     few = min(tasks, _LOOP)
     mine = ours(f, out, starts, data)
     loop = partial(scipy_loop, f, np.zeros((few, parameters)), jax.tree.map(lambda leaf: leaf[:few], data))
-    calls = mine | (peers(f, starts, data) | {_SCIPY: loop} if with_peers else {})
+    most = _FEW if parameters > _LARGE else tasks
+    theirs = peers(f, starts[:most], jax.tree.map(lambda leaf: leaf[:most], data))
+    calls = mine | (theirs | {_SCIPY: loop} if with_peers else {})
     answers, verified, first = {}, {}, {}
     for name, call in calls.items():
         first[name], (answers[name], verified[name]) = timed(call)
