@@ -30,7 +30,7 @@ _CLASSES, _EXAMPLES, _PRIOR = 16, 32, 1.0
 _CLOSE = 1e-3  # of the loss
 _SCIPY, _LOOP = "SciPy L-BFGS, a loop", 100  # which gets so many problems, once; its time is scaled up to all
 _ADAM = [(0.1, 300), (0.1, 100), (0.3, 100), (0.3, 50)]  # the first learning rate, and steps
-_FEW, _LARGE = 1000, 128  # problems at most for peers, whose matrices would not fit otherwise, from so many parameters
+_FEW = {32: 1000, 300: 200}  # parameters: problems at most for the vmapped peers, which else take many minutes
 _MAX_STEPS = 200
 _REPEATS = 3
 
@@ -149,7 +149,7 @@ def race(tasks: int, parameters: int, seed: int, with_peers: bool) -> list[dict]
     few = min(tasks, _LOOP)
     mine = ours(f, out, starts, data)
     loop = partial(scipy_loop, f, np.zeros((few, parameters)), jax.tree.map(lambda leaf: leaf[:few], data))
-    most = _FEW if parameters > _LARGE else tasks
+    most = min(tasks, _FEW[parameters])
     theirs = peers(f, starts[:most], jax.tree.map(lambda leaf: leaf[:most], data))
     calls = mine | (theirs | {_SCIPY: loop} if with_peers else {})
     answers, verified, first = {}, {}, {}
