@@ -166,7 +166,7 @@ def test_one_problem_without_a_batch_axis_is_the_same(solver):
 
 
 @each_solver
-@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 1000])
 def test_the_size_of_the_batch_does_not_matter_with_shared_data_in_float32(solver, count):
     """A product with shared data is a matrix product, which XLA gives to a library."""
     got, expected = (solved_regression(solver, size) for size in (count, COUNT))

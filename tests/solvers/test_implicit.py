@@ -105,7 +105,9 @@ def test_under_vmap_the_gradient_is_that_of_each():
 
 
 @pytest.mark.parametrize("solver", TIGHT)
-@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=["forward", "reverse"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(jax.jacfwd, marks=pytest.mark.slow, id="forward"), pytest.param(jax.jacrev, id="reverse")]
+)
 def test_something_closed_over_has_the_derivative_of_an_argument(solver, mode):
     def residual(x, a):
         return jnp.sinh(x) + 0.1 * jnp.sum(x) - a
