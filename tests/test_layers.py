@@ -23,6 +23,7 @@ PACKAGE = "jaxopt_lite"
 FLOORS = {
     "cores": -1,
     "lazy": -1,
+    "progress": -1,
     "lanes": 0,
     "bounds": 0,
     "solvers": 1,
@@ -33,7 +34,9 @@ FLOORS = {
     "__main__": 5,
 }
 
-GROUND = {"jax", "jaxtyping", "numpy"}  # all that floor 0 may import, beside the standard library
+# What the lowest rooms may import beside the standard library; the others whatever is declared.
+GROUND = {"jax", "jaxtyping", "numpy"}
+MAY_IMPORT = {"cores": set(), "lazy": set(), "progress": {"rich"}, "lanes": GROUND, "bounds": GROUND}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {re.split(r"[^\w-]", wanted)[0] for wanted in PROJECT["dependencies"]}
 OPTIONAL = {"matplotlib"}  # may be imported inside a function, and need not be installed
@@ -127,7 +130,7 @@ def go_up_only(source: Source) -> Iterator[str]:
 
 def outside_only_what_is_declared(source: Source) -> Iterator[str]:
     """Floor 0 stands on JAX alone; the rest imports only what an installation of the package brings."""
-    everywhere = {-1: set(), 0: GROUND}.get(FLOORS.get(home(source), 1), DECLARED)
+    everywhere = MAY_IMPORT.get(home(source), DECLARED)
     late = {node for function in functions_in(source) for _, node in imports_in(source, function)}
     for name, node in imports_in(source):
         top = name.split(".")[0]

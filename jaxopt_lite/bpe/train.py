@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxopt_lite.bpe import checkpoint as checkpoints
 from jaxopt_lite.bpe.alphabet import FALLBACK, byte_order, characters, words_of
@@ -20,6 +18,7 @@ from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.vocabulary import LEVELS, Vocabulary
 from jaxopt_lite.bpe.words import count_words
+from jaxopt_lite.progress import progress_bar
 
 __all__ = ["train"]
 
@@ -179,9 +178,8 @@ class _Run:
             settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
             self._mark = checkpoints.fingerprint(self.word_counts, settings)
             self.learner.resume(*checkpoints.read(Path(self.checkpoint), self._mark), goal)
-        columns = (TextColumn("merges"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         saved = time.monotonic()
-        with Progress(*columns, console=Console(stderr=True), disable=not shows, transient=True) as bar:
+        with progress_bar(shows) as bar:
             task = bar.add_task("merges", total=goal)
             try:
                 while (done := len(self.learner.merges)) < goal and self.learner.step(goal - done):

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from jaxopt_lite.bpe.counting import Find, Pool
 from jaxopt_lite.bpe.patterns import Splitter, special_pattern
 from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
 from jaxopt_lite.cores import cores
+from jaxopt_lite.progress import progress_bar
 
 __all__ = ["checked_counts", "count_words"]
 
@@ -176,10 +176,8 @@ class _Bar:
     """A progress bar on standard error, or nothing."""
 
     def __init__(self, shown: bool, total: int | None):
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self.progress = Progress(TextColumn("counting words"), *columns, console=console, disable=not shown)
-        self.task = self.progress.add_task("", total=total)
+        self.progress = progress_bar(shown, DownloadColumn(), TransferSpeedColumn())
+        self.task = self.progress.add_task("counting words", total=total)
 
     def __enter__(self) -> "_Bar":
         self.progress.start()

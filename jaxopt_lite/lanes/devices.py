@@ -13,6 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
 from jaxopt_lite.cores import cores
+from jaxopt_lite.lanes.rows import batch_size
 
 __all__ = ["over_devices", "use_cpu_cores"]
 
@@ -85,7 +86,7 @@ def over_devices(solve: Callable[..., PyTree], mesh: Mesh | None = None) -> Call
 
     @jax.jit
     def solve_all(*batches):
-        size = _common_size(batches)
+        size = batch_size(batches, "the arguments")
         if size == 0:
             return solve(*batches)
         filler = -size % mesh.size
@@ -93,16 +94,6 @@ def over_devices(solve: Callable[..., PyTree], mesh: Mesh | None = None) -> Call
         return jax.tree.map(lambda leaf: leaf[:size], results) if filler else results
 
     return solve_all
-
-
-def _common_size(batches) -> int:
-    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
-    if len(sizes) != 1 or sizes == {()}:
-        raise ValueError(
-            f"the leading axes of the arguments are {sorted(sizes)}; expected one batch axis of one size. What all "
-            "problems share belongs into `solve`."
-        )
-    return sizes.pop()[0]
 
 
 def _with_copies(batches, count: int):

@@ -102,6 +102,7 @@ def run(
     queue: Queue,
     width: int,
     *,
+    steps_at_once: int = 1,
     keep_state: bool = False,
     record: int = 0,
 ) -> Outcome:
@@ -112,6 +113,7 @@ def run(
         bind: a tile's mapped leaves, lane axis last -> the problem on that tile.
         queue: the problems.
         width: the number of lanes in work.
+        steps_at_once: how many steps to make before asking whether more are worthwhile. No answer depends on it.
         keep_state: also return the states, so that unfinished solves can go on.
         record: how many steps of progress to record for each problem.
     """
@@ -122,7 +124,7 @@ def run(
         pool, taken, outcome = carry
         pool, taken = _refill(method, queue, count, pool, taken, record)
         pool = _begin(method, bind, pool)
-        pool = _advance(method, bind, pool, taken < count)
+        pool = _advance(method, bind, pool, taken < count, steps_at_once)
         return pool, taken, _flush(outcome, pool, size)
 
     def unfinished(carry):
@@ -146,7 +148,7 @@ def _begin(method: Method, bind, pool: _Pool) -> _Pool:
     return pool._replace(state=state, record=_note(method, state, pool.record, waiting))
 
 
-def _advance(method: Method, bind, pool: _Pool, more) -> _Pool:
+def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int) -> _Pool:
     """Step until it pays to stop: until idle lanes have missed as many steps as a lap costs."""
     problem = bind(pool.mapped)
     width = pool.problem.size
@@ -155,14 +157,17 @@ def _advance(method: Method, bind, pool: _Pool, more) -> _Pool:
         state, _, missed = carry
         return jnp.any(state.status == Status.RUNNING) & (missed < _LAP_COST * width)
 
-    def body(carry):
+    def step(_, carry):
         state, record, missed = carry
         running = state.status == Status.RUNNING
         state = method.step(problem, pool.limits, state)
         idle = (state.status == Status.WAITING) | (more & (state.status != Status.RUNNING))
         return state, _note(method, state, record, running), missed + jnp.sum(idle, dtype=jnp.int32)
 
-    state, record, _ = jax.lax.while_loop(worthwhile, body, (pool.state, pool.record, jnp.int32(0)))
+    def steps(carry):
+        return step(0, carry) if steps_at_once == 1 else jax.lax.fori_loop(0, steps_at_once, step, carry)
+
+    state, record, _ = jax.lax.while_loop(worthwhile, steps, (pool.state, pool.record, jnp.int32(0)))
     return pool._replace(state=state, record=record)
 
 

@@ -12,7 +12,18 @@ from jaxtyping import Array, Bool, Int
 
 from jaxopt_lite.lanes.arithmetic import at, on_cpu
 
-__all__ = ["chosen", "count_up_to", "load", "store"]
+__all__ = ["batch_size", "chosen", "count_up_to", "load", "store"]
+
+
+def batch_size(batches: Any, names: str) -> int:
+    """The length of the leading axis of all leaves, which `names` are called in an error."""
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
+    if len(sizes) != 1 or sizes == {()}:
+        raise ValueError(
+            f"the leading axes of {names} are {sorted(sizes)}; expected one batch axis of one size. What all problems "
+            "share belongs into `solve`."
+        )
+    return sizes.pop()[0]
 
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:

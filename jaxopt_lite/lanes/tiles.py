@@ -21,6 +21,7 @@ __all__ = [
     "as_one_native_call",
     "kernel_tiles",
     "largest_array",
+    "steps_at_once",
     "tile_width",
     "why_no_kernel",
     "why_not_native",
@@ -38,6 +39,7 @@ class Work(Enum):
 _FEW_UNKNOWNS, _FEW_ROW_BYTES = 4, 512  # so few that the matrix is no more work than the rest of a step
 _CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
+_GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as launching a step
 # The largest array of an evaluation of the whole tile: larger ones gain nothing from more lanes, and idle lanes cost.
 _CACHE_ARRAY_BYTES, _DEVICE_ARRAY_BYTES = 2 << 20, 1 << 30
 
@@ -114,6 +116,14 @@ def _power_of_two(k: int) -> int:
     return 1 << max(k.bit_length() - 1, 0)
 
 
+def steps_at_once(platform: str) -> int:
+    """How many steps the loop makes before it asks whether more are worthwhile.
+
+    On a GPU it is the host that asks, and the GPU that waits; not so in a loop of a known number of rounds.
+    """
+    return _GPU_STEPS if platform == "gpu" else 1
+
+
 def kernel_tiles(batch: int) -> int:
     """How many tiles of a kernel share a batch: enough to fill a GPU, and not so many that lanes have few problems."""
     all_at_once = -(-batch // KERNEL_WIDTH)
@@ -147,9 +157,9 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
     """Ask XLA to compile `solve` as one native CPU function, where that is possible.
 
     `jaxpr` is the user's function: operations inside it decide. `columns` is how many columns of a Jacobian `solve`
-    computes at once. On other platforms the request has no effect.
+    computes at once.
     """
-    if why_not_native(jaxpr, width, lane_bytes, columns):
+    if jax.default_backend() != "cpu" or why_not_native(jaxpr, width, lane_bytes, columns):
         return solve
 
     def call(*operands):
@@ -172,11 +182,6 @@ def why_not_native(jaxpr, width: int, lane_bytes: int, columns: int) -> str | No
     if lane_bytes * width > _LARGEST_NATIVE_STATE:
         return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
     return _obstacle(jaxpr, width, columns)
-
-
-def _is_native(jaxpr, width: int, columns: int) -> bool:
-    """Whether every operation of a jaxpr and of its derivatives, on a tile, can be part of a native function."""
-    return _obstacle(jaxpr, width, columns) is None
 
 
 def _obstacle(jaxpr, width: int, columns: int, called_at: str = "") -> str | None:

@@ -135,10 +135,11 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
     size, n = x0.shape
     width = plan.width(size, n, x0.dtype)
     mapped, bind = _split(plan.function, is_mapped, leaves)
+    at_once = tiles.steps_at_once(jax.default_backend())
     lane_bytes, columns = plan.lane_bytes(n, x0.dtype), 1 if plan.function.is_scalar else n
 
     def run(method, queue: Queue, **options) -> Outcome:
-        solve = partial(engine.run, method, bind, width=width, **options)
+        solve = partial(engine.run, method, bind, width=width, steps_at_once=at_once, **options)
         native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes, columns)
         return native(queue._replace(mapped=mapped))
 

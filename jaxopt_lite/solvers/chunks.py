@@ -5,9 +5,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxopt_lite.lanes.rows import batch_size
 from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.progress import progress_bar
 from jaxopt_lite.solvers.solution import Solution
 
 __all__ = ["in_chunks"]
@@ -48,14 +49,13 @@ def in_chunks(
         >>> bool(sol.success.all())
         True
     """
-    size = _batch_size(x0, args)
+    size = batch_size((x0, args), "x0 and args")
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: expected at least one problem at a time.")
     todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
     chunk = min(chunk, max(todo.size, 1))
     result: Solution | None = None if done is None else jax.tree.map(np.array, done)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar:
+    with progress_bar(progress) as bar:
         task = bar.add_task("solving", total=todo.size)
         try:
             for start in range(0, max(todo.size, 1), chunk):
@@ -68,16 +68,6 @@ def in_chunks(
                 raise
             bar.update(task, description="stopped")
     return result  # pyright: ignore[reportReturnType]  # the loop runs at least once
-
-
-def _batch_size(x0: PyTree, args: PyTree) -> int:
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((x0, args))}
-    if len(sizes) != 1 or sizes == {()}:
-        raise ValueError(
-            f"the leading axes of x0 and args are {sorted(sizes)}; expected one batch axis of one size. What all "
-            "problems share belongs into `solve`."
-        )
-    return sizes.pop()[0]
 
 
 def _solve_places(solve, x0: PyTree, args: PyTree, places: np.ndarray, chunk: int) -> Solution:

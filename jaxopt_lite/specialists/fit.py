@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.progress import progress_bar
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
@@ -87,8 +87,7 @@ def fit(
     model = Model(base.apply, base.features, adapter, loss)
     solver = solver or (BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS())
     fitted: list[tuple[np.ndarray, Fitted]] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar:
+    with progress_bar(progress) as bar:
         shown = bar.add_task("fitting", total=len(tasks))
         try:
             for places, task in _chunks(model, base.params, list(tasks.values())):

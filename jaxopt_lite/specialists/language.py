@@ -23,10 +23,9 @@ import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.progress import progress_bar
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.windows import encode, padding
 
@@ -146,8 +145,7 @@ def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows:
     adam = optax.adam(rate)
     run = jax.jit(partial(_steps, adam.update, shape))
     state, done = adam.init(params), 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shows, transient=True) as bar:
+    with progress_bar(shows) as bar:
         task = bar.add_task("training", total=steps)
         try:
             while done < steps:

@@ -113,6 +113,32 @@ def test_a_lap_waits_until_idle_lanes_have_missed_what_it_costs():
     assert laps([1, 1, 1, 9] + [1] * 3) == 2
 
 
+@pytest.mark.parametrize("at_once", [2, 3, 7])
+def test_several_steps_at_once_change_no_answer(at_once):
+    """A lane that has ended or waits stays as it is through the rest of them."""
+    options = dict(width=8, method=Counter(5), max_steps=30, keep_state=True, record=40)
+    together, in_turn = count(GOALS, steps_at_once=at_once, **options), count(GOALS, **options)
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(in_turn), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("at_once", "questions"), [(1, 13), (4, 4)])
+def test_the_question_whether_to_go_on_is_asked_that_often(monkeypatch, at_once, questions):
+    asked, loop = [], jax.lax.while_loop
+
+    def asking(worthwhile, body, carry):
+        def ask(carry):
+            jax.debug.callback(lambda: asked.append(1))
+            return worthwhile(carry)
+
+        return loop(ask if len(carry) == 3 and isinstance(carry[0], Count) else worthwhile, body, carry)
+
+    monkeypatch.setattr(jax.lax, "while_loop", asking)
+    count(np.full(4, 12), 4, steps_at_once=at_once)
+    jax.effects_barrier()
+    assert len(asked) == questions
+
+
 class Tracked(NamedTuple):
     """The counter, with a note of every step of the pool and of every lap."""
 

@@ -1,6 +1,6 @@
 """A solve as one kernel: emulated it agrees with the loop, and it compiles as far as a machine without a GPU can.
 
-What every solver promises, and its kernel too, is in `tests/test_kernel_contract.py`.
+What every solver promises, and its kernel too, is in `tests/test_contract_paths.py`.
 """
 
 import functools

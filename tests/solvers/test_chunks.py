@@ -58,7 +58,7 @@ def test_an_empty_batch():
 
 def test_progress_is_shown(capsys):
     jol.in_chunks(_solve, STARTS, TARGETS, chunk=5)
-    assert "10/10" in capsys.readouterr().out
+    assert "10/10" in capsys.readouterr().err
 
 
 def test_bad_input_is_refused():

@@ -1,11 +1,16 @@
-"""What every solver promises also holds of its kernel: the contract, for solves that are one kernel, emulated.
+"""What every solver promises also holds on the paths of accelerators, which are run on the CPU here.
 
-Each (solver, dtype) has one batch of problems, good ones and bad ones of every kind, and one compiled call that gives
-the solution and a derivative of it; that call serves several tests. The loop's answers come from a call like it.
+They are the kernel, emulated, and the loop as it is traced where JAX finds a GPU: with reductions in place of loops
+over rows, scatters, the library's inverse, other tiles, and several steps at once.
+
+Each (solver, dtype) has one batch of problems, good ones and bad ones of every kind, and for each path one compiled
+call that gives the solution and a derivative of it; that call serves several tests. What they are compared with is the
+loop of the CPU.
 """
 
 import functools
 from dataclasses import replace
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +35,10 @@ SLOW = (
     ("limited broyden", "float32"),
 )  # fmt: skip
 
+LOOP, KERNEL, GPU_LOOP = "loop", "emulate", "the loop of a GPU"
+PATHS = (KERNEL, GPU_LOOP)
+
+each_path = pytest.mark.parametrize("path", PATHS)
 each_solver = pytest.mark.parametrize(
     "solver, dtype", [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 )
@@ -76,9 +85,12 @@ def problems(solver, dtype, bad: bool = True):
 @functools.cache
 def compiled(solver, path):
     """x0, args, max_steps -> the solution, and the derivative of the sum of its x. Run rarely, so optimised little."""
+    entry, original = (jol.minimize, objective) if solver in MINIMIZERS else (jol.root, residual)
+    fun = lambda x, args: original(x, args)  # of its own, so that nothing traced for another path is found again
+    platform, path = ("gpu", "loop") if path == GPU_LOOP else ("cpu", path)
 
+    @mock.patch.object(jax, "default_backend", lambda: platform)  # while this is traced
     def solve(x0, args, max_steps):
-        entry, fun = (jol.minimize, objective) if solver in MINIMIZERS else (jol.root, residual)
         settings = replace(SOLVERS[solver], max_steps=max_steps)
 
         def answer(args):
@@ -92,12 +104,12 @@ def compiled(solver, path):
 
 
 @functools.cache
-def solved(solver, dtype, path="emulate", bad=True):
+def solved(solver, dtype, path, bad=True):
     return compiled(solver, path)(*problems(solver, dtype, bad))
 
 
 @each_solver
-@pytest.mark.parametrize("path", ["emulate", "loop"])
+@pytest.mark.parametrize("path", [*PATHS, LOOP])
 def test_every_problem_has_the_status_it_should_have(solver, dtype, path):
     solution, _ = solved(solver, dtype, path)
     assert np.all(np.asarray(solution.status)[GOOD] == Status.CONVERGED), solution.summary()
@@ -110,8 +122,9 @@ def test_every_problem_has_the_status_it_should_have(solver, dtype, path):
 
 
 @each_solver
-def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype):
-    ours, loops = (lanes(solved(solver, dtype, path)[0], GOOD) for path in ("emulate", "loop"))
+@each_path
+def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype, path):
+    ours, loops = (lanes(solved(solver, dtype, path)[0], GOOD) for path in (path, LOOP))
     atol = ATOL[kind_of(solver)][dtype]
     np.testing.assert_allclose(ours.x, loops.x, rtol=0, atol=30 * atol)
     assert abs(np.mean(ours.evaluations) - np.mean(loops.evaluations)) < 0.2 * np.mean(loops.evaluations)
@@ -122,50 +135,55 @@ def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype):
 
 
 @each_solver
-def test_neighbours_do_not_matter(solver, dtype):
-    with_bad, with_good = solved(solver, dtype), solved(solver, dtype, bad=False)
+@each_path
+def test_neighbours_do_not_matter(solver, dtype, path):
+    with_bad, with_good = solved(solver, dtype, path), solved(solver, dtype, path, bad=False)
     assert_same_bits(lanes(with_bad, GOOD), lanes(with_good, GOOD))
     assert np.all(with_good[0].success)
 
 
 @each_solver
-def test_the_order_of_the_problems_does_not_matter(solver, dtype):
+@each_path
+def test_the_order_of_the_problems_does_not_matter(solver, dtype, path):
     order = np.random.default_rng(1).permutation(COUNT)
     x0, args, max_steps = problems(solver, dtype)
-    permuted = compiled(solver, "emulate")(x0[order], tuple(leaf[order] for leaf in args), max_steps[order])
-    assert_same_bits(permuted, lanes(solved(solver, dtype), order))
+    permuted = compiled(solver, path)(x0[order], tuple(leaf[order] for leaf in args), max_steps[order])
+    assert_same_bits(permuted, lanes(solved(solver, dtype, path), order))
 
 
 @each_solver
-def test_derivatives_are_those_of_the_loop(solver, dtype):
+@each_path
+def test_derivatives_are_those_of_the_loop(solver, dtype, path):
     """And NaN where there is no solution to differentiate, whatever the solution beside it is."""
-    (_, ours), (_, loops) = solved(solver, dtype), solved(solver, dtype, "loop")
+    (solution, ours), (_, loops) = solved(solver, dtype, path), solved(solver, dtype, LOOP)
     rtol = 3e-2 if dtype == "float32" else 1e-4
     np.testing.assert_allclose(ours[0][GOOD], loops[0][GOOD], rtol=rtol, atol=rtol)
     assert np.all(np.isnan(np.asarray(ours[0])[~GOOD])) and np.all(np.isfinite(np.asarray(ours[0])[GOOD]))
     if solver in ROOT_SOLVERS:  # x0³ + x0 + x0²/2 = level, x1 = x0²
-        x = np.asarray(solved(solver, dtype)[0].x)[GOOD, 0]
+        x = np.asarray(solution.x)[GOOD, 0]
         np.testing.assert_allclose(ours[0][GOOD], (1 + 2 * x) / (3 * x**2 + 1 + x), rtol=rtol, atol=rtol)
 
 
 @each_solver
-def test_a_solve_that_ran_out_of_steps_goes_on_from_where_it_was(solver, dtype):
+@each_path
+def test_a_solve_that_ran_out_of_steps_goes_on_from_where_it_was(solver, dtype, path):
     x0, args, _ = problems(solver, dtype, bad=False)
     most = np.arange(COUNT, dtype=np.int32) % 4
-    stopped, _ = compiled(solver, "emulate")(x0, args, most)
+    stopped, _ = compiled(solver, path)(x0, args, most)
     unfinished = np.asarray(stopped.status) == Status.MAX_STEPS
     assert np.mean(unfinished) > 0.5
     np.testing.assert_array_equal(np.asarray(stopped.steps)[unfinished], most[unfinished])
     assert_same_bits(stopped.x[most == 0], x0[most == 0])
-    again, _ = compiled(solver, "emulate")(np.asarray(stopped.x), args, np.full(COUNT, 500, np.int32))
+    again, _ = compiled(solver, path)(np.asarray(stopped.x), args, np.full(COUNT, 500, np.int32))
     assert np.all(again.success), again.summary()
 
 
+@each_path
 @pytest.mark.parametrize("size", [33, pytest.param(1, marks=pytest.mark.slow)])
-def test_the_size_of_the_batch_does_not_matter(size):
+def test_the_size_of_the_batch_does_not_matter(size, path):
     x0, args, max_steps = problems("bfgs", "float32")
-    few = compiled("bfgs", "emulate")(x0[:size], tuple(leaf[:size] for leaf in args), max_steps[:size])
-    assert_same_bits(few, lanes(solved("bfgs", "float32"), np.arange(size)))
+    few = compiled("bfgs", path)(x0[:size], tuple(leaf[:size] for leaf in args), max_steps[:size])
+    assert_same_bits(few, lanes(solved("bfgs", "float32", path), np.arange(size)))
 
 
 def test_what_a_kernel_says_of_itself_does_not_count(monkeypatch):
