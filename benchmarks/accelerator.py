@@ -1,119 +1,201 @@
-"""The solvers on the device that JAX finds first: `python -m benchmarks.accelerator [--quick] [--only PATTERN]`.
+"""Solvers and merging on the first device of JAX: `python -m benchmarks.accelerator [--quick] [--only PATTERN]`.
 
-Float32 batches of a size that fills a GPU, beside vmapped peers in the same process. Every answer is judged in
-float64. `--quick` takes small batches, to see on a CPU that it works.
+First it looks whether the answers are right on this device. Then float32 batches of a size that fills a GPU race beside
+vmapped peers in the same process, every answer judged in float64. A table of all races, beside what they should take on
+an H200 and the least they could, comes last. `--quick` takes small batches, to see on a CPU that it works.
 """
 
 import argparse
 import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optimistix as optx
+from rich.console import Console
+from rich.table import Table
 
 import jaxopt_lite as jol
-from benchmarks import harness, kernels, peers, timing
+from benchmarks import harness, limits, merging, peers, timing
 from benchmarks.races import rosenbrock, uniform
 from benchmarks.timing import Entry, Race, gradient_error, residual_error
 from tests.problems import broyden_tridiagonal
 
 _GRADIENT, _RESIDUAL = 1e-3, 1e-5  # the library's defaults in float32
-_CHECKED, _EMULATED = 200, 2  # problems that the kernel is compared on; unknowns up to which it is, when emulated
 _SLACK = 1.05  # a float32 gradient at the tolerance may be a little more in float64
+_CHECKED, _EMULATED = 200, 2  # problems that a kernel is checked on; unknowns up to which it is, when emulated
+_ALIKE = 0.98  # of the checked problems the kernel and the loop have to agree on so many
+_SECONDS = 480  # after them no further race begins
+_ON_GPU = jax.default_backend() == "gpu"
 
 
-def minima(n: int, batch: int) -> Race:
-    """Rosenbrock from starts uniform in [-2, 2]ⁿ."""
-    entries = (
-        Entry("BFGS", jax.jit(peers.our_minimum(rosenbrock, _GRADIENT)), is_ours=True),
-        *_in_a_loop("BFGS in a loop", peers.our_minimum(rosenbrock, _GRADIENT, path="loop")),
+@dataclass(frozen=True)
+class Kind:
+    """Problems of one kind: how this library solves them, where they start, who judges, and the peers."""
+
+    entry: Callable
+    fun: Callable
+    solver: Any
+    start: tuple[float, float]  # the centre and the radius
+    error: Callable
+    threshold: float
+    peers: tuple[Entry, ...]
+
+    def starts(self, n: int, count: int) -> np.ndarray:
+        return uniform(*self.start, count, n, "float32")
+
+    def solve(self, path: str) -> Callable:
+        """starts -> the solution, as a user would compile it."""
+        return jax.jit(lambda x: self.entry(lambda x, _: self.fun(x), x, solver=self.solver, path=path))
+
+    def race(self, n: int, count: int) -> Race:
+        """Ours, on a GPU also by the loop alone, and the peers."""
+        paths = {"": "auto"} | ({", by the loop": "loop"} if _ON_GPU else {})
+        ours = (self._entry(type(self.solver).__name__ + suffix, path) for suffix, path in paths.items())
+        return Race(self.starts(n, count), self.error, self.threshold, (*ours, *self.peers))
+
+    def _entry(self, name: str, path: str) -> Entry:
+        solve = self.solve(path)
+        return Entry(name, lambda x: solve(x).x, is_ours=True)
+
+
+MINIMA = Kind(
+    jol.minimize, rosenbrock, jol.BFGS(atol=_GRADIENT), (0, 2), gradient_error(rosenbrock), _GRADIENT * _SLACK,
+    (
         Entry("TensorFlow Probability BFGS", peers.tfp_minimum(rosenbrock, _GRADIENT)),
         Entry("optimistix BFGS", peers.vmapped(peers.optimistix_minimum(rosenbrock, tolerance=1e-5))),
-    )
-    return Race(uniform(0, 2, batch, n, "float32"), gradient_error(rosenbrock), _GRADIENT * _SLACK, entries)
-
-
-def roots(n: int, batch: int) -> Race:
-    """Broyden's tridiagonal system from starts around -1."""
-    system = broyden_tridiagonal
-    newton = peers.vmapped(peers.optimistix_root(system, optx.Newton, 1e-4))
-    entries = (
-        Entry("Broyden", jax.jit(peers.our_root(system, _RESIDUAL)), is_ours=True),
-        *_in_a_loop("Broyden in a loop", peers.our_root(system, _RESIDUAL, path="loop")),
-        Entry("optimistix Newton", newton),
-    )
-    return Race(uniform(-1, 0.5, batch, n, "float32"), residual_error(system), _RESIDUAL * _SLACK, entries)
-
-
-def _in_a_loop(name: str, solve) -> tuple[Entry, ...]:
-    """The same without a kernel, where there may be one."""
-    return (Entry(name, jax.jit(solve), is_ours=True),) if jax.default_backend() == "gpu" else ()
-
-
-# race: (entry, function, solver, where starts lie, the judge, its threshold)
-_KERNELS = {
-    minima: (jol.minimize, rosenbrock, jol.BFGS(atol=_GRADIENT), (0, 2), gradient_error, _GRADIENT * _SLACK),
-    roots: (
-        jol.root,
-        broyden_tridiagonal,
-        jol.Broyden(atol=_RESIDUAL, rtol=0.0),
-        (-1, 0.5),
-        residual_error,
-        _RESIDUAL * _SLACK,
+        Entry("jax.scipy BFGS", peers.vmapped(peers.jax_scipy_minimum(rosenbrock, _GRADIENT)), 100_000),
     ),
-}
+)  # fmt: skip
+ROOTS = Kind(
+    jol.root, broyden_tridiagonal, jol.Broyden(atol=_RESIDUAL, rtol=0.0), (-1, 0.5),
+    residual_error(broyden_tridiagonal), _RESIDUAL * _SLACK,
+    (Entry("optimistix Newton", peers.vmapped(peers.optimistix_root(broyden_tridiagonal, optx.Newton, 1e-4))),),
+)  # fmt: skip
 
 
-def check(race, n: int, problems: int) -> dict | None:
-    """Print whether the kernel of a race is right; the row of it. `None` where the race is no kernel."""
-    entry, fun, solver, (centre, spread), judge, threshold = _KERNELS[race]
-    starts = uniform(centre, spread, problems, n, "float32")
-    if jol.explain(lambda x, _: fun(x), starts, solver=solver, platform="gpu").path != "kernel":
-        return None
-    row = kernels.agreement(entry, fun, starts, solver, judge(fun), threshold)
-    print(f"{row['path']}: solves {row['kernel']:.1%}, the loop {row['loop']:.1%}; the same status {row['same']:.1%}")
-    return row
+class Work(NamedTuple):
+    """A race: unknowns, problems, problems with `--quick`, and the seconds it should take on an H200."""
+
+    kind: Kind
+    n: int
+    problems: int
+    few: int
+    goal: float | None = None
 
 
-def near_the_limit(race, n: int, problems: int, rows: list[dict]) -> float | None:
-    """Print what share of the quickest possible time the kernel takes; that time in seconds."""
-    entry, fun, solver, (centre, spread), _, _ = _KERNELS[race]
-    limit = kernels.issue_limit(entry, fun, uniform(centre, spread, problems, n, "float32"), solver)
-    if limit:
-        print(f"issue limit {1e3 * limit:.3g} ms: the kernel is at {limit / rows[0]['run_s']:.0%} of it")
-    return limit
-
-
-# name: (race, unknowns, problems, problems with --quick)
 RACES = {
-    "bfgs-n2": (minima, 2, 1_000_000, 1_000),
-    "bfgs-n10": (minima, 10, 1_000_000, 200),
-    "bfgs-n32": (minima, 32, 100_000, 50),
-    "bfgs-n64": (minima, 64, 30_000, 20),
-    "broyden-n2": (roots, 2, 1_000_000, 1_000),
-    "broyden-n10": (roots, 10, 1_000_000, 500),
-    "broyden-n32": (roots, 32, 100_000, 100),
+    "bfgs-n2": Work(MINIMA, 2, 1_000_000, 1_000, 0.5e-3),
+    "bfgs-n10": Work(MINIMA, 10, 1_000_000, 200, 8e-3),
+    "broyden-n10": Work(ROOTS, 10, 1_000_000, 500, 5e-3),
+    "bfgs-n32": Work(MINIMA, 32, 100_000, 50),
+    "bfgs-n64": Work(MINIMA, 64, 30_000, 20),
+    "broyden-n2": Work(ROOTS, 2, 1_000_000, 1_000),
+    "broyden-n32": Work(ROOTS, 32, 100_000, 100),
 }
+_MERGING, _MERGING_GOAL = "merging", 1.0
+_WORDS, _FEW_WORDS = (5_000_000, 32_000), (20_000, 600)  # symbols, and tokens; with --quick, and to check
+_FACTOR = 3  # a race of the loop should take at most so many times its limit
+
+
+def check(names: list[str]) -> list[dict]:
+    """Whether kernels have the answers of the loop, and the device the merges of the host. Ends the process if not."""
+    rows = []
+    for name in names:
+        new = _checked_merging() if name == _MERGING else _checked_kernel(RACES[name])
+        rows += [{"race": name, "check": True} | row for row in new]
+        if new:
+            Console().print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in new[0].items()))
+    wrong = sorted({row["race"] for row in rows if not row["right"]})
+    if wrong:
+        sys.exit(f"the answers are not right on this device: {', '.join(wrong)}. What is wrong has no speed.")
+    return rows
+
+
+def _checked_kernel(work: Work) -> list[dict]:
+    """What the kernel solves beside the loop; emulated where there is no GPU. Nothing where there is no kernel."""
+    kind, starts = work.kind, work.kind.starts(work.n, _CHECKED)
+    found = jol.explain(lambda x, _: kind.fun(x), starts, solver=kind.solver, platform="gpu")
+    if found.path != "kernel" or not (_ON_GPU or work.n <= _EMULATED):
+        return []
+    kernel, loop = (kind.solve(path)(starts) for path in ("kernel" if _ON_GPU else "emulate", "loop"))
+    solved = [float(np.mean(np.asarray(kind.error(answer.x)) <= kind.threshold)) for answer in (kernel, loop)]
+    alike = float(np.mean(kernel.status == loop.status))
+    right = solved[0] >= _ALIKE * solved[1] and alike >= _ALIKE
+    return [{"right": right, "kernel": solved[0], "loop": solved[1], "same_status": alike}]
+
+
+def _checked_merging() -> list[dict]:
+    return [{"right": merging.race(*_FEW_WORDS)[0]["same"]}]
+
+
+def measure(name: str, quick: bool) -> list[dict]:
+    """The rows of a race, with its limit and its goal."""
+    jax.clear_caches()
+    if name == _MERGING:
+        return [row | {"goal_s": _MERGING_GOAL} for row in merging.race(*(_FEW_WORDS if quick else _WORDS))]
+    kind, n, problems, few, goal = RACES[name]
+    count = few if quick else problems
+    rows = timing.run(kind.race(n, count))
+    harness.print_rows(f"{name} on {_device()}", rows)
+    least = limits.limit(kind.entry, kind.fun, kind.starts(n, count), kind.solver)
+    known = {"unknowns": n, "goal_s": goal, "limit": None, "limit_s": None}
+    if least is not None:
+        known |= {"limit": least.kind, "limit_s": least.seconds}
+        known["goal_s"] = _FACTOR * least.seconds if least.kind == "bandwidth" else goal
+    return [row | known for row in rows]
+
+
+def print_table(rows: list[dict], missed: list[str]) -> None:
+    """Our row of each race beside its goal, its limit and its peers; races that were not measured say so."""
+    table = Table(title=f"All races on {_device()}; goals are for an H200", title_justify="left")
+    for heading in ("race", "ms", "goal ms", "of the limit", "solved", "x best peer"):
+        table.add_column(heading, justify="left" if heading == "race" else "right")
+    first = {}
+    for row in rows:
+        first.setdefault(row["race"], row)
+    for name, row in first.items():
+        least, goal, ratio = row.get("limit_s"), row.get("goal_s"), row.get("times_best_peer")
+        table.add_row(
+            name,
+            f"{1e3 * row['run_s']:.3g}",
+            "" if goal is None else f"{1e3 * goal:.3g}",
+            "" if least is None else f"{least / row['run_s']:.0%} ({row['limit']})",
+            "" if "solved" not in row else f"{row['solved']:.1%}",
+            "" if ratio is None else f"{ratio:.1f}",
+        )
+    for name in missed:
+        table.add_row(name, "not measured")
+    Console(width=110).print(table)
+
+
+def _device() -> str:
+    return jax.devices()[0].device_kind
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    names = [*RACES, _MERGING]
     parser.add_argument("--quick", action="store_true", help="small batches, to see that it works")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="races whose name matches: " + ", ".join(RACES))
+    parser.add_argument("--only", metavar="PATTERN", default="", help="races whose name matches: " + ", ".join(names))
     options = parser.parse_args()
+    names = [name for name in names if re.search(options.only, name)]
     jax.config.update("jax_enable_x64", True)  # for the judge: the problems are float32
 
-    load, rows, device = harness.check_load(), [], jax.devices()[0].device_kind
-    for name in [name for name in RACES if re.search(options.only, name)]:
-        jax.clear_caches()
-        race, n, problems, few = RACES[name]
-        agreement = check(race, n, _CHECKED) if n <= _EMULATED or jax.default_backend() == "gpu" else None
-        count = few if options.quick else problems
-        new = timing.run(race(n, count))
-        harness.print_rows(f"{name} on {device}", new)
-        limit = near_the_limit(race, n, count, new) if jax.default_backend() == "gpu" else None
-        rows += [{"race": name, "unknowns": n, "agreement": agreement, "issue_limit_s": limit} | row for row in new]
+    begin, load, missed = time.monotonic(), harness.check_load(), []
+    checked, measured = check(names), []
+    for name in names:
+        if time.monotonic() - begin > _SECONDS:
+            missed.append(name)
+        else:
+            measured += [{"race": name} | row for row in measure(name, options.quick)]
+    print_table(measured, missed)
     if not options.quick:
-        print("wrote", harness.save("accelerator", rows, load, options.only, device))
+        print("wrote", harness.save("accelerator", checked + measured, load, options.only, _device()))
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class Secant(NamedTuple):
         phi, slope = optimization_barrier((dot(unit * f, unit * f), 2 * dot(unit * f, unit * jp)))
         finite = jnp.isfinite(phi)
         converged = finite & (error <= limits.atol + limits.rtol * state.first_error)
-        low = finite & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))
+        low = finite & (phi < state.phi) & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))
         long = (slope >= -_STEEP * state.phi) | (phi <= _GOOD * state.phi) | ~jnp.isfinite(slope)
         accepted = running & ((low & long) | converged)
         rejected = running & ~accepted

@@ -9,6 +9,8 @@ import pytest
 
 import jaxopt_lite as jol
 
+pytestmark = pytest.mark.hardly_optimised
+
 TIGHT = {"broyden": jol.Broyden(atol=1e-12), "bfgs": jol.BFGS(atol=1e-9)}
 X0, A = np.ones((3, 2)), np.array([[1.0, 2.0], [3.0, 4.0], [0.5, 1.5]])
 
