@@ -1,4 +1,4 @@
-"""The house keeps its shape: imports go up the floors only, files and functions stay short enough to read.
+"""The house keeps its shape: a room imports only from floors below it, files and functions are short enough to read.
 
 A rule is a function from one parsed file to its problems. Each is run over the package and, so that it is
 known to find what it looks for, over small sources that break it.

@@ -1,9 +1,9 @@
 """Encoding very many words at once on a device. In every round each word merges all occurrences of its first pair.
 
-That is what one merge at a time makes, where every merge comes after those that make its parts
-(`Vocabulary.is_ordered`): what a merge brings up ranks later, so nothing comes between two occurrences of one pair.
-Merging all pairs that rank before their neighbours would not be: in "abcd" with the order cd, b+cd, ab, the pair ab
-ranks before its neighbour bc, which is no pair, yet b+cd comes first.
+One merge at a time gives the same, provided every merge comes after those that make its parts
+(`Vocabulary.is_ordered`): the pairs that a merge creates rank later, so nothing comes between two occurrences of one
+pair. Merging all pairs that rank before their neighbours would not give the same: in "abcd" with the order cd,
+b+cd, ab, the pair ab ranks before its neighbour bc, which is no pair, yet b+cd comes first.
 """
 
 from functools import partial

@@ -91,7 +91,7 @@ class Tokenizer:
         return self._id_of.get(token if isinstance(token, bytes) else to_bytes(token))
 
     def id_to_token(self, token_id: int) -> bytes:
-        """The bytes of a token; of one that ends a word with the mark. Raises ValueError outside the vocabulary."""
+        """The bytes of a token, including the mark if it has one. Raises ValueError outside the vocabulary."""
         return self.vocabulary.tokens[self._checked([token_id])[0]]
 
     @overload
@@ -108,9 +108,9 @@ class Tokenizer:
         Args:
             text: the text. U+DC80..U+DCFF, which errors='surrogateescape' makes of bytes, are those bytes again; other
                 lone surrogates raise.
-            special: what to do where the text has the text of a special token. "raise" (the default) refuses, because
-                who wrote the text may not be who may give orders; "encode" makes it the special token, "ignore" text
-                like any other.
+            special: what to do where the text holds that of a special token. "raise" (the default) refuses, because
+                whoever wrote the text may have no right to give orders; "encode" makes it the special token; "ignore"
+                makes it text like any other.
             return_offsets: whether to return which characters each token stands for.
 
         Returns:
@@ -226,7 +226,7 @@ class Tokenizer:
                 "jaxopt_lite" for an end-of-word mark, which Hugging Face's form cannot say.
 
         Raises:
-            ValueError: what the form cannot say, so that others would make other ids.
+            ValueError: what the format cannot express, so that others would make different ids.
         """
         save(self.vocabulary, self.splitter, path, format)
 

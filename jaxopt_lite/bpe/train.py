@@ -55,7 +55,7 @@ def train(
 
     Args:
         corpus: a path or several (`pathlib.Path`), an iterable of texts, or ready counts, word -> count.
-        vocab_size: how many tokens in all. Or give
+        vocab_size: how many tokens in all. Give either this or `merges`.
         merges: how many merges.
         pattern: what a word is: "gpt4" (the default), "gpt2", "o200k", "whitespace", or a pattern for `regex`.
         end_of_word: with "whitespace", a mark behind every word, such as "_"; a symbol of its own.
@@ -72,7 +72,7 @@ def train(
         errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
         extend: a tokenizer to learn more merges for. It decides the pattern, level, marks and special tokens.
         processes: to count words with. Default: all cores.
-        progress: whether to show progress on the terminal. Default: if it is one.
+        progress: whether to show progress on the terminal. Default: if standard error is one.
         checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
             it, with the same result as an uninterrupted one.
         device: a JAX device to merge on, with the same result. Default: the host, by NumPy, which is quicker for the
@@ -80,7 +80,7 @@ def train(
 
     Returns:
         A `Tokenizer`; `vocabulary.counts` says how often each pair occurred when it was merged. It has fewer tokens
-        than asked for when nothing is left to merge, and after Ctrl-C those learned until then; both warn.
+        than asked for when nothing is left to merge; after Ctrl-C it has those learned so far. Both warn.
 
     Raises:
         ValueError: settings that contradict each other, or text that cannot be read.

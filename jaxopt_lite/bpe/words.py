@@ -55,9 +55,9 @@ def count_words(
             corpora are counted in this process.
         progress: whether to show a progress bar. Default: if standard error is a terminal and the corpus is not small.
         device: a JAX device on which to find words and count them, from this process alone, with the same result. The
-            host still splits what is distinct. It does without the device for a custom pattern, for texts with NUL
-            characters, and where pieces are very many or a text has no place to cut it for 64 MB. Default: the host,
-            which is quicker than JAX on a CPU.
+            host still splits what is distinct. The device is not used for a custom pattern, for texts with NUL
+            characters, and where there are very many pieces or a text cannot be cut anywhere for 64 MB. Default: the
+            host, which is quicker than JAX on a CPU.
 
     Returns:
         How often every word occurs, as Python ints, which do not overflow. Words come without the end-of-word mark.
@@ -65,7 +65,7 @@ def count_words(
     Raises:
         TypeError: a corpus, or an item in it, that is none of these; a device that is none of JAX.
         ValueError: a str that names an existing file; bytes that are not UTF-8, under "strict"; a count below zero; an
-            unknown value of `errors`; fewer processes than one, or more with a device.
+            unknown value of `errors`; fewer than one process, or more than one with a device.
         OSError: a file that is missing, is a directory, or cannot be read.
         RuntimeError: a process ended before its time, for instance because memory ran out.
 

@@ -57,8 +57,8 @@ def over_devices(solve: Callable[..., PyTree], mesh: Mesh | None = None) -> Call
     """`solve`, with the batch divided over devices.
 
     Every device solves its own share, in a loop of its own that ends when its own problems have ended. Inputs that
-    are already divided like this stay where they are. Where the devices do not divide the batch, the last problem is
-    repeated until they do, and the copies are cut off again.
+    are already divided like this stay where they are. Where the number of devices does not divide that of the
+    problems, the last problem is repeated until it does, and the copies are cut off again.
 
     Args:
         solve: `solve(x0, args, ...)`, whose arguments are pytrees with a leading batch axis, as are its results; for

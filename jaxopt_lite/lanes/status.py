@@ -44,7 +44,7 @@ MESSAGES: dict[Status, str] = {
         "not verified: the loop saw convergence but the recomputed criterion does not hold. The function may not be "
         "deterministic; please report it if it is."
     ),
-    Status.NOT_STARTED: "not started: the solve was stopped before this lane's turn. Run it again from `x`.",
+    Status.NOT_STARTED: "not started: stopped before this lane's turn. Go on with `done=` of `in_chunks`.",
     Status.RUNNING: "running.",
     Status.WAITING: "waiting for its derivative to be refreshed.",
     Status.EMPTY: "no problem in this lane.",

@@ -60,7 +60,7 @@ class _DenseInverse:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Broyden:
-    """Settings of Broyden's method. A lane carries n² numbers; for thousands of unknowns use `LimitedBroyden`.
+    """Settings of Broyden's method. A lane carries n² numbers; beyond a few hundred unknowns use `LimitedBroyden`.
 
     Args:
         atol: a lane has converged when ‖F(x)‖∞ ≤ atol + rtol ‖F(x0)‖∞. A number or one per problem, `[B]`; traced, so
@@ -68,8 +68,8 @@ class Broyden:
         rtol: the relative part. Default 0 in float64, 1e-6 in float32.
         max_steps: the most iterations (accepted steps), a number or one per problem.
         jacobian: what the first Jacobian is: `"autodiff"`, the true one, or `"identity"`, as in Broyden's paper.
-        rescue: whether lanes that make no progress get the true Jacobian anew, and those that fail even so a damped
-            Newton method. Without it, and with `jacobian="identity"`, this is the plain method.
+        rescue: whether lanes that make no progress have the true Jacobian computed anew, and those that still fail go
+            to a damped Newton method. Without it, and with `jacobian="identity"`, this is the plain method.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol

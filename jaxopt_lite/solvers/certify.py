@@ -68,7 +68,7 @@ class MinimumCertificate:
         gradient: ‖∇f(x)‖∞.
         error: ‖H⁻¹∇f‖∞, the estimated distance to the stationary point.
         eigenvalue: the smallest eigenvalue of the Hessian H.
-        condition: the largest absolute eigenvalue over the smallest.
+        condition: the largest absolute eigenvalue over the smallest absolute one.
         kind: a `Curvature`: minimum, saddle, flat, maximum, not stationary or not finite.
         valid: stationary and a minimum, strict or flat.
     """
@@ -106,7 +106,7 @@ def certify_root(
     batched: bool = True,
     atol: ArrayLike | None = None,
 ) -> RootCertificate:
-    """Judge roots by autodiff, apart from any solver.
+    """Judge roots by autodiff, independently of any solver.
 
     Args:
         fun: `fun(x, args) -> residual` for one problem, as for `root`.
@@ -137,7 +137,7 @@ def certify_minimum(
     batched: bool = True,
     atol: ArrayLike | None = None,
 ) -> MinimumCertificate:
-    """Judge minima by autodiff, apart from any solver: a saddle is called a saddle.
+    """Judge minima by autodiff, independently of any solver: a saddle is called a saddle.
 
     Args:
         fun: `fun(x, args) -> scalar` for one problem, as for `minimize`.

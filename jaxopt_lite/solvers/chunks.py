@@ -29,7 +29,7 @@ def in_chunks(
         solve: `solve(x0, args) -> Solution` for a chunk, for instance
             `lambda x0, args: jol.minimize(fun, x0, args)`.
         x0: starts; leaves `[B, ...]`, arrays or memory maps.
-        args: leaves `[B, ...]`; what all problems share belongs into `solve`.
+        args: leaves `[B, ...]`; what all problems share belongs in `solve`.
         chunk: how many problems at a time.
         progress: whether to show a progress bar, with the share solved so far.
         done: what an earlier, interrupted call returned; only its `NOT_STARTED` problems are solved.

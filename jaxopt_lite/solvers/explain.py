@@ -1,4 +1,4 @@
-"""How a batch will be solved, and why so: the question to ask before a long run on an accelerator."""
+"""How a batch will be solved, and why: the question to ask before a long run on an accelerator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Explanation:
         reason: why it is not a kernel, or not one native call; empty where it is.
         later: what becomes of the lanes that the first method gives up.
         words: how many 32-bit registers a lane's numbers take in a kernel, where one was considered and traced.
-        operations: how many operations on single numbers setting out and a step are in a kernel, likewise.
+        operations: how many operations on single numbers setting out and a step take together, likewise.
         step_operations: of these, those of a step.
     """
 
@@ -90,7 +90,7 @@ def explain(
         has_aux: as for `minimize`.
         record: as for `minimize`.
         keep_state: as for `minimize`.
-        platform: `"cpu"`, `"gpu"` (of NVIDIA) or `"tpu"`, also one that is not here; `None` for the one JAX would use.
+        platform: `"cpu"`, `"gpu"` (NVIDIA) or `"tpu"`, even one that is not present; `None`: the one JAX would use.
         path: as for `minimize`.
 
     Returns:

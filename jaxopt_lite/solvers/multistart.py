@@ -30,10 +30,10 @@ def multistart(
 
     Args:
         fun: as for `minimize`, or for `root` with one of its solvers.
-        starts: like `x0`, with an axis of starts behind the batch axis: leaves `[B, K, ...]`, or `[K, ...]` when not
+        starts: like `x0`, with an axis of starts after the batch axis: leaves `[B, K, ...]`, or `[K, ...]` when not
             `batched`.
         args: as for `minimize`; shared by all starts of a problem.
-        solver: what solves; it also says whether for a minimum (`BFGS()`, the default, `LBFGS()`) or a root.
+        solver: a minimiser (`BFGS()`, the default, or `LBFGS()`) looks for minima, a root solver for roots.
         args_axes: as for `minimize`.
         batched: as for `minimize`.
         has_aux: as for `minimize`.

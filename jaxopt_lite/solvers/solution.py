@@ -38,8 +38,8 @@ class Solution:
     """The answers to a batch of problems. Every leaf has the batch axis first, or none where `batched=False`.
 
     Attributes:
-        x: the best points seen, also where a solve failed; a pytree like `x0`.
-        fun: for a minimum f(x), `[B]`; for a root the residual F(x), `[B, n]`.
+        x: the best points seen, even where a solve failed; a pytree like `x0`.
+        fun: for a minimum f(x), `[B]`; for a root the residual F(x), a pytree like that of `fun`, with the batch axis.
         grad: for a minimum ∇f(x), a pytree like `x`; for a root `None`.
         error: the verified criterion: ‖∇f(x)‖∞ or ‖F(x)‖∞, recomputed at `x`.
         status: what became of each problem, a `Status`.
@@ -52,7 +52,7 @@ class Solution:
     """
 
     x: PyTree
-    fun: Array
+    fun: PyTree
     grad: PyTree
     error: Float[Array, "*B"]
     status: Int[Array, "*B"]

@@ -58,8 +58,8 @@ def root(
         record: how many steps of progress to record, `Solution.history`.
         keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
-        path: how to compute it: `"auto"`, by a kernel on an NVIDIA GPU where possible (`explain` says whether it is),
-            `"kernel"`, an error where it is not, or `"loop"`, never by a kernel.
+        path: how to compute it. `"auto"`: by a kernel on an NVIDIA GPU where possible (`explain` says whether it is);
+            `"kernel"`: the same, but an error where it is not possible; `"loop"`: never by a kernel.
 
     Returns:
         A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
@@ -106,8 +106,8 @@ def minimize(
         record: how many steps of progress to record, `Solution.history`.
         keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
-        path: how to compute it: `"auto"`, by a kernel on an NVIDIA GPU where possible (`explain` says whether it is),
-            `"kernel"`, an error where it is not, or `"loop"`, never by a kernel.
+        path: how to compute it. `"auto"`: by a kernel on an NVIDIA GPU where possible (`explain` says whether it is);
+            `"kernel"`: the same, but an error where it is not possible; `"loop"`: never by a kernel.
 
     Returns:
         A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the

@@ -5,7 +5,7 @@ For a task with examples (x_i, y_i) of weight w_i, an adapter's parameters `a` m
     ( Σ_i w_i loss(model_a(x_i), y_i) + ½ prior ‖a − center‖² ) / Σ_i w_i,
 
 the posterior mode under a Gaussian prior around `center`, the identity by default: with few examples an adapter stays
-near the base. What of the model does not depend on `a` is computed once per example (`hoist.py`).
+near the base. Whatever in the model does not depend on `a` is computed once per example (`hoist.py`).
 """
 
 import warnings
@@ -54,7 +54,7 @@ def fit(
         tasks: the examples of each task, by name: `Task(x, y)`, or a pair, leaves `[N, ...]`; N may differ.
         loss: `loss(output, y) -> scalar` for one example.
         prior: the strength of the prior, in examples of curvature 1; 0 for none.
-        solver: `BFGS()` or `LBFGS()`; by default the former for up to 128 parameters, with a relative tolerance.
+        solver: `BFGS()` or `LBFGS()`; by default the former for up to 128 parameters.
         start: where to start: the parameters of one adapter, or stacked `[T, ...]`; by default `center`.
         center: of the prior, likewise; by default the identity.
         author: for the cards.

@@ -91,7 +91,7 @@ def language_model(
 
 
 def window_loss(logits: Float[Array, "w V"], window: Int[Array, " w"]) -> Float[Array, ""]:
-    """The mean cross-entropy in nats per token; padding does not count, and nothing but padding has loss 0."""
+    """The mean cross-entropy in nats per token; padding does not count, and a window of padding alone has loss 0."""
     size = logits.shape[-1]
     is_token = window < size
     own = jnp.take_along_axis(logits, jnp.minimum(window, size - 1)[:, None], axis=-1)[:, 0]

@@ -173,7 +173,7 @@ class Library:
         Args:
             x: inputs, leaves `[B, ...]`.
             index: the specialist for each input, −1 for the base; or k of them.
-            weight: with k of them, what each counts, `[B, k]`: the outputs are averaged so.
+            weight: with k of them, how much each counts in the weighted sum of the outputs, `[B, k]`.
 
         Returns:
             What `base.apply` returns, leaves `[B, ...]`. NaN where an index under `jit` is out of range.

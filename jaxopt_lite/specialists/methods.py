@@ -96,7 +96,7 @@ class TIES(Method):
     mean, Σ w_i Δ_i / Σ |w_i| over those that agree; by default 1. Their common size does not matter.
 
     Args:
-        density: the share of entries that is kept. Of few numbers keep many.
+        density: the share of entries that is kept. Where there are few, keep many.
         scale: λ, what the result is multiplied by.
 
     Raises:
@@ -132,7 +132,7 @@ class DARE(Method):
     Args:
         drop: p.
         then: the method that merges what is left.
-        seed: of the choice. Of few numbers the result depends on it much; compare some.
+        seed: of the choice. With few numbers the result depends strongly on it; compare several.
 
     Raises:
         ValueError: a `drop` outside of [0, 1).

@@ -2,8 +2,9 @@
 
 A router turns the features of an input into a query and compares it with one row per specialist. The novelty of an
 input is its best score, negated; above the router's threshold it is unlike any task, and the base answers. A score
-depends on the input and on one specialist. So a specialist that joins changes no other's scores, and takes only those
-inputs for which it is the best; `tiles.py` sees to it that this holds to the bit.
+depends on the input and on one row. Where a router's rows do not depend on each other, as those of `LDA`, a specialist
+that joins changes no other's scores, and takes only those inputs for which it is the best; `tiles.py` sees to it that
+this holds to the bit.
 
 The best are kept while the rows pass by in tiles: B inputs and T specialists need memory for B + T, not for B · T.
 """

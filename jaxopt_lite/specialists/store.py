@@ -37,8 +37,8 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
         folder: where; made if it is not there.
         others: what becomes of specialists in the folder that this library does not hold, by name and id. They may be
             someone else's, so by default nothing is done and an error says which. `"keep"` leaves them in the library
-            of the folder, behind those of this one; `"remove"` deletes them. Where only the card or the profile of a
-            specialist is another, those of this library stay.
+            of the folder, after those of this one; `"remove"` deletes them. Where only the card or the profile of a
+            specialist differs, those of this library are kept.
 
     Raises:
         ValueError: a folder with others, or of another base or adapter, or with a damaged index; NaN or infinity.
@@ -206,7 +206,7 @@ def rebuild_index(folder: str | Path, base: Base, *, errors: Literal["raise", "s
 
     Returns:
         The library, by the names of its files in alphabetical order. Where specialists have different adapters or
-        dtypes, those that most have in common make the library, and the others are refused.
+        dtypes, the specialists with the most common ones make the library, and the others are refused.
     """
     folder = Path(folder)
     with locked(folder):

@@ -6,6 +6,8 @@ import pytest
 
 import jaxopt_lite as jol
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 def _wells(x, tilt):
     return jnp.sum((x["a"] ** 2 - 1) ** 2 + tilt * x["a"])

@@ -7,6 +7,8 @@ import pytest
 from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, fit, linear_parameters, merge, mix
 from tests.specialists.small import network, random_library, small_base
 
+pytestmark = pytest.mark.hardly_optimised
+
 BASE = small_base()
 LINE = Base({"w": jnp.zeros((4, 3))}, lambda params, x: x @ params["w"])  # without features
 

@@ -22,8 +22,8 @@ Metric = Literal["cosine", "euclid"]
 class Centroid(Router):
     """Scores are the cosine between the features of an input and of a task, both less the center, or −½ distance².
 
-    Made for features that are equally telling in all directions, and for too few inputs for a covariance. It fails
-    where a few directions vary much and tell nothing: `LDA` divides by that.
+    Made for features that are equally informative in all directions, and for too few inputs to estimate a covariance.
+    It fails where a few directions vary much and say nothing about the task: `LDA` divides by that spread.
 
     Example:
         >>> import jax.numpy as jnp

@@ -8,6 +8,8 @@ from jaxopt_lite.specialists import LDA, Base, Centroid, calibrate, calibrated, 
 from jaxopt_lite.specialists.routers.calibration import quantile
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
+pytestmark = pytest.mark.hardly_optimised
+
 D = 8
 RNG = np.random.default_rng(0)
 MIXING = RNG.normal(size=(D, D))

@@ -14,6 +14,8 @@ from jaxopt_lite.specialists import Softmax, route
 from jaxopt_lite.specialists.routers.softmax import _cross_entropy, _fitted, _held_out
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
+pytestmark = pytest.mark.hardly_optimised
+
 sums = import_module("jaxopt_lite.specialists.sums")
 
 RNG = np.random.default_rng(0)
