@@ -134,12 +134,13 @@ def _checked_merging() -> list[dict]:
 
 
 def measure(name: str, quick: bool) -> list[dict]:
-    """The rows of a race, with its limit and its goal."""
+    """The rows of a race, with its limit, and its goal, which small batches have not."""
     jax.clear_caches()
     if name == _MERGING:
-        return [row | {"goal_s": _MERGING_GOAL} for row in merging.race(*(_FEW_WORDS if quick else _WORDS))]
+        rows, goal = merging.race(*(_FEW_WORDS if quick else _WORDS)), None if quick else _MERGING_GOAL
+        return [row | {"goal_s": goal} for row in rows]
     kind, n, problems, few, goal = RACES[name]
-    count = few if quick else problems
+    count, goal = (few, None) if quick else (problems, goal)
     rows = timing.run(kind.race(n, count))
     harness.print_rows(f"{name} on {_device()}", rows)
     least = limits.limit(kind.entry, kind.fun, kind.starts(n, count), kind.solver)
@@ -162,8 +163,8 @@ def print_table(rows: list[dict], missed: list[str]) -> None:
         least, goal, ratio = row.get("limit_s"), row.get("goal_s"), row.get("times_best_peer")
         table.add_row(
             name,
-            f"{1e3 * row['run_s']:.3g}",
-            "" if goal is None else f"{1e3 * goal:.3g}",
+            f"{1e3 * row['run_s']:,.4g}",
+            "" if goal is None else f"{1e3 * goal:,.4g}",
             "" if least is None else f"{least / row['run_s']:.0%} ({row['limit']})",
             "" if "solved" not in row else f"{row['solved']:.1%}",
             "" if ratio is None else f"{ratio:.1f}",
