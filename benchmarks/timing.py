@@ -122,12 +122,12 @@ def _ratio(ours: float, best: float) -> float | None:
 
 
 def gradient_error(fun: Callable) -> Callable:
-    """The judge of minima: ‖∇f‖∞ at each answer, in float64, apart from any solver."""
+    """The judge of minima: ‖∇f‖∞ at each answer, in float64, independent of any solver."""
     return _error(jax.grad(fun))
 
 
 def residual_error(fun: Callable) -> Callable:
-    """The judge of roots: ‖F‖∞ at each answer, in float64, apart from any solver."""
+    """The judge of roots: ‖F‖∞ at each answer, in float64, independent of any solver."""
     return _error(fun)
 
 

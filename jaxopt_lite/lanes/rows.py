@@ -21,7 +21,7 @@ def batch_size(batches: Any, names: str) -> int:
     if len(sizes) != 1 or sizes == {()}:
         raise ValueError(
             f"the leading axes of {names} are {sorted(sizes)}; expected one batch axis of one size. What all problems "
-            "share belongs into `solve`."
+            "share belongs in `solve`."
         )
     return sizes.pop()[0]
 

@@ -220,7 +220,7 @@ def _check_resume(resume, solver, batch: Batch) -> None:
 
 
 def _verified(kind: Kind, function: Function, x, leaves):
-    """Value, gradient, aux and error at one point, by autodiff and apart from any solver."""
+    """Value, gradient, aux and error at one point, by autodiff and independent of any solver."""
     if kind == "root":
         value, aux = function(x, leaves)
         value = value.astype(x.dtype)
