@@ -165,7 +165,9 @@ def test_one_problem_without_a_batch_axis_is_the_same(solver):
     assert alone.x.shape == (3,) and alone.status.shape == () and alone.error.shape == ()
 
 
-@each_solver
+@pytest.mark.parametrize(
+    "solver", [pytest.param(name, marks=[] if name in ("bfgs", "broyden") else [pytest.mark.slow]) for name in SOLVERS]
+)
 @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 1000])
 def test_the_size_of_the_batch_does_not_matter_with_shared_data_in_float32(solver, count):
     """A product with shared data is a matrix product, which XLA gives to a library."""

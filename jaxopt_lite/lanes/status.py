@@ -44,7 +44,7 @@ MESSAGES: dict[Status, str] = {
         "not verified: the loop saw convergence but the recomputed criterion does not hold. The function may not be "
         "deterministic; please report it if it is."
     ),
-    Status.NOT_STARTED: "not started: stopped before this lane's turn. Go on with `done=` of `in_chunks`.",
+    Status.NOT_STARTED: "not started: stopped before this lane's turn. Run the rest: `in_chunks(done=…)`.",
     Status.RUNNING: "running.",
     Status.WAITING: "waiting for its derivative to be refreshed.",
     Status.EMPTY: "no problem in this lane.",
