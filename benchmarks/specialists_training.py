@@ -2,7 +2,7 @@
 
 Each specialist is a shift of the output bias and a scale of the hidden activations of one small classifier, fitted to
 examples of its own with a prior. The objective is convex, so that all solvers have one answer. A fit is *solved* when
-its loss, in float64 and independent of any solver, is within 1e-3 of the best that anyone found. This library takes part
+its loss, in float64 and by itself, is within 1e-3 of the best that anyone found. This library takes part
 with `specialists.fit`, which makes a whole library of it, and with the solve alone; both say which fits they verified.
 WHO is `all`, or `cores`: this library alone, with each core a device of its own. Peers use cores as XLA does by itself.
 """
