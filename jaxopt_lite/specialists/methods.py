@@ -93,7 +93,7 @@ class TIES(Method):
     numbers.
 
     Weights: how much each specialist counts in the election, where a negative one turns its changes round, and in the
-    mean, Σ w_i Δ_i / Σ |w_i| over those that agree; by default 1. Their common size does not matter.
+    mean, ``Σ w_i Δ_i / Σ |w_i|`` over those that agree; by default 1. Their common size does not matter.
 
     Args:
         density: the share of entries that is kept. Where there are few, keep many.
