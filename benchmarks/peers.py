@@ -26,20 +26,18 @@ _EARLY = {optx.Newton: 1e-5, optx.Dogleg: 1e-5, optx.LevenbergMarquardt: 1e-8, o
 # --- This library -------------------------------------------------------------------------------------------
 
 
-def our_minimum(fun: Callable, tolerance: float, solver=jol.BFGS, batched: bool = True, path: str = "auto") -> Callable:
+def our_minimum(fun: Callable, tolerance: float, solver=jol.BFGS, batched: bool = True) -> Callable:
     """`jol.minimize`, as a user calls it."""
     settings = solver(atol=tolerance, rtol=0.0, max_steps=MAX_STEPS)
     with_args = _with_args(fun)
-    return lambda x: jol.minimize(with_args, x, solver=settings, batched=batched, path=path).x
+    return lambda x: jol.minimize(with_args, x, solver=settings, batched=batched).x
 
 
-def our_root(
-    fun: Callable, tolerance: float, solver=jol.Broyden, batched: bool = True, path: str = "auto", **options
-) -> Callable:
+def our_root(fun: Callable, tolerance: float, solver=jol.Broyden, batched: bool = True, **options) -> Callable:
     """`jol.root`, as a user calls it."""
     settings = solver(atol=tolerance, rtol=0.0, **options)
     with_args = _with_args(fun)
-    return lambda x: jol.root(with_args, x, solver=settings, batched=batched, path=path).x
+    return lambda x: jol.root(with_args, x, solver=settings, batched=batched).x
 
 
 def _with_args(fun: Callable) -> Callable:

@@ -144,6 +144,7 @@ class Secant(NamedTuple):
         phi, slope = optimization_barrier((dot(unit * f, unit * f), 2 * dot(unit * f, unit * jp)))
         finite = jnp.isfinite(phi)
         converged = finite & (error <= limits.atol + limits.rtol * state.first_error)
+        # Strictly below φ: for a short step the factor rounds to 1, and a step of no effect would be progress.
         low = finite & (phi < state.phi) & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))
         long = (slope >= -_STEEP * state.phi) | (phi <= _GOOD * state.phi) | ~jnp.isfinite(slope)
         accepted = running & ((low & long) | converged)

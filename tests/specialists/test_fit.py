@@ -21,8 +21,6 @@ from jaxopt_lite.specialists import IA3, Base, Shift, Task, fit
 from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
 
-pytestmark = pytest.mark.hardly_optimised
-
 fit_module = importlib.import_module("jaxopt_lite.specialists.fit")  # the package has a function of that name
 
 

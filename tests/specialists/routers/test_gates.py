@@ -12,8 +12,6 @@ from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import Adapter, Base, Card, Gates, Library, LoRA, Profile, Shift, fit_gates, route
 from jaxopt_lite.specialists.routers import gates
 
-pytestmark = pytest.mark.hardly_optimised
-
 D, T = 6, 4
 RNG = np.random.default_rng(0)
 

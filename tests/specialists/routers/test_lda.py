@@ -7,8 +7,6 @@ import pytest
 from jaxopt_lite.specialists import LDA, Geometry, calibrate, route
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
-pytestmark = pytest.mark.hardly_optimised
-
 RNG = np.random.default_rng(0)
 
 
