@@ -1,12 +1,14 @@
 """A training run on disk: the merges so far, and a fingerprint of what they were learned from."""
 
 import hashlib
-import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+
+from jaxopt_lite import files
 
 __all__ = ["fingerprint", "read", "write"]
 
@@ -20,11 +22,10 @@ def fingerprint(counts: Mapping[str, int], settings: tuple) -> str:
 
 
 def write(path: Path, mark: str, merges: np.ndarray, counts: np.ndarray) -> None:
-    """Write a checkpoint; whoever reads meanwhile, or after an interruption, sees the old or the new one."""
-    beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        np.savez(file, fingerprint=np.array(mark), merges=merges, counts=counts)
-    os.replace(beside, path)
+    """Write a checkpoint, whole or not at all."""
+    data = BytesIO()
+    np.savez(data, fingerprint=np.array(mark), merges=merges, counts=counts)
+    files.write(path, data.getvalue())
 
 
 def read(path: Path, mark: str) -> tuple[np.ndarray, np.ndarray]:

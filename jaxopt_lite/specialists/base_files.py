@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxopt_lite.files import write
 from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tensor_files import (
@@ -13,10 +14,8 @@ from jaxopt_lite.specialists.tensor_files import (
     check_kin,
     check_tensors,
     encode,
-    flush_folder,
     kin,
     read,
-    write,
 )
 
 __all__ = ["load_base", "save_base"]
@@ -36,9 +35,7 @@ def save_base(base: Base, file: str | Path) -> None:
     """
     names, leaves = leaf_names(base.params), jax.tree.leaves(jax.device_get(base.params))
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in zip(names, leaves, strict=True)}
-    file = Path(file)
     write(file, encode(_KIND, tensors, kin(base))[1])
-    flush_folder(file.parent)
 
 
 def load_base(file: str | Path, like: Base) -> Base:

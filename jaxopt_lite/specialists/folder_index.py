@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxopt_lite.files import put
 from jaxopt_lite.specialists.base import digest
-from jaxopt_lite.specialists.tensor_files import VERSION, canonical, write
+from jaxopt_lite.specialists.tensor_files import VERSION, canonical
 
 if sys.platform == "win32":
     import msvcrt
@@ -54,7 +55,7 @@ def write_index(folder: Path, index: Index) -> None:
         "specialists": [entry._asdict() for entry in index.entries],
     }  # fmt: skip
     checksum = digest({}, canonical(content))
-    write(folder / NAME, json.dumps(content | {"checksum": checksum}, indent=1).encode())
+    put(folder / NAME, json.dumps(content | {"checksum": checksum}, indent=1).encode())
 
 
 def read_index(folder: Path) -> Index:

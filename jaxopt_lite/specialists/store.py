@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
+from jaxopt_lite.files import flush_folder, put, tidy, write
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.folder_index import (
     NAME,
@@ -22,7 +23,7 @@ from jaxopt_lite.specialists.folder_index import (
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.read_files import read_library
 from jaxopt_lite.specialists.specialist_files import ANY_FILE, KIND, Rows, some
-from jaxopt_lite.specialists.tensor_files import check_kin, flush_folder, is_of, kin, write
+from jaxopt_lite.specialists.tensor_files import check_kin, is_of, kin
 
 __all__ = ["load", "rebuild_index", "save", "save_one"]
 
@@ -61,6 +62,7 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
     folder, rows = Path(folder), Rows(library)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        tidy(folder)
         old = _old_index(folder, library.base, rows)
         mine = set(zip(rows.names, rows.ids, strict=True))
         rest = [entry for entry in old.entries if (entry.name, entry.id) not in mine]
@@ -119,15 +121,15 @@ def _write_rows(folder: Path, rows: Rows, old: Iterable[Entry]) -> tuple[Entry, 
     """Write the files that are not there."""
     known = {entry.checksum: entry.file for entry in old}
 
-    def put(row: int) -> Entry:
+    def write_row(row: int) -> Entry:
         file, id, checksum, data = rows[row]
         file = known.get(checksum, file)
         if not _holds(folder / file, data):
-            write(folder / file, data)
+            put(folder / file, data)
         return Entry(rows.names[row], id, file, checksum)
 
     with ThreadPoolExecutor(_WRITERS) as pool:
-        return tuple(pool.map(put, range(len(rows))))
+        return tuple(pool.map(write_row, range(len(rows))))
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -159,9 +161,7 @@ def save_one(library: Library, file: str | Path) -> None:
     """
     if len(library) != 1:
         raise ValueError(f"a library of {len(library)}; expected one, such as library[name]. `save` makes a folder.")
-    file = Path(file)
     write(file, Rows(library)[0].data)
-    flush_folder(file.parent)
 
 
 def load(path: str | Path, base: Base, *, errors: Literal["raise", "skip"] = "raise") -> Library:

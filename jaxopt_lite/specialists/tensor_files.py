@@ -1,13 +1,10 @@
-"""Files of named arrays that are whole or refused: safetensors with a checksum, written atomically. Used by `store`.
+"""Files of named arrays that are whole or refused: safetensors with a checksum. Used by `store`.
 
 Nothing in such a file is code. All of its metadata is text; `checksum` is a SHA-256 of the rest of it and of the
 arrays, so that neither can change unnoticed. It finds accidents and edits; it is no signature.
 """
 
-import contextlib
 import json
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,8 +17,7 @@ from safetensors.numpy import save
 from jaxopt_lite.specialists.base import Base, digest
 
 __all__ = [
-    "canonical", "check_dtypes", "check_kin", "check_tensors", "encode", "flush_folder", "is_of", "kin", "read",
-    "write",
+    "canonical", "check_dtypes", "check_kin", "check_tensors", "encode", "is_of", "kin", "read",
 ]  # fmt: skip
 
 VERSION = "1"
@@ -153,28 +149,3 @@ def check_dtypes(tensors: Mapping[str, np.ndarray], floating: bool) -> None:
             raise ValueError(f"{name!r} is {array.dtype.name}; expected floating-point numbers.")
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
             raise ValueError(f"{name!r} is {array.dtype.name}; enable it: jax.config.update('jax_enable_x64', True).")
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file at once: whoever reads meanwhile, or after a crash, sees the old one or the new one."""
-    beside = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
-
-
-def flush_folder(folder: Path) -> None:
-    """Make the names of files last, where the system can: after a power cut too they are there."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

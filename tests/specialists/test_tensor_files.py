@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load
 
 from jaxopt_lite.specialists import tensor_files
-from jaxopt_lite.specialists.tensor_files import encode, read, write
+from jaxopt_lite.specialists.tensor_files import encode, read
 
 TENSORS = {"a": np.arange(3, dtype=np.float32), "b/c": np.ones((2, 0)), "d": np.array(True)}
 METADATA = {"z": "1", "y": 'ü "text"', "x": "\0\n", "w": "", "base": "b"}
@@ -43,18 +43,3 @@ def test_it_is_a_safetensors_file(tmp_path):
 )
 def test_the_checksum_is_of_everything(tensors, metadata):
     assert encode("kind", tensors, metadata)[0] != encode("kind", TENSORS, METADATA)[0]
-
-
-def test_a_write_replaces_links_and_not_what_they_point_to(tmp_path):
-    (tmp_path / "target").write_bytes(b"old")
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-    write(tmp_path / "link", b"new")
-    assert (tmp_path / "target").read_bytes() == b"old"
-    assert (tmp_path / "link").read_bytes() == b"new" and not (tmp_path / "link").is_symlink()
-
-
-def test_a_file_may_be_read_by_whom_the_folder_lets(tmp_path):
-    """A temporary file made by `tempfile` could be read by its owner alone."""
-    write(tmp_path / "x", b"")
-    (tmp_path / "y").write_bytes(b"")
-    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode

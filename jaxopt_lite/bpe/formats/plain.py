@@ -1,18 +1,17 @@
 """Reading and writing files with errors that name them. Used by the file formats."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from jaxopt_lite.files import write
 
 __all__ = ["read_json", "read_text", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of UTF-8. It is complete or not there: an interruption leaves what was there before."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(text.encode())
-    os.replace(beside, path)
+    """Write a file of UTF-8, whole or not at all."""
+    write(path, text.encode())
 
 
 def read_text(path: Path) -> str:

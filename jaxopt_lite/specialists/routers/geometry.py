@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxopt_lite.files import write
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.tensor_files import check_dtypes, check_tensors, encode, flush_folder, read, write
+from jaxopt_lite.specialists.tensor_files import check_dtypes, check_tensors, encode, read
 
 __all__ = ["Geometry"]
 
@@ -46,9 +47,7 @@ class Geometry:
         """
         tensors = {name: np.asarray(getattr(self, name), order="C") for name in _ARRAYS}
         _check(tensors)
-        file = Path(file)
         write(file, encode(_KIND, tensors, {"base": self.fingerprint})[1])
-        flush_folder(file.parent)
 
     @classmethod
     def load(cls, file: str | Path, base: Base) -> "Geometry":

@@ -1,0 +1,103 @@
+"""Writing files, for the whole package: what was there before stays whole until the new one is. Standard library only.
+
+A file is written under a hidden name of its own beside its place, flushed to disk, and renamed. Whoever reads
+meanwhile, or after a crash, sees the old file or the new one; two writers of one file do not meet. A writer holds a
+lock on what it writes, so that what a killed one left behind is known by its free lock, and cleared by the next.
+"""
+
+import os
+import re
+import secrets
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+if sys.platform == "win32":  # where no lock tells whether a writer lives, nothing is cleared
+    fcntl = None
+else:
+    import fcntl
+
+__all__ = ["flush_folder", "put", "tidy", "write"]
+
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
+
+
+def write(path: str | Path, data: bytes) -> None:
+    """Write a file whole, or leave what is there untouched.
+
+    Of a link, the file that it points to is replaced. What is no plain file, such as a pipe or `/dev/stdout`, is
+    written to. Permissions of a file that is replaced are kept.
+
+    Raises:
+        OSError: it cannot be written; nothing has changed.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        if real.exists() and not real.is_file():
+            with open(real, "wb") as stream:
+                stream.write(data)
+            return
+        tidy(real.parent)
+        put(real, data)
+        flush_folder(real.parent)
+    except OSError as error:  # which may name the file beside
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def put(path: Path, data: bytes) -> None:
+    """`write` for one of many plain files in a folder: `tidy` it before, and `flush_folder` after.
+
+    Raises:
+        OSError: it cannot be written; nothing has changed.
+    """
+    while not _put(path, path.with_name(f".{secrets.token_hex(8)}.part"), data):
+        pass
+
+
+def _put(path: Path, beside: Path, data: bytes) -> bool:
+    """Write the file by way of another one; False where that was taken for litter before it could be locked."""
+    try:
+        with open(beside, "xb") as file:
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks, on which nothing is cleared either
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if not beside.exists():
+                    return False
+                with suppress(FileNotFoundError):
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            if fcntl is None:
+                file.close()  # Windows does not rename what is open
+            os.replace(beside, path)
+    except FileExistsError:
+        raise  # it is not ours to delete
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def tidy(folder: Path) -> None:
+    """Delete what writers that were killed left in a folder. What it may not delete, it leaves."""
+    if fcntl is None:
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        litter = [e.path for e in entries if _PART.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+        for path in litter:
+            with suppress(OSError), open(path, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while its writer lives
+                os.unlink(path)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names of files last, where the system can: after a power cut too they are there."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
