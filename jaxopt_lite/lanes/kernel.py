@@ -172,7 +172,7 @@ def run(program: Program, queue: Queue, shared: tuple[Array, ...], tiles: int, *
     Args:
         program: what a lane does.
         queue: the problems; neither `states` nor `order`.
-        shared: the leaves that all problems share and the program does not know.
+        shared: the leaves that all problems share.
         tiles: how many tiles share the queue.
         interpret: emulate the kernel, on any platform.
     """

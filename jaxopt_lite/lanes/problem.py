@@ -7,6 +7,7 @@ included, becomes an explicit input, so that derivatives with respect to it are 
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportP
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.precision import exact_products
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "axis_per_leaf",
     "batch_of",
     "mapped_leaves",
+    "signature_of",
     "trace",
     "with_mapped",
 ]
@@ -98,6 +101,53 @@ def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bo
     axes = axes if batched else (None,) * len(axes)
     leaves, is_mapped = _batch_axes_first(args, axes, size)
     return Batch(flat, leaves, is_mapped), Layout(unravel, jax.tree.structure(args))
+
+
+def signature_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool) -> Signature:
+    """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`."""
+    x_leaves, x_tree = jax.tree.flatten(x0)
+    leaves, tree = jax.tree.flatten(args)
+    x_types, types = tuple(map(_type_of, x_leaves)), tuple(map(_type_of, leaves))
+    return _signature(x_tree, x_types, tree, types, axes, batched, jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
+    try:
+        return leaf.shape, leaf.dtype
+    except AttributeError:
+        array = np.asarray(leaf)
+        return array.shape, array.dtype
+
+
+@lru_cache(1024)
+def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, in_double: bool) -> Signature:
+    """`signature_of`; the last argument only tells calls apart, because it decides what dtypes become."""
+    found = []
+
+    def look(x0, args):
+        batch, layout = batch_of(x0, args, axes, batched)
+        x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
+        found.append(Signature(x, jax.tree.unflatten(layout.args_tree, _one_of_each(batch))))
+        return ()
+
+    x0, args = (
+        jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(shape, _canonical(dtype)) for shape, dtype in kinds])
+        for tree, kinds in ((x_tree, x_types), (args_tree, types))
+    )
+    jax.eval_shape(look, x0, args)
+    return found[0]
+
+
+def _canonical(dtype):
+    return jax.dtypes.canonicalize_dtype(dtype) if isinstance(dtype, np.dtype) and dtype.kind in "biufc" else dtype
+
+
+def _one_of_each(batch: Batch) -> list[jax.ShapeDtypeStruct]:
+    """What one problem has of the leaves of `args`."""
+    return [
+        jax.ShapeDtypeStruct(leaf.shape[1:] if is_mapped else leaf.shape, leaf.dtype)
+        for leaf, is_mapped in zip(batch.leaves, batch.is_mapped, strict=True)
+    ]
 
 
 def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
@@ -184,6 +234,9 @@ def axis_per_leaf(args: PyTree, args_axes: PyTree) -> tuple[int | None, ...]:
     def is_axis(node):
         return node is None or isinstance(node, int)
 
+    if is_axis(args_axes):
+        return (args_axes,) * len(jax.tree.leaves(args))
+
     def spread(axis, subtree):
         if not is_axis(axis):
             raise ValueError(f"args_axes holds {axis!r}: expected whole numbers and None.")
@@ -217,11 +270,8 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
         flat, output["tree"] = jax.tree.flatten((vector, aux))
         return [jnp.asarray(leaf) for leaf in flat]
 
-    specs = [jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype)]
-    for leaf, is_mapped in zip(batch.leaves, batch.is_mapped, strict=True):
-        specs.append(jax.ShapeDtypeStruct(leaf.shape[1:] if is_mapped else leaf.shape, leaf.dtype))
     with exact_products():
-        closed = jax.make_jaxpr(flat_fun)(*specs)
+        closed = jax.make_jaxpr(flat_fun)(jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype), *_one_of_each(batch))
     consts = tuple(jnp.asarray(const) for const in closed.consts)
     batch = Batch(batch.x, batch.leaves + consts, batch.is_mapped + (False,) * len(consts))
     return Function(closed, output["size"], output["tree"], output["unravel"], output["is_scalar"]), batch

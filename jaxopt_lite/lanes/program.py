@@ -15,7 +15,6 @@ from jaxopt_lite.lanes.arithmetic import take_where
 from jaxopt_lite.lanes.engine import Limits, Method
 from jaxopt_lite.lanes.graph import Graph, Node, Scalar, reachable
 from jaxopt_lite.lanes.scalar import interpret, leaves_like
-from jaxopt_lite.lanes.scalar_rules import as_scalars
 from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Program", "trace"]
@@ -72,7 +71,7 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
         n: the number of unknowns.
         dtype: of the unknowns.
         mapped: shapes and dtypes of one problem's share of the mapped leaves.
-        shared: the same of the shared leaves, or an array where its numbers are known.
+        shared: the same of the shared leaves.
 
     Raises:
         NotInAKernel: with the reason.
@@ -83,8 +82,7 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
     state, places = _state_leaves(graph, jax.tree.leaves(spec), names, getattr(method, "symmetric", ()))
     limits = jax.eval_shape(lambda: Limits(jnp.zeros((), dtype), jnp.zeros((), dtype), jnp.int32(0)))
     start = leaves_like(graph, jax.ShapeDtypeStruct((n,), dtype))
-    fixed = [leaves_like(graph, like) for like in (*limits, *mapped)]
-    common = [leaves_like(graph, x) if isinstance(x, jax.ShapeDtypeStruct) else as_scalars(x) for x in shared]
+    fixed, common = ([leaves_like(graph, like) for like in group] for group in ((*limits, *mapped), shared))
 
     def begin(state, limits, mapped, shared):
         return take_where(state.status == Status.WAITING, method.begin(bind(mapped, shared), limits, state), state)
@@ -96,8 +94,7 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
         new = interpret(graph, jax.make_jaxpr(part)(*specs), arrays)
         return tuple(new[leaf].flat[place] for leaf, place in places)
 
-    common_specs = [jax.ShapeDtypeStruct(np.shape(like), like.dtype) for like in shared]
-    specs, arrays = (spec, limits, mapped, common_specs), [*state, *fixed, *common]
+    specs, arrays = (spec, limits, mapped, shared), [*state, *fixed, *common]
     init = rows(method.init, [jax.ShapeDtypeStruct((n,), dtype)], [start])
     graphs = rows(begin, specs, arrays), rows(step, specs, arrays)
     row_names = tuple(names[leaf] for leaf, _ in places)

@@ -153,7 +153,7 @@ def _kernel(plan: Plan, is_mapped, x0, leaves, resumes: bool) -> Callable[[Queue
     try:
         if resumes:
             raise NotInAKernel("`resume` goes on from states that a kernel does not take into its registers")
-        program, given = kernel_for(plan, is_mapped, leaves, x0.shape[1], x0.dtype)
+        program = kernel_for(plan, is_mapped, leaves, x0.shape[1], x0.dtype)
     except NotInAKernel as reason:
         if plan.path == "auto":
             return None
@@ -161,7 +161,7 @@ def _kernel(plan: Plan, is_mapped, x0, leaves, resumes: bool) -> Callable[[Queue
 
     def run(queue: Queue) -> Outcome:
         queue = queue._replace(mapped=mapped_leaves(leaves, is_mapped))
-        shared = tuple(leaves[place] for place in given)
+        shared = tuple(leaf for leaf, flag in zip(leaves, is_mapped, strict=True) if not flag)
         return kernel.run(program, queue, shared, tiles.kernel_tiles(queue.size), interpret=plan.path == "emulate")
 
     return run

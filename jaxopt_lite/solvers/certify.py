@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
-from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, trace, with_mapped
+from jaxopt_lite.lanes.capture import run
+from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, signature_of, trace, with_mapped
 
 __all__ = [
     "Curvature", "DerivativeCheck", "MinimumCertificate", "RootCertificate", "certify_minimum", "certify_root",
@@ -192,11 +193,14 @@ def check_derivatives(
     return _certify(fun, x, args, tolerance, axis_per_leaf(args, args_axes), batched, _compare)
 
 
-@partial(jax.jit, static_argnames=("fun", "axes", "batched", "judge"))
 def _certify(fun, x, args, tolerance, axes, batched, judge):
     """Run a judge, written for one problem, on the batch, in the best precision there is."""
     best = jax.dtypes.canonicalize_dtype(jnp.float64)
     x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
+    return run(_judged, (axes, batched, judge), fun, signature_of(x, args, axes, batched), x, args, tolerance)
+
+
+def _judged(fun, axes, batched, judge, x, args, tolerance):
     batch, layout = batch_of(x, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux=False)
 

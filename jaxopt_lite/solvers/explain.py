@@ -131,7 +131,7 @@ def _explained(plan: Plan, batch, platform: str) -> Explanation:
         try:
             if plan.path == "loop":
                 raise NotInAKernel('path="loop" forbids it')
-            program, _ = kernel_for(plan, batch.is_mapped, batch.leaves, n, dtype)
+            program = kernel_for(plan, batch.is_mapped, batch.leaves, n, dtype)
             return Explanation(
                 "kernel", platform, tiles.KERNEL_WIDTH, tiles.kernel_tiles(size), size, later=later,
                 words=program.words, operations=program.operations(program.begin, program.step),

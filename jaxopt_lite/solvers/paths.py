@@ -3,33 +3,23 @@
 The methods and the answers are the same on all of them. `cascade` follows the choice and `explain` reports it.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from jax.core import Tracer
 
 from jaxopt_lite.lanes import program, tiles, triton
 from jaxopt_lite.lanes.graph import DTYPES, NotInAKernel
-from jaxopt_lite.lanes.problem import Function, LaneProblem
+from jaxopt_lite.lanes.problem import LaneProblem
 from jaxopt_lite.lanes.program import Program
 
-__all__ = ["PATHS", "Kernel", "kernel_for"]
+__all__ = ["PATHS", "kernel_for"]
 
 PATHS = ("auto", "kernel", "loop", "emulate")
 """What a caller may ask for: `auto` takes a kernel on a CUDA device where there can be one, `kernel` insists on it,
 `loop` never does, and `emulate` runs the kernel in JAX's interpreter, on any platform, to test it."""
 
-_MOST_LITERALS = 1024  # numbers that a function closes over and that become part of the program
 
-
-class Kernel(NamedTuple):
-    """A solve as a kernel: the program, and which of the shared leaves it does not know and must be given."""
-
-    program: Program
-    given: tuple[int, ...]
-
-
-def kernel_for(plan: Any, is_mapped: tuple[bool, ...], leaves: tuple, n: int, dtype) -> Kernel:
+def kernel_for(plan: Any, is_mapped: tuple[bool, ...], leaves: tuple, n: int, dtype) -> Program:
     """The kernel of a plan's first method.
 
     Args:
@@ -51,13 +41,9 @@ def kernel_for(plan: Any, is_mapped: tuple[bool, ...], leaves: tuple, n: int, dt
     strange = [str(leaf.dtype) for leaf in leaves if str(leaf.dtype) not in DTYPES]
     if strange:
         raise NotInAKernel(f"an argument is {strange[0]}, and a kernel takes {', '.join(DTYPES)}")
-    mapped = [_spec(leaf.shape[1:], leaf) for leaf, flag in zip(leaves, is_mapped, strict=True) if flag]
-    known = _known_leaves(plan.function)
-    shared, given = [], []
-    for place, (leaf, flag) in enumerate(zip(leaves, is_mapped, strict=True)):
-        if not flag:
-            shared.append(known.get(place, _spec(leaf.shape, leaf)))
-            given += [] if place in known else [place]
+    mapped, shared = [], []
+    for leaf, flag in zip(leaves, is_mapped, strict=True):
+        (mapped if flag else shared).append(jax.ShapeDtypeStruct(leaf.shape[1:] if flag else leaf.shape, leaf.dtype))
 
     def bind(mapped, shared):
         mapped, shared = iter(mapped), iter(shared)
@@ -69,16 +55,4 @@ def kernel_for(plan: Any, is_mapped: tuple[bool, ...], leaves: tuple, n: int, dt
     reason = tiles.why_no_kernel(dtype, traced.words, operations)
     if reason:
         raise NotInAKernel(reason)
-    return Kernel(traced, tuple(given))
-
-
-def _spec(shape, leaf) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, leaf.dtype)
-
-
-def _known_leaves(function: Function) -> dict[int, Any]:
-    """The last leaves are what the function closes over. Small ones that are numbers already, by their places."""
-    consts = function.closed.consts
-    first = len(function.closed.jaxpr.invars) - 1
-    small = ((k, const) for k, const in enumerate(consts, first) if not isinstance(const, Tracer))
-    return {k: const for k, const in small if const.size <= _MOST_LITERALS}
+    return traced

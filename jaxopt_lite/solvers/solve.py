@@ -1,6 +1,6 @@
 """The front door: check the input, solve the batch, verify every answer, report."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
+from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.engine import Limits, Outcome
-from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, trace
+from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import cascade
 from jaxopt_lite.solvers.bfgs import BFGS
@@ -21,7 +22,7 @@ from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
 from jaxopt_lite.solvers.paths import PATHS
 from jaxopt_lite.solvers.solution import History, Solution
-from jaxopt_lite.solvers.tolerances import check
+from jaxopt_lite.solvers.tolerances import checked
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
 __all__ = ["minimize", "root", "solve"]
@@ -138,19 +139,17 @@ def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state
     """What `root` and `minimize` share: the solver says which of the two it is."""
     if not callable(fun):
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
-    if not isinstance(fun, Hashable):
-        raise TypeError(f"fun, a {type(fun).__name__}, is not hashable; wrap it: `lambda x, args: fun(x, args)`.")
     if record < 0:
         raise ValueError(f"record={record}: expected how many steps to record, 0 for none.")
     if path not in PATHS:
         raise ValueError(f"path={path!r}: expected one of {', '.join(map(repr, PATHS))}.")
-    check(solver)
+    solver = checked(solver)
     axes = axis_per_leaf(args, args_axes)
-    return _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state, path)
+    options = axes, batched, has_aux, record, keep_state, path
+    return run(_solve, options, fun, signature_of(x0, args, axes, batched), x0, args, solver, resume)
 
 
-@partial(jax.jit, static_argnames=("fun", "axes", "batched", "has_aux", "record", "keep_state", "path"))
-def _solve(fun, x0, args, solver, resume, axes, batched, has_aux, record, keep_state, path) -> Solution:
+def _solve(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:
     kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)

@@ -1,5 +1,7 @@
 """Default tolerances, and a solver's settings spread over a batch."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -7,15 +9,18 @@ from jaxtyping import Array
 
 from jaxopt_lite.lanes.engine import Limits
 
-__all__ = ["check", "limits"]
+__all__ = ["checked", "limits"]
 
 # (atol, rtol). Measured on the standard problem sets: what the arithmetic of each dtype reaches on nearly all of them.
 _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
 _MINIMUM = {"float64": (1e-6, 0.0), "float32": (1e-3, 0.0)}
+_MOST_STEPS = 2**31 - 1  # that an int32 counts
 
 
-def check(solver) -> None:
-    """Refuse settings that cannot be meant, where their numbers can be seen: not those traced by an outer `jit`.
+def checked(solver):
+    """The solver, with as many steps as can be counted where it has more.
+
+    Settings that cannot be meant are refused where their numbers can be seen: not those traced by an outer `jit`.
 
     Raises:
         ValueError: a negative or NaN tolerance, or a number of steps that is not whole and not negative.
@@ -24,10 +29,15 @@ def check(solver) -> None:
         value = getattr(solver, name)
         if value is None or isinstance(value, Tracer):
             continue
-        if not np.all(np.asarray(value) >= 0):
+        fine = value >= 0 if type(value) in (int, float) else np.all(np.asarray(value) >= 0)
+        if not fine:
             raise ValueError(f"{name}={value}: expected numbers that are not negative and not NaN.")
-        if name == "max_steps" and not np.issubdtype(np.asarray(value).dtype, np.integer):
-            raise ValueError(f"max_steps={value}: expected whole numbers.")
+    steps = solver.max_steps
+    if (type(steps) is int and steps <= _MOST_STEPS) or isinstance(steps, Tracer):
+        return solver
+    if not np.issubdtype(np.asarray(steps).dtype, np.integer):
+        raise ValueError(f"max_steps={steps}: expected whole numbers.")
+    return replace(solver, max_steps=np.minimum(steps, _MOST_STEPS).astype(np.int32))
 
 
 def limits(solver, kind: str, size: int, dtype) -> Limits:
@@ -49,4 +59,7 @@ def limits(solver, kind: str, size: int, dtype) -> Limits:
 def _per_problem(name: str, value, size: int, dtype) -> Array:
     if np.shape(value) not in ((), (size,)):
         raise ValueError(f"{name} has shape {np.shape(value)}; expected one number, or one per problem: ({size},).")
-    return jnp.broadcast_to(jnp.asarray(value).astype(dtype), (size,))
+    value = jnp.asarray(value)
+    if jnp.issubdtype(dtype, jnp.integer) and value.dtype.itemsize > jnp.dtype(dtype).itemsize:
+        value = jnp.minimum(value, _MOST_STEPS)
+    return jnp.broadcast_to(value.astype(dtype), (size,))

@@ -203,18 +203,8 @@ scalar = lambda x, a: jnp.sum((x - 1) ** 2)
 vector = lambda x, a: x - 1
 
 
-class Unhashable:
-    """A callable that cannot be a key."""
-
-    __hash__ = None
-
-    def __call__(self, x, a):
-        return jnp.sum(x**2)
-
-
 MISTAKES = {
     "fun is no function": (lambda: jol.minimize(3, X), TypeError, ["fun", "int", "fun(x, args)"]),
-    "unhashable": (lambda: jol.minimize(Unhashable(), X), TypeError, ["fun", "Unhashable", "hash"]),
     "solver of the other kind": (
         lambda: jol.minimize(scalar, X, solver=jol.Broyden()), TypeError, ["solver=Broyden(", "minimize", "BFGS()"],
     ),

@@ -1,0 +1,236 @@
+"""A user's function as data: what it computes, apart from the numbers that it captured.
+
+A function that is compiled once by its name answers for ever with what it read the first time: a global, an array that
+has been edited since, an attribute of its object. Here it is traced again whenever something that it may read has
+changed (`content.py`). The arrays it captured become inputs, so that other numbers in them compile nothing; and
+functions that compute the same, such as a lambda that is made anew in every round of a loop, share one `Program`.
+"""
+
+import threading
+import types
+import weakref
+from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
+from jaxtyping import PyTree
+
+from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
+from jaxopt_lite.lanes.precision import exact_products
+
+__all__ = ["Captured", "Program", "Signature", "capture", "run"]
+
+_PROGRAMS = 128  # whose compiled forms are kept; each takes some megabytes
+_FUNCTIONS = 1024  # with their signatures, that need not be traced again
+
+
+class Signature:
+    """The arguments of a function, of `jax.ShapeDtypeStruct`s. Equal to itself alone: keep it and use it again."""
+
+    def __init__(self, *arguments: PyTree):
+        self.flat, self.tree = jax.tree.flatten(arguments)
+        self.latest: dict[int, _Latest] = {}  # what `run` found for a function, by its id
+
+
+class Program:
+    """What a function computes, of its arguments and of the arrays it captured: `program(arrays, *arguments)`."""
+
+    def __init__(self, jaxpr: Any, in_tree: Any, out_tree: Any):
+        self._jaxpr, self._in_tree, self._out_tree = jaxpr, in_tree, out_tree
+        self._compiled: dict[Hashable, Callable] = {}
+        self.settings: set[Hashable] = set()  # of JAX, that it has been used under
+
+    def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
+        flat = self._in_tree.flatten_up_to(arguments)
+        return jax.tree.unflatten(self._out_tree, jaxpr_as_fun(ClosedJaxpr(self._jaxpr, list(arrays)))(*flat))
+
+    def jitted(self, core: Callable, options: tuple[Hashable, ...]) -> Callable:
+        """The jitted function of the arrays and of `core`'s arguments behind the options. It lives as long as this."""
+        compiled = self._compiled.get((core, options))
+        if compiled is None:
+            compiled = self._compiled[core, options] = jax.jit(partial(_traced_now, self, core, options))
+        return compiled
+
+
+class Captured(NamedTuple):
+    """A program, and the arrays that a function captured, tracers included."""
+
+    program: Program
+    arrays: tuple[Any, ...]
+
+    def weakly(self, alive: dict[int, Any]) -> "_Weakly":
+        """The same without keeping alive what the function holds itself: it may be large, and gone tomorrow."""
+        arrays = tuple(weakref.ref(array) if id(array) in alive else array for array in self.arrays)
+        return _Weakly(weakref.ref(self.program), arrays)
+
+
+class _Weakly(NamedTuple):
+    program: weakref.ref[Program]
+    arrays: tuple[Any, ...]
+
+    def captured(self) -> Captured | None:
+        """What it was made of, if it is still there. The arrays are as long as the function that holds them."""
+        program = self.program()
+        if program is None:
+            return None
+        return Captured(program, tuple(a() if type(a) is weakref.ref else a for a in self.arrays))
+
+
+def run(
+    core: Callable, options: tuple[Hashable, ...], fun: Callable, signature: Signature, *arguments: PyTree
+) -> PyTree:
+    """`core(fun, *options, *arguments)`, compiled, with whatever `fun` computes now.
+
+    Args:
+        core: a function for `jax.jit`; `fun` arrives as one that computes the same.
+        options: static arguments.
+        fun: any function of the arguments of `signature`.
+        signature: these.
+        arguments: pytrees of arrays.
+    """
+    latest = signature.latest.get(id(fun))
+    if latest is not None and (captured := latest.captured(fun)) is not None:
+        try:
+            return captured.program.jitted(core, options)(captured.arrays, *arguments)
+        except _OtherSettings:
+            pass
+    program, arrays = capture(fun, signature)
+    before, _thread.program = _thread.program, program
+    try:
+        return program.jitted(core, options)(arrays, *arguments)
+    finally:
+        _thread.program = before
+
+
+class _Latest(NamedTuple):
+    """What a function was when it was run last."""
+
+    fun: weakref.ref[Callable]
+    unchanged: Callable[[], bool]
+    found: _Weakly
+
+    def captured(self, fun: Callable) -> Captured | None:
+        return self.found.captured() if self.fun() is fun and self.unchanged() else None
+
+
+class _OtherSettings(Exception):
+    """JAX's settings are others than those that a function was traced under."""
+
+
+class _Thread(threading.local):
+    """The program that has just been found for the settings of this thread."""
+
+    program: Program | None = None
+
+
+_thread = _Thread()
+
+
+def _traced_now(program: Program, core: Callable, options: tuple, arrays: tuple, *arguments: PyTree) -> PyTree:
+    """What is jitted. JAX traces it anew under other settings, which may have the user's function traced anew too."""
+    settings = _settings()
+    if _thread.program is program:
+        program.settings.add(settings)
+    elif settings not in program.settings:
+        raise _OtherSettings
+    return core(partial(program, arrays), *options, *arguments)
+
+
+def capture(fun: Callable, signature: Signature) -> Captured:
+    """Trace a function, unless nothing that it may read has changed since the last time.
+
+    Args:
+        fun: any function. Its products of matrices are exact to the dtype, unless the user has chosen otherwise.
+        signature: its arguments.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from jaxopt_lite.lanes.capture import Signature, capture
+        >>> one, data = Signature(jax.ShapeDtypeStruct((3,), np.float32)), np.zeros(3, np.float32)
+        >>> first = capture(lambda x: x + data, one)
+        >>> data[0] = 7
+        >>> second = capture(lambda x: x + data, one)
+        >>> first.program is second.program, float(second.arrays[0][0])
+        (True, 7.0)
+    """
+    known = content(fun)
+    if known is None:
+        return _traced(fun, signature)
+    key = known.key, signature, _settings()
+    kept = _kept.get(key)
+    captured = None if kept is None else kept.captured()
+    if captured is None:
+        captured = _traced(fun, signature)
+        if len(_kept) >= _FUNCTIONS:
+            _kept.clear()
+        _kept[key] = captured.weakly(known.arrays)
+    _keep_latest(fun, signature, known, captured)
+    return captured
+
+
+_kept: dict[Hashable, _Weakly] = {}
+_probe = jax.jit(lambda: None)
+
+
+def _settings() -> Hashable:
+    """What stands for JAX's settings: it traces this function once for all that any function depends on."""
+    return _probe.trace().jaxpr
+
+
+def _keep_latest(fun: Callable, signature: Signature, known: Content, captured: Captured) -> None:
+    if known.unchanged is not None and type(fun) is types.FunctionType:
+        latest, place = signature.latest, id(fun)
+        gone = weakref.ref(fun, lambda _: latest.pop(place, None))
+        latest[place] = _Latest(gone, known.unchanged, captured.weakly(known.arrays))
+
+
+def _traced(fun: Callable, signature: Signature) -> Captured:
+    out_tree = None
+
+    def flat(*leaves):
+        nonlocal out_tree
+        results, out_tree = jax.tree.flatten(fun(*jax.tree.unflatten(signature.tree, leaves)))
+        return results
+
+    with exact_products():
+        closed = jax.make_jaxpr(flat)(*signature.flat)
+    known = content_of_jaxpr(closed)
+    known = object() if known is None else known  # like no other
+    program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(closed.jaxpr)))
+    return Captured(program, tuple(map(_copied, closed.consts)))
+
+
+def _copied(const: Any) -> Any:
+    """NumPy's arrays as they are now: whoever holds them may change them."""
+    return const if isinstance(const, jax.Array) else np.array(const)
+
+
+class _Aside:
+    """A value that goes along with a key: all are equal."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Aside)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class _Key(NamedTuple):
+    """A program by what it computes."""
+
+    content: Hashable
+    settings: Hashable
+    in_tree: Any
+    out_tree: Any
+    jaxpr: _Aside
+
+
+@lru_cache(_PROGRAMS)
+def _program(key: _Key) -> Program:
+    return Program(key.jaxpr.value, key.in_tree, key.out_tree)

@@ -1,0 +1,390 @@
+"""What a function may read, as a key: functions with equal keys do the same, whatever has changed in between.
+
+A function reads more than its arguments: globals, what it closed over, defaults, and what the functions that it calls
+read in turn. `content` goes through all of it, by the names in its code. It takes numbers, texts and small NumPy arrays
+by value, and JAX's arrays, which never change, by identity. Whatever it does not know in every detail, such as an
+object with attributes, has no key: then the function has to be traced to see what it does now.
+
+`content_of_jaxpr` is the key of what came out of tracing. Functions with equal jaxprs can share a compiled program.
+"""
+
+import builtins
+import dis
+import functools
+import sys
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
+
+__all__ = ["Content", "content", "content_of_jaxpr"]
+
+# Libraries whose functions compute from their arguments and from JAX's settings alone, but for the parts with a state.
+_TRUSTED = {"jax", "jaxlib", "numpy", "math", "cmath", "operator", "functools", "itertools", "collections", "typing"}
+_WITH_STATE = {"numpy": {"random"}}
+_UNCERTAIN = {
+    "__import__", "compile", "delattr", "dir", "eval", "exec", "getattr", "globals", "hasattr", "id", "input", "locals",
+    "next", "open", "setattr", "vars",
+}  # fmt: skip
+_GLOBAL_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+_ATTRIBUTE_READS = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
+_SIDE_EFFECTS = {"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"}
+_SMALL = 4096  # bytes of a NumPy array that are compared at every call
+_VALUES = {int, bool, str, bytes, range, object, type(None), type(...), type(jax.tree.structure(0))}
+_JITTED = type(jax.jit(lambda: None))
+_MISSING = object()
+
+
+class _Unknown(Exception):
+    """There is something of which it is not known what a function may do with it."""
+
+
+class Content(NamedTuple):
+    """The key of a function.
+
+    Attributes:
+        key: itself. It does not keep JAX's arrays alive.
+        arrays: these, by `id`.
+        unchanged: whether the function still has this key, where a few comparisons can tell; else None.
+    """
+
+    key: Hashable
+    arrays: dict[int, jax.Array]
+    unchanged: Callable[[], bool] | None
+
+
+def content(fun: Any) -> Content | None:
+    """The key of a function, or None if something that it may read has none.
+
+    Example:
+        >>> from jaxopt_lite.lanes.content import content
+        >>> def power(k):
+        ...     return lambda x: x**k
+        >>> content(power(2)).key == content(power(2)).key != content(power(3)).key
+        True
+        >>> content(power(object())) is None
+        True
+    """
+    reader = _Reader()
+    try:
+        return Content(reader.of(fun), reader.arrays, reader.unchanged())
+    except (_Unknown, RecursionError):
+        return None
+
+
+class _Same:
+    """An object by identity, as a key that does not keep it alive; equal to nothing once it is gone."""
+
+    __slots__ = ("_id", "_ref")
+
+    def __init__(self, thing: Any):
+        try:
+            self._id, self._ref = id(thing), weakref.ref(thing)
+        except TypeError:
+            raise _Unknown(thing) from None
+
+    def __hash__(self) -> int:
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Same):
+            return False
+        mine = self._ref()
+        return mine is not None and mine is other._ref()
+
+
+class _Reads(NamedTuple):
+    """What the code of a function, and of those inside it, reads."""
+
+    names: frozenset[str]
+    attributes: frozenset[str]
+    is_pure: bool
+
+
+@functools.lru_cache(4096)
+def _reads(code: types.CodeType) -> _Reads:
+    names, attributes, is_pure = set(), set(), True
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in _GLOBAL_READS:
+            names.add(instruction.argval)
+        elif instruction.opname in _ATTRIBUTE_READS:
+            attributes.add(instruction.argval)
+        elif instruction.opname in _SIDE_EFFECTS:
+            is_pure = False
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            more = _reads(inner)
+            names, attributes, is_pure = names | more.names, attributes | more.attributes, is_pure and more.is_pure
+    return _Reads(frozenset(names), frozenset(attributes), is_pure)
+
+
+def _is_trusted(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in _TRUSTED
+
+
+def _is_public(thing: Any) -> bool:
+    """Whether it is what a trusted library calls by its name: it will be the same for ever."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
+    if not _is_trusted(module) or not isinstance(name, str):
+        return False
+    return module != "numpy.random" and getattr(sys.modules.get(str(module)), name, None) is thing
+
+
+class _Reader:
+    """One walk through what a function may read."""
+
+    def __init__(self):
+        self.arrays: dict[int, jax.Array] = {}
+        self._seen: dict[int, int] = {}
+        self._checks: list[Callable[[], bool]] | None = []
+
+    def unchanged(self) -> Callable[[], bool] | None:
+        """As in `Content`."""
+        checks = self._checks
+        return None if checks is None else lambda: all(check() for check in checks)
+
+    def of(self, thing: Any) -> Hashable:
+        """The key of anything. Raises `_Unknown`."""
+        kind = type(thing)
+        if kind in _VALUES:
+            return kind, thing
+        if kind is float:
+            return kind, thing.hex()  # in which -0.0 is not 0.0, and NaN is NaN
+        if kind is complex:
+            return kind, thing.real.hex(), thing.imag.hex()
+        if isinstance(thing, jax.Array) and not isinstance(thing, Tracer):
+            self.arrays[id(thing)] = thing
+            return _Same(thing)
+        if kind is _JITTED:
+            return _Same(thing)
+        if isinstance(thing, np.generic):
+            return kind, thing.dtype, thing.tobytes()
+        if isinstance(thing, np.dtype):
+            return np.dtype, thing
+        if id(thing) in self._seen:
+            self._checks = None  # a function that refers to itself would be kept alive by its own checks
+            return "seen", self._seen[id(thing)]
+        self._seen[id(thing)] = len(self._seen)
+        if kind is types.FunctionType:
+            return self._of_function(thing)  # pyright: ignore[reportArgumentType]  # its type was compared
+        if kind is tuple or kind is frozenset:
+            return kind, tuple(map(self.of, thing))
+        if kind is types.ModuleType and _is_trusted(thing.__name__):
+            return kind, thing.__name__
+        if _is_public(thing):
+            return kind, thing.__module__, thing.__name__
+        self._checks = None  # what follows may change and stay what it is
+        return self._of_changing(thing, kind)
+
+    def _of_changing(self, thing: Any, kind: type) -> Hashable:
+        if kind is np.ndarray and thing.nbytes <= _SMALL and not thing.dtype.hasobject:
+            return kind, thing.dtype, thing.shape, thing.tobytes()
+        if kind is list or kind is set:
+            return kind, tuple(map(self.of, thing))
+        if kind is dict:
+            return kind, tuple((self.of(key), self.of(value)) for key, value in thing.items())
+        if kind is functools.partial:
+            return kind, self.of(thing.func), self.of(thing.args), self.of(thing.keywords)
+        if kind is types.MethodType:
+            return kind, self.of(thing.__func__), self.of(thing.__self__)
+        if kind in (jax.custom_jvp, jax.custom_vjp):
+            return kind, self.of(vars(thing))
+        raise _Unknown(thing)
+
+    def _of_function(self, function: types.FunctionType) -> Hashable:
+        code, known, reads = function.__code__, function.__globals__, _reads(function.__code__)
+        self._watch_function(function)
+        inside = [self.of(own) for own in (function.__defaults__, function.__kwdefaults__, function.__dict__ or None)]
+        for cell in function.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                raise _Unknown(cell) from None  # it is empty yet
+            self._watch(lambda cell=cell: cell.cell_contents, value)
+            inside.append(self._of_variable(value, reads.attributes))
+        if _is_trusted(known.get("__name__")):
+            return code, *inside
+        if not reads.is_pure:
+            raise _Unknown(function)
+        return code, *inside, *(self._of_name(name, known, reads.attributes) for name in reads.names)
+
+    def _of_name(self, name: str, known: dict[str, Any], attributes: Iterable[str]) -> Hashable:
+        """A global of a module, or what Python has by this name."""
+        value = known.get(name, _MISSING)
+        self._watch(lambda: known.get(name, _MISSING), value)
+        if value is not _MISSING:
+            return name, self._of_variable(value, attributes)
+        if name in _UNCERTAIN:
+            raise _Unknown(name)
+        return name, hasattr(builtins, name)
+
+    def _of_variable(self, value: Any, attributes: Iterable[str]) -> Hashable:
+        return self._of_module(value, attributes) if type(value) is types.ModuleType else self.of(value)
+
+    def _of_module(self, module: types.ModuleType, attributes: Iterable[str]) -> Hashable:
+        """A module; of the user's own, what the code may read of it."""
+        name, there = module.__name__, vars(module)
+        if _is_trusted(name):
+            if not _WITH_STATE.get(name, set()).isdisjoint(attributes):
+                raise _Unknown(module)
+            return name
+        if "__getattr__" in there:
+            raise _Unknown(module)
+        if id(module) in self._seen:
+            return name
+        self._seen[id(module)] = len(self._seen)
+        return name, *(self._of_name(each, there, attributes) for each in attributes if each in there)
+
+    def _watch(self, look: Callable[[], Any], value: Any) -> None:
+        if self._checks is not None:
+            was = weakref.ref(value) if isinstance(value, jax.Array) else lambda: value
+            self._checks.append(lambda: look() is was())
+
+    def _watch_function(self, function: types.FunctionType) -> None:
+        code, defaults, more, named = (
+            function.__code__,
+            function.__defaults__,
+            function.__kwdefaults__,
+            weakref.ref(function),
+        )
+
+        def same() -> bool:
+            now = named()
+            return now is not None and now.__code__ is code and now.__defaults__ is defaults and not now.__dict__
+
+        if more or function.__dict__:  # which may be changed in place
+            self._checks = None
+        elif self._checks is not None:
+            self._checks.append(same)
+
+
+def content_of_jaxpr(closed: ClosedJaxpr) -> Hashable | None:
+    """The key of a jaxpr apart from its consts, or None if something in it has none.
+
+    A jaxpr holds differentiation rules of the user's as Python functions, which do not tell what they compute. Where
+    there are such the jaxprs of the derivatives, in which the rules have been applied, become part of the key.
+    """
+    try:
+        return _with_derivatives(closed.jaxpr, _ORDERS)
+    except _Unknown:
+        return None
+
+
+_ORDERS = 2  # of derivatives: a rule may use functions that have rules, mostly its own
+_RULES = {"custom_jvp_call", "custom_vjp_call", "custom_lin"}
+_CALLS = {"jit", "pjit"}
+_known_rows: weakref.WeakKeyDictionary[Any, tuple[Hashable, bool]] = weakref.WeakKeyDictionary()
+
+
+def _with_derivatives(jaxpr: Any, orders: int) -> Hashable:
+    rows, has_rules = _rows(jaxpr)
+    return (rows, _derivatives(jaxpr, orders)) if has_rules else rows
+
+
+def _rows(jaxpr: Any) -> tuple[Hashable, bool]:
+    """An open jaxpr with its variables numbered, and whether there are rules in it.
+
+    JAX traces a jitted function once and hands out the same jaxpr again, which is why they are remembered.
+    """
+    known = _known_rows.get(jaxpr)
+    if known is None:
+        reader = _JaxprReader()
+        inputs = reader.atoms((*jaxpr.constvars, *jaxpr.invars))
+        rows = inputs, len(jaxpr.constvars), *map(reader.equation, jaxpr.eqns), reader.atoms(jaxpr.outvars)
+        known = _known_rows[jaxpr] = rows, reader.has_rules
+    return known
+
+
+def _is_jaxpr(thing: Any) -> bool:
+    return hasattr(thing, "eqns") or hasattr(thing, "jaxpr")
+
+
+class _JaxprReader:
+    """One walk through a jaxpr."""
+
+    def __init__(self):
+        self.has_rules = False
+        self._numbers: dict[Any, int] = {}
+
+    def atoms(self, atoms: Iterable[Any]) -> Hashable:
+        """Literals by value, variables by number."""
+        return tuple(map(self._atom, atoms))
+
+    def _atom(self, atom: Any) -> Hashable:
+        if isinstance(atom, Literal):
+            value = np.asarray(atom.val)
+            return atom.aval, value.dtype, value.tobytes()
+        return self._numbers.setdefault(atom, len(self._numbers)), atom.aval
+
+    def equation(self, equation: Any) -> Hashable:
+        """All that decides what an equation computes."""
+        is_rule, is_call = equation.primitive.name in _RULES, equation.primitive.name in _CALLS
+        self.has_rules |= is_rule
+        params = [
+            self._called(value) if is_call and name == "jaxpr" else self._param(value)
+            for name, value in equation.params.items()
+            if not is_rule or _is_jaxpr(value)  # the others are the rules, and how many arguments they take
+        ]
+        context = equation.ctx
+        around = context.compute_type, self._param(context.xla_metadata), context.cur_abstract_mesh
+        inputs, outputs = self.atoms(equation.invars), self.atoms(equation.outvars)
+        return equation.primitive, inputs, tuple(params), outputs, around
+
+    def _called(self, jaxpr: Any) -> Hashable:
+        """A jitted function. One with rules is the same only as the same object, with whose derivatives JAX goes on."""
+        rows, has_rules = _rows(jaxpr.jaxpr)
+        return _Same(jaxpr) if has_rules else (rows, *map(_Same, jaxpr.consts))
+
+    def _param(self, value: Any) -> Hashable:
+        if _is_jaxpr(value):
+            rows, has_rules = _rows(getattr(value, "jaxpr", value))
+            self.has_rules |= has_rules
+            return rows, *map(_Same, getattr(value, "consts", ()))
+        if isinstance(value, tuple | list):
+            return type(value), *map(self._param, value)
+        if isinstance(value, dict):
+            return tuple((key, self._param(each)) for key, each in value.items())
+        if isinstance(value, types.FunctionType | functools.partial):
+            return _Reader().of(value)
+        if isinstance(value, np.ndarray):
+            return value.dtype, value.shape, value.tobytes()
+        if not isinstance(value, Hashable):
+            raise _Unknown(value)
+        return type(value), value
+
+
+def _derivatives(jaxpr: Any, orders: int) -> Hashable:
+    """The keys of the first derivatives, forward and backward, as far as the function has them."""
+    if not orders:
+        return ()
+    count = len(jaxpr.constvars)
+    specs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in (*jaxpr.constvars, *jaxpr.invars)]
+    places = [k for k, spec in enumerate(specs) if np.issubdtype(spec.dtype, np.inexact)]
+
+    def moved(values, moving):
+        values = [dict(zip(places, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
+        results = jaxpr_as_fun(ClosedJaxpr(jaxpr, values[:count]))(*values[count:])
+        return [result for result in results if np.issubdtype(result.dtype, np.inexact)]
+
+    def forward(values, tangents):
+        return jax.jvp(lambda moving: moved(values, moving), ([values[k] for k in places],), (tangents,))
+
+    def backward(values, cotangents):
+        results, back = jax.vjp(lambda moving: moved(values, moving), [values[k] for k in places])
+        return results, back(cotangents)
+
+    moving, found = [specs[k] for k in places], []
+    for derivative, directions in ((forward, moving), (backward, jax.eval_shape(moved, specs, moving))):
+        try:
+            traced = jax.make_jaxpr(derivative)(specs, directions)
+        except (TypeError, ValueError, NotImplementedError):  # a rule for the other mode, or a loop of unknown length
+            continue
+        found.append(_with_derivatives(traced.jaxpr, orders - 1))
+    if not found and orders == _ORDERS:
+        raise _Unknown(jaxpr)
+    return tuple(found)

@@ -1,0 +1,320 @@
+"""What a function may read is told apart, and what cannot be known has no key."""
+
+import functools
+import importlib.util
+import math
+import random
+import sys
+import time
+import types
+import weakref
+from collections import namedtuple
+
+import jax
+import jax.nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.numpy import sin
+
+from jaxopt_lite.lanes.content import content, content_of_jaxpr
+
+SCALE = 2.0
+TABLE = {"a": [1.0, 2.0]}
+
+
+def scaled(x):
+    return SCALE * x
+
+
+def through_another(x):
+    return scaled(x) + 1
+
+
+def of_table(x):
+    return TABLE["a"][0] * x
+
+
+def key(fun):
+    found = content(fun)
+    assert found is not None
+    return found.key
+
+
+def with_cell(value):
+    return lambda x: x * value
+
+
+def with_default(value):
+    def f(x, k=value):
+        return x * k
+
+    return f
+
+
+def with_keyword(value):
+    def f(x, *, k=value):
+        return x * k
+
+    return f
+
+
+def nested(value):
+    inner = with_cell(value)
+    return lambda x: inner(x) + jnp.sin(x)
+
+
+WAYS = [with_cell, with_default, with_keyword, nested, lambda value: functools.partial(lambda k, x: k * x, value)]
+VALUES = [
+    1, 1.0, True, -0.0, 0.0, math.nan, 1j, "1", b"1", None, (1, 2), (1, 2.0), [1, 2], {"a": 1}, {"a": 2}, {1},
+    frozenset({1}), np.float32(1), np.float64(1), np.ones(3), np.ones((3, 1)), np.ones(3, int), np.arange(3.0),
+    range(3), jnp.float32, np.dtype("f4"), np.dtype("f8"), jax.nn.relu, math.sin, sin, np.sin, scaled, through_another,
+    functools.partial(sin, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_equal_captures_have_equal_keys_and_others_have_others(way):
+    """Also where Python takes them for equal: 1, 1.0 and True, 0.0 and -0.0."""
+    keys = [key(way(value)) for value in VALUES]
+    again = [key(way(value)) for value in VALUES]
+    for value, one in zip(VALUES, keys, strict=True):
+        for another, other in zip(VALUES, again, strict=True):
+            assert (one == other and hash(one) == hash(other)) == (value is another), (value, another)
+
+
+@pytest.mark.parametrize("fun", [scaled, through_another, of_table])
+def test_a_changed_global_changes_the_key(fun, monkeypatch):
+    before = content(fun)
+    assert before is not None
+    if before.unchanged is not None:
+        assert before.unchanged()
+    with monkeypatch.context() as patch:
+        if fun is of_table:
+            patch.setitem(TABLE, "a", [3.0])
+        else:
+            patch.setitem(globals(), "SCALE", 3.0)
+        assert key(fun) != before.key
+        assert before.unchanged is None or not before.unchanged()
+    assert key(fun) == before.key
+
+
+def test_what_is_edited_in_place_is_seen():
+    array, numbers = np.zeros(3), [1.0]
+    fun = lambda x: x + array * numbers[0]
+    keys = [key(fun)]
+    array[1] = 5
+    keys.append(key(fun))
+    numbers.append(2.0)
+    keys.append(key(fun))
+    scaled_by = with_default([1.0])
+    keys.append(key(scaled_by))
+    scaled_by.__defaults__[0].append(1.0)
+    keys.append(key(scaled_by))
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_function_that_is_changed_is_another(monkeypatch):
+    def f(x, k=1):
+        return x * k
+
+    before = content(f)
+    assert before is not None and before.unchanged is not None and before.unchanged()
+    f.__defaults__ = (2,)
+    assert not before.unchanged() and key(f) != before.key
+    f.__defaults__ = (1,)
+    f.extra = 3  # which it might read by its own name
+    assert not before.unchanged() and key(f) != before.key
+    del f.extra
+    f.__code__ = (lambda x, k=1: x + k).__code__
+    assert key(f) != before.key
+
+
+def test_the_users_own_modules_are_looked_into(tmp_path, monkeypatch):
+    (tmp_path / "my_constants.py").write_text("RATE = 1.0\ndef helper(x):\n    return RATE * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_constants", raising=False)
+    import my_constants  # pyright: ignore[reportMissingImports]
+
+    direct, by_helper = lambda x: my_constants.RATE * x, lambda x: my_constants.helper(x)
+    before = key(direct), key(by_helper)
+    my_constants.RATE = 2.0
+    assert key(direct) != before[0] and key(by_helper) != before[1]
+    my_constants.RATE = 1.0
+    assert (key(direct), key(by_helper)) == before
+
+
+class Thing:
+    level = 1.0
+
+    def method(self, x):
+        return x * self.level
+
+
+Point = namedtuple("Point", "a")
+
+
+def recursive(x, n):
+    return x if n == 0 else recursive(x + 1, n - 1)
+
+
+def importing(x):
+    from math import pi
+
+    return x * pi
+
+
+def storing(x):
+    global SCALE
+    SCALE = x
+    return x
+
+
+UNKNOWN = {
+    "an object": with_cell(Thing()),
+    "a method": Thing().method,
+    "a class": with_cell(Thing),
+    "a named tuple": with_cell(Point(1)),
+    "a large array": with_cell(np.zeros(10_000)),
+    "an array of objects": with_cell(np.array([Thing()])),
+    "a masked array": with_cell(np.ma.masked_array([1.0], [True])),
+    "random numbers": lambda x: x + np.random.rand(),
+    "random numbers of Python": lambda x: x + random.random(),
+    "the time": lambda x: x + time.time(),
+    "getattr": lambda x: getattr(x, "T"),  # noqa: B009
+    "a generator": with_cell(iter([1, 2])),
+    "an import": importing,
+    "a global that is stored": storing,
+    "a cached function": with_cell(functools.lru_cache(lambda x: x)),
+    "an object inside": with_cell([{"a": (1, Thing())}]),
+    "a callable object": functools.partial(Thing().method),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_may_change_unseen_has_no_key(name):
+    assert content(UNKNOWN[name]) is None
+
+
+def test_a_function_that_calls_itself_has_a_key():
+    assert key(recursive) == key(recursive)
+
+    def loop(x, n):
+        return x if n == 0 else loop(x + 1, n - 1)
+
+    assert key(loop) == key(loop)
+
+
+def test_functions_of_jax_are_known_by_what_they_wrap():
+    assert key(jax.vmap(with_cell(1))) == key(jax.vmap(with_cell(1))) != key(jax.vmap(with_cell(2)))
+    assert key(jax.grad(scaled)) == key(jax.grad(scaled)) != key(jax.value_and_grad(scaled))
+    jitted = jax.jit(scaled)
+    assert key(jitted) == key(jitted) != key(jax.jit(scaled))
+
+
+def test_a_key_keeps_no_array_alive():
+    array = jnp.ones(5)
+    found = content(with_cell(array))
+    assert found is not None and found.arrays == {id(array): array}
+    other = key(with_cell(jnp.ones(5)))
+    one, gone = found.key, weakref.ref(array)
+    assert one == key(with_cell(array)) != other
+    del found, array
+    assert gone() is None and one != other and isinstance(hash(one), int)
+
+
+def test_a_tracer_has_no_key():
+    seen = []
+
+    @jax.jit
+    def outer(y):
+        seen.append(content(with_cell(y)))
+        return y
+
+    outer(1.0)
+    assert seen == [None]
+
+
+def jaxpr(fun, *args):
+    return content_of_jaxpr(jax.make_jaxpr(lambda *a: fun(*a))(*args))
+
+
+def test_functions_that_compute_the_same_have_equal_jaxprs():
+    x = jnp.ones(3)
+
+    def branches(k):
+        return lambda x: jax.lax.cond(
+            x[0] > 0, lambda y: y * k, lambda y: y, jax.lax.fori_loop(0, k, lambda i, y: y + k, x)
+        )
+
+    def inner_jit(k):
+        return lambda x: jax.jit(lambda y: jnp.where(y > k, y, 0))(x)
+
+    for make in (with_cell, branches, inner_jit, nested):
+        assert jaxpr(make(2), x) == jaxpr(make(2), x) is not None
+        assert jaxpr(make(2), x) != jaxpr(make(3), x)
+    assert jaxpr(with_cell(2), x) != jaxpr(with_cell(2), jnp.ones(4))
+    assert jaxpr(with_cell(2), x) != jaxpr(with_cell(2), x.astype(jnp.float16))
+    # Captured arrays are inputs.
+    assert jaxpr(with_cell(jnp.zeros(3)), x) == jaxpr(with_cell(jnp.ones(3)), x) != jaxpr(with_cell(jnp.ones(1)), x)
+
+
+def with_jvp(slope, value=1.0):
+    @jax.custom_jvp
+    def f(x):
+        return x * value
+
+    f.defjvp(lambda p, t: (f(p[0]), slope * t[0]))
+    return f
+
+
+def with_vjp(slope):
+    @jax.custom_vjp
+    def f(x):
+        return x * 1.0
+
+    f.defvjp(lambda x: (f(x), None), lambda _, ct: (slope * ct,))
+    return f
+
+
+def rule_in_a_rule(slope):
+    inner = with_jvp(slope)
+
+    @jax.custom_jvp
+    def f(x):
+        return x * 1.0
+
+    f.defjvp(lambda p, t: (f(p[0]), inner(p[0]) * t[0]))
+    return f
+
+
+@pytest.mark.parametrize("make", [with_jvp, with_vjp, rule_in_a_rule])
+def test_differentiation_rules_are_part_of_what_a_function_computes(make):
+    x = jnp.ones(3)
+    for wrap in (lambda f: f, lambda f: lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, length=2)[0]):
+        same, other = jaxpr(wrap(make(2.0)), x), jaxpr(wrap(make(3.0)), x)
+        assert same == jaxpr(wrap(make(2.0)), x) is not None and same != other
+    assert key(make(2.0)) == key(make(2.0)) != key(make(3.0))
+
+
+def test_rules_within_jitted_functions_are_as_old_as_these_are_for_jax():
+    x = jnp.ones(3)
+    assert jaxpr(lambda x: jax.nn.relu(x) * 2, x) == jaxpr(lambda x: jax.nn.relu(x) * 2, x) is not None
+    one, other = jax.jit(with_jvp(2.0)), jax.jit(with_jvp(3.0))
+    assert jaxpr(one, x) == jaxpr(one, x) != jaxpr(other, x)
+
+
+def test_callbacks_are_known_by_their_functions():
+    def calling(f):
+        return lambda x: jax.pure_callback(f, jax.ShapeDtypeStruct((3,), jnp.float32), x)
+
+    x = jnp.ones(3, jnp.float32)
+    assert jaxpr(calling(np.asarray), x) == jaxpr(calling(np.asarray), x) != jaxpr(calling(np.abs), x)
+    assert jaxpr(lambda x: (jax.debug.print("{x}", x=x), x)[1], x) is not None
+
+
+def test_modules_are_not_imported_to_be_looked_into():
+    module = types.ModuleType("never_imported")
+    module.__dict__["__getattr__"] = lambda name: 1
+    assert content(eval("lambda x: m.y * x", {"m": module})) is None
+    assert importlib.util.find_spec("never_imported") is None

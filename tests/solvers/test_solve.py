@@ -1,0 +1,134 @@
+"""`root` and `minimize` see what a function reads now, as SciPy does; also certificates, starts and chunks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+
+pytestmark = pytest.mark.hardly_optimised
+
+PLAIN = jol.Broyden(rescue=False)  # which compiles in less time
+X = np.zeros((3, 2))
+PRICE = 1.0
+CURVE = np.array([1.0, 2.0])
+SETTINGS = {"shift": 1.0}
+
+
+def helper(x):
+    return x - PRICE
+
+
+def reads_all(x, _):
+    return helper(x) - CURVE - SETTINGS["shift"]
+
+
+def wanted():
+    return PRICE + CURVE + SETTINGS["shift"]
+
+
+class Tank:
+    """A callable that cannot be a key, and a method."""
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, level):
+        self.level = level
+
+    def __call__(self, x, _):
+        return x - self.level
+
+    def loss(self, x, _):
+        return jnp.sum((x - self.level) ** 2)
+
+
+def solved(solution):
+    assert np.all(solution.success), solution.summary()
+    return np.asarray(solution.x)
+
+
+def test_what_the_function_reads_is_read_at_every_call(monkeypatch):
+    def check():
+        assert np.allclose(solved(jol.root(reads_all, X, solver=PLAIN)), wanted())
+        assert np.all(jol.certify_root(reads_all, X + wanted()).valid)
+        assert not np.any(jol.certify_root(reads_all, X + wanted() + 1e-3).valid)
+
+    check()
+    monkeypatch.setattr(f"{__name__}.CURVE", np.array([3.0, 4.0]))
+    check()
+    CURVE[1] = 7.0
+    check()
+    monkeypatch.setitem(SETTINGS, "shift", 2.0)
+    check()
+    monkeypatch.setattr(f"{__name__}.PRICE", 5.0)
+    check()
+    monkeypatch.setattr(f"{__name__}.helper", lambda x: (x - PRICE) * 2 - CURVE - SETTINGS["shift"])
+    check()
+    best = jol.multistart(reads_all, np.zeros((3, 2, 2)), solver=PLAIN)
+    assert np.allclose(solved(best), wanted())
+    in_chunks = jol.in_chunks(lambda x0, args: jol.root(reads_all, x0, solver=PLAIN), X, chunk=2, progress=False)
+    assert np.allclose(solved(in_chunks), wanted())
+    monkeypatch.undo()
+    check()
+
+
+def test_a_changed_attribute_is_seen():
+    tank = Tank(np.zeros(2))
+    for level in (1.0, [3.0, 4.0], [4.0, 5.0]):
+        tank.level = jnp.asarray(level) + np.zeros(2)
+        assert np.allclose(solved(jol.minimize(tank.loss, X)), level, atol=1e-5)
+        assert np.allclose(solved(jol.root(tank, X, solver=PLAIN)), level)
+        assert np.all(jol.certify_minimum(tank.loss, X + level).valid)
+        assert np.all(jol.check_derivatives(tank, X).agree)
+    tank.level = np.array([3.0, 4.0])
+    solution = jol.minimize(tank.loss, X)
+    tank.level[:] = 9.0  # while the solution may still be computed
+    assert np.allclose(solved(solution), [3.0, 4.0], atol=1e-5)
+
+
+def test_a_changed_rule_for_derivatives_is_seen():
+    def objective(slope):
+        @jax.custom_jvp
+        def f(x):
+            return jnp.sum(x**2)
+
+        f.defjvp(lambda primals, tangents: (f(primals[0]), slope * jnp.dot(2 * primals[0], tangents[0])))
+        return lambda x, _: f(x) + 0.0
+
+    for slope in (1.0, 3.0, 1.0):
+        assert np.all(jol.check_derivatives(objective(slope), X + 1.0).agree) == (slope == 1.0)
+
+
+def test_within_a_function_that_is_jitted_anew_a_change_is_seen(monkeypatch):
+    """The program inside must not be one of before, though `root` has the same function and shapes."""
+
+    def outer(x):
+        return jol.root(reads_all, x, solver=PLAIN).x
+
+    assert np.allclose(jax.jit(outer)(X), wanted())
+    monkeypatch.setattr(f"{__name__}.PRICE", 2.0)
+    assert np.allclose(jax.jit(lambda x: outer(x))(X), wanted())
+
+
+def test_derivatives_are_those_of_what_is_captured_now():
+    tank = Tank(np.ones(()))
+
+    def sum_of_answers(level):
+        return jol.root(lambda x, _: x**3 - level * tank.level, X + 1.0, solver=PLAIN).x.sum()
+
+    for factor in (1.0, 8.0):
+        tank.level[...] = factor
+        assert np.isclose(jax.grad(sum_of_answers)(1.0), 6 * factor ** (1 / 3) / 3)
+
+
+def test_more_steps_than_can_be_counted_are_as_many_as_can_be():
+    square = lambda x, _: x**2 - 4
+    for in_double in (True, False):
+        with jax.enable_x64(in_double):
+            start = np.full((3, 1), 5.0, "f8" if in_double else "f4")
+            for most in (2**31, 10**12, np.int64(2**40), np.full(3, 2**33), np.uint64(2**63)):
+                solution = jol.root(square, start, solver=jol.Broyden(max_steps=most, rescue=False))
+                assert np.allclose(solved(solution), 2.0, atol=1e-5)
+    jitted = jax.jit(lambda most: jol.root(square, start, solver=jol.Broyden(max_steps=most, rescue=False)).status)
+    assert np.all(jitted(2**40) == 0)
