@@ -1,9 +1,11 @@
 """From texts to ids, remembering pieces and words: text repeats itself, few words need merging."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from threading import Lock
+from weakref import WeakSet
 
 import numpy as np
 
@@ -44,6 +46,7 @@ class Encoder:
         self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
         self._table = self._rules = None
         self._words, self._pieces, self._lock = Memory(_WORDS), Pieces(splitter, self._ids_of), Lock()
+        _encoders.add(self)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of texts."""
@@ -85,14 +88,14 @@ class Encoder:
 
     def _known(self, words: set[str]) -> Mapping[str, tuple[int, ...]]:
         """The ids of distinct words, and of others that are remembered."""
-        known = self._words
-        missing = known.missing(words)
-        if self._whole:
-            found = {word: self._whole.get(to_bytes(word)) for word in missing}
-            known.update((word, (k,)) for word, k in found.items() if k is not None)
-            missing = [word for word, k in found.items() if k is None]
-        known.update(zip(missing, self._merge(missing), strict=True))
-        return known
+        self._words.fill(words, self._make if self._whole else self._merge)
+        return self._words
+
+    def _make(self, words: list[str]) -> list[tuple[int, ...]]:
+        """The ids of each word: those that are tokens as a whole, and what is merged."""
+        whole = [self._whole.get(to_bytes(word)) for word in words]
+        merged = iter(self._merge([word for word, k in zip(words, whole, strict=True) if k is None]))
+        return [next(merged) if k is None else (k,) for k in whole]
 
     def _merge(self, words: list[str]) -> list[tuple[int, ...]]:
         """The ids of each word: together if there are many and merges are in order, else one by one."""
@@ -117,6 +120,19 @@ class Encoder:
             return device.merge_words(symbols, lengths, *self._rules)
         self._table = self._table or PairTable(self._vocabulary)
         return merge_together(symbols, lengths, self._table)
+
+
+_encoders: WeakSet[Encoder] = WeakSet()
+
+
+def _unlock() -> None:
+    """In the child of a fork, which lacks the thread that may have held a lock."""
+    for encoder in _encoders:
+        encoder._lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def _parts(row: tuple[int, ...], ends: np.ndarray) -> Iterator[tuple[int, ...]]:

@@ -1,6 +1,6 @@
 """A bounded memory of what texts were made into. Used by `cache.py`."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 __all__ = ["Memory"]
 
@@ -12,7 +12,9 @@ class Memory(dict[str, tuple[int, ...]]):
     """Ids of pieces of text. Two generations are kept: when the newer is full, it becomes the older, which is dropped.
 
     What is asked for again comes over from the older to the newer, so that frequent pieces are always there. A lookup
-    is that of `dict` and sees the newer one alone; `missing` makes sure that all are in it.
+    is that of `dict` and sees the newer one alone; `fill` makes sure that all wanted are in it.
+
+    What is in it is right wherever a call was broken off. Sizes are counted before, so that they are never too small.
 
     Args:
         limit: bytes of a generation, about.
@@ -25,18 +27,26 @@ class Memory(dict[str, tuple[int, ...]]):
         self._long: list[str] = []
         self._size = 0
 
-    def missing(self, wanted: Set[str]) -> list[str]:
-        """Which of these are not here and must be set; there is room for them."""
+    def fill(self, wanted: Set[str], make: Callable[[list[str]], list[tuple[int, ...]]]) -> None:
+        """Make sure that all these are here.
+
+        Args:
+            wanted: pieces of text.
+            make: the ids of those that are not known.
+        """
         for key in self._long:
             self.pop(key, None)
         new = [key for key in wanted if key not in self]  # `difference` would walk all that is remembered
         size = _ENTRY * len(new) + _CHARACTER * sum(map(len, new))
         if self._size + size > self._limit and self:
-            self._older, self._size = dict(self), 0
+            self._older = dict(self)
             self.clear()
-            return self.missing(wanted)
-        self._size += size
-        self._long = [key for key in new if len(key) > _LONG]
+            self._size = 0
+            return self.fill(wanted, make)
         older = self._older
+        missing = [key for key in new if key not in older]
+        made = make(missing)
+        self._long = [key for key in new if len(key) > _LONG]
+        self._size += size
+        self.update(zip(missing, made, strict=True))
         self.update((key, older[key]) for key in new if key in older)
-        return [key for key in new if key not in older]

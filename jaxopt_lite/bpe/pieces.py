@@ -22,6 +22,9 @@ _Item = TypeVar("_Item")
 class Pieces:
     """The ids of pieces that were met, and of texts as rows of pieces.
 
+    A piece has its number before its ids are known, and these may be refused, or Ctrl-C come between. What is left half
+    done is forgotten when it is next used.
+
     Args:
         splitter: a local one, which makes words of pieces.
         ids_of: the ids of words: int32, those of one word after the other, and int64, where each word's end.
@@ -29,7 +32,7 @@ class Pieces:
 
     def __init__(self, splitter: Splitter, ids_of: Callable[[list[str]], tuple[np.ndarray, np.ndarray]]):
         self._splitter, self._ids_of = splitter, ids_of
-        self._forget()
+        self._is_whole = False
 
     def _forget(self) -> None:
         self._table = Table()
@@ -45,11 +48,13 @@ class Pieces:
             Ids, int32, some of one text after the other, and where among them texts end, int64.
         """
         for data, begins in _ahead(_blocks(texts, self._splitter)):
-            if self._table.is_full(_MOST_PIECES, _MOST_BYTES):
+            was_whole, self._is_whole = self._is_whole, False
+            if not was_whole or self._table.is_full(_MOST_PIECES, _MOST_BYTES):
                 self._forget()
             numbers = self._table.numbers(data, begins)
             if len(self._table) > self._size.size:
                 self._learn(data, begins, numbers)
+            self._is_whole = True
             size = self._size[numbers]
             ends = np.cumsum(size)
             ids = self._ids[np.arange(ends[-1]) + np.repeat(self._first[numbers] - (ends - size), size)]

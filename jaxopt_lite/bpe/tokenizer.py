@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, overload
 
@@ -12,6 +11,7 @@ from jaxopt_lite.bpe.batches import padded, shortened
 from jaxopt_lite.bpe.cache import Encoder
 from jaxopt_lite.bpe.formats.save import save
 from jaxopt_lite.bpe.offsets import placed_words, spans
+from jaxopt_lite.bpe.once import once
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.special import check_mode, finder, pieces
 from jaxopt_lite.bpe.symbols import to_bytes
@@ -49,15 +49,15 @@ class Tokenizer:
                 f"{self.splitter.end_of_word!r}: expected a mark in both or in neither."
             )
 
-    @cached_property
+    @once
     def _encoder(self) -> Encoder:
         return Encoder(self.vocabulary, self.splitter)
 
-    @cached_property
+    @once
     def _find(self):
         return finder(self.vocabulary.special_tokens)
 
-    @cached_property
+    @once
     def _texts(self) -> tuple[bytes, ...]:
         """What each id adds to a text; the mark separates words."""
         ends = self.vocabulary.ends_word.tolist()
@@ -81,7 +81,7 @@ class Tokenizer:
         """The texts and ids of the special tokens."""
         return dict(self.vocabulary.special_tokens)
 
-    @cached_property
+    @once
     def _id_of(self) -> dict[bytes, int]:
         # Backwards, so that the first of equal texts counts: byte "_" and the mark "_" may both be there.
         return {token: k for k, token in reversed(list(enumerate(self.vocabulary.tokens)))}

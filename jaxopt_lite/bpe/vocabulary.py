@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 
 import numpy as np
+
+from jaxopt_lite.bpe.once import once
 
 __all__ = ["LEVELS", "Vocabulary"]
 
@@ -77,7 +78,7 @@ class Vocabulary:
     def __hash__(self) -> int:
         return hash((self.tokens, self.merges.tobytes(), self.level))
 
-    @cached_property
+    @once
     def is_ordered(self) -> bool:
         """Whether every merge comes after all merges that make its parts, as in every trained vocabulary.
 
@@ -88,14 +89,14 @@ class Vocabulary:
         np.maximum.at(last, self.merged, np.arange(self.merged.size))
         return bool(np.all(last[self.merges].max(axis=1, initial=-1) < np.arange(self.merged.size)))
 
-    @cached_property
+    @once
     def base(self) -> tuple[int, ...]:
         """The base symbols: ids that no merge makes, without special tokens, fallback bytes and the mark."""
         others = {*self.merged.tolist(), *self.special_tokens.values(), self.end_of_word}
         others.update(() if self.fallback is None else self.fallback.tolist())
         return tuple(k for k in range(len(self.tokens)) if k not in others)
 
-    @cached_property
+    @once
     def symbol_of(self) -> Mapping[int, int]:
         """The id of every byte (at byte level) or code point that has a token of its own."""
         if self.level == "byte":
@@ -103,7 +104,7 @@ class Vocabulary:
         texts = ((k, self.tokens[k].decode("utf-8", "surrogateescape")) for k in self.base)
         return {ord(text): k for k, text in texts if len(text) == 1}
 
-    @cached_property
+    @once
     def ends_word(self) -> np.ndarray:
         """bool [V]: whether a token ends with the mark."""
         ends = np.zeros(len(self.tokens), bool)
@@ -113,7 +114,7 @@ class Vocabulary:
                 ends[self.merged] = ends[self.merges[:, 1]]
         return ends
 
-    @cached_property
+    @once
     def texts(self) -> tuple[bytes, ...]:
         """The bytes of text that each id stands for: the mark stands for none, a fallback token for one."""
         texts = list(self.tokens)
@@ -126,14 +127,14 @@ class Vocabulary:
                 texts[k] = bytes([value])
         return tuple(texts)
 
-    @cached_property
+    @once
     def words(self) -> Mapping[bytes, int]:
         """The tokens that are whole words, by their text; those of the scheme with a mark end with it."""
         others = set(self.special_tokens.values()) | set(() if self.fallback is None else self.fallback.tolist())
         wanted = self.ends_word == (self.end_of_word is not None)
         return {self.texts[k]: int(k) for k in np.flatnonzero(wanted) if int(k) not in others}
 
-    @cached_property
+    @once
     def ranks(self) -> Mapping[int, int]:
         """left * V + right -> the place of their merge in the order."""
         keys = self.merges[:, 0].astype(np.int64) * len(self.tokens) + self.merges[:, 1]

@@ -4,10 +4,15 @@ from jaxopt_lite.bpe.memory import Memory
 
 
 def remember(memory, *wanted):
-    missing = memory.missing(set(wanted))
-    memory.update((key, (len(key),)) for key in missing)
+    missed = set()
+
+    def make(keys):
+        missed.update(keys)
+        return [(len(key),) for key in keys]
+
+    memory.fill(set(wanted), make)
     assert all(memory[key] == (len(key),) for key in wanted)
-    return set(missing)
+    return missed
 
 
 def test_what_is_missing():
