@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.specialists.adapters import leaf_names
+from jaxopt_lite.specialists.checks import is_unicode, text
+from jaxopt_lite.specialists.frozen import frozen, inputs, remembered
 
 __all__ = ["Base", "digest"]
 
@@ -21,14 +23,15 @@ class Base:
     """A model, written for one input. As a pytree its parameters are its leaves.
 
     Args:
-        params: its parameters, a pytree of arrays.
+        params: its parameters, a pytree of arrays. Those of NumPy are copied: who changes one later changes no base.
         apply: `apply(params, x) -> y`, any JAX function.
         features: `features(params, x) -> [d]`, what a router sees of an input; without it nothing can be routed.
         tokenizer: what made the inputs out of text, where something did.
         name: of the model, part of its fingerprint. Two functions with the same parameters need different names.
 
     Raises:
-        TypeError: an `apply` that is no function.
+        TypeError: an `apply` or `features` that is no function, a `name` that is no text.
+        ValueError: a `name` that UTF-8 cannot write.
 
     Example:
         >>> import jax.numpy as jnp
@@ -47,22 +50,22 @@ class Base:
     def __post_init__(self):
         if not callable(self.apply):
             raise TypeError(f"apply is {type(self.apply).__name__}; expected a function apply(params, x).")
+        if self.features is not None and not callable(self.features):
+            raise TypeError(f"features is {type(self.features).__name__}; expected a function features(params, x).")
+        if not is_unicode(text("name", self.name)):
+            raise ValueError(f"name={self.name!r}: expected a text that UTF-8 can write.")
+        object.__setattr__(self, "params", frozen(self.params))
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the name and the parameters; on the host."""
-        leaves = dict(zip(leaf_names(self.params), map(np.asarray, jax.tree.leaves(self.params)), strict=True))
-        return digest(leaves, self.name)
+        leaves = jax.tree.leaves(self.params)
+        return remembered(self, "_fingerprint", leaves, lambda: digest(_by_name(self.params), self.name))
 
-    @cached_property
+    @property
     def tokenizer_fingerprint(self) -> str:
         """SHA-256 of the tokenizer; empty without one."""
-        if self.tokenizer is None:
-            return ""
-        v, words = self.tokenizer.vocabulary, self.tokenizer.splitter
-        tokens = {f"{k}": np.frombuffer(token, np.uint8) for k, token in enumerate(v.tokens)}
-        merges = {"merges": v.merges, "merged": v.merged}
-        return digest(tokens | merges, repr(sorted(v.special_tokens.items())), v.level, repr(words))
+        return remembered(self, "_tokenizer_fingerprint", (), lambda: _tokenizer_digest(self.tokenizer))
 
     def embed(self, x: PyTree) -> Float[Array, "B d"]:
         """The features of a batch of inputs, whose leaves are `[B, ...]`.
@@ -72,7 +75,7 @@ class Base:
         """
         if self.features is None:
             raise ValueError("this base has no features; give Base(..., features=lambda params, x: ...) to route by.")
-        return _embed(self.params, x, features=self.features)
+        return _embed(self.params, inputs(x), features=self.features)
 
 
 @partial(jax.jit, static_argnames="features")
@@ -80,11 +83,24 @@ def _embed(params, x, features):
     return jax.vmap(features, in_axes=(None, 0))(params, x)
 
 
+def _by_name(params: PyTree) -> dict[str, np.ndarray]:
+    return dict(zip(leaf_names(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
+
+
+def _tokenizer_digest(tokenizer: Tokenizer | None) -> str:
+    if tokenizer is None:
+        return ""
+    v, words = tokenizer.vocabulary, tokenizer.splitter
+    tokens = {f"{k}": np.frombuffer(token, np.uint8) for k, token in enumerate(v.tokens)}
+    merges = {"merges": v.merges, "merged": v.merged}
+    return digest(tokens | merges, repr(sorted(v.special_tokens.items())), v.level, repr(words))
+
+
 def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
     """SHA-256 of texts and of named arrays: of each its name, dtype, shape and bytes, the least significant first."""
     total = hashlib.sha256()
-    for text in texts:
-        total.update(f"{len(text)}:{text};".encode())
+    for each in texts:
+        total.update(f"{len(each)}:{each};".encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
         total.update(f"{name};{array.dtype.name};{array.shape};".encode())
