@@ -27,8 +27,10 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.checks import whole
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
+from jaxopt_lite.specialists.frozen import freeze_fields
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.linear import flat, linear_parameters
 from jaxopt_lite.specialists.tasks import Task, checked
@@ -51,6 +53,13 @@ class Embeddings:
     names: tuple[str, ...]
     vectors: Float[Array, "T d"]
     distance: Distance = "cosine"
+
+    def __post_init__(self):
+        if np.ndim(self.vectors) != 2 or len(self.vectors) != len(self.names):
+            raise ValueError(
+                f"vectors has shape {np.shape(self.vectors)}; expected a row for each of {len(self)} names."
+            )
+        freeze_fields(self)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -94,7 +103,8 @@ def task2vec(
         The embeddings, in the order of `tasks`.
 
     Raises:
-        ValueError: a leaf that both the head and the probe would change; what `fit` refuses.
+        TypeError, ValueError: what `fit` refuses.
+        ValueError: a leaf that both the head and the probe would change; `draws` below 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -107,14 +117,13 @@ def task2vec(
         >>> embeddings.vectors.shape, nearest(embeddings, "first", 1)[0][0]
         ((2, 2), 'second')
     """
-    if draws < 1:
-        raise ValueError(f"draws={draws}: expected at least one label for each example.")
+    tasks, draws = checked(tasks), whole("draws", draws, least=1)
     head = as_adapter(head)
     probe = Adapter((Shift(probe),)) if isinstance(probe, str) else as_adapter(probe)
     both = head + probe
     unchanged = both.identity(base.params)  # also refuses a leaf that both would change
     fitted = fit(base, head, tasks, loss, prior=prior, solver=solver, progress=progress)
-    tasks = {name: task for name, task in checked(tasks).items() if name in fitted}
+    tasks = {name: task for name, task in tasks.items() if name in fitted}
     own = {key: leaf for key, leaf in unchanged.items() if key not in fitted.parameters}
     spread = {key: jnp.broadcast_to(leaf, (len(tasks), *leaf.shape)) for key, leaf in own.items()}
     units = squared_gradients(
@@ -221,8 +230,9 @@ def nearest(
 
     Raises:
         KeyError: a name that is not there.
-        ValueError: a vector of another size.
+        ValueError: a vector of another size; a `k` that is no whole number, or negative.
     """
+    k = whole("k", k, least=0)
     embeddings = tuned_parameters(tasks) if isinstance(tasks, Library) else tasks
     if isinstance(query, str) and query not in embeddings.names:
         raise KeyError(f"no task {query!r} among these {len(embeddings)}.")
@@ -231,4 +241,4 @@ def nearest(
         raise ValueError(f"query has shape {vector.shape}; expected one vector, [{embeddings.vectors.shape[1]}].")
     apart = np.asarray(distances(embeddings, kind, to=Embeddings(("query",), vector[None], embeddings.distance)))[:, 0]
     order = [row for row in np.argsort(apart, kind="stable") if embeddings.names[row] != query]
-    return [(embeddings.names[row], float(apart[row])) for row in order[: max(k, 0)]]
+    return [(embeddings.names[row], float(apart[row])) for row in order[:k]]

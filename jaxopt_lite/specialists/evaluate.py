@@ -58,7 +58,9 @@ def evaluate(
         A `Report`; print it.
 
     Raises:
-        ValueError: no task that is known to the library; tasks that `fit` would refuse.
+        IndexError: a router that sends inputs to specialists that are not there.
+        TypeError, ValueError: tasks that `fit` would refuse.
+        ValueError: no task that is known to the library; a router that gives no whole numbers.
 
     Example:
         >>> import jax.numpy as jnp
@@ -133,7 +135,16 @@ class _Examples:
         self.batch = -(-len(self.of) // min(batches, len(self.of)))
 
     def route(self, router: Router) -> Int[np.ndarray, " N"]:
-        return self._in_batches(lambda x: router(self.base.embed(x)), self.x)
+        def one(x):
+            index = np.asarray(router(self.base.embed(x)))
+            if index.shape != (self.batch,) or not np.issubdtype(index.dtype, np.integer):
+                raise ValueError(
+                    f"router gave {index.dtype.name} of shape {index.shape}; expected whole numbers, one for each of "
+                    f"{self.batch} inputs: a specialist, or −1 for the base."
+                )
+            return index
+
+        return self._in_batches(one, self.x)
 
     def row(self, name: str, library: Library, index: Int[np.ndarray, " N"]) -> Row:
         one = partial(_losses, library, loss=self.loss)

@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.checks import whole
+from jaxopt_lite.specialists.frozen import frozen
 from jaxopt_lite.specialists.library import adapted
 from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
 from jaxopt_lite.specialists.tasks import Task, checked
@@ -77,11 +79,11 @@ def fisher_diagonal(
         A dictionary like `parameters`.
 
     Raises:
+        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
         ValueError: tasks without examples, NaN or infinity in them; parameters of another number or shape.
     """
     adapter, tasks = as_adapter(adapter), checked(tasks)
-    if draws < 1:
-        raise ValueError(f"draws={draws}: expected at least one label for each example.")
+    draws, parameters = whole("draws", draws, least=1), frozen(parameters)
     expected = {key: (len(tasks), *leaf.shape) for key, leaf in adapter.identity(base.params).items()}
     arrived = {key: jnp.shape(leaf) for key, leaf in parameters.items()}
     if arrived != expected:

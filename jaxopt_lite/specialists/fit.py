@@ -22,6 +22,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.checks import NOT_NEGATIVE, check_real, number, text
 from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.objective import Fitted, Model, bytes_per_example, solve
 from jaxopt_lite.specialists.tasks import Bucket, Task, buckets, checked
@@ -66,6 +67,7 @@ def fit(
         Ctrl-C it holds the tasks that were done, with a warning.
 
     Raises:
+        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
         ValueError: tasks without examples, shapes that differ, NaN or infinity; a `prior` that is negative.
 
     Example:
@@ -79,8 +81,7 @@ def fit(
         [2.0, -1.0]
     """
     adapter, tasks = as_adapter(adapter), checked(tasks)
-    if not prior >= 0:
-        raise ValueError(f"prior={prior}: expected a number that is not negative.")
+    prior, author, licence = number("prior", prior, NOT_NEGATIVE), text("author", author), text("licence", licence)
     identity = adapter.identity(base.params)
     center = _one_each("center", identity if center is None else center, identity, len(tasks))
     start = center if start is None else _one_each("start", start, identity, len(tasks))
@@ -102,11 +103,12 @@ def fit(
 
 def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> Parameters:
     """Parameters for each task, `[T, ...]`, from those or from one adapter's."""
-    if given.keys() != identity.keys():
+    if not isinstance(given, Mapping) or given.keys() != identity.keys():
         raise ValueError(f"{name} has the keys {sorted(given)}; expected {sorted(identity)}.")
 
     def spread(key: str):
         shape, one = np.shape(given[key]), identity[key].shape
+        check_real(f"{name}[{key!r}]", given[key])
         if shape not in (one, (size, *one)):
             raise ValueError(f"{name}[{key!r}] has shape {shape}; expected {one} for all tasks, or {(size, *one)}.")
         return np.broadcast_to(np.asarray(given[key], identity[key].dtype), (size, *one))

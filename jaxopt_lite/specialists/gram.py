@@ -4,6 +4,7 @@ The model is any JAX function. Its matrices are followed through its jaxpr, thro
 products in which they stand.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -59,8 +60,8 @@ def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, ta
         return found.products
 
     sides = list(jax.eval_shape(products, params, jax.tree.map(lambda leaf: leaf[0], tasks[0].x)))
-    names = [name for name, _ in sides]
-    alone = {name: axis for name, axis in sides if names.count(name) == 1 and name not in elsewhere}
+    times = Counter(name for name, _ in sides)
+    alone = {name: axis for name, axis in sides if times[name] == 1 and name not in elsewhere}
 
     def of_bucket(places, task):
         return _of_bucket(params, jax.tree.map(lambda leaf: leaf[places], a), task, apply, adapter)

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.progress import progress_bar
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.checks import POSITIVE, number, whole
 from jaxopt_lite.specialists.windows import encode, padding
 
 __all__ = ["language_model", "window_loss"]
@@ -80,8 +81,8 @@ def language_model(
     """
     sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
     for what, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{what}={size}: expected a whole number of at least 1.")
+        whole(what, size, least=1)
+    learning_rate = number("learning_rate", learning_rate, POSITIVE)
     tokens = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
     start, draws = jax.random.split(jax.random.key(seed))
     params = _initial(start, padding(tokenizer), context, embed, hidden)

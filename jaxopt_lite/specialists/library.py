@@ -1,19 +1,23 @@
 """Very many specialists of one base: their adapters stacked, what a router knows of each, and a card each."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.specialists.activations import on_activations
-from jaxopt_lite.specialists.adapters import Adapter, Parameters
+from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
 from jaxopt_lite.specialists.base import Base, digest
+from jaxopt_lite.specialists.checks import check_real, text, whole
+from jaxopt_lite.specialists.choose import rows_of
+from jaxopt_lite.specialists.frozen import frozen, inputs, own, remembered
 
 __all__ = ["Card", "Library", "Profile", "adapted"]
 
@@ -32,6 +36,10 @@ class Card:
         author: who made it.
         licence: under which it may be used.
         notes: anything else.
+
+    Raises:
+        TypeError: a text that is none, parents that are no texts, a loss that is no number.
+        ValueError: `examples` that is no whole number, or a negative one.
     """
 
     name: str
@@ -45,9 +53,19 @@ class Card:
     notes: str = ""
 
     def __post_init__(self):
-        # NaN is unlike itself, so that a card that holds it would be too, and a library with it new to every `jit`.
-        if self.loss is not None and not math.isfinite(self.loss):
-            object.__setattr__(self, "loss", None)
+        for what in ("name", "status", "recipe", "author", "licence", "notes"):
+            self._set(what, text(what, getattr(self, what)))
+        if isinstance(self.parents, str):
+            raise TypeError(f"parents={self.parents!r}: expected several texts, and not one.")
+        self._set("parents", tuple(text("parents", parent) for parent in self.parents))
+        self._set("examples", whole("examples", self.examples, least=0))
+        if self.loss is not None:
+            check_real("loss", self.loss)
+            # NaN is unlike itself, so that a card that holds it would be too, and a library with it new to every `jit`.
+            self._set("loss", float(self.loss) if math.isfinite(self.loss) else None)
+
+    def _set(self, what: str, value) -> None:
+        object.__setattr__(self, what, value)
 
 
 @jax.tree_util.register_dataclass
@@ -74,7 +92,8 @@ class Profile:
 class Library:
     """T specialists of one base. Nothing changes it; what adds or removes gives a new one.
 
-    As a pytree its leaves are the parameters of the base, of the adapters `[T, ...]`, and the profile.
+    As a pytree its leaves are the parameters of the base, of the adapters `[T, ...]`, and the profile. Arrays of NumPy
+    are copied: who changes one later changes no specialist.
 
     Attributes:
         base: the model.
@@ -91,9 +110,13 @@ class Library:
     cards: tuple[Card, ...] = field(metadata={"static": True})
 
     def __post_init__(self):
-        repeated = {name for name in self.names if self.names.count(name) > 1} if len(self._places) < len(self) else ()
-        if repeated:
-            raise ValueError(f"cards: the names {', '.join(sorted(repeated))} are there more than once.")
+        for what in ("parameters", "profile"):
+            object.__setattr__(self, what, frozen(getattr(self, what)))
+        object.__setattr__(self, "adapter", as_adapter(self.adapter))
+        object.__setattr__(self, "cards", tuple(self.cards))
+        if len(self._places) < len(self):
+            repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
+            raise ValueError(f"cards: the names {', '.join(repeated)} are there more than once.")
 
     def __len__(self) -> int:
         return len(self.cards)
@@ -101,9 +124,17 @@ class Library:
     def __contains__(self, name: object) -> bool:
         return name in self._places
 
-    def __getitem__(self, which: str | int | Sequence[str] | Sequence[int] | slice) -> "Library":
-        """The library of some specialists, by name, place or slice."""
-        return self._take(self._rows(which))
+    def __getitem__(
+        self, which: str | int | Sequence[str] | Sequence[int] | slice | Bool[ArrayLike, " T"]
+    ) -> "Library":
+        """The library of some specialists, by name, place, slice, or a mask of booleans.
+
+        Raises:
+            KeyError: a name or a place that is not there.
+            IndexError: a mask of another length.
+            TypeError: anything else.
+        """
+        return self._take(rows_of(which, self._places))
 
     def __repr__(self) -> str:
         kinds = " + ".join(f"{type(part).__name__}({part.path})" for part in self.adapter.parts)
@@ -119,20 +150,28 @@ class Library:
         """The number of parameters of one specialist."""
         return self.adapter.size(self.base.params)
 
-    @cached_property
+    @property
     def _places(self) -> dict[str, int]:
-        return {card.name: place for place, card in enumerate(self.cards)}
+        return remembered(self, "_place_of", (), lambda: {card.name: place for place, card in enumerate(self.cards)})
 
-    @cached_property
+    @property
     def ids(self) -> tuple[str, ...]:
         """The content hash of each: of its adapter, its parameters, and its base. On the host."""
+        return remembered(self, "_ids", jax.tree.leaves((self.base, self.parameters)), self._digests)
+
+    def _digests(self) -> tuple[str, ...]:
         arrays = jax.tree.map(np.asarray, self.parameters)
         texts = self.base.fingerprint, self.base.tokenizer_fingerprint, repr(self.adapter.spec())
         return tuple(digest({key: array[row] for key, array in arrays.items()}, *texts) for row in range(len(self)))
 
     def adapter_of(self, name: str) -> Parameters:
-        """The parameters of one specialist's adapter."""
-        (row,) = self._rows(name)
+        """The parameters of one specialist's adapter.
+
+        Raises:
+            KeyError: a name that is not there.
+            TypeError: a name that is no text.
+        """
+        (row,) = rows_of(text("name", name), self._places)
         return jax.tree.map(lambda leaf: leaf[row], self.parameters)
 
     def add(self, other: "Library") -> "Library":
@@ -149,21 +188,28 @@ class Library:
             if self.ids[self._places[name]] != other.ids[other._places[name]]:
                 raise ValueError(f"both libraries have a {name!r}, and not the same one; `rename` one of them.")
         new = other[[name for name in other.names if name not in self]]
+        if not len(self) or not len(new):  # what is of no specialists may have no width
+            return self if len(self) else new
         parameters, profile = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), self._arrays, new._arrays)
         return self._with(parameters, profile, self.cards + new.cards)
 
     def remove(self, names: str | Iterable[str]) -> "Library":
-        """All but these.
+        """All but these, which may be chosen as in `library[...]`, or by a set.
 
         Raises:
             KeyError: a name that is not there.
         """
-        gone = set(self._rows([names] if isinstance(names, str) else list(names)))
+        gone = set(rows_of(list(names) if isinstance(names, set | frozenset) else names, self._places))
         return self._take([row for row in range(len(self)) if row not in gone])
 
     def rename(self, names: Mapping[str, str]) -> "Library":
-        """With new names for some: old -> new."""
-        self._rows(list(names))
+        """With new names for some: old -> new.
+
+        Raises:
+            KeyError: an old name that is not there.
+            TypeError: a name that is no text.
+        """
+        rows_of([text("an old name", name) for name in names], self._places)
         cards = tuple(replace(card, name=names.get(card.name, card.name)) for card in self.cards)
         return self._with(self.parameters, self.profile, cards)
 
@@ -180,11 +226,13 @@ class Library:
 
         Raises:
             IndexError: an index out of range that can be seen.
+            TypeError: an index that is not of whole numbers, such as a mask; weights that are no real numbers.
             ValueError: k specialists without weights, or weights of another shape.
         """
-        index = jnp.asarray(index)
+        index, weight = own(index), None if weight is None else own(weight)
         _check_index(index, weight, len(self))
-        return _apply(self.base.params, self.parameters, x, index, weight, apply=self.base.apply, adapter=self.adapter)
+        x, base = inputs(x), self.base
+        return _apply(base.params, self.parameters, x, index, weight, apply=base.apply, adapter=self.adapter)
 
     @property
     def _arrays(self) -> tuple[Parameters, Profile]:
@@ -198,25 +246,14 @@ class Library:
         parameters, profile = jax.tree.map(lambda leaf: leaf[places], self._arrays)
         return self._with(parameters, profile, tuple(self.cards[row] for row in rows))
 
-    def _rows(self, which) -> list[int]:
-        if isinstance(which, slice):
-            return list(range(len(self)))[which]
-        keys = [which] if isinstance(which, str | int | np.integer) else list(which)
-        rows = []
-        for key in keys:
-            row = self._places.get(key) if isinstance(key, str) else int(key)
-            if row is None or not -len(self) <= row < len(self):
-                raise KeyError(f"no specialist {key!r} in this library of {len(self)}.")
-            rows.append(row % len(self))
-        return rows
-
     def _check_kin(self, other: "Library") -> None:
         mine, theirs = (
             {
                 "base": library.base.fingerprint,
                 "tokenizer": library.base.tokenizer_fingerprint,
                 "adapter": library.adapter,
-                "dtype": {str(leaf.dtype) for leaf in jax.tree.leaves(library.parameters)},
+                "dtype": {key: str(leaf.dtype) for key, leaf in sorted(library.parameters.items())},
+                "width of the features": library.profile.mean.shape[-1] if len(self) and len(other) else None,
             }
             for library in (self, other)
         )
@@ -235,21 +272,25 @@ def adapted(adapter: Adapter, apply):
 
 
 def _check_index(index, weight, size: int) -> None:
+    if not jnp.issubdtype(index.dtype, jnp.integer):
+        raise TypeError(f"index is of {index.dtype.name}; expected whole numbers. By a mask choose `library[mask]`.")
     if not isinstance(index, Tracer):
         values = np.asarray(index)  # three operations less to dispatch
         outside = (values < -1) | (values >= size)
         if outside.any():
             value = values[outside].flat[0]
             raise IndexError(f"index holds {value}; expected −1 for the base, or 0 to {size - 1}.")
-    if (index.ndim == 2) != (weight is not None) or (weight is not None and jnp.shape(weight) != index.shape):
-        shape = None if weight is None else jnp.shape(weight)
+    shape = None if weight is None else weight.shape
+    if shape != (index.shape if index.ndim == 2 and index.shape[1] else None) or index.ndim not in (1, 2):
         raise ValueError(f"index has shape {index.shape} and weight {shape}; expected [B] alone, or [B, k] for both.")
+    if weight is not None:
+        check_real("weight", weight)
 
 
 @partial(jax.jit, static_argnames=("apply", "adapter"))
 def _apply(params, parameters, x, index, weight, apply, adapter):
     one = jax.vmap(adapted(adapter, apply), in_axes=(None, 0, 0))
-    identity = adapter.identity(params)
+    identity, index = adapter.identity(params), _as_int32(index)
 
     def by(index):
         a = jax.tree.map(partial(_rows_or_base, index), parameters, identity)
@@ -260,10 +301,18 @@ def _apply(params, parameters, x, index, weight, apply, adapter):
     outputs = [by(index[:, k]) for k in range(index.shape[1])]
 
     def mean(*leaves):
+        if not jnp.issubdtype(leaves[0].dtype, jnp.inexact):
+            raise TypeError(f"an output is of {leaves[0].dtype.name}; expected floating point for a weighted sum.")
         share = weight.astype(leaves[0].dtype).reshape(*weight.shape, *(1,) * (leaves[0].ndim - 1))
         return sum(leaf * share[:, k] for k, leaf in enumerate(leaves))
 
     return jax.tree.map(mean, *outputs)
+
+
+def _as_int32(index):
+    """Whatever the dtype, −1 stays −1, and what is out of range is: neither is 255 taken for −1, nor 2³² for 0."""
+    known, wide = jnp.iinfo(index.dtype), jnp.iinfo(jnp.int32)
+    return jnp.clip(index, max(known.min, -2), min(known.max, wide.max)).astype(jnp.int32)
 
 
 def _rows_or_base(index, leaf, identity):

@@ -24,6 +24,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Shift
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.checks import NOT_NEGATIVE, number
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.library import Library, adapted
 from jaxopt_lite.specialists.linear import linear_parameters
@@ -61,7 +62,8 @@ def mix(
         `fit(..., start=mixed.parameters, center=mixed.parameters)`.
 
     Raises:
-        ValueError: an empty library; what `fit` refuses.
+        TypeError, ValueError: what `fit` refuses.
+        ValueError: an empty library; a `ridge` that is negative.
 
     Example:
         >>> import jax.numpy as jnp
@@ -74,7 +76,7 @@ def mix(
         >>> [round(float(b), 1) for b in novel.parameters["shift:b"][0]]
         [0.9, 0.3]
     """
-    k = len(library)
+    ridge, k = number("ridge", ridge, NOT_NEGATIVE), len(library)
     if k == 0:
         raise ValueError("library is empty; expected at least one specialist to mix.")
     deltas = linear_parameters(library)

@@ -82,11 +82,15 @@ class Report:
     cost: Cost
 
     def __getitem__(self, name: str) -> Row:
-        """The row of this name; the beginning of the name will do."""
-        for row in self.rows:
-            if row.name.startswith(name):
-                return row
-        raise KeyError(f"no row {name!r}; there are {', '.join(row.name for row in self.rows)}.")
+        """The row of this name; the beginning of the name will do, where no other begins so.
+
+        Raises:
+            KeyError: no such row, or several.
+        """
+        found = [row for row in self.rows if row.name == name] or [r for r in self.rows if r.name.startswith(name)]
+        if len(found) != 1:
+            raise KeyError(f"{len(found)} rows {name!r}; there are {', '.join(row.name for row in self.rows)}.")
+        return found[0]
 
     @property
     def recovered(self) -> float:

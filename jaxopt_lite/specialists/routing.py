@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxopt_lite.specialists.checks import check_real, whole
+from jaxopt_lite.specialists.frozen import freeze_fields, inputs, own
 from jaxopt_lite.specialists.tiles import by_tiles, filled, product, tiled
 
 __all__ = ["Route", "Router", "route"]
@@ -35,6 +37,7 @@ class Route(NamedTuple):
     weight: Float[Array, "B k"] | None
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Router:
     """What all routers share: scores `match(query, weight) + bias`, for T specialists. A pytree.
@@ -50,6 +53,9 @@ class Router:
     bias: Float[Array, " T"]
     threshold: Float[Array, ""]
     temperature: Float[Array, ""]
+
+    def __post_init__(self):
+        freeze_fields(self)
 
     def __len__(self) -> int:
         return self.weight.shape[0]
@@ -101,7 +107,8 @@ def route(router: Router, features: Float[Array, "B d"], top_k: int = 1) -> Rout
         features hold NaN or infinity.
 
     Raises:
-        ValueError: features of another width, or a `top_k` below 1.
+        TypeError: features that are no real numbers.
+        ValueError: features of another width, or a `top_k` that is no whole number of at least 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -110,13 +117,15 @@ def route(router: Router, features: Float[Array, "B d"], top_k: int = 1) -> Rout
         >>> route(router, jnp.array([[2.0, 0.1], [0.1, 2.0], [jnp.nan, 0.0]])).index.tolist()
         [0, 1, -1]
     """
-    if not isinstance(top_k, int) or top_k < 1:
-        raise ValueError(f"top_k={top_k!r}: expected a whole number of at least 1.")
-    return _route(_filled(router), _checked(router, features), top_k)
+    return _route(_filled(router), _checked(router, features), whole("top_k", top_k, least=1))
 
 
 def _checked(router: Router, features) -> Array:
-    features = jnp.asarray(features)
+    features = jnp.asarray(inputs(own(features)))
+    if features.dtype != bool:
+        check_real("features", features)
+    if router.bias.shape != (len(router),):
+        raise ValueError(f"bias has shape {router.bias.shape}; expected [{len(router)}], one for each row of weight.")
     if features.ndim != 2 or features.shape[1] != router.width:
         raise ValueError(
             f"features have shape {features.shape}; expected [B, {router.width}], the width that this "

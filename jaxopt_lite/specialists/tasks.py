@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-__all__ = ["Bucket", "Task", "buckets", "checked"]
+from jaxopt_lite.specialists.checks import check_kept, check_real, text
+
+__all__ = ["Bucket", "Task", "buckets", "checked", "named", "of_examples"]
 
 _WORTH = 200_000  # examples of filling that are worth compiling for, at about 30 µs of solving an example
 
@@ -46,11 +49,11 @@ def checked(tasks: Mapping[str, Task | tuple]) -> dict[str, Task]:
     """The tasks as NumPy arrays with weights.
 
     Raises:
-        ValueError: no examples, sizes or shapes that differ, weights that are negative or all zero, NaN or infinity.
+        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
+        ValueError: no examples, sizes or shapes that differ, weights that are negative or all zero, NaN or infinity;
+            numbers too large for the dtypes that JAX has enabled.
     """
-    if not isinstance(tasks, Mapping):
-        raise TypeError(f"tasks is {type(tasks).__name__}; expected a mapping from names to Task(x, y).")
-    done = {name: _arrays(name, Task(*task)) for name, task in tasks.items()}
+    done = {name: _whole(name, task) for name, task in named(tasks).items()}
     shapes = {name: _shapes(task) for name, task in done.items()}
     for name, shape in shapes.items():
         first = next(iter(shapes))
@@ -59,21 +62,73 @@ def checked(tasks: Mapping[str, Task | tuple]) -> dict[str, Task]:
     return done
 
 
-def _arrays(name: str, task: Task) -> Task:
-    x, y = jax.tree.map(np.asarray, (task.x, task.y))
-    leaves = jax.tree.leaves((x, y))
-    sizes = {np.shape(leaf)[:1] for leaf in leaves}
-    if len(sizes) != 1 or sizes in ({()}, {(0,)}):
+def named(tasks: Mapping[str, tuple]) -> dict[str, tuple]:
+    """The tasks by name; a mapping that makes them when it is asked is asked once.
+
+    Raises:
+        TypeError: no mapping, a name that is no text, a task that is no tuple.
+    """
+    if not isinstance(tasks, Mapping):
+        raise TypeError(f"tasks is {type(tasks).__name__}; expected a mapping from names to Task(x, y).")
+    known = {text("the name of a task", name): task for name, task in tasks.items()}
+    for name, task in known.items():
+        if not isinstance(task, tuple):
+            raise TypeError(f"task {name!r} is {type(task).__name__}; expected Task(x, y), or a pair.")
+        if any(isinstance(part, Iterator) for part in task):  # which can be read once
+            raise TypeError(f"task {name!r} holds a generator; expected arrays of numbers.")
+    return known
+
+
+def of_examples(name: str, parts: PyTree, weight: Any, least: int) -> tuple[PyTree, np.ndarray]:
+    """What a task has for each of its examples, leaves `[N, ...]`, and what each counts; as NumPy arrays.
+
+    Args:
+        name: of the task.
+        parts: the inputs, or inputs and labels.
+        weight: `[N]`, or None.
+        least: how many examples there have to be.
+
+    Raises:
+        TypeError: what is no number.
+        ValueError: sizes that differ; weights that are negative; numbers too large for the dtypes that JAX has enabled.
+    """
+    parts = jax.tree.map(np.asarray, parts)
+    leaves = jax.tree.leaves(parts)
+    for leaf in leaves:
+        check_kept(f"task {name!r}", leaf)
+    sizes = {leaf.shape[:1] for leaf in leaves}
+    if len(sizes) != 1 or () in sizes or min(sizes) < (least,):
         raise ValueError(
             f"the leaves of task {name!r} have leading axes {sorted(sizes)}; expected one, the number of examples, of "
-            "at least 1."
+            f"at least {least}. A list counts as a pytree; make an array of it."
         )
     ((count,),) = sizes
-    weight = np.ones(count, np.float32) if task.weight is None else np.asarray(task.weight, np.float32)
-    if weight.shape != (count,) or not (weight >= 0).all() or not weight.sum() > 0:
+    return parts, _weights(name, np.ones(count) if weight is None else np.asarray(weight), count)
+
+
+def _weights(name: str, given: np.ndarray, count: int) -> np.ndarray:
+    if given.dtype != bool:
+        check_real(f"weight of task {name!r}", given)
+    with np.errstate(over="ignore"):
+        weight = given.astype(np.float32)
+        total = weight.sum()
+    if weight.shape != (count,) or not (weight >= 0).all() or (count and not (given > 0).any()):
         raise ValueError(f"weight of task {name!r}: expected {count} numbers that are not negative and not all zero.")
-    for leaf in [*leaves, weight]:
-        if leaf.dtype.kind not in "biu" and not np.isfinite(leaf).all():
+    if not np.isfinite(total) or ((given > 0) & (weight == 0)).any():
+        raise ValueError(
+            f"weight of task {name!r}: some are too large or too small for float32, or infinite; scale them."
+        )
+    return weight
+
+
+def _whole(name: str, task: tuple) -> Task:
+    if len(task) not in (2, 3):
+        raise ValueError(f"task {name!r} has {len(task)} parts; expected x, y, and weights where they differ.")
+    if not jax.tree.leaves(task[0]):
+        raise ValueError(f"task {name!r} has no inputs; expected an array, or a pytree of arrays.")
+    (x, y), weight = of_examples(name, task[:2], task[2] if len(task) > 2 else None, least=1)
+    for leaf in jax.tree.leaves((x, y)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
             raise ValueError(f"task {name!r} holds NaN or infinity; leave such examples out.")
     return Task(x, y, weight)
 

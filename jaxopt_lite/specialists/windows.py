@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.specialists.checks import whole
 
 __all__ = ["Windows", "byte_lengths", "encode", "padding", "windows"]
 
@@ -49,9 +50,8 @@ def windows(
         >>> windows("abcde", length=3).x.tolist()
         [[97, 98, 99], [100, 101, 256]]
     """
-    stride = length if stride is None else stride
-    if length < 1 or stride < 1:
-        raise ValueError(f"length={length} and stride={stride}: expected whole numbers of at least 1.")
+    length = whole("length", length, least=1)
+    stride = length if stride is None else whole("stride", stride, least=1)
     rows = encode([texts] if isinstance(texts, str) else list(texts), tokenizer)
     pieces = [row[start : start + length] for row in rows for start in _starts(len(row), length, stride)]
     if not pieces:

@@ -131,3 +131,25 @@ def test_what_cannot_be_is_refused(library, tasks):
         evaluate(library, where, {}, square)
     with pytest.raises(KeyError, match="there are base, monolith"):
         evaluate(library, where, tasks, square)["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("router", "error"),
+    [
+        (lambda f: f[:, 1] > 0, ValueError), (lambda f: f[:, 1], ValueError), (lambda f: np.zeros(3, int), ValueError),
+        (lambda f: jnp.zeros((len(f), 1), int), ValueError), (lambda f: 0, ValueError), (lambda f: None, ValueError),
+        (lambda f: np.full(len(f), 3), IndexError), (lambda f: np.full(len(f), -2), IndexError),
+    ],
+)  # fmt: skip
+def test_a_router_gives_a_place_for_each_input(library, tasks, router, error):
+    """A mask would be the places 0 and 1."""
+    with pytest.raises(error, match="router gave .*; expected whole numbers|index holds"):
+        evaluate(library, router, tasks, square)
+
+
+def test_a_row_is_called_by_a_beginning_that_no_other_has(library, tasks):
+    report = evaluate(library, where, tasks, square)
+    assert report["ra"].name == "random routing" and report["ro"].name == "routed" and report["base"].name == "base"
+    for name, count in (("r", 2), ("", 7), ("x", 0), ("Base", 0)):
+        with pytest.raises(KeyError, match=f"{count} rows '{name}'; there are base, monolith"):
+            report[name]

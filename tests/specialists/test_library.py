@@ -1,11 +1,15 @@
 """A library is never changed: what adds, removes or serves leaves every specialist as it is, to the bit."""
 
+import time
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import IA3, Card, Library, Profile, Shift
+from jaxopt_lite.specialists import IA3, Card, Library, Profile, Shift, fit
+from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
 
 ADAPTER = models.ADAPTERS["lora"]
@@ -95,7 +99,7 @@ def test_what_is_not_of_one_kind_does_not_mix(other, message):
 
 def test_parameters_are_not_promoted_silently():
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), library(1, first=9))
-    with pytest.raises(ValueError, match="the dtype of the other library is not the one here: {'bfloat16'}"):
+    with pytest.raises(ValueError, match="the dtype of the other library is not .*: {'down:hidden/w': 'bfloat16'"):
         library().add(Library(library().base, half.parameters, half.profile, half.adapter, half.cards))
 
 
@@ -124,6 +128,50 @@ def test_names_are_unique():
     lib = library(2)
     with pytest.raises(ValueError, match="the names s0 are there more than once"):
         lib.rename({"s1": "s0"})
+
+
+def test_very_many_names_of_which_two_are_alike_take_no_time():
+    lib, size = library(2), 100_000
+    cards = [Card(f"s{k}") for k in range(size)]
+    cards[-1] = cards[-2]
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="the names s99998 are there more than once"):
+        Library(lib.base, lib.parameters, lib.profile, lib.adapter, cards)
+    assert time.perf_counter() - start < 2
+
+
+def test_a_list_of_cards_and_a_single_part_will_do():
+    lib = library(2, adapter=as_adapter(Shift("out/b")))
+    again = Library(lib.base, lib.parameters, lib.profile, Shift("out/b"), list(lib.cards))
+    assert again.adapter == lib.adapter and again.cards == lib.cards and again.ids == lib.ids
+    same(again.apply(jnp.ones((1, models.WIDTH)), [1]), lib.apply(jnp.ones((1, models.WIDTH)), [1]))
+
+
+def test_nobody_may_join_and_be_joined():
+    """Also where nobody has features of another width, as after a fit of no tasks."""
+    lib = library(2)
+    nobody = fit(lib.base, lib.adapter, {}, models.cross_entropy, progress=False)
+    for both in (lib.add(nobody), nobody.add(lib), lib[[]].add(lib), lib.add(lib[[]])):
+        assert both.names == lib.names
+        same(both.parameters, lib.parameters)
+    assert len(nobody.add(nobody)) == 0
+
+
+def test_each_leaf_keeps_its_dtype_where_libraries_join():
+    """The same dtypes on other leaves are not the same."""
+    lib, other = library(1), library(1, first=9)
+    first, second = sorted(lib.parameters)[:2]
+    half = lambda lib, key: replace(lib, parameters=lib.parameters | {key: lib.parameters[key].astype(jnp.bfloat16)})
+    assert len(half(lib, first).add(half(other, first))) == 2
+    with pytest.raises(ValueError, match="the dtype of the other library is not the one here"):
+        half(lib, first).add(half(other, second))
+
+
+def test_features_of_another_width_do_not_join():
+    lib, other = library(1), library(1, first=9)
+    wide = replace(other.profile, mean=jnp.ones((1, 7)), gate=jnp.ones((1, 7)))
+    with pytest.raises(ValueError, match="the width of the features of the other library is not the one here: 7 and 5"):
+        lib.add(replace(other, profile=wide))
 
 
 def test_a_library_is_a_pytree_and_passes_through_jit():

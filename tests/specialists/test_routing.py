@@ -1,13 +1,14 @@
 """Routing: the best specialists, the fallback, and that a specialist who joins moves nothing."""
 
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import Centroid, route
+from jaxopt_lite.specialists import Centroid, Router, route
 from tests.specialists.spaces import library_at, plane
 
 RNG = np.random.default_rng(0)
@@ -117,6 +118,28 @@ def test_other_arguments_are_refused():
         route(router, np.zeros((2, 5)), 0)
     with pytest.raises(ValueError, match="top_k=1.5"):
         route(router, np.zeros((2, 5)), 1.5)  # pyright: ignore[reportArgumentType]
+    assert route(router, np.zeros((2, 5)), np.int64(2)).index.shape == (2, 2)
+    for features in (np.zeros((2, 5), complex), np.full((2, 5), "a"), np.full((2, 5), None)):
+        with pytest.raises(TypeError, match="expected (real|arrays of) numbers"):
+            router(features)
+    for mean in (np.ones(3), np.ones((2, 2, 2))):
+        with pytest.raises(ValueError, match=r"mean has shape .*; expected \[T, d\]"):
+            Centroid.at(mean)
+    with pytest.raises(ValueError, match=r"bias has shape \(2,\); expected \[3\], one for each row"):
+        route(replace(router, bias=router.bias[:2]), np.zeros((2, 5)))
+
+
+def test_a_router_is_what_it_was_made_of():
+    """Arrays that change later, of a router or of features that went in, change no route."""
+    mean, features = RNG.normal(size=(3, 5)).astype(np.float32), RNG.normal(size=(9, 5)).astype(np.float32)
+    plain = Router(mean, np.zeros(3, np.float32), np.float32(np.inf), np.float32(1))
+    centroid = Centroid.at(mean, np.zeros(5, np.float32))
+    expected = (features @ mean.T).argmax(axis=1), np.asarray(centroid(features))
+    again = features.copy()
+    found = plain(again)
+    again[:], mean[:] = -again, 1
+    assert np.array_equal(found, expected[0]) and np.array_equal(plain(features), expected[0])
+    assert np.array_equal(centroid(features), expected[1])
 
 
 def test_derivatives_are_finite():

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.checks import SHARE, number
 from jaxopt_lite.specialists.routers.covariance import Whitening, means, whitening
 from jaxopt_lite.specialists.routers.features import features_of
 from jaxopt_lite.specialists.routers.geometry import Geometry
 from jaxopt_lite.specialists.routers.lda import LDA
 from jaxopt_lite.specialists.routing import Router
+from jaxopt_lite.specialists.tasks import named
 
 __all__ = ["calibrate", "calibrated"]
 
@@ -50,9 +52,12 @@ def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01,
         A `Geometry`, for `LDA.of(library, geometry)`.
 
     Raises:
+        TypeError: no mapping, a name that is no text, a task that is no tuple, inputs that are no numbers.
         ValueError: a base without features; NaN or infinity among them; features that do not vary; too few inputs for
             the share of `fallback`.
     """
+    share = _fallback(fallback)
+    tasks = named(tasks)
     features, index = features_of(base, tasks)
     size, half = len(tasks), _halves(index, seed)
     dtype = features.dtype
@@ -65,7 +70,7 @@ def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01,
         novelty.append(_own_novelty(features[held], mean[index[held]], count[index[held]], space))
         router = LDA.at(mean.astype(dtype), count, _geometry(space, np.inf, 1.0, dtype, base))
         temperature.append(_fitted_temperature(router, features[held].astype(dtype), index[held], seed))
-    threshold = quantile(np.concatenate(novelty), fallback)
+    threshold = quantile(np.concatenate(novelty), share)
     space = whitening(features, index, size)
     return _geometry(space, threshold, float(np.sqrt(np.prod(temperature))), dtype, base)
 
@@ -88,14 +93,20 @@ def calibrated(
         seed: of the sample for the temperature, where there are very many.
 
     Raises:
-        ValueError: features of another width; too few inputs for the share of `fallback`; an index out of range.
+        TypeError: an index that is not of whole numbers.
+        ValueError: features of another width, or that are not finite; too few inputs for the share of `fallback`; an
+            index out of range.
     """
-    features = jnp.asarray(features)
+    features, fallback = jnp.asarray(features), _fallback(fallback)
+    if not jnp.isfinite(features).all():
+        raise ValueError("features hold NaN or infinity; leave such inputs out.")
     threshold = quantile(np.asarray(router.novelty(features)), fallback)
     router = replace(router, threshold=jnp.asarray(threshold, router.threshold.dtype))
     if index is None:
         return router
     known = np.asarray(index)
+    if not np.issubdtype(known.dtype, np.integer):
+        raise TypeError(f"index is of {known.dtype.name}; expected whole numbers, one per input.")
     if known.shape != features.shape[:1] or not np.all((known >= 0) & (known < len(router))):
         raise ValueError(f"index: expected {len(features)} whole numbers from 0 to {len(router) - 1}, one per input.")
     temperature = _fitted_temperature(router, np.asarray(features), known, seed)
@@ -106,10 +117,8 @@ def quantile(novelty: NDArray, fallback: float) -> float:
     """The threshold that a further novelty exceeds with a probability of at most `fallback`.
 
     Raises:
-        ValueError: a share that is none, or too few numbers for it.
+        ValueError: too few numbers for it.
     """
-    if not 0 <= fallback < 1:
-        raise ValueError(f"fallback={fallback}: expected a share of at least 0 and below 1.")
     if fallback == 0:
         return np.inf
     n = len(novelty)
@@ -120,6 +129,10 @@ def quantile(novelty: NDArray, fallback: float) -> float:
             f"are {n}; give more, or allow a larger share."
         )
     return float(np.sort(novelty)[rank - 1])
+
+
+def _fallback(share: float) -> float:
+    return number("fallback", share, SHARE)
 
 
 def _halves(index: NDArray, seed: int) -> NDArray:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxopt_lite.specialists.checks import check_real
+from jaxopt_lite.specialists.frozen import own
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.geometry import Geometry
 from jaxopt_lite.specialists.routing import Router
@@ -60,12 +62,16 @@ class Centroid(Router):
         """For tasks with these means; the center is zero by default.
 
         Raises:
-            ValueError: another metric.
+            TypeError: means that are no real numbers.
+            ValueError: another metric; means without a row for each task.
         """
         if metric not in ("cosine", "euclid"):
             raise ValueError(f"metric={metric!r}: expected 'cosine' or 'euclid'.")
-        mean = jnp.asarray(mean)
-        center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(center)
+        mean = jnp.asarray(own(mean))
+        check_real("mean", mean)
+        if mean.ndim != 2:
+            raise ValueError(f"mean has shape {mean.shape}; expected [T, d], a row for each task.")
+        center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(own(center))
         row = mean - center
         known = jnp.all(jnp.isfinite(row), axis=1)
         row = jnp.where(known[:, None], row, 0)

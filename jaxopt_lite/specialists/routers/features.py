@@ -1,6 +1,6 @@
 """The features of the inputs of many tasks, in batches of one size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from numpy.typing import NDArray
 
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.tasks import named, of_examples
 
 __all__ = ["features_of"]
 
@@ -23,9 +24,11 @@ def features_of(base: Base, tasks: Mapping[str, tuple]) -> tuple[NDArray, NDArra
         tasks: `(x, y)` or `Task`; inputs of weight 0 are left out.
 
     Raises:
+        TypeError: no mapping, a name that is no text, a task that is no tuple, inputs that are no numbers.
         ValueError: no inputs; features with NaN or infinity, with the name of the task.
     """
-    inputs = [_inputs(task) for task in tasks.values()]
+    tasks = named(tasks)
+    inputs = [_inputs(name, task) for name, task in tasks.items()]
     counts = [jax.tree.leaves(x)[0].shape[0] for x in inputs]
     if not sum(counts):
         raise ValueError(f"tasks: {len(tasks)} tasks with no inputs; expected some.")
@@ -38,10 +41,11 @@ def features_of(base: Base, tasks: Mapping[str, tuple]) -> tuple[NDArray, NDArra
     return features, index
 
 
-def _inputs(task: Sequence) -> PyTree:
-    x = jax.tree.map(np.asarray, task[0])
-    weight = task[2] if len(task) > 2 else None
-    return x if weight is None else jax.tree.map(lambda leaf: leaf[np.asarray(weight) > 0], x)
+def _inputs(name: str, task: tuple) -> PyTree:
+    if not task or not jax.tree.leaves(task[0]):
+        raise ValueError(f"task {name!r} has no inputs; expected (x, ...), with an array or a pytree of arrays.")
+    x, weight = of_examples(name, task[0], task[2] if len(task) > 2 else None, least=0)
+    return jax.tree.map(lambda leaf: leaf[weight > 0], x)
 
 
 def _embedded(base: Base, x: PyTree) -> NDArray:

@@ -21,6 +21,7 @@ from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, LoRA, Parameters
+from jaxopt_lite.specialists.checks import POSITIVE, number
 from jaxopt_lite.specialists.library import Library, adapted
 from jaxopt_lite.specialists.routers.features import features_of
 from jaxopt_lite.specialists.routing import Router
@@ -29,6 +30,7 @@ from jaxopt_lite.specialists.tasks import Bucket, Task, buckets, checked
 __all__ = ["Gates", "fit_gates"]
 
 _CHUNK = 256  # specialists that are solved together
+_PRIOR = "a positive number; without one, gates grow without bound", POSITIVE[1]
 
 
 @jax.tree_util.register_dataclass
@@ -84,6 +86,7 @@ def fit_gates(
         The library with another `profile.gate`; all else in it stays.
 
     Raises:
+        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
         ValueError: a base without features, features that are not finite; tasks without examples, shapes that differ,
             NaN or infinity; weights that are negative or all zero; a `prior` that is not positive.
         KeyError: a task that is no specialist's.
@@ -91,8 +94,7 @@ def fit_gates(
     Warns:
         RuntimeWarning: gates that did not converge, and how many ended how.
     """
-    if not prior > 0:
-        raise ValueError(f"prior={prior}: expected a positive number; without one, gates grow without bound.")
+    prior = number("prior", prior, _PRIOR)
     tasks = {name: _weighty(task) for name, task in checked(tasks).items()}
     chosen = library[list(tasks)]
     features, index = features_of(library.base, tasks)

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from jaxopt_lite.files import write
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.tensor_files import check_dtypes, check_tensors, encode, read
+from jaxopt_lite.specialists.frozen import freeze_fields
+from jaxopt_lite.specialists.tensor_files import check_dtypes, check_plain, check_tensors, encode, read
 
 __all__ = ["Geometry"]
 
@@ -39,10 +40,14 @@ class Geometry:
     temperature: Float[Array, ""]
     fingerprint: str = field(metadata={"static": True})
 
+    def __post_init__(self):
+        freeze_fields(self)
+
     def save(self, file: str | Path) -> None:
         """Save it as one safetensors file, with a checksum; what is there is replaced, at once.
 
         Raises:
+            OSError: it cannot be written; what is there stays as it is.
             ValueError: what `load` would refuse.
         """
         tensors = {name: np.asarray(getattr(self, name), order="C") for name in _ARRAYS}
@@ -59,13 +64,13 @@ class Geometry:
 
         Raises:
             FileNotFoundError: nothing there.
+            OSError: it cannot be looked at.
             ValueError: the geometry of another base; a damaged file or something else; a center or a matrix that is
                 not finite, a matrix with a row or a column of zeros, a threshold that is NaN, a temperature that is
                 not positive.
         """
         file = Path(file)
-        if not file.exists():
-            raise FileNotFoundError(f"{file} does not exist; expected a file made by `Geometry.save`.")
+        check_plain(file, "`Geometry.save`")
         try:
             tensors, metadata = read(file, _KIND, ("base",))
             _check(tensors)

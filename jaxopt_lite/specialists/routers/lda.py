@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Num
 
+from jaxopt_lite.specialists.checks import check_real
+from jaxopt_lite.specialists.frozen import own
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.geometry import Geometry
 from jaxopt_lite.specialists.routing import Router
@@ -63,12 +65,15 @@ class LDA(Router):
         """For tasks with these means of `count` inputs. One with no inputs, or no finite mean, is never chosen.
 
         Raises:
-            ValueError: means of another width than the geometry's.
+            TypeError: means or counts that are no real numbers.
+            ValueError: means of another width than the geometry's; not as many counts.
         """
-        mean = jnp.asarray(mean, geometry.center.dtype)
+        mean, count = (_numbers(*given, geometry.center.dtype) for given in (("mean", mean), ("count", count)))
         if mean.ndim != 2 or mean.shape[1] != geometry.center.size:
             raise ValueError(f"mean has shape {mean.shape}; the geometry is of {geometry.center.size} features.")
-        rows = filled((mean, jnp.asarray(count, mean.dtype)))  # of no inputs
+        if count.shape != mean.shape[:1]:
+            raise ValueError(f"count has shape {count.shape}; expected {mean.shape[:1]}, one for each mean.")
+        rows = filled((mean, count))  # of no inputs
         weight, bias = (leaf[: len(mean)] for leaf in _rows(*rows, geometry.center, geometry.whiten))
         return cls(weight, bias, geometry.threshold, geometry.temperature, geometry.center, geometry.whiten)
 
@@ -82,6 +87,12 @@ class LDA(Router):
     def match(self, query, weight):
         m, c = weight[:, :-1], weight[:, -1]
         return -0.5 * c * squared_distances(query, m)
+
+
+def _numbers(name: str, given, dtype) -> Array:
+    array = own(given)
+    check_real(name, array)
+    return jnp.asarray(array, dtype)
 
 
 @jax.jit

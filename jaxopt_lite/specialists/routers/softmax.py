@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
+from jaxopt_lite.specialists.checks import NOT_NEGATIVE, number
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.calibration import calibrated
 from jaxopt_lite.specialists.routers.features import features_of
 from jaxopt_lite.specialists.routing import Router
 from jaxopt_lite.specialists.sums import weighted_sum
+from jaxopt_lite.specialists.tasks import named
 from jaxopt_lite.specialists.tiles import product
 
 __all__ = ["Softmax"]
@@ -58,18 +60,18 @@ class Softmax(Router):
             seed: of what is held out.
 
         Raises:
+            TypeError: no mapping, a name that is no text, a task that is no tuple, inputs that are no numbers.
             ValueError: a specialist without a task, or without inputs; too few inputs for the share of `fallback`.
 
         Warns:
             RuntimeWarning: the fit did not converge.
         """
+        tasks, ridge = named(tasks), number("ridge", ridge, NOT_NEGATIVE)
         missing = [name for name in library.names if name not in tasks]
         if missing or not len(library):
             raise ValueError(
                 f"tasks: expected one of each of {len(library)} specialists; there is none of {missing[:5]}."
             )
-        if not ridge >= 0:
-            raise ValueError(f"ridge={ridge}: expected a number that is not negative.")
         features, index = features_of(library.base, {name: tasks[name] for name in library.names})
         held = _held_out(index, seed)
         weight, bias = _fitted(features[~held], index[~held], len(library), ridge, solver)

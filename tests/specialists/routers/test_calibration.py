@@ -107,3 +107,25 @@ def test_inputs_without_weight_do_not_count():
     tasks = {name: (x, y, weight) for name, (x, y) in as_tasks(spoilt).items()}
     left, right = calibrate(plane(D), tasks, fallback=0.05), calibrate(plane(D), as_tasks(x), fallback=0.05)
     assert np.array_equal(left.whiten, right.whiten) and left.threshold == right.threshold
+
+
+@pytest.mark.parametrize(
+    ("index", "error"),
+    [
+        (np.array([True] * 4), TypeError), (np.ones(4), TypeError), (["a"] * 4, TypeError), ([0, 1, 2, 3], ValueError),
+        ([0, 1, 0, -1], ValueError), ([0, 1], ValueError), (1, ValueError), ([[0, 1, 0, 1]], ValueError),
+    ],
+)  # fmt: skip
+def test_an_index_is_of_whole_numbers_in_range(index, error):
+    router = Centroid.at(np.eye(2, 3, dtype=np.float32))
+    with pytest.raises(error, match="index.*expected .*whole numbers"):
+        calibrated(router, np.ones((4, 3), np.float32), index, fallback=0.5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_not_finite_set_no_threshold(bad):
+    """They would be more novel than anything, and the threshold infinite."""
+    features = np.ones((4, 3), np.float32)
+    features[1, 2] = bad
+    with pytest.raises(ValueError, match="features hold NaN or infinity"):
+        calibrated(Centroid.at(np.eye(2, 3, dtype=np.float32)), features, fallback=0.5)

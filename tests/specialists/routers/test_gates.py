@@ -65,7 +65,7 @@ def test_a_gate_minimises_the_loss_of_its_own_specialist():
 
     np.testing.assert_allclose(gated.profile.gate[2], minimize(objective, np.zeros(D), tol=1e-10).x, atol=0.02)
     assert gated.profile.gate.any(axis=1).tolist() == [True, False, True, False]
-    assert gated.ids == before.ids and gated.parameters is before.parameters
+    assert gated.ids == before.ids and gated.parameters["shift:b"] is before.parameters["shift:b"]
     assert np.isneginf(Gates.of(gated).scores(x[0])).any(axis=0).tolist() == [False, True, False, True]
     assert set(np.asarray(Gates.of(gated)(x[0])).tolist()) <= {0, 2}
     with pytest.raises(ValueError, match="none of 4 specialists has a gate"):

@@ -138,3 +138,23 @@ def test_what_does_not_fit_is_refused():
         LDA.at(np.zeros((2, 4)), np.ones(2), geometry_of(3))
     with pytest.raises(ValueError, match=r"\(1, 4\); expected \[B, 3\].*LDA"):
         LDA.at(np.zeros((2, 3)), np.ones(2), geometry_of(3))(np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("count", [[5, 5], [5] * 4, 5, [[5, 5, 5]], []])
+def test_there_is_a_count_for_each_mean(count):
+    """With one too few, the last specialist would never be chosen."""
+    with pytest.raises(ValueError, match=r"count has shape .*; expected \(3,\), one for each mean"):
+        LDA.at(np.ones((3, 2)), np.array(count), geometry_of(2))
+
+
+def test_means_and_counts_are_numbers():
+    for mean, count in (([["a", "b"]], [1]), (np.ones((1, 2)), [True]), (np.ones((1, 2), bool), [1]), ([[1j, 1]], [1])):
+        with pytest.raises(TypeError, match="(mean|count) is of .*; expected real numbers"):
+            LDA.at(mean, count, geometry_of(2))
+
+
+def test_means_that_change_later_change_no_router():
+    mean, count = np.arange(6, dtype=np.float32).reshape(3, 2), np.full(3, 9.0, np.float32)
+    router, expected = LDA.at(mean, count, geometry_of(2)), LDA.at(mean.copy(), count.copy(), geometry_of(2))
+    mean[:], count[:] = 7, 0
+    assert np.array_equal(router.weight, expected.weight) and np.array_equal(router.bias, expected.bias)
