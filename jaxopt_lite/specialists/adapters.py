@@ -13,9 +13,9 @@ merges adapters first takes them to a linear form, `linear` and `to_linear`, whe
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import jax
@@ -24,22 +24,27 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense
+from jaxopt_lite.specialists.checks import POSITIVE, is_unicode, number, text, whole
 
 __all__ = ["IA3", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
 
 Parameters = dict[str, Any]  # arrays, or whatever stands for them
+_SCALE = "a positive number, or None for a scale of 1", POSITIVE[1]
 
 
 def leaf_names(params: PyTree) -> list[str]:
     """The names of the leaves of a pytree: the keys on the way to each, joined by slashes.
 
     Raises:
-        ValueError: two leaves of one name, such as those of `{"a": {"b": ...}, "a/b": ...}`.
+        ValueError: two leaves of one name, such as those of `{"a": {"b": ...}, "a/b": ...}`; a name that is no Unicode.
     """
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _with_paths(params)]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"params has two leaves that are called {twice!r}; expected keys without '/'.")
+    for name in names:
+        if not (name.isascii() or is_unicode(name)):
+            raise ValueError(f"params has a leaf that is called {name!r}; expected a name that UTF-8 can write.")
     return names
 
 
@@ -52,12 +57,22 @@ class Part:
     """One kind of change to the leaves whose names match `path`, with `*` for any characters.
 
     Args:
-        path: which leaves; keys joined by slashes, as `leaf_names` gives them.
+        path: which leaves; keys joined by slashes, as `leaf_names` gives them. A leaf's own name means that leaf alone.
+
+    Raises:
+        TypeError: a path that is no text.
     """
 
     keys: ClassVar[tuple[str, ...]]  # of its parameters for one leaf
 
     path: str
+
+    def __post_init__(self):
+        self._set("path", text("path", self.path))
+
+    def _set(self, what: str, value: Any) -> None:
+        """Settings are plain, whatever they were given as: files hold them as JSON."""
+        object.__setattr__(self, what, value)
 
     def __add__(self, other: "Part | Adapter") -> "Adapter":
         return Adapter((self,)) + other
@@ -96,6 +111,10 @@ class IA3(Part):
     keys: ClassVar = ("scale",)
 
     axis: int = -1
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._set("axis", whole("axis", self.axis))
 
     def identity(self, name, leaf):
         if not -leaf.ndim <= self.axis < leaf.ndim:
@@ -139,10 +158,12 @@ class LoRA(Part):
     seed: int = 0
 
     def __post_init__(self):
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise ValueError(f"rank={self.rank!r}: expected a whole number of at least 1.")
-        if self.alpha is not None and not (isinstance(self.alpha, int | float) and 0 < self.alpha < np.inf):
-            raise ValueError(f"alpha={self.alpha!r}: expected a positive number, or None for a scale of 1.")
+        super().__post_init__()
+        self._set("rank", whole("rank", self.rank, least=1))
+        self._set("seed", whole("seed", self.seed))
+        if self.alpha is not None:
+            known = number("alpha", self.alpha, _SCALE)
+            self._set("alpha", self.alpha if type(self.alpha) is int else known)  # whose text is part of ids
 
     @property
     def scale(self) -> float:
@@ -172,9 +193,11 @@ class LoRA(Part):
     def from_linear(self, *parameters):
         """The largest singular values; `down` has orthonormal columns, also where the change is zero."""
         (change,) = parameters
-        u, s, v = jnp.linalg.svd(change, full_matrices=False)
+        wide = jnp.promote_types(change.dtype, jnp.float32)  # of fewer bits there is no such decomposition
+        u, s, v = jnp.linalg.svd(change.astype(wide), full_matrices=False)
         kept = min(self.rank, s.shape[-1])
         down, up = u[..., :kept], (s[..., None] * v)[..., :kept, :] / self.scale
+        down, up = down.astype(change.dtype), up.astype(change.dtype)
         *stack, same = [(0, 0)] * (change.ndim - 1)
         unused = (0, self.rank - kept)
         return jnp.pad(down, [*stack, same, unused]), jnp.pad(up, [*stack, unused, same])
@@ -198,6 +221,12 @@ class Adapter:
     """
 
     parts: tuple[Part, ...]
+
+    def __post_init__(self):
+        for part in self.parts:
+            if not isinstance(part, Part):
+                raise TypeError(f"parts holds {part!r}; expected IA3(...), LoRA(...) or Shift(...).")
+        object.__setattr__(self, "parts", tuple(self.parts))
 
     def __add__(self, other: "Part | Adapter") -> "Adapter":
         return Adapter(self.parts + (other.parts if isinstance(other, Adapter) else (other,)))
@@ -262,7 +291,7 @@ class Adapter:
         leaves = dict(zip(leaf_names(params), jax.tree.leaves(params), strict=True))
         taken: dict[str, Part] = {}
         for part in self.parts:
-            names = [name for name in leaves if fnmatchcase(name, part.path)]
+            names = [part.path] if part.path in leaves else [name for name in leaves if _matches(name, part.path)]
             if not names:
                 raise ValueError(f"{part} matches no leaf of params; its leaves are {', '.join(leaves)}.")
             for name in names:
@@ -270,6 +299,20 @@ class Adapter:
                     raise ValueError(f"{part} and {taken[name]} both change {name!r}; expected one part for a leaf.")
                 taken[name] = part
                 yield part, name, leaves[name]
+
+
+def _matches(name: str, path: str) -> bool:
+    """Whether a name is a path in which each `*` stands for any characters, and everything else for itself."""
+    first, *rest = path.split("*")
+    if not rest:
+        return name == path
+    *middle, last = rest
+    place, end = len(first), len(name) - len(last)
+    for piece in middle:  # the first place for each leaves most for the next
+        place = name.find(piece, place, end) + len(piece)
+        if place < len(piece):
+            return False
+    return name.startswith(first) and name.endswith(last) and place <= end
 
 
 def _keys(part: Part, name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Adapters: maps from parameters to parameters, their identity, their linear form, their descriptions."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,3 +113,86 @@ def test_sums_are_flat_and_hashable():
     one, two, three = IA3("a"), Shift("b"), LoRA("c")
     assert (one + two) + three == one + (two + three) == Adapter((one, two, three))
     assert len({one + two, one + two}) == 1
+
+
+BRACKETS = {
+    "layers[0].w": jnp.ones((2, 2)), "layers[1].w": jnp.ones((2, 2)), "layers0.w": jnp.ones((2, 2)),
+    "w?": jnp.ones(2), "w1": jnp.ones(2), "star*": jnp.ones(2), "starlight": jnp.ones(2), "[!a]": jnp.ones(2),
+    "b": jnp.ones(2), "a:b": jnp.ones(2), "": jnp.ones(2), "in": {"": jnp.ones(2), "w": [jnp.ones(2), jnp.ones(2)]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", leaf_names(BRACKETS))
+def test_the_name_of_a_leaf_is_that_leaf(path):
+    assert Shift(path).__add__(Adapter(())).identity(BRACKETS).keys() == {f"shift:{path}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("layers[0].*", "layers[0].w"), ("layers[*].w", "layers[0].w layers[1].w"), ("*[0]*", "layers[0].w"),
+        ("*.w", "layers[0].w layers[1].w layers0.w"), ("layers*0*w", "layers[0].w layers0.w"), ("w*", "w? w1"),
+        ("star*t", "starlight"), ("*light", "starlight"), ("in/w/*", "in/w/0 in/w/1"), ("in/*/1", "in/w/1"),
+        ("**in/*", "in/ in/w/0 in/w/1"), ("a*:*b", "a:b"), ("i*n/w*/0", "in/w/0"),
+    ],
+)  # fmt: skip
+def test_a_star_stands_for_any_characters_and_nothing_else_does(path, names):
+    assert {name for _, name, _ in as_adapter(Shift(path)).matches(BRACKETS)} == set(names.split())
+
+
+@pytest.mark.parametrize(
+    "path", ["layers[01].w", "[a-z]", "[!b]", "w??", "?", "layers[0]", "LAYERS0.W", "in", "starli*ight", "b*b", "**x"]
+)
+def test_what_matches_nothing_says_so(path):
+    with pytest.raises(ValueError, match=r"matches no leaf of params; its leaves are .*layers\[0\]\.w"):
+        as_adapter(Shift(path)).identity(BRACKETS)
+
+
+def test_a_pattern_of_many_stars_takes_no_time():
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="matches no leaf"):
+        as_adapter(Shift("*a" * 500 + "*b")).identity({"a" * 5000: jnp.ones(1)})
+    assert time.perf_counter() - start < 2
+
+
+def test_very_many_names_take_no_time():
+    """Also where two are alike, and the last ones."""
+    params = {f"{k}": 0.0 for k in range(40_000)} | {"z": {"z": 0.0}, "z/z": 1.0}
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="two leaves that are called 'z/z'"):
+        leaf_names(params)
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("keys", [("a/b", {"b": 1.0}), ("a/0", [1.0]), ("a/0/x", [{"x": 1.0}])])
+def test_keys_with_a_slash_may_make_two_of_one_name(keys):
+    with pytest.raises(ValueError, match="two leaves that are called"):
+        leaf_names({keys[0]: 0.0, "a": keys[1]})
+
+
+@pytest.mark.parametrize(
+    "params", [{0: 1.0, 1: 2.0}, {("a", 1): 1.0, ("b", 2): 2.0}, {b"a": 1.0}, {True: 1.0, False: 0.0}]
+)
+def test_keys_that_are_no_texts_have_names_too(params):
+    names = leaf_names(params)
+    assert len(set(names)) == len(params)
+    for name in names:
+        assert as_adapter(Shift(name)).identity(jax.tree.map(jnp.asarray, params)).keys() == {f"shift:{name}"}
+
+
+def test_a_name_that_no_file_can_hold():
+    with pytest.raises(ValueError, match="a leaf that is called .*expected a name that UTF-8 can write"):
+        leaf_names({"\ud800": 1.0})
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Shift(1), lambda: IA3(None), lambda: LoRA(b"w"), lambda: Shift("a") + "b",
+             lambda: Adapter(["a"]), lambda: Adapter((None,)), lambda: Shift("a") + None]
+)  # fmt: skip
+def test_parts_are_parts_and_paths_are_texts(make):
+    with pytest.raises(TypeError, match="expected (a text|IA3)"):
+        make()
+
+
+def test_a_list_of_parts_is_hashable():
+    assert hash(Adapter([Shift("a")])) == hash(as_adapter(Shift("a")))
