@@ -26,11 +26,14 @@ def flat(tree: Parameters) -> Float[Array, "k p"]:
 
 
 def unflat(flat: Float[Array, "*k p"], like: Parameters) -> Parameters:
-    """The other way round, for one specialist, or for all."""
+    """The other way round, for one specialist, or for all; each leaf in its own dtype."""
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
     parts = jnp.split(flat, ends, axis=-1)
-    shaped = [part.reshape(*flat.shape[:-1], *leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)]
+    shaped = [
+        part.reshape(*flat.shape[:-1], *leaf.shape[1:]).astype(leaf.dtype)
+        for part, leaf in zip(parts, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, shaped)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.specialists.adapters import Parameters
+from jaxopt_lite.specialists.checks import check_real
 from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.methods import DARE, TIES, Fisher, Mean, Method, TaskArithmetic
 
@@ -41,6 +42,7 @@ def merge(
         parents' ids and the recipe; its profile their mean features, but no Fisher diagonal.
 
     Raises:
+        TypeError: weights that are no real numbers, such as a mask; a name that is no text.
         ValueError: an empty library; weights that are not k finite numbers; what a method needs and does not get.
 
     Example:
@@ -62,7 +64,7 @@ def merge(
     count = library.profile.count
     share = jnp.where(jnp.sum(count) > 0, count, 1)
     mean = jnp.sum(share[:, None] * library.profile.mean, axis=0) / jnp.sum(share)
-    return specialist_of(library, a, card, jnp.sum(count), mean)
+    return specialist_of(library, a, card, jnp.sum(count), mean.astype(library.profile.mean.dtype))
 
 
 def specialist_of(library: Library, a: Parameters, card: Card, count, mean) -> Library:
@@ -84,7 +86,10 @@ def _method(method: Method | str) -> Method:
 
 def _weights(method: Method, weights, library: Library) -> Float[Array, " k"]:
     dtype = jnp.result_type(*jax.tree.leaves(library.parameters))
-    given = np.asarray(method.weights(len(library)) if weights is None else weights)
-    if given.shape != (len(library),) or not np.isfinite(given).all():
+    given = np.array(method.weights(len(library)) if weights is None else weights)
+    check_real("weights", given)
+    with np.errstate(over="ignore"):
+        kept = given.astype(dtype)
+    if given.shape != (len(library),) or not np.isfinite(kept).all():
         raise ValueError(f"weights={given.tolist()}: expected {len(library)} finite numbers, one for each specialist.")
-    return jnp.asarray(given, dtype)
+    return jnp.asarray(kept)

@@ -24,11 +24,14 @@ from jaxtyping import Array, Float
 
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.checks import POSITIVE, SHARE, number, whole
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.linear import flat, linear_parameters, unflat
 from jaxopt_lite.specialists.sums import weighted_sum
 
 __all__ = ["DARE", "TIES", "Fisher", "Mean", "Method", "TaskArithmetic", "check_relative"]
+
+_KEPT = "the share of entries to keep, above 0 and at most 1", lambda share: 0 < share <= 1
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,15 @@ class TaskArithmetic(Method):
 
     Args:
         scale: λ. With many specialists 1 is too much: 0.2 to 0.4 is usual.
+
+    Raises:
+        ValueError: a `scale` that is no finite number.
     """
 
     scale: float = 0.3
+
+    def __post_init__(self):
+        number("scale", self.scale)
 
     def merged(self, library, weights):
         return _scaled(self.scale, Mean().merged(library, weights))
@@ -100,15 +109,15 @@ class TIES(Method):
         scale: λ, what the result is multiplied by.
 
     Raises:
-        ValueError: a `density` outside of (0, 1].
+        ValueError: a `density` outside of (0, 1]; a `scale` that is no finite number.
     """
 
     density: float = 0.2
     scale: float = 1.0
 
     def __post_init__(self):
-        if not 0 < self.density <= 1:
-            raise ValueError(f"density={self.density}: expected the share of entries to keep, above 0 and at most 1.")
+        number("density", self.density, _KEPT)
+        number("scale", self.scale)
 
     def combine(self, library, deltas, weights):
         w = weights[:, None]
@@ -135,7 +144,8 @@ class DARE(Method):
         seed: of the choice. With few numbers the result depends strongly on it; compare several.
 
     Raises:
-        ValueError: a `drop` outside of [0, 1).
+        TypeError: a `then` that is no method.
+        ValueError: a `drop` outside of [0, 1); a `seed` that is no whole number.
     """
 
     drop: float = 0.5
@@ -143,8 +153,10 @@ class DARE(Method):
     seed: int = 0
 
     def __post_init__(self):
-        if not 0 <= self.drop < 1:
-            raise ValueError(f"drop={self.drop}: expected a probability, at least 0 and below 1.")
+        number("drop", self.drop, ("a probability, at least 0 and below 1", SHARE[1]))
+        whole("seed", self.seed)
+        if not isinstance(self.then, Method):
+            raise TypeError(f"then={self.then!r}: expected a method, such as Mean().")
 
     def weights(self, k):
         return self.then.weights(k)
@@ -168,10 +180,16 @@ class Fisher(Method):
             library's profile holds. It holds none for LoRA, where they are those of the factors and not of their
             product: `fisher_diagonal` computes them.
         floor: is added to the normalised diagonals, so that what has no information counts as in the mean.
+
+    Raises:
+        ValueError: a `floor` that is not positive, or no finite number.
     """
 
     diagonal: Parameters | None = None
     floor: float = 1e-6
+
+    def __post_init__(self):
+        number("floor", self.floor, POSITIVE)
 
     def __repr__(self) -> str:
         known = None if self.diagonal is None else f"<{digest(self.diagonal)[:16]}>"

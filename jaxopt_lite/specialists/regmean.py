@@ -24,10 +24,11 @@ from jaxtyping import Array, Float
 
 from jaxopt_lite.specialists.adapters import IA3, Parameters, Part, Shift
 from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.checks import POSITIVE, number
 from jaxopt_lite.specialists.gram import moments
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.methods import Method, check_relative
-from jaxopt_lite.specialists.tasks import Task, checked
+from jaxopt_lite.specialists.tasks import Task, checked, named
 from jaxopt_lite.specialists.tiles import product
 
 __all__ = ["RegMean"]
@@ -46,6 +47,7 @@ class RegMean(Method):
         ridge: a pull to the mean where the examples say nothing, relative to the mean of the diagonal.
 
     Raises:
+        TypeError: no mapping, a name that is no text, a task that is no tuple.
         ValueError: an `off_diagonal` outside of [0, 1], or a `ridge` that is not positive.
     """
 
@@ -54,10 +56,9 @@ class RegMean(Method):
     ridge: float = 1e-4
 
     def __post_init__(self):
-        if not 0 <= self.off_diagonal <= 1:
-            raise ValueError(f"off_diagonal={self.off_diagonal}: expected a factor from 0 to 1.")
-        if not self.ridge > 0:
-            raise ValueError(f"ridge={self.ridge}: expected a positive number; without one G may have no inverse.")
+        number("off_diagonal", self.off_diagonal, ("a factor from 0 to 1", lambda factor: 0 <= factor <= 1))
+        number("ridge", self.ridge, ("a positive number; without one G may have no inverse", POSITIVE[1]))
+        object.__setattr__(self, "tasks", named(self.tasks))
 
     def __repr__(self) -> str:
         texts = []
@@ -74,13 +75,15 @@ class RegMean(Method):
         merged: Parameters = {}
         for part, name, leaf in adapter.linear.matches(base.params):
             (key,) = (f"{key}:{name}" for key in part.keys)
-            mean = jnp.tensordot(share, deltas[key], 1, precision="highest")
+            wide = jnp.promote_types(leaf.dtype, jnp.float32)  # of fewer bits there is no solve
+            delta = deltas[key].astype(wide)
+            mean = jnp.tensordot(share, delta, 1, precision="highest")
             if name in seen:
-                axis, g = seen[name][0], seen[name][1].astype(leaf.dtype)
+                axis, g = seen[name][0], seen[name][1].astype(wide)
                 g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)
-                h = jax.vmap(partial(_quadratic, part, leaf, axis))(g)
-                mean += self._shift(h, deltas[key] - mean, share, axis)
-            merged[key] = mean
+                h = jax.vmap(partial(_quadratic, part, leaf.astype(wide), axis))(g)
+                mean += self._shift(h, delta - mean, share, axis)
+            merged[key] = mean.astype(deltas[key].dtype)
         return merged
 
     def _tasks(self, library: Library) -> list[Task]:

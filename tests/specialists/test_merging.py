@@ -1,5 +1,6 @@
 """Merging against slow oracles written from the papers, and the properties that a merge must have."""
 
+from dataclasses import replace
 from importlib import import_module
 
 import jax
@@ -413,3 +414,60 @@ def test_compressing_nothing_can_still_be_fitted():
 def test_compress_refuses_another_linear_form():
     with pytest.raises(ValueError, match="linear form"):
         compress(random_library(BASE, SCALES, "a"), LoRA("hidden"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "error"),
+    [
+        ([True, False, True], TypeError), (np.array([True, False, True]), TypeError), (["a", "b", "c"], TypeError),
+        ([1j, 1, 1], TypeError), ([None, 1, 1], TypeError), ([1, 1], ValueError), (1.0, ValueError),
+        ([[1, 1, 1]], ValueError), ([1, np.nan, 1], ValueError), ([1, np.inf, 1], ValueError),
+        (np.zeros(0), ValueError),
+    ],
+)  # fmt: skip
+def test_weights_are_numbers_one_for_each(weights, error):
+    """A mask is no choice of whom to merge: that is `library[mask]`."""
+    library = random_library(BASE, SCALES, "abc")
+    with pytest.raises(error, match="weights.*expected (real numbers|3 finite numbers)"):
+        merge(library, "mean", weights)
+
+
+def test_weights_that_are_too_large_for_the_parameters():
+    base = small_base(np.float32)
+    with pytest.raises(ValueError, match="expected 2 finite numbers"):
+        merge(random_library(base, SCALES, "ab"), "mean", [1e300, 1.0])
+
+
+def test_a_method_is_a_method():
+    library = random_library(BASE, SCALES, "ab")
+    for method in (TIES, "TIES", None, 1, Mean):
+        with pytest.raises(ValueError, match="method=.*expected one of mean"):
+            merge(library, method)
+    with pytest.raises(TypeError, match="then='mean': expected a method"):
+        DARE(then="mean")
+
+
+@pytest.mark.parametrize(
+    "method", ["mean", "arithmetic", "ties", "dare", "fisher", RegMean(inputs("ab")), DARE(then=TIES())]
+)
+def test_a_merge_has_the_dtypes_of_what_it_merges(method):
+    """So that it can join its own library, and the features' mean too, so that it can join its folder."""
+    base = small_base(np.float32)
+    half = {name: leaf.astype(jnp.bfloat16 if name == "bias" else leaf.dtype) for name, leaf in base.params.items()}
+    base = Base(half, base.apply, features=lambda params, x: x.astype(jnp.bfloat16))
+    library = random_library(base, Shift("bias") + Shift("out"), "ab")
+    profile = replace(library.profile, mean=library.profile.mean.astype(jnp.bfloat16))
+    library = replace(library, profile=profile)
+    merged = merge(library, method)
+    assert [leaf.dtype for leaf in merged.parameters.values()] == [leaf.dtype for leaf in library.parameters.values()]
+    assert merged.profile.mean.dtype == jnp.bfloat16
+    both = library.add(merged)
+    assert len(both) == 3 and {leaf.dtype.name for leaf in both.parameters.values()} == {"bfloat16", "float32"}
+
+
+def test_compressing_half_precision():
+    base = small_base(jnp.bfloat16)
+    library = random_library(base, LoRA("hidden", rank=1), "ab")
+    again = compress(merge(library[["a"]]), LoRA("hidden", rank=1))
+    assert again.error[0] < 0.01
+    assert {leaf.dtype.name for leaf in again.library.parameters.values()} == {"bfloat16"}
