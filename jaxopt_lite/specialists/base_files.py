@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tensor_files import (
     check_dtypes,
     check_kin,
+    check_plain,
     check_tensors,
     encode,
     kin,
@@ -31,7 +33,8 @@ def save_base(base: Base, file: str | Path) -> None:
         file: where; what is there is replaced.
 
     Raises:
-        ValueError: two leaves of one name, or a dtype that safetensors does not have.
+        OSError: it cannot be written; what is there stays as it is.
+        ValueError: two leaves of one name, a name or a dtype that safetensors does not have.
     """
     names, leaves = leaf_names(base.params), jax.tree.leaves(jax.device_get(base.params))
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in zip(names, leaves, strict=True)}
@@ -51,6 +54,7 @@ def load_base(file: str | Path, like: Base) -> Base:
 
     Raises:
         FileNotFoundError: nothing there.
+        OSError: it cannot be looked at.
         ValueError: a damaged file or something else; other leaves, shapes or dtypes; another name or tokenizer.
 
     Example:
@@ -66,13 +70,12 @@ def load_base(file: str | Path, like: Base) -> Base:
         True
     """
     file = Path(file)
-    if not file.exists():
-        raise FileNotFoundError(f"{file} does not exist; expected a file made by `save_base`.")
+    check_plain(file, "`save_base`")
     try:
         tensors, metadata = read(file, _KIND, ("base", "base_name", "tokenizer"))
-        names, leaves = leaf_names(like.params), jax.tree.leaves(like.params)
+        names, leaves = leaf_names(like.params), [_spec(leaf) for leaf in jax.tree.leaves(like.params)]
         check_dtypes(tensors, floating=False)
-        check_tensors(tensors, {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)})
+        check_tensors(tensors, {name: leaf.shape for name, leaf in zip(names, leaves, strict=True)})
         for name, leaf in zip(names, leaves, strict=True):
             if tensors[name].dtype != leaf.dtype:
                 raise ValueError(f"{name!r} is {tensors[name].dtype.name}; expected {leaf.dtype} as in `like`.")
@@ -82,3 +85,8 @@ def load_base(file: str | Path, like: Base) -> Base:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     return base
+
+
+def _spec(leaf: Any) -> jax.ShapeDtypeStruct | np.ndarray:
+    """What has a shape and a dtype; a number of Python has none."""
+    return leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)

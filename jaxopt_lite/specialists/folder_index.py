@@ -2,11 +2,12 @@
 
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxopt_lite.files import put
 from jaxopt_lite.specialists.base import digest
@@ -17,7 +18,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Entry", "Index", "locked", "plain_file", "read_index", "write_index"]
+__all__ = [
+    "Entry", "Index", "is_name", "locked", "plain_file", "read_index", "read_sealed", "write_index", "write_sealed",
+]  # fmt: skip
 
 NAME = "index.json"
 SUFFIX = ".safetensors"
@@ -47,15 +50,17 @@ class Index(NamedTuple):
     layout: str
     entries: tuple[Entry, ...]
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that it lists, with their checksums."""
+        return {entry.file: entry.checksum for entry in self.entries}
+
 
 def write_index(folder: Path, index: Index) -> None:
     """Write the index at once."""
-    content = {
-        "format": _FORMAT, "version": VERSION, **index.kin, "layout": json.loads(index.layout),
-        "specialists": [entry._asdict() for entry in index.entries],
-    }  # fmt: skip
-    checksum = digest({}, canonical(content))
-    put(folder / NAME, json.dumps(content | {"checksum": checksum}, indent=1).encode())
+    entries = [entry._asdict() for entry in index.entries]
+    content = index.kin | {"layout": json.loads(index.layout), "specialists": entries}
+    write_sealed(folder / NAME, _FORMAT, content)
 
 
 def read_index(folder: Path) -> Index:
@@ -63,34 +68,60 @@ def read_index(folder: Path) -> Index:
 
     Raises:
         FileNotFoundError: there is none.
+        OSError: it cannot be read.
         ValueError: it is damaged or something else.
     """
     path = folder / NAME
-    if not os.path.lexists(path):
-        raise FileNotFoundError(f"{folder} has no {NAME}. Where it should hold specialists, {_REBUILD}")
     try:
-        plain_file(path)
-        content = json.loads(path.read_bytes())
-        if (content["format"], content["version"]) != (_FORMAT, VERSION):
-            raise ValueError(f"format {content['format']!r} {content['version']!r}, not {_FORMAT!r} {VERSION!r}")
-        if digest({}, canonical({key: content[key] for key in content if key != "checksum"})) != content["checksum"]:
-            raise ValueError("its checksum does not fit")
+        content = read_sealed(path, _FORMAT)
         kin = {key: content[key] for key in ("base", "base_name", "tokenizer")}
         entries = tuple(Entry(**entry) for entry in content["specialists"])
         if not all(isinstance(text, str) for row in (kin.values(), *entries) for text in row):
             raise ValueError("a field is no text")
-        if not all(_is_name(entry.file) for entry in entries):
+        if not all(is_name(entry.file) for entry in entries):
             raise ValueError("a file is not named by a plain name")
         if len({entry.file for entry in entries}) < len(entries):
             raise ValueError("a file is listed twice")
         return Index(kin, canonical(content["layout"]), entries)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} has no {NAME}. Where it should hold specialists, {_REBUILD}") from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} is not an index, or damaged ({type(error).__name__}: {error}); {_REBUILD}") from error
 
 
-def _is_name(file: str) -> bool:
-    """Whether it stays in the folder, also on systems with other separators."""
-    return file.endswith(SUFFIX) and Path(file).name == file and not set(file) & set("/\\:\0")
+def write_sealed(path: Path, kind: str, content: dict[str, Any]) -> None:
+    """Write JSON at once, with its format and a checksum."""
+    content = {"format": kind, "version": VERSION, **content}
+    put(path, json.dumps(content | {"checksum": digest({}, canonical(content))}, indent=1).encode())
+
+
+def read_sealed(path: Path, kind: str) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
+        ValueError, TypeError, KeyError, RecursionError: it is damaged or something else.
+    """
+    os.lstat(path)
+    plain_file(path)
+    content = json.loads(path.read_bytes())
+    if (content["format"], content["version"]) != (kind, VERSION):
+        raise ValueError(f"format {content['format']!r} {content['version']!r}, not {kind!r} {VERSION!r}")
+    checksum = content.pop("checksum")
+    if digest({}, canonical(content)) != checksum:
+        raise ValueError("its checksum does not fit")
+    return content
+
+
+def is_name(file: object) -> bool:
+    """Whether it is the name of a file of arrays that stays in the folder, also on systems with other separators."""
+    if not isinstance(file, str) or not file.endswith(SUFFIX) or set(file) & set("/\\:\0"):
+        return False
+    try:
+        return Path(os.fsdecode(os.fsencode(file))).name == file
+    except UnicodeError:
+        return False
 
 
 def plain_file(path: Path) -> None:
@@ -99,18 +130,41 @@ def plain_file(path: Path) -> None:
     Raises:
         ValueError: it is missing, or something else.
     """
-    if not os.path.lexists(path):
-        raise ValueError("is missing; put it back, or make a new index by `rebuild_index`.")
-    if path.is_symlink() or not path.is_file():
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        raise ValueError("is missing; put it back, or make a new index by `rebuild_index`.") from None
+    except OSError as error:
+        raise ValueError(f"cannot be looked at ({error.strerror or error}).") from error
+    if stat.S_ISDIR(mode):
+        raise ValueError("is a folder; put the file itself there.")
+    if not stat.S_ISREG(mode):
         raise ValueError("is a link or no file; put a copy of the file itself there.")
+
+
+_held: set[Any] = set()  # the files by which this process holds locks
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One writer of a folder at a time; others wait. The system frees the lock of a process that dies."""
-    with open(folder / ".lock", "ab") as file:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    with open(folder / ".lock", "ab", buffering=0) as file:
+        _held.add(file)
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            _held.discard(file)
+
+
+def _let_go() -> None:
+    """In a process that was forked: the lock is not its own, and would be held for as long as it lives."""
+    while _held:
+        _held.pop().close()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)

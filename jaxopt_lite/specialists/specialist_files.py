@@ -14,7 +14,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,34 +25,27 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.specialists.adapters import from_spec, leaf_names
 from jaxopt_lite.specialists.base import Base, digest
+from jaxopt_lite.specialists.folder_index import SUFFIX, Entry
 from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.tensor_files import (
     canonical,
     check_dtypes,
     check_kin,
     check_tensors,
-    encode,
     kin,
     read,
+    sealed,
+    to_bytes,
 )
 
-__all__ = ["ANY_FILE", "KIND", "Found", "Reader", "Row", "Rows", "assemble", "some"]
+__all__ = ["ANY_FILE", "KIND", "Found", "Reader", "Rows", "assemble", "carries", "some"]
 
 KIND = "jaxopt_lite specialist"
-ANY_FILE = f"*-{'[0-9a-f]' * 16}.safetensors"  # a pattern of the names that `Rows` gives
+ANY_FILE = f"*-{'[0-9a-f]' * 16}{SUFFIX}"  # a pattern of the names that `Rows` gives
 _KEYS = "base", "base_name", "tokenizer", "adapter", "card", "id"
 _PARAMETERS = "parameters/"
 _FIELDS = {field.name: (field.type,) for field in fields(Card)}  # of a card as JSON
 _FIELDS |= {"loss": (float, type(None)), "parents": (list,)}
-
-
-class Row(NamedTuple):
-    """One specialist, ready to be written."""
-
-    file: str
-    id: str
-    checksum: str
-    data: bytes
 
 
 class Rows:
@@ -66,7 +59,7 @@ class Rows:
         tree = {"parameters": library.parameters, "profile": library.profile}
         leaves = map(np.ascontiguousarray, jax.tree.leaves(jax.device_get(tree)))
         self.names, self.ids = library.names, library.ids
-        self.cards = [_card_text(card) for card in library.cards]
+        self.cards = [canonical(vars(card)) for card in library.cards]
         self.arrays = dict(zip(leaf_names(tree), leaves, strict=True))
         self.metadata = {**kin(library.base), "adapter": canonical(library.adapter.spec())}
         check_dtypes(self.arrays, floating=True)
@@ -89,10 +82,19 @@ class Rows:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, row: int) -> Row:
+    def entry(self, row: int) -> Entry:
+        """What an index says of one of them."""
+        checksum = sealed(KIND, *self._content(row))["checksum"]
+        return Entry(self.names[row], self.ids[row], _file_name(self.names[row], checksum), checksum)
+
+    def data(self, row: int, checksum: str | None = None) -> bytes:
+        """The file of one of them; the checksum need not be computed again."""
+        tensors, metadata = self._content(row)
+        return to_bytes(tensors, sealed(KIND, tensors, metadata, checksum))
+
+    def _content(self, row: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         tensors = {name: np.asarray(array[row]) for name, array in self.arrays.items()}
-        checksum, data = encode(KIND, tensors, {**self.metadata, "card": self.cards[row], "id": self.ids[row]})
-        return Row(_file_name(self.names[row], checksum), self.ids[row], checksum, data)
+        return tensors, {**self.metadata, "card": self.cards[row], "id": self.ids[row]}
 
     @property
     def layout(self) -> str:
@@ -205,7 +207,16 @@ def _layout(adapter: str, tensors: dict[str, np.ndarray]) -> str:
 
 def _file_name(name: str, checksum: str) -> str:
     """A name for any file system: ASCII, short, one dot; none are alike where the case of letters is ignored."""
-    return f"{re.sub('[^A-Za-z0-9_-]+', '_', name)[:40]}-{checksum[:16]}.safetensors"
+    return f"{re.sub('[^A-Za-z0-9_-]+', '_', name)[:40]}{_ending(checksum)}"
+
+
+def carries(file: str, checksum: str) -> bool:
+    """Whether a file has a name that `Rows` gives to what has this checksum."""
+    return file.endswith(_ending(checksum))
+
+
+def _ending(checksum: str) -> str:
+    return f"-{checksum[:16]}{SUFFIX}"
 
 
 def some(names: Sequence[str]) -> str:
@@ -213,20 +224,8 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _card_text(card: Card) -> str:
-    """A card as JSON.
-
-    Raises:
-        ValueError: a field of another type.
-    """
-    plain = {"examples": int(card.examples), "loss": None if card.loss is None else float(card.loss)}
-    text = canonical(asdict(card) | plain)
-    _card(text)
-    return text
-
-
 def _card(text: str) -> Card:
-    """The card that `_card_text` wrote.
+    """The card that a file holds as JSON.
 
     Raises:
         ValueError: anything else.

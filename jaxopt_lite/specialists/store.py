@@ -1,29 +1,35 @@
 """Libraries on disk: a folder with one safetensors file for each specialist, and an index of them.
 
-The name of a file ends in the checksum of its content. So a file never changes: `save` writes what is new, then the
-index, then deletes what the index no longer lists. Each is there whole or not at all, and a crash between any two of
-these steps leaves the library that was there before.
+The name of a file ends in the checksum of its content. So a file never changes: `save` writes down what it is about to
+do, then writes what is new, then the index, then deletes what the index no longer lists. Each is there whole or not at
+all. A crash between any two of these steps leaves the library that was there before, and the next save clears up what
+the crash left behind (`journal.py`).
 """
 
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxopt_lite.files import flush_folder, put, tidy, write
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.folder_index import (
     NAME,
+    SUFFIX,
     Entry,
     Index,
     locked,
     read_index,
     write_index,
 )
+from jaxopt_lite.specialists.journal import journal, settle
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.read_files import read_library
-from jaxopt_lite.specialists.specialist_files import ANY_FILE, KIND, Rows, some
-from jaxopt_lite.specialists.tensor_files import check_kin, is_of, kin
+from jaxopt_lite.specialists.read_files import library_of, read_files
+from jaxopt_lite.specialists.specialist_files import ANY_FILE, KIND, Reader, Rows, some
+from jaxopt_lite.specialists.tensor_files import check_kin, kin, metadata_of
 
 __all__ = ["load", "rebuild_index", "save", "save_one"]
 
@@ -42,7 +48,12 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
             specialist differs, those of this library are kept.
 
     Raises:
+        OSError: it cannot be written. Then, as after Ctrl-C, the folder holds what it held before; or this library,
+            where that was there whole.
         ValueError: a folder with others, or of another base or adapter, or with a damaged index; NaN or infinity.
+
+    Warns:
+        UserWarning: files that `"remove"` could not delete; the next save tries again.
 
     Example:
         >>> import tempfile
@@ -61,14 +72,24 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
         raise ValueError(f"others={others!r}: expected 'raise', 'keep' or 'remove'.")
     folder, rows = Path(folder), Rows(library)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        tidy(folder)
+    with _writing(folder) as left:
         old = _old_index(folder, library.base, rows)
         mine = set(zip(rows.names, rows.ids, strict=True))
         rest = [entry for entry in old.entries if (entry.name, entry.id) not in mine]
         _check_others(folder, rest, library, others)
-        entries = _write_rows(folder, rows, old.entries)
-        _commit(folder, old._replace(entries=entries + tuple(rest if others == "keep" else ())), old)
+        entries = _entries(rows, old)
+        new = old._replace(entries=entries + tuple(rest if others == "keep" else ()))
+        with journal(folder, left | _changes(folder, old, new), first=not (folder / NAME).exists()):
+            _write_rows(folder, rows, entries)
+            _commit(folder, new)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[dict[str, str]]:
+    """As the only writer of a folder, cleared of what writers that were killed left there; gives what could not be."""
+    with locked(folder):
+        tidy(folder)
+        yield settle(folder)
 
 
 def _old_index(folder: Path, base: Base, rows: Rows) -> Index:
@@ -92,8 +113,8 @@ def _old_index(folder: Path, base: Base, rows: Rows) -> Index:
 def _check_unlisted(folder: Path, rows: Rows) -> None:
     """Refuse a folder whose index was lost: a new one would leave out what the old one listed."""
     unlisted = {path.name for path in folder.glob(ANY_FILE)}
-    if unlisted:  # those of a first save that was interrupted are no harm
-        unlisted -= {rows[row].file for row in range(len(rows))}
+    if unlisted:  # those of this library are no harm
+        unlisted -= {rows.entry(row).file for row in range(len(rows))}
     if unlisted:
         raise ValueError(
             f"{folder} has no index and files of {len(unlisted)} other specialists: {some(sorted(unlisted))}. Nothing "
@@ -117,19 +138,32 @@ def _check_others(folder: Path, rest: list[Entry], library: Library, others: str
         )
 
 
-def _write_rows(folder: Path, rows: Rows, old: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Write the files that are not there."""
-    known = {entry.checksum: entry.file for entry in old}
+def _entries(rows: Rows, old: Index) -> tuple[Entry, ...]:
+    """What the new index says of a library; a file that is there keeps its name."""
+    known = {entry.checksum: entry.file for entry in old.entries}
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        entries = pool.map(rows.entry, range(len(rows)))
+        return tuple(entry._replace(file=known.get(entry.checksum, entry.file)) for entry in entries)
 
-    def write_row(row: int) -> Entry:
-        file, id, checksum, data = rows[row]
-        file = known.get(checksum, file)
-        if not _holds(folder / file, data):
-            put(folder / file, data)
-        return Entry(rows.names[row], id, file, checksum)
+
+def _changes(folder: Path, old: Index, new: Index) -> dict[str, str]:
+    """The files that are new, and those that are no longer needed."""
+    there, before, after = set(os.listdir(folder)), old.files, new.files
+    added = {file: checksum for file, checksum in after.items() if file not in there}
+    return added | {file: checksum for file, checksum in before.items() if file not in after}
+
+
+def _write_rows(folder: Path, rows: Rows, entries: Sequence[Entry]) -> None:
+    """Write the files that are not there."""
+
+    def write_row(row: int) -> None:
+        path, data = folder / entries[row].file, rows.data(row, entries[row].checksum)
+        if not _holds(path, data):
+            put(path, data)
 
     with ThreadPoolExecutor(_WRITERS) as pool:
-        return tuple(pool.map(write_row, range(len(rows))))
+        for _ in pool.map(write_row, range(len(rows))):
+            pass
 
 
 def _holds(path: Path, data: bytes) -> bool:
@@ -140,13 +174,11 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _commit(folder: Path, new: Index, old: Index) -> None:
-    """Let the index list what is there, and delete what it no longer lists."""
+def _commit(folder: Path, new: Index) -> None:
+    """Let the index list what is there."""
     flush_folder(folder)
     write_index(folder, new)
     flush_folder(folder)
-    for file in {entry.file for entry in old.entries} - {entry.file for entry in new.entries}:
-        (folder / file).unlink(missing_ok=True)
 
 
 def save_one(library: Library, file: str | Path) -> None:
@@ -157,11 +189,12 @@ def save_one(library: Library, file: str | Path) -> None:
         file: where; what is there is replaced.
 
     Raises:
+        OSError: it cannot be written; what is there stays as it is.
         ValueError: not one specialist; NaN or infinity.
     """
     if len(library) != 1:
         raise ValueError(f"a library of {len(library)}; expected one, such as library[name]. `save` makes a folder.")
-    write(file, Rows(library)[0].data)
+    write(file, Rows(library).data(0))
 
 
 def load(path: str | Path, base: Base, *, errors: Literal["raise", "skip"] = "raise") -> Library:
@@ -176,28 +209,61 @@ def load(path: str | Path, base: Base, *, errors: Literal["raise", "skip"] = "ra
     Returns:
         The library, in the order in which it was saved.
 
+    Another process may save to the folder meanwhile: what is loaded is the library before that, or after.
+
     Raises:
         FileNotFoundError: nothing there.
+        OSError: it cannot be looked at.
         ValueError: which files are refused, and why; with `"skip"` only where the index is, or all of them are.
     """
-    path = Path(path)
-    if not path.exists():
+    if errors not in ("raise", "skip"):
+        raise ValueError(f"errors={errors!r}: expected 'raise' or 'skip'.")
+    path, reader = Path(path), Reader(base)
+    listing, known = _listing(path, base), {}
+    while True:
+        files = read_files(listing.folder, listing.entries, reader, known)
+        if files.refused:
+            before, listing = listing, _listing(path, base)
+            # A save that ended meanwhile has deleted what it replaced. Then only what is new since has to be read,
+            # which is faster than to write it: so this ends, however many there are who save.
+            if not files.refused.keys() <= set(listing.entries):
+                known = files.found
+                continue
+            listing = before
+        return library_of(listing.folder, files, base, errors, listing.layout)[0]
+
+
+class _Listing(NamedTuple):
+    """The files to load, and what they have in common where that is known."""
+
+    folder: Path
+    entries: tuple[Entry, ...]
+    layout: str | None
+
+
+def _listing(path: Path, base: Base) -> _Listing:
+    """What is to be loaded from a folder or a file, as it is now."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} does not exist; expected a folder made by `save` or a file made by `save_one`."
-        )
-    if path.is_file():
+        ) from None
+    if not stat.S_ISDIR(mode):
         file = path.resolve()
-        return read_library(file.parent, [Entry("", "", file.name, "")], base, "raise")[0]
+        return _Listing(file.parent, (Entry("", "", file.name, ""),), None)
     index = read_index(path)
     try:
         check_kin(index.kin, base)
     except ValueError as error:
         raise ValueError(f"{path / NAME}: {error}") from error
-    return read_library(path, index.entries, base, errors, index.layout)[0]
+    return _Listing(path, index.entries, index.layout)
 
 
 def rebuild_index(folder: str | Path, base: Base, *, errors: Literal["raise", "skip"] = "raise") -> Library:
     """Make a new index of all the files in a folder, where it was lost or damaged, or where files were put by hand.
+
+    What a save that was interrupted has left behind is cleared first, as `save` does.
 
     Args:
         folder: the folder. Other programs' safetensors files in it, and a base, are left alone.
@@ -207,11 +273,23 @@ def rebuild_index(folder: str | Path, base: Base, *, errors: Literal["raise", "s
     Returns:
         The library, by the names of its files in alphabetical order. Where specialists have different adapters or
         dtypes, the specialists with the most common ones make the library, and the others are refused.
+
+    Raises:
+        OSError: nothing there, or it cannot be read or written; the index stays as it is.
+        ValueError: which files are refused, and why; with `"skip"` only where all of them are.
     """
+    if errors not in ("raise", "skip"):
+        raise ValueError(f"errors={errors!r}: expected 'raise' or 'skip'.")
     folder = Path(folder)
-    with locked(folder):
-        files = sorted(path.name for path in folder.glob("*.safetensors") if is_of(path, KIND))
-        library, index = read_library(folder, [Entry("", "", file, "") for file in files], base, errors)
-        write_index(folder, index)
-        flush_folder(folder)
+    with _writing(folder) as left:
+        names = sorted(path.name for path in folder.glob(f"*{SUFFIX}") if _may_be_one(path))
+        entries = [Entry("", "", name, "") for name in names if name not in left]
+        library, index = library_of(folder, read_files(folder, entries, Reader(base), {}), base, errors)
+        _commit(folder, index)
     return library
+
+
+def _may_be_one(path: Path) -> bool:
+    """Whether a file says it is a specialist's, or says nothing; nothing is opened but files, for a pipe has no end."""
+    metadata = metadata_of(path) if path.is_file() and not path.is_symlink() else None
+    return metadata is None or metadata.get("format") == KIND

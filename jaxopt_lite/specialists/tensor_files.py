@@ -5,24 +5,35 @@ arrays, so that neither can change unnoticed. It finds accidents and edits; it i
 """
 
 import json
+import math
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxopt_lite.specialists.base import Base, digest
+from jaxopt_lite.specialists.checks import is_unicode
 
 __all__ = [
-    "canonical", "check_dtypes", "check_kin", "check_tensors", "encode", "is_of", "kin", "read",
+    "canonical", "check_dtypes", "check_kin", "check_plain", "check_tensors", "encode", "kin", "metadata_of", "read",
+    "sealed", "to_bytes",
 ]  # fmt: skip
 
 VERSION = "1"
-_WIDTHS = {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}
-_DTYPES = {f"{kind}{width}" for kind, widths in _WIDTHS.items() for width in widths} | {"bfloat16", "bool", "complex64"}
+_OWN = "__metadata__"  # the entry of a header that is no array
+_DTYPES = {
+    "float16": "F16", "float32": "F32", "float64": "F64", "bfloat16": "BF16", "complex64": "C64", "bool": "BOOL",
+    "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+    "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64",
+}  # fmt: skip
+_OF_CODE = {code: jnp.dtype(name) for name, code in _DTYPES.items()}
+_LARGEST, _MOST_AXES = 2**63, 64  # of NumPy, so that no product of sizes takes long
 
 
 def canonical(value: object) -> str:
@@ -34,25 +45,45 @@ def encode(kind: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     """The checksum and the bytes of a file; equal contents give equal bytes.
 
     Raises:
-        ValueError: a dtype that safetensors and NumPy do not both have.
+        ValueError: what `sealed` refuses.
+    """
+    whole = sealed(kind, tensors, metadata)
+    return whole["checksum"], to_bytes(tensors, whole)
+
+
+def sealed(
+    kind: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], checksum: str | None = None
+) -> dict[str, str]:
+    """All the metadata of a file, with its checksum, which is computed where it is not given.
+
+    Raises:
+        ValueError: a dtype that safetensors and NumPy do not both have; a name that a file cannot hold.
     """
     for name, array in tensors.items():
         if array.dtype.name not in _DTYPES:
             raise ValueError(f"{name!r} is {array.dtype.name}; expected one of {', '.join(sorted(_DTYPES))}.")
+        if name == _OWN:  # which safetensors would write, and could not read
+            raise ValueError(f"an array is called {name!r}, a name that safetensors needs; call it something else.")
     metadata = {**metadata, "format": kind, "version": VERSION}
-    checksum = digest(tensors, canonical(metadata))
-    data = save(dict(tensors), metadata | {"checksum": checksum})
+    return metadata | {"checksum": checksum or digest(tensors, canonical(metadata))}
+
+
+def to_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a file with these metadata, which are `sealed`."""
+    data = save(dict(tensors), dict(metadata))
     # safetensors writes metadata in an order of its own, another one each time.
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    header[_OWN] = dict(sorted(header[_OWN].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return checksum, len(text).to_bytes(8, "little") + text + data[end:]
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def read(path: Path, kind: str, keys: Iterable[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata of a file that is whole; memory is taken for what the file holds, not what it claims.
+
+    The arrays are views of what was read, at once: another program that cuts the file short meanwhile harms nothing.
 
     Args:
         path: the file.
@@ -63,34 +94,106 @@ def read(path: Path, kind: str, keys: Iterable[str]) -> tuple[dict[str, np.ndarr
         ValueError: why the file is refused, without its name.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+        with open(path, "rb") as file:
+            header, metadata = _header(file)
             _check_format(metadata, kind, keys)
-            tensors = {name: _tensor(file, name) for name in file.keys()}
+            data = file.read()
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror or error}).") from error
-    except SafetensorError as error:
-        raise ValueError(f"not a safetensors file, or cut short ({error}); get it again from where it was.") from error
+    tensors = _arrays(header, data)
     checksum = metadata.pop("checksum")
     if digest(tensors, canonical(metadata)) != checksum:
         raise ValueError("its checksum does not fit, so it was changed or damaged; get it again from where it was.")
     return tensors, metadata | {"checksum": checksum}
 
 
-def is_of(path: Path, kind: str) -> bool:
-    """Whether a file says it is of a kind, or says nothing because it is damaged."""
+def metadata_of(path: Path) -> dict[str, str] | None:
+    """What a file says of itself; None where it is damaged, or no safetensors file."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("format") == kind
-    except (OSError, SafetensorError):
-        return True
+        with open(path, "rb") as file:
+            return _header(file)[1]
+    except (OSError, ValueError):
+        return None
 
 
-def _tensor(file: safe_open, name: str) -> np.ndarray:
+def _header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a file says of its arrays, and its metadata; it is then at the first array."""
+    size, first = os.fstat(file.fileno()).st_size, file.read(8)
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or length > size - 8:
+        raise _cut("it is smaller than its header")
     try:
-        return file.get_tensor(name)
-    except (AttributeError, OverflowError, ValueError) as error:
-        raise ValueError(f"{name!r} has a dtype or shape that NumPy does not have ({error}).") from error
+        header = json.loads(file.read(length), object_pairs_hook=_once_each)
+        if not isinstance(header, dict):
+            raise ValueError("its header is no dictionary")
+        metadata = header.pop(_OWN, {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata are no texts")
+        if not is_unicode("".join([*header, *metadata, *metadata.values()])):
+            raise ValueError("a text is no Unicode")
+    except (ValueError, RecursionError) as error:
+        raise _cut(error) from error
+    return header, metadata
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a key is there twice")
+    return entries
+
+
+def _cut(why: object) -> ValueError:
+    return ValueError(f"not a safetensors file, or cut short ({why}); get it again from where it was.")
+
+
+def _arrays(header: dict[str, Any], data: bytes) -> dict[str, np.ndarray]:
+    """The arrays that a header describes; they fill the data, one behind the other."""
+    spans = []
+    for name, entry in header.items():
+        try:
+            code, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            if len(entry) > 3 or len(shape) > _MOST_AXES or not all(map(_is_size, (*shape, start, end))):
+                raise ValueError("a number is none")
+        except (TypeError, ValueError, KeyError) as error:
+            raise _cut(f"{name!r} is not described as an array: {error}") from error
+        if not isinstance(code, str) or code not in _OF_CODE:
+            raise ValueError(f"{name!r} has a dtype that NumPy does not have ({code}).")
+        spans.append((start, end, name, _OF_CODE[code], shape))
+    arrays, place = {}, 0
+    for start, end, name, dtype, shape in sorted(spans, key=lambda span: span[:2]):
+        if start != place or end > len(data) or end - start != math.prod(shape) * dtype.itemsize:
+            raise _cut(f"{start} to {end} are not the bytes of {name!r}")
+        try:
+            arrays[name] = np.ndarray(shape, dtype, data, start)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{name!r} has a shape that NumPy does not have ({error}).") from error
+        place = end
+    if place != len(data):
+        raise _cut(f"{len(data) - place} bytes belong to nothing")
+    return arrays
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
+
+
+def check_plain(path: Path, made_by: str) -> None:
+    """Refuse what is no file before it is opened: of a pipe there is no end.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        OSError: it cannot be looked at.
+        ValueError: a folder, or something else.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; expected a file made by {made_by}.") from None
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"{path}: is {'a folder' if stat.S_ISDIR(mode) else 'no file'}; expected one made by {made_by}."
+        )
 
 
 def _check_format(metadata: dict[str, str], kind: str, keys: Iterable[str]) -> None:

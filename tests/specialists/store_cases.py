@@ -1,6 +1,9 @@
 """Small bases and libraries for the tests of what is stored; no fit is needed."""
 
+import os
+import threading
 from functools import cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -65,3 +68,27 @@ def assert_same(one: Library, other: Library) -> None:
     for (_, a), (_, b) in zip(leaves, others, strict=True):
         assert isinstance(b, jax.Array) and a.dtype == b.dtype and a.shape == b.shape
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+class PowerCut(OSError):
+    """What a step that changes the disk meets, once the power is cut."""
+
+
+def cut_power(monkeypatch, after: int) -> list[str]:
+    """From the given call on that changes the disk, none works."""
+    calls: list[str] = []
+    lock = threading.Lock()
+
+    def wrap(owner, name, real):
+        def call(*args, **kwargs):
+            with lock:
+                calls.append(name)
+                if len(calls) > after:
+                    raise PowerCut(name)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call, raising=False)
+
+    for owner, name in [(os, "replace"), (os, "fsync"), (Path, "unlink")]:
+        wrap(owner, name, getattr(owner, name))
+    return calls

@@ -87,7 +87,7 @@ LARGE = b'{"a":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,4]}}'
 HALF = b'{"__metadata__":{},"a":{"dtype":"F4","shape":[4],"data_offsets":[0,2]}}'
 DAMAGES = {
     "missing": (Path.unlink, "is missing; put it back"),
-    "a folder": (as_folder, "is a link or no file"),
+    "a folder": (as_folder, "is a folder; put the file itself there"),
     "a link out of the folder": (linked, "is a link or no file; put a copy"),
     "empty": (by_bytes(lambda data: b""), "not a safetensors file, or cut short"),
     "cut short in the arrays": (by_bytes(lambda data: data[:-1]), "not a safetensors file, or cut short"),
@@ -98,7 +98,7 @@ DAMAGES = {
     "the name of a tensor changed": (replaced(b"profile/gate", b"profile/hate"), "its checksum does not fit"),
     "a pickle": (lambda path: path.write_bytes(pickle.dumps(Bomb())), "not a safetensors file"),
     "another program's": (lambda path: save_file({"a": np.ones(3)}, path), "not a file of the format .* but ''"),
-    "a number too large": (header(LARGE, b"1234"), "not a safetensors file, or cut short"),
+    "a number too large": (header(LARGE, b"1234"), "not a file of the format"),
     "a header too large": (lambda path: path.write_bytes(b"\xff" * 7 + b"\x7f{}"), "not a safetensors file"),
     "a dtype unknown": (header(HALF, b"12"), "not a file of the format"),
     "another kind": (forge(lambda t, m: None, kind="jaxopt_lite base"), "not a file of the format"),
