@@ -154,7 +154,7 @@ def _arrays(header: dict[str, Any], data: bytes) -> dict[str, np.ndarray]:
         try:
             code, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
             if len(entry) > 3 or len(shape) > _MOST_AXES or not all(map(_is_size, (*shape, start, end))):
-                raise ValueError("a number is none")
+                raise ValueError("a size that is none")
         except (TypeError, ValueError, KeyError) as error:
             raise _cut(f"{name!r} is not described as an array: {error}") from error
         if not isinstance(code, str) or code not in _OF_CODE:

@@ -80,3 +80,35 @@ def test_what_no_file_can_hold_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="'w' is float8_e4m3fn; expected one of"):
         save_base(Base({"w": jnp.ones(1, "float8_e4m3fn")}, apply), tmp_path / "x")
     assert not list(tmp_path.iterdir())
+
+
+NAMES = {
+    "brackets": {"layers[0].w": jnp.ones(2), "layers0.w": jnp.zeros(2)},
+    "colons": {"a:b": jnp.ones(1), "a": jnp.zeros(1), "parameters/scale:a": jnp.ones(3)},
+    "nothing": {"": jnp.ones(1), "a": {"": jnp.zeros(2)}},
+    "no name at all": jnp.ones(3),
+    "numbers": {0: jnp.ones(1), 1: jnp.ones(2)},
+    "pairs": {("a", 0): jnp.ones(1)},
+    "line breaks": {"a\nb": jnp.ones(1), "\0": jnp.zeros(1), "ü;float32": jnp.ones(2)},
+    "a number of Python": {"a": 2.0, "b": 3, "c": True},
+}
+
+
+@pytest.mark.parametrize("params", NAMES.values(), ids=NAMES)
+def test_leaves_of_any_name(tmp_path, params):
+    base = Base(params, lambda params, x: x)
+    save_base(base, tmp_path / "x")
+    assert load_base(tmp_path / "x", base).fingerprint == base.fingerprint
+
+
+def test_names_that_no_file_can_hold(tmp_path):
+    with pytest.raises(ValueError, match="an array is called '__metadata__'"):
+        save_base(Base({"__metadata__": jnp.ones(1)}, apply), tmp_path / "x")
+    with pytest.raises(ValueError, match="params has a leaf that is called .*UTF-8"):
+        save_base(Base({"\ud800": jnp.ones(1)}, apply), tmp_path / "x")
+    with pytest.raises(ValueError, match="name=.*expected a text that UTF-8 can write"):
+        Base({"w": jnp.ones(1)}, apply, name="\ud800")
+    for wrong in ({"name": 1}, {"features": 1}, {"name": None}):
+        with pytest.raises(TypeError, match="expected a (text|function)"):
+            Base({"w": jnp.ones(1)}, apply, **wrong)
+    assert not list(tmp_path.iterdir())

@@ -66,8 +66,8 @@ class Geometry:
             FileNotFoundError: nothing there.
             OSError: it cannot be looked at.
             ValueError: the geometry of another base; a damaged file or something else; a center or a matrix that is
-                not finite, a matrix with a row or a column of zeros, a threshold that is NaN, a temperature that is
-                not positive.
+                not finite, a matrix with a row or a column of zeros, a threshold that is NaN or −∞, a temperature that
+                is not positive and finite.
         """
         file = Path(file)
         check_plain(file, "`Geometry.save`")
@@ -106,7 +106,7 @@ def _check(tensors: Mapping[str, np.ndarray]) -> None:
     if not (used.any(axis=0).all() and used.any(axis=1).all()):
         raise ValueError(f"'whiten' has a row or a column of zeros; expected a matrix with an inverse; {_AGAIN}.")
     threshold, temperature = (float(tensors[name]) for name in ("threshold", "temperature"))
-    if np.isnan(threshold):
-        raise ValueError(f"'threshold' is NaN; expected a number, infinity for no fallback; {_AGAIN}.")
-    if not temperature > 0:
+    if not threshold > -np.inf:
+        raise ValueError(f"'threshold' is {threshold}; expected a number, infinity for no fallback; {_AGAIN}.")
+    if not 0 < temperature < np.inf:
         raise ValueError(f"'temperature' is {temperature}; expected a positive number; {_AGAIN}.")
