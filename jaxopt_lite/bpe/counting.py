@@ -140,7 +140,8 @@ class Pool:
         self.tally = Tally(splitter, special_tokens, find)
         self.most_workers, self.done = processes - 1, done
         self.batches: queue.Queue[tuple[list[str], int] | None] = queue.Queue(maxsize=max(self.most_workers, 1))
-        self.workers: list[tuple[subprocess.Popen, threading.Thread]] = []
+        self.threads: list[threading.Thread] = []
+        self.processes: list[subprocess.Popen] = []
         self.results: list[dict[str, int]] = []
         self.failure: Exception | None = None
 
@@ -149,22 +150,21 @@ class Pool:
 
     def __exit__(self, *_) -> None:
         """End all workers, whatever they are doing, and wait for them."""
-        for process, _ in self.workers:
+        self.failure = self.failure or RuntimeError("the pool is closed")
+        for process in self.processes:
             process.kill()
-        for process, thread in self.workers:
-            process.wait()
-            self.failure = self.failure or RuntimeError("the pool is closed")
-            thread.join()
-            for pipe in (process.stdin, process.stdout):
-                _close(pipe)
+        for thread in self.threads:
+            if thread.ident is not None:  # it has been started
+                thread.join()
 
     def put(self, batch: tuple[list[str], int]) -> None:
         """Give a batch to the workers, or count it here if all have enough to do."""
         if self.failure is not None:
             raise self.failure
-        if len(self.workers) < self.most_workers and (self.batches.full() or not self.workers):
-            self._start()
-        if self.workers and not self.batches.full():  # nobody else fills it
+        if len(self.threads) < self.most_workers and (self.batches.full() or not self.threads):
+            self.threads.append(threading.Thread(target=self._attend, daemon=True))
+            self.threads[-1].start()
+        if self.threads and not self.batches.full():  # nobody else fills it
             self.batches.put(batch)
         else:
             self.tally.add(batch[0])
@@ -172,10 +172,10 @@ class Pool:
 
     def words(self) -> Counter[str]:
         """The counts of all batches; no more can be put afterwards."""
-        for _ in self.workers:
+        for _ in self.threads:
             self._put_end()
         counts = self.tally.words()
-        for _, thread in self.workers:
+        for thread in self.threads:
             thread.join()
         if self.failure is not None:
             raise self.failure
@@ -190,7 +190,27 @@ class Pool:
             except queue.Full:
                 continue
 
-    def _start(self) -> None:
+    def _attend(self) -> None:
+        """Start a worker, feed it and see it end; what goes wrong is raised where batches are put.
+
+        It runs in a thread of its own, where no Ctrl-C comes between the start of a process and what ends it.
+        """
+        try:
+            with self._started() as process:
+                try:
+                    self._ask(process, self.task)
+                    while (batch := self._next()) is not None:
+                        self._ask(process, batch[0])
+                        self.done(batch[1])
+                    self.results.append(self._ask(process, None))
+                except Exception as error:  # noted before the pipes are closed, which may fail in turn
+                    self.failure = self.failure or error
+                finally:
+                    process.kill()
+        except Exception as error:
+            self.failure = self.failure or error
+
+    def _started(self) -> subprocess.Popen:
         room = Path(__file__).parent
         command = [sys.executable, "-I", "-S", "-c", START, __package__ or "", str(room.parent), str(room), *sys.path]
         process = subprocess.Popen(
@@ -199,20 +219,10 @@ class Pool:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then ends the workers
         )
-        thread = threading.Thread(target=self._attend, args=(process,), daemon=True)
-        self.workers.append((process, thread))
-        thread.start()
-
-    def _attend(self, process: subprocess.Popen) -> None:
-        """Feed one worker; what goes wrong is raised where batches are put."""
-        try:
-            self._ask(process, self.task)
-            while (batch := self._next()) is not None:
-                self._ask(process, batch[0])
-                self.done(batch[1])
-            self.results.append(self._ask(process, None))
-        except Exception as error:
-            self.failure = self.failure or error
+        self.processes.append(process)
+        if self.failure is not None:  # whoever ends those in the list may have done so before
+            process.kill()
+        return process
 
     def _next(self) -> tuple[list[str], int] | None:
         while self.failure is None:
@@ -255,10 +265,3 @@ def serve() -> None:
 def _send(pipe, message: object) -> None:
     pickle.dump(message, pipe, protocol=pickle.HIGHEST_PROTOCOL)
     pipe.flush()
-
-
-def _close(pipe) -> None:
-    try:
-        pipe.close()
-    except OSError:
-        pass  # what was still to be written to a worker that is gone

@@ -17,7 +17,10 @@ _MOST_PLACES = 2**31 - 1
 
 
 class Learner:
-    """The state of a training run. `step` makes a round of merges; `merges` and `counts` are what has been learned.
+    """The state of a training run. `step` makes a round of merges.
+
+    What has been learned is in `learned`, a row (left, right, count) for each merge. It grows by one call a round, so
+    that it is right wherever the run is broken off; all else may be ahead of it by then.
 
     Args:
         words: what to learn from.
@@ -37,8 +40,7 @@ class Learner:
             )
         self.texts = list(texts)
         self._lengths = [len(text) for text in self.texts] if lengths is None else list(lengths)
-        self.merges: list[tuple[int, int]] = []
-        self.counts: list[int] = []
+        self.learned: list[tuple[int, int, int]] = []
         self._least, self._max_length = max(1, min_frequency), max_length
         self._choose, self._is_by_id = TIES[tie], tie == "id"
         self._backend = _backend(words, device)
@@ -55,7 +57,7 @@ class Learner:
         end = len(self.texts)
         made = np.arange(end, end + chosen.counts.size, dtype=np.int32)
         new, counts = self._backend.merge(chosen, made, self._numbers)
-        self._record(np.stack([chosen.left, chosen.right], axis=1), chosen.counts)
+        self._record(list(zip(chosen.left.tolist(), chosen.right.tolist(), chosen.counts.tolist(), strict=True)))
         self._known.add(new)
         kept, fresh = counts >= max(self._least, self._floor.least), self._eligible(new)
         equal = np.flatnonzero(counts == self._floor.least)  # few; the others need no second look
@@ -66,12 +68,12 @@ class Learner:
             self._cut(self._known.of(self._numbers, self._counts))
         return chosen.counts.size
 
-    def resume(self, merges: np.ndarray, counts: np.ndarray, most: int) -> None:
-        """Take over the first `most` merges of an earlier run on the same words, with their counts."""
-        merges, counts = merges[:most], counts[:most]
+    def resume(self, learned: list[tuple[int, int, int]]) -> None:
+        """Take over what an earlier run on the same words has learned."""
         first = len(self.texts)
+        merges = np.array([pair for *pair, _ in learned], np.int32).reshape(-1, 2)
         self.replay(merges, np.arange(first, first + len(merges), dtype=np.int32))
-        self._record(merges, counts)
+        self._record(learned)
 
     def replay(self, merges: np.ndarray, made: np.ndarray) -> None:
         """Make merges that were learned before, `[M, 2]`, into the symbols `made`, `[M]`; before the first `step`.
@@ -88,12 +90,11 @@ class Learner:
                 self._known.add(new)
                 known.update(_by_symbols(new))
 
-    def _record(self, merges: np.ndarray, counts: np.ndarray) -> None:
-        for left, right in merges.tolist():
+    def _record(self, rows: list[tuple[int, int, int]]) -> None:
+        for left, right, _ in rows:
             self.texts.append(self.texts[left] + self.texts[right])
-            self.merges.append((left, right))
             self._lengths.append(self._lengths[left] + self._lengths[right])
-        self.counts += counts.tolist()
+        self.learned += rows
 
     def _look_again(self) -> bool:
         """Choose the candidates anew from all pairs; whether there are any."""

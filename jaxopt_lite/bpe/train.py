@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import Progress
 
 from jaxopt_lite.bpe import checkpoint as checkpoints
 from jaxopt_lite.bpe.alphabet import FALLBACK, byte_order, characters, words_of
@@ -95,6 +96,8 @@ def train(
     _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, extend, special_tokens)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
     specials = tuple(special_tokens) if extend is None else tuple(extend.vocabulary.special_tokens)
+    if checkpoint is not None:
+        checkpoints.check(Path(checkpoint))
     counts = count_words(corpus, split, special_tokens=specials, errors=errors, processes=processes, progress=progress)
     base = extend.vocabulary if extend is not None else _base(counts, split, specials, initial_alphabet, settings)
     goal = max(0, vocab_size - len(base.tokens)) if vocab_size is not None else merges or 0
@@ -174,46 +177,66 @@ class _Run:
             max_length=self.max_token_length, lengths=self._lengths(), device=self.device,
         )  # fmt: skip
         self.learner.replay(self.base.merges, self.base.merged)
-        if self.checkpoint is not None:
-            settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
-            self._mark = checkpoints.fingerprint(self.word_counts, settings)
-            self.learner.resume(*checkpoints.read(Path(self.checkpoint), self._mark), goal)
-        saved = time.monotonic()
-        with progress_bar(shows) as bar:
-            task = bar.add_task("merges", total=goal)
-            try:
-                while (done := len(self.learner.merges)) < goal and self.learner.step(goal - done):
-                    bar.update(task, completed=len(self.learner.merges))
-                    if time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                        self._save()
-                        saved = time.monotonic()
-            except KeyboardInterrupt:
-                warnings.warn(f"interrupted after {len(self.learner.merges)} of {goal} merges", stacklevel=3)
-            else:
-                if done < goal:
-                    warnings.warn(f"nothing left to merge after {done} of {goal} merges", stacklevel=3)
-        self._save()
+        self._resume(goal)
+        end = None
+        try:
+            with checkpoints.saved_at_sigterm(self._save), progress_bar(shows) as bar:
+                self._learn(goal, bar)
+        except KeyboardInterrupt:
+            end = "interrupted"
+        finally:
+            self._save()
+        done = len(self.learner.learned)
+        if end or done < goal:
+            warnings.warn(f"{end or 'nothing left to merge'} after {done} of {goal} merges", stacklevel=3)
+
+    def _learn(self, goal: int, bar: Progress) -> None:
+        task, saved = bar.add_task("merges", total=goal), time.monotonic()
+        while (done := len(self.learner.learned)) < goal and self.learner.step(goal - done):
+            bar.update(task, completed=len(self.learner.learned))
+            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                self._save()
+                saved = time.monotonic()
 
     def _lengths(self) -> list[int]:
         """How long every token is, in what its symbols are."""
         is_bytes = self.base.level == "byte"
         return [len(token if is_bytes else token.decode("utf-8", "replace")) for token in self.base.tokens]
 
-    def _save(self) -> None:
-        if self.checkpoint is not None:
-            checkpoints.write(Path(self.checkpoint), self._mark, *self._learned())
+    def _resume(self, goal: int) -> None:
+        """Take over what is in the checkpoint, if there is one."""
+        if self.checkpoint is None:
+            return
+        settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
+        self._mark = checkpoints.fingerprint(self.word_counts, settings)
+        known = checkpoints.read(Path(self.checkpoint), self._mark)
+        try:
+            _grown(self.base, known)
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"checkpoint={str(self.checkpoint)!r} does not fit together ({error}); delete it, or give another path."
+            ) from error
+        self.learner.resume(known[:goal])
+        self._least = len(known)
 
-    def _learned(self):
-        merges = np.asarray(self.learner.merges, np.int32).reshape(-1, 2)
-        return merges, np.asarray(self.learner.counts, np.int64)
+    def _save(self) -> None:
+        """Write the checkpoint, unless the one that is there has more."""
+        if self.checkpoint is not None and len(self.learner.learned) >= self._least:
+            checkpoints.write(Path(self.checkpoint), self._mark, self.learner.learned)
 
     def vocabulary(self) -> Vocabulary:
         """The vocabulary with what has been learned."""
-        merges, counts = self._learned()
-        base, first = self.base, len(self.base.tokens)
-        made = np.arange(first, first + len(merges), dtype=np.int32)
-        return replace(
-            base, tokens=tuple(self.learner.texts), merges=np.concatenate([base.merges, merges]),
-            merged=np.concatenate([base.merged, made]),
-            counts=None if base.counts is None else np.concatenate([base.counts, counts]),
-        )  # fmt: skip
+        return _grown(self.base, self.learner.learned)
+
+
+def _grown(base: Vocabulary, learned: list[tuple[int, int, int]]) -> Vocabulary:
+    """A vocabulary with more merges: rows of left, right and count."""
+    tokens = list(base.tokens)
+    for left, right, _ in learned:
+        tokens.append(tokens[left] + tokens[right])
+    rows = np.array(learned, np.int64).reshape(-1, 3)
+    return replace(
+        base, tokens=tuple(tokens), merges=np.concatenate([base.merges, rows[:, :2]]),
+        merged=np.concatenate([base.merged, np.arange(len(base.tokens), len(tokens))]),
+        counts=None if base.counts is None else np.concatenate([base.counts, rows[:, 2]]),
+    )  # fmt: skip

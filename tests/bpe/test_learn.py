@@ -15,7 +15,7 @@ def learned(words, symbols, most, device=None, **settings):
     """Merges (left, right, count) by the learner."""
     learner = Learner(laid_out(words), texts(symbols), device=device, **settings)
     go_on(learner, most)
-    return triples(learner)
+    return learner.learned
 
 
 def texts(symbols):
@@ -23,12 +23,8 @@ def texts(symbols):
 
 
 def go_on(learner, most):
-    while len(learner.merges) < most and learner.step(most - len(learner.merges)):
+    while len(learner.learned) < most and learner.step(most - len(learner.learned)):
         pass
-
-
-def triples(learner):
-    return [(*pair, count) for pair, count in zip(learner.merges, learner.counts, strict=True)]
 
 
 @pytest.mark.parametrize("block", range(20))
@@ -96,10 +92,9 @@ def test_a_replayed_run_goes_on_as_if_it_had_never_stopped(seed):
     whole = learned(words, symbols, 200)
     for done in {0, 1, len(whole) // 2, len(whole)}:
         learner = Learner(laid_out(words), texts(symbols))
-        merges = np.array([pair for *pair, _ in whole[:done]], np.int32).reshape(-1, 2)
-        learner.resume(merges, np.array([count for *_, count in whole[:done]], np.int64), 200)
+        learner.resume(whole[:done])
         go_on(learner, 200)
-        assert triples(learner) == whole
+        assert learner.learned == whole
 
 
 def test_merges_that_the_words_do_not_hold_leave_no_trace():
@@ -107,7 +102,7 @@ def test_merges_that_the_words_do_not_hold_leave_no_trace():
     learner = Learner(laid_out(words), [b"a", b"b", b"c", b"ca", b"ab"])
     learner.replay(np.array([[2, 0], [0, 1]], np.int32), np.array([3, 4], np.int32))
     go_on(learner, 10)
-    assert triples(learner) == [(4, 2, 5), (4, 5, 5)]
+    assert learner.learned == [(4, 2, 5), (4, 5, 5)]
 
 
 @pytest.mark.parametrize("words", [[], [((0,), 5)], [((0,), 1), ((1,), 1)]])

@@ -1,9 +1,12 @@
 """Training from text: the same merges as other trainers, settings, going on later, and what cannot be meant."""
 
+import os
 import random
+import subprocess
 import sys
 import warnings
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 import jax
@@ -19,6 +22,7 @@ from jaxopt_lite import bpe
 from jaxopt_lite.bpe.learn import Learner
 from tests.bpe.corpora import laid_out
 from tests.bpe.texts import sources
+from tests.faults import Fault, failing_at, lines
 
 MODULE = sys.modules["jaxopt_lite.bpe.train"]  # the room's own name `train` is the function
 CLASSIC = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
@@ -103,9 +107,9 @@ def as_characters(words, mark_last=None, mark_first=None):
 def learned(rows, alphabet, most, **settings):
     """Pairs of texts, by the learner on rows of any symbols."""
     learner = Learner(laid_out(rows), [text.encode() for text in alphabet], **settings)
-    while len(learner.merges) < most and learner.step(most - len(learner.merges)):
+    while len(learner.learned) < most and learner.step(most - len(learner.learned)):
         pass
-    return [(learner.texts[left].decode(), learner.texts[right].decode()) for left, right in learner.merges]
+    return [(learner.texts[left].decode(), learner.texts[right].decode()) for left, right, _ in learner.learned]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -245,7 +249,7 @@ def test_an_interrupted_run_keeps_what_it_has_learned_and_goes_on_from_it(monkey
 def test_checkpoints_are_written_on_the_way(monkeypatch, tmp_path):
     monkeypatch.setattr(MODULE, "_CHECKPOINT_SECONDS", 0.0)
     written = []
-    monkeypatch.setattr(MODULE.checkpoints, "write", lambda path, mark, merges, counts: written.append(len(merges)))
+    monkeypatch.setattr(MODULE.checkpoints, "write", lambda path, mark, learned: written.append(len(learned)))
     bpe.train([few_words(4)], merges=60, checkpoint=tmp_path / "run")
     assert len(written) > 2 and written == sorted(written) and written[-1] == 60
 
@@ -265,6 +269,194 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path, content):
     with pytest.raises(ValueError, match="not a checkpoint"):
         bpe.train([few_words(4)], merges=5, checkpoint=path)
     assert path.read_bytes() == content
+
+
+FOREIGN = {
+    "an array": lambda file: np.save(file, np.arange(3)),
+    "other arrays": lambda file: np.savez(file, a=np.arange(3)),
+    "objects": lambda file: np.savez(file, fingerprint=np.array("x"), merges=np.array([{}, {}]), counts=np.arange(2)),
+    "floats": lambda file: np.savez(file, fingerprint=np.array("x"), merges=np.ones((2, 2)), counts=np.arange(2)),
+    "triples": lambda file: np.savez(
+        file, fingerprint=np.array("x"), merges=np.ones((2, 3), np.int32), counts=np.arange(2)
+    ),
+    "a count too many": lambda file: np.savez(
+        file, fingerprint=np.array("x"), merges=np.ones((2, 2), np.int32), counts=np.arange(3)
+    ),
+    "a number for a text": lambda file: np.savez(
+        file, fingerprint=np.array(3), merges=np.ones((2, 2), np.int32), counts=np.arange(2)
+    ),
+    "a fraction of a count": lambda file: np.savez(
+        file, fingerprint=np.array("x"), merges=np.ones((2, 2), np.int32), counts=np.ones(2)
+    ),
+}
+
+
+@pytest.mark.parametrize("write", FOREIGN.values(), ids=FOREIGN)
+def test_other_files_of_numpy_are_refused_before_anything_is_counted(tmp_path, write):
+    with open(tmp_path / "run", "wb") as file:
+        write(file)
+
+    def texts():
+        raise AssertionError("read")
+        yield
+
+    with pytest.raises(ValueError, match=r"run' is not a checkpoint"):
+        bpe.train(texts(), merges=5, checkpoint=tmp_path / "run")
+
+
+def test_a_checkpoint_that_was_cut_or_altered_is_refused(tmp_path):
+    """Wherever it was cut, and whatever byte was changed, unless it says the same."""
+    path, text = tmp_path / "run", [few_words(4)]
+    whole = bpe.train(text, merges=9, checkpoint=path).vocabulary
+    data = path.read_bytes()
+    for k in range(0, len(data), 7):
+        path.write_bytes(data[:k])
+        with pytest.raises(ValueError, match="run'.* checkpoint|run' is of another run"):
+            bpe.train(text, merges=9, checkpoint=path)
+        path.write_bytes(data[:k] + bytes([data[k] ^ 16]) + data[k + 1 :])
+        try:
+            assert bpe.train(text, merges=9, checkpoint=path).vocabulary == whole
+        except ValueError as error:
+            assert "run'" in str(error)
+
+
+@pytest.mark.parametrize("learned", [
+    [(97, 98, 3), (97, 98, 3)], [(97, 999, 3)], [(97, -1, 3)], [(97, 256, 3)], [(2**31 - 1, 97, 1)]
+])  # fmt: skip
+def test_merges_that_do_not_fit_are_refused(tmp_path, learned):
+    """Of the right run, so that only the merges tell."""
+    path, text = tmp_path / "run", [few_words(4)]
+    bpe.train(text, merges=9, checkpoint=path)
+    with np.load(path) as file:
+        mark = str(file["fingerprint"])
+    MODULE.checkpoints.write(path, mark, learned)
+    with pytest.raises(ValueError, match=r"run' does not fit together"):
+        bpe.train(text, merges=9, checkpoint=path)
+
+
+def test_places_where_no_checkpoint_can_be_are_told_before_the_work(tmp_path, monkeypatch):
+    """As what they are; a file that may not be read is not called a foreign one."""
+
+    def texts():
+        raise AssertionError("read")
+        yield
+
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        bpe.train(texts(), merges=1, checkpoint=tmp_path / "none" / "run")
+    with pytest.raises(IsADirectoryError, match="is a directory"):
+        bpe.train(texts(), merges=1, checkpoint=tmp_path)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", denied)
+    with pytest.raises(PermissionError, match="run"):
+        bpe.train(texts(), merges=1, checkpoint=tmp_path / "run")
+
+
+def test_a_shorter_run_leaves_a_longer_checkpoint(tmp_path):
+    """Nothing that was learned is lost."""
+    path, text = tmp_path / "run", [few_words(4)]
+    bpe.train(text, merges=20, checkpoint=path)
+    before = path.read_bytes()
+    assert len(bpe.train(text, merges=5, checkpoint=path).vocabulary.merges) == 5
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_behind_a_link(tmp_path):
+    """The file that it points to is written, also where there is none yet."""
+    text = [few_words(4)]
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    part = bpe.train(text, merges=5, checkpoint=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "run").is_file()
+    assert bpe.train(text, merges=5, checkpoint=tmp_path / "run").vocabulary == part.vocabulary
+
+
+# --- Broken off anywhere ----------------------------------------------------------------------------------------
+
+RUNS = {
+    "a run": (False, {"pattern": "whitespace", "end_of_word": "_"}),
+    "a longer one": (False, {"extend": True}),
+    "a run with a checkpoint": (True, {"level": "char", "unknown": "<unk>", "max_token_length": 4}),
+    "a longer one with a checkpoint": (True, {"extend": True, "tie": "subword-nmt"}),
+}
+
+
+@pytest.mark.parametrize(("checkpoint", "settings"), RUNS.values(), ids=RUNS)
+def test_an_error_at_any_line_of_a_run(tmp_path, monkeypatch, checkpoint, settings):
+    """It raises, or gives a tokenizer that fits together; with a checkpoint the next run has the whole result."""
+    monkeypatch.setattr(MODULE, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("os.fsync", lambda _: None)  # slow, and there is no power cut here
+    text, path = Counter(few_words(6, 60).split()), tmp_path / "run"
+    settings = settings | dict(progress=False, merges=6)
+    if "extend" in settings:
+        settings["extend"] = bpe.train(text, merges=3)
+    more = {"checkpoint": path} if checkpoint else {}
+    whole = bpe.train(text, **settings).vocabulary
+    for number, line in enumerate(lines(lambda: bpe.train(text, **settings, **more), "bpe", "files")):
+        path.unlink(missing_ok=True)
+        error, part = (Fault, KeyboardInterrupt)[number % 2], None
+        with warnings.catch_warnings(), suppress(error), failing_at(line, error, 1 + number % 3):
+            warnings.simplefilter("ignore")
+            part = bpe.train(text, **settings, **more).vocabulary
+        if part is not None:
+            size, made = len(part.tokens), len(part.merges)
+            assert part.tokens == whole.tokens[:size] and part.merges.tolist() == whole.merges[:made].tolist(), line
+            assert size == len(whole.tokens) - len(whole.merges) + made
+            assert part.counts.tolist() == whole.counts[:made].tolist()
+        if part is None or checkpoint:
+            assert bpe.train(text, **settings, **more).vocabulary == whole, line
+        assert set(os.listdir(tmp_path)) <= {"run"}, line
+
+
+TOLD_TO_END = """
+import os, signal, sys, threading, time, warnings
+from pathlib import Path
+from jaxopt_lite import bpe
+from jaxopt_lite.bpe.learn import Learner
+
+mode, path, step, done = sys.argv[1], Path(sys.argv[2]), Learner.step, []
+
+def slow(self, most):
+    done.append(1)
+    if len(done) == 6:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+    return step(self, most)
+
+def mine(*_):
+    print("mine", path.exists())
+
+Learner.step = slow
+if mode == "handled":
+    signal.signal(signal.SIGTERM, mine)
+run = lambda: bpe.train(["the quick brown fox jumps over the lazy dog " * 9], merges=30, checkpoint=path)
+if mode == "thread":
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+else:
+    run()
+print("at the end", signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, mine))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("mode", ["main", "handled", "thread"])
+def test_sigterm_ends_a_run_and_saves_it_first(tmp_path, mode):
+    """In the main thread, and where nobody else handles the signal; it ends the process as it would have."""
+    path = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", TOLD_TO_END, mode, path], capture_output=True, text=True, timeout=60)
+    if mode == "handled":
+        assert (done.returncode, done.stdout) == (0, "mine False\nat the end True\n"), done.stderr
+        return
+    assert (done.returncode, done.stdout) == (-15, ""), done.stderr
+    assert path.exists() == (mode == "main")
+    text = ["the quick brown fox jumps over the lazy dog " * 9]
+    if mode == "main":
+        with np.load(path) as file:
+            assert 0 < len(file["merges"]) < 30
+    assert bpe.train(text, merges=30, checkpoint=path).vocabulary == bpe.train(text, merges=30).vocabulary
 
 
 # --- What cannot be meant -------------------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from jaxopt_lite.bpe import counting, reading, words
 from jaxopt_lite.bpe.patterns import STOCK, split_special, splitter
 from jaxopt_lite.bpe.words import count_words
 from tests.bpe.test_patterns import ALPHABETS, odd_texts
+from tests.faults import Fault, failing_at, lines
 
 SCHEMES = [*STOCK, "whitespace", r"\w+"]
 SPECIAL = ("<|end of text|>", "a\nb", "a", "'s")
@@ -205,8 +210,20 @@ def test_progress(monkeypatch, small_blocks, processes: int):
 
 
 def children() -> set[str]:
-    """The child processes of this one, zombies included."""
-    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+    """The child processes of this one, whichever thread has started them, zombies included."""
+    pids = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):
+            pids.update((thread / "children").read_text().split())
+    return pids
+
+
+def is_soon(condition, seconds=20) -> bool:
+    """Whether something comes to be true."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
 
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -220,12 +237,91 @@ def test_workers_end_with_the_call(small_blocks, error: type[BaseException]):
 
     def texts():
         yield from [long_text()] * 3
-        assert children() > before
+        assert is_soon(lambda: children() > before)
         raise error
 
     with pytest.raises(error):
         count_words(texts(), splitter("gpt4"), processes=2)
     assert children() == before
+
+
+def small_corpus():
+    return [long_text("ascii", 30), "a text", long_text("ascii", 40)]
+
+
+@linux
+@pytest.mark.parametrize("files", [("bpe/counting",), pytest.param(("bpe", "cores"), marks=pytest.mark.slow)])
+def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files):
+    """Neither running nor as a zombie, whatever the line; the next count is right."""
+
+    def count(processes):
+        return count_words(small_corpus(), splitter("gpt4"), special_tokens=("<a>",), processes=processes)
+
+    before, threads, expected, raised = children(), threading.active_count(), count(1), 0
+    for number, line in enumerate(lines(lambda: count(3), *files)):
+        error = (KeyboardInterrupt, Fault)[number % 2]
+        try:
+            with failing_at(line, error, 1 + number % 2):
+                count(3)
+        except error:
+            raised += 1
+        assert children() == before, line
+        assert threading.active_count() == threads, line
+    assert raised > 20 and count(3) == expected
+
+
+# A trace function, unlike a signal, can come between the end of a `with` and the closing of its file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_error_at_any_line_of_this_process(small_blocks, tmp_path):
+    """Nothing is kept between counts."""
+    (tmp_path / "file").write_text(long_text("odd", 20))
+
+    def count(scheme):
+        return count_words([tmp_path / "file", *small_corpus()], splitter(scheme), special_tokens=("a",), processes=1)
+
+    for scheme in ("gpt4", r"\w+"):
+        expected = count(scheme)
+        for number, line in enumerate(lines(lambda scheme=scheme: count(scheme), "bpe")):
+            error = (KeyboardInterrupt, Fault)[number % 2]
+            with suppress(error), failing_at(line, error, 1 + number % 3):
+                count(scheme)
+            assert count(scheme) == expected, line
+
+
+COUNTED_FOR_EVER = """
+from jaxopt_lite.bpe import words
+from jaxopt_lite.bpe.patterns import splitter
+from tests.bpe.test_words import children
+
+def texts():
+    while True:
+        yield "to be or not to be " * 1000
+        if pids := children():
+            print(*pids, flush=True)
+
+words.SMALL = 10
+words.count_words(texts(), splitter("gpt4"), processes=3)
+"""
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_a_process_that_is_killed(number):
+    """They are not told, and see that nobody talks to them any more."""
+    command = [sys.executable, "-c", COUNTED_FOR_EVER]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    workers = process.stdout.readline().split()
+    process.send_signal(number)
+    process.communicate()
+    assert workers and is_soon(lambda: not any(map(is_running, workers)))
+
+
+def is_running(pid: str) -> bool:
+    """Not ended, and not waiting for somebody to ask how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @linux
