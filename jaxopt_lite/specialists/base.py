@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -103,6 +103,13 @@ def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
         total.update(f"{len(each)}:{each};".encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
-        total.update(f"{name};{array.dtype.name};{array.shape};".encode())
-        total.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+        dtype, stored = _known(array.dtype)
+        total.update(f"{name};{dtype};{array.shape};".encode())
+        total.update(np.ascontiguousarray(array, stored).tobytes())
     return total.hexdigest()
+
+
+@cache
+def _known(dtype: np.dtype) -> tuple[str, np.dtype]:
+    """Its name, which NumPy makes anew each time, and itself with the least significant byte first."""
+    return dtype.name, dtype.newbyteorder("<")

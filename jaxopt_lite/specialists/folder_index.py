@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from jaxopt_lite.files import put
 from jaxopt_lite.specialists.base import digest
@@ -24,6 +25,7 @@ __all__ = [
 
 NAME = "index.json"
 SUFFIX = ".safetensors"
+_SEPARATORS = set("/\\:\0")
 _FORMAT = "jaxopt_lite specialists"
 _REBUILD = "`rebuild_index` makes a new one of the files that are there."
 
@@ -60,7 +62,7 @@ def write_index(folder: Path, index: Index) -> None:
     """Write the index at once."""
     entries = [entry._asdict() for entry in index.entries]
     content = index.kin | {"layout": json.loads(index.layout), "specialists": entries}
-    write_sealed(folder / NAME, _FORMAT, content)
+    write_sealed(folder / NAME, _FORMAT, content, indent=1)
 
 
 def read_index(folder: Path) -> Index:
@@ -89,10 +91,10 @@ def read_index(folder: Path) -> Index:
         raise ValueError(f"{path} is not an index, or damaged ({type(error).__name__}: {error}); {_REBUILD}") from error
 
 
-def write_sealed(path: Path, kind: str, content: dict[str, Any]) -> None:
+def write_sealed(path: Path, kind: str, content: dict[str, Any], indent: int | None = None) -> None:
     """Write JSON at once, with its format and a checksum."""
     content = {"format": kind, "version": VERSION, **content}
-    put(path, json.dumps(content | {"checksum": digest({}, canonical(content))}, indent=1).encode())
+    put(path, json.dumps(content | {"checksum": digest({}, canonical(content))}, indent=indent).encode())
 
 
 def read_sealed(path: Path, kind: str) -> dict[str, Any]:
@@ -116,12 +118,13 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
 
 def is_name(file: object) -> bool:
     """Whether it is the name of a file of arrays that stays in the folder, also on systems with other separators."""
-    if not isinstance(file, str) or not file.endswith(SUFFIX) or set(file) & set("/\\:\0"):
+    if not isinstance(file, str) or not file.endswith(SUFFIX) or set(file) & _SEPARATORS:
         return False
     try:
-        return Path(os.fsdecode(os.fsencode(file))).name == file
+        os.fsencode(file)
     except UnicodeError:
         return False
+    return True
 
 
 def plain_file(path: Path) -> None:
@@ -142,7 +145,7 @@ def plain_file(path: Path) -> None:
         raise ValueError("is a link or no file; put a copy of the file itself there.")
 
 
-_held: set[Any] = set()  # the files by which this process holds locks
+_held: WeakSet[Any] = WeakSet()  # the files by which this process holds locks
 
 
 @contextmanager
@@ -150,20 +153,17 @@ def locked(folder: Path) -> Iterator[None]:
     """One writer of a folder at a time; others wait. The system frees the lock of a process that dies."""
     with open(folder / ".lock", "ab", buffering=0) as file:
         _held.add(file)
-        try:
-            if sys.platform == "win32":
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            else:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-        finally:
-            _held.discard(file)
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _let_go() -> None:
     """In a process that was forked: the lock is not its own, and would be held for as long as it lives."""
-    while _held:
-        _held.pop().close()
+    for file in list(_held):
+        file.close()
 
 
 if sys.platform != "win32":

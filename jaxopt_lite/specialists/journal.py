@@ -9,7 +9,7 @@ that someone put there by hand, are never touched. Whoever reads or writes a jou
 import re
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,13 +26,17 @@ _CHECKSUM = re.compile("[0-9a-f]{64}")
 
 
 @contextmanager
-def journal(folder: Path, files: Mapping[str, str], first: bool) -> Iterator[None]:
+def journal(folder: Path, files: Mapping[str, str], first: bool, after: Container[str]) -> Iterator[None]:
     """What is done inside is done whole, or undone: at once where it fails, by the next `settle` where it is killed.
 
     Args:
         folder: the folder.
         files: those that are about to be added or replaced, with their checksums.
         first: whether the folder has no index yet.
+        after: the files that the index lists afterwards.
+
+    Warns:
+        UserWarning: replaced files that cannot be deleted.
     """
     if not files:
         yield
@@ -45,7 +49,7 @@ def journal(folder: Path, files: Mapping[str, str], first: bool) -> Iterator[Non
         with suppress(Exception):  # then the next one does
             settle(folder)
         raise
-    left = settle(folder)
+    left = _finish(folder, files, after, sure=True)
     if left:
         warnings.warn(
             f"{folder}: saved, but {len(left)} files that are no longer needed could not be deleted: "
@@ -74,7 +78,13 @@ def settle(folder: Path) -> dict[str, str]:
     except ValueError:
         return {}  # it is damaged, and whoever needs it says so
     flush_folder(folder)  # the index is there for good before what it no longer lists goes
-    left = {file: checksum for file, checksum in files.items() if file not in listed and _stays(folder, file, checksum)}
+    return _finish(folder, files, listed, sure=False)
+
+
+def _finish(folder: Path, files: Mapping[str, str], listed: Container[str], sure: bool) -> dict[str, str]:
+    """Delete what the index does not list, then the journal; what cannot be deleted."""
+    gone = [file for file in files if file not in listed]
+    left = {file: files[file] for file in gone if _stays(folder, file, files[file], sure)}
     if not left:
         flush_folder(folder)
         (folder / NAME).unlink(missing_ok=True)
@@ -98,11 +108,17 @@ def _read(folder: Path) -> tuple[bool, dict[str, str]]:
         ) from error
 
 
-def _stays(folder: Path, file: str, checksum: str) -> bool:
-    """Whether a file is still there after an attempt to delete it; only the one that is meant is deleted."""
+def _stays(folder: Path, file: str, checksum: str, sure: bool) -> bool:
+    """Whether a file is still there after an attempt to delete it.
+
+    Where a journal alone says that it has to go, it has to be the one that is meant: a file, and of this checksum.
+    """
     path = folder / file
     try:
-        if stat.S_ISREG(path.lstat().st_mode) and (carries(file, checksum) or _says(path, checksum)):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) and (sure or carries(file, checksum) or _says(path, checksum)):
+            path.unlink()
+        elif stat.S_ISLNK(mode) and sure:
             path.unlink()
     except FileNotFoundError:
         pass

@@ -127,6 +127,7 @@ class Reader:
     def __init__(self, base: Base):
         self.base = base
         self._known: dict[tuple[str, int], tuple[dict[str, tuple[int, ...]], str]] = {}
+        self._layouts: dict[tuple, str] = {}
 
     def __call__(self, path: Path) -> Found:
         """What is in a file.
@@ -146,8 +147,14 @@ class Reader:
         a = {name.removeprefix(_PARAMETERS): array for name, array in tensors.items() if name.startswith(_PARAMETERS)}
         if digest(a, self.base.fingerprint, self.base.tokenizer_fingerprint, spec) != metadata["id"]:
             raise ValueError("its id is not that of its content; write it again by `save`.")
-        layout = _layout(metadata["adapter"], tensors)
+        layout = self._layout(metadata["adapter"], tensors)
         return Found(_card(metadata["card"]), metadata["id"], metadata["checksum"], layout, tensors)
+
+    def _layout(self, adapter: str, tensors: dict[str, np.ndarray]) -> str:
+        key = adapter, *((name, array.dtype, array.shape) for name, array in tensors.items())
+        if key not in self._layouts:
+            self._layouts[key] = _layout(adapter, tensors)
+        return self._layouts[key]
 
     def _expected(self, adapter: str, features: int) -> tuple[dict[str, tuple[int, ...]], str]:
         """The shapes for an adapter, and what of it goes into an id."""

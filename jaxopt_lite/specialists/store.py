@@ -79,7 +79,8 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
         _check_others(folder, rest, library, others)
         entries = _entries(rows, old)
         new = old._replace(entries=entries + tuple(rest if others == "keep" else ()))
-        with journal(folder, left | _changes(folder, old, new), first=not (folder / NAME).exists()):
+        first = not (folder / NAME).exists()
+        with journal(folder, left | _changes(folder, old, new), first, after=new.files):
             _write_rows(folder, rows, entries)
             _commit(folder, new)
 

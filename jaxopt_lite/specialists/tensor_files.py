@@ -247,8 +247,9 @@ def check_dtypes(tensors: Mapping[str, np.ndarray], floating: bool) -> None:
     Raises:
         ValueError: such an array.
     """
-    for name, array in tensors.items():
-        if floating and not jnp.issubdtype(array.dtype, np.floating):
-            raise ValueError(f"{name!r} is {array.dtype.name}; expected floating-point numbers.")
-        if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-            raise ValueError(f"{name!r} is {array.dtype.name}; enable it: jax.config.update('jax_enable_x64', True).")
+    for dtype in {array.dtype for array in tensors.values()}:
+        name = next(name for name, array in tensors.items() if array.dtype == dtype)
+        if floating and not jnp.issubdtype(dtype, np.floating):
+            raise ValueError(f"{name!r} is {dtype.name}; expected floating-point numbers.")
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            raise ValueError(f"{name!r} is {dtype.name}; enable it: jax.config.update('jax_enable_x64', True).")

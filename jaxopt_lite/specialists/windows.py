@@ -19,7 +19,7 @@ class Windows(NamedTuple):
 
     Attributes:
         x: token ids, filled up with the padding.
-        y: the same: a language model predicts its own input.
+        y: the same: a language model predicts its own input. Neither can be written to; to mask labels, copy them.
         weight: how many tokens each window has, so that a mean over windows is one over tokens.
     """
 
@@ -59,6 +59,7 @@ def windows(
     x = np.full((len(pieces), length), padding(tokenizer), np.int32)
     for window, piece in zip(x, pieces, strict=True):
         window[: len(piece)] = piece
+    x.flags.writeable = False  # one array stands for both
     return Windows(x, x, np.array([len(piece) for piece in pieces], np.float32))
 
 

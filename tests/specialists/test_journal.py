@@ -118,7 +118,7 @@ def test_a_writer_that_fails_beside_others_leaves_nothing(tmp_path, monkeypatch)
 def test_nothing_is_written_down_where_nothing_changes(tmp_path, monkeypatch):
     save(OLD, tmp_path)
     written = []
-    monkeypatch.setattr(store, "journal", lambda folder, files, first: written.append(files) or nullcontext())
+    monkeypatch.setattr(store, "journal", lambda folder, files, *_, **__: written.append(files) or nullcontext())
     save(OLD, tmp_path)
     save(library_of("c"), tmp_path, others="keep")
     assert not written[0] and [file[:2] for file in written[1]] == ["c-"]

@@ -75,6 +75,17 @@ def test_tokens_of_a_tokenizer():
     assert mean_bits(base, TEXT) < 2.5
 
 
+def test_masking_labels_masks_no_inputs():
+    """Inputs and labels are one array: whoever writes to it would write to both."""
+    x, y, _ = windows(TEXT, length=8)
+    for array in (x, y):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:, :4] = 256
+    masked = y.copy()
+    masked[:, :4] = 256
+    assert x[0, 0] == y[0, 0] != masked[0, 0]
+
+
 @pytest.mark.parametrize("length, stride", [(4, None), (4, 2), (3, 5), (5, 3), (26, 1), (40, 1)])
 def test_windows_hold_the_text(length, stride):
     text = "abcdefghijklmnopqrstuvwxyz"
