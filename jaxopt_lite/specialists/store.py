@@ -8,11 +8,12 @@ the crash left behind (`journal.py`).
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from jaxopt_lite.files import flush_folder, put, tidy, write
 from jaxopt_lite.specialists.base import Base
@@ -32,6 +33,8 @@ from jaxopt_lite.specialists.specialist_files import ANY_FILE, KIND, Reader, Row
 from jaxopt_lite.specialists.tensor_files import check_kin, kin, metadata_of
 
 __all__ = ["load", "rebuild_index", "save", "save_one"]
+
+Value = TypeVar("Value")
 
 _WRITERS = 8  # files that are flushed to disk side by side: a flush is nearly all waiting
 
@@ -142,9 +145,8 @@ def _check_others(folder: Path, rest: list[Entry], library: Library, others: str
 def _entries(rows: Rows, old: Index) -> tuple[Entry, ...]:
     """What the new index says of a library; a file that is there keeps its name."""
     known = {entry.checksum: entry.file for entry in old.entries}
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        entries = pool.map(rows.entry, range(len(rows)))
-        return tuple(entry._replace(file=known.get(entry.checksum, entry.file)) for entry in entries)
+    entries = _side_by_side(rows.entry, len(rows))
+    return tuple(entry._replace(file=known.get(entry.checksum, entry.file)) for entry in entries)
 
 
 def _changes(folder: Path, old: Index, new: Index) -> dict[str, str]:
@@ -162,9 +164,32 @@ def _write_rows(folder: Path, rows: Rows, entries: Sequence[Entry]) -> None:
         if not _holds(path, data):
             put(path, data)
 
+    _side_by_side(write_row, len(rows))
+
+
+def _side_by_side(f: Callable[[int], Value], count: int) -> list[Value]:
+    """`f(k)` for all k below `count`, in a few threads; where one fails, the others end before their next."""
+    failed = threading.Event()
+
+    def some_of_them(first: int) -> list[Value]:
+        done = []
+        try:
+            for k in range(first, count, _WRITERS):
+                if failed.is_set():
+                    break
+                done.append(f(k))
+        except BaseException:
+            failed.set()
+            raise
+        return done
+
     with ThreadPoolExecutor(_WRITERS) as pool:
-        for _ in pool.map(write_row, range(len(rows))):
-            pass
+        try:
+            shares = list(pool.map(some_of_them, range(min(_WRITERS, count))))
+        except BaseException:  # Ctrl-C comes to this thread alone
+            failed.set()
+            raise
+    return [shares[k % _WRITERS][k // _WRITERS] for k in range(count)]
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import sys
 import threading
+import time
 import warnings
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -113,6 +115,30 @@ def test_a_writer_that_fails_beside_others_leaves_nothing(tmp_path, monkeypatch)
         with pytest.raises(OSError, match="No space"):
             save(many, tmp_path, others="keep")
         assert names_in(tmp_path) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of POSIX")
+def test_ctrl_c_while_files_are_written_stops_soon_and_undoes_them(tmp_path, monkeypatch):
+    many, put, written, count = library_of(*(f"{k}" for k in range(300))), store.put, [], iter(range(300))
+
+    def slow(path, data):
+        written.append(path.name)
+        put(path, data)
+        if next(count) == 20:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.002)
+
+    save(OLD, tmp_path)
+    before = names_in(tmp_path)
+    monkeypatch.setattr(store, "put", slow)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            save(many, tmp_path, others="keep")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert 20 <= len(written) < 200 and names_in(tmp_path) == before
+    assert_same(load(tmp_path, BASE), OLD)
 
 
 def test_nothing_is_written_down_where_nothing_changes(tmp_path, monkeypatch):

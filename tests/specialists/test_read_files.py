@@ -3,8 +3,10 @@
 import os
 import stat
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +169,13 @@ def written(folder):
     Geometry(np.ones(1, "f4"), np.ones((1, 1), "f4"), one, one, BASE.fingerprint).save(folder / "a geometry")
 
 
+def let_in(folder):
+    """Everybody, as far as the folder."""
+    while folder not in (Path(tempfile.gettempdir()), folder.parent):
+        folder.chmod(folder.stat().st_mode | 0o755)
+        folder = folder.parent
+
+
 @contextmanager
 def as_nobody():
     """Without the rights of the administrator, whom no permissions keep out."""
@@ -185,8 +194,7 @@ def as_nobody():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", ["it", "the folder around it"])
 def test_permission_denied_is_not_called_missing(tmp_path, kind, what):
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(folder.stat().st_mode | 0o755)
+    let_in(tmp_path)
     inside = tmp_path / "in"
     inside.mkdir()
     written(inside)
@@ -204,8 +212,7 @@ def test_permission_denied_is_not_called_missing(tmp_path, kind, what):
 
 
 def test_permission_denied_for_one_of_many(tmp_path):
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(folder.stat().st_mode | 0o755)
+    let_in(tmp_path)
     save(LIBRARIES[0], tmp_path)
     (file,) = tmp_path.glob("b-*")
     file.chmod(0)
