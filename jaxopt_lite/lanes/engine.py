@@ -21,8 +21,9 @@ from jaxopt_lite.lanes.arithmetic import take_where
 from jaxopt_lite.lanes.rows import count_up_to, load, store
 from jaxopt_lite.lanes.status import Status
 
-__all__ = ["Limits", "Method", "Outcome", "Queue", "run"]
+__all__ = ["Limits", "Method", "Outcome", "Queue", "resumed", "run", "stopped", "verdict"]
 
+_PAUSED = 16  # how much lower the status of a lane is that is out of steps
 _LAP_COST = 2  # of writing out, refilling and beginning lanes, in steps of the whole tile, about
 
 
@@ -35,7 +36,10 @@ class Limits(NamedTuple):
 
 
 class Method(Protocol):
-    """A solver on lanes. States are NamedTuples with at least `x`, `status`, `steps` and `evaluations`."""
+    """A solver on lanes. States are NamedTuples with at least `x`, `status`, `steps`, `evaluations`, `first_error`.
+
+    The engine itself ends a lane that is out of steps.
+    """
 
     def init(self, start: Any) -> Any:
         """The state before the first evaluation, WAITING, from the queue's `start`."""
@@ -137,6 +141,23 @@ def run(
     return jax.tree.map(lambda leaf: leaf[:size], outcome)
 
 
+def stopped(limits: Limits, state: Any) -> Any:
+    """The state in which lanes that are out of steps are ended, and keep what they would have done next."""
+    over = _in_work(state.status) & (state.steps >= limits.max_steps)
+    return state._replace(status=jnp.where(over, state.status - _PAUSED, state.status).astype(jnp.int32))
+
+
+def verdict(status: Int[Array, "*L"]) -> Int[Array, "*L"]:
+    """What became of lanes: of one that was stopped, MAX_STEPS."""
+    return jnp.where(status < Status.EMPTY, Status.MAX_STEPS, status).astype(jnp.int32)
+
+
+def resumed(states: Any) -> Any:
+    """The states of an `Outcome`, in which lanes that were stopped do what they would have done next."""
+    status = jnp.where(states.status < Status.EMPTY, states.status + _PAUSED, states.status)
+    return states._replace(status=status.astype(jnp.int32))
+
+
 def _in_work(status):
     return (status == Status.RUNNING) | (status == Status.WAITING)
 
@@ -144,7 +165,8 @@ def _in_work(status):
 def _begin(method: Method, bind, pool: _Pool) -> _Pool:
     """Let the waiting lanes set out."""
     waiting = pool.state.status == Status.WAITING
-    state = take_where(waiting, method.begin(bind(pool.mapped), pool.limits, pool.state), pool.state)
+    begun = stopped(pool.limits, method.begin(bind(pool.mapped), pool.limits, pool.state))
+    state = take_where(waiting, begun, pool.state)
     return pool._replace(state=state, record=_note(method, state, pool.record, waiting))
 
 
@@ -160,7 +182,7 @@ def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int) -> _Po
     def step(_, carry):
         state, record, missed = carry
         running = state.status == Status.RUNNING
-        state = method.step(problem, pool.limits, state)
+        state = stopped(pool.limits, method.step(problem, pool.limits, state))
         idle = (state.status == Status.WAITING) | (more & (state.status != Status.RUNNING))
         return state, _note(method, state, record, running), missed + jnp.sum(idle, dtype=jnp.int32)
 
@@ -189,7 +211,7 @@ def _report(pool: _Pool, keep_state: bool) -> Outcome:
     state = pool.state
     return Outcome(
         x=state.x,
-        status=state.status,
+        status=verdict(state.status),
         steps=state.steps,
         evaluations=state.evaluations,
         first_error=state.first_error,
@@ -227,10 +249,13 @@ def _refill(method: Method, queue: Queue, count, pool: _Pool, taken, record: int
     index = jnp.where(free, jnp.where(filled, next_problem, size), pool.problem)
     source = jnp.minimum(index, size - 1)
 
-    state = method.init(load(queue.start, source)) if queue.states is None else load(queue.states, source)
+    mapped, limits = load((queue.mapped, queue.limits), source)
+    if queue.states is None:
+        state = method.init(load(queue.start, source))
+    else:
+        state = stopped(limits, load(queue.states, source))
     empty = state._replace(status=jnp.full_like(index, Status.EMPTY))
     state = take_where(free, take_where(filled, state, empty), pool.state)
-    mapped, limits = load((queue.mapped, queue.limits), source)
     records = take_where(free, _blank_record(queue, free.size, record), pool.record)
     taken = jnp.minimum(taken + jnp.sum(free, dtype=jnp.int32), count)
     return _Pool(index, mapped, limits, state, records), taken

@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.lanes.capture import Signature
+from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.precision import exact_products
 
 __all__ = [
@@ -291,8 +292,7 @@ class LaneProblem:
     """
 
     def __init__(self, function: Function, leaves: tuple[Array, ...], is_mapped: tuple[bool, ...]):
-        self._function, self._leaves = function, leaves
-        self._axes = tuple(-1 if mapped else None for mapped in is_mapped)
+        self._function, self._leaves, self._is_mapped = function, leaves, is_mapped
 
     def _lanes(self, one: Callable, *vectors):
         """Run `one(f, *vectors)`, written for one problem and its function f, on the row of lanes."""
@@ -302,7 +302,7 @@ class LaneProblem:
 
         if vectors[0].ndim == 1:
             return for_one(self._leaves, *vectors)
-        return jax.vmap(for_one, in_axes=(self._axes, *(-1 for _ in vectors)), out_axes=-1)(self._leaves, *vectors)
+        return lanes_last(for_one, (self._is_mapped, *(True for _ in vectors)))(self._leaves, *vectors)
 
     def value(self, x):
         """F(x)."""

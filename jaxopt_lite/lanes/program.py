@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lite.lanes.arithmetic import take_where
-from jaxopt_lite.lanes.engine import Limits, Method
+from jaxopt_lite.lanes.engine import Limits, Method, stopped, verdict
 from jaxopt_lite.lanes.graph import Graph, Node, Scalar, reachable
 from jaxopt_lite.lanes.scalar import interpret, leaves_like
 from jaxopt_lite.lanes.status import Status
@@ -85,10 +85,11 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
     fixed, common = ([leaves_like(graph, like) for like in group] for group in ((*limits, *mapped), shared))
 
     def begin(state, limits, mapped, shared):
-        return take_where(state.status == Status.WAITING, method.begin(bind(mapped, shared), limits, state), state)
+        begun = _ended(limits, method.begin(bind(mapped, shared), limits, state))
+        return take_where(state.status == Status.WAITING, begun, state)
 
     def step(state, limits, mapped, shared):
-        return method.step(bind(mapped, shared), limits, state)
+        return _ended(limits, method.step(bind(mapped, shared), limits, state))
 
     def rows(part, specs, arrays):
         new = interpret(graph, jax.make_jaxpr(part)(*specs), arrays)
@@ -101,6 +102,12 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
     live = _live([row for row, name in enumerate(row_names) if name in _REPORTED], graphs, len(places))
     given = n + sum(array.size for array in fixed)
     return Program(tuple(graph.leaves), init, *graphs, tuple(places), row_names, live, given)
+
+
+def _ended(limits: Limits, state):
+    """The state in which lanes that are out of steps have ended."""
+    state = stopped(limits, state)
+    return state._replace(status=verdict(state.status))
 
 
 def _state_leaves(graph: Graph, spec: list, names: list[str], symmetric) -> tuple[list[np.ndarray], list]:

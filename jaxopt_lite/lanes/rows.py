@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Bool, Int
 
 from jaxopt_lite.lanes.arithmetic import at, on_cpu
 
-__all__ = ["batch_size", "chosen", "count_up_to", "load", "store"]
+__all__ = ["batch_size", "chosen", "count_up_to", "load", "side_by_side", "store"]
 
 
 def batch_size(batches: Any, names: str) -> int:
@@ -28,7 +29,21 @@ def batch_size(batches: Any, names: str) -> int:
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:
     """The rows of these problems, a lane each; `source` is in bounds."""
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), rows)
+    return side_by_side(
+        jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), rows)
+    )
+
+
+def side_by_side(lanes: Any) -> Any:
+    """The same, with the lanes next to each other in memory also where XLA would leave that to whoever reads them.
+
+    On the CPU a loop that computes with rows far apart may round otherwise in its last lanes; see `lanes_last`.
+    """
+
+    def place(leaf):
+        return with_layout_constraint(leaf, Layout(tuple(range(leaf.ndim)))) if leaf.ndim > 1 else leaf
+
+    return jax.tree.map(place, lanes) if on_cpu() else lanes
 
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:

@@ -14,6 +14,7 @@ from jax.extend import source_info_util
 
 from jaxopt_lite.lanes.elementwise import ELEMENTWISE
 from jaxopt_lite.lanes.graph import Graph, NotInAKernel, is_known
+from jaxopt_lite.lanes.lanes_last import scan_split
 from jaxopt_lite.lanes.scalar_rules import ARRAYS, as_scalars, filled, known
 
 __all__ = ["interpret", "leaves_like"]
@@ -119,7 +120,7 @@ def _cond(graph: Graph, params, arrays):
 
 
 def _scan(graph: Graph, params, arrays):
-    consts, count = _scan_split(params)
+    consts, count = scan_split(params)
     fixed, carry, rows = arrays[:consts], arrays[consts : consts + count], arrays[consts + count :]
     length = params["length"]
     if length > _LONGEST_LOOP:
@@ -131,14 +132,6 @@ def _scan(graph: Graph, params, arrays):
         outputs.append(results[count:])
     outputs = reversed(outputs) if params["reverse"] else outputs
     return [*carry, *(np.stack(column) for column in zip(*outputs, strict=True))]
-
-
-def _scan_split(params) -> tuple[int, int]:
-    """How many operands of a scan are constants, and how many are carried."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()  # JAX 0.12
-    return len(consts), len(carry)
 
 
 def _while(graph: Graph, params, arrays):

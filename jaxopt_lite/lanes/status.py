@@ -32,8 +32,8 @@ MESSAGES: dict[Status, str] = {
         "seen; loosen `atol`/`rtol`, use float64, or rescale the problem."
     ),
     Status.NONFINITE_START: (
-        "not finite at the start: the function or its derivative is NaN or infinite at `x0`. Start elsewhere, or run "
-        "`check_derivatives` there."
+        "not finite at the start: `x0`, or the function or its derivative there, is NaN or infinite. Start elsewhere, "
+        "or run `check_derivatives` there."
     ),
     Status.UNBOUNDED: "unbounded below: the function falls without end along a direction. Add a bound or a penalty.",
     Status.NO_ROOT: (

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import source_info_util
 
+from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
+
 __all__ = [
     "KERNEL_WIDTH",
     "Work",
@@ -45,23 +47,16 @@ _CACHE_ARRAY_BYTES, _DEVICE_ARRAY_BYTES = 2 << 20, 1 << 30
 
 # The operations that may be part of a native function. What XLA gives to libraries or to its thunk runtime (products of
 # matrices, sorting, scattering, random numbers) may not: a call that holds one fails to compile.
-_ELEMENTWISE = {
-    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
-    "clamp", "convert_element_type", "copy", "cos", "cosh", "digamma", "div", "eq", "erf", "erf_inv", "erfc", "exp",
-    "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p", "log2",
-    "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "rem", "round", "rsqrt",
-    "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
-}  # fmt: skip
 _SHAPING = {
     "broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "iota", "pad", "reshape", "rev", "slice",
-    "split", "squeeze", "transpose",
+    "split", "squeeze", "stack", "tile", "transpose", "unstack",
 }  # fmt: skip
 _REDUCING = {"argmax", "argmin", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"}
 _CALLING = {
     "checkpoint", "closed_call", "cond", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "scan",
     "while",
 }  # fmt: skip
-_NATIVE = _ELEMENTWISE | _SHAPING | _REDUCING | _CALLING
+_NATIVE = ELEMENTWISE | _SHAPING | _REDUCING | _CALLING
 _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20

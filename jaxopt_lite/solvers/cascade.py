@@ -12,8 +12,9 @@ from jaxtyping import Array
 from jaxopt_lite.lanes import engine, kernel, tiles
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.graph import NotInAKernel
+from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.problem import Function, LaneProblem, mapped_leaves, with_mapped
-from jaxopt_lite.lanes.rows import chosen, load
+from jaxopt_lite.lanes.rows import chosen, load, side_by_side
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.paths import kernel_for
 
@@ -85,10 +86,12 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
 def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
     if x0.shape[0] == 0:
         return _nothing(x0, plan.record)
+    if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them otherwise
+        leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
+        outcome = _run_methods(plan, is_mapped, *_twice((x0,)), leaves, *_twice((limits, states)))
+        return jax.tree.map(lambda leaf: leaf[:1], outcome)
     first, *others = plan.solver.methods()
-    if states is not None:
-        unfinished = states.status == Status.MAX_STEPS
-        states = states._replace(status=jnp.where(unfinished, Status.RUNNING, states.status).astype(jnp.int32))
+    states = None if states is None else engine.resumed(states)
     run = _runner(plan, is_mapped, x0, leaves)
     queue = Queue(x0, (), limits, states)
     in_loop = partial(run, first, keep_state=plan.keep_state, record=plan.record)
@@ -111,6 +114,11 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
 
         outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome
+
+
+def _twice(batches):
+    """A batch of one problem, twice."""
+    return jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batches)
 
 
 def _nothing(x0, record: int) -> Outcome:
@@ -182,16 +190,17 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     if size == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
     mapped = mapped_leaves(leaves, is_mapped)
-    if size == 1:  # XLA would see constant rows, and round them differently
-        x, mapped = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), (x, mapped))
+    if size == 1:  # as in `_run_methods`
+        x, mapped = _twice((x, mapped))
     width = 2 * plan.width(size, n, x.dtype)
     count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
     index = jnp.minimum(jnp.arange(count * width), x.shape[0] - 1).reshape(count, width)
-    axes = tuple(-1 if flag else None for flag in is_mapped)
+    on_tile = lanes_last(one, (True, is_mapped), keeps_rules=True)
 
     def tile(source):
         lanes, data = load((x, mapped), source)
-        return jax.vmap(one, in_axes=(-1, axes))(lanes, with_mapped(leaves, is_mapped, data))
+        values = side_by_side(on_tile(lanes, with_mapped(leaves, is_mapped, data)))
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), values)
 
     values = jax.lax.map(tile, index)
     return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)

@@ -20,6 +20,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, signature_of, trace, with_mapped
+from jaxopt_lite.solvers.tolerances import check_not_negative, per_problem
 
 __all__ = [
     "Curvature", "DerivativeCheck", "MinimumCertificate", "RootCertificate", "certify_minimum", "certify_root",
@@ -115,10 +116,11 @@ def certify_root(
         args: as for `root`.
         args_axes: as for `root`.
         batched: as for `root`.
-        atol: the largest residual of a valid root. Default 1e-8 in float64, 1e-4 in float32.
+        atol: the largest residual of a valid root, a number or one per problem. Default 1e-8 in float64, 1e-4 in
+            float32.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit; a tolerance that is negative or NaN.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -146,10 +148,11 @@ def certify_minimum(
         args: as for `minimize`.
         args_axes: as for `minimize`.
         batched: as for `minimize`.
-        atol: the largest ‖∇f‖∞ of a stationary point. Default 1e-5 in float64, 1e-2 in float32.
+        atol: the largest ‖∇f‖∞ of a stationary point, a number or one per problem. Default 1e-5 in float64, 1e-2 in
+            float32.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit; a tolerance that is negative or NaN.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -179,10 +182,11 @@ def check_derivatives(
         args: as for `root`.
         args_axes: as for `root`.
         batched: as for `root`.
-        tolerance: the largest relative difference. Default 1e-5 in float64, 1e-2 in float32.
+        tolerance: the largest relative difference, a number or one per problem. Default 1e-5 in float64, 1e-2 in
+            float32.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit; a tolerance that is negative or NaN.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxopt_lite as jol
@@ -195,6 +199,7 @@ def check_derivatives(
 
 def _certify(fun, x, args, tolerance, axes, batched, judge):
     """Run a judge, written for one problem, on the batch, in the best precision there is."""
+    check_not_negative("tolerance" if judge is _compare else "atol", tolerance)
     best = jax.dtypes.canonicalize_dtype(jnp.float64)
     x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
     return run(_judged, (axes, batched, judge), fun, signature_of(x, args, axes, batched), x, args, tolerance)
@@ -205,13 +210,16 @@ def _judged(fun, axes, batched, judge, x, args, tolerance):
     function, batch = trace(fun, batch, layout, has_aux=False)
 
     def one(problem):
-        x, mapped = problem
+        x, mapped, tolerance = problem
         leaves = with_mapped(batch.leaves, batch.is_mapped, mapped)
         return judge(lambda x: function.value(x, leaves), x, tolerance)
 
+    if tolerance is not None:
+        name = "tolerance" if judge is _compare else "atol"
+        tolerance = per_problem(name, tolerance, batch.x.shape[0], batch.x.dtype)
     mapped = mapped_leaves(batch.leaves, batch.is_mapped)
     together = max(1, min(batch.x.shape[0], _TOGETHER))
-    verdict = jax.lax.map(one, (batch.x, mapped), batch_size=together)
+    verdict = jax.lax.map(one, (batch.x, mapped, tolerance), batch_size=together)
     return verdict if batched else jax.tree.map(lambda leaf: leaf[0], verdict)
 
 
@@ -222,7 +230,7 @@ def _widen(best, leaf):
 
 def _default(tolerance, x, in_double: float, in_single: float):
     if tolerance is not None:
-        return jnp.asarray(tolerance, x.dtype)
+        return tolerance
     return jnp.asarray(in_double if x.dtype == jnp.float64 else in_single, x.dtype)
 
 
@@ -232,7 +240,7 @@ def _judge_root(f, x, atol) -> RootCertificate:
     u, singular_values, vt = jnp.linalg.svd(jacobian)
     step = vt.T @ _divide(u.T @ residual, singular_values)
     norm = max_abs(residual)
-    finite = jnp.all(jnp.isfinite(residual)) & jnp.all(jnp.isfinite(jacobian))
+    finite = _all_finite(x, residual, jacobian)
     smallest = jnp.where(finite, singular_values[-1], jnp.nan)
     return RootCertificate(
         residual=norm,
@@ -241,6 +249,11 @@ def _judge_root(f, x, atol) -> RootCertificate:
         condition=jnp.where(finite, _ratio(singular_values[0], smallest), jnp.nan),
         valid=finite & (norm <= _default(atol, x, 1e-8, 1e-4)),
     )
+
+
+def _all_finite(*arrays):
+    """Whether all numbers are finite. At an infinite point they may be: a function may be flat there."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]))
 
 
 def _check_square(jacobian) -> None:
@@ -262,7 +275,7 @@ def _ratio(largest, smallest):
 def _judge_minimum(f, x, atol) -> MinimumCertificate:
     scalar = partial(_scalar, f)
     gradient, hessian = jax.grad(scalar)(x), jax.hessian(scalar)(x)
-    finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(hessian)) & jnp.isfinite(scalar(x))
+    finite = _all_finite(x, gradient, hessian, scalar(x))
     eigenvalues, vectors = jnp.linalg.eigh(jnp.where(finite, (hessian + hessian.T) / 2, jnp.eye(x.size)))
     step = vectors @ _divide(vectors.T @ gradient, eigenvalues)
     low, high = eigenvalues[0], eigenvalues[-1]
@@ -307,5 +320,5 @@ def _compare(f, x, tolerance) -> DerivativeCheck:
     return DerivativeCheck(
         difference=difference,
         worst=jnp.argmax(per_unknown).astype(jnp.int32),
-        agree=difference <= _default(tolerance, x, 1e-5, 1e-2),
+        agree=_all_finite(x, exact) & (difference <= _default(tolerance, x, 1e-5, 1e-2)),
     )

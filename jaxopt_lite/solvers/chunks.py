@@ -32,14 +32,16 @@ def in_chunks(
         args: leaves `[B, ...]`; what all problems share belongs in `solve`.
         chunk: how many problems at a time.
         progress: whether to show a progress bar, with the share solved so far.
-        done: what an earlier, interrupted call returned; only its `NOT_STARTED` problems are solved.
+        done: what an earlier call for the same problems returned or, as the attribute `done` of its error, left; only
+            its `NOT_STARTED` problems are solved.
 
     Returns:
         The solution of the whole batch, as NumPy arrays. After Ctrl-C the problems not reached have the status
-        `NOT_STARTED` and NaN for an answer.
+        `NOT_STARTED` and NaN for an answer. An error that `solve` raises in a later chunk has such a solution as its
+        attribute `done`.
 
     Raises:
-        ValueError: batch axes that disagree, or a chunk of no problems.
+        ValueError: batch axes that disagree, a chunk of no problems, or a `done` of other problems.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -52,22 +54,38 @@ def in_chunks(
     size = batch_size((x0, args), "x0 and args")
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: expected at least one problem at a time.")
+    if done is not None and np.shape(done.status) != (size,):
+        raise ValueError(f"done is of {np.shape(done.status)} problems; expected those of x0, {(size,)}.")
     todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
     chunk = min(chunk, max(todo.size, 1))
     result: Solution | None = None if done is None else jax.tree.map(np.array, done)
+    solved = 0
     with progress_bar(progress) as bar:
         task = bar.add_task("solving", total=todo.size)
         try:
             for start in range(0, max(todo.size, 1), chunk):
                 places = todo[start : start + chunk]
-                result = _store(result, _solve_places(solve, x0, args, places, chunk), places, size)
-                solved = float(np.mean(result.success[result.status != Status.NOT_STARTED])) if size else 1.0
-                bar.update(task, advance=places.size, description=f"solved {solved:.2%}")
+                part = _solve_places(solve, x0, args, places, chunk)
+                result = _not_started(part, size) if result is None else result
+                _store(result, part, places)
+                solved += int(np.sum(part.success))
+                share = solved / max(start + places.size, 1)
+                bar.update(task, advance=places.size, description=f"solved {share:.2%}")
         except KeyboardInterrupt:
             if result is None:
                 raise
             bar.update(task, description="stopped")
-    return result  # pyright: ignore[reportReturnType]  # the loop runs at least once
+        except Exception as error:
+            _keep(result, error)
+            raise
+    return _whole(result)  # pyright: ignore[reportArgumentType]  # the loop runs at least once
+
+
+def _keep(result: Solution | None, error: Exception) -> None:
+    """Let an error carry what was solved before it."""
+    if result is not None:
+        error.done = _whole(result)  # pyright: ignore[reportAttributeAccessIssue]
+        error.add_note("What in_chunks had solved by then is this error's `done`: solve the rest by in_chunks(done=…).")
 
 
 def _solve_places(solve, x0: PyTree, args: PyTree, places: np.ndarray, chunk: int) -> Solution:
@@ -78,16 +96,21 @@ def _solve_places(solve, x0: PyTree, args: PyTree, places: np.ndarray, chunk: in
     return jax.tree.map(lambda leaf: np.asarray(leaf)[: places.size], solution)
 
 
-def _store(result: Solution | None, solution: Solution, places: np.ndarray, size: int) -> Solution:
-    """Put the answers of a chunk in their places."""
-    if result is None:
-        result = _not_started(solution, size)
+def _store(result: Solution, part: Solution, places: np.ndarray) -> None:
+    """Put the answers of a chunk in their places, the statuses last: what is interrupted before that is not started."""
 
     def put(whole, part):
-        whole[places] = part
-        return whole
+        if whole is not result.status:
+            whole[places] = part
 
-    return jax.tree.map(put, result, solution)
+    jax.tree.map(put, result, part)
+    result.status[places] = part.status
+
+
+def _whole(result: Solution) -> Solution:
+    """The solution, in which only problems with a status are solved."""
+    result.success[:] = result.status == Status.CONVERGED
+    return result
 
 
 def _not_started(like: Solution, size: int) -> Solution:

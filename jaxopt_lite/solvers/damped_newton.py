@@ -96,11 +96,10 @@ class DampedNewton(NamedTuple):
             first_error=first_error, tried=state.tried + 1,
         )  # fmt: skip
         new = take_where(_is_over(new, finite), _next_attempt(new), new)
-        out = new.steps >= limits.max_steps
         # XLA may compute `_is_over` anew for each number that depends on it, rounding otherwise. A lane of which all
         # but `attempt` believed that the attempt is over would begin the same one for ever, but for this count.
         spent = (new.attempt >= _ATTEMPTS) | (new.evaluations >= _ATTEMPTS * _STEPS_PER_ATTEMPT)
-        status = jnp.where(spent, Status.NO_ROOT, jnp.where(out, Status.MAX_STEPS, state.status))
+        status = jnp.where(spent, Status.NO_ROOT, state.status)
         converged = finite & (error <= limits.atol + limits.rtol * first_error)
         new = new._replace(status=jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32))
         return take_where(state.status == Status.RUNNING, new, state)

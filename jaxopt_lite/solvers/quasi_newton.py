@@ -100,9 +100,8 @@ class QuasiNewton(NamedTuple):
         f, g = optimization_barrier((unit * f, unit * g))
         slope = -dot(g, g)
         trial = 1 / jnp.maximum(1, jnp.sqrt(-slope))  # along the gradient itself the scale is unknown
-        finite = jnp.isfinite(f) & jnp.isfinite(error)
-        status = jnp.where(state.steps >= limits.max_steps, Status.MAX_STEPS, Status.RUNNING)
-        status = jnp.where(_is_bottomless(f), Status.UNBOUNDED, status)
+        finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.isfinite(max_abs(state.x))
+        status = jnp.where(_is_bottomless(f), Status.UNBOUNDED, Status.RUNNING)
         status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, status)
         return state._replace(
             unit=unit, f=f, g=g, p=-g, slope=slope, search=line_search.start(trial, f, slope),
@@ -133,15 +132,14 @@ class QuasiNewton(NamedTuple):
         searching = self._narrow(state, rejected, low, f, slope)
         lost = ~((slope_ahead < 0) & jnp.isfinite(slope_ahead))  # not a direction of descent: H has broken down
         is_steepest = state.is_steepest & ~usable
-        steps = state.steps + accepted
         status = jnp.where(lost, _restart_or(is_steepest, Status.STALLED), Status.RUNNING)
-        status = jnp.where(steps >= limits.max_steps, Status.MAX_STEPS, status)
         status = jnp.where(fallen, Status.UNBOUNDED, status)
         tolerance = state.unit * (limits.atol + limits.rtol * state.first_error)
         status = jnp.where(error <= tolerance, Status.CONVERGED, status).astype(jnp.int32)
         turned = searching._replace(
             x=x, f=f, g=g, p=p, slope=slope_ahead, search=line_search.start(jnp.ones_like(f), f, slope_ahead),
-            settling=jnp.zeros_like(state.settling), is_steepest=is_steepest, steps=steps, status=status, h=(),
+            settling=jnp.zeros_like(state.settling), is_steepest=is_steepest, steps=state.steps + accepted,
+            status=status, h=(),
         )  # fmt: skip
         new = take_where(accepted, turned, searching._replace(h=()))
         return new._replace(evaluations=state.evaluations + running, h=h)

@@ -107,10 +107,9 @@ class Secant(NamedTuple):
         phi = dot(unit * f, unit * f)
         f, phi, unit = optimization_barrier((f, phi, unit))
         b, p = self._directions(problem, state, first, f)
-        finite = jnp.isfinite(phi)
+        finite = jnp.isfinite(phi) & jnp.isfinite(max_abs(state.x))
         is_fresh = ~first | self.from_autodiff
         status = jnp.where(jnp.isfinite(max_abs(p)), Status.RUNNING, Status.NO_ROOT)
-        status = jnp.where(state.steps >= limits.max_steps, Status.MAX_STEPS, status)
         status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, status)
         return state._replace(
             unit=unit, f=f, phi=phi, p=p, b=b, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi),
@@ -158,14 +157,12 @@ class Secant(NamedTuple):
         little = phi > _GOOD * state.fresh_phi
         lost = ~jnp.isfinite(size)
         stuck = lost | (((slow >= _PATIENCE) | (little & (state.age >= _LONG))) & self.refresh)
-        steps = state.steps + accepted
         # Fresh Jacobians that gain so little will not lead there: leave the lane to the next method.
         status = jnp.where(stuck, jnp.where(little | (not self.refresh), Status.NO_ROOT, Status.WAITING), state.status)
-        status = jnp.where(steps >= limits.max_steps, Status.MAX_STEPS, status)
         status = jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
         turned = searching._replace(
             x=x, f=f, phi=phi, p=p, search=line_search.start(jnp.ones_like(phi), phi, -2 * phi), slow=slow,
-            age=state.age + 1, steps=steps, status=status, b=(),
+            age=state.age + 1, steps=state.steps + accepted, status=status, b=(),
         )  # fmt: skip
         new = take_where(accepted, turned, searching._replace(b=()))
         return new._replace(evaluations=state.evaluations + running, b=b)

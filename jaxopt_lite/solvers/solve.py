@@ -234,10 +234,13 @@ def _verified(kind: Kind, function: Function, x, leaves):
 
 
 def _verdict(outcome: Outcome, limits: Limits, value, error):
-    """The status by what was recomputed at the answer: the loop's own opinion does not count."""
+    """The status by what was recomputed at the answer: the loop's own opinion does not count.
+
+    An infinite answer is none, though a function may be flat there.
+    """
     first_error = jnp.where(jnp.isfinite(outcome.first_error), outcome.first_error, 0)
     holds = jnp.isfinite(error) & (error <= limits.atol + limits.rtol * first_error)
-    holds &= jnp.all(jnp.isfinite(value), axis=1)
+    holds &= jnp.all(jnp.isfinite(value), axis=1) & jnp.all(jnp.isfinite(outcome.x), axis=1)
     claimed = outcome.status == Status.CONVERGED
     status = jnp.where(claimed, Status.UNVERIFIED, outcome.status)
     return jnp.where(holds, Status.CONVERGED, status).astype(jnp.int32)

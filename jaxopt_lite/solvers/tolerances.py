@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxopt_lite.lanes.engine import Limits
 
-__all__ = ["checked", "limits"]
+__all__ = ["check_not_negative", "checked", "limits", "per_problem"]
 
 # (atol, rtol). Measured on the standard problem sets: what the arithmetic of each dtype reaches on nearly all of them.
 _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
@@ -26,18 +26,25 @@ def checked(solver):
         ValueError: a negative or NaN tolerance, or a number of steps that is not whole and not negative.
     """
     for name in ("atol", "rtol", "max_steps"):
-        value = getattr(solver, name)
-        if value is None or isinstance(value, Tracer):
-            continue
-        fine = value >= 0 if type(value) in (int, float) else np.all(np.asarray(value) >= 0)
-        if not fine:
-            raise ValueError(f"{name}={value}: expected numbers that are not negative and not NaN.")
+        check_not_negative(name, getattr(solver, name))
     steps = solver.max_steps
     if (type(steps) is int and steps <= _MOST_STEPS) or isinstance(steps, Tracer):
         return solver
     if not np.issubdtype(np.asarray(steps).dtype, np.integer):
         raise ValueError(f"max_steps={steps}: expected whole numbers.")
     return replace(solver, max_steps=np.minimum(steps, _MOST_STEPS).astype(np.int32))
+
+
+def check_not_negative(name: str, value) -> None:
+    """Refuse a setting that is negative or NaN, where its numbers can be seen.
+
+    Raises:
+        ValueError: such a setting.
+    """
+    if value is None or isinstance(value, Tracer):
+        return
+    if not (value >= 0 if type(value) in (int, float) else np.all(np.asarray(value) >= 0)):
+        raise ValueError(f"{name}={value}: expected numbers that are not negative and not NaN.")
 
 
 def limits(solver, kind: str, size: int, dtype) -> Limits:
@@ -50,13 +57,18 @@ def limits(solver, kind: str, size: int, dtype) -> Limits:
     half_precision = (float(jnp.finfo(dtype).eps),) * 2
     atol, rtol = table.get(jnp.dtype(dtype).name, half_precision)
     return Limits(
-        _per_problem("atol", atol if solver.atol is None else solver.atol, size, dtype),
-        _per_problem("rtol", rtol if solver.rtol is None else solver.rtol, size, dtype),
-        _per_problem("max_steps", solver.max_steps, size, jnp.int32),
+        per_problem("atol", atol if solver.atol is None else solver.atol, size, dtype),
+        per_problem("rtol", rtol if solver.rtol is None else solver.rtol, size, dtype),
+        per_problem("max_steps", solver.max_steps, size, jnp.int32),
     )
 
 
-def _per_problem(name: str, value, size: int, dtype) -> Array:
+def per_problem(name: str, value, size: int, dtype) -> Array:
+    """A setting with one entry a problem.
+
+    Raises:
+        ValueError: it is neither one number nor one per problem.
+    """
     if np.shape(value) not in ((), (size,)):
         raise ValueError(f"{name} has shape {np.shape(value)}; expected one number, or one per problem: ({size},).")
     value = jnp.asarray(value)

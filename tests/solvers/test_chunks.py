@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
+from tests.faults import Fault, failing_at, lines
 
 
 def _bowl(x, a):
@@ -45,6 +46,53 @@ def test_what_was_done_before_a_stop_is_kept_and_the_rest_can_follow():
     resumed = jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, progress=False, done=partial)
     np.testing.assert_array_equal(resumed.x, _solve(STARTS, TARGETS).x)
     assert np.isnan(partial.x[6:]).all(), "the interrupted solution itself must not change"
+
+
+def test_an_error_in_a_later_chunk_carries_what_was_done():
+    def solve(x0, a):
+        if a[0, 0] >= 6:
+            raise MemoryError("enough")
+        return _solve(x0, a)
+
+    with pytest.raises(MemoryError, match="enough") as caught:
+        jol.in_chunks(solve, STARTS, TARGETS, chunk=3, progress=False)
+    done = caught.value.done
+    assert done.status.tolist() == [jol.Status.CONVERGED] * 3 + [jol.Status.NOT_STARTED] * 7
+    assert "in_chunks(done=" in caught.value.__notes__[0]
+    rest = jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, progress=False, done=done)
+    np.testing.assert_array_equal(rest.x, _solve(STARTS, TARGETS).x)
+    with pytest.raises(ValueError, match=r"done is of \(10,\) problems"):
+        jol.in_chunks(_solve, STARTS[:4], TARGETS[:4], done=done)
+
+
+@pytest.mark.parametrize(("error", "times"), [(Fault, 2), (KeyboardInterrupt, 1), (KeyboardInterrupt, 3)])
+def test_a_failure_at_any_line_leaves_whole_answers(error, times):
+    """A problem is as it should be, or not started; the rest can follow."""
+    whole = jol.in_chunks(_with_aux, STARTS, TARGETS, chunk=4, progress=False)
+    run = lambda done=None: jol.in_chunks(_with_aux, STARTS, TARGETS, chunk=4, progress=False, done=done)
+    ran = lines(run, "solvers/chunks.py")
+    assert len(ran) > 25
+    kept = 0
+    for line in ran:
+        try:
+            with failing_at(line, error, times):
+                part = run()
+        except (Fault, KeyboardInterrupt) as caught:
+            part = getattr(caught, "done", None)
+        if part is not None:
+            there = part.status != jol.Status.NOT_STARTED
+            for name in ("x", "fun", "aux", "error", "success"):
+                np.testing.assert_array_equal(getattr(part, name)[there], getattr(whole, name)[there])
+            assert not part.success[~there].any()
+            kept += not there.all()
+        rest = run(part)
+        np.testing.assert_array_equal(rest.x, whole.x)
+        np.testing.assert_array_equal(rest.status, whole.status)
+    assert kept > 2
+
+
+def _with_aux(x0, a):
+    return jol.minimize(lambda x, a: (_bowl(x, a), jnp.cos(x)), x0, a, has_aux=True)
 
 
 def test_a_stop_before_the_first_chunk_is_a_stop():

@@ -1,0 +1,164 @@
+"""On a tile every function is what `jax.vmap` makes of it, and no lane's result depends on which lane it is."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxopt_lite.lanes.lanes_last import lanes_last
+from tests.forms import FORMS, batch
+
+LANES = 16
+
+
+@functools.cache
+def data():
+    x, a = batch(LANES, seed=3)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.moveaxis(leaf, 0, -1)), (x, a))
+
+
+def derivatives(form):
+    """What solvers ask of a function, for one problem."""
+
+    def one(x, a):
+        value, slope = jax.jvp(lambda x: form(x, a), (x,), (jnp.cos(x),))
+        return value, slope, jax.jacfwd(lambda x: form(x, a))(x)
+
+    def backwards(x, a):
+        return jax.grad(lambda x: jnp.sum(form(x, a) ** 2))(x)
+
+    return one, backwards
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_it_is_vmap(name):
+    x, a = data()
+    for one in derivatives(FORMS[name]):
+        if name == "a loop until it is enough" and one.__name__ == "backwards":
+            continue  # which has no derivative backwards
+        for keeps_rules in (False, True):
+            expected = jax.vmap(one, in_axes=-1, out_axes=-1)(x, a)
+            got = jax.jit(lanes_last(one, (True, True), keeps_rules=keeps_rules))(x, a)
+            assert jax.tree.structure(got) == jax.tree.structure(expected)
+            for mine, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+                assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+                np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shared", ["m", "c", "k", "x"])
+def test_what_lanes_share_needs_no_lane_axis(shared):
+    x, a = data()
+    one = jax.tree.map(lambda leaf: leaf[..., 0], (x, a))
+    on = (shared != "x", {name: name != shared for name in a})
+    arguments = (x if on[0] else one[0], {name: a[name] if on[1][name] else one[1][name] for name in a})
+    axes = jax.tree.map(lambda flag: -1 if flag else None, on)
+    forms = [form for name, form in FORMS.items() if name not in ("a transform", "a factorisation")]
+
+    def every(x, a):
+        return [form(x, a) for form in forms]
+
+    expected = jax.jit(jax.vmap(every, in_axes=axes, out_axes=-1))(*arguments)
+    got = jax.jit(lanes_last(every, on))(*arguments)
+    for name, mine, theirs in zip(FORMS, got, expected, strict=False):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+OTHERS = {
+    "an update at an index": lambda x, a: x.at[1].set(a["c"][0]).at[jnp.array([0, 2])].add(a["c"][1:3]),
+    "an update at its own index": lambda x, a: a["c"].at[a["k"]].multiply(x[0]),
+    "a window": lambda x, a: jax.lax.dynamic_slice(a["c"], (jnp.int32(2),), (3,)) * x,
+    "a window of its own": lambda x, a: jax.lax.dynamic_slice(a["c"], (a["k"],), (3,)) * x,
+    "a window put in": lambda x, a: jax.lax.dynamic_update_slice(a["c"], x, (jnp.int32(1),)),
+    "a product of matrices": lambda x, a: jnp.einsum("ij,jk->ik", a["m"], jnp.outer(x, a["c"])),
+    "a product of three axes": lambda x, a: jnp.einsum("ij,kj,k->ki", a["m"], a["m"], x),
+    "a large product": lambda x, a: jnp.tile(a["m"], (7, 7)) @ jnp.tile(a["m"], (7, 7)).T,
+    "of whole numbers": lambda x, a: jnp.arange(3) * a["k"] // 2 + jnp.argmax(x),
+    "of truth": lambda x, a: jnp.any(x > 0) & ~jnp.isnan(a["c"][0]),
+    "constants alone": lambda x, a: (jnp.arange(3.0), 2.0),
+    "an empty array": lambda x, a: x[:0],
+    "the operands themselves": lambda x, a: (x, a),
+    "random numbers": lambda x, a: x + jax.random.normal(jax.random.key(a["k"]), (3,)),
+    "a loop backwards": lambda x, a: jax.lax.scan(lambda c, t: (c + t, c * t), 0.0, a["c"], reverse=True),
+    "two loops": lambda x, a: jax.lax.scan(
+        lambda c, t: (jax.lax.fori_loop(0, a["k"], lambda i, y: y + t * i, c), c[0]), x, jnp.arange(4.0)
+    ),
+    "a condition that is shared": lambda x, a: jax.lax.cond(jnp.ones(3).sum() > 2, jnp.sin, jnp.cos, x),
+    "a checkpoint": lambda x, a: jax.checkpoint(lambda y: jnp.sin(y) * a["c"][0])(x),
+    "sums": lambda x, a: (a["m"].sum(0), a["m"].max(1), a["m"].prod(), a["m"].min(), a["m"].argmin(0), a["m"].all()),
+    "turned": lambda x, a: (a["m"].T, jnp.flip(a["m"], 1), jnp.rot90(a["m"]), a["c"].reshape(1, 2, 3).swapaxes(0, 2)),
+    "sums along": lambda x, a: (jnp.cumsum(a["m"], 1), jax.lax.cummax(a["m"], 0, reverse=True)),
+    "sorted by another": lambda x, a: (jnp.argsort(x), jax.lax.sort((x, a["c"][:3]), num_keys=1), jax.lax.top_k(x, 2)),
+    "put together": lambda x, a: (jnp.stack([x[0], a["c"][1]]), jnp.tile(x, 2), jnp.unstack(a["m"])[1]),
+    "special functions": lambda x, a: (jax.scipy.special.gammainc(x**2, 1.0), jax.scipy.special.i0e(x)),
+    "complex numbers": lambda x, a: jnp.real(jnp.conj(x + 1j * a["c"][:3]) * 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_operations(name):
+    x, a = data()
+    one = OTHERS[name]
+    expected = jax.vmap(one, in_axes=-1, out_axes=-1)(x, a)
+    got = jax.jit(lanes_last(one, (True, True)))(x, a)
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for mine, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_nothing_is_moved():
+    """No operation has the lane axis elsewhere than last, but those of which JAX alone has a form."""
+    x, a = data()
+    by_vmap = {
+        "chosen by its own index",
+        "a linear solve",
+        "a factorisation",
+        "a transform",
+        "interpolated",
+        "a switch",
+    }
+    for name in set(FORMS) - by_vmap:
+        for one in derivatives(FORMS[name])[: 1 if name == "a loop until it is enough" else 2]:
+            jaxpr = jax.make_jaxpr(lanes_last(one, (True, True)))(x, a)
+            assert not list(off_last(jaxpr.jaxpr)), f"{name}: {list(off_last(jaxpr.jaxpr))}"
+
+
+def off_last(jaxpr):
+    """Equations with an array that has an axis of so many lanes, and that not last."""
+    for equation in jaxpr.eqns:
+        for out in equation.outvars:
+            shape = getattr(out.aval, "shape", ())
+            if LANES in shape[:-1]:
+                yield str(equation)[:200]
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from off_last(inner)
+
+
+def test_rules_are_kept_where_the_result_is_differentiated():
+    x, a = data()
+
+    @jax.custom_jvp
+    def ruled(x):
+        return x**2
+
+    ruled.defjvp(lambda p, t: (ruled(p[0]), 7 * t[0]))
+    one = lambda x, a: jnp.sum(ruled(x)) + a["c"][0]
+    total = lambda keeps: lambda x: jnp.sum(lanes_last(one, (True, True), keeps_rules=keeps)(x, a))
+    expected = jax.grad(lambda x: jnp.sum(jax.vmap(one, in_axes=-1)(x, a)))(5 * x)
+    np.testing.assert_allclose(jax.grad(total(True))(5 * x), expected)
+    assert not np.allclose(jax.grad(total(False))(5 * x), expected)
+
+
+def test_it_can_be_mapped_and_differentiated_itself():
+    x, a = data()
+    many = jnp.stack([x, 2 * x])
+    one = FORMS["its own matrix"]
+    got = jax.vmap(lambda x: lanes_last(one, (True, True))(x, a))(many)
+    np.testing.assert_allclose(got[1], jax.vmap(one, in_axes=-1, out_axes=-1)(2 * x, a), rtol=1e-12)
+    check_grads(lambda x: lanes_last(one, (True, True), keeps_rules=True)(x, a), (x,), 2)
