@@ -44,12 +44,13 @@ def inputs(x: PyTree) -> PyTree:
         TypeError: arrays of NumPy that hold no numbers.
         ValueError: numbers in them that are too large for the dtypes that JAX has enabled.
     """
-    if isinstance(x, jax.Array):
-        return x
-    for leaf in jax.tree.leaves(x):
-        if isinstance(leaf, np.ndarray):
-            check_kept("x", leaf)
-    return frozen(x)
+    return x if isinstance(x, jax.Array) else _input(x) if isinstance(x, np.ndarray) else jax.tree.map(_input, x)
+
+
+def _input(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        check_kept("x", leaf)
+    return _frozen(leaf)
 
 
 def _frozen(leaf: Any) -> Any:
