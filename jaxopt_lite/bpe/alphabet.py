@@ -1,13 +1,13 @@
 """Base symbols, and words as rows of them: what training starts from."""
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from itertools import chain, groupby
 
 import numpy as np
 
 from jaxopt_lite.bpe.backends import Words
-from jaxopt_lite.bpe.symbols import Alphabet, all_to_bytes
+from jaxopt_lite.bpe.symbols import Alphabet
+from jaxopt_lite.bpe.utf8 import all_to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["FALLBACK", "byte_order", "characters", "words_of"]
@@ -16,7 +16,6 @@ BYTE_ORDERS = ("bytes", "gpt2")
 FALLBACK = tuple(f"<0x{value:02X}>" for value in range(256))  # what the tokens of single bytes are called everywhere
 
 
-@cache
 def byte_order(name: str) -> tuple[bytes, ...]:
     """All 256 bytes in an order: "bytes", by value, or "gpt2", by the code points that GPT-2 writes them with.
 
@@ -24,7 +23,7 @@ def byte_order(name: str) -> tuple[bytes, ...]:
     Face numbers its byte-level alphabet in that order, which decides between equally frequent pairs.
     """
     if name not in BYTE_ORDERS:
-        raise ValueError(f"initial_alphabet={name!r}: expected one of {BYTE_ORDERS} at byte level.")
+        raise ValueError(f"initial_alphabet={name!r:.80}: expected one of {BYTE_ORDERS} at byte level.")
     values = range(256)
     if name == "gpt2":
         printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -34,7 +33,10 @@ def byte_order(name: str) -> tuple[bytes, ...]:
 
 def characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str, ...]:
     """The characters of the words and the initial ones, by code point."""
-    return tuple(sorted(set(initial).union(*words)))
+    first = set(initial)
+    if wrong := [character for character in first if not isinstance(character, str) or len(character) != 1]:
+        raise ValueError(f"initial_alphabet has {wrong[0]!r:.80}: expected single characters at character level.")
+    return tuple(sorted(first.union(*words)))
 
 
 def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxopt_lite.bpe.given import whole_number, whole_numbers
+
 __all__ = ["groups", "padded", "shortened"]
 
 _SHOWN = 5
@@ -24,8 +26,8 @@ def groups(texts: Sequence[str], most: int) -> Iterator[list[str]]:
 
 def padded(ids: list[list[int]], length: int, pad: int, overflow: str) -> tuple[np.ndarray, np.ndarray]:
     """Lists of ids as int32 `[B, length]`, and how many each had, int32 `[B]`. See `Tokenizer.encode_batch`."""
-    if length < 0:
-        raise ValueError(f"length={length}: expected a width, not negative.")
+    length = whole_number("length", length, least=0)
+    (pad,) = whole_numbers("pad", [whole_number("pad", pad)], np.int32)
     lengths = np.fromiter(map(len, ids), np.int32, len(ids))
     long = np.flatnonzero(lengths > length)
     if long.size and overflow == "raise":
@@ -42,7 +44,7 @@ def padded(ids: list[list[int]], length: int, pad: int, overflow: str) -> tuple[
 
 def shortened(ids, lengths) -> list:
     """The first `lengths[k]` ids of each row, without the padding. See `Tokenizer.decode_batch`."""
-    rows, ends = list(ids), [int(end) for end in lengths]
+    rows, ends = list(ids), whole_numbers("lengths", lengths, np.int64).tolist()
     if len(ends) != len(rows):
         raise ValueError(f"lengths has {len(ends)} entries for {len(rows)} texts; expected one for each.")
     for k, (row, end) in enumerate(zip(rows, ends, strict=True)):

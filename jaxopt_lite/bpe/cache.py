@@ -14,8 +14,9 @@ from jaxopt_lite.bpe.memory import Memory
 from jaxopt_lite.bpe.merging import merge_word
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.pieces import Pieces
-from jaxopt_lite.bpe.symbols import Alphabet, to_bytes
+from jaxopt_lite.bpe.symbols import Alphabet
 from jaxopt_lite.bpe.together import PairTable, merge_together
+from jaxopt_lite.bpe.utf8 import to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Encoder"]

@@ -70,7 +70,9 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--merges", type=count, metavar="N", help="or how many merges")
     parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the tokenizer; '-' for standard output")
     parser.add_argument("--format", choices=FORMATS, help="of the output (default: by its name)")
-    parser.add_argument("--pattern", help="gpt4 (default), gpt2, o200k, whitespace, or a pattern for `regex`")
+    parser.add_argument(
+        "--pattern", help="gpt4 (default), gpt2, o200k, llama3, qwen2, whitespace, or a regular expression"
+    )
     parser.add_argument("--end-of-word", metavar="MARK", help="with whitespace: a mark behind every word, such as _")
     parser.add_argument("--level", choices=LEVELS, default="byte", help="what base symbols are (default byte)")
     parser.add_argument("--byte-fallback", action="store_true", help="at char level: bytes for unseen characters")

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxopt_lite.bpe.cuts import WALL, starts
-from jaxopt_lite.bpe.patterns import Splitter, split_special
+from jaxopt_lite.bpe.patterns import Splitter
+from jaxopt_lite.bpe.special import Finder
 from jaxopt_lite.bpe.table import Table
 
 __all__ = ["Pool", "Tally", "serve"]
@@ -50,8 +51,8 @@ class Tally:
     so that memory goes with the distinct words of the corpus and not with its size.
     """
 
-    def __init__(self, splitter: Splitter, special_tokens: tuple[str, ...] = (), find: Find | None = None):
-        self.splitter, self.special_tokens = splitter, special_tokens
+    def __init__(self, splitter: Splitter, special: Finder | None = None, find: Find | None = None):
+        self.splitter, self.special = splitter, special
         self.find = find or _find
         self.table, self.counts = Table(), np.zeros(0, np.int64)
         self.word_counts: Counter[str] = Counter()
@@ -59,9 +60,9 @@ class Tally:
     def add(self, texts: list[str]) -> None:
         """Count the words of these texts."""
         pieces = texts
-        if self.special_tokens:
-            cut = chain.from_iterable(split_special(text, self.special_tokens) for text in texts)
-            pieces = [piece for is_special, piece in cut if not is_special]
+        if self.special is not None and self.special.finds(texts):
+            cut = chain.from_iterable(map(self.special.cut, texts))
+            pieces = [piece for is_token, piece in cut if not is_token]
         if not self.splitter.local:
             self.word_counts.update(chain.from_iterable(map(self.splitter.words, pieces)))
             return
@@ -122,7 +123,7 @@ class Pool:
 
     Args:
         splitter: what the words are.
-        special_tokens: texts that are cut out and not counted.
+        special: finds texts that are cut out and not counted.
         processes: how many processes count at most; one is this.
         done: is told the size of every batch that has been counted, from any thread.
         find: finds the pieces of texts in this process; by NumPy if it is left out.
@@ -131,13 +132,13 @@ class Pool:
     def __init__(
         self,
         splitter: Splitter,
-        special_tokens: tuple[str, ...],
+        special: Finder,
         processes: int,
         done: Callable[[int], None],
         find: Find | None = None,
     ):
-        self.task = (splitter, special_tokens)
-        self.tally = Tally(splitter, special_tokens, find)
+        self.task = (splitter, special)
+        self.tally = Tally(splitter, special, find)
         self.most_workers, self.done = processes - 1, done
         self.batches: queue.Queue[tuple[list[str], int] | None] = queue.Queue(maxsize=max(self.most_workers, 1))
         self.threads: list[threading.Thread] = []

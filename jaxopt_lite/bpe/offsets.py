@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.symbols import to_bytes
+from jaxopt_lite.bpe.utf8 import to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["placed_words", "spans"]

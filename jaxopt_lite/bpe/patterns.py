@@ -1,13 +1,12 @@
 """Where words begin and end. Imports `regex` and the standard library alone; counting and tokenizing stand on it."""
 
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import regex
 
-__all__ = ["Splitter", "split_special", "splitter"]
+__all__ = ["Splitter", "splitter"]
 
 # Written so that `regex`, Rust's fancy-regex (tiktoken, rustbpe) and Oniguruma (tokenizers) read them alike: Oniguruma
 # takes `{1,3}+` for a repetition and `$` for the end of a line, so that tiktoken's own spelling would not do there.
@@ -23,7 +22,26 @@ O200K = "|".join(
         r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     ]
 )
-STOCK = {"gpt2": GPT2, "gpt4": GPT4, "o200k": O200K}
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+STOCK = {"gpt2": GPT2, "gpt4": GPT4, "o200k": O200K, "llama3": LLAMA3, "qwen2": QWEN2}
+
+# What else people call them: tiktoken's encodings, and the models that have them.
+_ALSO = {
+    "gpt2": "gpt-2 gpt-3 r50k_base p50k_base p50k_edit davinci curie babbage ada text-davinci-001 text-davinci-002 "
+    "text-davinci-003 code-davinci-002",
+    "gpt4": "cl100k_base gpt-4 gpt-4-turbo gpt-3.5 gpt-3.5-turbo gpt-35-turbo davinci-002 babbage-002 "
+    "text-embedding-ada-002 text-embedding-3-small text-embedding-3-large",
+    "o200k": "o200k_base o200k_harmony gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano gpt-4.5 gpt-5 gpt-5-mini "
+    "gpt-5-nano o1 o1-mini o3 o3-mini o4-mini gpt-oss gpt-oss-20b gpt-oss-120b",
+    "llama3": "llama-3 llama3.1 llama-3.1 llama3.2 llama-3.2 llama3.3 llama-3.3",
+    "qwen2": "qwen qwen-2 qwen2.5 qwen-2.5 qwen3 qwen-3",
+}
+NAMES = {name: scheme for scheme, others in _ALSO.items() for name in (scheme, *others.split())}
+NAMES["whitespace"] = "whitespace"
 
 # Other spellings and close relatives in use, for which the proof at `CHUNK` holds just as well.
 RELATIVES = (
@@ -36,10 +54,6 @@ RELATIVES = (
     r"|\s*[\r\n]|\s+(?!\S)|\s",
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-    # Llama 3 and other files for Hugging Face's tokenizers.
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+",
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
 LOCAL = frozenset({*STOCK.values(), *RELATIVES})
 
@@ -61,7 +75,7 @@ class Splitter:
     """Cuts a text into words. Made by `splitter`, which checks what it is given.
 
     Attributes:
-        name: "whitespace", "gpt2", "gpt4", "o200k" or "custom".
+        name: "whitespace", "gpt2", "gpt4", "o200k", "llama3", "qwen2" or "custom".
         pattern: the pattern, in the language of the `regex` library; None for "whitespace".
         end_of_word: what is written behind every word of the whitespace scheme, such as "_"; None for nothing.
     """
@@ -106,12 +120,13 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
 
     Args:
         pattern: "whitespace" (words are what stands between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
-            cl100k_base), "o200k" (tiktoken's o200k_base), or a pattern in the language of the `regex` library.
+            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", what else these are called, such as
+            "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of the `regex` library.
         end_of_word: a mark behind every word of the whitespace scheme, such as "_" or "</w>". Default: none.
 
     Raises:
-        ValueError: a pattern that does not compile or that matches nothing but empty strings, an empty mark, or a mark
-            for a pattern other than "whitespace".
+        ValueError: a name that is not known, a pattern that does not compile, an empty mark, or a mark for a pattern
+            other than "whitespace".
 
     Example:
         >>> from jaxopt_lite.bpe.patterns import splitter
@@ -122,66 +137,29 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
     """
     if not isinstance(pattern, str):
         raise TypeError(f"pattern={pattern!r}: expected a name ({_names()}) or a pattern as a str.")
-    if end_of_word is not None and pattern != "whitespace":
+    name = NAMES.get(pattern.lower())
+    if end_of_word is not None and name != "whitespace":
         raise ValueError(
             f"end_of_word={end_of_word!r} with pattern={pattern!r}: words of this pattern carry their spaces and need "
             'no mark. Leave end_of_word out, or use pattern="whitespace".'
         )
     if end_of_word is not None and (not isinstance(end_of_word, str) or not end_of_word or end_of_word.split() == []):
         raise ValueError(f"end_of_word={end_of_word!r}: expected some visible characters such as '_', or None.")
-    if pattern == "whitespace":
-        return Splitter("whitespace", None, end_of_word)
-    if pattern in STOCK:
-        return Splitter(pattern, STOCK[pattern])
+    if name is not None:
+        return Splitter(name, STOCK.get(name), end_of_word)
     _check(pattern)
     names = {text: name for name, text in STOCK.items()}
     return Splitter(names.get(pattern, "custom"), pattern)
 
 
-def split_special(text: str, special_tokens: Sequence[str]) -> Iterator[tuple[bool, str]]:
-    """The special tokens in a text and what lies between them, in order, nothing left out.
-
-    Of special tokens that begin at the same place, the longest is taken.
-
-    Args:
-        text: any text.
-        special_tokens: the texts of the special tokens, none of them empty.
-
-    Returns:
-        Pairs of whether the piece is a special token, and the piece; no piece is empty.
-
-    Example:
-        >>> from jaxopt_lite.bpe.patterns import split_special
-        >>> list(split_special("one<|end|>two", ["<|end|>"]))
-        [(False, 'one'), (True, '<|end|>'), (False, 'two')]
-    """
-    if not special_tokens:
-        if text:
-            yield False, text
-        return
-    start = 0
-    for match in special_pattern(tuple(special_tokens)).finditer(text):
-        if match.start() > start:
-            yield False, text[start : match.start()]
-        yield True, match.group()
-        start = match.end()
-    if start < len(text):
-        yield False, text[start:]
-
-
-@cache
-def special_pattern(special_tokens: tuple[str, ...]) -> re.Pattern[str]:
-    """Matches a special token, the longest that begins at a place."""
-    for token in special_tokens:
-        if not isinstance(token, str) or not token:
-            raise ValueError(f"special_tokens holds {token!r}: expected texts of at least one character.")
-    return re.compile("|".join(re.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
-
-
 @cache
 def _compiled(pattern: str) -> tuple[regex.Pattern[str], re.Pattern[str] | None]:
     """The pattern for any text and, for one known here, its equal for ASCII, with which `re` is twice as fast."""
-    return regex.compile(pattern), re.compile(_in_ascii(pattern), re.ASCII) if pattern in LOCAL else None
+    if pattern in LOCAL:
+        return regex.compile(pattern), re.compile(_in_ascii(pattern), re.ASCII)
+    # `regex` looks for the beginnings of matches as if an `(?i:…)` among them held for all of them, and so finds no "B"
+    # for `(?i:x)|[^bc]`. Behind a look at any character it looks everywhere. (Seen in 2024.11.6 to 2026.11.19.)
+    return regex.compile(rf"(?=[\s\S])(?:{pattern})" if "(?i:" in pattern else pattern), None
 
 
 def _in_ascii(pattern: str) -> str:
@@ -206,16 +184,23 @@ def _isolated(pattern: regex.Pattern[str], text: str) -> list[str]:
 
 
 def _check(pattern: str) -> None:
+    """Raise ValueError unless it is a regular expression, and one that is meant."""
     try:
-        compiled = regex.compile(pattern)
-    except regex.error as error:
+        regex.compile(pattern)
+    except (regex.error, OverflowError, RecursionError, ValueError) as error:
         raise ValueError(
             f"pattern={pattern!r}: neither a name ({_names()}) nor a pattern that `regex` compiles: {error}."
         ) from error
-    if not pattern or (pattern.isalnum() and compiled.fullmatch(pattern)):
+    if not pattern or _LITERAL.fullmatch(pattern):
         raise ValueError(
-            f"pattern={pattern!r}: expected one of {_names()} or a regular expression; this one matches itself only."
+            f"pattern={pattern!r}: expected a name or a regular expression; this one matches itself only. If that is "
+            f"what you mean, write '(?:{pattern})'. Names are {_names()}, and what else they are called: "
+            f"{', '.join(sorted(NAMES.keys() - STOCK.keys() - {'whitespace'}))}."
         )
+
+
+# Text without a construct, in which a name or a word can be seen; the point in "4.1" is none.
+_LITERAL = re.compile(r"(?=.*\w)(?:[^\\^$.*+?{}\[\]|()]|(?<=\w)\.(?=\w))+", re.DOTALL)
 
 
 def _names() -> str:

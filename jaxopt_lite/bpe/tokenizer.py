@@ -1,6 +1,6 @@
 """A tokenizer: text to ids and back. What people hold in their hands; the work is done in `cache.py` and below."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
@@ -13,11 +13,14 @@ from jaxopt_lite.bpe.formats.save import save
 from jaxopt_lite.bpe.offsets import placed_words, spans
 from jaxopt_lite.bpe.once import once
 from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.special import check_mode, finder, pieces
-from jaxopt_lite.bpe.symbols import to_bytes
+from jaxopt_lite.bpe.special import Finder, check_mode, pieces
+from jaxopt_lite.bpe.utf8 import to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["Tokenizer"]
+
+
+_DECODING = ("replace", "strict", "surrogateescape", "ignore", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Tokenizer:
     splitter: Splitter
 
     def __post_init__(self):
+        if not isinstance(self.vocabulary, Vocabulary) or not isinstance(self.splitter, Splitter):
+            raise TypeError(
+                f"Tokenizer({type(self.vocabulary).__name__}, {type(self.splitter).__name__}): expected a Vocabulary "
+                "and a Splitter, as bpe.splitter('gpt4') makes it."
+            )
         if (self.vocabulary.end_of_word is None) != (self.splitter.end_of_word is None):
             raise ValueError(
                 f"vocabulary.end_of_word={self.vocabulary.end_of_word} and splitter.end_of_word="
@@ -54,8 +62,18 @@ class Tokenizer:
         return Encoder(self.vocabulary, self.splitter)
 
     @once
-    def _find(self):
-        return finder(self.vocabulary.special_tokens)
+    def _found(self) -> dict[str, int]:
+        """The special and the added tokens."""
+        return {**self.vocabulary.special_tokens, **self.vocabulary.added_tokens}
+
+    @once
+    def find(self) -> Finder:
+        """Finds the special and the added tokens."""
+        return Finder(tuple(self._found), self.vocabulary.found_last)
+
+    @once
+    def _find_added(self) -> Finder:
+        return Finder(tuple(self.vocabulary.added_tokens), self.vocabulary.found_last)
 
     @once
     def _texts(self) -> tuple[bytes, ...]:
@@ -73,7 +91,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids."""
+        """The number of ids, those that stand for nothing included."""
         return len(self.vocabulary.tokens)
 
     @property
@@ -81,17 +99,26 @@ class Tokenizer:
         """The texts and ids of the special tokens."""
         return dict(self.vocabulary.special_tokens)
 
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """The texts and ids of the added tokens, which are found in every text and are no special ones."""
+        return dict(self.vocabulary.added_tokens)
+
     @once
     def _id_of(self) -> dict[bytes, int]:
         # Backwards, so that the first of equal texts counts: byte "_" and the mark "_" may both be there.
-        return {token: k for k, token in reversed(list(enumerate(self.vocabulary.tokens)))}
+        ids = {token: k for k, token in reversed(list(enumerate(self.vocabulary.tokens))) if token}
+        return ids | {to_bytes(text): k for text, k in self._found.items()}
 
     def token_to_id(self, token: str | bytes) -> int | None:
         """The id of a token, or `None` if there is none. The mark, where there is one, is part of a token's text."""
-        return self._id_of.get(token if isinstance(token, bytes) else to_bytes(token))
+        if not isinstance(token, bytes):
+            _check_text(token, "token")
+            token = to_bytes(token)
+        return self._id_of.get(token)
 
     def id_to_token(self, token_id: int) -> bytes:
-        """The bytes of a token, including the mark if it has one. Raises ValueError outside the vocabulary."""
+        """The bytes of a token, including the mark if it has one. Raises ValueError for an id that has none."""
         return self.vocabulary.tokens[self._checked([token_id])[0]]
 
     @overload
@@ -110,7 +137,7 @@ class Tokenizer:
                 lone surrogates raise.
             special: what to do where the text holds that of a special token. "raise" (the default) refuses, because
                 whoever wrote the text may have no right to give orders; "encode" makes it the special token; "ignore"
-                makes it text like any other.
+                makes it text like any other. Added tokens are found in any case.
             return_offsets: whether to return which characters each token stands for.
 
         Returns:
@@ -158,8 +185,9 @@ class Tokenizer:
         Raises:
             ValueError: as `encode`; texts that are too long, naming them.
         """
-        if isinstance(texts, str):
-            raise ValueError("texts is one str; expected a list of them. For one text there is `encode`.")
+        if isinstance(texts, str | Set | Mapping):
+            kind = type(texts).__name__
+            raise ValueError(f"texts is one {kind}; expected a list of str, in order. For one text there is `encode`.")
         if overflow not in ("raise", "report"):
             raise ValueError(f"overflow={overflow!r}: expected 'raise' or 'report'.")
         check_mode(special)
@@ -178,14 +206,16 @@ class Tokenizer:
             errors: for bytes that are not UTF-8, which part of a text may well be: "replace" (the default; U+FFFD),
                 "strict" (raises UnicodeDecodeError), "surrogateescape" (the inverse of `encode` also for those),
                 "ignore", or "backslashreplace".
-            skip_special: whether to leave special tokens out. By default they stand as their texts.
+            skip_special: whether to leave special tokens out. By default they stand as their texts, as added ones do.
 
         Returns:
             The text. With an end-of-word mark, words are separated by one space.
 
         Raises:
-            ValueError: an id that is not in the vocabulary, naming its position.
+            ValueError: an id that is not in the vocabulary, or stands for nothing there, naming its position.
         """
+        if errors not in _DECODING:  # Python looks only where there are such bytes
+            raise ValueError(f"errors={errors!r}: expected one of {_DECODING}.")
         return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
@@ -216,32 +246,38 @@ class Tokenizer:
         return [self.decode(row, errors=errors, skip_special=skip_special) for row in rows]
 
     def save(self, path: str | Path, format: str | None = None) -> None:
-        """Write a file, or two, that `bpe.load` and others read.
+        """Write a file, or a folder, that `bpe.load` and others read.
 
         Args:
             path: where to. It is replaced if it is there.
-            format: "huggingface", a `tokenizer.json`; "gpt2", a folder with `vocab.json` and `merges.txt`; "tiktoken",
-                base64 and rank; "jaxopt_lite", which keeps everything, also the counts of merges and the mark. Default:
-                by the path: ".tiktoken" is "tiktoken", a path without suffix "gpt2", and ".json" "huggingface", or
-                "jaxopt_lite" for an end-of-word mark, which Hugging Face's form cannot say.
+            format: "huggingface", a `tokenizer.json`; "gpt2", a folder with that, `vocab.json` and `merges.txt`;
+                "tiktoken", base64 and rank; "jaxopt_lite", which keeps everything, also the counts of merges and the
+                mark. Default: by the path: ".tiktoken" is "tiktoken", a path without suffix "gpt2", and ".json"
+                "huggingface", or "jaxopt_lite" for an end-of-word mark, which Hugging Face's form cannot say.
 
         Raises:
             ValueError: what the format cannot express, so that others would make different ids.
+            OSError: it cannot be written. What was there before still is.
         """
         save(self.vocabulary, self.splitter, path, format)
 
     def _encode(self, texts: Sequence[str], special: str) -> list[list[int]]:
-        specials, find = self.vocabulary.special_tokens, self._find
-        if special == "ignore" or find is None or (special == "raise" and not any(map(find.search, texts))):
+        finder = self._find_added if special == "ignore" else self.find
+        if not finder.finds(texts):
             return self._encoder.encode(texts)
-        cut = [list(pieces(text, specials, special)) for text in texts]
+        cut = [list(self._pieces(text, special)) for text in texts]
         encoded = iter(self._encoder.encode([piece for row in cut for _, piece, k in row if k is None]))
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
+
+    def _pieces(self, text: str, special: str) -> Iterator[tuple[int, str, int | None]]:
+        """What stands between special and added tokens, and these with their ids; each with its place."""
+        finder = self._find_added if special == "ignore" else self.find
+        return pieces(text, finder, self._found, self.vocabulary.special_tokens if special == "raise" else ())
 
     def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:
         ids: list[int] = []
         offsets = [np.zeros((0, 2), np.int32)]
-        for start, piece, k in pieces(text, self.vocabulary.special_tokens, special):
+        for start, piece, k in self._pieces(text, special):
             if k is not None:
                 ids.append(k)
                 offsets.append(np.array([[start, start + len(piece)]], np.int32))
@@ -254,7 +290,9 @@ class Tokenizer:
         return ids, np.concatenate(offsets)
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
-        given = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+        if isinstance(ids, Set | Mapping) or not isinstance(ids, Iterable):
+            raise ValueError(f"ids={ids!r:.80}: expected one row of whole numbers, in order.")
+        given = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise ValueError(f"ids: expected one row of whole numbers; got {given.dtype} of shape {given.shape}.")
         wrong = np.flatnonzero((given < 0) | (given >= self.vocab_size))
@@ -263,7 +301,16 @@ class Tokenizer:
                 f"ids[{wrong[0]}]={given[wrong[0]]}; expected ids from 0 to {self.vocab_size - 1}. Padding must be cut "
                 "off; `decode_batch` does so with `lengths`."
             )
-        return given.tolist()
+        known = given.tolist()
+        if not self._nothing.isdisjoint(known):
+            place = next(place for place, k in enumerate(known) if k in self._nothing)
+            raise ValueError(f"ids[{place}]={known[place]}, which stands for nothing: the vocabulary leaves it out.")
+        return known
+
+    @once
+    def _nothing(self) -> frozenset[int]:
+        """The ids that stand for nothing."""
+        return frozenset(k for k, token in enumerate(self.vocabulary.tokens) if not token)
 
 
 def _check_text(text, name: str) -> None:

@@ -14,9 +14,12 @@ from rich.progress import Progress
 from jaxopt_lite.bpe import checkpoint as checkpoints
 from jaxopt_lite.bpe.alphabet import FALLBACK, byte_order, characters, words_of
 from jaxopt_lite.bpe.choose import TIES
+from jaxopt_lite.bpe.given import texts, whole_number
 from jaxopt_lite.bpe.learn import Learner
 from jaxopt_lite.bpe.patterns import Splitter, splitter
+from jaxopt_lite.bpe.special import Finder
 from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.bpe.utf8 import to_bytes
 from jaxopt_lite.bpe.vocabulary import LEVELS, Vocabulary
 from jaxopt_lite.bpe.words import count_words
 from jaxopt_lite.progress import progress_bar
@@ -58,7 +61,7 @@ def train(
         corpus: a path or several (`pathlib.Path`), an iterable of texts, or ready counts, word -> count.
         vocab_size: how many tokens in all. Give either this or `merges`.
         merges: how many merges.
-        pattern: what a word is: "gpt4" (the default), "gpt2", "o200k", "whitespace", or a pattern for `regex`.
+        pattern: what a word is: "gpt4" (the default), or anything that `splitter` takes.
         end_of_word: with "whitespace", a mark behind every word, such as "_"; a symbol of its own.
         level: "byte" (the default): base symbols are bytes. "char": they are characters.
         min_frequency: pairs that occur less often are not merged. Default 1.
@@ -93,34 +96,45 @@ def train(
         'lower low'
     """
     settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
-    _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, extend, special_tokens)
+    _check_numbers(vocab_size, merges, min_frequency, max_token_length)
+    _check(settings, tie, extend, texts("special_tokens", special_tokens))
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
-    specials = tuple(special_tokens) if extend is None else tuple(extend.vocabulary.special_tokens)
+    special = Finder(tuple(special_tokens)) if extend is None else extend.find
     if checkpoint is not None:
         checkpoints.check(Path(checkpoint))
-    counts = count_words(corpus, split, special_tokens=specials, errors=errors, processes=processes, progress=progress)
-    base = extend.vocabulary if extend is not None else _base(counts, split, specials, initial_alphabet, settings)
-    goal = max(0, vocab_size - len(base.tokens)) if vocab_size is not None else merges or 0
+
+    def base_of(counts: Mapping[str, int]) -> Vocabulary:
+        return _base(counts, split, special.tokens, initial_alphabet, settings) if extend is None else extend.vocabulary
+
+    _goal(vocab_size, merges, base_of({}))  # before the work, as far as one can say
+    counts = count_words(corpus, split, special_tokens=special, errors=errors, processes=processes, progress=progress)
+    base = base_of(counts)
     run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
-    run.go(goal, _shows(progress))
+    run.go(_goal(vocab_size, merges, base), _shows(progress))
     return Tokenizer(run.vocabulary(), split)
 
 
-def _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, extend, special_tokens) -> None:
+def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
     if (vocab_size is None) == (merges is None):
         raise ValueError(f"vocab_size={vocab_size} and merges={merges}: expected exactly one of them.")
     wanted = dict(vocab_size=vocab_size, merges=merges, min_frequency=min_frequency, max_token_length=max_token_length)
     for name, value in wanted.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0):
-            raise ValueError(f"{name}={value!r}: expected a whole number, not negative.")
+        if value is not None or name == "min_frequency":
+            whole_number(name, value, least=0)
+
+
+def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None, special_tokens: tuple[str, ...]) -> None:
     if tie not in TIES:
         raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
     if settings["level"] not in LEVELS:
         raise ValueError(f"level={settings['level']!r}: expected one of {LEVELS}.")
-    if settings["level"] == "byte" and (settings["byte_fallback"] or settings["unknown"] is not None):
+    unknown = settings["unknown"]
+    if unknown is not None and (not isinstance(unknown, str) or not unknown):
+        raise ValueError(f"unknown={unknown!r}: expected a text such as '<unk>', or None.")
+    if settings["level"] == "byte" and (settings["byte_fallback"] or unknown is not None):
         raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
-    if isinstance(special_tokens, str) or "" in special_tokens or len(set(special_tokens)) != len(special_tokens):
-        raise ValueError(f"special_tokens={special_tokens!r}: expected a list of different texts, none of them empty.")
+    if extend is not None and not isinstance(extend, Tokenizer):
+        raise ValueError(f"extend={extend!r:.80}: expected a Tokenizer; `bpe.load` reads one from a file.")
     defaults = dict(pattern="gpt4", end_of_word=None, level="byte", byte_fallback=False, unknown=None)
     if extend is not None and (settings != defaults or special_tokens):
         changed = [name for name, value in settings.items() if value != defaults[name]]
@@ -129,11 +143,23 @@ def _check(vocab_size, merges, settings, min_frequency, max_token_length, tie, e
         )
 
 
+def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:
+    """How many merges to learn."""
+    if vocab_size is None:
+        return int(merges or 0)
+    if vocab_size < len(base.tokens):
+        raise ValueError(
+            f"vocab_size={vocab_size}: expected at least {len(base.tokens)}, the special tokens and symbols that there "
+            "are before the first merge. Or pass merges=."
+        )
+    return int(vocab_size) - len(base.tokens)
+
+
 def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], initial, settings) -> Vocabulary:
     """The vocabulary before the first merge: special tokens, fallback bytes, the alphabet, the mark."""
     unknown = settings["unknown"]
-    texts = [*specials, *([] if unknown is None or unknown in specials else [unknown])]
-    tokens = [text.encode() for text in texts]
+    found = [*specials, *([] if unknown is None or unknown in specials else [unknown])]
+    tokens = list(map(to_bytes, found))
     fallback = None
     if settings["byte_fallback"]:
         fallback = np.arange(len(tokens), len(tokens) + 256, dtype=np.int32)
@@ -141,16 +167,16 @@ def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], i
     if settings["level"] == "byte":
         tokens += byte_order("bytes" if initial is None else initial)
     else:
-        tokens += [character.encode() for character in characters(counts, initial or ())]
+        tokens += map(to_bytes, characters(counts, initial or ()))
     mark = None
     if split.end_of_word is not None:
         mark = len(tokens)
-        tokens.append(split.end_of_word.encode())
+        tokens.append(to_bytes(split.end_of_word))
     return Vocabulary(
         tokens=tuple(tokens), merges=np.zeros((0, 2), np.int32), merged=np.zeros(0, np.int32),
-        counts=np.zeros(0, np.int64), special_tokens={text: k for k, text in enumerate(texts)},
-        level=settings["level"], end_of_word=mark, unknown=None if unknown is None else texts.index(unknown),
-        byte_fallback=settings["byte_fallback"], fallback=fallback,
+        counts=np.zeros(0, np.int64), special_tokens={text: k for k, text in enumerate(found)},
+        level=settings["level"], end_of_word=mark, unknown=None if unknown is None else found.index(unknown),
+        byte_fallback=bool(settings["byte_fallback"]), fallback=fallback,
     )  # fmt: skip
 
 

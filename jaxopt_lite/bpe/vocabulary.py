@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from jaxopt_lite.bpe.given import texts, whole_number, whole_numbers
 from jaxopt_lite.bpe.once import once
+from jaxopt_lite.bpe.utf8 import to_bytes
 
 __all__ = ["LEVELS", "Vocabulary"]
 
@@ -14,16 +16,17 @@ LEVELS = ("byte", "char")
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Tokens and merges. Base symbols are the ids that no merge makes and that are not special.
+    """Tokens and merges. Base symbols are the ids that no merge makes and that are neither special nor added.
 
     Two vocabularies are equal when all they hold is. Nothing is assumed of the order of ids.
 
     Attributes:
-        tokens: the bytes of every id; of special tokens, fallback bytes and the end-of-word mark their UTF-8 text.
+        tokens: the bytes of every id; of special and added tokens, fallback bytes and the end-of-word mark their UTF-8
+            text; of ids that stand for nothing, which a file may leave out, none.
         merges: int32 [M, 2], the ids of left and right, in the order in which they are applied.
         merged: int32 [M], the id that each merge makes.
         counts: int64 [M], how often each pair was there when it was merged; `None` if unknown.
-        special_tokens: text -> id.
+        special_tokens: text -> id, of tokens that give orders. Whether they are found in a text is for `encode` to say.
         level: "byte" (base symbols are bytes) or "char" (they are characters).
         end_of_word: the id of the mark behind every word, or `None`.
         unknown: at character level, the id of characters that have no token, or `None`.
@@ -31,9 +34,13 @@ class Vocabulary:
         fallback: int32 [256], their ids, or `None`.
         whole_words: whether a word that is a token becomes that token whatever the merges make of it. tiktoken does so,
             and files of Hugging Face with `ignore_merges`. It matters for tokens that the merges do not make.
+        added_tokens: text -> id, of tokens that are found in every text before it is cut into words, and are text like
+            any other otherwise. Merges may make them, too.
+        found_last: those of the special and added tokens that are looked for only in what the others leave; in Hugging
+            Face's words, those that are `normalized`.
 
     Raises:
-        ValueError: naming what does not fit together.
+        ValueError: naming what is of another type, or does not fit together.
 
     Example:
         >>> from jaxopt_lite.bpe.vocabulary import Vocabulary
@@ -53,20 +60,27 @@ class Vocabulary:
     byte_fallback: bool = False
     fallback: np.ndarray | None = None
     whole_words: bool = False
+    added_tokens: Mapping[str, int] = field(default_factory=dict)
+    found_last: frozenset[str] = frozenset()
 
     def __post_init__(self):
         """Give everything its one type, and check that it fits together."""
         given = dict(
             tokens=tuple(self.tokens),
-            merges=np.asarray(self.merges, np.int32).reshape(-1, 2),
-            merged=np.asarray(self.merged, np.int32).reshape(-1),
-            counts=None if self.counts is None else np.asarray(self.counts, np.int64).reshape(-1),
-            special_tokens=dict(self.special_tokens),
-            fallback=None if self.fallback is None else np.asarray(self.fallback, np.int32).reshape(-1),
+            merges=whole_numbers("merges", self.merges, np.int32, 2),
+            merged=whole_numbers("merged", self.merged, np.int32),
+            counts=None if self.counts is None else whole_numbers("counts", self.counts, np.int64),
+            special_tokens=_ids("special_tokens", self.special_tokens),
+            end_of_word=None if self.end_of_word is None else whole_number("end_of_word", self.end_of_word),
+            unknown=None if self.unknown is None else whole_number("unknown", self.unknown),
+            fallback=None if self.fallback is None else whole_numbers("fallback", self.fallback, np.int32),
+            added_tokens=_ids("added_tokens", self.added_tokens),
+            found_last=frozenset(texts("found_last", self.found_last)),
         )
         for name, value in given.items():
             object.__setattr__(self, name, value)
         _check_merges(self)
+        _check_found(self)
         _check_marks(self)
         _check_base(self)
 
@@ -91,10 +105,14 @@ class Vocabulary:
 
     @once
     def base(self) -> tuple[int, ...]:
-        """The base symbols: ids that no merge makes, without special tokens, fallback bytes and the mark."""
+        """The base symbols: ids that no merge makes, without the mark, fallback bytes, special and added tokens.
+
+        An added token that a merge takes is one of them after all.
+        """
         others = {*self.merged.tolist(), *self.special_tokens.values(), self.end_of_word}
+        others.update(set(self.added_tokens.values()).difference(self.merges.ravel().tolist()))
         others.update(() if self.fallback is None else self.fallback.tolist())
-        return tuple(k for k in range(len(self.tokens)) if k not in others)
+        return tuple(k for k, token in enumerate(self.tokens) if token and k not in others)
 
     @once
     def symbol_of(self) -> Mapping[int, int]:
@@ -110,8 +128,9 @@ class Vocabulary:
         ends = np.zeros(len(self.tokens), bool)
         if self.end_of_word is not None:
             ends[self.end_of_word] = True
-            while not np.array_equal(ends[self.merged], ends[self.merges[:, 1]]):
-                ends[self.merged] = ends[self.merges[:, 1]]
+            sizes = np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
+            for k in np.argsort(sizes[self.merged], kind="stable").tolist():  # parts are shorter than the whole
+                ends[self.merged[k]] = ends[self.merges[k, 1]]
         return ends
 
     @once
@@ -130,9 +149,10 @@ class Vocabulary:
     @once
     def words(self) -> Mapping[bytes, int]:
         """The tokens that are whole words, by their text; those of the scheme with a mark end with it."""
-        others = set(self.special_tokens.values()) | set(() if self.fallback is None else self.fallback.tolist())
+        others = {*self.special_tokens.values(), *self.added_tokens.values()}
+        others.update(() if self.fallback is None else self.fallback.tolist())
         wanted = self.ends_word == (self.end_of_word is not None)
-        return {self.texts[k]: int(k) for k in np.flatnonzero(wanted) if int(k) not in others}
+        return {self.texts[k]: int(k) for k in np.flatnonzero(wanted) if int(k) not in others and self.tokens[k]}
 
     @once
     def ranks(self) -> Mapping[int, int]:
@@ -147,6 +167,12 @@ def _same(a, b) -> bool:
     return a == b
 
 
+def _ids(name: str, given: Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name}={given!r:.80}: expected a mapping of texts to ids.")
+    return {text: whole_number(f"{name}[{text!r}]", given[text]) for text in texts(name, given)}
+
+
 def _check_merges(v: Vocabulary) -> None:
     size = len(v.tokens)
     if not all(isinstance(token, bytes) for token in v.tokens):
@@ -159,36 +185,57 @@ def _check_merges(v: Vocabulary) -> None:
     if wrong.size:
         raise ValueError(f"merges: merge {wrong[0]} is {ids[wrong[0]].tolist()}; expected ids from 0 to {size - 1}.")
     for k, (left, right, new) in enumerate(ids.tolist()):
-        if v.tokens[left] + v.tokens[right] != v.tokens[new]:
+        one, two, both = v.tokens[left], v.tokens[right], v.tokens[new]
+        fits = len(one) + len(two) == len(both) and both.startswith(one) and both.endswith(two)
+        if not fits or not one or not two:
             raise ValueError(
-                f"merges: merge {k} makes token {new}, {v.tokens[new]!r}, of {v.tokens[left]!r} and "
-                f"{v.tokens[right]!r}; expected one after the other."
+                f"merges: merge {k} makes token {new}, {both!r:.80}, of {one!r:.80} and {two!r:.80}; expected one "
+                "behind the other."
             )
     if len(v.ranks) != len(v.merges):
         raise ValueError(f"merges: {len(v.merges) - len(v.ranks)} pairs are merged twice; expected every pair once.")
+
+
+def _check_found(v: Vocabulary) -> None:
+    """The tokens that are found in texts as they stand."""
+    size = len(v.tokens)
+    for name, tokens in (("special_tokens", v.special_tokens), ("added_tokens", v.added_tokens)):
+        for text, k in tokens.items():
+            if not 0 <= k < size or v.tokens[k] != to_bytes(text):
+                raise ValueError(
+                    f"{name}: {text!r} has the id {k}; expected an id from 0 to {size - 1} with this text."
+                )
+    found = [*v.special_tokens.values(), *v.added_tokens.values()]
+    if len(set(found)) != len(found):
+        raise ValueError("special_tokens and added_tokens: two of them have one id; expected one each.")
+    if unknown := v.found_last.difference(v.special_tokens, v.added_tokens):
+        raise ValueError(f"found_last has {min(unknown)!r}; expected special or added tokens.")
+    if set(v.special_tokens.values()) & {*v.merges.ravel().tolist(), *v.merged.tolist()}:
+        raise ValueError("special_tokens: a merge uses or makes one of them; expected them to take part in none.")
 
 
 def _check_marks(v: Vocabulary) -> None:
     size = len(v.tokens)
     if v.level not in LEVELS:
         raise ValueError(f"level={v.level!r}: expected one of {LEVELS}.")
-    for text, k in v.special_tokens.items():
-        if not text or not 0 <= k < size or v.tokens[k] != text.encode("utf-8", "surrogateescape"):
-            raise ValueError(
-                f"special_tokens: {text!r} has the id {k}; expected an id from 0 to {size - 1} with this text."
-            )
-    special = set(v.special_tokens.values())
-    if special & {*v.merges.ravel().tolist(), *v.merged.tolist()}:
-        raise ValueError("special_tokens: a merge uses or makes one of them; expected them to take part in none.")
     for name, k in (("end_of_word", v.end_of_word), ("unknown", v.unknown)):
-        if k is not None and not 0 <= k < size:
-            raise ValueError(f"{name}={k}: expected an id from 0 to {size - 1}, or None.")
-    if v.end_of_word is not None and v.ends_word[v.merges[:, 0]].any():
+        if k is not None and not (0 <= k < size and v.tokens[k]):
+            raise ValueError(f"{name}={k}: expected the id of a token, from 0 to {size - 1}, or None.")
+    ends = v.ends_word
+    if v.end_of_word is not None and (ends[v.merges[:, 0]].any() or (ends[v.merged] != ends[v.merges[:, 1]]).any()):
         raise ValueError("merges: a merge has the end-of-word mark on its left; expected it at the end of words only.")
+    for name in ("byte_fallback", "whole_words"):
+        if not isinstance(getattr(v, name), bool | np.bool_):
+            raise ValueError(f"{name}={getattr(v, name)!r:.80}: expected True or False.")
     if v.byte_fallback != (v.fallback is not None):
         raise ValueError("byte_fallback and fallback: expected both, or neither.")
-    if v.fallback is not None and (v.fallback.size != 256 or v.fallback.min() < 0 or v.fallback.max() >= size):
-        raise ValueError(f"fallback: expected 256 ids from 0 to {size - 1}, one for every byte.")
+    if v.fallback is not None and (
+        v.fallback.size != 256
+        or len(set(v.fallback.tolist())) != 256
+        or v.fallback.min() < 0
+        or v.fallback.max() >= size
+    ):
+        raise ValueError(f"fallback: expected 256 different ids from 0 to {size - 1}, one for every byte.")
     if v.level == "byte" and (v.byte_fallback or v.unknown is not None):
         raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
 

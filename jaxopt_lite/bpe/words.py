@@ -11,8 +11,10 @@ from typing import Any
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from jaxopt_lite.bpe.counting import Find, Pool
-from jaxopt_lite.bpe.patterns import Splitter, special_pattern
+from jaxopt_lite.bpe.given import texts, whole_number
+from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
+from jaxopt_lite.bpe.special import Finder
 from jaxopt_lite.cores import cores
 from jaxopt_lite.progress import progress_bar
 
@@ -26,7 +28,7 @@ def count_words(
     corpus: "os.PathLike | str | Iterable[str | os.PathLike] | Mapping[str, int]",
     splitter: Splitter,
     *,
-    special_tokens: Sequence[str] = (),
+    special_tokens: Sequence[str] | Finder = (),
     errors: str = "strict",
     processes: int | None = None,
     progress: bool | None = None,
@@ -75,12 +77,12 @@ def count_words(
         >>> count_words(["to be or not to be"], splitter("whitespace"))["be"]
         2
     """
-    tokens = _checked_settings(special_tokens, errors, processes)
+    special = _checked_settings(special_tokens, errors, processes)
     find = _finder(device, processes)
     if isinstance(corpus, Mapping):
         return checked_counts(corpus)
     items, total = _items(corpus)
-    stream = batches(items, splitter, tokens, errors)
+    stream = batches(items, splitter, special.tokens, errors)
     head: list[Batch] = []
     for batch in stream:
         head.append(batch)
@@ -91,7 +93,7 @@ def count_words(
     shown = sys.stderr.isatty() if progress is None else progress
     if processes is None:
         processes = _usual_processes() if device is None else 1
-    with _Bar(shown, total) as bar, Pool(splitter, tokens, processes, bar.advance, find) as pool:
+    with _Bar(shown, total) as bar, Pool(splitter, special, processes, bar.advance, find) as pool:
         while head:
             pool.put(head.pop(0))
         for batch in stream:
@@ -115,17 +117,12 @@ def _usual_processes() -> int:
     return min(cores(), MOST_PROCESSES)
 
 
-def _checked_settings(special_tokens: Sequence[str], errors: str, processes: int | None) -> tuple[str, ...]:
+def _checked_settings(special_tokens: Sequence[str] | Finder, errors: str, processes: int | None) -> Finder:
     if errors not in ERRORS:
         raise ValueError(f"errors={errors!r}: expected one of {', '.join(map(repr, ERRORS))}.")
-    if processes is not None and processes < 1:
-        raise ValueError(f"processes={processes}: expected at least 1, or None for all cores.")
-    if isinstance(special_tokens, str):
-        raise TypeError(f"special_tokens={special_tokens!r}: expected a sequence of texts: [{special_tokens!r}].")
-    tokens = tuple(special_tokens)
-    if tokens:
-        special_pattern(tokens)  # which checks them
-    return tokens
+    if processes is not None:
+        whole_number("processes", processes, least=1)
+    return special_tokens if isinstance(special_tokens, Finder) else Finder(texts("special_tokens", special_tokens))
 
 
 def checked_counts(counts: Mapping) -> Counter[str]:

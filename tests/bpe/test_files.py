@@ -1,6 +1,8 @@
 """Files: what is written makes the same ids elsewhere, what others write makes them here, the rest is refused."""
 
 import json
+import os
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,12 +10,14 @@ import tiktoken.load
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from jaxopt_lite import bpe
 from jaxopt_lite.bpe.formats.load import load
 from jaxopt_lite.bpe.patterns import splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from tests.bpe.test_tokenizer import BYTES, characters, marked
-from tests.bpe.texts import SPECIAL, huggingface, odd_texts, ranks, sources, tiktoken_of, write_ranks
+from tests.bpe.texts import SPECIAL, SPECIAL_IDS, huggingface, odd_texts, ranks, sources, tiktoken_of, write_ranks
+from tests.faults import Fault, failing_at, lines
 
 TEXTS = sources() + odd_texts(200, seed=5)
 
@@ -25,7 +29,7 @@ def ids_elsewhere(path, texts=TEXTS):
 
 @pytest.fixture
 def gpt4(tmp_path):
-    return load(write_ranks(tmp_path / "gpt4.tiktoken", ranks()), pattern="gpt4", special_tokens=SPECIAL)
+    return load(write_ranks(tmp_path / "gpt4.tiktoken", ranks()), pattern="gpt4", special_tokens=SPECIAL_IDS)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama3"])
@@ -64,7 +68,7 @@ def test_several_rules_for_a_token(tmp_path):
     assert (tmp_path / "c.tiktoken").read_text() == (tmp_path / "a.tiktoken").read_text()
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "o200k", "whitespace", r"\w+|\d"])
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "o200k", "llama3", "qwen2", "whitespace", r"[\p{L}_]+|\d"])
 def test_writing_huggingface(tmp_path, gpt4, pattern):
     """Every splitter, and back."""
     tokenizer = Tokenizer(gpt4.vocabulary, splitter(pattern))
@@ -113,21 +117,90 @@ def test_tiktoken(tmp_path, gpt4):
     assert gpt4.special_tokens == {"<|begin|>": 1500, "<|end|>": 1501}
     theirs = tiktoken_of(read, special=SPECIAL).encode("a<|end|>", allowed_special="all")
     assert gpt4.encode("a<|end|>", special="encode") == theirs
-    with pytest.raises(ValueError, match="expected every id from 0 on once"):
-        load(tmp_path / "a.tiktoken", pattern="gpt4", special_tokens={"<|end|>": 2000})
     with pytest.raises(ValueError, match="does not say what a word is"):
         load(tmp_path / "a.tiktoken")
 
 
 def test_special_tokens_come_first(tmp_path):
-    """Ids that the file leaves out belong to special tokens."""
+    """Ids that the file leaves out belong to special tokens; without a mapping they are guessed, and said."""
     huggingface().save(str(tmp_path / "tokenizer.json"))
     tokenizer = load(tmp_path / "tokenizer.json")
     tokenizer.save(tmp_path / "a.tiktoken")
-    again = load(tmp_path / "a.tiktoken", pattern="gpt2", special_tokens=SPECIAL)
-    assert again.encode_batch(TEXTS) == tokenizer.encode_batch(TEXTS) and again.special_tokens["<|end|>"] == 1
-    with pytest.raises(ValueError, match="does not fill its gaps, such as 0"):
-        load(tmp_path / "a.tiktoken", pattern="gpt2")
+    again = load(tmp_path / "a.tiktoken", pattern="gpt2", special_tokens={"<|begin|>": 0, "<|end|>": 1})
+    assert again.encode_batch(TEXTS) == tokenizer.encode_batch(TEXTS)
+    with pytest.warns(
+        UserWarning, match=r"\{'<\|begin\|>': 0, '<\|end\|>': 1, '<x>': 1500\}.*mapping of texts to ids"
+    ) as said:
+        guessed = load(tmp_path / "a.tiktoken", pattern="gpt2", special_tokens=[*SPECIAL, "<x>"])
+    assert guessed.special_tokens == {"<|begin|>": 0, "<|end|>": 1, "<x>": 1500} and said[0].filename == __file__
+    without = load(tmp_path / "a.tiktoken", pattern="gpt2")
+    assert without.encode_batch(TEXTS) == tokenizer.encode_batch(TEXTS) and without.vocab_size == 1500
+    with pytest.raises(ValueError, match=r"ids\[1\]=0, which stands for nothing"):
+        without.decode([5, 0])
+
+
+LAYOUTS = {  # as those of cl100k_base, o200k_base and its Harmony, Llama 3, Qwen, and one with room between all
+    "cl100k": {"<|endoftext|>": 257, "<|fim_prefix|>": 258, "<|fim_middle|>": 259, "<|endofprompt|>": 276},
+    "o200k": {"<|endoftext|>": 256, "<|endofprompt|>": 275},
+    "harmony": {"<|startoftext|>": 258, "<|return|>": 262, "<|call|>": 272, "<|endoftext|>": 259},
+    "llama3": {"<|begin_of_text|>": 256, "<|end_of_text|>": 257, "<|eot_id|>": 265},
+    "one": {"<|endoftext|>": 60_000},
+    "none": {},
+}
+
+
+@pytest.mark.parametrize("special", LAYOUTS.values(), ids=LAYOUTS)
+def test_special_tokens_of_tiktoken_have_their_ids(tmp_path, special):
+    """Gaps before, between and after included; the ids and their number are tiktoken's, in every form and back."""
+    known = {bytes([k]): k for k in range(256)}
+    path = write_ranks(tmp_path / "a.tiktoken", known)
+    theirs = tiktoken.Encoding("x", pat_str=splitter("gpt4").pattern, mergeable_ranks=known, special_tokens=special)
+    text = "a".join(["x", *special, " b c"])
+    tokenizer = load(path, pattern="cl100k_base", special_tokens=special)
+    assert tokenizer.encode(text, special="encode") == theirs.encode(text, allowed_special="all")
+    assert tokenizer.vocab_size == theirs.n_vocab and tokenizer.special_tokens == special
+    for name, format in (("b.json", None), ("own.json", "jaxopt_lite"), ("folder", None)):
+        tokenizer.save(tmp_path / name, format)
+        assert load(tmp_path / name) == tokenizer, name
+    assert load((tmp_path / "folder" / "vocab.json", tmp_path / "folder" / "merges.txt")) == tokenizer
+    assert ids_elsewhere(tmp_path / "b.json", [text]) == [tokenizer.encode(text, special="encode")]
+    tokenizer.save(tmp_path / "c.tiktoken")
+    assert (tmp_path / "c.tiktoken").read_text() == path.read_text()
+    for k in set(range(tokenizer.vocab_size)).difference(range(256), special.values()):
+        for use in (
+            lambda k: tokenizer.decode([97, k]),
+            tokenizer.id_to_token,
+            lambda k: tokenizer.decode_batch([[k]]),
+        ):
+            with pytest.raises(ValueError, match=rf"\]={k}, which stands for nothing"):
+                use(k)
+        if k > 300:
+            break
+    assert tokenizer.token_to_id(b"") is None
+    more = bpe.train(["ab ab ab"], merges=1, extend=tokenizer)
+    assert more.encode("ab") == [tokenizer.vocab_size] and more.special_tokens == special
+
+
+@pytest.mark.parametrize(("special", "problem"), [
+    ({"<a>": 5}, "expected ids of their own"),
+    ({"<a>": 300, "<b>": 300}, "expected ids of their own"),
+    ({"<a>": -1}, "not negative"),
+    ({"<a>": 2**60}, "one of which has the id 1152921504606846976"),
+    ({"<a>": 10**30}, "one of which has the id"),
+    ({"<a>": 70_000}, "with few gaps"),
+    ({"<a>": True}, "expected a whole number"),
+    ({"<a>": 300.0}, "expected a whole number"),
+    ({"<a>": "300"}, "expected a whole number"),
+    ({"": 300}, "none of them empty"),
+    ({5: 300}, "special_tokens has 5"),
+    ("<a>", "expected a list"),
+    (["<a>", "<a>"], "different"),
+    (5, "expected a list"),
+])  # fmt: skip
+def test_special_tokens_that_cannot_be(tmp_path, special, problem):
+    path = write_ranks(tmp_path / "a.tiktoken", {bytes([k]): k for k in range(256)})
+    with pytest.raises(ValueError, match=problem):
+        load(path, pattern="gpt4", special_tokens=special)
 
 
 def test_tokens_of_whole_words_only(tmp_path):
@@ -160,6 +233,12 @@ def test_own_form_keeps_everything(tmp_path, gpt4):
             t.save(tmp_path / "x.json", format)
 
 
+def added(content, k, **flags):
+    """An added token as Hugging Face writes it."""
+    usual = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
+    return {"id": k, "content": content} | usual | flags
+
+
 def hf(**change):
     """A small tokenizer.json with a change."""
     content = json.loads(huggingface().to_str())
@@ -176,7 +255,12 @@ REFUSED = {
     "not JSON": ("a.json", "{", "expected JSON.*complete"),
     "cut short": ("a.json", hf()[:-50], "expected JSON.*complete"),
     "not UTF-8": ("a.json", b"\xff{}", "expected UTF-8; byte 0 is 0xFF"),
-    "other JSON": ("a.json", '{"a": 1}', r"got other JSON.*vocab\.json"),
+    "other JSON": ("a.json", '{"a": []}', r"got other JSON.*vocab\.json"),
+    "a vocab.json": ("a.json", '{"model": 0, "format": 1, "padding": 2}', r"got a vocab\.json.*merges\.txt"),
+    "a vocab.json with more": ("a.json", '{"a": 0, "merges": 1, "version": 2}', r"pass \(vocab\.json, merges\.txt\)"),
+    "its settings": ("a.json", '{"tokenizer_class": "GPT2"}', r"got a tokenizer_config\.json"),
+    "nothing": ("a.json", "{}", "got other JSON"),
+    "a text": ("a.json", '"model"', "got other JSON"),
     "a list": ("a.json", "[1]", "got other JSON"),
     "normalizer": ("a.json", hf(normalizer={"type": "NFC"}), r"a\.json has a normalizer \(NFC\)"),
     "truncation": ("a.json", hf(truncation={"max_length": 2}), "has a truncation"),
@@ -191,14 +275,24 @@ REFUSED = {
     "WordPiece decoder": ("a.json", hf(decoder={"type": "WordPiece"}), "decoder WordPiece"),
     "an odd merge": ("a.json", hf(model__merges=["a b c"]), "merge 0 is 'a b c'; expected two texts"),
     "a foreign merge": ("a.json", hf(model__merges=[["q", "\u1234"]]), "is not in the vocabulary"),
-    "a gap in the ids": ("a.json", hf(model__vocab={"a": 7}, model__merges=[]), "other ids than 0 to"),
-    "a foreign character": ("a.json", hf(model__vocab={"\u1234": 2}, model__merges=[]), "stands for no byte"),
-    "lstrip": ("a.json", hf(added_tokens=[{"content": "x", "id": 3, "lstrip": True}]), "with lstrip"),
+    "an id far away": ("a.json", hf(added_tokens=[], model__vocab={"a": 10**9}, model__merges=[]), "with few gaps"),
+    "an id twice": (
+        "a.json",
+        hf(added_tokens=[], model__vocab={"a": 1, "b": 1}, model__merges=[]),
+        "2 tokens have 1 ids",
+    ),
+    "a negative id": ("a.json", hf(added_tokens=[], model__vocab={"a": -1}, model__merges=[]), "the id -1"),
+    "a foreign character": (
+        "a.json",
+        hf(added_tokens=[], model__vocab={"\u1234": 0}, model__merges=[]),
+        "stands for no byte",
+    ),
+    "lstrip": ("a.json", hf(added_tokens=[added("<x>", 1500, lstrip=True)]), "with lstrip"),
     "another version": ("a.json", '{"format": "jaxopt_lite.bpe", "version": 9}', "version 9"),
-    "half of ours": ("a.json", '{"format": "jaxopt_lite.bpe", "version": 1}', "lacks 'tokens'"),
+    "half of ours": ("a.json", '{"format": "jaxopt_lite.bpe", "version": 1}', "lacks 'level'"),
     "not base64": ("a.tiktoken", "YQ== 0\n??? 1\n", "a.tiktoken, line 2: expected a token in base64"),
     "no rank": ("a.tiktoken", "YQ==\n", "line 1: expected a token"),
-    "a rank twice": ("a.tiktoken", "YQ== 0\nYg== 0\n", "line 2: expected a token of its own rank"),
+    "a rank twice": ("a.tiktoken", "YQ== 0\nYg== 0\n", "line 2: expected a token and a rank of its own"),
     "a token twice": ("a.tiktoken", "YQ== 0\nYQ== 1\n", "some have two ranks"),
     "empty": ("a.tiktoken", "", "the file is empty"),
     "a byte is missing": ("a.tiktoken", "YWI= 0\n", "a byte that is no token"),
@@ -220,15 +314,27 @@ def test_other_refusals(tmp_path, gpt4):
         gpt4.save(tmp_path / "a.json", "pickle")
     with pytest.raises(ValueError, match="expected it to end with"):
         gpt4.save(tmp_path / "a.model")
-    with pytest.raises(ValueError, match="Hugging Face's engine reads .* otherwise"):
+    with pytest.raises(
+        ValueError, match=r"Hugging Face's engine reads it otherwise, or may: '\{1,3\}\+' at character 2"
+    ):
         Tokenizer(gpt4.vocabulary, splitter(r"\d{1,3}+|x$")).save(tmp_path / "a.json")
     with pytest.raises(ValueError, match="both called"):
         Tokenizer(Vocabulary((*BYTES, b"a"), [], [], special_tokens={"a": 256}), gpt4.splitter).save(
             tmp_path / "a.json"
         )
     gpt4.save(tmp_path / "b.json")
-    with pytest.raises(ValueError, match="says both itself"):
-        load(tmp_path / "b.json", pattern="gpt2")
+    for wrong in (
+        {"pattern": "gpt2"},
+        {"pattern": r"\d"},
+        {"special_tokens": []},
+        {"special_tokens": {"<|end|>": 1501}},
+    ):
+        with pytest.raises(ValueError, match="says .*itself.* leave"):
+            load(tmp_path / "b.json", **wrong)
+    with pytest.raises(ValueError, match="leave them out"):
+        load(tmp_path / "b.json", special_tokens={"<|begin|>": 1501, "<|end|>": 1500})
+    for right in ({"pattern": "cl100k_base"}, {"special_tokens": SPECIAL[::-1]}, {"special_tokens": SPECIAL_IDS}):
+        assert load(tmp_path / "b.json", **right) == gpt4  # it says the same
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "nowhere.json")
     with pytest.raises(ValueError, match="byte level"):
@@ -237,21 +343,164 @@ def test_other_refusals(tmp_path, gpt4):
     backwards = Vocabulary((*BYTES, b"bc", b"ab"), [(97, 98), (98, 99)], [257, 256])
     with pytest.raises(ValueError, match="order of the ids"):
         Tokenizer(backwards, gpt4.splitter).save(tmp_path / "a.tiktoken")
-    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 5}')
     (tmp_path / "merges.txt").write_text("a b\n")
-    with pytest.raises(ValueError, match=r"vocab\.json: expected one mapping"):
-        load(tmp_path)
+    for content in ('{"a": 0, "b": "5"}', '{"a": 0, "b": true}', '{"a": 0, "b": 1.0}', "[]", '{"a": null}'):
+        (tmp_path / "vocab.json").write_text(content)
+        with pytest.raises(ValueError, match=r"vocab\.json: expected one mapping"):
+            load(tmp_path)
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, gpt4, monkeypatch):
-    """The file is replaced when it is complete."""
-    path = tmp_path / "a.json"
-    gpt4.save(path)
-    before = path.read_bytes()
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        gpt4.save(path, "jaxopt_lite")
-    assert path.read_bytes() == before
+# --- Whole files --------------------------------------------------------------------------------------------------
+
+WAYS = {"huggingface": "a.json", "tiktoken": "a.tiktoken", "jaxopt_lite": "own.json", "gpt2": "folder"}
+
+
+@pytest.fixture(scope="module")
+def old_and_new():
+    """Two tokenizers, of which the second is the first with more merges, and one that is shorter than both."""
+    text = [sources()[0][:4000]]
+    whole = bpe.train(text, 330, pattern="gpt2", progress=False)
+    return [bpe.train(text, size, pattern="gpt2", progress=False) for size in (300, 280)] + [whole]
+
+
+def read_again(path):
+    """The vocabulary without what a form leaves out."""
+    tokenizer = load(path, **({"pattern": "gpt2"} if path.suffix == ".tiktoken" else {}))
+    return tokenizer.vocabulary.tokens, tokenizer.vocabulary.merges.tolist(), tokenizer.splitter
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# A trace function, unlike a signal, can come between the end of a `with` and the closing of its file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("format", WAYS)
+def test_an_error_at_any_line_of_a_write_leaves_the_old_or_the_new(tmp_path, monkeypatch, old_and_new, format):
+    """And one more write leaves nothing but the new one."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    path, (old, *others) = tmp_path / WAYS[format], old_and_new
+    old.save(path, format)
+    names = files_in(tmp_path)
+    for number, line in enumerate(lines(lambda: others[0].save(path, format), "bpe/formats", "files")):
+        error, new = (KeyboardInterrupt, Fault)[number % 2], others[number // 2 % 2]
+        known = [(t.vocabulary.tokens, t.vocabulary.merges.tolist(), t.splitter) for t in (old, new)]
+        old.save(path, format)
+        with suppress(error), failing_at(line, error, 1 + number % 3):
+            new.save(path, format)
+        assert read_again(path) in known, line
+        new.save(path, format)
+        assert read_again(path) == known[1] and files_in(tmp_path) == names, line
+
+
+@pytest.mark.parametrize("later", [1, 2], ids=["a smaller one", "a larger one"])
+def test_a_folder_holds_one_tokenizer_between_any_two_steps(tmp_path, old_and_new, later):
+    """As after a power cut; what is read as a pair alone is one tokenizer, or is refused."""
+    old, new = old_and_new[0], old_and_new[later]
+    rename = os.replace
+    for step in range(4):
+        folder, calls = tmp_path / str(step), []
+        old.save(folder)
+
+        def replace(*paths, calls=calls, step=step):
+            if len(calls) == step:
+                raise KeyboardInterrupt
+            calls.append(paths)
+            rename(*paths)
+
+        with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr("os.replace", replace)
+            new.save(folder)
+        assert read_again(folder)[0] == (old if step == 0 else new).vocabulary.tokens
+        pair = folder / "vocab.json", folder / "merges.txt"
+        if step == 2:
+            with pytest.raises(ValueError, match=r"vocab\.json and .*merges\.txt do not fit together"):
+                load(pair)
+        else:
+            assert load(pair).vocabulary.tokens == (new if step == 3 else old).vocabulary.tokens
+
+
+def test_a_pair_that_was_cut_or_mixed_is_refused(tmp_path, old_and_new):
+    """Where the first line has a checksum, whatever changed; without it what can be seen."""
+    old, _, new = old_and_new
+    for name, tokenizer in (("old", old), ("new", new)):
+        tokenizer.save(tmp_path / name)
+    pair = tmp_path / "new" / "vocab.json", tmp_path / "new" / "merges.txt"
+    vocab, merges = (path.read_text() for path in pair)
+    lines = merges.split("\n")
+    assert lines[0].startswith("#version: 0.2 {") and load(pair) == load(tmp_path / "new")
+    for cut in (2, len(lines) // 2, len(lines) - 2):
+        pair[1].write_text("\n".join(lines[:cut]) + "\n")
+        with pytest.raises(ValueError, match="do not fit together: the checksum"):
+            load(pair)
+    pair[1].write_text(merges.replace('"gpt2"', '"gpt4"'))
+    with pytest.raises(ValueError, match="do not fit together"):
+        load(pair)
+    pair[1].write_text(merges)
+    pair[0].write_text(vocab.replace('"Ġ": ', '"Ġ":  '))
+    with pytest.raises(ValueError, match="do not fit together"):
+        load(pair)
+    pair[0].write_text(vocab)
+    with pytest.raises(ValueError, match="do not fit together"):
+        load((tmp_path / "old" / "vocab.json", pair[1]))
+    for first in ("#version: 0.2", "#version: 0.2 - Trained by `huggingface/tokenizers`"):  # as others write it
+        pair[1].write_text("\n".join([first, *lines[1:]]))
+        assert load(pair).vocabulary.tokens == new.vocabulary.tokens
+        pair[1].write_text("\n".join([first, *lines[1 : len(lines) // 2], ""]))
+        with pytest.raises(
+            ValueError, match=r"more tokens that no merge in .*merges\.txt makes. Is that file cut short"
+        ):
+            load(pair)
+    pair[1].write_text("\n".join(lines[1:]))  # and without any
+    assert load(pair).vocabulary.tokens == new.vocabulary.tokens
+
+
+def test_a_folder_says_everything(tmp_path):
+    """The pattern, whole words, special and added tokens: as a folder, as two paths, and elsewhere."""
+    tokens = (*BYTES, b"the", b"<s>", b"  ", b"<x>")
+    whole = Vocabulary(
+        tokens, [], [], whole_words=True, special_tokens={"<s>": 257}, added_tokens={"  ": 258, "<x>": 259},
+        found_last=frozenset({"<x>"}),
+    )  # fmt: skip
+    for pattern in ("gpt4", "qwen2", r"\d|[^\d]+"):
+        tokenizer, folder = Tokenizer(whole, splitter(pattern)), tmp_path / f"folder {len(pattern)}"
+        tokenizer.save(folder)
+        assert load(folder) == load((folder / "vocab.json", folder / "merges.txt")) == tokenizer
+        texts = ["the 12345 the", "a  the<x>", "<s>"]
+        assert tokenizer.encode_batch(texts, special="encode") == ids_elsewhere(folder / "tokenizer.json", texts)
+        given = load((folder / "vocab.json", folder / "merges.txt"), pattern="gpt2", special_tokens=[])
+        assert given.splitter.name == "gpt2" and given.special_tokens == {}
+    with pytest.raises(ValueError, match=r"'\\w' at character 0"):
+        Tokenizer(whole, splitter(r"\w+")).save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_places_that_are_something_else(tmp_path, gpt4):
+    """A file where a folder is meant, the other way round, links, and a folder with another tokenizer.json."""
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder.json").mkdir()
+    for path, format in (
+        ("file", None),
+        ("file", "gpt2"),
+        ("folder.json", "huggingface"),
+        ("folder.json", "jaxopt_lite"),
+    ):
+        with pytest.raises(ValueError, match="is no folder|is a folder"):
+            gpt4.save(tmp_path / path, format)
+    assert (tmp_path / "file").read_text() == "precious" and not list((tmp_path / "folder.json").iterdir())
+    with pytest.raises(ValueError, match="expected the name of a file or folder"):
+        gpt4.save("")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    gpt4.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and load(tmp_path / "real") == load(tmp_path / "link") == gpt4
+    (tmp_path / "real" / "tokenizer.json").write_text(huggingface("llama3").to_str())
+    gpt4.save(tmp_path / "real")
+    assert load(tmp_path / "real") == gpt4
+    with pytest.raises(OSError, match="none"):
+        gpt4.save(tmp_path / "none" / "a.json")
+    with pytest.raises(ValueError, match="expected one path, or those of"):
+        load((tmp_path / "a", tmp_path / "b", tmp_path / "c"))
 
 
 def test_character_level_of_huggingface(tmp_path):

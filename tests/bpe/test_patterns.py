@@ -1,11 +1,13 @@
 """Words are those of the peers' patterns, and a text may be cut into chunks without changing any of them."""
 
 import random
+import re
 
 import pytest
 import regex
+import tiktoken.model
 
-from jaxopt_lite.bpe.patterns import LOCAL, STOCK, Splitter, split_special, splitter
+from jaxopt_lite.bpe.patterns import LOCAL, STOCK, Splitter, splitter
 
 # As tiktoken publishes them, letter by letter.
 TIKTOKEN = {
@@ -63,7 +65,7 @@ def odd_texts(alphabet: list[str], number: int, seed: int = 0):
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("name", TIKTOKEN)
 def test_stock_words_are_tiktokens(name: str, alphabet: str):
     """Our spelling has the same matches as tiktoken's."""
     published, split = regex.compile(TIKTOKEN[name]), splitter(name)
@@ -141,6 +143,19 @@ def test_known_strings_are_known():
         ({"pattern": "whitespace", "end_of_word": ""}, ValueError, "visible"),
         ({"pattern": "whitespace", "end_of_word": " "}, ValueError, "visible"),
         ({"pattern": "gpt5"}, ValueError, '"o200k"'),
+        ({"pattern": "cl100k"}, ValueError, "cl100k_base"),
+        ({"pattern": "gpt-4x"}, ValueError, "gpt-4o"),
+        ({"pattern": "llama-3.4"}, ValueError, "llama-3.1"),
+        ({"pattern": "bert-base-uncased"}, ValueError, "write '(?:bert-base-uncased)'"),
+        ({"pattern": "openai/gpt-oss"}, ValueError, "gpt-oss-20b"),
+        ({"pattern": "white space"}, ValueError, '"whitespace"'),
+        ({"pattern": "a b\nc"}, ValueError, "matches itself only"),
+        ({"pattern": "日本"}, ValueError, "matches itself only"),
+        ({"pattern": "cl100k_base", "end_of_word": "_"}, ValueError, 'use pattern="whitespace"'),
+        ({"pattern": "(" * 5000 + ")" * 5000}, ValueError, "compiles"),
+        ({"pattern": "a{99999999999999999999}"}, ValueError, "compiles"),
+        ({"pattern": b"gpt4"}, TypeError, "as a str"),
+        ({"pattern": None}, TypeError, "as a str"),
         ({"pattern": ""}, ValueError, "regular expression"),
         ({"pattern": "(a"}, ValueError, "compiles"),
         ({"pattern": 4}, TypeError, "as a str"),
@@ -152,13 +167,33 @@ def test_wrong_settings(settings: dict, error: type[Exception], message: str):
         splitter(**settings)
 
 
-def test_special_tokens_are_cut_out_longest_first():
-    """Nothing is left out, and of two tokens at one place the longer one is taken."""
-    tokens = ["<a>", "<a><b>", "."]
-    pieces = list(split_special("x<a><b><a>. y", tokens))
-    assert pieces == [(False, "x"), (True, "<a><b>"), (True, "<a>"), (True, "."), (False, " y")]
-    assert list(split_special("x.", [])) == [(False, "x.")]
-    assert list(split_special("", tokens)) == list(split_special("", [])) == []
-    assert list(split_special("<a>", tokens)) == [(True, "<a>")]
-    with pytest.raises(ValueError, match="special_tokens holds ''"):
-        list(split_special("x", [""]))
+def test_names_that_people_type():
+    """Whatever a scheme is called, and in either case; the scheme has its one name."""
+    for name, scheme in {
+        "cl100k_base": "gpt4", "GPT-4": "gpt4", "gpt-3.5-turbo": "gpt4", "text-embedding-3-large": "gpt4",
+        "o200k_base": "o200k", "o200k_harmony": "o200k", "gpt-4o": "o200k", "GPT-5": "o200k", "o1": "o200k",
+        "gpt-2": "gpt2", "r50k_base": "gpt2", "p50k_base": "gpt2", "text-davinci-003": "gpt2",
+        "llama-3": "llama3", "Llama-3.1": "llama3", "LLAMA3": "llama3", "qwen2.5": "qwen2", "Qwen3": "qwen2",
+        "Whitespace": "whitespace",
+    }.items():  # fmt: skip
+        assert splitter(name) == splitter(scheme) and splitter(name).name == scheme
+    assert splitter("WHITESPACE", "_").end_of_word == "_"
+
+
+def test_names_are_those_of_tiktoken():
+    """Its encodings and its models, all that it lists by a name of their own."""
+    for name in (*tiktoken.list_encoding_names(), *tiktoken.model.MODEL_TO_ENCODING):
+        encoding = tiktoken.model.MODEL_TO_ENCODING.get(name, name)
+        scheme = {"cl100k_base": "gpt4", "o200k_base": "o200k", "o200k_harmony": "o200k"}.get(encoding, "gpt2")
+        try:
+            assert splitter(name).name == scheme, name
+        except ValueError:
+            assert scheme == "gpt2" and re.match(
+                "text-(similarity|search|curie|babbage|ada)|code-|.*codex|.*-edit", name
+            )
+
+
+@pytest.mark.parametrize("pattern", [".", " ", "\n", ",", ", ", "a|b", r"\d", "(?:gpt-9)", "a.b.", "[ab]", "x+"])
+def test_patterns_that_are_no_names(pattern):
+    """Signs alone, and whatever has a construct."""
+    assert splitter(pattern).name == "custom"

@@ -16,7 +16,7 @@ from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from tests.bpe.texts import (
     ODD,
-    SPECIAL,
+    SPECIAL_IDS,
     huggingface,
     odd_texts,
     ranks,
@@ -44,7 +44,7 @@ def gpt2(files):
 
 @pytest.fixture
 def gpt4(files):
-    return load(write_ranks(files / "gpt4.tiktoken", ranks()), pattern="gpt4", special_tokens=SPECIAL)
+    return load(write_ranks(files / "gpt4.tiktoken", ranks()), pattern="gpt4", special_tokens=SPECIAL_IDS)
 
 
 def marked(text="low lower newest", merges=((108, 111), (258, 119), (259, 256), (119, 256))):

@@ -190,8 +190,27 @@ def test_nothing_to_learn_from(corpus):
         assert bpe.train(corpus, merges=3).vocab_size == 256
 
 
-def test_a_vocabulary_no_larger_than_the_alphabet_has_no_merges():
-    assert bpe.train(CLASSIC, 200).vocab_size == 256
+def test_a_vocabulary_as_large_as_the_alphabet_has_no_merges():
+    assert bpe.train(CLASSIC, 256).vocab_size == 256
+
+
+def test_a_vocabulary_smaller_than_what_there_is_before_the_first_merge_is_refused():
+    """At byte level before anything is read."""
+
+    def texts():
+        raise AssertionError("read")
+        yield
+
+    with pytest.raises(ValueError, match="vocab_size=200: expected at least 256"):
+        bpe.train(texts(), 200)
+    with pytest.raises(ValueError, match="expected at least 258"):
+        bpe.train(texts(), 257, special_tokens=["<a>", "<b>"])
+    with pytest.raises(ValueError, match="expected at least 256"):
+        bpe.train(texts(), 100, level="char", byte_fallback=True)
+    with pytest.raises(ValueError, match="expected at least 10"):
+        bpe.train(CLASSIC, 9, level="char")
+    with pytest.raises(ValueError, match="expected at least 259"):
+        bpe.train(CLASSIC, 258, extend=bpe.train(CLASSIC, 259))
 
 
 # --- Going on later -------------------------------------------------------------------------------------------

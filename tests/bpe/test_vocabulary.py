@@ -52,7 +52,7 @@ def test_mark():
         (dict(level="char", unknown=-1), "unknown=-1"),
         (dict(unknown=0), "for level='char'"),
         (dict(byte_fallback=True), "expected both, or neither"),
-        (dict(level="char", byte_fallback=True, fallback=[1, 2]), "256 ids"),
+        (dict(level="char", byte_fallback=True, fallback=[1, 2]), "256 different ids"),
     ],
 )
 def test_what_does_not_fit(change, problem):

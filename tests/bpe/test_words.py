@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from jaxopt_lite.bpe import counting, reading, words
-from jaxopt_lite.bpe.patterns import STOCK, split_special, splitter
+from jaxopt_lite.bpe.patterns import STOCK, splitter
+from jaxopt_lite.bpe.special import Finder
 from jaxopt_lite.bpe.words import count_words
 from tests.bpe.test_patterns import ALPHABETS, odd_texts
 from tests.faults import Fault, failing_at, lines
@@ -26,7 +27,7 @@ SPECIAL = ("<|end of text|>", "a\nb", "a", "'s")
 
 def plain_count(texts, scheme: str, special_tokens=()) -> Counter[str]:
     """The same in two lines."""
-    pieces = (piece for text in texts for special, piece in split_special(text, special_tokens) if not special)
+    pieces = (piece for text in texts for special, piece in Finder(special_tokens).cut(text) if not special)
     return Counter(word for piece in pieces for word in splitter(scheme).words(piece))
 
 
@@ -158,7 +159,13 @@ def test_wrong_files(tmp_path):
         ({"errors": "loose"}, "surrogateescape"),
         ({"processes": 0}, "at least 1"),
         ({"special_tokens": ["<a>", ""]}, "special_tokens"),
-        ({"special_tokens": "<a>"}, "sequence"),
+        ({"special_tokens": "<a>"}, "expected a list"),
+        ({"special_tokens": ["<a>", "<a>"]}, "different"),
+        ({"special_tokens": ["<a>", 3]}, "3"),
+        ({"special_tokens": b"<a>"}, "expected a list"),
+        ({"special_tokens": 3}, "expected a list"),
+        ({"processes": True}, "processes=True"),
+        ({"processes": 2.0}, "processes=2.0"),
     ],
 )
 def test_wrong_settings(settings: dict, message: str):
@@ -343,7 +350,7 @@ def test_a_worker_that_dies_is_reported(small_blocks):
 def test_errors_in_a_worker_are_reported(small_blocks):
     """With the worker's own words."""
     with pytest.raises(RuntimeError, match="failed in a worker(.|\n)*'str' object"), counting.Pool(
-        "no splitter", (), 2, print  # pyright: ignore[reportArgumentType]
+        "no splitter", Finder(), 2, print  # pyright: ignore[reportArgumentType]
     ) as pool:  # fmt: skip
         pool.put((["text"], 1))
         pool.words()

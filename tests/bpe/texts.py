@@ -19,6 +19,7 @@ LLAMA3 = (
     r"|\s+(?!\S)|\s+"
 )
 SPECIAL = ["<|begin|>", "<|end|>"]
+SPECIAL_IDS = {"<|begin|>": 1500, "<|end|>": 1501}  # behind 1,500 tokens
 
 MANY_LANGUAGES = (
     "Zwölf Boxkämpfer jagen Viktor. Příliš žluťoučký kůň úpěl. Съешь ещё этих мягких булок. いろはにほへと ちりぬるを。"
@@ -123,6 +124,7 @@ __all__ = [
     "GPT2",
     "GPT4",
     "SPECIAL",
+    "SPECIAL_IDS",
     "huggingface",
     "odd_texts",
     "ranks",

@@ -2,7 +2,7 @@
 
 from jaxopt_lite.bpe.alphabet import byte_order
 
-__all__ = ["from_text", "to_text"]
+__all__ = ["from_text", "is_byte", "to_text"]
 
 _PRINTABLE = 188  # the first of the order are written as themselves, the others as the characters from U+0100 on
 _CHARACTERS = {
@@ -33,3 +33,8 @@ def from_text(text: str) -> bytes:
         return bytes(map(_BYTES.__getitem__, text))
     except KeyError as error:
         raise ValueError(f"the token {text!r} has {error.args[0]!r}, which stands for no byte in GPT-2's way") from None
+
+
+def is_byte(text: str) -> bool:
+    """Whether a text stands for one byte."""
+    return text in _BYTES

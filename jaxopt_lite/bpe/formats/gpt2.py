@@ -1,72 +1,143 @@
-"""`vocab.json` and `merges.txt`, as GPT-2 came: byte-level tokens and their ids; merges, one a line."""
+"""`vocab.json` and `merges.txt`, as GPT-2 came: byte-level tokens and their ids; merges, one a line.
 
+What the two cannot say of a tokenizer stands in a `tokenizer.json` beside them, which is written first, whole, and
+which readers of folders prefer: so a folder holds one tokenizer at any time. For readers of the two files alone the
+first line of `merges.txt`, which others pass over, says it too, with a checksum of both files.
+"""
+
+import hashlib
 import json
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from jaxopt_lite.bpe.formats.byte_text import from_text
-from jaxopt_lite.bpe.formats.huggingface import texts_of
+from jaxopt_lite.bpe.formats.byte_text import from_text, is_byte
+from jaxopt_lite.bpe.formats.huggingface import as_json, texts_of
+from jaxopt_lite.bpe.formats.ids import tokens_by_id
 from jaxopt_lite.bpe.formats.merge_texts import merges_of_texts
 from jaxopt_lite.bpe.formats.plain import read_json, read_text, write_text
+from jaxopt_lite.bpe.formats.shapes import check_shape
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["read_gpt2", "write_gpt2"]
 
-_VOCAB, _MERGES = "vocab.json", "merges.txt"
+_VOCAB, _MERGES, _WHOLE = "vocab.json", "merges.txt", "tokenizer.json"
+_VERSION = "#version: 0.2"
+_SIGNS = frozenset(string.punctuation)  # as the special tokens of all models have one, "<|endoftext|>" or "[PAD]"
+_NOTE = {
+    "pattern": str, "whole_words": bool, "special_tokens": [str], "added_tokens": [str], "found_last": [str],
+    "checksum": str,
+}  # fmt: skip
 
 
-def write_gpt2(vocabulary: Vocabulary, folder: Path) -> None:
-    """Write both files into a folder, which is made if it is not there.
+def write_gpt2(vocabulary: Vocabulary, split: Splitter, folder: Path) -> None:
+    """Write all three files into a folder, which is made if it is not there.
 
     Raises:
-        ValueError: a vocabulary of characters, or with a mark: the files cannot say so.
+        ValueError: a vocabulary of characters, or with a mark, or what else the files cannot say.
     """
-    if vocabulary.level != "byte" or vocabulary.end_of_word is not None:
+    v = vocabulary
+    if v.level != "byte" or v.end_of_word is not None:
         raise ValueError(
             "format='gpt2' is for byte level without an end-of-word mark; use format='huggingface' for characters, and "
             "format='jaxopt_lite' for a mark."
         )
-    texts = texts_of(vocabulary)
+    whole, texts = json.dumps(as_json(v, split), ensure_ascii=False, indent=1), texts_of(v)
+    vocab = json.dumps({text: k for k, text in enumerate(texts) if text}, ensure_ascii=False)
+    merges = "".join(f"{texts[left]} {texts[right]}\n" for left, right in v.merges.tolist())
+    note = {
+        "pattern": split.pattern if split.name == "custom" else split.name, "whole_words": bool(v.whole_words),
+        "special_tokens": list(v.special_tokens), "added_tokens": list(v.added_tokens),
+        "found_last": sorted(v.found_last),
+    }  # fmt: skip
+    note["checksum"] = _checksum(note, vocab, merges)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{texts[left]} {texts[right]}" for left, right in vocabulary.merges.tolist()]
-    write_text(folder / _VOCAB, json.dumps({text: k for k, text in enumerate(texts)}, ensure_ascii=False))
-    write_text(folder / _MERGES, "\n".join(["#version: 0.2", *lines, ""]))
+    write_text(folder / _WHOLE, whole)
+    write_text(folder / _VOCAB, vocab)
+    write_text(folder / _MERGES, f"{_VERSION} {json.dumps(note)}\n{merges}")
+
+
+def _checksum(note: Mapping[str, Any], vocab: str, merges: str) -> str:
+    rest = json.dumps({name: value for name, value in note.items() if name != "checksum"}, sort_keys=True)
+    return hashlib.sha256("\n".join([rest, vocab, merges]).encode()).hexdigest()
 
 
 def read_gpt2(
     vocab: Path, merges: Path, pattern: str | None, special_tokens: Sequence[str] | None
 ) -> tuple[Vocabulary, Splitter]:
-    """Read both files.
+    """Read `vocab.json` and `merges.txt`.
 
     Args:
-        vocab: the path of `vocab.json`.
-        merges: the path of `merges.txt`.
-        pattern: what a word is; "gpt2" if `None`.
-        special_tokens: which tokens are special. `None`: those of several characters that no merge makes.
+        vocab: the path of the one.
+        merges: the path of the other.
+        pattern: what a word is. `None`: what `merges.txt` says, or "gpt2".
+        special_tokens: which tokens are special. `None`: those that `merges.txt` says, or those of several characters
+            that no merge makes.
 
     Raises:
         ValueError: naming the file, and what is wrong in it.
     """
     ids = read_json(vocab)
-    if not isinstance(ids, dict) or sorted(map(str, ids.values())) != sorted(map(str, range(len(ids)))):
-        raise ValueError(f"{vocab}: expected one mapping of tokens to the ids 0, 1, 2, …")
-    names = sorted(ids, key=ids.__getitem__)
-    lines = read_text(merges).split("\n")
-    lines = [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
+    try:
+        check_shape(ids, {str: int})
+    except ValueError as error:
+        raise ValueError(f"{vocab}: expected one mapping of tokens to their ids; {error}.") from None
+    head, line_end, body = read_text(merges).partition("\n")
+    note = _note(head, vocab, merges, body) if head.startswith(_VERSION) else {}
+    lines = (body if head.startswith("#version") else f"{head}{line_end}{body}").split("\n")
+    lines = [line.rstrip("\r") for line in lines if line.strip()]
     try:
         pairs, merged = merges_of_texts(lines, ids)
     except ValueError as error:
         raise ValueError(f"{merges}: {error}; is it of the same tokenizer as {vocab}?") from None
-    made = set(merged.tolist())
     if special_tokens is None:
-        special_tokens = [name for k, name in enumerate(names) if len(name) > 1 and k not in made]
-    missing = [name for name in special_tokens if name not in ids]
-    if missing:
-        raise ValueError(f"special_tokens: {missing[0]!r} is not in {vocab}; expected tokens that are.")
-    special = {name: ids[name] for name in special_tokens}
+        special_tokens = note["special_tokens"] if note else _guessed(vocab, merges, ids, set(merged.tolist()))
+    return _tokenizer(vocab, ids, pairs, merged, special_tokens, pattern, note)
+
+
+def _guessed(vocab: Path, merges: Path, ids: Mapping[str, int], made: set[int]) -> list[str]:
+    """The tokens of several characters that no merge makes, if they look like special ones."""
+    names = [name for name, k in ids.items() if len(name) > 1 and k not in made]
+    plain = [name for name in names if not _SIGNS.intersection(name) or any(c > "\xff" and is_byte(c) for c in name)]
+    if plain:
+        raise ValueError(
+            f"{vocab} has {plain[0]!r} and {len(names) - 1} more tokens that no merge in {merges} makes. Is that file "
+            "cut short, or of another tokenizer? If it is whole, pass special_tokens=, those that are special."
+        )
+    return names
+
+
+def _note(head: str, vocab: Path, merges: Path, body: str) -> dict[str, Any]:
+    """What the first line says, if this package wrote it."""
     try:
-        tokens = tuple(name.encode() if name in special else from_text(name) for name in names)
-        return Vocabulary(tokens, pairs, merged, special_tokens=special), splitter(pattern or "gpt2")
+        note = json.loads(head.removeprefix(_VERSION))
+        check_shape(note, _NOTE)
+    except (ValueError, RecursionError):
+        return {}  # somebody else's words
+    if note["checksum"] != _checksum(note, read_text(vocab), body):
+        raise ValueError(
+            f"{vocab} and {merges} do not fit together: the checksum of {merges} is of others. One of them was cut or "
+            "altered, or they are of two tokenizers."
+        )
+    return note
+
+
+def _tokenizer(vocab: Path, ids, pairs, merged, special_tokens, pattern, note) -> tuple[Vocabulary, Splitter]:
+    added = [name for name in note.get("added_tokens", ()) if name not in special_tokens]
+    found = {*special_tokens, *added}
+    if missing := [name for name in (*special_tokens, *added) if name not in ids]:
+        raise ValueError(f"special_tokens: {missing[0]!r} is not in {vocab}; expected tokens that are.")
+    try:
+        known = {k: name.encode() if name in found else from_text(name) for name, k in ids.items()}
+        if len(known) < len(ids):
+            raise ValueError(f"{len(ids)} tokens have {len(known)} ids; expected one each")
+        vocabulary = Vocabulary(
+            tokens_by_id(known), pairs, merged, special_tokens={name: ids[name] for name in special_tokens},
+            whole_words=note.get("whole_words", False), added_tokens={name: ids[name] for name in added},
+            found_last=frozenset(note.get("found_last", ())) & found,
+        )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"{vocab}: {error}") from None
+    return vocabulary, splitter(pattern or note.get("pattern", "gpt2"))

@@ -24,10 +24,10 @@ def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int
     for k, merge in enumerate(merges):
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if len(parts) != 2:
-            raise ValueError(f"merge {k} is {merge!r}; expected two texts")
+            raise ValueError(f"merge {k} is {merge!r:.80}; expected two texts")
         missing = [text for text in (*parts, "".join(parts)) if text not in ids]
         if missing:
-            raise ValueError(f"merge {k}, {merge!r}, needs {missing[0]!r}, which is not in the vocabulary")
+            raise ValueError(f"merge {k}, {merge!r:.80}, needs {missing[0]!r:.80}, which is not in the vocabulary")
         pairs.append([ids[parts[0]], ids[parts[1]]])
         made.append(ids["".join(parts)])
     return np.asarray(pairs, np.int32).reshape(-1, 2), np.asarray(made, np.int32)

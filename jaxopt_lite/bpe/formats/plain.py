@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxopt_lite.files import write
 
@@ -28,13 +28,29 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file of JSON.
+    """Read a file of JSON, in which no name stands twice in one place.
 
     Raises:
         ValueError: the file is something else, or cut short.
         OSError: it cannot be read.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError(f"{path}: expected JSON that is nested a few times; this is too deep.") from None
+    except ValueError as error:
         raise ValueError(f"{path}: expected JSON; {error}. Is the file complete?") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for k, name in enumerate(names) if content.pop(name, names) is names)
+        raise ValueError(f"{twice!r:.80} stands there twice")
+    return content
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")

@@ -2,14 +2,17 @@
 
 import base64
 import binascii
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jaxopt_lite.bpe.formats.ids import tokens_by_id
 from jaxopt_lite.bpe.formats.plain import read_text, write_text
 from jaxopt_lite.bpe.formats.recover import recover
 from jaxopt_lite.bpe.patterns import Splitter, splitter
+from jaxopt_lite.bpe.utf8 import to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["read_tiktoken", "write_tiktoken"]
@@ -19,13 +22,19 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
     """Write the tokens with their ids as ranks. Special tokens and the pattern are left out: the form has no place.
 
     Raises:
-        ValueError: a vocabulary whose merges do not follow from the order of its ids, or not of bytes.
+        ValueError: a vocabulary whose merges do not follow from the order of its ids, or not of bytes, or with tokens
+            that are found in every text.
     """
     v = vocabulary
     if v.level != "byte" or v.end_of_word is not None:
         raise ValueError("format='tiktoken' is for byte level without an end-of-word mark; use format='jaxopt_lite'.")
+    if v.added_tokens:
+        raise ValueError(
+            f"format='tiktoken' has no form for added tokens, such as {next(iter(v.added_tokens))!r}, which are found "
+            "in every text; use format='huggingface'."
+        )
     special = set(v.special_tokens.values())
-    ids = [k for k in range(len(v.tokens)) if k not in special]
+    ids = [k for k, token in enumerate(v.tokens) if token and k not in special]
     tokens = [v.tokens[k] for k in ids]
     if len(set(tokens)) != len(tokens):
         raise ValueError("format='tiktoken' needs different tokens; two of them have the same bytes.")
@@ -66,22 +75,18 @@ def read_tiktoken(
             f"{path} does not say what a word is; pass pattern=, for instance 'gpt4' for cl100k_base, 'o200k' for "
             "o200k_base, or 'gpt2'."
         )
-    ranks = _ranks(path)
-    ids = sorted(ranks)
-    tokens = [ranks[k] for k in ids]
-    size, special = _special(path, ids, special_tokens)
-    everything = [b""] * size
-    for k, token in ranks.items():
-        everything[k] = token
-    for text, k in special.items():
-        everything[k] = text.encode()
+    split, ranks = splitter(pattern), _ranks(path)
     try:
+        tokens_by_id(ranks)
+        special = _special(path, ranks, special_tokens)
+        everything = tokens_by_id(ranks | {k: to_bytes(text) for text, k in special.items()})
+        ids = sorted(ranks)
+        tokens = [ranks[k] for k in ids]
         merges, merged = recover(tokens, _bytes(tokens))
         back = np.asarray(ids, np.int32)
-        vocabulary = Vocabulary(tuple(everything), back[merges], back[merged], special_tokens=special, whole_words=True)
+        return Vocabulary(everything, back[merges], back[merged], special_tokens=special, whole_words=True), split
     except ValueError as error:
         raise ValueError(f"{path}: {error}.") from None
-    return vocabulary, splitter(pattern)
 
 
 def _bytes(tokens: Sequence[bytes]) -> dict[int, int]:
@@ -92,18 +97,20 @@ def _bytes(tokens: Sequence[bytes]) -> dict[int, int]:
 def _ranks(path: Path) -> dict[int, bytes]:
     """Rank -> token."""
     ranks: dict[int, bytes] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
             text, rank = line.split()
-            token, k = base64.b64decode(text, validate=True), int(rank)
+            token, k = base64.b64decode(text, validate=True), int(rank) if rank.isascii() and rank.isdigit() else -1
         except (ValueError, binascii.Error):
             raise ValueError(
                 f"{path}, line {number}: expected a token in base64 and its rank; got {line[:60]!r}."
             ) from None
         if k in ranks or k < 0 or not token:
-            raise ValueError(f"{path}, line {number}: expected a token of its own rank, not negative; got {line!r}.")
+            raise ValueError(
+                f"{path}, line {number}: expected a token and a rank of its own, not negative; got {line[:60]!r}."
+            )
         ranks[k] = token
     if not ranks:
         raise ValueError(f"{path}: expected tokens in base64 with their ranks; the file is empty.")
@@ -112,20 +119,20 @@ def _ranks(path: Path) -> dict[int, bytes]:
     return ranks
 
 
-def _special(path: Path, ids: list[int], given) -> tuple[int, dict[str, int]]:
-    """How many ids there are, and the special tokens among them."""
-    holes = sorted(set(range(ids[-1] + 1)).difference(ids))
+def _special(path: Path, ranks: Mapping[int, bytes], given) -> dict[str, int]:
+    """The special tokens with their ids."""
     if isinstance(given, Mapping):
-        special = {str(text): int(k) for text, k in given.items()}
-    else:
-        texts = list(given or ())
-        free = [*holes, *range(ids[-1] + 1, ids[-1] + 1 + len(texts))]
-        special: dict[str, int] = dict(zip(texts, free, strict=False))
-    used = [*ids, *special.values()]
-    if sorted(used) != list(range(len(used))):
-        raise ValueError(
-            f"{path} has {len(ids)} tokens up to the id {ids[-1]}, and special_tokens={special} does not fill "
-            f"{'its gaps, such as ' + str(holes[0]) if holes else 'the ids behind it one by one'}; expected every id "
-            "from 0 on once."
+        taken = {text: k for text, k in given.items() if k in ranks}
+        if taken or len(set(given.values())) < len(given):
+            raise ValueError(f"special_tokens={taken or given}: expected ids of their own, that no token has")
+        return dict(given)
+    texts, last = list(given or ()), max(ranks)
+    holes = [k for k in range(last) if k not in ranks]
+    special: dict[str, int] = dict(zip(texts, [*holes, *range(last + 1, last + 1 + len(texts))], strict=False))
+    if special:
+        warnings.warn(
+            f"{path} does not say the ids of special tokens; they were given {special}, what it leaves out and then "
+            "what follows. If they have others, as in cl100k_base, pass a mapping of texts to ids.",
+            stacklevel=5,
         )
-    return len(used), special
+    return special
