@@ -27,10 +27,10 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.checks import whole
+from jaxopt_lite.specialists.checks import number, whole
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
-from jaxopt_lite.specialists.frozen import freeze_fields
+from jaxopt_lite.specialists.frozen import freeze_fields, own
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.linear import flat, linear_parameters
 from jaxopt_lite.specialists.tasks import Task, checked
@@ -178,8 +178,10 @@ def distances(
             numbers of `embeddings`.
 
     Raises:
-        ValueError: another `kind`, vectors of different sizes, negative numbers where Fisher diagonals are expected.
+        ValueError: another `kind`, vectors of different sizes, negative numbers where Fisher diagonals are expected; an
+            `alpha` that is no finite number.
     """
+    alpha = number("alpha", alpha)
     kind = kind or embeddings.distance
     to = to or embeddings
     a, b = embeddings.vectors, to.vectors
@@ -194,7 +196,7 @@ def distances(
     apart = _rows(a, b, _normalised)
     if kind == "task2vec":
         return apart
-    zero = jnp.broadcast_to(jnp.mean(a) if trivial is None else jnp.asarray(trivial, a.dtype), (1, a.shape[1]))
+    zero = jnp.broadcast_to(jnp.mean(a) if trivial is None else jnp.asarray(own(trivial), a.dtype), (1, a.shape[1]))
     return apart - alpha * _rows(a, zero, _normalised)
 
 

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.checks import POSITIVE, SHARE, number, whole
+from jaxopt_lite.specialists.frozen import frozen
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.linear import flat, linear_parameters, unflat
 from jaxopt_lite.specialists.sums import weighted_sum
@@ -190,6 +191,7 @@ class Fisher(Method):
 
     def __post_init__(self):
         number("floor", self.floor, POSITIVE)
+        object.__setattr__(self, "diagonal", frozen(self.diagonal))
 
     def __repr__(self) -> str:
         known = None if self.diagonal is None else f"<{digest(self.diagonal)[:16]}>"

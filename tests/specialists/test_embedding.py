@@ -320,3 +320,17 @@ def test_plot_draws_the_matrix_with_its_names(monkeypatch):
     matrix, axes = similarity(FISHERS), Axes()
     assert matrix.plot(axes) is axes
     assert drawn["x"] == drawn["y"] == FISHERS.names and drawn["matrix"] is matrix.distance
+
+
+def test_embeddings_are_rows_by_name_and_stay_so():
+    vectors = np.arange(6.0).reshape(3, 2)
+    embeddings = Embeddings(("a", "b", "c"), vectors)
+    before = nearest(embeddings, "a", 2)
+    vectors[:] = 1
+    assert nearest(embeddings, "a", 2) == before
+    for names, wrong in ((("a", "b"), vectors), (("a",), np.ones(3)), ((), np.ones((1, 2)))):
+        with pytest.raises(ValueError, match=r"vectors has shape .*; expected a row for each of \d names"):
+            Embeddings(names, wrong)
+    for alpha in (True, "1", float("nan")):
+        with pytest.raises(ValueError, match="alpha=.*: expected a finite number"):
+            distances(embeddings, "asymmetric", alpha=alpha)

@@ -471,3 +471,14 @@ def test_compressing_half_precision():
     again = compress(merge(library[["a"]]), LoRA("hidden", rank=1))
     assert again.error[0] < 0.01
     assert {leaf.dtype.name for leaf in again.library.parameters.values()} == {"bfloat16"}
+
+
+def test_a_diagonal_that_changes_later_changes_no_merge():
+    library = random_library(BASE, Shift("bias"), "ab")
+    diagonal = {"shift:bias": np.arange(1.0, 13).reshape(2, 6)}
+    method = Fisher(diagonal)
+    expected, recipe = rows(merge(library, method)), merge(library, method).cards[0].recipe
+    diagonal["shift:bias"][:] = 1
+    merged = merge(library, method)
+    np.testing.assert_array_equal(rows(merged), expected)
+    assert merged.cards[0].recipe == recipe
