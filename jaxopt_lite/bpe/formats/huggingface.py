@@ -226,7 +226,7 @@ def _check_added(added: list[dict[str, Any]], vocab: Mapping[str, int], is_bytes
                 raise fail(f"has two added tokens with the {name} {token[name]!r}; expected different ones")
             seen.add(token[name])
     following = len(vocab)
-    for token in sorted(added, key=lambda token: token["id"]):
+    for token in added:
         text, k = token["content"], token["id"]
         odd = [name for name in _FLAGS if token[name]]
         if odd or not text:
@@ -240,7 +240,7 @@ def _check_added(added: list[dict[str, Any]], vocab: Mapping[str, int], is_bytes
             )
         if is_bytes and text in vocab and is_byte(text) and not text.isascii():
             raise fail(f"has the added token {text!r}, which in its vocab is the byte {from_text(text)!r}")
-        following = max(following, k + 1)
+        following += text not in vocab
 
 
 def _tokens(vocab: Mapping[str, int], as_text: Mapping[str, int]) -> tuple[bytes, ...]:
