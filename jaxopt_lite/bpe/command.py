@@ -19,7 +19,7 @@ from rich.progress import track
 from jaxopt_lite.bpe.choose import TIES
 from jaxopt_lite.bpe.formats.load import load
 from jaxopt_lite.bpe.formats.save import FORMATS
-from jaxopt_lite.bpe.reading import ERRORS, check_file
+from jaxopt_lite.bpe.reading import ERRORS, check_file, check_head, check_text
 from jaxopt_lite.bpe.report import compression, first_merges, frequent_tokens
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.train import train
@@ -175,7 +175,7 @@ def _corpus(options: argparse.Namespace) -> list[Path | str]:
         options.parser.error("'-' is given twice; there is one standard input")
     name = Path("/dev/stdin")
     standard = name if _STANDARD not in options.files or name.exists() else _text(_STANDARD, options.errors)
-    return [standard if file == _STANDARD else check_file(Path(file)) for file in options.files]
+    return [standard if file == _STANDARD else check_text(Path(file)) for file in options.files]
 
 
 def _save(tokenizer: Tokenizer, options: argparse.Namespace) -> None:
@@ -241,14 +241,22 @@ def _tracked(names: list[str]) -> Iterator[str]:
 
 def _text(name: str, errors: str) -> str:
     """All of a file or of standard input."""
-    data = sys.stdin.buffer.read() if name == _STANDARD else check_file(Path(name)).read_bytes()
+    if name == _STANDARD:
+        data = sys.stdin.buffer.read()
+    else:
+        data = check_text(Path(name)).read_bytes()
+        check_head(data, Path(name))
     return _decoded(data, name, errors)
 
 
 def _lines(name: str, errors: str) -> Iterator[list[str]]:
     """Lines without their ends, about a megabyte at a time; from a terminal one by one."""
-    with sys.stdin.buffer if name == _STANDARD else check_file(Path(name)).open("rb") as source:
+    with sys.stdin.buffer if name == _STANDARD else check_text(Path(name)).open("rb") as source:
+        is_first = name != _STANDARD
         while lines := source.readlines(1 if source.isatty() else _LINES):
+            if is_first:
+                check_head(lines[0], Path(name))
+                is_first = False
             yield [_decoded(line.removesuffix(b"\n"), name, errors) for line in lines]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jaxopt_lite.bpe.patterns import Splitter
 
-__all__ = ["BLOCK", "ERRORS", "Batch", "batches", "check_file"]
+__all__ = ["BLOCK", "ERRORS", "Batch", "batches", "check_file", "check_head", "check_text", "names_a_file"]
 
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
@@ -22,6 +22,41 @@ ERRORS = ("strict", "replace", "ignore", "surrogateescape")
 # character: the line end is a word or the end of one, whatever follows, except that o200k may put a slash behind it.
 CUT = re.compile(r"(?<=\S)(?= )|(?<=[A-Za-z0-9])(?=[ \t\r\n])|(?<=\S\n)(?=[^\s/])")
 NEAR_THE_END = 2000  # characters in which most texts have such a place
+
+
+_LOOKED_AT = 100  # items that are looked at for names of files; who passes names passes them from the first on
+_LONGEST_NAME = 1000
+
+_UNPACK = "unpack it, and pass sorted(pathlib.Path(folder).rglob('*.txt'))"
+_CONVERT = "convert it to plain text first"
+# What is no text as it stands, by its name, and what reads it.
+_OTHERWISE = {
+    ".jsonl .ndjson .jsonlines": "pass (json.loads(line)['text'] for line in open({path!r}, encoding='utf-8'))",
+    ".gz": "pass gzip.open({path!r}, 'rt', encoding='utf-8')",
+    ".bz2": "pass bz2.open({path!r}, 'rt', encoding='utf-8')",
+    ".xz .lzma": "pass lzma.open({path!r}, 'rt', encoding='utf-8')",
+    ".zst .zstd": "pass zstandard.open({path!r}, 'rt', encoding='utf-8')",
+    ".parquet": "pass (text for batch in pyarrow.parquet.ParquetFile({path!r}).iter_batches(columns=['text']) "
+    "for text in batch['text'].to_pylist())",
+    ".arrow .feather": "pass pyarrow.feather.read_table({path!r})['text'].to_pylist()",
+    ".zip .tar .tgz .tbz2 .txz .7z .rar": _UNPACK,
+    ".pdf .docx .doc .odt .rtf .epub .pptx .xlsx": _CONVERT,
+    ".npy .npz .pkl .pt .safetensors .h5 .db .sqlite": "pass the texts that are in it",
+}
+_BY_SUFFIX = {suffix: advice for suffixes, advice in _OTHERWISE.items() for suffix in suffixes.split()}
+# The same by how it begins.
+_BEGINNINGS = {
+    b"\xff\xfe": "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')",
+    b"\xfe\xff": "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')",
+    b"\0": "no text, to go by the NUL it begins with, or UTF-16 or UTF-32: convert it to UTF-8 first",
+    b"\x1f\x8b": f"compressed by gzip: {_BY_SUFFIX['.gz']}",
+    b"BZh91AY&SY": f"compressed by bzip2: {_BY_SUFFIX['.bz2']}",
+    b"\xfd7zXZ\0": f"compressed by xz: {_BY_SUFFIX['.xz']}",
+    b"(\xb5/\xfd": f"compressed by zstd: {_BY_SUFFIX['.zst']}",
+    b"PK\x03\x04": f"an archive, or a document made of one: {_UNPACK}",
+    b"7z\xbc\xaf": f"an archive: {_UNPACK}",
+    b"%PDF-": f"a PDF: {_CONVERT}",
+}
 
 
 class Batch(NamedTuple):
@@ -44,16 +79,22 @@ def batches(
 
     Raises:
         TypeError: an item that is neither text nor path.
-        ValueError: a file that is not UTF-8, under "strict".
+        ValueError: a file that is not UTF-8, under "strict", or no text at all; a text that names a file.
         OSError: a file that cannot be read.
     """
     texts: list[str] = []
     size = 0
     for number, item in enumerate(items):
         if isinstance(item, str):
+            if number < _LOOKED_AT and names_a_file(item):
+                raise ValueError(
+                    f"item {number} of the corpus is {item!r}, the name of an existing file, but a str is taken for "
+                    "text. Pass names as paths: map(pathlib.Path, names). For texts called like files pass counts: "
+                    "collections.Counter(word for text in texts for word in splitter.words(text))."
+                )
             pieces = [(item, len(item))] if len(item) <= BLOCK else _cut(_sliced(item), splitter, special_tokens)
         elif isinstance(item, os.PathLike):
-            pieces = _cut(_decoded(check_file(item), errors), splitter, special_tokens)
+            pieces = _cut(_decoded(check_text(item), errors), splitter, special_tokens)
         else:
             raise TypeError(
                 f"item {number} of the corpus is {item!r:.80} ({type(item).__name__}): expected a text (str) or a path "
@@ -87,6 +128,41 @@ def check_file(path: os.PathLike) -> Path:
     return path
 
 
+def check_text(path: os.PathLike) -> Path:
+    """The path, if it is a file or a stream, and to go by its name one of text.
+
+    Raises:
+        ValueError: it is something else.
+        OSError: as `check_file`.
+    """
+    path = check_file(path)
+    advice = _BY_SUFFIX.get(path.suffix.lower())
+    if advice is not None:
+        advice = _UNPACK if ".tar" in path.suffixes else advice
+        raise ValueError(
+            f"{path}: a file called {path.suffix} is no text as it stands; {advice.format(path=str(path))}. If it is "
+            f"text after all, pass pathlib.Path({str(path)!r}).read_text(encoding='utf-8')."
+        )
+    return path
+
+
+def check_head(data: bytes, path: Path) -> None:
+    """Raise ValueError if a file that begins with these bytes is no text in UTF-8, whatever becomes of other bytes."""
+    for beginning, what in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            raise ValueError(f"{path}: expected UTF-8; it is {what.format(path=str(path))}.")
+
+
+def names_a_file(text: str) -> bool:
+    """Whether a text, short and of one line, is the name of an existing file."""
+    if not text or len(text) > _LONGEST_NAME or "\n" in text:
+        return False
+    try:
+        return os.path.isfile(text)
+    except (OSError, ValueError):
+        return False  # with characters that no name can have
+
+
 def _sliced(text: str) -> Iterator[tuple[str, int]]:
     """The text in blocks, with the number of characters of each."""
     for start in range(0, len(text), BLOCK):
@@ -101,6 +177,8 @@ def _decoded(path: Path, errors: str) -> Iterator[tuple[str, int]]:
     with path.open("rb") as file:
         while True:
             data = file.read(BLOCK)
+            if at == 0:
+                check_head(data, path)
             waiting = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(data, final=not data)

@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, TransferSpeedColumn
 from jaxopt_lite.bpe.counting import Find, Pool
 from jaxopt_lite.bpe.given import texts, whole_number
 from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_file
+from jaxopt_lite.bpe.reading import ERRORS, Batch, batches, check_text, names_a_file
 from jaxopt_lite.bpe.special import Finder
 from jaxopt_lite.cores import cores
 from jaxopt_lite.progress import progress_bar
@@ -46,7 +46,8 @@ def count_words(
 
             - Files: an `os.PathLike` such as `pathlib.Path`, or an iterable of them. Each is one text, in UTF-8.
             - Texts: an iterable of str, for instance a generator; a single str is one text. **A str is always a text,
-              never the name of a file.** Words do not go from one text to the next.
+              never the name of a file**; one among the first hundred that names one is refused. Words do not go from
+              one text to the next.
             - Ready counts: a mapping from words to how often they occur. It is checked and returned.
         splitter: what the words are; see `splitter`.
         special_tokens: texts that stand for themselves. They are cut out and counted nowhere.
@@ -66,8 +67,9 @@ def count_words(
 
     Raises:
         TypeError: a corpus, or an item in it, that is none of these; a device that is none of JAX.
-        ValueError: a str that names an existing file; bytes that are not UTF-8, under "strict"; a count below zero; an
-            unknown value of `errors`; fewer than one process, or more than one with a device.
+        ValueError: a str that names an existing file; a file that is no text, such as `.jsonl` or `.gz`: its texts can
+            be passed; bytes that are not UTF-8, under "strict"; a count below zero; an unknown value of `errors`; fewer
+            than one process, or more than one with a device.
         OSError: a file that is missing, is a directory, or cannot be read.
         RuntimeError: a process ended before its time, for instance because memory ran out.
 
@@ -77,6 +79,8 @@ def count_words(
         >>> count_words(["to be or not to be"], splitter("whitespace"))["be"]
         2
     """
+    if not isinstance(splitter, Splitter):
+        raise TypeError(f"splitter={splitter!r:.80}: expected a Splitter, as bpe.splitter('gpt4') makes it.")
     special = _checked_settings(special_tokens, errors, processes)
     find = _finder(device, processes)
     if isinstance(corpus, Mapping):
@@ -142,10 +146,11 @@ def checked_counts(counts: Mapping) -> Counter[str]:
 def _items(corpus) -> tuple[Iterable[object], int | None]:
     """The texts and paths of the corpus, and the bytes they are, if that is known beforehand."""
     if isinstance(corpus, str):
-        if _names_a_file(corpus):
+        if names_a_file(corpus):
             raise ValueError(
                 f"corpus={corpus!r} is the name of an existing file, but a str is taken for text. Pass "
-                f"pathlib.Path({corpus!r}) to count the file, or [{corpus!r}] to count these few letters."
+                f"pathlib.Path({corpus!r}) to count the file, or collections.Counter(splitter.words({corpus!r})) to "
+                "count these few letters."
             )
         return [corpus], len(corpus)
     if isinstance(corpus, os.PathLike):
@@ -157,16 +162,9 @@ def _items(corpus) -> tuple[Iterable[object], int | None]:
         )
     if not isinstance(corpus, Sequence) or not all(isinstance(item, os.PathLike) for item in corpus):
         return corpus, None
-    paths = [check_file(path) for path in corpus]
+    paths = [check_text(path) for path in corpus]
     sizes = [path.stat() for path in paths]
     return paths, sum(size.st_size for size in sizes) if all(stat.S_ISREG(size.st_mode) for size in sizes) else None
-
-
-def _names_a_file(text: str) -> bool:
-    try:
-        return bool(text) and os.path.exists(text)
-    except (OSError, ValueError):
-        return False  # too long for a name, or with characters that none can have
 
 
 class _Bar:

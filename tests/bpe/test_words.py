@@ -1,7 +1,12 @@
 """Word counts are those of a plain count, however the corpus arrives, is cut, and is shared among processes."""
 
+import bz2
+import gzip
 import io
+import json  # noqa: F401  # which a line of code needs
+import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +68,7 @@ def test_cuts_change_no_word(monkeypatch, tmp_path, scheme: str, block: int, spe
     file = tmp_path / "text"
     for alphabet in ("ascii", "odd", "spaces"):
         for text in odd_texts(ALPHABETS[alphabet], 60, seed=block):
-            text = text.replace("!/", "!/<|end of text|>")
+            text = text.replace("!/", "!/<|end of text|>").lstrip("\0")  # with which no file of text begins
             file.write_bytes(text.encode())
             expected = plain_count([text], scheme, special_tokens)
             assert count_words(file, splitter(scheme), special_tokens=special_tokens, processes=1) == expected, repr(
@@ -145,12 +150,93 @@ def test_wrong_files(tmp_path):
     file.touch()
     with pytest.raises(ValueError, match="pathlib.Path"):
         count_words(str(file), splitter("gpt4"))
+    for corpus in ([str(file)], ["a text", str(file)], (name for name in [str(file)]), {str(file): None}.keys()):
+        with pytest.raises(ValueError, match="item [01] of the corpus.*map\\(pathlib.Path, names\\).*Counter"):
+            count_words(corpus, splitter("gpt4"))
     with pytest.raises(IsADirectoryError, match="rglob"):
         count_words(tmp_path, splitter("gpt4"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         count_words([file, tmp_path / "missing"], splitter("gpt4"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         count_words(iter([tmp_path / "missing"]), splitter("gpt4"))
+
+
+def test_texts_that_are_no_names_of_files(tmp_path, monkeypatch):
+    """Names of folders, longer texts, and what stands behind the first hundred; and how to count the others anyway."""
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("a").write_text("content")
+    split = splitter("gpt4")
+    assert count_words(["folder", "a\n", "a ", "b", "", "x" * 5000, "\0"], split)["folder"] == 1
+    assert count_words([*["b"] * 100, "a"], split) == {"b": 100, "a": 1}
+    with pytest.raises(ValueError, match="item 99 of the corpus is 'a'"):
+        count_words([*["b"] * 99, "a"], split)
+    texts = ["a", "a b"]
+    assert count_words(Counter(word for text in texts for word in split.words(text)), split) == {"a": 2, " b": 1}
+    assert count_words(Counter(split.words("a")), split) == {"a": 1}
+    assert count_words(map(Path, ["a"]), split) == {"content": 1}
+
+
+NO_TEXT = {
+    ".jsonl": "json.loads", ".ndjson": "json.loads", ".parquet": "pyarrow.parquet", ".arrow": "pyarrow.feather",
+    ".feather": "pyarrow.feather", ".gz": "gzip.open", ".zst": "zstandard.open", ".xz": "lzma.open",
+    ".bz2": "bz2.open", ".zip": "unpack", ".tar": "unpack", ".tar.gz": "unpack", ".tgz": "unpack", ".7z": "unpack",
+    ".pdf": "plain text", ".docx": "plain text", ".JSONL": "json.loads", ".npy": "the texts that are in it",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", NO_TEXT)
+def test_files_that_are_no_text_by_their_name(tmp_path, suffix):
+    """The error has a line of code, before anything is counted; text in other forms is text."""
+    path = tmp_path / f"docs{suffix}"
+    path.write_text('{"text": "one two"}\n')
+    first = tmp_path / "first.txt"
+    first.write_text("one")
+    for corpus in (path, [first, path], iter([first, path])):
+        with pytest.raises(ValueError, match=f"docs{suffix}: a file called .* is no text as it stands") as error:
+            count_words(corpus, splitter("gpt4"))
+        assert NO_TEXT[suffix] in str(error.value) and "read_text" in str(error.value)
+    assert count_words([path.read_text()], splitter("gpt4"))["one"] == 1  # as it says
+
+
+def test_files_of_text_have_any_other_name(tmp_path):
+    for suffix in (".json", ".html", ".md", ".csv", ".xml", ".py", ".tex", ".1", "", ".txt", ".log"):
+        path = tmp_path / f"name{suffix}"
+        path.write_text("one two")
+        assert count_words(path, splitter("gpt4")) == {"one": 1, " two": 1}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files are closed when they are dropped
+def test_what_reads_them_does(tmp_path):
+    """The lines of code that errors give, as they stand."""
+    split = splitter("whitespace")
+    makers = {"docs.jsonl": open, "docs.ndjson": open, "docs.gz": gzip.open, "docs.bz2": bz2.open, "docs.xz": lzma.open}
+    for name, opened in makers.items():
+        with opened(tmp_path / name, "wt", encoding="utf-8") as file:
+            file.write('{"text": "one two"}\n{"text": "one"}\n' if "js" in name or "nd" in name else "one two\none\n")
+        with pytest.raises(ValueError) as error:
+            count_words(tmp_path / name, split)
+        code = re.search(r"pass (.*)\. If it is", str(error.value))[1]
+        assert count_words(eval(code), split) == {"one": 2, "two": 1}, code
+
+
+@pytest.mark.parametrize("errors", reading.ERRORS)
+@pytest.mark.parametrize(("data", "said"), [
+    ("one two".encode("utf-16"), "UTF-16"), ("one two".encode("utf-16-be"), "NUL"), (b"\xfe\xff\0a", "UTF-16"),
+    ("one".encode("utf-32"), "UTF-16"), ("one".encode("utf-32-be"), "NUL"), (b"\0", "NUL"),
+    (gzip.compress(b"a"), "gzip"), (bz2.compress(b"a"), "bzip2"), (lzma.compress(b"a"), "xz"), (b"PK\x03\x04abc", "archive"), (b"%PDF-1.7", "PDF"),
+])  # fmt: skip
+def test_files_that_are_no_text_by_how_they_begin(tmp_path, data, said, errors):
+    """Whatever is to become of bytes that are not UTF-8."""
+    path = tmp_path / "file.txt"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"file.txt: expected UTF-8; it is .*{said}"):
+        count_words(path, splitter("gpt4"), errors=errors)
+
+
+def test_a_splitter_by_its_name_alone_is_refused():
+    with pytest.raises(TypeError, match="splitter='gpt4': expected a Splitter, as bpe.splitter"):
+        count_words(["text"], "gpt4")
 
 
 @pytest.mark.parametrize(
