@@ -154,19 +154,35 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 
 def _rehearse(options: argparse.Namespace, settings: dict) -> None:
     """Find wrong arguments before the work: train on nothing, and write that elsewhere in the form wanted."""
-    output = Path("tokenizer.json" if options.output == _STANDARD else options.output).resolve()
+    if options.output in ("/dev/stdout", "/dev/fd/1"):
+        options.output = _STANDARD
+    output = Path("tokenizer.json" if options.output == _STANDARD else os.path.abspath(options.output))
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: there is no such folder to write {output.name} to")
     if options.output == _STANDARD and options.format == "gpt2":
         options.parser.error("--format gpt2 is a folder; it cannot go to standard output")
+    others = [*options.files, *([options.checkpoint] if options.checkpoint else [])]
+    if not options.output or any(_is_same(options.output, other) for other in others):
+        options.parser.error(f"--output {options.output}: expected a name of its own, not that of a text or checkpoint")
     with tempfile.TemporaryDirectory() as folder:
         twin = Path(folder, output.name)
         if output.is_dir():
             twin.mkdir()
+        elif output.exists() and options.output != _STANDARD:
+            twin.touch()
         try:
             train({}, merges=0, **settings).save(twin, options.format)
         except (ValueError, TypeError) as error:
             options.parser.error(str(error).replace(str(twin), options.output))
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two names are of one file, also one that is not there yet."""
+    if _STANDARD in (one, other):
+        return False
+    return os.path.realpath(one) == os.path.realpath(other) or (
+        os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+    )
 
 
 def _corpus(options: argparse.Namespace) -> list[Path | str]:

@@ -154,6 +154,22 @@ WRONG = {
     "a folder to standard output": ("train", "text.txt", "--merges", "1", "-o", "-", "--format", "gpt2"),
     "standard input twice": ("train", "-", "-", "--merges", "1", "-o", "t.json"),
     "no command": (),
+    "no name": ("train", "text.txt", "--merges", "1", "-o", ""),
+    "an unknown name of a pattern": (*TRAIN, "--pattern", "gpt-99"),
+    "the text itself": ("train", "text.txt", "--merges", "1", "-o", "text.txt", "--format", "huggingface"),
+    "the text itself, by another name": (
+        "train",
+        "text.txt",
+        "--merges",
+        "1",
+        "-o",
+        "./text.txt",
+        "--format",
+        "tiktoken",
+    ),
+    "the checkpoint": (*TRAIN, "--checkpoint", "t.json"),
+    "a pattern that the form reads otherwise": (*TRAIN, "--pattern", r"\w+"),
+    "a folder where a file is": ("train", "text.txt", "--merges", "1", "-o", "text.txt", "--format", "gpt2"),
 }
 
 
@@ -162,6 +178,70 @@ def test_wrong_arguments_end_with_status_2_before_the_work(run, words):
     status, out, err = run(*words)
     assert (status, out) == (2, b"") and "error: " in err and "Traceback" not in err
     assert sorted(os.listdir()) == ["text.txt"]
+
+
+@pytest.mark.parametrize("words", [
+    ("-o", "file"), ("-o", "file", "--format", "gpt2"), ("-o", "folder.json", "--format", "huggingface"),
+    ("-o", "pipe"), ("-o", "link", "--format", "gpt2"), ("-o", "loose", "--format", "gpt2", "--pattern", r"\b"),
+])  # fmt: skip
+def test_places_that_are_something_else_are_refused_before_the_work(run, words):
+    """Nothing there is touched."""
+    Path("file").write_text("precious")
+    Path("folder.json").mkdir()
+    os.mkfifo("pipe")
+    os.symlink("file", "link")
+    status, out, err = run("train", "text.txt", "--merges", "1", *words)
+    assert (status, out) == (2, b"") and "error: " in err and err.count("Traceback") == 0
+    assert Path("file").read_text() == "precious" and Path("pipe").is_fifo() and Path("link").is_symlink()
+    assert not list(Path("folder.json").iterdir()) and sorted(os.listdir()) == [
+        "file", "folder.json", "link", "pipe", "text.txt",
+    ]  # fmt: skip
+
+
+def test_links_and_folders_are_written_through(run):
+    """A link to a file, to nothing yet, and to a folder; a checkpoint behind a link; a link whose target has any name."""
+    Path("folder").mkdir()
+    for name, target in {"a.json": "real.bin", "b.json": "none.json", "c": "folder", "d.npz": "run.npz"}.items():
+        os.symlink(target, name)
+    Path("real.bin").write_text("{}")
+    for name in ("a.json", "b.json", "c"):
+        status, _, err = run("train", "text.txt", "--merges", "9", "-o", name, "--checkpoint", "d.npz")
+        assert (status, err) == (0, "") and Path(name).is_symlink() and Path("d.npz").is_symlink()
+        assert len(bpe.load(name).vocabulary.merges) == 9
+    assert Path("real.bin").stat().st_size > 1000 and Path("run.npz").is_file()
+    assert sorted(os.listdir("folder")) == ["merges.txt", "tokenizer.json", "vocab.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices of POSIX")
+def test_pipes_and_devices_are_written_to(run, place):
+    """They stay what they are; what cannot be written says so."""
+    os.mkfifo("pipe")
+    reader = subprocess.Popen(["cat", "pipe"], cwd=place, stdout=subprocess.PIPE)
+    status, _, err = run("train", "text.txt", "--merges", "9", "-o", "pipe", "--format", "huggingface")
+    assert (status, err) == (0, "") and Path("pipe").is_fifo()
+    assert len(json.loads(reader.communicate(timeout=30)[0])["model"]["merges"]) == 9
+    status, out, err = run("train", "text.txt", "--merges", "9", "-o", "/dev/stdout", "--format", "jaxopt_lite")
+    assert (status, err) == (0, "") and json.loads(out)["format"] == "jaxopt_lite.bpe"
+    if Path("/dev/full").exists():
+        status, _, err = run("train", "text.txt", "--merges", "9", "-o", "/dev/full", "--format", "huggingface")
+        assert status == 1 and "No space left" in err and Path("/dev/full").is_char_device()
+    status, _, err = run("train", "text.txt", "--merges", "9", "-o", "t.json", "--checkpoint", "none/run")
+    assert status == 1 and "there is no folder none" in err
+    status, _, err = run("train", "text.txt", "--merges", "9", "-o", "t.json", "--checkpoint", ".")
+    assert status == 1 and "is a directory" in err and not Path("t.json").exists()
+
+
+@pytest.mark.parametrize("words", [("train", "{}", "--merges", "1", "-o", "u.json"), ("encode", "t.json", "{}"),
+                                   ("encode", "t.json", "--lines", "{}"), ("inspect", "t.json", "{}")])  # fmt: skip
+def test_files_that_are_no_text_are_refused_everywhere(run, words):
+    """By name and by how they begin."""
+    run(*TRAIN)
+    Path("docs.jsonl").write_text("{}")
+    Path("wide.txt").write_bytes("text".encode("utf-16"))
+    words = tuple(words[:1]) + tuple(sorted(words[1:], key=lambda word: word == "--lines"))
+    for name, said in {"docs.jsonl": "json.loads", "wide.txt": "UTF-16"}.items():
+        status, out, err = run(*(word.format(name) for word in words))
+        assert (status, out) == (1, b"") and said in err and name in err and err.count("\n") == 1
 
 
 FAILING = {

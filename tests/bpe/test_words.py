@@ -220,12 +220,24 @@ def test_what_reads_them_does(tmp_path):
         assert count_words(eval(code), split) == {"one": 2, "two": 1}, code
 
 
+BEGINNINGS = {
+    "UTF-16": ("one two".encode("utf-16"), "UTF-16"),
+    "UTF-16, the other way round": (b"\xfe\xff\0a", "UTF-16"),
+    "UTF-16 without a mark": ("one two".encode("utf-16-be"), "NUL"),
+    "UTF-32": ("one".encode("utf-32"), "UTF-16"),
+    "UTF-32, the other way round": (b"\0\0\xfe\xff\0\0\0a", "NUL"),
+    "gzip": (gzip.compress(b"a"), "gzip"),
+    "bzip2": (bz2.compress(b"a"), "bzip2"),
+    "xz": (lzma.compress(b"a"), "xz"),
+    "zstd": (b"(\xb5/\xfd abc", "zstd"),
+    "zip": (b"PK\x03\x04abc", "archive"),
+    "7z": (b"7z\xbc\xaf\x27\x1c", "archive"),
+    "PDF": (b"%PDF-1.7", "PDF"),
+}
+
+
 @pytest.mark.parametrize("errors", reading.ERRORS)
-@pytest.mark.parametrize(("data", "said"), [
-    ("one two".encode("utf-16"), "UTF-16"), ("one two".encode("utf-16-be"), "NUL"), (b"\xfe\xff\0a", "UTF-16"),
-    ("one".encode("utf-32"), "UTF-16"), ("one".encode("utf-32-be"), "NUL"), (b"\0", "NUL"),
-    (gzip.compress(b"a"), "gzip"), (bz2.compress(b"a"), "bzip2"), (lzma.compress(b"a"), "xz"), (b"PK\x03\x04abc", "archive"), (b"%PDF-1.7", "PDF"),
-])  # fmt: skip
+@pytest.mark.parametrize(("data", "said"), BEGINNINGS.values(), ids=BEGINNINGS)
 def test_files_that_are_no_text_by_how_they_begin(tmp_path, data, said, errors):
     """Whatever is to become of bytes that are not UTF-8."""
     path = tmp_path / "file.txt"
