@@ -199,7 +199,7 @@ def test_places_that_are_something_else_are_refused_before_the_work(run, words):
 
 
 def test_links_and_folders_are_written_through(run):
-    """A link to a file, to nothing yet, and to a folder; a checkpoint behind a link; a link whose target has any name."""
+    """A link to a file of any name, to nothing yet, and to a folder; a checkpoint behind a link."""
     Path("folder").mkdir()
     for name, target in {"a.json": "real.bin", "b.json": "none.json", "c": "folder", "d.npz": "run.npz"}.items():
         os.symlink(target, name)
@@ -231,16 +231,14 @@ def test_pipes_and_devices_are_written_to(run, place):
     assert status == 1 and "is a directory" in err and not Path("t.json").exists()
 
 
-@pytest.mark.parametrize("words", [("train", "{}", "--merges", "1", "-o", "u.json"), ("encode", "t.json", "{}"),
-                                   ("encode", "t.json", "--lines", "{}"), ("inspect", "t.json", "{}")])  # fmt: skip
+@pytest.mark.parametrize("words", ["train {} --merges 1 -o u.json", "encode t.json {}", "encode t.json {} --lines"])
 def test_files_that_are_no_text_are_refused_everywhere(run, words):
     """By name and by how they begin."""
     run(*TRAIN)
     Path("docs.jsonl").write_text("{}")
     Path("wide.txt").write_bytes("text".encode("utf-16"))
-    words = tuple(words[:1]) + tuple(sorted(words[1:], key=lambda word: word == "--lines"))
     for name, said in {"docs.jsonl": "json.loads", "wide.txt": "UTF-16"}.items():
-        status, out, err = run(*(word.format(name) for word in words))
+        status, out, err = run(*words.format(name).split())
         assert (status, out) == (1, b"") and said in err and name in err and err.count("\n") == 1
 
 
