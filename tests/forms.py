@@ -1,7 +1,7 @@
 """Many ways to write three equations in three unknowns: what JAX offers, from a slice to a linear solve.
 
 Each takes `x`, of 3 numbers, and `a`, what the problem is given by: `c` of 6 numbers, a matrix `m` of 3 x 3, and a
-whole number `k` below 4. `batch` makes such data. The residuals are smooth nearly everywhere and mostly have a root nearby.
+whole number `k` below 4. `batch` makes such data. The residuals are smooth nearly everywhere, and most have a root.
 """
 
 import jax

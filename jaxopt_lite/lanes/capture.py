@@ -9,11 +9,13 @@ functions that compute the same, such as a lambda that is made anew in every rou
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
 from jaxtyping import PyTree
@@ -34,6 +36,22 @@ class Signature:
         self.flat, self.tree = jax.tree.flatten(arguments)
         self.latest: dict[int, _Latest] = {}  # what `run` found for a function, by its id
 
+    @staticmethod
+    def of(*arguments: PyTree, mapped: tuple[bool, ...]) -> "Signature":
+        """That of a function of one entry, for arguments of which some are `mapped` along the leading axis."""
+        trees, kinds = [], []
+        for part, flag in zip(arguments, mapped, strict=True):
+            leaves, tree = jax.tree.flatten(part)
+            trees.append(tree)
+            kinds.append(tuple((jnp.shape(leaf)[flag:], jnp.result_type(leaf)) for leaf in leaves))
+        return _signature(tuple(trees), tuple(kinds))
+
+
+@lru_cache(_FUNCTIONS)
+def _signature(trees: tuple, kinds: tuple) -> Signature:
+    specs = ([jax.ShapeDtypeStruct(*kind) for kind in part] for part in kinds)
+    return Signature(*map(jax.tree.unflatten, trees, specs))
+
 
 class Program:
     """What a function computes, of its arguments and of the arrays it captured: `program(arrays, *arguments)`."""
@@ -47,11 +65,12 @@ class Program:
         flat = self._in_tree.flatten_up_to(arguments)
         return jax.tree.unflatten(self._out_tree, jaxpr_as_fun(ClosedJaxpr(self._jaxpr, list(arrays)))(*flat))
 
-    def jitted(self, core: Callable, options: tuple[Hashable, ...]) -> Callable:
-        """The jitted function of the arrays and of `core`'s arguments behind the options. It lives as long as this."""
-        compiled = self._compiled.get((core, options))
+    def jitted(self, core: Callable, options: tuple[Hashable, ...], others: tuple["Program", ...]) -> Callable:
+        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one."""
+        key = core, options, others
+        compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = self._compiled[core, options] = jax.jit(partial(_traced_now, self, core, options))
+            compiled = self._compiled[key] = jax.jit(partial(_traced_now, (self, *others), core, options))
         return compiled
 
 
@@ -80,29 +99,33 @@ class _Weakly(NamedTuple):
 
 
 def run(
-    core: Callable, options: tuple[Hashable, ...], fun: Callable, signature: Signature, *arguments: PyTree
+    core: Callable, options: tuple[Hashable, ...], funs: Sequence[tuple[Callable, Signature]], *arguments: PyTree
 ) -> PyTree:
-    """`core(fun, *options, *arguments)`, compiled, with whatever `fun` computes now.
+    """`core(*funs, *options, *arguments)`, compiled, with whatever the functions compute now.
 
     Args:
-        core: a function for `jax.jit`; `fun` arrives as one that computes the same.
+        core: a function for `jax.jit`; each function arrives as one that computes the same.
         options: static arguments.
-        fun: any function of the arguments of `signature`.
-        signature: these.
+        funs: functions, at least one, each with its arguments.
         arguments: pytrees of arrays.
     """
-    latest = signature.latest.get(id(fun))
-    if latest is not None and (captured := latest.captured(fun)) is not None:
-        try:
-            return captured.program.jitted(core, options)(captured.arrays, *arguments)
-        except _OtherSettings:
-            pass
-    program, arrays = capture(fun, signature)
-    before, _thread.program = _thread.program, program
+    latest = [signature.latest.get(id(fun)) for fun, signature in funs]
+    found = [None if one is None else one.captured(fun) for one, (fun, _) in zip(latest, funs, strict=True)]
+    if None not in found:
+        with suppress(_OtherSettings):
+            return _call(core, options, found, arguments)
+    found = [capture(fun, signature) for fun, signature in funs]
+    before, _thread.programs = _thread.programs, [program for program, _ in found]
     try:
-        return program.jitted(core, options)(arrays, *arguments)
+        return _call(core, options, found, arguments)
     finally:
-        _thread.program = before
+        _thread.programs = before
+
+
+def _call(core: Callable, options: tuple[Hashable, ...], found: Sequence[Any], arguments: tuple) -> PyTree:
+    (first, _), *others = found
+    jitted = first.jitted(core, options, tuple(program for program, _ in others))
+    return jitted([arrays for _, arrays in found], *arguments)
 
 
 class _Latest(NamedTuple):
@@ -121,22 +144,26 @@ class _OtherSettings(Exception):
 
 
 class _Thread(threading.local):
-    """The program that has just been found for the settings of this thread."""
+    """The programs that have just been found for the settings of this thread."""
 
-    program: Program | None = None
+    programs: Sequence[Program] = ()
 
 
 _thread = _Thread()
 
 
-def _traced_now(program: Program, core: Callable, options: tuple, arrays: tuple, *arguments: PyTree) -> PyTree:
-    """What is jitted. JAX traces it anew under other settings, which may have the user's function traced anew too."""
+def _traced_now(
+    programs: tuple[Program, ...], core: Callable, options: tuple, arrays: list[tuple], *arguments: PyTree
+) -> PyTree:
+    """What is jitted. JAX traces it anew under other settings, which may have the user's functions traced anew too."""
     settings = _settings()
-    if _thread.program is program:
-        program.settings.add(settings)
-    elif settings not in program.settings:
-        raise _OtherSettings
-    return core(partial(program, arrays), *options, *arguments)
+    for program in programs:
+        if program in _thread.programs:
+            program.settings.add(settings)
+        elif settings not in program.settings:
+            raise _OtherSettings
+    funs = map(partial, programs, arrays)
+    return core(*funs, *options, *arguments)
 
 
 def capture(fun: Callable, signature: Signature) -> Captured:

@@ -87,8 +87,9 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
     if x0.shape[0] == 0:
         return _nothing(x0, plan.record)
     if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them otherwise
+        x0, limits, states = _twice((x0, limits, states))
         leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
-        outcome = _run_methods(plan, is_mapped, *_twice((x0,)), leaves, *_twice((limits, states)))
+        outcome = _run_methods(plan, is_mapped, x0, leaves, limits, states)
         return jax.tree.map(lambda leaf: leaf[:1], outcome)
     first, *others = plan.solver.methods()
     states = None if states is None else engine.resumed(states)

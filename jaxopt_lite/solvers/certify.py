@@ -202,7 +202,7 @@ def _certify(fun, x, args, tolerance, axes, batched, judge):
     check_not_negative("tolerance" if judge is _compare else "atol", tolerance)
     best = jax.dtypes.canonicalize_dtype(jnp.float64)
     x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
-    return run(_judged, (axes, batched, judge), fun, signature_of(x, args, axes, batched), x, args, tolerance)
+    return run(_judged, (axes, batched, judge), [(fun, signature_of(x, args, axes, batched))], x, args, tolerance)
 
 
 def _judged(fun, axes, batched, judge, x, args, tolerance):

@@ -146,7 +146,7 @@ def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state
     solver = checked(solver)
     axes = axis_per_leaf(args, args_axes)
     options = axes, batched, has_aux, record, keep_state, path
-    return run(_solve, options, fun, signature_of(x0, args, axes, batched), x0, args, solver, resume)
+    return run(_solve, options, [(fun, signature_of(x0, args, axes, batched))], x0, args, solver, resume)
 
 
 def _solve(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:

@@ -31,7 +31,7 @@ def core(fun, power, x):
 
 
 def answer(fun, power=1, x=X, sign=ONE):
-    return np.asarray(run(core, (power,), fun, sign, x)).tolist()
+    return np.asarray(run(core, (power,), [(fun, sign)], x)).tolist()
 
 
 @pytest.fixture
@@ -143,10 +143,10 @@ def test_nothing_is_traced_where_nothing_can_have_changed(monkeypatch):
 def test_other_settings_of_jax_trace_anew(compiled):
     fun = lambda x: x + jnp.ones(3) * np.pi
     for _ in range(2):
-        assert answer(fun)[0] == np.pi and np.asarray(run(core, (1,), fun, ONE, X)).dtype == np.float64
+        assert answer(fun)[0] == np.pi and np.asarray(run(core, (1,), [(fun, ONE)], X)).dtype == np.float64
         with jax.enable_x64(False):
             here = signature(np.float32)
-            assert run(core, (1,), fun, here, X).dtype == np.float32
+            assert run(core, (1,), [(fun, here)], X).dtype == np.float32
     matrix = jnp.ones((3, 3), np.float32)
 
     def precision(sign):
@@ -169,16 +169,16 @@ def test_the_settings_of_the_quickest_way_are_looked_at_when_something_is_compil
     def cast(fun, x):
         return fun(x) * jnp.ones(())
 
-    assert run(cast, (), fun, sign, x).dtype == np.float64
+    assert run(cast, (), [(fun, sign)], x).dtype == np.float64
     with jax.enable_x64(False):
-        assert run(cast, (), fun, sign, x).dtype == np.float32
-        assert run(core, (2,), fun, sign, x).dtype == np.float32
-    assert run(cast, (), fun, sign, x).dtype == np.float64
+        assert run(cast, (), [(fun, sign)], x).dtype == np.float32
+        assert run(core, (2,), [(fun, sign)], x).dtype == np.float32
+    assert run(cast, (), [(fun, sign)], x).dtype == np.float64
 
 
 def test_tracers_are_captured(compiled):
     def loss(k):
-        return jnp.sum(run(core, (2,), lambda x: x * k, ONE, X))
+        return jnp.sum(run(core, (2,), [(lambda x: x * k, ONE)], X))
 
     assert (
         jax.grad(loss)(3.0) == 30.0
@@ -229,6 +229,24 @@ def test_functions_that_cannot_be_compared_are_compiled_each_time(compiled):
 
     assert answer(batched(2.0)) == [0.0, 2.0, 4.0]
     assert answer(batched(3.0)) == [0.0, 3.0, 6.0]
+
+
+def test_several_functions_at_once(compiled):
+    two = Signature.of(np.ones((5, 3)), np.ones(3), mapped=(True, False))
+    assert two is Signature.of(np.zeros((9, 3)), np.zeros(3), mapped=(True, False))
+    model = Model(np.ones(3))
+
+    def both(f, g, power, x):
+        traces.append(power)
+        return f(x, x) + g(x) ** power
+
+    def sum_of(k):
+        return run(both, (2,), [(lambda x, y: x + y * k, two), (model.method, ONE)], X).tolist()
+
+    assert sum_of(1.0) == [0.0, 3.0, 8.0]
+    model.factor = np.full(3, 2.0)
+    assert sum_of(1.0) == [0.0, 6.0, 20.0] and compiled() == 1
+    assert sum_of(2.0) == [0.0, 7.0, 22.0] and sum_of(1.0) == [0.0, 6.0, 20.0] and compiled() == 1
 
 
 def test_a_failing_function_leaves_nothing(compiled):
