@@ -248,42 +248,50 @@ def load(path: str | Path, base: Base, *, errors: Literal["raise", "skip"] = "ra
     listing, known = _listing(path, base), {}
     while True:
         files = read_files(listing.folder, listing.entries, reader, known)
-        if files.refused:
-            before, listing = listing, _listing(path, base)
-            # A save that ended meanwhile has deleted what it replaced. Then only what is new since has to be read,
-            # which is faster than to write it: so this ends, however many there are who save.
-            if not files.refused.keys() <= set(listing.entries):
-                known = files.found
-                continue
-            listing = before
-        return library_of(listing.folder, files, base, errors, listing.layout)[0]
+        now = _listing(path, base) if files.refused else listing
+        if now == listing:
+            return library_of(listing.folder, files, base, errors, listing.layout)[0]
+        # A save that ended meanwhile has deleted what it replaced. What was read need not be read again, and the rest
+        # takes less time than a save does: so this ends, however many there are who save.
+        listing, known = now, files.found
 
 
 class _Listing(NamedTuple):
-    """The files to load, and what they have in common where that is known."""
+    """The files to load, what they have in common where that is known, and when they were listed."""
 
     folder: Path
     entries: tuple[Entry, ...]
     layout: str | None
+    stamp: tuple[int, int]
 
 
 def _listing(path: Path, base: Base) -> _Listing:
     """What is to be loaded from a folder or a file, as it is now."""
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} does not exist; expected a folder made by `save` or a file made by `save_one`."
         ) from None
-    if not stat.S_ISDIR(mode):
+    if not stat.S_ISDIR(status.st_mode):
         file = path.resolve()
-        return _Listing(file.parent, (Entry("", "", file.name, ""),), None)
+        return _Listing(file.parent, (Entry("", "", file.name, ""),), None, (status.st_ino, status.st_mtime_ns))
+    stamp = _stamp(path / NAME)  # first: an index that is replaced then seems to be older, and is read again
     index = read_index(path)
     try:
         check_kin(index.kin, base)
     except ValueError as error:
         raise ValueError(f"{path / NAME}: {error}") from error
-    return _Listing(path, index.entries, index.layout)
+    return _Listing(path, index.entries, index.layout, stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Another one each time the file is written, also where it says the same as some time before."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def rebuild_index(folder: str | Path, base: Base, *, errors: Literal["raise", "skip"] = "raise") -> Library:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import Geometry, load, load_base, rebuild_index, save, save_base, save_one
+from jaxopt_lite.specialists import Geometry, load, load_base, rebuild_index, save, save_base, save_one, store
 from jaxopt_lite.specialists.specialist_files import Reader
 from tests.specialists.store_cases import assert_same, base_of, library_of
 
@@ -60,6 +60,24 @@ def test_several_saves_meanwhile(tmp_path, meanwhile):
         actions[place] = lambda library=library: save(library, tmp_path, others="remove")
     assert_same(load(tmp_path, BASE), LIBRARIES[3])
     assert not actions
+
+
+def test_a_library_that_is_replaced_and_put_back_meanwhile(tmp_path, meanwhile, monkeypatch):
+    """The index says the same as before, and yet the files were not there for a while."""
+    _, actions = meanwhile
+    save(LIBRARIES[0], tmp_path)
+    actions[0] = lambda: save(LIBRARIES[1], tmp_path, others="remove")
+    listing, calls = store._listing, []
+
+    def put_back_first(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            save(LIBRARIES[0], tmp_path, others="remove")
+        return listing(*args)
+
+    monkeypatch.setattr(store, "_listing", put_back_first)
+    assert_same(load(tmp_path, BASE), LIBRARIES[0])
+    assert len(calls) == 2
 
 
 def test_only_what_is_new_is_read_again(tmp_path, meanwhile):
