@@ -32,9 +32,15 @@ def write(path: Path, mark: str, learned: Rows) -> None:
         OSError: it cannot be written.
     """
     rows = np.array(learned, np.int64).reshape(-1, 3)
+    merges, counts = rows[:, :2].astype(np.int32), rows[:, 2].copy()
     data = BytesIO()
-    np.savez(data, fingerprint=np.array(mark), merges=rows[:, :2].astype(np.int32), counts=rows[:, 2])
+    np.savez(data, fingerprint=np.array(mark), merges=merges, counts=counts, checksum=_checksum(merges, counts))
     files.write(path, data.getvalue())
+
+
+def _checksum(merges: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    little = merges.astype("<i4").tobytes(), counts.astype("<i8").tobytes()
+    return np.array(hashlib.sha256(b"".join(little)).hexdigest())
 
 
 def check(path: Path) -> None:
@@ -75,7 +81,8 @@ def _content(path: Path) -> tuple[str | None, Rows]:
         return None, []
     try:
         with np.load(BytesIO(data), allow_pickle=False) as file:
-            return _checked(file["fingerprint"], file["merges"], file["counts"])
+            arrays = file["fingerprint"], file["merges"], file["counts"]
+            return _checked(*arrays, file["checksum"] if "checksum" in file else None)
     except Exception as error:  # NumPy and zipfile raise many kinds over what they did not write
         raise ValueError(
             f"checkpoint={str(path)!r} is not a checkpoint of `bpe.train`, or cut short ({error}); delete it, or give "
@@ -83,11 +90,13 @@ def _content(path: Path) -> tuple[str | None, Rows]:
         ) from error
 
 
-def _checked(mark: np.ndarray, merges: np.ndarray, counts: np.ndarray) -> tuple[str, Rows]:
+def _checked(mark: np.ndarray, merges: np.ndarray, counts: np.ndarray, checksum: np.ndarray | None) -> tuple[str, Rows]:
     types, shapes = [array.dtype for array in (merges, counts)], [array.shape for array in (mark, merges, counts)]
     size = counts.size
     if mark.dtype.kind != "U" or types != [np.int32, np.int64] or shapes != [(), (size, 2), (size,)]:
         raise ValueError(f"{mark.dtype}, {types} of {shapes}; expected a text, int32 [M, 2] and int64 [M]")
+    if checksum is not None and not np.array_equal(checksum, _checksum(merges, counts)):
+        raise ValueError("the checksum is of other merges")
     return str(mark), list(zip(*merges.T.tolist(), counts.tolist(), strict=True))
 
 

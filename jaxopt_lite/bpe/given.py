@@ -1,5 +1,6 @@
 """What callers give, as the one type that it is meant to be, or an error that names it."""
 
+from collections import Counter
 from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
@@ -57,6 +58,6 @@ def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
     several = tuple(given)
     wrong = [text for text in several if not isinstance(text, str) or not text]
     if wrong or len(set(several)) != len(several):
-        shown = (wrong or sorted(text for text in several if several.count(text) > 1))[0]
+        shown = wrong[0] if wrong else Counter(several).most_common(1)[0][0]
         raise ValueError(f"{name} has {shown!r:.80}: expected different texts, none of them empty.")
     return several

@@ -234,9 +234,11 @@ class _Run:
         if self.checkpoint is None:
             return
         settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
+        settings += (self.base.merges.tolist(),) if len(self.base.merges) else ()
         self._mark = checkpoints.fingerprint(self.word_counts, settings)
         known = checkpoints.read(Path(self.checkpoint), self._mark)
         try:
+            self._check_lengths(known)
             _grown(self.base, known)
         except (ValueError, IndexError) as error:
             raise ValueError(
@@ -244,6 +246,15 @@ class _Run:
             ) from error
         self.learner.resume(known[:goal])
         self._least = len(known)
+
+    def _check_lengths(self, known: list[tuple[int, int, int]]) -> None:
+        """Whether merges make nothing longer than the words are, which may be longer than memory."""
+        sizes, longest = list(map(len, self.base.tokens)), max(map(len, self.base.tokens), default=0)
+        most = longest * (1 + max(map(len, self.word_counts), default=0)) * 4
+        for left, right, _ in known:
+            sizes.append(sizes[left] + sizes[right])
+        if max(sizes) > most:
+            raise ValueError(f"a token of {max(sizes)} bytes, which is longer than all words")
 
     def _save(self) -> None:
         """Write the checkpoint, unless the one that is there has more."""

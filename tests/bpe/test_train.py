@@ -276,7 +276,8 @@ def test_checkpoints_are_written_on_the_way(monkeypatch, tmp_path):
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run"
     bpe.train([few_words(4)], merges=5, checkpoint=path)
-    for other in ({"corpus": [few_words(5)]}, {"corpus": [few_words(4)], "min_frequency": 2}):
+    text, first = {"corpus": [few_words(4)]}, bpe.train(["ab"], merges=1)
+    for other in ({"corpus": [few_words(5)]}, text | {"min_frequency": 2}, text | {"extend": first}):
         with pytest.raises(ValueError, match="of another run"):
             bpe.train(other.pop("corpus"), merges=5, checkpoint=path, **other)
 
@@ -340,7 +341,8 @@ def test_a_checkpoint_that_was_cut_or_altered_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("learned", [
-    [(97, 98, 3), (97, 98, 3)], [(97, 999, 3)], [(97, -1, 3)], [(97, 256, 3)], [(2**31 - 1, 97, 1)]
+    [(97, 98, 3), (97, 98, 3)], [(97, 999, 3)], [(97, -1, 3)], [(97, 256, 3)], [(2**31 - 1, 97, 1)],
+    [(97, 97, 3), *((k, k, 3) for k in range(256, 320))],
 ])  # fmt: skip
 def test_merges_that_do_not_fit_are_refused(tmp_path, learned):
     """Of the right run, so that only the merges tell."""
@@ -395,7 +397,6 @@ def test_a_checkpoint_behind_a_link(tmp_path):
 
 RUNS = {
     "a run": (False, {"pattern": "whitespace", "end_of_word": "_"}),
-    "a longer one": (False, {"extend": True}),
     "a run with a checkpoint": (True, {"level": "char", "unknown": "<unk>", "max_token_length": 4}),
     "a longer one with a checkpoint": (True, {"extend": True, "tie": "subword-nmt"}),
 }

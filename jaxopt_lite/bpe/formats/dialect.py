@@ -100,6 +100,7 @@ class _Reader:
     def __init__(self, pattern: str):
         self.pattern, self.at = pattern, 0
         self.around: list[str] = []  # the beginnings of the groups that are open
+        self.looks_ahead = False  # somewhere before
 
     def refuse(self, construct: str, at: int, instead: str | None = None) -> NoReturn:
         raise _Differs(f"'{construct}' at character {at}; {instead or _INSTEAD.get(construct, 'write it otherwise')}")
@@ -198,7 +199,7 @@ class _Reader:
             self.refuse(found[0], start, r"write '{0,3}' for '{,3}', and '\{' for the character")
         if character in "^$*+?{}]":
             self.refuse(character, start, _INSTEAD.get(character, rf"write '\{character}' for the character"))
-        if character == "." and "(?=" in self.pattern[:start]:  # Oniguruma finds no '(?=\d).+~' in "a0~"
+        if character == "." and self.looks_ahead:  # Oniguruma finds no '(?=\d).+~' in "a0~"
             self.refuse(".", start, r"behind '(?=' write '[^\n]'")
         return _ANY if self.took(".") else self.of([self.character()])
 
@@ -256,12 +257,12 @@ class _Reader:
 
     def member(self, start: int, first: int) -> list[str | None]:
         """What a character, a class or a range in brackets adds to it, of the letters that matter."""
-        rest = self.pattern[self.at :]
-        if not rest:
+        following = self.pattern[self.at : self.at + 2]
+        if not following:
             self.refuse("[", start, "it has no end")
-        if operator := next((two for two in ("&&", "--", "||", "~~", "[", "]") if rest.startswith(two)), None):
+        if operator := next((two for two in ("&&", "--", "||", "~~", "[", "]") if following.startswith(two)), None):
             self.refuse(operator, self.at, _INSTEAD.get(operator, rf"write '\{operator[0]}' for the character"))
-        if rest[0] == "-" and self.at > first and rest[1:2] != "]":
+        if following[0] == "-" and self.at > first and following[1:] != "]":
             self.refuse("-", self.at, r"write '\-' for the character")
         low = self.character()
         if not self.pattern.startswith("-", self.at) or self.pattern[self.at + 1 : self.at + 2] in ("]", ""):
@@ -290,6 +291,7 @@ class _Reader:
             self.refuse(kind, start, "write '(?:…)' alone inside of a look back, and none inside of '(?i:…)'")
         if len(self.around) == _DEEPEST:
             self.refuse("(", start, f"write at most {_DEEPEST} groups in each other")
+        self.looks_ahead |= kind == "(?="
         self.around.append(kind)
         part = self.choice()
         self.around.pop()

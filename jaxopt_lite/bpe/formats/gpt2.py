@@ -125,8 +125,9 @@ def _note(head: str, vocab: Path, merges: Path, body: str) -> dict[str, Any]:
 
 
 def _tokenizer(vocab: Path, ids, pairs, merged, special_tokens, pattern, note) -> tuple[Vocabulary, Splitter]:
-    added = [name for name in note.get("added_tokens", ()) if name not in special_tokens]
-    found = {*special_tokens, *added}
+    special = set(special_tokens)
+    added = [name for name in note.get("added_tokens", ()) if name not in special]
+    found = special.union(added)
     if missing := [name for name in (*special_tokens, *added) if name not in ids]:
         raise ValueError(f"special_tokens: {missing[0]!r} is not in {vocab}; expected tokens that are.")
     try:

@@ -146,7 +146,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
             added_tokens={token["content"]: token["id"] for token in added if not token["special"]},
             found_last=frozenset(token["content"] for token in added if token["normalized"]),
         ), split  # fmt: skip
-    except (ValueError, UnicodeEncodeError, OverflowError) as error:
+    except ValueError as error:
         raise fail(f"does not fit together: {error}") from None
 
 

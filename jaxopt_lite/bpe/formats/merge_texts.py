@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxopt_lite.bpe.given import whole_numbers
+
 __all__ = ["merges_of_texts"]
 
 
@@ -30,4 +32,4 @@ def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int
             raise ValueError(f"merge {k}, {merge!r:.80}, needs {missing[0]!r:.80}, which is not in the vocabulary")
         pairs.append([ids[parts[0]], ids[parts[1]]])
         made.append(ids["".join(parts)])
-    return np.asarray(pairs, np.int32).reshape(-1, 2), np.asarray(made, np.int32)
+    return whole_numbers("merges", pairs, np.int32, 2), whole_numbers("merged", made, np.int32)

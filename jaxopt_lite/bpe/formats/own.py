@@ -55,6 +55,8 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
         check_shape(content, _SHAPES[version])
         if version > 1 and content["checksum"] != _checksum(content):
             raise ValueError("the checksum is of another content. Was the file altered, or cut and mended?")
+        if (content["end_of_word"] is None) != (content["mark"] is None):
+            raise ValueError("end_of_word and mark: expected both, or neither.")
         vocabulary = Vocabulary(
             tokens=tuple(map(from_text, content["tokens"])),
             merges=content["merges"],
