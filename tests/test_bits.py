@@ -19,8 +19,10 @@ SOLVERS = {
 }  # fmt: skip
 SIZE = 1500
 QUICK = [("broyden", "a slice"), ("broyden", "a scan"), ("bfgs", "its own matrix"), ("bfgs", "a curve")]
+# All but Broyden's method differentiate backwards, of which such a loop has no form in JAX.
+PAIRS = [(s, f) for s in SOLVERS for f in FORMS if s == "broyden" or f != "a loop until it is enough"]
 slow = pytest.mark.slow
-EVERY = [pytest.param(s, f, marks=() if (s, f) in QUICK else slow) for s in SOLVERS for f in FORMS]
+EVERY = [pytest.param(s, f, marks=() if (s, f) in QUICK else slow) for s, f in PAIRS]
 
 
 def solve(solver, form, x0, args, most=None, **options):
@@ -67,7 +69,7 @@ def test_also_in_float32(solver, form):
 
 
 @slow
-@pytest.mark.parametrize(("solver", "form"), [(s, f) for s in SOLVERS for f in FORMS if len(f) % 3 == 0])
+@pytest.mark.parametrize(("solver", "form"), [(s, f) for s, f in PAIRS if len(f) % 3 == 0])
 def test_pauses_change_nothing(solver, form):
     x0, args = batch(SIZE, seed=1)
     full = solve(solver, form, x0, args, 60, keep_state=True)
