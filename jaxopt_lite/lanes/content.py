@@ -67,7 +67,7 @@ def content(fun: Any) -> Content | None:
         ...     return lambda x: x**k
         >>> content(power(2)).key == content(power(2)).key != content(power(3)).key
         True
-        >>> content(power(object())) is None
+        >>> content(power(iter([2]))) is None
         True
     """
     reader = _Reader()

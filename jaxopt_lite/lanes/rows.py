@@ -8,12 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Bool, Int
 
 from jaxopt_lite.lanes.arithmetic import at, on_cpu
 
-__all__ = ["batch_size", "chosen", "count_up_to", "load", "side_by_side", "store"]
+__all__ = ["batch_size", "chosen", "count_up_to", "load", "store"]
 
 
 def batch_size(batches: Any, names: str) -> int:
@@ -29,21 +28,25 @@ def batch_size(batches: Any, names: str) -> int:
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:
     """The rows of these problems, a lane each; `source` is in bounds."""
-    return side_by_side(
-        jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), rows)
-    )
+    return (_load_in_turn if on_cpu() else _load_at_once)(rows, source)
 
 
-def side_by_side(lanes: Any) -> Any:
-    """The same, with the lanes next to each other in memory also where XLA would leave that to whoever reads them.
+def _load_in_turn(rows, source):
+    """A gather and a transpose would leave the lanes far apart in memory, and a loop over such may round its last
+    lanes otherwise; see `lanes_last`."""
 
-    On the CPU a loop that computes with rows far apart may round otherwise in its last lanes; see `lanes_last`.
-    """
+    def put(k, lanes):
+        def one(tile, leaf):
+            return jax.lax.dynamic_update_index_in_dim(tile, at(leaf, at(source, k), 0), k, -1)
 
-    def place(leaf):
-        return with_layout_constraint(leaf, Layout(tuple(range(leaf.ndim)))) if leaf.ndim > 1 else leaf
+        return jax.tree.map(one, lanes, rows)
 
-    return jax.tree.map(place, lanes) if on_cpu() else lanes
+    blank = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[1:], source.size), leaf.dtype), rows)
+    return jax.lax.fori_loop(0, source.size, put, blank)
+
+
+def _load_at_once(rows, source):
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), rows)
 
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:

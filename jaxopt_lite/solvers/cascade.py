@@ -14,7 +14,7 @@ from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.graph import NotInAKernel
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.problem import Function, LaneProblem, mapped_leaves, with_mapped
-from jaxopt_lite.lanes.rows import chosen, load, side_by_side
+from jaxopt_lite.lanes.rows import chosen, load, store
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.paths import kernel_for
 
@@ -200,8 +200,9 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
 
     def tile(source):
         lanes, data = load((x, mapped), source)
-        values = side_by_side(on_tile(lanes, with_mapped(leaves, is_mapped, data)))
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), values)
+        values = on_tile(lanes, with_mapped(leaves, is_mapped, data))
+        blank = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape[:-1]), leaf.dtype), values)
+        return store(blank, jnp.arange(width), values)
 
     values = jax.lax.map(tile, index)
     return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)
