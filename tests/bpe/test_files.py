@@ -308,6 +308,32 @@ def test_files_that_are_refused(tmp_path, name, content, problem):
         load(path, **({"pattern": "gpt4"} if path.suffix == ".tiktoken" else {}))
 
 
+@pytest.mark.parametrize(("pattern", "named"), [
+    (r"\w+|\W", r"'\\w' at character 0"), (r"[\p{L}&&[^\p{Han}]]+|.", "'&&' at character 6"),
+    ("[[a-c][x-z]]+|.", r"'\['"), (r"(?m:.)+?n|.", r"'\(\?m:'"), (r"\h+|.", r"'\\h'"), ("(?i:strasse)|.", "'st'"),
+    ("^a|.", r"'\^'"), (r"\p{N}{1,3}+|.", r"3}\+'"), (r"\bx|.", r"'\\b'"), (r"\s*", "can match nothing"),
+    (r"(?=\d).+x", r"'\.'"), ("(", "'\\('"),
+])  # fmt: skip
+def test_patterns_that_are_read_otherwise_are_refused(tmp_path, gpt4, pattern, named):
+    """On reading, and on writing for Hugging Face or as a folder; the package's own form keeps them."""
+    step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    path = tmp_path / "a.json"
+    path.write_text(hf(pre_tokenizer={"type": "Sequence", "pretokenizers": [step, level]}))
+    with pytest.raises(
+        ValueError, match=rf"a\.json has a Split by .* which is read otherwise here, or may be: .*{named}"
+    ):
+        load(path)
+    if pattern != "(":
+        tokenizer = Tokenizer(gpt4.vocabulary, splitter(pattern))
+        for place in ("b.json", "folder"):
+            with pytest.raises(ValueError, match=rf"Hugging Face's engine reads it otherwise, or may: .*{named}"):
+                tokenizer.save(tmp_path / place)
+            assert not (tmp_path / place).exists()
+        tokenizer.save(tmp_path / "own.json", "jaxopt_lite")
+        assert load(tmp_path / "own.json") == tokenizer
+
+
 def test_other_refusals(tmp_path, gpt4):
     """Forms that cannot say what a tokenizer is, and paths that say no form."""
     with pytest.raises(ValueError, match="expected one of"):
