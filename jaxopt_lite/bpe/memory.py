@@ -37,12 +37,15 @@ class Memory(dict[str, tuple[int, ...]]):
         for key in self._long:
             self.pop(key, None)
         new = [key for key in wanted if key not in self]  # `difference` would walk all that is remembered
+        if not new:
+            return
         size = _ENTRY * len(new) + _CHARACTER * sum(map(len, new))
         if self._size + size > self._limit and self:
             self._older = dict(self)
             self.clear()
             self._size = 0
-            return self.fill(wanted, make)
+            self.fill(wanted, make)
+            return
         older = self._older
         missing = [key for key in new if key not in older]
         made = make(missing)

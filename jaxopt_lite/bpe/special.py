@@ -47,7 +47,10 @@ class Finder:
 
     def finds(self, several: Collection[str]) -> bool:
         """Whether any of the texts may hold a token."""
-        return any(any(map(pattern.search, several)) for pattern in self.patterns)
+        for pattern in self.patterns:  # mostly there is none, and this is asked for every text
+            if any(map(pattern.search, several)):
+                return True
+        return False
 
     def cut(self, text: str) -> Iterator[tuple[bool, str]]:
         """The tokens in a text and what lies between them, in order, nothing left out; no piece is empty.

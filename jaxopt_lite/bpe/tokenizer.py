@@ -290,19 +290,23 @@ class Tokenizer:
         return ids, np.concatenate(offsets)
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
-        if isinstance(ids, Set | Mapping) or not isinstance(ids, Iterable):
+        is_row = isinstance(ids, (list, np.ndarray))  # as mostly; the others take longer to ask for
+        if not is_row and (isinstance(ids, Set | Mapping) or not isinstance(ids, Iterable)):
             raise ValueError(f"ids={ids!r:.80}: expected one row of whole numbers, in order.")
-        given = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
+        try:
+            given = np.asarray(ids if is_row or hasattr(ids, "__array__") else list(ids))
+        except ValueError:
+            raise ValueError("ids: expected one row of whole numbers; got rows of different lengths.") from None
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise ValueError(f"ids: expected one row of whole numbers; got {given.dtype} of shape {given.shape}.")
-        wrong = np.flatnonzero((given < 0) | (given >= self.vocab_size))
-        if wrong.size:
+        if given.size and not 0 <= given.min() <= given.max() < self.vocab_size:
+            wrong = np.flatnonzero((given < 0) | (given >= self.vocab_size))
             raise ValueError(
                 f"ids[{wrong[0]}]={given[wrong[0]]}; expected ids from 0 to {self.vocab_size - 1}. Padding must be cut "
                 "off; `decode_batch` does so with `lengths`."
             )
         known = given.tolist()
-        if not self._nothing.isdisjoint(known):
+        if self._nothing and not self._nothing.isdisjoint(known):
             place = next(place for place, k in enumerate(known) if k in self._nothing)
             raise ValueError(f"ids[{place}]={known[place]}, which stands for nothing: the vocabulary leaves it out.")
         return known

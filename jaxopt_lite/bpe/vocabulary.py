@@ -184,13 +184,13 @@ def _check_merges(v: Vocabulary) -> None:
     wrong = np.flatnonzero(((ids < 0) | (ids >= size)).any(axis=1))
     if wrong.size:
         raise ValueError(f"merges: merge {wrong[0]} is {ids[wrong[0]].tolist()}; expected ids from 0 to {size - 1}.")
-    for k, (left, right, new) in enumerate(ids.tolist()):
-        one, two, both = v.tokens[left], v.tokens[right], v.tokens[new]
-        fits = len(one) + len(two) == len(both) and both.startswith(one) and both.endswith(two)
-        if not fits or not one or not two:
+    texts = (map(v.tokens.__getitem__, column) for column in ids.T.tolist())
+    for k, (one, two, both) in enumerate(zip(*texts, strict=True)):
+        # The lengths come first, for whoever joins two long tokens needlessly does so for every merge.
+        if len(one) + len(two) != len(both) or one + two != both or not one or not two:
             raise ValueError(
-                f"merges: merge {k} makes token {new}, {both!r:.80}, of {one!r:.80} and {two!r:.80}; expected one "
-                "behind the other."
+                f"merges: merge {k} makes token {v.merged[k]}, {both!r:.80}, of {one!r:.80} and {two!r:.80}; expected "
+                "one behind the other."
             )
     if len(v.ranks) != len(v.merges):
         raise ValueError(f"merges: {len(v.merges) - len(v.ranks)} pairs are merged twice; expected every pair once.")

@@ -63,6 +63,7 @@ CALLS = {
     "a set of ids": (lambda t: t.decode({5, 6}), "in order"),
     "a mapping of ids": (lambda t: t.decode({5: 6}), "in order"),
     "rows of ids": (lambda t: t.decode([[5], [6]]), r"shape \(2, 1\)"),
+    "rows of different lengths": (lambda t: t.decode([[5], [6, 7]]), "ids: expected one row .* of different lengths"),
     "a huge id": (lambda t: t.decode([2**70]), "whole numbers; got object"),
     "a large unsigned id": (lambda t: t.decode(np.array([2**63], np.uint64)), r"ids\[0\]=9223372036854775808"),
     "nothing": (lambda t: t.decode(None), "ids=None"),

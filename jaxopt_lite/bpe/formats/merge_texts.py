@@ -27,9 +27,11 @@ def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if len(parts) != 2:
             raise ValueError(f"merge {k} is {merge!r:.80}; expected two texts")
-        missing = [text for text in (*parts, "".join(parts)) if text not in ids]
-        if missing:
-            raise ValueError(f"merge {k}, {merge!r:.80}, needs {missing[0]!r:.80}, which is not in the vocabulary")
-        pairs.append([ids[parts[0]], ids[parts[1]]])
-        made.append(ids["".join(parts)])
+        left, right = parts
+        try:
+            pairs.append((ids[left], ids[right]))
+            made.append(ids[left + right])
+        except KeyError as error:
+            problem = f"needs {error.args[0]!r:.80}, which is not in the vocabulary"
+            raise ValueError(f"merge {k}, {merge!r:.80}, {problem}") from None
     return whole_numbers("merges", pairs, np.int32, 2), whole_numbers("merged", made, np.int32)

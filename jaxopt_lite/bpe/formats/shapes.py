@@ -1,5 +1,6 @@
 """What a file of JSON must look like: its content is compared with that before it is used."""
 
+from itertools import chain
 from typing import Any
 
 __all__ = ["check_shape"]
@@ -46,14 +47,20 @@ def check_shape(value: Any, shape: Any, place: str = "") -> None:
 def _check_any(value: Any, shapes: tuple, place: str) -> None:
     """One of several: which is said by the type, so that an error inside of one is told."""
     for shape in shapes:
-        kind = type(None) if shape is None else shape if isinstance(shape, type) else type(shape)
-        if type(value) is kind:
+        if type(value) is _kind(shape):
             return check_shape(value, shape, place)
     raise ValueError(f"{place} is {_shown(value)}; expected {' or '.join(map(_name, shapes))}")
 
 
 def _check_all(placed, values, shape: Any) -> None:
-    if isinstance(shape, type) and set(map(type, values)) <= {shape}:
+    """Every entry; those of one plain type, and lists of such, at a glance."""
+    kinds = set(map(type, values))
+    if isinstance(shape, tuple) and len(kinds) == 1:
+        shape = next((one for one in shape if _kind(one) in kinds), shape)
+    if isinstance(shape, type) and kinds <= {shape}:
+        return
+    is_of_rows = isinstance(shape, list) and isinstance(shape[0], type) and kinds <= {list}
+    if is_of_rows and set(map(type, chain.from_iterable(values))) <= {shape[0]}:
         return
     for place, item in placed:
         check_shape(item, shape, place)
@@ -64,13 +71,9 @@ def _shown(value: Any) -> str:
 
 
 def _name(shape: Any) -> str:
-    kind = shape if isinstance(shape, type) else type(shape)
-    names = {
-        str: "a text",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        list: "a list",
-        dict: "a mapping",
-    }
-    return names.get(kind, "null")
+    return _NAMES[_kind(shape)]
+
+
+def _kind(shape: Any) -> type:
+    """The type of what has a shape."""
+    return type(None) if shape is None else shape if isinstance(shape, type) else type(shape)
