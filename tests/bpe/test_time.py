@@ -7,6 +7,7 @@ import time
 import pytest
 
 from jaxopt_lite import bpe
+from jaxopt_lite.bpe.formats.byte_text import from_text, to_text
 from jaxopt_lite.bpe.formats.dialect import difference
 from jaxopt_lite.bpe.formats.plain import read_json
 from jaxopt_lite.bpe.formats.recover import recover
@@ -145,3 +146,85 @@ def test_ids_far_away_take_no_memory(tmp_path, huge):
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     with pytest.raises(ValueError, match=r"vocab\.json"):
         bpe.load(tmp_path)
+
+
+def letters(size):
+    """As GPT-2 writes them: the bytes, then tokens of ever more of them, each made of the one before and a letter."""
+    names = [to_text(byte) for byte in BYTES]
+    merges, last = [], "a"
+    for k in range(int(10 * size**0.5)):
+        merges.append((last, chr(97 + k % 26)))
+        last = "".join(merges[-1])
+        names.append(last)
+    return names, merges
+
+
+def words(size):
+    """As GPT-2 writes them: the bytes, then words of their own, made of a letter and an older one."""
+    names, merges = [to_text(byte) for byte in BYTES], []
+    for k in range(size):
+        merges.append((chr(97 + k % 26), names[256 + k // 26 - 1] if k >= 26 else chr(97 + k)))
+        names.append("".join(merges[-1]))
+    return names, merges
+
+
+def as_hf(path, names, merges, more=()):
+    """A `tokenizer.json`."""
+    flags = dict(special=False, normalized=False, lstrip=False, rstrip=False, single_word=False)
+    added = [{"id": k, "content": text} | flags for k, text in enumerate(more, len(names))]
+    model = {"vocab": {name: k for k, name in enumerate(names)}, "merges": [list(pair) for pair in merges]}
+    step = {"type": "ByteLevel", "add_prefix_space": False}
+    path.write_text(json.dumps({"model": model, "pre_tokenizer": step, "added_tokens": added}))
+
+
+def as_pair(path, names, merges, more=()):
+    """A `vocab.json`, and `merges.txt` beside it."""
+    path.write_text(json.dumps({name: k for k, name in enumerate([*names, *more])}))
+    path.with_name("merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+
+
+def as_ranks(path, names, _):
+    """A `.tiktoken`."""
+    ranks = ((base64.b64encode(from_text(name)).decode(), k) for k, name in enumerate(names))
+    path.write_text("".join(f"{text} {k}\n" for text, k in ranks))
+
+
+WHOLE = {
+    "tokenizer.json of a chain": ("a.json", lambda path, size: as_hf(path, *letters(size))),
+    "tokenizer.json of words": ("a.json", lambda path, size: as_hf(path, *words(size))),
+    "tokenizer.json of added tokens": (
+        "a.json", lambda path, size: as_hf(path, *words(9), [f"<{k}>" for k in range(size)]),
+    ),
+    "tokenizer.json of long added tokens": (
+        "a.json", lambda path, size: as_hf(path, *words(9), ["<" * 99 + str(k) for k in range(size)]),
+    ),
+    "two files of a chain": ("vocab.json", lambda path, size: as_pair(path, *letters(size))),
+    "two files of words": (
+        "vocab.json", lambda path, size: as_pair(path, *words(size), [f"<{k}>" for k in range(size)]),
+    ),
+    "ranks of a chain": ("a.tiktoken", lambda path, size: as_ranks(path, *letters(size // 4))),
+    "ranks of words": ("a.tiktoken", lambda path, size: as_ranks(path, *words(size))),
+    "ranks of tokens that end alike": (
+        "a.tiktoken",
+        lambda path, size: as_ranks(path, [*words(0)[0], *(f"{k:06}" + "x" * 50 for k in range(size))], ()),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "write"), WHOLE.values(), ids=WHOLE)
+def test_loading_in_proportion(tmp_path, name, write):
+    """Of files as others write them, and of this package's own form for the same tokenizer."""
+    settings = {"pattern": "gpt2"} if name.endswith("tiktoken") else {}
+    files = {}
+    for size in (4000, 8000):
+        path, own = tmp_path / str(size) / name, tmp_path / str(size) / "own.json"
+        path.parent.mkdir()
+        write(path, size)
+        files[size] = (path, path.with_name("merges.txt")) if name == "vocab.json" else path, own
+        bpe.load(files[size][0], **settings).save(own, "jaxopt_lite")
+
+    def load(size):
+        bpe.load(files[size][0], **settings)
+        bpe.load(files[size][1])
+
+    assert in_proportion(load, 4000)
