@@ -67,12 +67,12 @@ class Tokenizer:
         return {**self.vocabulary.special_tokens, **self.vocabulary.added_tokens}
 
     @once
-    def find(self) -> Finder:
+    def finder(self) -> Finder:
         """Finds the special and the added tokens."""
         return Finder(tuple(self._found), self.vocabulary.found_last)
 
     @once
-    def _find_added(self) -> Finder:
+    def _added_finder(self) -> Finder:
         return Finder(tuple(self.vocabulary.added_tokens), self.vocabulary.found_last)
 
     @once
@@ -262,7 +262,7 @@ class Tokenizer:
         save(self.vocabulary, self.splitter, path, format)
 
     def _encode(self, texts: Sequence[str], special: str) -> list[list[int]]:
-        finder = self._find_added if special == "ignore" else self.find
+        finder = self._added_finder if special == "ignore" else self.finder
         if not finder.finds(texts):
             return self._encoder.encode(texts)
         cut = [list(self._pieces(text, special)) for text in texts]
@@ -271,7 +271,7 @@ class Tokenizer:
 
     def _pieces(self, text: str, special: str) -> Iterator[tuple[int, str, int | None]]:
         """What stands between special and added tokens, and these with their ids; each with its place."""
-        finder = self._find_added if special == "ignore" else self.find
+        finder = self._added_finder if special == "ignore" else self.finder
         return pieces(text, finder, self._found, self.vocabulary.special_tokens if special == "raise" else ())
 
     def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:

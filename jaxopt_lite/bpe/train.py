@@ -99,7 +99,7 @@ def train(
     _check_numbers(vocab_size, merges, min_frequency, max_token_length)
     _check(settings, tie, extend, texts("special_tokens", special_tokens))
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
-    special = Finder(tuple(special_tokens)) if extend is None else extend.find
+    special = Finder(tuple(special_tokens)) if extend is None else extend.finder
     if checkpoint is not None:
         checkpoints.check(Path(checkpoint))
 
@@ -253,7 +253,7 @@ class _Run:
         most = longest * (1 + max(map(len, self.word_counts), default=0)) * 4
         for left, right, _ in known:
             sizes.append(sizes[left] + sizes[right])
-        if max(sizes) > most:
+        if max(sizes, default=0) > most:
             raise ValueError(f"a token of {max(sizes)} bytes, which is longer than all words")
 
     def _save(self) -> None:

@@ -184,8 +184,8 @@ def _check_merges(v: Vocabulary) -> None:
     wrong = np.flatnonzero(((ids < 0) | (ids >= size)).any(axis=1))
     if wrong.size:
         raise ValueError(f"merges: merge {wrong[0]} is {ids[wrong[0]].tolist()}; expected ids from 0 to {size - 1}.")
-    texts = (map(v.tokens.__getitem__, column) for column in ids.T.tolist())
-    for k, (one, two, both) in enumerate(zip(*texts, strict=True)):
+    columns = (map(v.tokens.__getitem__, column) for column in ids.T.tolist())
+    for k, (one, two, both) in enumerate(zip(*columns, strict=True)):
         # The lengths come first, for whoever joins two long tokens needlessly does so for every merge.
         if len(one) + len(two) != len(both) or one + two != both or not one or not two:
             raise ValueError(

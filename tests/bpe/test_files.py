@@ -361,8 +361,9 @@ def test_other_refusals(tmp_path, gpt4):
         load(tmp_path / "b.json", special_tokens={"<|begin|>": 1501, "<|end|>": 1500})
     for right in ({"pattern": "cl100k_base"}, {"special_tokens": SPECIAL[::-1]}, {"special_tokens": SPECIAL_IDS}):
         assert load(tmp_path / "b.json", **right) == gpt4  # it says the same
-    with pytest.raises(FileNotFoundError):
-        load(tmp_path / "nowhere.json")
+    for missing in ("nowhere.json", "nowhere", "nowhere.tiktoken"):
+        with pytest.raises(FileNotFoundError, match=rf"{missing}: there is no such file"):
+            load(tmp_path / missing)
     with pytest.raises(ValueError, match="byte level"):
         characters().save(tmp_path / "folder")
     # Merges whose order is not that of their ids.

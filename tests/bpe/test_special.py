@@ -230,8 +230,8 @@ def test_training_goes_on_around_them(tokenizer):
     text = "ab<x>   ab<x> ab<s>ab  ab"
     more = bpe.train([text], merges=1, extend=tokenizer)
     assert more.vocabulary.tokens[-1] == b"ab" and more.vocabulary.counts is None
-    words = bpe.count_words([text], tokenizer.splitter, special_tokens=tokenizer.find, processes=1)
-    cut = [piece for is_token, piece in tokenizer.find.cut(text) if not is_token]
+    words = bpe.count_words([text], tokenizer.splitter, special_tokens=tokenizer.finder, processes=1)
+    cut = [piece for is_token, piece in tokenizer.finder.cut(text) if not is_token]
     assert cut == ["ab<x>", " ab", "ab", "ab", "ab"]
     assert words == {"ab": 4, "<x": 1, ">": 1, " ab": 1}
     assert more.added_tokens == tokenizer.added_tokens and more.vocabulary.found_last == {"<x> "}
@@ -241,7 +241,7 @@ def test_training_goes_on_around_them(tokenizer):
 def test_counting_in_workers_finds_them_too(tokenizer, monkeypatch):
     monkeypatch.setattr("jaxopt_lite.bpe.words.SMALL", 10)
     texts = ["ab<x>   ab<x> ab<s>ab  ab " * 50] * 9
-    counts = [bpe.count_words(texts, tokenizer.splitter, special_tokens=tokenizer.find, processes=n) for n in (1, 3)]
+    counts = [bpe.count_words(texts, tokenizer.splitter, special_tokens=tokenizer.finder, processes=n) for n in (1, 3)]
     assert counts[0] == counts[1] and counts[0]["ab"] > 1000
 
 

@@ -384,6 +384,14 @@ def test_a_shorter_run_leaves_a_longer_checkpoint(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_checkpoint_of_no_text(tmp_path):
+    """Also where there is not even a symbol."""
+    for level, size in (("char", 0), ("byte", 256)):
+        for _ in range(2):
+            tokenizer = bpe.train([], merges=0, level=level, checkpoint=tmp_path / level)
+            assert tokenizer.vocab_size == size
+
+
 def test_a_checkpoint_behind_a_link(tmp_path):
     """The file that it points to is written, also where there is none yet."""
     text = [few_words(4)]

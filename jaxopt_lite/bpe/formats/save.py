@@ -12,6 +12,7 @@ from jaxopt_lite.bpe.formats.plain import read_json, write_text
 from jaxopt_lite.bpe.formats.tiktoken import read_tiktoken, write_tiktoken
 from jaxopt_lite.bpe.given import texts, whole_number
 from jaxopt_lite.bpe.patterns import Splitter, splitter
+from jaxopt_lite.bpe.reading import check_file
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["read", "save"]
@@ -73,6 +74,7 @@ def read(
         if not (path / "tokenizer.json").exists():
             return read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens))
         path = path / "tokenizer.json"
+    check_file(path)
     if path.suffix != ".json":
         return read_tiktoken(path, pattern, special_tokens)
     vocabulary, split = _from_json(path)
