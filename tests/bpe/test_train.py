@@ -410,8 +410,9 @@ RUNS = {
 }
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])  # lines
 @pytest.mark.parametrize(("checkpoint", "settings"), RUNS.values(), ids=RUNS)
-def test_an_error_at_any_line_of_a_run(tmp_path, monkeypatch, checkpoint, settings):
+def test_an_error_at_any_line_of_a_run(tmp_path, monkeypatch, checkpoint, settings, every):
     """It raises, or gives a tokenizer that fits together; with a checkpoint the next run has the whole result."""
     monkeypatch.setattr(MODULE, "_CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr("os.fsync", lambda _: None)  # slow, and there is no power cut here
@@ -421,7 +422,7 @@ def test_an_error_at_any_line_of_a_run(tmp_path, monkeypatch, checkpoint, settin
         settings["extend"] = bpe.train(text, merges=3)
     more = {"checkpoint": path} if checkpoint else {}
     whole = bpe.train(text, **settings).vocabulary
-    for number, line in enumerate(lines(lambda: bpe.train(text, **settings, **more), "bpe", "files")):
+    for number, line in enumerate(lines(lambda: bpe.train(text, **settings, **more), "bpe", "files")[::every]):
         path.unlink(missing_ok=True)
         error, part = (Fault, KeyboardInterrupt)[number % 2], None
         with warnings.catch_warnings(), suppress(error), failing_at(line, error, 1 + number % 3):

@@ -355,15 +355,17 @@ def small_corpus():
 
 
 @linux
-@pytest.mark.parametrize("files", [("bpe/counting",), pytest.param(("bpe", "cores"), marks=pytest.mark.slow)])
-def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files):
+@pytest.mark.parametrize(
+    ("files", "every"), [(("bpe/counting",), 3), pytest.param(("bpe", "cores"), 1, marks=pytest.mark.slow)]
+)
+def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files, every):
     """Neither running nor as a zombie, whatever the line; the next count is right."""
 
     def count(processes):
         return count_words(small_corpus(), splitter("gpt4"), special_tokens=("<a>",), processes=processes)
 
     before, threads, expected, raised = children(), threading.active_count(), count(1), 0
-    for number, line in enumerate(lines(lambda: count(3), *files)):
+    for number, line in enumerate(lines(lambda: count(3), *files)[::every]):
         error = (KeyboardInterrupt, Fault)[number % 2]
         try:
             with failing_at(line, error, 1 + number % 2):
@@ -372,12 +374,13 @@ def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files):
             raised += 1
         assert children() == before, line
         assert threading.active_count() == threads, line
-    assert raised > 20 and count(3) == expected
+    assert raised > 20 / every and count(3) == expected
 
 
 # A trace function, unlike a signal, can come between the end of a `with` and the closing of its file.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_error_at_any_line_of_this_process(small_blocks, tmp_path):
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])  # lines
+def test_an_error_at_any_line_of_this_process(small_blocks, tmp_path, every):
     """Nothing is kept between counts."""
     (tmp_path / "file").write_text(long_text("odd", 20))
 
@@ -386,7 +389,7 @@ def test_an_error_at_any_line_of_this_process(small_blocks, tmp_path):
 
     for scheme in ("gpt4", r"\w+"):
         expected = count(scheme)
-        for number, line in enumerate(lines(lambda scheme=scheme: count(scheme), "bpe")):
+        for number, line in enumerate(lines(lambda scheme=scheme: count(scheme), "bpe")[::every]):
             error = (KeyboardInterrupt, Fault)[number % 2]
             with suppress(error), failing_at(line, error, 1 + number % 3):
                 count(scheme)
