@@ -10,14 +10,14 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
+from jax.tree_util import treedef_tuple
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
@@ -30,27 +30,39 @@ _FUNCTIONS = 1024  # with their signatures, that need not be traced again
 
 
 class Signature:
-    """The arguments of a function, of `jax.ShapeDtypeStruct`s. Equal to itself alone: keep it and use it again."""
+    """The arguments of a function, of `jax.ShapeDtypeStruct`s. Equal to itself alone: keep it and use it again.
 
-    def __init__(self, *arguments: PyTree):
+    Args:
+        arguments: of the function.
+        exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise; or else
+            as JAX's settings say.
+    """
+
+    def __init__(self, *arguments: PyTree, exact: bool = True):
         self.flat, self.tree = jax.tree.flatten(arguments)
+        self.exact = exact
         self.latest: dict[int, _Latest] = {}  # what `run` found for a function, by its id
 
     @staticmethod
-    def of(*arguments: PyTree, mapped: tuple[bool, ...]) -> "Signature":
-        """That of a function of one entry, for arguments of which some are `mapped` along the leading axis."""
-        trees, kinds = [], []
-        for part, flag in zip(arguments, mapped, strict=True):
-            leaves, tree = jax.tree.flatten(part)
-            trees.append(tree)
-            kinds.append(tuple((jnp.shape(leaf)[flag:], jnp.result_type(leaf)) for leaf in leaves))
-        return _signature(tuple(trees), tuple(kinds))
+    def of(*arguments: PyTree, mapped: tuple[int, ...]) -> "Signature":
+        """That of a function of one entry, for arguments that are mapped along so many leading axes. It is not exact.
+
+        A number of Python is weakly typed, as it is for a function that JAX traces.
+        """
+        flat = [jax.tree.flatten(part) for part in arguments]
+        kinds = (_kind(leaf, axes) for (leaves, _), axes in zip(flat, mapped, strict=True) for leaf in leaves)
+        return _signature(tuple(tree for _, tree in flat), tuple(kinds))
+
+
+def _kind(leaf: Any, axes: int) -> tuple:
+    aval = jax.typeof(leaf)
+    return aval.shape[axes:], aval.dtype, aval.weak_type
 
 
 @lru_cache(_FUNCTIONS)
 def _signature(trees: tuple, kinds: tuple) -> Signature:
-    specs = ([jax.ShapeDtypeStruct(*kind) for kind in part] for part in kinds)
-    return Signature(*map(jax.tree.unflatten, trees, specs))
+    specs = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in kinds]
+    return Signature(*jax.tree.unflatten(treedef_tuple(trees), specs), exact=False)
 
 
 class Program:
@@ -170,7 +182,7 @@ def capture(fun: Callable, signature: Signature) -> Captured:
     """Trace a function, unless nothing that it may read has changed since the last time.
 
     Args:
-        fun: any function. Its products of matrices are exact to the dtype, unless the user has chosen otherwise.
+        fun: any function.
         signature: its arguments.
 
     Example:
@@ -222,7 +234,7 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
         results, out_tree = jax.tree.flatten(fun(*jax.tree.unflatten(signature.tree, leaves)))
         return results
 
-    with exact_products():
+    with exact_products() if signature.exact else nullcontext():
         closed = jax.make_jaxpr(flat)(*signature.flat)
     known = content_of_jaxpr(closed)
     known = object() if known is None else known  # like no other

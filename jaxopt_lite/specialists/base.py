@@ -3,18 +3,19 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.checks import is_unicode, text
 from jaxopt_lite.specialists.frozen import frozen, inputs, remembered
 
-__all__ = ["Base", "digest"]
+__all__ = ["Base", "batched", "digest"]
 
 
 @jax.tree_util.register_dataclass
@@ -75,12 +76,22 @@ class Base:
         """
         if self.features is None:
             raise ValueError("this base has no features; give Base(..., features=lambda params, x: ...) to route by.")
-        return _embed(self.params, inputs(x), features=self.features)
+        x = inputs(x)
+        return run(batched, (), [(self.features, self.signature(x))], self.params, x)
+
+    def signature(self, x: PyTree) -> Signature:
+        """The arguments of `apply` and `features` for one of a batch of inputs, whose leaves are `[B, ...]`."""
+        known = remembered(self, "_signatures", jax.tree.leaves(self.params), dict)
+        leaves, tree = jax.tree.flatten(x)
+        key = tree, tuple(map(jax.typeof, leaves)), jax.config.jax_enable_x64
+        if key not in known:
+            known[key] = Signature.of(self.params, x, mapped=(0, 1))
+        return known[key]
 
 
-@partial(jax.jit, static_argnames="features")
-def _embed(params, x, features):
-    return jax.vmap(features, in_axes=(None, 0))(params, x)
+def batched(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree) -> PyTree:
+    """`function(params, x)` for each of a batch of inputs, leaves `[B, ...]`."""
+    return jax.vmap(function, in_axes=(None, 0))(params, x)
 
 
 def _by_name(params: PyTree) -> dict[str, np.ndarray]:

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.lanes.capture import Signature, run
+from jaxopt_lite.specialists.base import Base, batched
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.merging import merge
@@ -171,17 +172,19 @@ class _Examples:
 
 
 def _losses(library: Library, x, y, index, loss: Loss):
-    return _each(library.apply(x, index), y, loss=loss)  # outside `jit`, to which other cards are another function
+    return _of_outputs(loss, library.apply(x, index), y)
 
 
-@partial(jax.jit, static_argnames="loss")
-def _each(outputs, y, loss: Loss):
-    return jax.vmap(loss)(outputs, y)
-
-
-@partial(jax.jit, static_argnames="loss")
 def _base_losses(base: Base, x, y, loss: Loss):
-    return jax.vmap(loss)(jax.vmap(base.apply, in_axes=(None, 0))(base.params, x), y)
+    return _of_outputs(loss, run(batched, (), [(base.apply, base.signature(x))], base.params, x), y)
+
+
+def _of_outputs(loss: Loss, outputs: PyTree, y: PyTree) -> Float[Array, " B"]:
+    return run(_vmapped, (), [(loss, Signature.of(outputs, y, mapped=(1, 1)))], outputs, y)
+
+
+def _vmapped(loss, outputs, y):
+    return jax.vmap(loss)(outputs, y)
 
 
 def _not_given(name: str) -> Row:

@@ -8,13 +8,13 @@ by cancellation. With y drawn from the model this is the Fisher information; wit
 
 import zlib
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.checks import whole
@@ -107,17 +107,35 @@ def squared_gradients(
     """The mean over the examples of `summary` of the squared gradient, for each of the tasks, `[T, ...]`."""
     key = jax.random.key(draws.seed)
     keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever is beside it
-    functions = base.apply, adapter, loss, draws, summary
+    functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)
+    core = _with_true_labels if draws.sample is None else _of_bucket
 
     def of_bucket(places, task):
         a = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], parameters)
-        return _of_bucket(base.params, a, task, keys[places], *functions)
+        return run(core, (adapter, draws.number, summary), functions, base.params, a, task, keys[places])
 
     return of_tasks(of_bucket, list(tasks.values()))
 
 
-@partial(jax.jit, static_argnames=("apply", "adapter", "loss", "draws", "summary"))
-def _of_bucket(params, parameters, task: Task, keys, apply, adapter, loss, draws, summary):
+def _functions(base: Base, adapter: Adapter, loss, sample, parameters, task: Task, key) -> list:
+    """The user's functions, each with its arguments for one example."""
+    a, x, y = jax.tree.map(lambda leaf: leaf[0], (parameters, task.x, task.y))
+    output = jax.eval_shape(adapted(adapter, base.apply), base.params, a, x)
+    labels = y if sample is None else jax.eval_shape(sample, key, output, y)
+    functions = [
+        (base.apply, Signature.of(base.params, x, mapped=(0, 0))),
+        (loss, Signature.of(output, labels, mapped=(0, 0))),
+    ]
+    return functions if sample is None else [*functions, (sample, Signature.of(key, output, y, mapped=(0, 0, 0)))]
+
+
+def _with_true_labels(apply, loss, *others):
+    return _of_bucket(apply, loss, None, *others)
+
+
+def _of_bucket(
+    apply, loss, sample: Sampler | None, adapter, number: int, summary, params, parameters, task: Task, keys
+):
     """For tasks of one shape, leaves `[T, N, ...]`, one after the other."""
     model = adapted(adapter, apply)
 
@@ -130,10 +148,10 @@ def _of_bucket(params, parameters, task: Task, keys, apply, adapter, loss, draws
 
         def of_example(example):
             x, y, place = example
-            if draws.sample is None:
+            if sample is None:
                 return squares(x, y)
-            drawn = jax.random.split(jax.random.fold_in(key, place), draws.number)
-            labels = jax.vmap(draws.sample, in_axes=(0, None, None))(drawn, model(params, a, x), y)
+            drawn = jax.random.split(jax.random.fold_in(key, place), number)
+            labels = jax.vmap(sample, in_axes=(0, None, None))(drawn, model(params, a, x), y)
             return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(squares, in_axes=(None, 0))(x, labels))
 
         places = jnp.arange(task.weight.shape[0])

@@ -6,7 +6,6 @@ products in which they stand.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal  # pyright: ignore[reportPrivateImportUsage]
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.activations import bind
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
 from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
@@ -63,15 +63,18 @@ def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, ta
     times = Counter(name for name, _ in sides)
     alone = {name: axis for name, axis in sides if times[name] == 1 and name not in elsewhere}
 
+    changed = jax.eval_shape(adapter.apply, params, jax.tree.map(lambda leaf: leaf[0], a))
+    function = apply, Signature.of(changed, tasks[0].x, mapped=(0, 1))
+
     def of_bucket(places, task):
-        return _of_bucket(params, jax.tree.map(lambda leaf: leaf[places], a), task, apply, adapter)
+        mine = jax.tree.map(lambda leaf: leaf[places], a)
+        return run(_of_bucket, (adapter,), [function], params, mine, task)
 
     means = of_tasks(of_bucket, tasks)
     return {name: (axis, means[name, axis]) for name, axis in alone.items()}
 
 
-@partial(jax.jit, static_argnames=("apply", "adapter"))
-def _of_bucket(params, a, task: Task, apply, adapter):
+def _of_bucket(apply, adapter: Adapter, params, a, task: Task):
     def of_task(args):
         a, task = args
         changed = adapter.apply(params, a)

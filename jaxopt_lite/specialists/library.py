@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
 from jaxopt_lite.specialists.base import Base, digest
@@ -232,7 +233,8 @@ class Library:
         index, weight = own(index), None if weight is None else own(weight)
         _check_index(index, weight, len(self))
         x, base = inputs(x), self.base
-        return _apply(base.params, self.parameters, x, index, weight, apply=base.apply, adapter=self.adapter)
+        function = base.apply, base.signature(x)
+        return run(_apply, (self.adapter,), [function], base.params, self.parameters, x, index, weight)
 
     @property
     def _arrays(self) -> tuple[Parameters, Profile]:
@@ -287,8 +289,7 @@ def _check_index(index, weight, size: int) -> None:
         check_real("weight", weight)
 
 
-@partial(jax.jit, static_argnames=("apply", "adapter"))
-def _apply(params, parameters, x, index, weight, apply, adapter):
+def _apply(apply, adapter: Adapter, params, parameters, x, index, weight):
     one = jax.vmap(adapted(adapter, apply), in_axes=(None, 0, 0))
     identity, index = adapter.identity(params), _as_int32(index)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.devices import over_devices
 from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.tiles import largest_array
@@ -26,7 +27,7 @@ _MEMORY = 1 << 26  # bytes of the largest array, for the tasks whose means are c
 
 
 class Model(NamedTuple):
-    """What is fitted: functions for one input, and the adapter. Static."""
+    """What is fitted: functions for one input, and the adapter."""
 
     apply: Callable
     features: Callable | None
@@ -43,15 +44,32 @@ class Fitted(NamedTuple):
     status: Int[Array, " T"]
 
 
-@partial(jax.jit, static_argnames="model")
 def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Fitted:
     """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve on all devices of the host."""
-    share = partial(_solve_share, model, params, prior, solver)
+    core = _without_features if model.features is None else _solve
+    with exact_products():
+        return run(core, (model.adapter,), _functions(model, params, task), params, task, start, center, prior, solver)
+
+
+def _functions(model: Model, params: PyTree, task: Task) -> list[tuple[Callable, Signature]]:
+    """The user's functions, each with its arguments for one example."""
+    f, a, x = _of_one(model, params, task)
+    of_input = Signature.of(params, x, mapped=(0, 0))
+    of_output = Signature.of(jax.eval_shape(f, params, a, x), task.y, mapped=(0, 2))
+    functions = [(model.apply, of_input), (model.loss, of_output)]
+    return functions if model.features is None else [*functions, (model.features, of_input)]
+
+
+def _without_features(apply, loss, *others) -> Fitted:
+    return _solve(apply, loss, None, *others)
+
+
+def _solve(apply, loss, features, adapter: Adapter, params, task: Task, start, center, prior, solver) -> Fitted:
+    share = partial(_solve_share, Model(apply, features, adapter, loss), params, prior, solver)
     devices = jax.local_devices()
     if len(devices) > 1:
         share = over_devices(share, Mesh(np.asarray(devices), ("tasks",)))
-    with exact_products():
-        return share(task, start, center)
+    return share(task, start, center)
 
 
 def _solve_share(model: Model, params: PyTree, prior, solver, task: Task, start, center) -> Fitted:
@@ -94,9 +112,14 @@ def bytes_per_example(model: Model, params: PyTree, task: Task) -> int:
 
 
 def _hoisted(model: Model, params: PyTree, task: Task) -> Hoisted:
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), task.x)
-    a = jax.eval_shape(model.adapter.identity, params)
-    return hoist(adapted(model.adapter, model.apply), params, a, one)
+    f, a, x = _of_one(model, params, task)
+    return hoist(f, params, a, x)
+
+
+def _of_one(model: Model, params: PyTree, task: Task) -> tuple[Callable, Parameters, PyTree]:
+    """The base with an adapter, `f(params, a, x)`, and the shapes of `a` and of one input."""
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), task.x)
+    return adapted(model.adapter, model.apply), jax.eval_shape(model.adapter.identity, params), x
 
 
 def _mean_features(model: Model, params: PyTree, task: Task) -> Float[Array, "T d"]:
