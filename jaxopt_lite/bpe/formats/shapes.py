@@ -59,9 +59,9 @@ def _check_all(placed, values, shape: Any) -> None:
         shape = next((one for one in shape if _kind(one) in kinds), shape)
     if isinstance(shape, type) and kinds <= {shape}:
         return
-    is_of_rows = isinstance(shape, list) and isinstance(shape[0], type) and kinds <= {list}
-    if is_of_rows and set(map(type, chain.from_iterable(values))) <= {shape[0]}:
-        return
+    if isinstance(shape, list) and isinstance(shape[0], type) and kinds <= {list}:
+        if set(map(type, chain.from_iterable(values))) <= set(shape):
+            return
     for place, item in placed:
         check_shape(item, shape, place)
 
