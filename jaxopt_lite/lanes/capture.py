@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
+from jax.sharding import PartitionSpec
 from jax.tree_util import treedef_tuple
 from jaxtyping import PyTree
 
@@ -30,10 +31,10 @@ _FUNCTIONS = 1024  # with their signatures, that need not be traced again
 
 
 class Signature:
-    """The arguments of a function, of `jax.ShapeDtypeStruct`s. Equal to itself alone: keep it and use it again.
+    """The arguments of a function. Equal to itself alone: keep it and use it again.
 
     Args:
-        arguments: of the function.
+        arguments: pytrees of `jax.ShapeDtypeStruct`s, or of whatever else `jax.make_jaxpr` takes for shapes.
         exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise; or else
             as JAX's settings say.
     """
@@ -47,22 +48,22 @@ class Signature:
     def of(*arguments: PyTree, mapped: tuple[int, ...]) -> "Signature":
         """That of a function of one entry, for arguments that are mapped along so many leading axes. It is not exact.
 
-        A number of Python is weakly typed, as it is for a function that JAX traces.
+        The types are those that a function has which JAX traces: weak ones are so here, and sharded axes sharded.
         """
         flat = [jax.tree.flatten(part) for part in arguments]
-        kinds = (_kind(leaf, axes) for (leaves, _), axes in zip(flat, mapped, strict=True) for leaf in leaves)
-        return _signature(tuple(tree for _, tree in flat), tuple(kinds))
+        types = (_of_entry(leaf, axes) for (leaves, _), axes in zip(flat, mapped, strict=True) for leaf in leaves)
+        return _signature(tuple(tree for _, tree in flat), tuple(types))
 
 
-def _kind(leaf: Any, axes: int) -> tuple:
-    aval = jax.typeof(leaf)
-    return aval.shape[axes:], aval.dtype, aval.weak_type
+def _of_entry(leaf: Any, axes: int) -> Any:
+    whole = jax.typeof(leaf)
+    sharding = whole.sharding.update(spec=PartitionSpec(*whole.sharding.spec[axes:]))
+    return whole.update(shape=whole.shape[axes:], sharding=sharding)
 
 
 @lru_cache(_FUNCTIONS)
-def _signature(trees: tuple, kinds: tuple) -> Signature:
-    specs = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in kinds]
-    return Signature(*jax.tree.unflatten(treedef_tuple(trees), specs), exact=False)
+def _signature(trees: tuple, types: tuple) -> Signature:
+    return Signature(*jax.tree.unflatten(treedef_tuple(trees), types), exact=False)
 
 
 class Program:

@@ -56,6 +56,9 @@ def _with_paths(params: PyTree):
 class Part:
     """One kind of change to the leaves whose names match `path`, with `*` for any characters.
 
+    A kind of your own is a frozen dataclass too. What it does is compiled by its fields: its methods read nothing else
+    that may change.
+
     Args:
         path: which leaves; keys joined by slashes, as `leaf_names` gives them. A leaf's own name means that leaf alone.
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +23,10 @@ __all__ = ["Base", "batched", "digest"]
 @dataclass(frozen=True, eq=False)
 class Base:
     """A model, written for one input. As a pytree its parameters are its leaves.
+
+    Its functions compute what they read now: a global, an array that was edited or an attribute may change between two
+    calls. What may have changed unseen, as an object with attributes may, is traced again at every call; under
+    `jax.jit` it is traced once, and stays what it was then.
 
     Args:
         params: its parameters, a pytree of arrays. Those of NumPy are copied: who changes one later changes no base.
@@ -79,14 +84,25 @@ class Base:
         x = inputs(x)
         return run(batched, (), [(self.features, self.signature(x))], self.params, x)
 
-    def signature(self, x: PyTree) -> Signature:
-        """The arguments of `apply` and `features` for one of a batch of inputs, whose leaves are `[B, ...]`."""
+    def signature(self, x: PyTree, changed: bool = False) -> Signature:
+        """The arguments of `apply` and `features` for one of a batch of inputs, whose leaves are `[B, ...]`.
+
+        Args:
+            x: the batch.
+            changed: whether the parameters will be changed ones: sharded as the inputs are, and not as those here.
+        """
         known = remembered(self, "_signatures", jax.tree.leaves(self.params), dict)
         leaves, tree = jax.tree.flatten(x)
-        key = tree, tuple(map(jax.typeof, leaves)), jax.config.jax_enable_x64
+        key = tree, tuple(map(jax.typeof, leaves)), jax.config.jax_enable_x64, changed  # pyright: ignore[reportAttributeAccessIssue]
         if key not in known:
-            known[key] = Signature.of(self.params, x, mapped=(0, 1))
+            arguments = jax.tree.map(_not_sharded, (self.params, x)) if changed else (self.params, x)
+            known[key] = Signature.of(*arguments, mapped=(0, 1))
         return known[key]
+
+
+def _not_sharded(leaf: Any) -> jax.ShapeDtypeStruct:
+    whole = jax.typeof(leaf)
+    return jax.ShapeDtypeStruct(whole.shape, whole.dtype, weak_type=whole.weak_type)
 
 
 def batched(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree) -> PyTree:

@@ -92,8 +92,8 @@ def fit(
         shown = bar.add_task("fitting", total=len(tasks))
         try:
             for places, task in _chunks(model, base.params, list(tasks.values())):
-                mine = jax.tree.map(lambda leaf, places=places: leaf[places], (start, center))
-                fitted.append((places, jax.device_get(solve(model, base.params, task, *mine, prior, solver))))
+                first, near = jax.tree.map(lambda leaf, places=places: leaf[places], (start, center))
+                fitted.append((places, jax.device_get(solve(model, base.params, task, first, near, prior, solver))))
                 bar.update(shown, advance=places.size)
         except KeyboardInterrupt:
             done = sum(places.size for places, _ in fitted)

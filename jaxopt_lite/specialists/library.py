@@ -233,7 +233,7 @@ class Library:
         index, weight = own(index), None if weight is None else own(weight)
         _check_index(index, weight, len(self))
         x, base = inputs(x), self.base
-        function = base.apply, base.signature(x)
+        function = base.apply, base.signature(x, changed=True)
         return run(_apply, (self.adapter,), [function], base.params, self.parameters, x, index, weight)
 
     @property
