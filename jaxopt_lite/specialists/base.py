@@ -120,7 +120,10 @@ def _tokenizer_digest(tokenizer: Tokenizer | None) -> str:
     v, words = tokenizer.vocabulary, tokenizer.splitter
     tokens = {f"{k}": np.frombuffer(token, np.uint8) for k, token in enumerate(v.tokens)}
     merges = {"merges": v.merges, "merged": v.merged}
-    return digest(tokens | merges, repr(sorted(v.special_tokens.items())), v.level, repr(words))
+    texts = [repr(sorted(v.special_tokens.items())), v.level, repr(words)]
+    if v.added_tokens or v.found_last:  # without them the fingerprint is what it was before there were any
+        texts += [repr(sorted(v.added_tokens.items())), repr(sorted(v.found_last))]
+    return digest(tokens | merges, *texts)
 
 
 def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxopt_lite import bpe
 from jaxopt_lite.specialists import Base, load_base, save_base, save_one
 from tests.specialists.store_cases import apply, base_of, library_of
 
@@ -112,3 +113,25 @@ def test_names_that_no_file_can_hold(tmp_path):
         with pytest.raises(TypeError, match="expected a (text|function)"):
             Base({"w": jnp.ones(1)}, apply, **wrong)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_fingerprint_of_a_tokenizer_tells_what_is_found_in_a_text():
+    """Tokens that are found before a text is cut change its ids; without any it is what it was before they existed."""
+    plain = bpe.train(["one two two"], vocab_size=258)
+    known = {"plain": plain}
+    known = {"plain": plain}
+    for name, found in {
+        "special": {"special_tokens": {"tw": 257}},
+        "added": {"added_tokens": {"tw": 257}},
+        "last": {"added_tokens": {"tw": 257}, "found_last": {"tw"}},
+        "another": {"added_tokens": {"tw": 257, "wo": 256}},
+        "special, last": {"special_tokens": {"tw": 257}, "found_last": {"tw"}},
+    }.items():
+        tokens = (*plain.vocabulary.tokens[:256], b"wo", b"tw")
+        vocabulary = replace(plain.vocabulary, tokens=tokens, merges=np.zeros((0, 2)), merged=[], counts=None, **found)
+        known[name] = replace(plain, vocabulary=vocabulary)
+    prints = {
+        name: Base({"w": jnp.ones(1)}, apply, tokenizer=each).tokenizer_fingerprint for name, each in known.items()
+    }
+    assert len(set(prints.values())) == len(prints)
+    assert prints["plain"].startswith("f39d463b97a678d9") and prints["special"].startswith("9c631f7599e7b5f8")
