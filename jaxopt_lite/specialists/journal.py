@@ -111,12 +111,13 @@ def _read(folder: Path) -> tuple[bool, dict[str, str]]:
 def _stays(folder: Path, file: str, checksum: str, sure: bool) -> bool:
     """Whether a file is still there after an attempt to delete it.
 
-    Where a journal alone says that it has to go, it has to be the one that is meant: a file, and of this checksum.
+    Where a journal alone says that it has to go, it has to be the one that is meant: a file, of this checksum, and,
+    where it has a name of its own, there before the journal: someone may have put it there again.
     """
     path = folder / file
     try:
         mode = path.lstat().st_mode
-        if stat.S_ISREG(mode) and (sure or carries(file, checksum) or _says(path, checksum)):
+        if stat.S_ISREG(mode) and (sure or carries(file, checksum) or _is_meant(path, checksum)):
             path.unlink()
         elif stat.S_ISLNK(mode) and sure:
             path.unlink()
@@ -127,7 +128,9 @@ def _stays(folder: Path, file: str, checksum: str, sure: bool) -> bool:
     return False
 
 
-def _says(path: Path, checksum: str) -> bool:
-    """Whether a file that has a name of its own is a specialist's, with this checksum."""
-    metadata = metadata_of(path) or {}
+def _is_meant(path: Path, checksum: str) -> bool:
+    """Whether a file with a name of its own is a specialist's, of this checksum, and no newer than the journal."""
+    status, metadata = path.stat(), metadata_of(path) or {}
+    if max(status.st_mtime_ns, status.st_ctime_ns) > (path.parent / NAME).stat().st_mtime_ns:
+        return False  # written, or moved to where it is, since then
     return (metadata.get("format"), metadata.get("checksum")) == (KIND, checksum)

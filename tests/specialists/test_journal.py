@@ -233,6 +233,31 @@ def test_only_the_file_that_is_meant_is_deleted(tmp_path):
     assert_same(load(tmp_path, BASE), OLD)
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_file_that_is_put_there_again_after_a_kill_stays(tmp_path, monkeypatch, moved):
+    """It is the file, to the bit, that a save was about to remove; but someone wants it there."""
+    ends = set()
+    for step in range(60):
+        folder, gift = tmp_path / str(step), tmp_path / str(step) / "from Ada.safetensors"
+        save(OLD, folder)
+        save_one(library_of("gift"), gift)
+        save_one(library_of("gift"), tmp_path / "copy")
+        rebuild_index(folder, BASE)
+        time.sleep(0.02)  # clocks of file systems are coarse
+        cut = killed(monkeypatch, step, lambda folder=folder: save(OLD, folder, others="remove"))
+        time.sleep(0.02)
+        ends.add(load(folder, BASE).names)
+        if moved:
+            (tmp_path / "copy").replace(gift)
+        else:
+            save_one(library_of("gift"), gift)
+        assert sorted(rebuild_index(folder, BASE).names) == ["a", "b", "gift"]
+        assert ".saving.json" not in names_in(folder)
+        if not cut:
+            break
+    assert len(ends) == 2 and step < 59
+
+
 def test_an_index_that_was_lost_after_a_kill_loses_no_specialist(tmp_path, monkeypatch):
     """Nobody knows then what it listed: all files stay, and `rebuild_index` takes them."""
     save(OLD, tmp_path)
