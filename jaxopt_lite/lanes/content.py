@@ -2,8 +2,9 @@
 
 A function reads more than its arguments: globals, what it closed over, defaults, and what the functions that it calls
 read in turn. `content` goes through all of it, by the names in its code. It takes numbers, texts and small NumPy arrays
-by value, and JAX's arrays, which never change, by identity. Whatever it does not know in every detail, such as an
-object with attributes, has no key: then the function has to be traced to see what it does now.
+by value, and JAX's arrays, which never change, by identity; of an object, all attributes and all of its class. Whatever
+it does not know in every detail, such as an object whose class is not written in Python, has no key: then the function
+has to be traced to see what it does now.
 
 `content_of_jaxpr` is the key of what came out of tracing. Functions with equal jaxprs can share a compiled program.
 """
@@ -35,9 +36,16 @@ _GLOBAL_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _ATTRIBUTE_READS = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
 _SIDE_EFFECTS = {"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"}
 _SMALL = 4096  # bytes of a NumPy array that are compared at every call
+_MANY = 2000  # things that a function may read, beyond which it takes less time to trace it
 _VALUES = {int, bool, str, bytes, range, object, type(None), type(...), type(jax.tree.structure(0))}
 _JITTED = type(jax.jit(lambda: None))
 _MISSING = object()
+# Of a class, what says how it is written or shown.
+_BOOKKEEPING = {
+    "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__dataclass_fields__",
+    "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__repr__",
+    "__static_attributes__", "__weakref__",
+}  # fmt: skip
 
 
 class _Unknown(Exception):
@@ -130,7 +138,7 @@ def _is_trusted(module: object) -> bool:
 def _is_public(thing: Any) -> bool:
     """Whether it is what a trusted library calls by its name: it will be the same for ever."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
-    if not _is_trusted(module) or not isinstance(name, str):
+    if not isinstance(name, str) or name in _UNCERTAIN or not (_is_trusted(module) or module == "builtins"):
         return False
     return module != "numpy.random" and getattr(sys.modules.get(str(module)), name, None) is thing
 
@@ -141,6 +149,7 @@ class _Reader:
     def __init__(self):
         self.arrays: dict[int, jax.Array] = {}
         self._seen: dict[int, int] = {}
+        self._count = 0
         self._checks: list[Callable[[], bool]] | None = []
 
     def unchanged(self) -> Callable[[], bool] | None:
@@ -150,6 +159,9 @@ class _Reader:
 
     def of(self, thing: Any) -> Hashable:
         """The key of anything. Raises `_Unknown`."""
+        self._count += 1
+        if self._count > _MANY:
+            raise _Unknown(thing)
         kind = type(thing)
         if kind in _VALUES:
             return kind, thing
@@ -194,7 +206,23 @@ class _Reader:
             return kind, self.of(thing.__func__), self.of(thing.__self__)
         if kind in (jax.custom_jvp, jax.custom_vjp):
             return kind, self.of(vars(thing))
+        if kind is staticmethod or kind is classmethod:
+            return kind, self.of(thing.__func__)
+        if kind is property:
+            return kind, self.of((thing.fget, thing.fset, thing.fdel))
+        if kind is type:
+            return self._of_class(thing)
+        if type(kind) is type and type(getattr(thing, "__dict__", None)) is dict:
+            if any(_is_public(base) for base in kind.__mro__[:-1]):
+                raise _Unknown(thing)  # it holds more than its attributes, as a kind of list does
+            return self.of(kind), self.of(thing.__dict__)
         raise _Unknown(thing)
+
+    def _of_class(self, kind: type) -> Hashable:
+        """All that a class and those it inherits from hold; one that is not written in Python holds what is unknown."""
+        written = [base for base in kind.__mro__ if not _is_public(base)]
+        held = [(name, value) for base in written for name, value in vars(base).items() if name not in _BOOKKEEPING]
+        return _Same(kind), *((name, self.of(value)) for name, value in held)
 
     def _of_function(self, function: types.FunctionType) -> Hashable:
         code, known, reads = function.__code__, function.__globals__, _reads(function.__code__)

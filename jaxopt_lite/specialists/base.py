@@ -25,7 +25,7 @@ class Base:
     """A model, written for one input. As a pytree its parameters are its leaves.
 
     Its functions compute what they read now: a global, an array that was edited or an attribute may change between two
-    calls. What may have changed unseen, as an object with attributes may, is traced again at every call; under
+    calls. What may have changed unseen, as a large NumPy array may, is traced again at every call; under
     `jax.jit` it is traced once, and stays what it was then.
 
     Args:

@@ -1,6 +1,7 @@
 """A function is what it reads now. What computes the same compiles once, and nothing stays in memory."""
 
 import gc
+import itertools
 import threading
 import weakref
 
@@ -135,9 +136,13 @@ def test_nothing_is_traced_where_nothing_can_have_changed(monkeypatch):
         answer(lambda x: x * 17)
     assert len(calls) == 2
     model = Model(1.0)
+    for level in (1.0, 1.0, 2.0, 1.0):
+        model.factor = level
+        assert answer(model.method) == [0, level, 2 * level]
+    assert len(calls) == 4  # each level once
     for _ in range(3):
-        answer(model.method)
-    assert len(calls) == 5
+        answer(lambda x: x * next(itertools.count(1)))  # of which nobody knows what it does next
+    assert len(calls) == 7
 
 
 def test_other_settings_of_jax_trace_anew(compiled):

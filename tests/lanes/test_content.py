@@ -1,7 +1,9 @@
 """What a function may read is told apart, and what cannot be known has no key."""
 
+import dataclasses
 import functools
 import importlib.util
+import itertools
 import math
 import random
 import sys
@@ -144,11 +146,22 @@ def test_the_users_own_modules_are_looked_into(tmp_path, monkeypatch):
     assert (key(direct), key(by_helper)) == before
 
 
-class Thing:
-    level = 1.0
+class Slow:
+    """An object that holds more than its attributes: what a generator will give next."""
+
+    def __init__(self):
+        self.next = iter([1, 2])
 
     def method(self, x):
-        return x * self.level
+        return x * next(self.next)
+
+
+class Listed(list):
+    pass
+
+
+class Slotted:
+    __slots__ = ("a",)
 
 
 Point = namedtuple("Point", "a")
@@ -171,12 +184,15 @@ def storing(x):
 
 
 UNKNOWN = {
-    "an object": with_cell(Thing()),
-    "a method": Thing().method,
-    "a class": with_cell(Thing),
+    "an object": with_cell(Slow()),
+    "a method": Slow().method,
+    "an object of a class with slots": with_cell(Slotted()),
+    "a kind of list": with_cell(Listed()),
+    "an object written in C": with_cell(itertools.count()),
+    "very many numbers": with_cell(list(range(5000))),
     "a named tuple": with_cell(Point(1)),
     "a large array": with_cell(np.zeros(10_000)),
-    "an array of objects": with_cell(np.array([Thing()])),
+    "an array of objects": with_cell(np.array([Slow()])),
     "a masked array": with_cell(np.ma.masked_array([1.0], [True])),
     "random numbers": lambda x: x + np.random.rand(),
     "random numbers of Python": lambda x: x + random.random(),
@@ -186,14 +202,98 @@ UNKNOWN = {
     "an import": importing,
     "a global that is stored": storing,
     "a cached function": with_cell(functools.lru_cache(lambda x: x)),
-    "an object inside": with_cell([{"a": (1, Thing())}]),
-    "a callable object": functools.partial(Thing().method),
+    "an object inside": with_cell([{"a": (1, Slow())}]),
+    "a callable object": functools.partial(Slow().method),
 }
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_may_change_unseen_has_no_key(name):
     assert content(UNKNOWN[name]) is None
+
+
+class Above:
+    rate = 1.0
+
+    def helped(self, x):
+        return x * self.rate
+
+
+class Thing(Above):
+    def __init__(self, level):
+        self.level, self.inner = level, {"a": [np.zeros(2)]}
+
+    def method(self, x):
+        return super().helped(x) * self.level + self.twice
+
+    def __call__(self, x):
+        return self.scaled(x)
+
+    @property
+    def twice(self):
+        return 2 * self.level
+
+    @staticmethod
+    def scaled(x):
+        return SCALE * x
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    level: float
+
+    def method(self, x):
+        return x * self.level
+
+
+def edited_attribute(thing, monkeypatch):
+    thing.level = 2.0
+
+
+def edited_array(thing, monkeypatch):
+    thing.inner["a"][0][1] = 3.0
+
+
+def another_attribute(thing, monkeypatch):
+    thing.rate = 5.0
+
+
+def attribute_of_the_class_above(thing, monkeypatch):
+    monkeypatch.setattr(Above, "rate", 2.0)
+
+
+def another_method(thing, monkeypatch):
+    monkeypatch.setattr(Above, "helped", lambda self, x: x)
+
+
+def another_property(thing, monkeypatch):
+    monkeypatch.setattr(Thing, "twice", property(lambda self: 3 * self.level))
+
+
+def what_a_static_method_reads(thing, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 7.0)
+
+
+@pytest.mark.parametrize("edit", [
+    edited_attribute, edited_array, another_attribute, attribute_of_the_class_above, another_method, another_property,
+    what_a_static_method_reads,
+])  # fmt: skip
+def test_objects_are_known_by_their_attributes_and_by_all_of_their_class(edit, monkeypatch):
+    thing = Thing(1.0)
+    for fun in (lambda: thing.method, lambda: thing, lambda: with_cell(thing), lambda: functools.partial(thing, 1)):
+        before = key(fun())
+        assert before == key(fun()) and content(fun()).unchanged is None
+    before, other = key(thing.method), key(Thing(1.0).method)
+    assert before == other
+    edit(thing, monkeypatch)
+    assert key(thing.method) != before
+
+
+def test_objects_of_other_classes_are_others():
+    assert key(Data(1.0).method) == key(Data(1.0).method) != key(Data(2.0).method)
+    assert key(with_cell(Data(1.0))) != key(with_cell(Thing(1.0)))
+    assert key(with_cell(Thing)) == key(with_cell(Thing)) != key(with_cell(Above))
+    assert key(with_cell(len)) != key(with_cell(max))
 
 
 def test_a_function_that_calls_itself_has_a_key():
