@@ -26,7 +26,7 @@ from jaxopt_lite.lanes.precision import exact_products
 
 __all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
-_PROGRAMS = 128  # whose compiled forms are kept; each takes some megabytes
+_PROGRAMS = 64  # whose compiled forms are kept; each takes from 5 to 15 megabytes
 _FUNCTIONS = 1024  # with their signatures, that need not be traced again
 
 
