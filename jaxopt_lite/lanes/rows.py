@@ -4,6 +4,7 @@ A scatter and a cumulative sum are what this takes on a GPU or TPU. On the CPU n
 (`lanes/tiles.py`), and a tile has few lanes, so there it goes lane by lane.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from jaxtyping import Array, Bool, Int
 from jaxopt_lite.lanes.arithmetic import at, on_cpu
 
 __all__ = ["batch_size", "chosen", "count_up_to", "load", "store"]
+
+_MOST_INDEX = 2**31 - 1
 
 
 def batch_size(batches: Any, names: str) -> int:
@@ -28,25 +31,17 @@ def batch_size(batches: Any, names: str) -> int:
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:
     """The rows of these problems, a lane each; `source` is in bounds."""
-    return (_load_in_turn if on_cpu() else _load_at_once)(rows, source)
 
+    def one(leaf):
+        shape, numbers = leaf.shape[1:], math.prod(leaf.shape[1:])
+        if not on_cpu() or leaf.size > _MOST_INDEX:
+            return jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1)
+        # Number by number, without a transpose: one would leave the lanes far apart in memory, and a loop over such may
+        # round its last lanes otherwise; see `lanes_last`.
+        index = source * numbers + jnp.arange(numbers, dtype=source.dtype)[:, None]
+        return leaf.reshape(-1).at[index].get(mode="promise_in_bounds").reshape(*shape, source.size)
 
-def _load_in_turn(rows, source):
-    """A gather and a transpose would leave the lanes far apart in memory, and a loop over such may round its last
-    lanes otherwise; see `lanes_last`."""
-
-    def put(k, lanes):
-        def one(tile, leaf):
-            return jax.lax.dynamic_update_index_in_dim(tile, at(leaf, at(source, k), 0), k, -1)
-
-        return jax.tree.map(one, lanes, rows)
-
-    blank = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[1:], source.size), leaf.dtype), rows)
-    return jax.lax.fori_loop(0, source.size, put, blank)
-
-
-def _load_at_once(rows, source):
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1), rows)
+    return jax.tree.map(one, rows)
 
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:

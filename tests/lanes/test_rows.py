@@ -8,11 +8,14 @@ import pytest
 from jaxopt_lite.lanes import rows
 
 
-def test_load_puts_the_lane_axis_last():
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_load_puts_the_lane_axis_last(on_cpu, monkeypatch):
+    monkeypatch.setattr(rows, "on_cpu", lambda: on_cpu)
     a = np.arange(24).reshape(4, 3, 2)
-    loaded = rows.load({"a": jnp.asarray(a), "s": jnp.arange(4)}, jnp.array([2, 0]))
+    loaded = rows.load({"a": jnp.asarray(a), "s": jnp.arange(4), "none": jnp.zeros((4, 0, 3))}, jnp.array([2, 0]))
     np.testing.assert_array_equal(loaded["a"], np.moveaxis(a[[2, 0]], 0, -1))
     np.testing.assert_array_equal(loaded["s"], [2, 0])
+    assert loaded["none"].shape == (0, 3, 2)
 
 
 @pytest.mark.parametrize("store", [rows.store, rows._store_in_turn, rows._store_at_once])
