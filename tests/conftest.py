@@ -6,13 +6,22 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _programs(request):
-    """Compile the programs of a module marked so in half the time, and drop what a module has compiled.
+def pytest_xdist_make_scheduler(config, log):
+    """A module runs in one process: its tests share what they compile."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    A process may map only so many pieces of memory, and each program takes some.
-    """
+    return LoadScopeScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _effort(request):
+    """Compile the programs of tests marked so in half the time."""
     hardly_optimised = request.node.get_closest_marker("hardly_optimised") is not None
     jax.config.update("jax_disable_most_optimizations", hardly_optimised)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs():
+    """Drop what a module has compiled: a process may map only so many pieces of memory, and each takes some."""
     yield
     jax.clear_caches()

@@ -42,6 +42,8 @@ def of_each(solvers, problems):
     ]
 
 
+# Not for tests whose programs are also those of a test that compares bits.
+hardly_optimised = pytest.mark.hardly_optimised
 # Another start of the same solver; its problems are below.
 RARELY = {"broyden from I"}
 each_solver = pytest.mark.parametrize(
@@ -240,6 +242,7 @@ def test_a_second_call_with_other_numbers_compiles_nothing(solver):
 
 
 @each_solver
+@hardly_optimised
 def test_nothing_is_traced_again_for_other_numbers_and_scalar_tolerances(solver):
     traced = []
 
@@ -420,6 +423,7 @@ def test_nested_vmap_of_a_single_problem_is_one_batch(solver):
 # --- Shapes: pytrees, args_axes, aux ------------------------------------------------------------------------
 
 
+@hardly_optimised
 def test_unknowns_can_be_any_pytree():
     x0 = {"a": np.zeros((4, 2, 3), np.float32), "b": (np.ones(4), [np.zeros((4, 1))])}
     target = np.arange(4.0)
@@ -440,6 +444,7 @@ def test_unknowns_can_be_any_pytree():
     assert solution.fun.shape == (4,)
 
 
+@hardly_optimised
 def test_residuals_can_be_any_pytree_of_as_many_numbers():
     def fun(x, a):
         return {"first": x["u"] ** 2 - a, "second": (x["v"][0] - 1, x["v"][1] * 2 - x["u"])}
@@ -461,6 +466,7 @@ AXES = {
 
 
 @pytest.mark.parametrize("variant", AXES)
+@hardly_optimised
 def test_args_axes_follow_vmap(variant):
     axes, arrange = AXES[variant]
     rng = np.random.default_rng(6)
@@ -474,6 +480,7 @@ def test_args_axes_follow_vmap(variant):
     np.testing.assert_allclose(solution.x, expected, atol=1e-6)
 
 
+@hardly_optimised
 def test_lists_among_args_and_none_leaves_are_taken():
     args = [None, np.arange(3.0), {"k": 2 * np.ones(3)}]
     solution = jol.minimize(lambda x, args: (x - args[1] * args[2]["k"]) ** 2, np.zeros(3), args)
@@ -481,6 +488,7 @@ def test_lists_among_args_and_none_leaves_are_taken():
 
 
 @each_solver
+@hardly_optimised
 def test_aux_belongs_to_the_answer(solver):
     def fun(x, a):
         aux = {"twice": 2 * x, "count": jnp.int32(3), "of": a}
@@ -493,6 +501,7 @@ def test_aux_belongs_to_the_answer(solver):
     assert_same_bits(solution.aux["of"], np.array([1.0, 2.0, 3.0]))
 
 
+@hardly_optimised
 def test_a_solution_passes_through_jit_and_back():
     solution = jax.jit(lambda x0: jol.minimize(lambda x, _: jnp.sum((x - 1) ** 2), x0))(np.zeros((3, 2)))
     assert isinstance(solution, jol.Solution)
@@ -509,18 +518,21 @@ def small(solver):
 
 
 @each_solver
+@hardly_optimised
 def test_every_index_is_proved_to_be_in_range(solver):
     unproved = jol.bounds.find_unchecked(small(solver), np.zeros((70, 2)))
     assert unproved == [], "\n".join(map(str, unproved))
 
 
 @each_solver
+@hardly_optimised
 def test_no_index_is_out_of_range_in_a_run(solver):
     x0 = np.random.default_rng(8).standard_normal((70, 2))
     np.testing.assert_allclose(jol.bounds.checked(small(solver))(x0), small(solver)(x0), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("solver", ["bfgs", "broyden"])
+@hardly_optimised
 def test_every_index_of_a_derivative_is_proved_to_be_in_range(solver):
     fun = tilted(solver)(0.3)
     args = (np.zeros((70, 2)), np.ones((70, 2)))
@@ -529,6 +541,7 @@ def test_every_index_of_a_derivative_is_proved_to_be_in_range(solver):
     assert unproved == [], "\n".join(map(str, unproved))
 
 
+@hardly_optimised
 def test_operators_can_be_functions():
     """A function without a name or a source is as good as any."""
     solution = jol.root(functools.partial(operator.sub), np.zeros((3, 2)), np.ones(3))

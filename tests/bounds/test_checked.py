@@ -16,6 +16,8 @@ from jaxopt_lite.bounds import OutOfRangeError, checked, find_unchecked
 from tests.bounds import test_unchecked as programs
 from tests.bounds.places import here
 
+pytestmark = pytest.mark.hardly_optimised
+
 X = jnp.arange(5.0)
 
 

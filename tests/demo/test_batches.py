@@ -9,6 +9,8 @@ import jaxopt_lite as jol
 from jaxopt_lite.demo import batches
 from jaxopt_lite.demo.batches import Tally, solve_and_verify
 
+pytestmark = pytest.mark.hardly_optimised
+
 QUIET = Console(quiet=True)
 A = np.linspace(1.0, 2.0, 7)[:, None]
 

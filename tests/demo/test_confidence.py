@@ -10,6 +10,8 @@ import jaxopt_lite as jol
 from jaxopt_lite.demo import confidence, regression
 from jaxopt_lite.demo.nist import read
 
+pytestmark = pytest.mark.hardly_optimised
+
 NAMES = sorted(regression.MODELS)
 DIGITS = 6
 

@@ -9,6 +9,8 @@ from scipy import optimize
 from jaxopt_lite.demo import regression
 from jaxopt_lite.demo.nist import read
 
+pytestmark = pytest.mark.hardly_optimised
+
 NAMES = sorted(regression.MODELS)
 EASY = ["Misra1a", "DanWood", "Kirby2", "Hahn1", "Rat42", "Thurber"]
 

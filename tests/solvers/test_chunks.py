@@ -7,6 +7,8 @@ import pytest
 import jaxopt_lite as jol
 from tests.faults import Fault, failing_at, lines
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 def _bowl(x, a):
     return jnp.sum((x - a) ** 2 * jnp.arange(1.0, 3.0))

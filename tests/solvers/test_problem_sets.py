@@ -1,5 +1,7 @@
 """The standard problem sets are solved from the standard starts and from 100 perturbed ones each.
 
+pytestmark = pytest.mark.hardly_optimised
+
 Every answer is judged apart from the solvers, by the problem's own function in float64 at the returned point:
 
 - a root in float64: ‖F(x)‖∞ ≤ 1e-8;

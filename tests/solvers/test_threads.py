@@ -9,6 +9,8 @@ import pytest
 
 import jaxopt_lite as jol
 
+pytestmark = pytest.mark.hardly_optimised
+
 SHARED = np.zeros(2)
 PLAIN = jol.Broyden(rescue=False)
 
