@@ -22,7 +22,9 @@ from jax.tree_util import treedef_tuple
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
+from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.precision import exact_products
+from jaxopt_lite.lanes.tiles import compiler_options, operations
 
 __all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
@@ -45,14 +47,14 @@ class Signature:
         self.latest: dict[int, _Latest] = {}  # what `run` found for a function, by its id
 
     @staticmethod
-    def of(*arguments: PyTree, mapped: tuple[int, ...]) -> "Signature":
-        """That of a function of one entry, for arguments that are mapped along so many leading axes. It is not exact.
+    def of(*arguments: PyTree, mapped: tuple[int, ...], exact: bool = False) -> "Signature":
+        """That of a function of one entry, for arguments that are mapped along so many leading axes.
 
         The types are those that a function has which JAX traces: weak ones are so here, and sharded axes sharded.
         """
         flat = [jax.tree.flatten(part) for part in arguments]
         types = (_of_entry(leaf, axes) for (leaves, _), axes in zip(flat, mapped, strict=True) for leaf in leaves)
-        return _signature(tuple(tree for _, tree in flat), tuple(types))
+        return _signature(tuple(tree for _, tree in flat), tuple(types), exact)
 
 
 def _of_entry(leaf: Any, axes: int) -> Any:
@@ -62,8 +64,8 @@ def _of_entry(leaf: Any, axes: int) -> Any:
 
 
 @lru_cache(_FUNCTIONS)
-def _signature(trees: tuple, types: tuple) -> Signature:
-    return Signature(*jax.tree.unflatten(treedef_tuple(trees), types), exact=False)
+def _signature(trees: tuple, types: tuple, exact: bool) -> Signature:
+    return Signature(*jax.tree.unflatten(treedef_tuple(trees), types), exact=exact)
 
 
 class Program:
@@ -73,17 +75,24 @@ class Program:
         self._jaxpr, self._in_tree, self._out_tree = jaxpr, in_tree, out_tree
         self._compiled: dict[Hashable, Callable] = {}
         self.settings: set[Hashable] = set()  # of JAX, that it has been used under
+        self.operations = operations(jaxpr)
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
         flat = self._in_tree.flatten_up_to(arguments)
         return jax.tree.unflatten(self._out_tree, jaxpr_as_fun(ClosedJaxpr(self._jaxpr, list(arrays)))(*flat))
 
-    def jitted(self, core: Callable, options: tuple[Hashable, ...], others: tuple["Program", ...]) -> Callable:
-        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one."""
-        key = core, options, others
+    def jitted(
+        self, core: Callable, options: tuple[Hashable, ...], others: tuple["Program", ...], wanted: dict | None = None
+    ) -> Callable:
+        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one.
+
+        `wanted` are options of the compiler, which only a program that is no part of a larger one may have.
+        """
+        key = core, options, others, wanted and tuple(wanted.items())
         compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = self._compiled[key] = jax.jit(partial(_traced_now, (self, *others), core, options))
+            traced = partial(_traced_now, (self, *others), core, options)
+            compiled = self._compiled[key] = jax.jit(traced, compiler_options=wanted)
         return compiled
 
 
@@ -112,7 +121,11 @@ class _Weakly(NamedTuple):
 
 
 def run(
-    core: Callable, options: tuple[Hashable, ...], funs: Sequence[tuple[Callable, Signature]], *arguments: PyTree
+    core: Callable,
+    options: tuple[Hashable, ...],
+    funs: Sequence[tuple[Callable, Signature]],
+    *arguments: PyTree,
+    rows: Rows | None = None,
 ) -> PyTree:
     """`core(*funs, *options, *arguments)`, compiled, with whatever the functions compute now.
 
@@ -121,24 +134,32 @@ def run(
         options: static arguments.
         funs: functions, at least one, each with its arguments.
         arguments: pytrees of arrays.
+        rows: the batch in the arguments and results, which may be divided over cores.
     """
     latest = [signature.latest.get(id(fun)) for fun, signature in funs]
     found = [None if one is None else one.captured(fun) for one, (fun, _) in zip(latest, funs, strict=True)]
     if None not in found:
         with suppress(_OtherSettings):
-            return _call(core, options, found, arguments)
+            return _call(core, options, found, arguments, rows)
     found = [capture(fun, signature) for fun, signature in funs]
     before, _thread.programs = _thread.programs, [program for program, _ in found]
     try:
-        return _call(core, options, found, arguments)
+        return _call(core, options, found, arguments, rows)
     finally:
         _thread.programs = before
 
 
-def _call(core: Callable, options: tuple[Hashable, ...], found: Sequence[Any], arguments: tuple) -> PyTree:
+def _call(core: Callable, options: tuple, found: Sequence[Any], arguments: tuple, rows: Rows | None) -> PyTree:
     (first, _), *others = found
-    jitted = first.jitted(core, options, tuple(program for program, _ in others))
-    return jitted([arrays for _, arrays in found], *arguments)
+    programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
+    if rows is None or not computes_now((arrays, arguments)):
+        return first.jitted(core, options, programs)(arrays, *arguments)
+    wanted = compiler_options(rows.unknowns)
+    size = part_size(rows, first.operations, arguments)
+    if size == rows.size:
+        return first.jitted(core, options, programs, wanted)(arrays, *arguments)
+    part = first.jitted(Part(core, rows, size), options, programs, wanted)
+    return fan_out(part, (arrays, *arguments), rows, size, _settings)
 
 
 class _Latest(NamedTuple):

@@ -15,14 +15,19 @@ import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import source_info_util
 
+from jaxopt_lite.cores import cpu_features
 from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
 
 __all__ = [
+    "FEWEST_IN_A_PART",
     "KERNEL_WIDTH",
     "Work",
     "as_one_native_call",
+    "compiler_options",
     "kernel_tiles",
     "largest_array",
+    "operations",
+    "parts",
     "steps_at_once",
     "tile_width",
     "why_no_kernel",
@@ -60,6 +65,13 @@ _NATIVE = ELEMENTWISE | _SHAPING | _REDUCING | _CALLING
 _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
+
+_WIDE_UNKNOWNS = 24
+_EVALUATIONS = 40  # of a problem, about
+_PART_OPERATIONS = 1_000_000  # numbers computed, in about 0.7 ms
+
+FEWEST_IN_A_PART = 64
+"""The problems that are worth a thread, however long each takes: fewer would not fill a tile."""
 
 KERNEL_WIDTH = 32
 """The lanes of a tile that is one kernel: a warp, whose threads need no barrier to agree on when to stop."""
@@ -125,6 +137,26 @@ def kernel_tiles(batch: int) -> int:
     return min(all_at_once, max(_FEWEST_KERNEL_TILES, all_at_once // _REFILLS))
 
 
+def parts(size: int, unknowns: int, operations: int) -> int:
+    """Into how many parts a batch may be divided on a CPU, each of which is worth a thread.
+
+    Starting one takes about a tenth of a millisecond. An evaluation computes so many numbers, `operations`, and a step
+    changes a matrix beside it.
+    """
+    work = size * _EVALUATIONS * (operations + unknowns**2)
+    return max(1, min(work // _PART_OPERATIONS, size // FEWEST_IN_A_PART))
+
+
+def compiler_options(unknowns: int) -> dict[str, int] | None:
+    """What XLA is asked for on a CPU where a whole program is this library's own; None where its defaults are best.
+
+    LLVM takes vectors of 256 bits also where the CPU has wider ones. The bits of the answers are the same with either,
+    for as few unknowns as this; for more it gains nothing.
+    """
+    wide = unknowns <= _WIDE_UNKNOWNS and "avx512f" in cpu_features()
+    return {"xla_cpu_prefer_vector_width": 512} if wide else None
+
+
 def why_no_kernel(dtype, words: int, operations: int) -> str | None:
     """Why a kernel would be of no use, if so: `words` are the 32-bit numbers a lane carries from step to step."""
     if jnp.dtype(dtype).name not in ("float32", "float64"):
@@ -139,6 +171,15 @@ def why_no_kernel(dtype, words: int, operations: int) -> str | None:
             f"a step is {operations:,} operations on single numbers; a kernel has at most {_MOST_KERNEL_OPERATIONS:,}"
         )
     return None
+
+
+def operations(jaxpr) -> int:
+    """About how many numbers a function computes."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = sum(map(operations, _inner_jaxprs(equation.params)))
+        total += inner * equation.params.get("length", 1) or sum(out.aval.size for out in equation.outvars)
+    return total
 
 
 def largest_array(jaxpr) -> int:

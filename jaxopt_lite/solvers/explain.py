@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes import tiles
+from jaxopt_lite.lanes.fan_out import Rows, parts, why_undivided
 from jaxopt_lite.lanes.graph import NotInAKernel
 from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, trace
 from jaxopt_lite.solvers.broyden import Broyden
@@ -36,6 +37,8 @@ class Explanation:
         words: how many 32-bit registers a lane's numbers take in a kernel, where one was considered and traced.
         operations: how many operations on single numbers setting out and a step take together, likewise.
         step_operations: of these, those of a step.
+        cores: on how many cores of a CPU a call solves it that is not inside a `jax.jit` or another transformation.
+        undivided: why that is one, if so.
     """
 
     path: Literal["kernel", "native call", "loop"]
@@ -48,6 +51,8 @@ class Explanation:
     words: int | None = None
     operations: int | None = None
     step_operations: int | None = None
+    cores: int = 1
+    undivided: str = ""
 
     def __str__(self) -> str:
         way = {
@@ -61,6 +66,12 @@ class Explanation:
             lines.append(f"A lane has {self.words} numbers of 32 bits in registers and {self.operations:,} operations.")
         if self.reason:
             lines.append(f"{'Not a kernel' if self.platform == 'gpu' else 'Not one function'}: {self.reason}.")
+        if self.undivided:
+            lines.append(f"On one core: {self.undivided}.")
+        elif self.cores > 1:
+            lines.append(
+                f"A call that is not inside a jit or another transformation divides it over {self.cores} cores."
+            )
         return "\n".join([*lines, self.later] if self.later else lines)
 
 
@@ -144,7 +155,12 @@ def _explained(plan: Plan, batch, platform: str) -> Explanation:
         return Explanation("loop", platform, width, 1, size, reason, later)
     columns = 1 if plan.function.is_scalar else n
     why = tiles.why_not_native(plan.function.closed.jaxpr, width, plan.lane_bytes(n, dtype), columns)
-    return Explanation("loop" if why else "native call", platform, width, 1, size, why or "", later)
+    rows, operations = Rows(size, (), n), tiles.operations(plan.function.closed.jaxpr)
+    undivided = "it is one problem" if plan.alone else why_undivided(rows, operations)
+    return Explanation(
+        "loop" if why else "native call", platform, width, 1, size, why or "", later,
+        cores=1 if undivided else parts(rows, operations), undivided=undivided or "",
+    )  # fmt: skip
 
 
 _LATER = "Lanes that it gives up as STALLED or NO_ROOT go on in a loop compiled by XLA, by the damped Newton method."

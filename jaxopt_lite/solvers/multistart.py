@@ -1,14 +1,18 @@
 """Many starts for each problem, solved as one batch; the best answer of each problem is kept."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxopt_lite.lanes.capture import run
+from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solution import Solution
-from jaxopt_lite.solvers.solve import Minimizer, RootSolver, minimize, root
+from jaxopt_lite.solvers.solve import Minimizer, RootSolver, expect, rows_of, solve, solved
+from jaxopt_lite.solvers.tolerances import checked
 
 __all__ = ["multistart"]
 
@@ -51,7 +55,7 @@ def multistart(
         >>> bool(best.x[0] < 0)
         True
     """
-    solver = BFGS() if solver is None else solver
+    solver = checked(expect(BFGS() if solver is None else solver, Minimizer | RootSolver, "multistart", "a solver"))
     axis = 1 if batched else 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(starts):
         if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] == 0:
@@ -59,15 +63,32 @@ def multistart(
                 f"starts{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}; expected at least one start along "
                 f"axis {axis}, behind the batch axis if there is one."
             )
+    if not batched:  # the starts are a batch, and share everything
+        return _best(solve(fun, starts, args, solver, None, True, has_aux), isinstance(solver, RootSolver))
+    axes = axis_per_leaf(args, args_axes)
+    signature = signature_of(jax.tree.map(_one_start, starts), args, axes, batched)
+    count = sum(jnp.shape(leaf)[1] for leaf in jax.tree.leaves(starts)[:1])
+    rows = rows_of(starts, axes, solver, calls=count)
+    return run(_from_every_start, (axes, has_aux), [(fun, signature)], starts, args, solver, rows=rows)
 
-    def from_one_start(x0):
-        options = {"args_axes": args_axes, "batched": batched, "has_aux": has_aux}
-        if isinstance(solver, RootSolver):
-            return root(fun, x0, args, solver=solver, **options)
-        return minimize(fun, x0, args, solver=solver, **options)
 
-    every = jax.vmap(from_one_start, in_axes=axis)(starts)  # leaves [K, B, ...] or [K, ...]
-    value = every.error if isinstance(solver, RootSolver) else every.fun
+def _one_start(leaf) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((jnp.shape(leaf)[0], *jnp.shape(leaf)[2:]), jnp.result_type(leaf))
+
+
+def _from_every_start(fun, axes, has_aux, starts, args, solver) -> Solution:
+    """The best answers of a batch; for `lanes.capture.run`."""
+
+    def from_one(x0):
+        return solved(fun, axes, True, has_aux, 0, False, "auto", x0, args, solver, None)
+
+    return _best(jax.vmap(from_one, in_axes=1)(starts), isinstance(solver, RootSolver))
+
+
+@partial(jax.jit, static_argnames="is_root")
+def _best(every: Solution, is_root: bool) -> Solution:
+    """The best along the leading axis, that of the starts."""
+    value = every.error if is_root else every.fun
     value = jnp.where(jnp.isnan(value), jnp.inf, value)
     rank = jnp.lexsort((value, ~every.success), axis=0)
     return jax.tree.map(lambda leaf: _pick(leaf, rank[0]), every)

@@ -1,18 +1,22 @@
 """The front door: check the input, solve the batch, verify every answer, report."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.engine import Limits, Outcome
+from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.lanes.tiles import FEWEST_IN_A_PART
 from jaxopt_lite.solvers import cascade
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
@@ -25,7 +29,7 @@ from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import checked
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
-__all__ = ["minimize", "root", "solve"]
+__all__ = ["expect", "minimize", "root", "rows_of", "solve", "solved"]
 
 Kind = Literal["root", "minimum"]
 RootSolver = Broyden | LimitedBroyden
@@ -76,7 +80,7 @@ def root(
         >>> bool(sol.success.all())
         True
     """
-    solver = _expect(Broyden() if solver is None else solver, RootSolver, "root", "Broyden() or LimitedBroyden()")
+    solver = expect(Broyden() if solver is None else solver, RootSolver, "root", "Broyden() or LimitedBroyden()")
     return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path)
 
 
@@ -125,17 +129,20 @@ def minimize(
         >>> bool(jnp.allclose(sol.x, 1.0, atol=1e-2))
         True
     """
-    solver = _expect(BFGS() if solver is None else solver, Minimizer, "minimize", "BFGS() or LBFGS()")
+    solver = expect(BFGS() if solver is None else solver, Minimizer, "minimize", "BFGS() or LBFGS()")
     return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path)
 
 
-def _expect(solver, kind, caller: str, wanted: str):
+def expect(solver, kind, caller: str, wanted: str):
+    """The solver, where it is one of this kind; else a TypeError."""
     if not isinstance(solver, kind):
         raise TypeError(f"solver={solver!r} does not fit `{caller}`: expected {wanted}.")
     return solver
 
 
-def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path="auto") -> Solution:
+def solve(
+    fun, x0, args, solver, args_axes, batched, has_aux, record=0, keep_state=False, resume=None, path="auto"
+) -> Solution:
     """What `root` and `minimize` share: the solver says which of the two it is."""
     if not callable(fun):
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
@@ -146,10 +153,27 @@ def solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state
     solver = checked(solver)
     axes = axis_per_leaf(args, args_axes)
     options = axes, batched, has_aux, record, keep_state, path
-    return run(_solve, options, [(fun, signature_of(x0, args, axes, batched))], x0, args, solver, resume)
+    signature = signature_of(x0, args, axes, batched)
+    rows = rows_of(x0, axes, solver, resume) if batched else None
+    return run(solved, options, [(fun, signature)], x0, args, solver, resume, rows=rows)
 
 
-def _solve(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:
+def rows_of(x0, axes, solver, resume=None, calls: int = 1) -> Rows | None:
+    """The batch in the last arguments of `solved`, whose shapes have been checked; None for one so small that it has
+    one part. Each evaluation calls `fun` so often.
+    """
+    leaves = jax.tree.leaves(x0)
+    size = np.shape(leaves[0])[0]
+    if size < 2 * FEWEST_IN_A_PART:
+        return None
+    settings, states = jax.tree.leaves(solver), jax.tree.leaves(resume)
+    of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
+    unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves)
+    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, calls)
+
+
+def solved(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:
+    """What `solve` compiles; for `lanes.capture.run`."""
     kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
+from jaxopt_lite.lanes import fan_out
 from tests.lanes.test_kernel import is_kernel, lowered
 
 SPEC = jax.ShapeDtypeStruct
@@ -64,6 +65,19 @@ def test_on_the_cpu_it_is_one_native_call_or_says_which_operation_prevents_that(
     assert (native.path, native.reason) == ("native call", "")
     assert loop.path == "loop" and "`sort`" in loop.reason and "test_explain.py" in loop.reason
     assert "one native CPU function, a tile of" in str(native) and "Not one function: " in str(loop)
+
+
+def test_on_the_cpu_it_says_on_how_many_cores(monkeypatch):
+    monkeypatch.setenv("JAXOPT_LITE_CORES", "1")
+    assert "this process may use one core" in of(rosenbrock, 30, platform="cpu").undivided
+    monkeypatch.delenv("JAXOPT_LITE_CORES")
+    monkeypatch.setattr(fan_out, "cores", lambda: 3)
+    large, little = of(rosenbrock, 30, platform="cpu"), of(rosenbrock, 2, platform="cpu")
+    assert (large.cores, large.undivided, little.cores) == (3, "", 1) and "so little work" in little.undivided
+    assert "takes 3 cores" in str(large) and "On one core: " in str(little)
+    one = jol.explain(rosenbrock, SPEC((2,), "float32"), 1.0, solver=jol.BFGS(), batched=False, platform="cpu")
+    assert (one.cores, one.undivided) == (1, "it is one problem")
+    assert of(rosenbrock, 30, platform="gpu").cores == 1
 
 
 def test_a_tpu_takes_the_loop():

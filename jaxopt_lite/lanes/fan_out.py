@@ -1,0 +1,185 @@
+"""A large batch on every core of a CPU: one program, run on several parts of the batch at the same time.
+
+What this library compiles runs on one core, however many there are. But programs that are started from several Python
+threads run side by side on one device. So a call that is not part of a larger program divides its batch into parts of
+one size, which share a program; each part is started from a thread of its own, and another program joins the results.
+No answer depends on it: a problem's bits are the same in any batch (`docs/design.md`).
+"""
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.extend.core import get_opaque_trace_state
+from jaxtyping import Array, PyTree
+
+from jaxopt_lite.cores import cores
+from jaxopt_lite.lanes import tiles
+
+__all__ = ["Part", "Rows", "computes_now", "fan_out", "part_size", "parts", "why_undivided"]
+
+_PATIENCE = 0.05  # seconds that a part waits for a thread; then whoever waits for it starts it, so that all goes on
+_NOTHING = object()
+
+
+class Rows(NamedTuple):
+    """The batch in the arguments of a call.
+
+    Attributes:
+        size: how many problems.
+        axes: of each argument, the batch axes of its leaves; None where all problems share a leaf.
+        unknowns: of a problem.
+        calls: of the function, for one evaluation: one for each of many starts or examples.
+    """
+
+    size: int
+    axes: tuple[tuple[int | None, ...], ...]
+    unknowns: int
+    calls: int = 1
+
+    def parts(self, operations: int) -> int:
+        """How many parts are each worth a thread, where a call of the function computes so many numbers."""
+        return tiles.parts(self.size, self.unknowns, self.calls * operations)
+
+
+class Part(NamedTuple):
+    """`core`, for `capture.run`, on `size` problems of a batch; one more argument says from which on."""
+
+    core: Callable
+    rows: Rows
+    size: int
+
+    def __call__(self, *operands: Any) -> PyTree:
+        first = len(operands) - 1 - len(self.rows.axes)
+        *arguments, start = operands[first:]
+        cut = [self._cut(*each, start) for each in zip(arguments, self.rows.axes, strict=True)]
+        return self.core(*operands[:first], *cut)
+
+    def _cut(self, argument: PyTree, axes: tuple[int | None, ...], start) -> PyTree:
+        leaves, tree = jax.tree.flatten(argument)
+        return jax.tree.unflatten(tree, [
+            leaf if axis is None else jax.lax.dynamic_slice_in_dim(leaf, start, self.size, axis)
+            for leaf, axis in zip(leaves, axes, strict=True)
+        ])  # fmt: skip
+
+
+def computes_now(arguments: PyTree) -> bool:
+    """Whether a call with these arguments computes on the CPU at once, and is no part of a larger program."""
+    if jax.default_backend() != "cpu" or jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        return False
+    if get_opaque_trace_state(convention="nnx") != _no_trace():
+        return False
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+
+
+@lru_cache(1)
+def _no_trace() -> Any:
+    """What JAX has for a trace where there is none, as in a thread of its own: this may be called within one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(get_opaque_trace_state, convention="nnx").result()
+
+
+def part_size(rows: Rows, operations: int, arguments: Sequence[PyTree]) -> int:
+    """How many problems each part has: all of them where the batch is not divided."""
+    if why_undivided(rows, operations):
+        return rows.size
+    sizes = {
+        np.shape(leaf)[axis]
+        for argument, axes in zip(arguments, rows.axes, strict=True)
+        for leaf, axis in zip(jax.tree.leaves(argument), axes, strict=True)
+        if axis is not None
+    }
+    if sizes != {rows.size}:
+        return rows.size  # `core` will say what is wrong
+    return -(-rows.size // parts(rows, operations))
+
+
+def why_undivided(rows: Rows, operations: int) -> str | None:
+    """Why a batch is solved on one core of a CPU, if so, in a call that is no part of a larger program.
+
+    A call of the function computes so many numbers, `operations`.
+    """
+    if rows.parts(operations) == 1:
+        return "it is so little work that starting a second thread would take as long"
+    if jax.local_device_count("cpu") > 1:
+        return "JAX has several devices here, over which `over_devices` divides it"
+    return "this process may use one core" if cores() == 1 else None
+
+
+def parts(rows: Rows, operations: int) -> int:
+    """Into how many parts a batch is divided that is divided."""
+    return min(cores(), rows.parts(operations))
+
+
+def fan_out(
+    part: Callable[..., PyTree], arguments: Sequence[PyTree], rows: Rows, size: int, settings: Callable[[], Hashable]
+) -> PyTree:
+    """`part(*arguments, start)` for parts of `size` problems, side by side, and the results as those of one batch.
+
+    The first part is started here, for it may have to be compiled. JAX's settings belong to a thread: one that has
+    others than this leaves its part to it.
+    """
+    # Once for all parts, and a copy, for the parts may run on when the caller goes on and changes its array.
+    arguments = jax.tree.map(lambda leaf: jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf, arguments)
+    starts = [_on_device(min(k * size, rows.size - size)) for k in range(-(-rows.size // size))]
+    results, wanted = [part(*arguments, starts[0])], settings()
+
+    def elsewhere(start: Array) -> Any:
+        return part(*arguments, start) if settings() is wanted else _NOTHING
+
+    waiting = [(start, _submitted(elsewhere, start)) for start in starts[1:]]
+    for start, future in waiting:
+        result = _result(future)
+        results.append(part(*arguments, start) if result is _NOTHING else result)
+    return _joined(results, rows.size)
+
+
+def _submitted(fun: Callable, *arguments: Any) -> Future | None:
+    """None where Python is about to end."""
+    try:
+        return _threads(cores() - 1).submit(fun, *arguments)
+    except RuntimeError:
+        return None
+
+
+def _result(future: Future | None) -> Any:
+    """`_NOTHING` where no thread had time for it: a thread may be running what waits for this very result."""
+    if future is None:
+        return _NOTHING
+    try:
+        return future.result(_PATIENCE)
+    except NotYet:
+        return _NOTHING if future.cancel() else future.result()
+
+
+@lru_cache(1)
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "jaxopt_lite")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # its threads stay with the parent
+
+
+@lru_cache(1024)
+def _on_device(start: int) -> Array:
+    return jax.device_put(np.int32(start))
+
+
+@partial(jax.jit, static_argnames="size")
+def _joined(parts: list[PyTree], size: int) -> PyTree:
+    """The parts behind each other; the last begins so early that it is as long as the others."""
+
+    def join(*leaves):
+        *others, last = leaves
+        rest = size - sum(map(len, others))
+        return jnp.concatenate([*others, last[len(last) - rest :]])
+
+    return jax.tree.map(join, *parts)
