@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.devices import over_devices
+from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.tiles import largest_array
 from jaxopt_lite.solvers.solve import minimize
@@ -47,15 +48,23 @@ class Fitted(NamedTuple):
 def solve(model: Model, params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Fitted:
     """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve on all devices of the host."""
     core = _without_features if model.features is None else _solve
-    with exact_products():
-        return run(core, (model.adapter,), _functions(model, params, task), params, task, start, center, prior, solver)
+    arguments = params, task, start, center, prior, solver
+    return run(core, (model.adapter,), _functions(model, params, task), *arguments, rows=_rows(*arguments))
+
+
+def _rows(params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Rows:
+    """The tasks in the arguments of `_solve`."""
+    size, examples = task.weight.shape
+    counts = [len(jax.tree.leaves(each)) for each in (params, task, start, center, prior, solver)]
+    axes = tuple((axis,) * count for axis, count in zip((None, 0, 0, 0, None, None), counts, strict=True))
+    return Rows(size, axes, sum(leaf.size // size for leaf in start.values()), calls=examples)
 
 
 def _functions(model: Model, params: PyTree, task: Task) -> list[tuple[Callable, Signature]]:
     """The user's functions, each with its arguments for one example."""
     f, a, x = _of_one(model, params, task)
-    of_input = Signature.of(params, x, mapped=(0, 0))
-    of_output = Signature.of(jax.eval_shape(f, params, a, x), task.y, mapped=(0, 2))
+    of_input = Signature.of(params, x, mapped=(0, 0), exact=True)
+    of_output = Signature.of(jax.eval_shape(f, params, a, x), task.y, mapped=(0, 2), exact=True)
     functions = [(model.apply, of_input), (model.loss, of_output)]
     return functions if model.features is None else [*functions, (model.features, of_input)]
 
@@ -69,7 +78,8 @@ def _solve(apply, loss, features, adapter: Adapter, params, task: Task, start, c
     devices = jax.local_devices()
     if len(devices) > 1:
         share = over_devices(share, Mesh(np.asarray(devices), ("tasks",)))
-    return share(task, start, center)
+    with exact_products():
+        return share(task, start, center)
 
 
 def _solve_share(model: Model, params: PyTree, prior, solver, task: Task, start, center) -> Fitted:

@@ -15,6 +15,7 @@ import pytest
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
+from jaxopt_lite.lanes import fan_out, tiles
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import IA3, Base, Shift, Task, fit
@@ -103,6 +104,20 @@ def test_many_devices_fit_as_one_does_to_the_bit(tmp_path):
     one, four = (np.load(tmp_path / f"{count}.npz") for count in ("1", "4"))
     for key in one:
         np.testing.assert_array_equal(one[key], four[key])
+
+
+def test_every_core_fits_its_share_to_the_bit(monkeypatch):
+    base, tasks = models.base(jnp.float64), models.tasks(200, sizes=(5,), dtype=np.float64)
+    whole = fit(base, models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
+    started = []
+    submit = fan_out._submitted
+    monkeypatch.setattr(fan_out, "cores", lambda: 3)
+    monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
+    monkeypatch.setattr(fan_out, "_submitted", lambda *call: started.append(call) or submit(*call))
+    shared = fit(base, models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
+    assert started
+    for a, b in zip(*(jax.tree.leaves((each.parameters, each.profile)) for each in (whole, shared)), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 def test_a_strong_prior_keeps_to_its_center():
