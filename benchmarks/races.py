@@ -7,7 +7,6 @@ import jaxopt
 import numpy as np
 import optimistix as optx
 
-import jaxopt_lite as jol
 from benchmarks import peers, timing
 from benchmarks.timing import Entry, Race, gradient_error, residual_error
 from tests.problems import broyden_tridiagonal, trigonometric
@@ -32,7 +31,7 @@ def bfgs(n: int, batch: int) -> Race:
     one = peers.vmapped
     entries = (
         Entry("BFGS", ours, is_ours=True),
-        Entry("BFGS, all cores", jol.over_devices(ours), is_ours=True),
+        Entry("BFGS, inside a jit", jax.jit(ours), is_ours=True),
         Entry("TensorFlow Probability BFGS", peers.tfp_minimum(rosenbrock, _GRADIENT)),
         Entry("optimistix BFGS", one(peers.optimistix_minimum(rosenbrock))),
         Entry("jax.scipy BFGS", one(peers.jax_scipy_minimum(rosenbrock, _GRADIENT)), _SLOW),
@@ -56,7 +55,7 @@ def _roots(system: Callable, starts: np.ndarray, *rivals: tuple[type, int | None
     ours = peers.our_root(system, _RESIDUAL)
     entries = [
         Entry("Broyden", ours, is_ours=True),
-        Entry("Broyden, all cores", jol.over_devices(ours), is_ours=True),
+        Entry("Broyden, inside a jit", jax.jit(ours), is_ours=True),
     ]
     for solver, limit in rivals:
         solve = peers.vmapped(peers.optimistix_root(system, solver))

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lite.cores import cores
-
 __all__ = ["Entry", "Race", "gradient_error", "main", "residual_error", "run", "use_cpu"]
 
 _REPEATS = 5
@@ -142,10 +140,9 @@ def _error(vector: Callable) -> Callable:
 
 
 def use_cpu() -> None:
-    """Float64, the CPU alone, and one host device for each core; before JAX starts."""
+    """Float64, and the CPU alone; before JAX starts."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_num_cpu_devices", cores())
 
 
 def main(races: dict[str, Callable]) -> None:
