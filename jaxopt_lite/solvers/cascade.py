@@ -1,8 +1,4 @@
-"""A solver's methods, one after the other, on a batch: each takes on the lanes the one before could not solve.
-
-`solve` is all of them in one program. Where a call can look at what the first has left, the others are a program of
-their own, `later_methods`, that is compiled only if some problem needs it.
-"""
+"""A solver's methods, one after the other, on a batch: each takes on the lanes the one before could not solve."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array
 
 from jaxopt_lite.lanes import engine, kernel, tiles
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
@@ -22,7 +18,7 @@ from jaxopt_lite.lanes.rows import chosen, load, store
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.paths import kernel_for
 
-__all__ = ["Plan", "evaluate", "first_method", "gave_up", "later_methods", "solve"]
+__all__ = ["Plan", "evaluate", "solve"]
 
 
 class Plan(NamedTuple):
@@ -58,8 +54,7 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
 
     @custom_vmap
     def solved(leaves, x0, limits, states):
-        outcome = first_method(plan, is_mapped, leaves, x0, limits, states)
-        return later_methods(outcome, plan, is_mapped, leaves, x0, limits, states)
+        return _run_methods(plan, is_mapped, x0, leaves, limits, states)
 
     @solved.def_vmap
     def rule(axis_size, in_batched, leaves, x0, limits, states):
@@ -88,52 +83,28 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
     return solved(leaves, x0, limits, states)
 
 
-def _of_two(method: Callable[..., Outcome]) -> Callable[..., Outcome]:
-    """The same for any batch: in a batch of one XLA would see that all lanes are equal, and round them otherwise."""
-
-    def run(outcome: Outcome | None, plan: Plan, is_mapped, leaves, x0, limits: Limits, states) -> Outcome:
-        if x0.shape[0] == 0:
-            return _nothing(x0, plan.record)
-        if x0.shape[0] > 1 or plan.alone:
-            return method(outcome, plan, is_mapped, leaves, x0, limits, states)
-        outcome, x0, limits, states = _twice((outcome, x0, limits, states))
+def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
+    if x0.shape[0] == 0:
+        return _nothing(x0, plan.record)
+    if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them otherwise
+        x0, limits, states = _twice((x0, limits, states))
         leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
-        outcome = method(outcome, plan, is_mapped, leaves, x0, limits, states)
+        outcome = _run_methods(plan, is_mapped, x0, leaves, limits, states)
         return jax.tree.map(lambda leaf: leaf[:1], outcome)
-
-    return run
-
-
-def first_method(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:
-    """What the first method makes of a batch."""
-    return _first_method(None, plan, is_mapped, leaves, x0, limits, states)
-
-
-@_of_two
-def _first_method(_, plan: Plan, is_mapped, leaves, x0, limits: Limits, states) -> Outcome:
+    first, *others = plan.solver.methods()
     states = None if states is None else engine.resumed(states)
     run = _runner(plan, is_mapped, x0, leaves)
     queue = Queue(x0, (), limits, states)
-    in_loop = partial(run, plan.solver.methods()[0], keep_state=plan.keep_state, record=plan.record)
+    in_loop = partial(run, first, keep_state=plan.keep_state, record=plan.record)
     by_kernel = _kernel(plan, is_mapped, x0, leaves, resumes=states is not None)
     if by_kernel is None:
-        return in_loop(queue)
-    if plan.path == "emulate":
-        return by_kernel(queue)
-    return jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
-
-
-def gave_up(status: Int[Array, " B"]) -> Bool[Array, " B"]:
-    """Which problems the next method takes on."""
-    return (status == Status.STALLED) | (status == Status.NO_ROOT)
-
-
-@_of_two
-def later_methods(outcome: Outcome, plan: Plan, is_mapped, leaves, x0, limits: Limits, states) -> Outcome:
-    """What the other methods make of the problems that were given up, and the outcome of all."""
-    run = _runner(plan, is_mapped, x0, leaves)
-    for method in plan.solver.methods()[1:]:
-        todo = gave_up(outcome.status)
+        outcome = in_loop(queue)
+    elif plan.path == "emulate":
+        outcome = by_kernel(queue)
+    else:
+        outcome = jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
+    for method in others:
+        todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)
 
         def redo(outcome, method=method, todo=todo):
             order, length = chosen(todo)
@@ -220,7 +191,7 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     if size == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
     mapped = mapped_leaves(leaves, is_mapped)
-    if size == 1:  # as in `_of_two`
+    if size == 1:  # as in `_run_methods`
         x, mapped = _twice((x, mapped))
     width = 2 * plan.width(size, n, x.dtype)
     count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings

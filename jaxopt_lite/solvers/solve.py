@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.engine import Limits, Outcome
-from jaxopt_lite.lanes.fan_out import Rows, computes_now
+from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.lanes.tiles import FEWEST_IN_A_PART
@@ -153,16 +153,9 @@ def solve(
     solver = checked(solver)
     axes = axis_per_leaf(args, args_axes)
     options = axes, batched, has_aux, record, keep_state, path
-    funs, arguments = [(fun, signature_of(x0, args, axes, batched))], (x0, args, solver, resume)
+    signature = signature_of(x0, args, axes, batched)
     rows = rows_of(x0, axes, solver, resume) if batched else None
-    if len(solver.methods()) == 1 or not computes_now(arguments):
-        return run(solved, options, funs, *arguments, rows=rows)
-    # The other methods take as long to compile as the first, and few batches need them.
-    solution, outcome = run(_by_first_method, options, funs, *arguments, rows=rows)
-    if not np.any(cascade.gave_up(jax.device_get(outcome.status))):
-        return solution
-    rows = rows and rows._replace(axes=(*rows.axes, (0,) * len(jax.tree.leaves(outcome))))
-    return run(_by_later_methods, options, funs, *arguments, outcome, rows=rows)
+    return run(solved, options, [(fun, signature)], x0, args, solver, resume, rows=rows)
 
 
 def rows_of(x0, axes, solver, resume=None, calls: int = 1) -> Rows | None:
@@ -179,25 +172,8 @@ def rows_of(x0, axes, solver, resume=None, calls: int = 1) -> Rows | None:
     return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, calls)
 
 
-def solved(*operands: Any) -> Solution:
+def solved(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:
     """What `solve` compiles; for `lanes.capture.run`."""
-    return _solved(cascade.solve, *operands)[0]
-
-
-def _by_first_method(*operands: Any) -> tuple[Solution, Outcome]:
-    return _solved(cascade.first_method, *operands)
-
-
-def _by_later_methods(*operands: Any) -> Solution:
-    *others, outcome = operands
-    return _solved(partial(cascade.later_methods, outcome), *others)[0]
-
-
-def _solved(
-    find: Callable[..., Outcome],
-    fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume,
-) -> tuple[Solution, Outcome]:  # fmt: skip
-    """The verified solution of what `find` makes of the batch."""
     kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
@@ -208,7 +184,7 @@ def _solved(
     one = partial(_verified, kind, function)
 
     def run(leaves, others):
-        outcome = find(plan, batch.is_mapped, leaves, *others)
+        outcome = cascade.solve(plan, batch.is_mapped, leaves, *others)
         return outcome.x, outcome.status == Status.CONVERGED, outcome
 
     def condition(x, leaves):
@@ -232,7 +208,7 @@ def _solved(
         history=History(*outcome.record) if record else None,
         state=outcome.states,
     )
-    return solution if batched else _without_batch_axis(solution), outcome
+    return solution if batched else _without_batch_axis(solution)
 
 
 def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
