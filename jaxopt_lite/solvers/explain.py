@@ -69,9 +69,7 @@ class Explanation:
         if self.undivided:
             lines.append(f"On one core: {self.undivided}.")
         elif self.cores > 1:
-            lines.append(
-                f"A call that is not inside a jit or another transformation divides it over {self.cores} cores."
-            )
+            lines.append(f"A plain call, inside no jit or other transformation, divides it over {self.cores} cores.")
         return "\n".join([*lines, self.later] if self.later else lines)
 
 

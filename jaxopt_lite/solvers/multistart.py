@@ -68,21 +68,27 @@ def multistart(
     axes = axis_per_leaf(args, args_axes)
     signature = signature_of(jax.tree.map(_one_start, starts), args, axes, batched)
     count = sum(jnp.shape(leaf)[1] for leaf in jax.tree.leaves(starts)[:1])
-    rows = rows_of(starts, axes, solver, calls=count)
-    return run(_from_every_start, (axes, has_aux), [(fun, signature)], starts, args, solver, rows=rows)
+    rows = rows_of(starts, axes, solver, starts=count)
+    return run(_from_every_start, (axes, has_aux), [(fun, signature)], starts, args, solver, None, rows=rows)
 
 
 def _one_start(leaf) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((jnp.shape(leaf)[0], *jnp.shape(leaf)[2:]), jnp.result_type(leaf))
 
 
-def _from_every_start(fun, axes, has_aux, starts, args, solver) -> Solution:
-    """The best answers of a batch; for `lanes.capture.run`."""
-
-    def from_one(x0):
-        return solved(fun, axes, True, has_aux, 0, False, "auto", x0, args, solver, None)
-
-    return _best(jax.vmap(from_one, in_axes=1)(starts), isinstance(solver, RootSolver))
+def _from_every_start(fun, axes, has_aux, starts, args, solver, resume) -> Solution:
+    """The best answers of a batch; for `lanes.capture.run`. All starts of all problems are one batch."""
+    size, count = jnp.shape(jax.tree.leaves(starts)[0])[:2]
+    x0 = jax.tree.map(lambda leaf: jnp.reshape(leaf, (size * count, *leaf.shape[2:])), starts)
+    leaves, tree = jax.tree.flatten(args)
+    repeated = [
+        leaf if axis is None else jnp.repeat(leaf, count, axis) for leaf, axis in zip(leaves, axes, strict=True)
+    ]
+    settings = jax.tree.map(lambda leaf: jnp.repeat(leaf, count) if jnp.ndim(leaf) else leaf, solver)
+    args = jax.tree.unflatten(tree, repeated)
+    every = solved(fun, axes, True, has_aux, 0, False, "auto", x0, args, settings, resume)
+    every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
+    return _best(every, isinstance(solver, RootSolver))
 
 
 @partial(jax.jit, static_argnames="is_root")

@@ -158,9 +158,9 @@ def solve(
     return run(solved, options, [(fun, signature)], x0, args, solver, resume, rows=rows)
 
 
-def rows_of(x0, axes, solver, resume=None, calls: int = 1) -> Rows | None:
+def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
     """The batch in the last arguments of `solved`, whose shapes have been checked; None for one so small that it has
-    one part. Each evaluation calls `fun` so often.
+    one part. `x0` has so many starts of each problem.
     """
     leaves = jax.tree.leaves(x0)
     size = np.shape(leaves[0])[0]
@@ -168,8 +168,8 @@ def rows_of(x0, axes, solver, resume=None, calls: int = 1) -> Rows | None:
         return None
     settings, states = jax.tree.leaves(solver), jax.tree.leaves(resume)
     of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
-    unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves)
-    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, calls)
+    unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves) // starts
+    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, starts)
 
 
 def solved(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:

@@ -6,8 +6,6 @@ import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.solvers import damped_newton
 
-pytestmark = pytest.mark.hardly_optimised
-
 
 def test_a_lane_ends_by_its_evaluations_even_if_no_attempt_ever_does(monkeypatch):
     """A compiled `_is_over` may say different things to different numbers: here it never ends an attempt."""

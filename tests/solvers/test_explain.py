@@ -74,7 +74,7 @@ def test_on_the_cpu_it_says_on_how_many_cores(monkeypatch):
     monkeypatch.setattr(fan_out, "cores", lambda: 3)
     large, little = of(rosenbrock, 30, platform="cpu"), of(rosenbrock, 2, platform="cpu")
     assert (large.cores, large.undivided, little.cores) == (3, "", 1) and "so little work" in little.undivided
-    assert "takes 3 cores" in str(large) and "On one core: " in str(little)
+    assert "divides it over 3 cores" in str(large) and "On one core: " in str(little)
     one = jol.explain(rosenbrock, SPEC((2,), "float32"), 1.0, solver=jol.BFGS(), batched=False, platform="cpu")
     assert (one.cores, one.undivided) == (1, "it is one problem")
     assert of(rosenbrock, 30, platform="gpu").cores == 1
