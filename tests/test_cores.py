@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jaxopt_lite.cores import cores, cpu_features
+from jaxopt_lite.cores import cores
 
 
 def test_an_environment_variable_bounds_them(monkeypatch):
@@ -21,7 +21,3 @@ def test_what_is_no_number_of_cores_is_refused(bound, monkeypatch):
     monkeypatch.setenv("JAXOPT_LITE_CORES", bound)
     with pytest.raises(ValueError, match=f"JAXOPT_LITE_CORES is '{bound}': expected a number of cores, at least 1"):
         cores()
-
-
-def test_what_a_cpu_can_do_is_a_set_of_words():
-    assert all(word and not word.isspace() for word in cpu_features())

@@ -24,7 +24,7 @@ from jaxtyping import PyTree
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.precision import exact_products
-from jaxopt_lite.lanes.tiles import compiler_options, operations
+from jaxopt_lite.lanes.tiles import operations
 
 __all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
@@ -81,18 +81,12 @@ class Program:
         flat = self._in_tree.flatten_up_to(arguments)
         return jax.tree.unflatten(self._out_tree, jaxpr_as_fun(ClosedJaxpr(self._jaxpr, list(arrays)))(*flat))
 
-    def jitted(
-        self, core: Callable, options: tuple[Hashable, ...], others: tuple["Program", ...], wanted: dict | None = None
-    ) -> Callable:
-        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one.
-
-        `wanted` are options of the compiler, which only a program that is no part of a larger one may have.
-        """
-        key = core, options, others, wanted and tuple(wanted.items())
+    def jitted(self, core: Callable, options: tuple[Hashable, ...], others: tuple["Program", ...]) -> Callable:
+        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one."""
+        key = core, options, others
         compiled = self._compiled.get(key)
         if compiled is None:
-            traced = partial(_traced_now, (self, *others), core, options)
-            compiled = self._compiled[key] = jax.jit(traced, compiler_options=wanted)
+            compiled = self._compiled[key] = jax.jit(partial(_traced_now, (self, *others), core, options))
         return compiled
 
 
@@ -152,13 +146,10 @@ def run(
 def _call(core: Callable, options: tuple, found: Sequence[Any], arguments: tuple, rows: Rows | None) -> PyTree:
     (first, _), *others = found
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
-    if rows is None or not computes_now((arrays, arguments)):
+    divided = rows is not None and computes_now((arrays, arguments))
+    if not divided or (size := part_size(rows, first.operations, arguments)) == rows.size:
         return first.jitted(core, options, programs)(arrays, *arguments)
-    wanted = compiler_options(rows.unknowns)
-    size = part_size(rows, first.operations, arguments)
-    if size == rows.size:
-        return first.jitted(core, options, programs, wanted)(arrays, *arguments)
-    part = first.jitted(Part(core, rows, size), options, programs, wanted)
+    part = first.jitted(Part(core, rows, size), options, programs)
     return fan_out(part, (arrays, *arguments), rows, size, _settings)
 
 

@@ -127,7 +127,7 @@ def fan_out(
     others than this leaves its part to it.
     """
     # Once for all parts, and a copy, for the parts may run on when the caller goes on and changes its array.
-    arguments = jax.tree.map(lambda leaf: jnp.array(leaf) if isinstance(leaf, np.ndarray) else leaf, arguments)
+    arguments = jax.tree.map(lambda leaf: _copied(leaf) if isinstance(leaf, np.ndarray) else leaf, arguments)
     starts = [_on_device(min(k * size, rows.size - size)) for k in range(-(-rows.size // size))]
     results, wanted = [part(*arguments, starts[0])], settings()
 
@@ -139,6 +139,10 @@ def fan_out(
         result = _result(future)
         results.append(part(*arguments, start) if result is _NOTHING else result)
     return _joined(results, rows.size)
+
+
+def _copied(array: np.ndarray) -> Array:
+    return jax.device_put(np.array(array))  # by NumPy, and now: JAX may take an array as it is, or copy it later
 
 
 def _submitted(fun: Callable, *arguments: Any) -> Future | None:

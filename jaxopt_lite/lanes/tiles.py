@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import source_info_util
 
-from jaxopt_lite.cores import cpu_features
 from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "KERNEL_WIDTH",
     "Work",
     "as_one_native_call",
-    "compiler_options",
     "kernel_tiles",
     "largest_array",
     "operations",
@@ -66,7 +64,6 @@ _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
 
-_WIDE_UNKNOWNS = 24
 _EVALUATIONS = 40  # of a problem, about
 _PART_OPERATIONS = 1_000_000  # numbers computed, in about 0.7 ms
 
@@ -145,16 +142,6 @@ def parts(size: int, unknowns: int, operations: int) -> int:
     """
     work = size * _EVALUATIONS * (operations + unknowns**2)
     return max(1, min(work // _PART_OPERATIONS, size // FEWEST_IN_A_PART))
-
-
-def compiler_options(unknowns: int) -> dict[str, int] | None:
-    """What XLA is asked for on a CPU where a whole program is this library's own; None where its defaults are best.
-
-    LLVM takes vectors of 256 bits also where the CPU has wider ones. The bits of the answers are the same with either,
-    for as few unknowns as this; for more it gains nothing.
-    """
-    wide = unknowns <= _WIDE_UNKNOWNS and "avx512f" in cpu_features()
-    return {"xla_cpu_prefer_vector_width": 512} if wide else None
 
 
 def why_no_kernel(dtype, words: int, operations: int) -> str | None:
