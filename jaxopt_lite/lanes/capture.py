@@ -146,8 +146,10 @@ def run(
 def _call(core: Callable, options: tuple, found: Sequence[Any], arguments: tuple, rows: Rows | None) -> PyTree:
     (first, _), *others = found
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
-    divided = rows is not None and computes_now((arrays, arguments))
-    if not divided or (size := part_size(rows, first.operations, arguments)) == rows.size:
+    if rows is None or not computes_now((arrays, arguments)):
+        return first.jitted(core, options, programs)(arrays, *arguments)
+    size = part_size(rows, first.operations, arguments)
+    if size == rows.size:
         return first.jitted(core, options, programs)(arrays, *arguments)
     part = first.jitted(Part(core, rows, size), options, programs)
     return fan_out(part, (arrays, *arguments), rows, size, _settings)
