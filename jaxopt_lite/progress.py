@@ -1,12 +1,45 @@
-"""How far a long job is: a bar on standard error, the same for all of them."""
+"""A long job shows how far it is, by a bar on standard error, and Ctrl-C stops it: the same for all of them."""
+
+import _thread
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["progress_bar"]
+__all__ = ["interruptible", "progress_bar"]
+
+_SOON = 0.01  # seconds
 
 
 def progress_bar(shown: bool, *counters: ProgressColumn) -> Progress:
     """A bar for one task, whose description stands before it; the counters behind it say how many of how many."""
     columns = (TextColumn("{task.description}"), BarColumn(), *(counters or (MofNCompleteColumn(),)))
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, Ctrl-C is never lost. For the main thread, where Python raises it.
+
+    Python ignores what is raised while it collects garbage or cleans up an object, and JAX has it call a function at
+    every collection. Such an interrupt is repeated a moment later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = sys.unraisablehook
+
+    def repeat(ignored: "sys.UnraisableHookArgs") -> None:
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            threading.Timer(_SOON, _thread.interrupt_main).start()  # at once it would be ignored again
+        else:
+            before(ignored)
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

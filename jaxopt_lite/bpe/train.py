@@ -22,7 +22,7 @@ from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.utf8 import to_bytes
 from jaxopt_lite.bpe.vocabulary import LEVELS, Vocabulary
 from jaxopt_lite.bpe.words import count_words
-from jaxopt_lite.progress import progress_bar
+from jaxopt_lite.progress import interruptible, progress_bar
 
 __all__ = ["train"]
 
@@ -206,7 +206,7 @@ class _Run:
         self._resume(goal)
         end = None
         try:
-            with checkpoints.saved_at_sigterm(self._save), progress_bar(shows) as bar:
+            with interruptible(), checkpoints.saved_at_sigterm(self._save), progress_bar(shows) as bar:
                 self._learn(goal, bar)
         except KeyboardInterrupt:
             end = "interrupted"

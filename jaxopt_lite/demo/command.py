@@ -12,6 +12,7 @@ from jaxopt_lite.cores import cores
 from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.lanes.tiles import Work, tile_width
+from jaxopt_lite.progress import interruptible
 
 __all__ = ["demo", "devices"]
 
@@ -21,11 +22,12 @@ def demo(options: argparse.Namespace, console: Console) -> int:
     jax.config.update("jax_enable_x64", True)  # certified digits and tight tolerances want float64
     tallies: list[Tally] = []
     try:
-        lowest_voltage.run(options.scenarios, options.seed, console, tallies)
-        for name in confidence.SUBJECTS:
-            confidence.run(name, options.refits, options.seed, console, tallies)
-        encoding.run(options.text, console, tallies)
-        specialists.run(options.specialists, options.seed, console, tallies)
+        with interruptible():
+            lowest_voltage.run(options.scenarios, options.seed, console, tallies)
+            for name in confidence.SUBJECTS:
+                confidence.run(name, options.refits, options.seed, console, tallies)
+            encoding.run(options.text, console, tallies)
+            specialists.run(options.specialists, options.seed, console, tallies)
     except KeyboardInterrupt:
         console.print("\nStopped. Until then:")
         for tally in tallies:

@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.rows import batch_size
 from jaxopt_lite.lanes.status import Status
-from jaxopt_lite.progress import progress_bar
+from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.solvers.solution import Solution
 
 __all__ = ["in_chunks"]
@@ -60,7 +60,7 @@ def in_chunks(
     chunk = min(chunk, max(todo.size, 1))
     result: Solution | None = None if done is None else jax.tree.map(np.array, done)
     solved = 0
-    with progress_bar(progress) as bar:
+    with interruptible(), progress_bar(progress) as bar:
         task = bar.add_task("solving", total=todo.size)
         try:
             for start in range(0, max(todo.size, 1), chunk):

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxopt_lite.lanes.status import Status
-from jaxopt_lite.progress import progress_bar
+from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
@@ -88,7 +88,7 @@ def fit(
     model = Model(base.apply, base.features, adapter, loss)
     solver = solver or (BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS())
     fitted: list[tuple[np.ndarray, Fitted]] = []
-    with progress_bar(progress) as bar:
+    with interruptible(), progress_bar(progress) as bar:
         shown = bar.add_task("fitting", total=len(tasks))
         try:
             for places, task in _chunks(model, base.params, list(tasks.values())):

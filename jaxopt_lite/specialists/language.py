@@ -25,7 +25,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
-from jaxopt_lite.progress import progress_bar
+from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.checks import POSITIVE, number, whole
 from jaxopt_lite.specialists.windows import encode, padding
@@ -146,7 +146,7 @@ def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows:
     adam = optax.adam(rate)
     run = jax.jit(partial(_steps, adam.update, shape))
     state, done = adam.init(params), 0
-    with progress_bar(shows) as bar:
+    with interruptible(), progress_bar(shows) as bar:
         task = bar.add_task("training", total=steps)
         try:
             while done < steps:
