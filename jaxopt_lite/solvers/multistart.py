@@ -11,7 +11,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solution import Solution
-from jaxopt_lite.solvers.solve import Minimizer, RootSolver, expect, rows_of, solve, solved
+from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, rows_of, solve, solved
 from jaxopt_lite.solvers.tolerances import checked
 
 __all__ = ["multistart"]
@@ -46,7 +46,8 @@ def multistart(
         A `Solution`, the best start's for each problem.
 
     Raises:
-        ValueError: starts without an axis of starts.
+        ValueError: starts without an axis of starts, or with axes that disagree; else as for `minimize`.
+        TypeError: no function, or no solver.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -55,21 +56,33 @@ def multistart(
         >>> bool(best.x[0] < 0)
         True
     """
-    solver = checked(expect(BFGS() if solver is None else solver, Minimizer | RootSolver, "multistart", "a solver"))
-    axis = 1 if batched else 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(starts):
-        if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] == 0:
-            raise ValueError(
-                f"starts{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}; expected at least one start along "
-                f"axis {axis}, behind the batch axis if there is one."
-            )
+    check_function(fun)
+    solver = BFGS() if solver is None else solver
+    solver = checked(expect(solver, Minimizer | RootSolver, "multistart", "a solver of `minimize` or `root`"))
+    count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
         return _best(solve(fun, starts, args, solver, None, True, has_aux), isinstance(solver, RootSolver))
     axes = axis_per_leaf(args, args_axes)
     signature = signature_of(jax.tree.map(_one_start, starts), args, axes, batched)
-    count = sum(jnp.shape(leaf)[1] for leaf in jax.tree.leaves(starts)[:1])
     rows = rows_of(starts, axes, solver, starts=count)
     return run(_from_every_start, (axes, has_aux), [(fun, signature)], starts, args, solver, None, rows=rows)
+
+
+def _number_of_starts(starts: PyTree, axis: int) -> int:
+    """The size of the axis of starts, which all leaves share."""
+    counts = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(starts):
+        name = f"starts{jax.tree_util.keystr(path)}"
+        if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] == 0:
+            raise ValueError(
+                f"{name} has shape {jnp.shape(leaf)}; expected at least one start along axis {axis}, behind the batch "
+                "axis if there is one."
+            )
+        counts[name] = jnp.shape(leaf)[axis]
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise ValueError(f"the axes of starts disagree: {listed}. All must be the number of starts of a problem.")
+    return max(counts.values(), default=1)
 
 
 def _one_start(leaf) -> jax.ShapeDtypeStruct:

@@ -29,7 +29,7 @@ from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import checked
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
-__all__ = ["expect", "minimize", "root", "rows_of", "solve", "solved"]
+__all__ = ["check_function", "expect", "minimize", "root", "rows_of", "solve", "solved"]
 
 Kind = Literal["root", "minimum"]
 RootSolver = Broyden | LimitedBroyden
@@ -140,12 +140,17 @@ def expect(solver, kind, caller: str, wanted: str):
     return solver
 
 
+def check_function(fun) -> None:
+    """Raises TypeError for what is no function."""
+    if not callable(fun):
+        raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
+
+
 def solve(
     fun, x0, args, solver, args_axes, batched, has_aux, record=0, keep_state=False, resume=None, path="auto"
 ) -> Solution:
     """What `root` and `minimize` share: the solver says which of the two it is."""
-    if not callable(fun):
-        raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
+    check_function(fun)
     if record < 0:
         raise ValueError(f"record={record}: expected how many steps to record, 0 for none.")
     if path not in PATHS:

@@ -45,3 +45,16 @@ def test_nan_starts_do_not_win():
 def test_starts_without_their_axis_are_refused():
     with pytest.raises(ValueError, match="expected at least one start along axis 1"):
         jol.multistart(_wells, {"a": jnp.ones(3)}, jnp.ones(3))
+
+
+def test_what_is_no_problem_is_refused():
+    with pytest.raises(TypeError, match="fun is int; expected a function"):
+        jol.multistart(3, jnp.ones((2, 3, 1)))
+    with pytest.raises(TypeError, match="does not fit `multistart`: expected a solver of `minimize` or `root`"):
+        jol.multistart(_wells, {"a": jnp.ones((2, 3, 1))}, jnp.ones(2), solver="bfgs")
+    with pytest.raises(ValueError, match="the axes of starts disagree: starts\\['a'\\]: 3, starts\\['b'\\]: 4"):
+        jol.multistart(_wells, {"a": jnp.ones((2, 3, 1)), "b": jnp.ones((2, 4))}, jnp.ones(2))
+    with pytest.raises(ValueError, match="x0 has no leaves"):
+        jol.multistart(_wells, {}, jnp.ones(2))
+    with pytest.raises(ValueError, match="args has 3 entries along axis 0; expected 2"):
+        jol.multistart(_wells, {"a": jnp.ones((2, 3, 1))}, jnp.ones(3))
