@@ -22,7 +22,7 @@ from jax.tree_util import treedef_tuple
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
-from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
+from jaxopt_lite.lanes.fan_out import Part, Rows, fan_out, part_size
 from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.tiles import operations
 
@@ -146,10 +146,7 @@ def run(
 def _call(core: Callable, options: tuple, found: Sequence[Any], arguments: tuple, rows: Rows | None) -> PyTree:
     (first, _), *others = found
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
-    if rows is None or not computes_now((arrays, arguments)):
-        return first.jitted(core, options, programs)(arrays, *arguments)
-    size = part_size(rows, first.operations, arguments)
-    if size == rows.size:
+    if rows is None or (size := part_size(rows, first.operations, arrays, arguments)) is None:
         return first.jitted(core, options, programs)(arrays, *arguments)
     part = first.jitted(Part(core, rows, size), options, programs)
     return fan_out(part, (arrays, *arguments), rows, size, _settings)

@@ -23,7 +23,7 @@ from jaxtyping import Array, PyTree
 from jaxopt_lite.cores import cores
 from jaxopt_lite.lanes import tiles
 
-__all__ = ["Part", "Rows", "computes_now", "fan_out", "part_size", "parts", "why_undivided"]
+__all__ = ["Part", "Rows", "computes_now", "fan_out", "part_size", "why_undivided"]
 
 _PATIENCE = 0.05  # seconds that a part waits for a thread; then whoever waits for it starts it, so that all goes on
 _NOTHING = object()
@@ -45,8 +45,8 @@ class Rows(NamedTuple):
     calls: int = 1
 
     def parts(self, operations: int) -> int:
-        """How many parts are each worth a thread, where a call of the function computes so many numbers."""
-        return tiles.parts(self.size, self.unknowns, self.calls * operations)
+        """Into how many parts the cores may divide it, where a call of the function computes so many numbers."""
+        return min(cores(), tiles.parts(self.size, self.unknowns, self.calls * operations))
 
 
 class Part(NamedTuple):
@@ -86,10 +86,10 @@ def _no_trace() -> Any:
         return pool.submit(get_opaque_trace_state, convention="nnx").result()
 
 
-def part_size(rows: Rows, operations: int, arguments: Sequence[PyTree]) -> int:
-    """How many problems each part has: all of them where the batch is not divided."""
-    if why_undivided(rows, operations):
-        return rows.size
+def part_size(rows: Rows, operations: int, captured: PyTree, arguments: Sequence[PyTree]) -> int | None:
+    """How many problems each part has; None where the batch is not divided."""
+    if why_undivided(rows, operations) or not computes_now((captured, arguments)):
+        return None
     sizes = {
         np.shape(leaf)[axis]
         for argument, axes in zip(arguments, rows.axes, strict=True)
@@ -97,8 +97,8 @@ def part_size(rows: Rows, operations: int, arguments: Sequence[PyTree]) -> int:
         if axis is not None
     }
     if sizes != {rows.size}:
-        return rows.size  # `core` will say what is wrong
-    return -(-rows.size // parts(rows, operations))
+        return None  # `core` will say what is wrong
+    return -(-rows.size // rows.parts(operations))
 
 
 def why_undivided(rows: Rows, operations: int) -> str | None:
@@ -107,15 +107,12 @@ def why_undivided(rows: Rows, operations: int) -> str | None:
     A call of the function computes so many numbers, `operations`.
     """
     if rows.parts(operations) == 1:
+        if cores() == 1:
+            return "this process may use one core"
         return "it is so little work that starting a second thread would take as long"
     if jax.local_device_count("cpu") > 1:
         return "JAX has several devices here, over which `over_devices` divides it"
-    return "this process may use one core" if cores() == 1 else None
-
-
-def parts(rows: Rows, operations: int) -> int:
-    """Into how many parts a batch is divided that is divided."""
-    return min(cores(), rows.parts(operations))
+    return None
 
 
 def fan_out(

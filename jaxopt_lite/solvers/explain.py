@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes import tiles
-from jaxopt_lite.lanes.fan_out import Rows, parts, why_undivided
+from jaxopt_lite.lanes.fan_out import Rows, why_undivided
 from jaxopt_lite.lanes.graph import NotInAKernel
 from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, trace
 from jaxopt_lite.solvers.broyden import Broyden
@@ -157,7 +157,7 @@ def _explained(plan: Plan, batch, platform: str) -> Explanation:
     undivided = "it is one problem" if plan.alone else why_undivided(rows, operations)
     return Explanation(
         "loop" if why else "native call", platform, width, 1, size, why or "", later,
-        cores=1 if undivided else parts(rows, operations), undivided=undivided or "",
+        cores=1 if undivided else rows.parts(operations), undivided=undivided or "",
     )  # fmt: skip
 
 
