@@ -11,7 +11,7 @@ from jaxopt_lite.bpe.command import INTERRUPTED
 from jaxopt_lite.cores import cores
 from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
-from jaxopt_lite.lanes.tiles import Work, tile_width
+from jaxopt_lite.lanes.tiles import Lanes, Work, tile_width
 from jaxopt_lite.progress import interruptible
 
 __all__ = ["demo", "devices"]
@@ -58,7 +58,7 @@ def _path(platform: str) -> str:
     """In words, how a batch is laid out on this platform."""
 
     def width(work: Work, n: int, batch: int) -> int:
-        return tile_width(work, n, "float64", 8 * n * n, platform, batch)
+        return tile_width(Lanes(work, "float64", 8 * n * n), platform, batch)
 
     if platform != "cpu":
         return f"one pool of lanes for the whole batch, up to {width(Work.RANK_ONE, 1, sys.maxsize):,} at a time"

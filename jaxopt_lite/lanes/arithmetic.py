@@ -4,10 +4,8 @@ A scalar of one problem is a row of lanes, `[L]`; a vector is `[n, L]`, a matrix
 last, so every operation is elementwise over lanes and no lane can touch another. Dropping the axis everywhere gives
 the same code for one problem: `[]`, `[n]`, `[m, n]`.
 
-On the CPU, sums over the unknowns run as loops over whole rows of lanes. XLA emits a plain reduction without vector
-instructions there, and fuses an unrolled one into every consumer, which then recomputes it for each matrix entry; a
-loop is neither scalar nor fused, and inside a solver's native loop it costs nothing extra. On a GPU or TPU it would be
-a launch for every round, and a reduction is one.
+On the CPU, sums over the unknowns go over whole rows of lanes, one after the other (`fold`): XLA emits a plain
+reduction without vector instructions there. On a GPU or TPU every round would be a launch, and a reduction is one.
 """
 
 from collections.abc import Callable
@@ -21,19 +19,21 @@ from jaxtyping import Array, Bool, Float
 
 __all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec", "take_where"]
 
+_STRAIGHT = 10  # rounds of `fold`; measured, `docs/performance.md`
+
 
 def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """uᵀv in every lane."""
     if not _in_turn(u):
         return jnp.sum(u * v, axis=0)
-    return fold(lambda k, total: total + at(u, k, 0) * at(v, k, 0), u.shape[0], jnp.zeros_like(u[0]))
+    return fold(lambda k, total, u, v: total + at(u, k) * at(v, k), u.shape[0], jnp.zeros_like(u[0]), u, v)
 
 
 def max_abs(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """The largest absolute entry in every lane; NaN if any entry is."""
     if not _in_turn(v):
         return jnp.max(jnp.abs(v), axis=0, initial=0)
-    return fold(lambda k, largest: jnp.maximum(largest, jnp.abs(at(v, k, 0))), v.shape[0], jnp.zeros_like(v[0]))
+    return fold(lambda k, largest, v: jnp.maximum(largest, jnp.abs(at(v, k))), v.shape[0], jnp.zeros_like(v[0]), v)
 
 
 def on_cpu() -> bool:
@@ -73,16 +73,26 @@ def _combine(a: Array, weights: Array, axis: int) -> Array:
     if not _in_turn(a[0]):
         return jnp.sum(a * jnp.expand_dims(weights, 1 - axis), axis=axis)
     start = jnp.zeros((*a.shape[:axis], *a.shape[axis + 1 :]), a.dtype)
-    return fold(lambda k, total: total + at(a, k, axis) * at(weights, k, 0)[None], a.shape[axis], start)
+    return fold(lambda k, total, a, w: total + at(a, k, axis) * at(w, k)[None], a.shape[axis], start, a, weights)
 
 
-def fold(body: Callable[[Any, Any], Any], count: int, start: Any) -> Any:
-    """`start`, then `body(k, ...)` for every k below `count`: a loop of a few at a time."""
+def fold(body: Callable[..., Any], count: int, start: Any, *operands: Array) -> Any:
+    """`start`, then `body(k, ..., *operands)` for every k below `count`: a few in straight lines, many in a loop.
+
+    Straight lines take less time, to compile too. XLA would fuse them with what the operands are computed from, and
+    into every consumer, which then recomputed all of it for each entry of a matrix; it does not fuse across a barrier,
+    and a loop is one.
+    """
+    if 0 < count <= _STRAIGHT:
+        operands = jax.lax.optimization_barrier(operands)
+        for k in range(count):
+            start = body(k, start, *operands)
+        return jax.lax.optimization_barrier(start)
     together = next(k for k in (5, 4, 3, 2, 1) if count % k == 0)
 
     def few(round_, carry):
         for k in range(together):
-            carry = body(round_ * together + k, carry)
+            carry = body(round_ * together + k, carry, *operands)
         return carry
 
     return jax.lax.fori_loop(0, count // together, few, start)
@@ -90,7 +100,8 @@ def fold(body: Callable[[Any, Any], Any], count: int, start: Any) -> Any:
 
 def at(a: Array, index, axis: int = 0) -> Array:
     """Slice `index` of `a` along `axis`; `index` is in bounds by the loop it comes from."""
-    return jax.lax.dynamic_index_in_dim(a, index, axis, keepdims=False)
+    indexed = jax.lax.index_in_dim if isinstance(index, int) else jax.lax.dynamic_index_in_dim
+    return indexed(a, index, axis, keepdims=False)
 
 
 def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
@@ -150,11 +161,11 @@ def _pivot(column, rows, k):
     """The row of the k-th pivot in every lane: k itself unless a row below has a far larger entry."""
     size = jnp.where(rows >= k, jnp.abs(column), -1)
 
-    def larger(i, best):
+    def larger(i, best, size):
         entry = at(size, i)
         return jnp.maximum(best[0], entry), jnp.where(entry > best[0], i, best[1]).astype(jnp.int32)
 
-    largest, row = fold(larger, size.shape[0], (size[0], jnp.zeros(size.shape[1:], jnp.int32)))
+    largest, row = fold(larger, size.shape[0], (size[0], jnp.zeros(size.shape[1:], jnp.int32)), size)
     return jnp.where(at(size, k) >= 0.1 * largest, k, row).astype(jnp.int32)
 
 

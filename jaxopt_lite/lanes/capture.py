@@ -22,9 +22,9 @@ from jax.tree_util import treedef_tuple
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
-from jaxopt_lite.lanes.fan_out import Part, Rows, fan_out, part_size
+from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.precision import exact_products
-from jaxopt_lite.lanes.tiles import operations
+from jaxopt_lite.lanes.tiles import Lanes, compiler_options, largest_array, operations
 
 __all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
@@ -75,18 +75,31 @@ class Program:
         self._jaxpr, self._in_tree, self._out_tree = jaxpr, in_tree, out_tree
         self._compiled: dict[Hashable, Callable] = {}
         self.settings: set[Hashable] = set()  # of JAX, that it has been used under
-        self.operations = operations(jaxpr)
+        self.operations, self.largest_array = operations(jaxpr), largest_array(jaxpr)
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
         flat = self._in_tree.flatten_up_to(arguments)
         return jax.tree.unflatten(self._out_tree, jaxpr_as_fun(ClosedJaxpr(self._jaxpr, list(arrays)))(*flat))
 
-    def jitted(self, core: Callable, options: tuple[Hashable, ...], others: tuple["Program", ...]) -> Callable:
-        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one."""
-        key = core, options, others
+    def jitted(
+        self,
+        core: Callable,
+        options: tuple[Hashable, ...],
+        others: tuple["Program", ...],
+        compiler: tuple | None = None,
+    ) -> Callable:
+        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one.
+
+        With options for the compiler it can be no part of another program.
+        """
+        key = core, options, others, compiler
         compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = self._compiled[key] = jax.jit(partial(_traced_now, (self, *others), core, options))
+            if compiler is None:
+                compiled = jax.jit(partial(_traced_now, (self, *others), core, options))
+            else:  # around the same without, so that it is traced once for both
+                compiled = jax.jit(self.jitted(core, options, others), compiler_options=dict(compiler))
+            self._compiled[key] = compiled
         return compiled
 
 
@@ -120,6 +133,7 @@ def run(
     funs: Sequence[tuple[Callable, Signature]],
     *arguments: PyTree,
     rows: Rows | None = None,
+    lanes: Lanes | None = None,
 ) -> PyTree:
     """`core(*funs, *options, *arguments)`, compiled, with whatever the functions compute now.
 
@@ -129,26 +143,32 @@ def run(
         funs: functions, at least one, each with its arguments.
         arguments: pytrees of arrays.
         rows: the batch in the arguments and results, which may be divided over cores.
+        lanes: what the tiles are made of, where most of the work is on such.
     """
     latest = [signature.latest.get(id(fun)) for fun, signature in funs]
     found = [None if one is None else one.captured(fun) for one, (fun, _) in zip(latest, funs, strict=True)]
     if None not in found:
         with suppress(_OtherSettings):
-            return _call(core, options, found, arguments, rows)
+            return _call(core, options, found, arguments, rows, lanes)
     found = [capture(fun, signature) for fun, signature in funs]
     before, _thread.programs = _thread.programs, [program for program, _ in found]
     try:
-        return _call(core, options, found, arguments, rows)
+        return _call(core, options, found, arguments, rows, lanes)
     finally:
         _thread.programs = before
 
 
-def _call(core: Callable, options: tuple, found: Sequence[Any], arguments: tuple, rows: Rows | None) -> PyTree:
+def _call(
+    core: Callable, options: tuple, found: Sequence[Any], arguments: tuple, rows: Rows | None, lanes: Lanes | None
+) -> PyTree:
     (first, _), *others = found
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
-    if rows is None or (size := part_size(rows, first.operations, arrays, arguments)) is None:
+    if (rows is None and lanes is None) or not computes_now((arrays, arguments)):
         return first.jitted(core, options, programs)(arrays, *arguments)
-    part = first.jitted(Part(core, rows, size), options, programs)
+    compiler = None if lanes is None else compiler_options(lanes, first.largest_array)
+    if rows is None or (size := part_size(rows, first.operations, arguments)) is None:
+        return first.jitted(core, options, programs, compiler)(arrays, *arguments)
+    part = first.jitted(Part(core, rows, size), options, programs, compiler)
     return fan_out(part, (arrays, *arguments), rows, size, _settings)
 
 

@@ -38,7 +38,9 @@ class Limits(NamedTuple):
 class Method(Protocol):
     """A solver on lanes. States are NamedTuples with at least `x`, `status`, `steps`, `evaluations`, `first_error`.
 
-    The engine itself ends a lane that is out of steps.
+    The engine itself ends a lane that is out of steps. A method may have `loose`, the names of fields that are of use
+    only to a lane that runs: in others they may come out of a step as anything, and where states are kept the engine
+    puts them back.
     """
 
     def init(self, start: Any) -> Any:
@@ -50,7 +52,7 @@ class Method(Protocol):
         ...
 
     def step(self, problem: Any, limits: Limits, state: Any) -> Any:
-        """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit."""
+        """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit, but for `loose`."""
         ...
 
     def progress(self, state: Any) -> tuple[Array, Array]:
@@ -121,14 +123,14 @@ def run(
         keep_state: also return the states, so that unfinished solves can go on.
         record: how many steps of progress to record for each problem.
     """
-    size = queue.size
+    size, loose = queue.size, getattr(method, "loose", ()) if keep_state else ()
     count = jnp.int32(size) if queue.length is None else queue.length
 
     def lap(carry):
         pool, taken, outcome = carry
         pool, taken = _refill(method, queue, count, pool, taken, record)
         pool = _begin(method, bind, pool)
-        pool = _advance(method, bind, pool, taken < count, steps_at_once)
+        pool = _advance(method, bind, pool, taken < count, steps_at_once, loose)
         return pool, taken, _flush(outcome, pool, size)
 
     def unfinished(carry):
@@ -170,8 +172,11 @@ def _begin(method: Method, bind, pool: _Pool) -> _Pool:
     return pool._replace(state=state, record=_note(method, state, pool.record, waiting))
 
 
-def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int) -> _Pool:
-    """Step until it pays to stop: until idle lanes have missed as many steps as a lap costs."""
+def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose: tuple[str, ...]) -> _Pool:
+    """Step until it pays to stop: until idle lanes have missed as many steps as a lap costs.
+
+    The fields that a step leaves `loose` are put back in lanes that do not run.
+    """
     problem = bind(pool.mapped)
     width = pool.problem.size
 
@@ -182,7 +187,9 @@ def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int) -> _Po
     def step(_, carry):
         state, record, missed = carry
         running = state.status == Status.RUNNING
-        state = stopped(pool.limits, method.step(problem, pool.limits, state))
+        new = method.step(problem, pool.limits, state)
+        back = {name: take_where(running, getattr(new, name), getattr(state, name)) for name in loose}
+        state = stopped(pool.limits, new._replace(**back))
         idle = (state.status == Status.WAITING) | (more & (state.status != Status.RUNNING))
         return state, _note(method, state, record, running), missed + jnp.sum(idle, dtype=jnp.int32)
 

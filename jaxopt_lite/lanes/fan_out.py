@@ -86,9 +86,9 @@ def _no_trace() -> Any:
         return pool.submit(get_opaque_trace_state, convention="nnx").result()
 
 
-def part_size(rows: Rows, operations: int, captured: PyTree, arguments: Sequence[PyTree]) -> int | None:
-    """How many problems each part has; None where the batch is not divided."""
-    if why_undivided(rows, operations) or not computes_now((captured, arguments)):
+def part_size(rows: Rows, operations: int, arguments: Sequence[PyTree]) -> int | None:
+    """How many problems each part has, in a call that `computes_now`; None where the batch is not divided."""
+    if why_undivided(rows, operations):
         return None
     sizes = {
         np.shape(leaf)[axis]

@@ -28,6 +28,10 @@ ELEMENTWISE = {
     "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "polynomial", "pow", "rem", "round",
     "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 }  # fmt: skip
+_COSTLY = {  # XLA would fuse them into each of their consumers, which computed them again
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "erf", "erf_inv",
+    "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic", "pow", "sin", "sinh", "tan", "tanh", "div", "sqrt", "rsqrt",
+}  # fmt: skip
 _MORE_ELEMENTWISE = {  # which are loops, or which XLA may give to a library
     "bessel_i0e", "bessel_i1e", "clz", "complex", "conj", "eq_to", "igamma", "igamma_grad_a", "igammac", "imag",
     "le_to", "lt_to", "mulhi", "one_minus_square", "polygamma", "population_count", "real", "reduce_precision",
@@ -163,7 +167,8 @@ def _called(equation: Any) -> _Closed:
 
 def _elementwise(tile: _Tile, equation: Any, rows: list[_Row]):
     shape = equation.outvars[0].aval.shape
-    return equation.primitive.bind(*(tile.spread(row, shape) for row in rows), **equation.params)
+    result = equation.primitive.bind(*(tile.spread(row, shape) for row in rows), **equation.params)
+    return lax.optimization_barrier(result) if equation.primitive.name in _COSTLY and on_cpu() else result
 
 
 def _along_axes(tile: _Tile, equation: Any, rows: list[_Row]):
@@ -278,7 +283,8 @@ def _own_product(tile: _Tile, equation: Any, rows: list[_Row]):
     b = b.reshape(count, *batch, *(1 for _ in free_a), *free_b, tile.width)
     if not on_cpu():
         return jnp.sum(a * b, axis=0)
-    return fold(lambda k, total: total + at(a, k) * at(b, k), count, jnp.zeros((*out.shape, tile.width), out.dtype))
+    start = jnp.zeros((*out.shape, tile.width), out.dtype)
+    return fold(lambda k, total, a, b: total + at(a, k) * at(b, k), count, start, a, b)
 
 
 _OPERATIONS: dict[str, Callable[[_Tile, Any, list[_Row]], Any]] = {

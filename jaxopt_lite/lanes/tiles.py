@@ -3,12 +3,16 @@
 On the CPU, XLA dispatches the operations of a loop one by one unless the whole loop is small enough to compile as a
 single function, which is 5 to 20 times faster for tiny problems. An attribute on a call around it asks for that (JAX
 0.12 also does so by itself for some loops). The width is a matter of what LLVM makes of the pass over a lane's matrix:
-it unrolls short rows of lanes completely, which keeps the vectors of a rank-two update in registers, and turns a
-rank-one update into scalar code. `docs/performance.md` has the measurements.
+it unrolls rows of few lanes completely, which keeps the vectors of a rank-two update in registers, but turns much else
+into scalar code. While the matrices of a tile fit the cache near the core that costs more than it gains.
+`docs/performance.md` has the measurements.
 """
 
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +24,10 @@ from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
 __all__ = [
     "FEWEST_IN_A_PART",
     "KERNEL_WIDTH",
+    "Lanes",
     "Work",
     "as_one_native_call",
+    "compiler_options",
     "kernel_tiles",
     "largest_array",
     "operations",
@@ -34,14 +40,33 @@ __all__ = [
 
 
 class Work(Enum):
-    """What a step does to the memory of a lane, with the bytes that a row of lanes should have on a CPU for it."""
+    """What a step does to the memory of a lane."""
 
-    RANK_ONE = 512
-    RANK_TWO = 128
-    TERMS = 256
+    RANK_ONE = "a rank-one update of a matrix"
+    RANK_TWO = "a rank-two update of a matrix"
+    TERMS = "products with a few vectors"
 
 
-_FEW_UNKNOWNS, _FEW_ROW_BYTES = 4, 512  # so few that the matrix is no more work than the rest of a step
+class Lanes(NamedTuple):
+    """What a tile is made of: lanes on which a step does this work, and whose state takes so many bytes.
+
+    The dtype is that of the unknowns.
+    """
+
+    work: Work
+    dtype: Any
+    bytes: int
+
+
+# The lanes of a tile on a CPU while its states are small, and beyond, in float64 and in float32.
+_LANES = {
+    Work.RANK_ONE: ((64, 64), (128, 128)),
+    Work.RANK_TWO: ((64, 16), (64, 32)),
+    Work.TERMS: ((64, 32), (128, 64)),
+}
+_SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a matrix in float64
+_GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # by vectors of 512 bits
+_WIDE_FROM = (0, 12)  # before, some scans round otherwise in them
 _CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
 _GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as launching a step
@@ -80,9 +105,7 @@ _MOST_KERNEL_OPERATIONS = 4096  # of straight-line code, for which compilers alr
 _FEWEST_KERNEL_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once; problems to a lane where there are many
 
 
-def tile_width(
-    work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int | None, array_bytes: int = 0
-) -> int:
+def tile_width(lanes: Lanes, platform: str, batch: int | None, array_bytes: int = 0) -> int:
     """The number of lanes in a tile.
 
     On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round otherwise. On an
@@ -90,10 +113,7 @@ def tile_width(
     two, from a width at which a launch still takes longer than its work.
 
     Args:
-        work: what the method's steps do.
-        n: the number of unknowns.
-        dtype: of the unknowns.
-        lane_bytes: the size of one lane's state.
+        lanes: what they are.
         platform: "cpu", "gpu" or "tpu".
         batch: the number of problems, which matters where one tile should hold them all. `None` for a problem that is
             in no batch: it gets a tile of one lane.
@@ -102,22 +122,48 @@ def tile_width(
     if batch is None:
         return 1
     most = _CACHE_ARRAY_BYTES if platform == "cpu" else _DEVICE_ARRAY_BYTES
-    return min(_by_state(work, n, dtype, lane_bytes, platform, batch), _power_of_two(most // max(array_bytes, 1)))
+    return min(_by_state(lanes, platform, batch), _power_of_two(most // max(array_bytes, 1)))
 
 
-def _by_state(work: Work, n: int, dtype, lane_bytes: int, platform: str, batch: int) -> int:
+def _by_state(lanes: Lanes, platform: str, batch: int) -> int:
     """The width that suits the states of the lanes."""
     if platform == "cpu":
-        row_bytes = _FEW_ROW_BYTES if n <= _FEW_UNKNOWNS else work.value
-        fitting = _power_of_two(_CACHE_BYTES // max(lane_bytes, 1))
-        return max(_NARROWEST, min(row_bytes // jnp.dtype(dtype).itemsize, fitting))
-    fitting = min(_MOST, _power_of_two(_DEVICE_BYTES // max(lane_bytes, 1)))
+        few, many = _LANES[lanes.work][jnp.dtype(lanes.dtype).itemsize < 8]
+        width = few if few * lanes.bytes <= _SMALL_BYTES else many
+        return max(_NARROWEST, min(width, _power_of_two(_CACHE_BYTES // max(lanes.bytes, 1))))
+    fitting = min(_MOST, _power_of_two(_DEVICE_BYTES // max(lanes.bytes, 1)))
     return max(_NARROWEST, min(fitting, max(_FEWEST, _power_of_two(2 * max(batch, 1) - 1))))
 
 
 def _power_of_two(k: int) -> int:
     """The largest power of two not above k, at least 1."""
     return 1 << max(k.bit_length() - 1, 0)
+
+
+@lru_cache(1024)
+def compiler_options(lanes: Lanes, array_bytes: int) -> tuple[tuple[str, Any], ...] | None:
+    """What to ask of XLA where tiles of these lanes are a program by themselves, if anything. Only such takes options.
+
+    Vectors of 512 bits, for tiles that gain by them and round the same with them: those whose rows are whole such
+    vectors, and that LLVM does not unroll. `array_bytes` is as for `tile_width`.
+    """
+    row = _LANES[lanes.work][jnp.dtype(lanes.dtype).itemsize < 8][0]
+    if lanes.work not in _GAINING or tile_width(lanes, "cpu", 0, array_bytes) < row or not _wide_vectors_pay():
+        return None
+    return (("xla_cpu_prefer_vector_width", 512),)
+
+
+@lru_cache(1)
+def _wide_vectors_pay() -> bool:
+    """Whether this is such a CPU as vectors of 512 bits were measured on, and a JAX with which no bit depends on them.
+
+    Others have them too, and some of these lower their clock for them.
+    """
+    try:
+        about = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    return "AuthenticAMD" in about and "avx512f" in about and jax.__version_info__ >= _WIDE_FROM
 
 
 def steps_at_once(platform: str) -> int:

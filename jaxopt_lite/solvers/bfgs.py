@@ -28,6 +28,8 @@ from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 
 __all__ = ["BFGS"]
 
+_IN_REGISTERS = 32  # lanes of a row, up to which LLVM keeps in registers what a pass over H needs
+
 
 class _DenseInverse:
     """H as a matrix. A step takes one pass over it for H∇f and one to change it."""
@@ -39,7 +41,7 @@ class _DenseInverse:
 
     def update(self, h, move: Move, g):
         alpha, p, _, slope, slope_after, usable, first = move
-        hg = jax.lax.optimization_barrier(matvec(h, g))
+        hg, usable = jax.lax.optimization_barrier(matvec(h, g)), _held(usable)
         qg = dot(hg, g)
         y_slope = jnp.where(usable, slope_after - slope, 1)  # yᵀp
         yhy = qg + 2 * slope_after - slope
@@ -48,11 +50,16 @@ class _DenseInverse:
         half = lam / 2 * (alpha + scale * (lam * yhy - 2))
         lam, half, scale = jax.lax.optimization_barrier((lam, half, scale))
         q = scale * hg
-        p = jnp.where(usable, p, 0)
+        p = _held(jnp.where(usable, p, 0))
         w = jax.lax.optimization_barrier(jnp.where(usable, half * p - lam * q, 0))
-        wg = half * slope_after - lam * scale * qg
+        wg = _held(half * slope_after - lam * scale * qg)
         h = scale * h + outer(p, w) + outer(w, p)
         return h, -(q + p * wg + w * slope_after)
+
+
+def _held(row):
+    """A row of many lanes is computed once, and not again for each entry of H."""
+    return jax.lax.optimization_barrier(row) if row.ndim and row.shape[-1] > _IN_REGISTERS else row
 
 
 @jax.tree_util.register_dataclass

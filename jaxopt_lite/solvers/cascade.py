@@ -1,7 +1,7 @@
 """A solver's methods, one after the other, on a batch: each takes on the lanes the one before could not solve."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +16,10 @@ from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.problem import Function, LaneProblem, mapped_leaves, with_mapped
 from jaxopt_lite.lanes.rows import chosen, load, store
 from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.lanes.tiles import Lanes
 from jaxopt_lite.solvers.paths import kernel_for
 
-__all__ = ["Plan", "evaluate", "solve"]
+__all__ = ["Plan", "evaluate", "lanes_of", "solve"]
 
 
 class Plan(NamedTuple):
@@ -35,18 +36,24 @@ class Plan(NamedTuple):
     alone: bool = False
     path: str = "auto"
 
-    def lane_bytes(self, n: int, dtype) -> int:
-        """The size of the state of one lane."""
-        state = jax.eval_shape(self.solver.methods()[0].init, jax.ShapeDtypeStruct((n, 1), dtype))
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    def lanes(self, n: int, dtype) -> Lanes:
+        """What tiles are made of."""
+        return lanes_of(jax.tree.structure(self.solver), n, dtype)
 
     def width(self, batch: int, n: int, dtype, platform: str | None = None) -> int:
         """The number of lanes of a tile, on the platform that JAX uses or on this one."""
-        lane_bytes = self.lane_bytes(n, dtype)
         size = None if self.alone else batch
         array_bytes = tiles.largest_array(self.function.closed.jaxpr)
         platform = jax.default_backend() if platform is None else platform
-        return tiles.tile_width(self.solver.work, n, dtype, lane_bytes, platform, size, array_bytes)
+        return tiles.tile_width(self.lanes(n, dtype), platform, size, array_bytes)
+
+
+@lru_cache(1024)
+def lanes_of(settings: Any, n: int, dtype) -> Lanes:
+    """The lanes on which a solver of these settings, its tree's structure, works for problems of n unknowns."""
+    solver = jax.tree.unflatten(settings, [None] * settings.num_leaves)
+    state = jax.eval_shape(solver.methods()[0].init, jax.ShapeDtypeStruct((n, 1), dtype))
+    return Lanes(solver.work, dtype, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)))
 
 
 def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:
@@ -145,7 +152,7 @@ def _runner(plan: Plan, is_mapped, x0, leaves) -> Callable[..., Outcome]:
     width = plan.width(size, n, x0.dtype)
     mapped, bind = _split(plan.function, is_mapped, leaves)
     at_once = tiles.steps_at_once(jax.default_backend())
-    lane_bytes, columns = plan.lane_bytes(n, x0.dtype), 1 if plan.function.is_scalar else n
+    lane_bytes, columns = plan.lanes(n, x0.dtype).bytes, 1 if plan.function.is_scalar else n
 
     def run(method, queue: Queue, **options) -> Outcome:
         solve = partial(engine.run, method, bind, width=width, steps_at_once=at_once, **options)

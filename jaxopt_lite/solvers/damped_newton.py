@@ -169,8 +169,9 @@ def _scatter(n: int) -> np.ndarray:
 def dense_direction(problem, x, f, d, damping):
     """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
     j = problem.jacobian(x)
-    d = jnp.maximum(d, jnp.sqrt(fold(lambda k, total: total + at(j, k) ** 2, x.shape[0], jnp.zeros_like(x))))
-    gram = fold(lambda k, total: total + outer(at(j, k), at(j, k)), x.shape[0], jnp.zeros_like(j))
+    squares = fold(lambda k, total, j: total + at(j, k) ** 2, x.shape[0], jnp.zeros_like(x), j)
+    d = jnp.maximum(d, jnp.sqrt(squares))
+    gram = fold(lambda k, total, j: total + outer(at(j, k), at(j, k)), x.shape[0], jnp.zeros_like(j), j)
     damped = gram + eye(x) * (damping * jnp.where(d > 0, d, 1) ** 2)[:, None]
     is_free = damping == 0
     p = -matvec(inverse(jnp.where(is_free, j, damped)), jnp.where(is_free, f, rematvec(j, f)))

@@ -152,7 +152,7 @@ def _explained(plan: Plan, batch, platform: str) -> Explanation:
     if platform != "cpu":
         return Explanation("loop", platform, width, 1, size, reason, later)
     columns = 1 if plan.function.is_scalar else n
-    why = tiles.why_not_native(plan.function.closed.jaxpr, width, plan.lane_bytes(n, dtype), columns)
+    why = tiles.why_not_native(plan.function.closed.jaxpr, width, plan.lanes(n, dtype).bytes, columns)
     rows, operations = Rows(size, (), n), tiles.operations(plan.function.closed.jaxpr)
     undivided = "it is one problem" if plan.alone else why_undivided(rows, operations)
     return Explanation(

@@ -11,7 +11,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solution import Solution
-from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, rows_of, solve, solved
+from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, lanes_for, rows_of, solve, solved
 from jaxopt_lite.solvers.tolerances import checked
 
 __all__ = ["multistart"]
@@ -65,7 +65,10 @@ def multistart(
     axes = axis_per_leaf(args, args_axes)
     signature = signature_of(jax.tree.map(_one_start, starts), args, axes, batched)
     rows = rows_of(starts, axes, solver, starts=count)
-    return run(_from_every_start, (axes, has_aux), [(fun, signature)], starts, args, solver, None, rows=rows)
+    lanes = lanes_for(solver, signature)
+    return run(
+        _from_every_start, (axes, has_aux), [(fun, signature)], starts, args, solver, None, rows=rows, lanes=lanes
+    )
 
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:

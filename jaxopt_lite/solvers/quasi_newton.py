@@ -76,6 +76,11 @@ class QuasiNewton(NamedTuple):
     memory: Memory
 
     @property
+    def loose(self) -> tuple[str, ...]:
+        """A search is only for a lane that runs: any other has ended, or waits to set out anew."""
+        return "search", "settling"
+
+    @property
     def symmetric(self) -> tuple[str, ...]:
         """The fields of a state that are symmetric matrices, of which one half says all."""
         return ("h",) if getattr(self.memory, "is_symmetric", False) else ()
@@ -150,13 +155,12 @@ class QuasiNewton(NamedTuple):
         exhausted = line_search.is_exhausted(search, state.f, state.slope)
         settle = exhausted & (search.low.step > 0)
         lost = exhausted & ~settle
-        search = search._replace(trial=jnp.where(settle, search.low.step, search.trial))
+        trial = jnp.where(settle, search.low.step, search.trial)
+        # Idle lanes go on being evaluated where they were: elsewhere a loop of the user's might never end.
+        search = search._replace(trial=jnp.where(rejected, trial, state.search.trial))
         status = jnp.where(lost, _restart_or(state.is_steepest, Status.STALLED), state.status)
-        return state._replace(
-            search=take_where(rejected, search, state.search),
-            settling=jnp.where(rejected, settle, state.settling),
-            status=jnp.where(rejected, status, state.status).astype(jnp.int32),
-        )
+        status = jnp.where(rejected, status, state.status).astype(jnp.int32)
+        return state._replace(search=search, settling=settle, status=status)
 
     def progress(self, state: State):
         """f and ‖∇f‖∞ at the current point."""

@@ -87,6 +87,11 @@ class Secant(NamedTuple):
     from_autodiff: bool
     refresh: bool
 
+    @property
+    def loose(self) -> tuple[str, ...]:
+        """A search is only for a lane that runs: any other has ended, or waits for a new Jacobian."""
+        return ("search",)
+
     def init(self, x) -> State:
         """Before the first evaluation."""
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
@@ -173,10 +178,9 @@ class Secant(NamedTuple):
         hopeless = (state.age <= 1) | (not self.refresh)
         exhausted = rejected & (search.trials >= jnp.where(hopeless, _TRIALS_FRESH, _TRIALS))
         failed = jnp.where(hopeless, Status.NO_ROOT, Status.WAITING)
-        return state._replace(
-            search=take_where(rejected, search, state.search),
-            status=jnp.where(exhausted, failed, state.status).astype(jnp.int32),
-        )
+        # Idle lanes go on being evaluated where they were: elsewhere a loop of the user's might never end.
+        search = search._replace(trial=jnp.where(rejected, search.trial, state.search.trial))
+        return state._replace(search=search, status=jnp.where(exhausted, failed, state.status).astype(jnp.int32))
 
     def progress(self, state: State):
         """½‖F‖² and ‖F‖∞ at the current point."""

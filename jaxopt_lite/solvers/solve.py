@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import jax
@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
-from jaxopt_lite.lanes.capture import run
+from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.engine import Limits, Outcome
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.status import Status
-from jaxopt_lite.lanes.tiles import FEWEST_IN_A_PART
+from jaxopt_lite.lanes.tiles import FEWEST_IN_A_PART, Lanes
 from jaxopt_lite.solvers import cascade
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
@@ -29,7 +29,7 @@ from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import checked
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
-__all__ = ["check_function", "expect", "minimize", "root", "rows_of", "solve", "solved"]
+__all__ = ["check_function", "expect", "lanes_for", "minimize", "root", "rows_of", "solve", "solved"]
 
 Kind = Literal["root", "minimum"]
 RootSolver = Broyden | LimitedBroyden
@@ -159,8 +159,8 @@ def solve(
     axes = axis_per_leaf(args, args_axes)
     options = axes, batched, has_aux, record, keep_state, path
     signature = signature_of(x0, args, axes, batched)
-    rows = rows_of(x0, axes, solver, resume) if batched else None
-    return run(solved, options, [(fun, signature)], x0, args, solver, resume, rows=rows)
+    rows, lanes = (rows_of(x0, axes, solver, resume), lanes_for(solver, signature)) if batched else (None, None)
+    return run(solved, options, [(fun, signature)], x0, args, solver, resume, rows=rows, lanes=lanes)
 
 
 def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
@@ -175,6 +175,18 @@ def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
     of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
     unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves) // starts
     return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, starts)
+
+
+def lanes_for(solver, signature: Signature) -> Lanes:
+    """The lanes on which a solver works for a function of these arguments."""
+    return _lanes_for(jax.tree.structure(solver), signature)
+
+
+@lru_cache(1024)
+def _lanes_for(settings, signature: Signature) -> Lanes:
+    x, _ = jax.tree.unflatten(signature.tree, signature.flat)
+    leaves = jax.tree.leaves(x)
+    return cascade.lanes_of(settings, sum(leaf.size for leaf in leaves), jnp.result_type(*leaves))
 
 
 def solved(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:
