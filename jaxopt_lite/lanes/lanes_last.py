@@ -29,8 +29,9 @@ ELEMENTWISE = {
     "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 }  # fmt: skip
 _COSTLY = {  # XLA would fuse them into each of their consumers, which computed them again
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "erf", "erf_inv",
-    "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic", "pow", "sin", "sinh", "tan", "tanh", "div", "sqrt", "rsqrt",
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "div", "erf",
+    "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic", "pow", "rsqrt", "sin",
+    "sinh", "sqrt", "tan", "tanh",
 }  # fmt: skip
 _MORE_ELEMENTWISE = {  # which are loops, or which XLA may give to a library
     "bessel_i0e", "bessel_i1e", "clz", "complex", "conj", "eq_to", "igamma", "igamma_grad_a", "igammac", "imag",
