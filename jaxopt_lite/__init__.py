@@ -4,9 +4,16 @@ And what stands on that, in rooms of their own: `bpe`, byte-pair encoding, and `
 of one model.
 """
 
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jaxopt_lite.lazy import lazy
+
+if "jax" in sys.modules:
+    # It adds to the settings that JAX keys programs by. Were it loaded while the first jitted function of a user's is
+    # traced, that would be compiled twice.
+    import_module("jax.extend")
 
 if TYPE_CHECKING:
     from jaxopt_lite import bounds, bpe, specialists

@@ -56,6 +56,21 @@ def test_the_host_needs_no_jax(folder, code):
     assert run(code, folder).endswith("False\n")
 
 
+def test_the_first_jitted_function_that_solves_is_compiled_once(tmp_path):
+    code = """
+import jax, jax.numpy as jnp
+import jaxopt_lite as jol
+traced = []
+@jax.jit
+def solve(x):
+    traced.append(x)
+    return jol.root(lambda x, a: x**2 - 2, x, solver=jol.Broyden(rescue=False)).x
+for _ in range(3):
+    solve(jnp.ones((4, 1)))
+print(len(traced))"""
+    assert run(code, tmp_path).startswith("1\n")
+
+
 @pytest.mark.parametrize("code", ["from jaxopt_lite import root", "from jaxopt_lite.bpe import *; count_pairs"])
 def test_what_needs_jax_loads_it(tmp_path, code):
     assert run(code, tmp_path) == "True\n"

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.engine import Limits, Outcome
-from jaxopt_lite.lanes.fan_out import Rows
+from jaxopt_lite.lanes.fan_out import Rows, computes_now
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.lanes.tiles import FEWEST_IN_A_PART, Lanes
@@ -34,6 +34,8 @@ __all__ = ["check_function", "expect", "lanes_for", "minimize", "root", "rows_of
 Kind = Literal["root", "minimum"]
 RootSolver = Broyden | LimitedBroyden
 Minimizer = BFGS | LBFGS
+
+_MAY_BE_APART = jax.__version_info__ >= (0, 12)  # before, XLA ends the process on some programs of later methods
 
 
 def root(
@@ -160,7 +162,19 @@ def solve(
     options = axes, batched, has_aux, record, keep_state, path
     signature = signature_of(x0, args, axes, batched)
     rows, lanes = (rows_of(x0, axes, solver, resume), lanes_for(solver, signature)) if batched else (None, None)
-    return run(solved, options, [(fun, signature)], x0, args, solver, resume, rows=rows, lanes=lanes)
+    arguments = x0, args, solver, resume
+
+    def compute(core: Callable, rows: Rows | None, *arguments: PyTree) -> Any:
+        return run(core, options, [(fun, signature)], *arguments, rows=rows, lanes=lanes)
+
+    if len(solver.methods()) == 1 or not _MAY_BE_APART or not computes_now(arguments):
+        return compute(solved, rows, *arguments)
+    # The other methods take as long to compile as the first, and few batches need them.
+    solution, outcome = compute(_by_first_method, rows, *arguments)
+    if not np.any(cascade.gave_up(jax.device_get(outcome.status))):
+        return solution
+    rows = rows and rows._replace(axes=(*rows.axes, (0,) * len(jax.tree.leaves(outcome))))
+    return compute(_by_later_methods, rows, *arguments, outcome)
 
 
 def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
@@ -189,8 +203,25 @@ def _lanes_for(settings, signature: Signature) -> Lanes:
     return cascade.lanes_of(settings, sum(leaf.size for leaf in leaves), jnp.result_type(*leaves))
 
 
-def solved(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume) -> Solution:
+def solved(*operands: Any) -> Solution:
     """What `solve` compiles; for `lanes.capture.run`."""
+    return _solved(cascade.solve, *operands)[0]
+
+
+def _by_first_method(*operands: Any) -> tuple[Solution, Outcome]:
+    return _solved(cascade.first_method, *operands)
+
+
+def _by_later_methods(*operands: Any) -> Solution:
+    *others, outcome = operands
+    return _solved(partial(cascade.later_methods, outcome), *others)[0]
+
+
+def _solved(
+    find: Callable[..., Outcome],
+    fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume,
+) -> tuple[Solution, Outcome]:  # fmt: skip
+    """The verified solution of what `find` makes of the batch."""
     kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
@@ -201,7 +232,7 @@ def solved(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solv
     one = partial(_verified, kind, function)
 
     def run(leaves, others):
-        outcome = cascade.solve(plan, batch.is_mapped, leaves, *others)
+        outcome = find(plan, batch.is_mapped, leaves, *others)
         return outcome.x, outcome.status == Status.CONVERGED, outcome
 
     def condition(x, leaves):
@@ -225,7 +256,7 @@ def solved(fun, axes, batched, has_aux, record, keep_state, path, x0, args, solv
         history=History(*outcome.record) if record else None,
         state=outcome.states,
     )
-    return solution if batched else _without_batch_axis(solution)
+    return solution if batched else _without_batch_axis(solution), outcome
 
 
 def _check_size(kind: Kind, function: Function, batch: Batch) -> None:

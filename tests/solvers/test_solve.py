@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
+from jaxopt_lite.lanes import fan_out, tiles
+from jaxopt_lite.solvers import cascade
+from jaxopt_lite.solvers import solve as solve_module
 
 pytestmark = pytest.mark.hardly_optimised
 
@@ -132,3 +135,32 @@ def test_more_steps_than_can_be_counted_are_as_many_as_can_be():
                 assert np.allclose(solved(solution), 2.0, atol=1e-5)
     jitted = jax.jit(lambda most: jol.root(square, start, solver=jol.Broyden(max_steps=most, rescue=False)).status)
     assert np.all(jitted(2**40) == 0)
+
+
+def parabola(x, a):
+    """Two roots for a < 0, and none for a > 0."""
+    return jnp.stack([x[0] ** 2 + a, x[1] - x[0]])
+
+
+@pytest.mark.parametrize("size", [1, 5, 200])
+def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypatch):
+    """And give what they give in one program with the first, to the bit, in parts too."""
+    traced, later = [], cascade.later_methods
+    monkeypatch.setattr(cascade, "later_methods", lambda *a: traced.append(len(a[4])) or later(*a))
+    monkeypatch.setattr(fan_out, "cores", lambda: 2)
+    monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
+    rng = np.random.default_rng(0)
+    x0, a = rng.normal(size=(size, 2)), np.linspace(0.5, -2, size)
+
+    def find(x0, a):
+        return jol.root(parabola, x0, a, record=4, keep_state=True)
+
+    easy = find(x0 + 3, -1 - np.abs(a))
+    assert easy.success.all() and not traced
+    hard = find(x0, a)
+    assert traced == ([100 if size == 200 else size] if solve_module._MAY_BE_APART else [])
+    whole = jax.jit(find)(x0, a)
+    for got, expected in zip(jax.tree.leaves(hard), jax.tree.leaves(whole), strict=True):
+        assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()
+    one = jol.root(parabola, x0[0], a[0], batched=False)
+    assert one.status == whole.status[0] == jol.Status.NO_ROOT
