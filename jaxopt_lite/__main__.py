@@ -9,6 +9,10 @@ from rich.console import Console
 
 import jaxopt_lite as jol
 from jaxopt_lite.bpe.command import add_commands, count
+from jaxopt_lite.progress import working
+
+# How many of each thing, and how many with `--quick`.
+_COUNTS = {"scenarios": (10_000, 1000), "refits": (10_000, 1000), "specialists": (250, 25)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,11 +37,16 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo", help="ten thousand power flows and regressions, a tokenizer, specialists (default)"
     )
-    demo.add_argument("--scenarios", type=count, default=10_000, help="power flows (default 10000)")
-    demo.add_argument("--refits", type=count, default=10_000, help="refits of each regression (default 10000)")
-    demo.add_argument("--specialists", type=count, default=250, help="modules with a specialist each (default 250)")
+    demo.add_argument("--quick", action="store_true", help="the same with fewer of all: ten seconds, not thirty")
+    for name, what in (
+        ("scenarios", "power flows"),
+        ("refits", "refits of each regression"),
+        ("specialists", "modules with a specialist each"),
+    ):
+        many, few = _COUNTS[name]
+        demo.add_argument(f"--{name}", type=count, help=f"{what} (default {many}; {few} with --quick)")
     demo.add_argument("--seed", type=int, default=0, help="of the random loads and resamples (default 0)")
-    demo.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's own library)")
+    demo.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's library)")
     demo.set_defaults(run=_demo)
     devices = commands.add_parser("devices", help="what JAX runs on here, and how problems are laid out on it")
     devices.set_defaults(run=_devices)
@@ -53,7 +62,11 @@ def _file(word: str) -> Path:
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:
-    from jaxopt_lite.demo.command import demo  # it loads JAX, which `bpe` can do without
+    for name, (many, few) in _COUNTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, few if options.quick else many)
+    with working("loading JAX"):
+        from jaxopt_lite.demo.command import demo  # it loads JAX, which `bpe` can do without
 
     return demo(options, console)
 

@@ -3,21 +3,50 @@
 import _thread
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["interruptible", "progress_bar"]
+__all__ = ["interruptible", "progress_bar", "working"]
 
 _SOON = 0.01  # seconds
+_OFTEN = 3.0  # seconds; whoever reads a log begins to wonder after five
 
 
 def progress_bar(shown: bool, *counters: ProgressColumn) -> Progress:
     """A bar for one task, whose description stands before it; the counters behind it say how many of how many."""
     columns = (TextColumn("{task.description}"), BarColumn(), *(counters or (MofNCompleteColumn(),)))
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)
+
+
+@contextmanager
+def working(on: str) -> Iterator[None]:
+    """Within, standard error shows what is worked on: a spinner on a terminal, elsewhere a line now and then.
+
+    For work that cannot say how far it is, such as compiling. Nothing else may print meanwhile.
+    """
+    console = Console(stderr=True, highlight=False)
+    if console.is_interactive:
+        with console.status(on):
+            yield
+        return
+    console.print(on, "...")
+    start, over = time.monotonic(), threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(_OFTEN):
+            console.print(on, f"... {time.monotonic() - start:.0f} s")
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

@@ -3,16 +3,17 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
-from rich.console import Console
 
 import jaxopt_lite as jol
+from jaxopt_lite.progress import working
 
-__all__ = ["Tally", "solve_and_verify"]
+__all__ = ["CHUNK", "Tally", "solve_and_verify"]
+
+CHUNK = 512  # problems at a time; certificates are compiled for 256, and a rest would be compiled once more
 
 
 @dataclass
@@ -40,18 +41,16 @@ def solve_and_verify(
     certify: Callable[[PyTree, PyTree], tuple[Bool[Array, " B"], Float[Array, " B"]]],
     x0: PyTree,
     args: PyTree,
-    console: Console,
-    chunk: int = 1000,
+    chunk: int = CHUNK,
 ) -> tuple[jol.Solution, Float[np.ndarray, " B"]]:
     """Solve a batch chunk by chunk, certify the answers, and enter both in the tally.
 
     Args:
         tally: of this batch; brought up to date.
         solve: `solve(x0, args)` for a chunk.
-        certify: `certify(x, args)` for the whole batch: whether each answer is valid, and its estimated error.
+        certify: `certify(x, args)` for a chunk: whether each answer is valid, and its estimated error.
         x0: starts, NumPy arrays `[B, ...]`.
         args: NumPy arrays `[B, ...]`.
-        console: where progress is shown.
         chunk: how many problems at a time.
 
     Returns:
@@ -60,9 +59,6 @@ def solve_and_verify(
     Raises:
         KeyboardInterrupt: after Ctrl-C; the tally says how far the batch had come.
     """
-    chunk = min(chunk, tally.size)
-    with console.status("compiling"):
-        solve, tally.compile_seconds = _compiled(solve, *jax.tree.map(lambda leaf: leaf[:chunk], (x0, args)))
     start = time.perf_counter()
     solution = jol.in_chunks(solve, x0, args, chunk=chunk)
     tally.solve_seconds = time.perf_counter() - start
@@ -70,19 +66,13 @@ def solve_and_verify(
     tally.solved = int(np.sum(solution.success))
     if tally.reached < tally.size:
         raise KeyboardInterrupt  # in_chunks has caught it, to hand over what was done
-    with console.status("verifying"):
-        certify, seconds = _compiled(certify, solution.x, args)
-        tally.compile_seconds += seconds
-        start = time.perf_counter()
-        valid, error = jax.tree.map(np.asarray, certify(solution.x, args))
-        tally.verify_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    with working("verifying"):
+        places = [slice(first, first + chunk) for first in range(0, tally.size, chunk)]
+        verdicts = [
+            certify(*jax.tree.map(lambda leaf, place=place: leaf[place], (solution.x, args))) for place in places
+        ]
+        valid, error = map(np.concatenate, zip(*verdicts, strict=True))
+    tally.verify_seconds = time.perf_counter() - start
     tally.verified = int(np.sum(solution.success & valid))
     return solution, error
-
-
-def _compiled(function: Callable, *operands: PyTree) -> tuple[Callable[..., Any], float]:
-    """The function compiled for operands of these shapes, and the seconds that took."""
-    start = time.perf_counter()
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), operands)
-    compiled = jax.jit(function).lower(*shapes).compile()
-    return compiled, time.perf_counter() - start

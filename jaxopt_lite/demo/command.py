@@ -11,10 +11,14 @@ from jaxopt_lite.bpe.command import INTERRUPTED
 from jaxopt_lite.cores import cores
 from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
+from jaxopt_lite.demo.programs import Compiler, in_a_hurry
 from jaxopt_lite.lanes.tiles import Lanes, Work, tile_width
 from jaxopt_lite.progress import interruptible
 
 __all__ = ["demo", "devices"]
+
+_TEXTS_QUICK = 10  # of so many, one
+_STEPS_QUICK = 100
 
 
 def demo(options: argparse.Namespace, console: Console) -> int:
@@ -22,12 +26,8 @@ def demo(options: argparse.Namespace, console: Console) -> int:
     jax.config.update("jax_enable_x64", True)  # certified digits and tight tolerances want float64
     tallies: list[Tally] = []
     try:
-        with interruptible():
-            lowest_voltage.run(options.scenarios, options.seed, console, tallies)
-            for name in confidence.SUBJECTS:
-                confidence.run(name, options.refits, options.seed, console, tallies)
-            encoding.run(options.text, console, tallies)
-            specialists.run(options.specialists, options.seed, console, tallies)
+        with interruptible(), Compiler(options.quick) as compiler, in_a_hurry(options.quick):
+            _run(options, compiler, console, tallies)
     except KeyboardInterrupt:
         console.print("\nStopped. Until then:")
         for tally in tallies:
@@ -39,6 +39,26 @@ def demo(options: argparse.Namespace, console: Console) -> int:
     console.print()
     console.print(f"Not all solved and verified: {', '.join(incomplete)}" if incomplete else "All solved and verified.")
     return 1 if incomplete else 0
+
+
+def _run(options: argparse.Namespace, compiler: Compiler, console: Console, tallies: list[Tally]) -> None:
+    """The parts. Their own order is that of what they compile: what the last ones need is compiled while others run.
+
+    Encoding comes before that, alone, for its speed is shown.
+    """
+    every, steps = (_TEXTS_QUICK, _STEPS_QUICK) if options.quick else (1, specialists.STEPS)
+    if options.quick:
+        console.print(
+            "Quick: where you do not say how many, a tenth of the problems, texts and specialists. The specialists' "
+            f"base is trained for {steps} steps, not {specialists.STEPS}. All is compiled in a hurry: it solves slower."
+        )
+    encoding.run(options.text, console, tallies, every)
+    flow = lowest_voltage.prepare(compiler)
+    regressions = [confidence.prepare(name, compiler) for name in confidence.SUBJECTS]
+    specialists.run(options.specialists, options.seed, console, tallies, steps=steps)
+    lowest_voltage.run(flow, options.scenarios, options.seed, console, tallies)
+    for programs in regressions:
+        confidence.run(programs, options.refits, options.seed, console, tallies)
 
 
 def devices(options: argparse.Namespace, console: Console) -> int:

@@ -2,26 +2,22 @@
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
 import jaxopt_lite as jol
-from jaxopt_lite.demo.batches import Tally, solve_and_verify
+from jaxopt_lite.demo.batches import CHUNK, Tally, solve_and_verify
 from jaxopt_lite.demo.nist import Dataset, read
-from jaxopt_lite.demo.regression import (
-    bootstrap,
-    independent_directions,
-    initial,
-    likelihood_near,
-    sum_of_squares,
-)
+from jaxopt_lite.demo.programs import Compiler, Program
+from jaxopt_lite.demo.regression import bootstrap, initial, near, sum_of_squares
 from jaxopt_lite.demo.report import print_tally
 
-__all__ = ["SUBJECTS", "digits", "fit", "run"]
+__all__ = ["SUBJECTS", "Programs", "certificate", "digits", "fit", "prepare", "run", "solver"]
 
 # One data set of each level of difficulty.
 SUBJECTS = {
@@ -32,34 +28,62 @@ SUBJECTS = {
 _FIT_TOLERANCE = 1e-8  # gradient of the unexplained share of the scatter: seven digits of these parameters and more
 _DIGITS = 6  # a fit agrees with NIST
 _REFIT_TOLERANCE = 1e-5  # standard errors
-_CERTIFIED = 1e-3  # standard errors; far from the fit the likelihood is flatter, and a slope leaves more room
+_CERTIFIED = 1e-3  # standard errors; where the sum of squares is flatter, a slope leaves more room
 
 
-def run(name: str, count: int, seed: int, console: Console, tallies: list[Tally]) -> None:
+class Programs(NamedTuple):
+    """What solves and certifies a data set's fits, and its refits. Both are called with what they share last."""
+
+    dataset: Dataset
+    solve: Program
+    certify: Program
+
+
+def prepare(name: str, compiler: Compiler) -> Programs:
+    """Begin to compile for a data set, one of `SUBJECTS`."""
+    dataset = read(name)
+    z, args = initial(dataset)
+    solve, certify = solver(dataset), certificate(dataset)
+    shared = _without_observations(args)
+    return Programs(
+        dataset,
+        compiler.begin(f"the regression of {name}", CHUNK, solve, z, dataset.y, shared, _FIT_TOLERANCE),
+        compiler.begin("its certificate", CHUNK, certify, z, dataset.y, shared, well=False),
+    )
+
+
+def run(programs: Programs, count: int, seed: int, console: Console, tallies: list[Tally]) -> None:
     """Fit a data set, refit its resamples, verify them, and print intervals beside NIST's certified values.
 
     A refit starts at the fit of the original data, as is usual: the resamples scatter around it.
 
     Args:
-        name: one of `SUBJECTS`.
+        programs: as prepared.
         count: how many refits.
         seed: of the resampling.
         console: where to print.
         tallies: those of the fits and of the refits are appended.
     """
-    dataset = read(name)
+    dataset, name = programs.dataset, programs.dataset.name
     console.print()
     console.rule(f"Minimisation: {name}, {SUBJECTS[name]}", align="left")
     console.print(
         f"NIST's {dataset.level} level of difficulty: {len(dataset.parameters)} parameters, {len(dataset.y)} "
         f"observations; {count:,} bootstrap refits by BFGS, from the fit of the original data."
     )
-    b = _fit_and_print(dataset, console, tallies)
-    y, z0 = bootstrap(dataset, b, count, seed), np.zeros((count, len(b)))
-    solve, certify = _solver_and_certificate(likelihood_near(dataset, b))
+    b = _fit_and_print(programs, console, tallies)
+    args = near(dataset, b)
+    shared, y, z0 = _without_observations(args), bootstrap(dataset, b, count, seed), np.zeros((count, len(b)))
     tally = Tally(f"{name} refits", count)
     tallies.append(tally)
-    solution, error = solve_and_verify(tally, solve, certify, z0, y, console, chunk=2500)
+    tally.compile_seconds = programs.solve.wait() + programs.certify.wait()
+    solution, error = solve_and_verify(
+        tally,
+        lambda z, y: programs.solve(z, y, shared, _REFIT_TOLERANCE),
+        lambda z, y: programs.certify(z, y, shared),
+        z0,
+        y,
+    )
     print_tally(
         console,
         tally,
@@ -68,16 +92,55 @@ def run(name: str, count: int, seed: int, console: Console, tallies: list[Tally]
     )
     if not tally.is_complete:
         console.print(solution.summary())
-    refits = b + solution.x[solution.success] @ independent_directions(dataset, b).T
+    refits = b + solution.x[solution.success] @ args["directions"].T
     if len(refits):
         _print_intervals(console, dataset, refits)
 
 
-def fit(dataset: Dataset, atol: float = _FIT_TOLERANCE) -> tuple[jol.Solution, Float[np.ndarray, "2 k"]]:
-    """Fit a data set from both of NIST's starts, in one call.
+def solver(dataset: Dataset) -> Callable:
+    """`solve(z0, y, shared, atol)`, for starts [B, k] and observations [B, m] seen from one place.
+
+    `shared` is what `initial` or `near` gives, but for the observations; `atol` is of the gradient. From wherever it is
+    seen, and to whatever tolerance: it compiles once.
+    """
+    fun = sum_of_squares(dataset)
+
+    def solve(z0, y, shared, atol):
+        args, axes = _of_batch(y, shared)
+        return jol.minimize(fun, z0, args, args_axes=axes, solver=jol.BFGS(atol=atol))
+
+    return solve
+
+
+def certificate(dataset: Dataset) -> Callable:
+    """`certify(z, y, shared)`: whether each is a minimum, by the true Hessian, and its estimated error."""
+    fun = sum_of_squares(dataset)
+
+    def certify(z, y, shared):
+        args, axes = _of_batch(y, shared)
+        verdict = jol.certify_minimum(fun, z, args, args_axes=axes, atol=_CERTIFIED)
+        return (verdict.kind == jol.Curvature.MINIMUM) & (verdict.error <= _CERTIFIED), verdict.error
+
+    return certify
+
+
+def _without_observations(args: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: leaf for name, leaf in args.items() if name != "y"}
+
+
+def _of_batch(y, shared):
+    """The arguments of the objective, and their batch axes."""
+    return {**shared, "y": y}, {**dict.fromkeys(shared), "y": 0}
+
+
+def fit(
+    dataset: Dataset, solve: Callable, atol: float = _FIT_TOLERANCE
+) -> tuple[jol.Solution, Float[np.ndarray, "2 k"]]:
+    """Fit a data set from both of NIST's starts.
 
     Args:
         dataset: the data set.
+        solve: its `solver`, compiled.
         atol: largest gradient of the unexplained share of the scatter.
 
     Returns:
@@ -85,20 +148,16 @@ def fit(dataset: Dataset, atol: float = _FIT_TOLERANCE) -> tuple[jol.Solution, F
 
     Example:
         >>> rat42 = read("Rat42")
-        >>> solution, b = fit(rat42, atol=1e-4)
+        >>> solution, b = fit(rat42, jax.jit(solver(rat42)), atol=1e-4)
         >>> bool(np.allclose(b, rat42.parameters, rtol=0.1))
         True
     """
-    u, args = zip(*(initial(dataset, start) for start in (0, 1)), strict=True)
-    scale = np.stack([each["scale"] for each in args])
-    solution = jol.minimize(
-        sum_of_squares(dataset),
-        jnp.stack(u),
-        {"x": dataset.x, "y": dataset.y, "scale": scale},
-        args_axes={"x": None, "y": None, "scale": 0},
-        solver=jol.BFGS(atol=atol),
-    )
-    return solution, scale * np.asarray(solution.x)
+    solutions, parameters = [], []
+    for start in (0, 1):
+        u, args = initial(dataset, start)
+        solutions.append(solve(u[None], dataset.y[None], _without_observations(args), atol))
+        parameters.append(args["directions"] @ np.asarray(solutions[-1].x[0]))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *solutions), np.stack(parameters)
 
 
 def digits(b: Float[np.ndarray, "*batch k"], certified: Float[np.ndarray, " k"]) -> Float[np.ndarray, "*batch"]:
@@ -118,35 +177,25 @@ def digits(b: Float[np.ndarray, "*batch k"], certified: Float[np.ndarray, " k"])
     return -np.log10(np.maximum(np.max(np.abs(b / certified - 1), axis=-1), 1e-11))
 
 
-def _fit_and_print(dataset: Dataset, console: Console, tallies: list[Tally]) -> Float[np.ndarray, " k"]:
+def _fit_and_print(programs: Programs, console: Console, tallies: list[Tally]) -> Float[np.ndarray, " k"]:
     """The better of the two fits."""
+    dataset = programs.dataset
     tally = Tally(f"{dataset.name} fits", 2)
     tallies.append(tally)
+    tally.compile_seconds = programs.solve.wait()
     start = time.perf_counter()
-    with console.status("fitting"):
-        solution, b = fit(dataset)
+    solution, b = fit(dataset, programs.solve)
+    tally.solve_seconds = time.perf_counter() - start
     agreed = digits(b, dataset.parameters)
     tally.reached, tally.solved = 2, int(np.sum(solution.success))
-    tally.verified = int(np.sum(np.asarray(solution.success) & (agreed >= _DIGITS)))
-    tally.compile_seconds = time.perf_counter() - start  # of two problems, compiling takes practically all of it
+    tally.verified = int(np.sum(solution.success & (agreed >= _DIGITS)))
     console.print(
         f"The fits from NIST's two starts agree with the certified values to {agreed[0]:.1f} and {agreed[1]:.1f} "
-        f"digits ({tally.compile_seconds:.1f} s, nearly all compiling)."
+        f"digits ({tally.solve_seconds:.2f} s, by the program that then solves the refits)."
     )
     if not tally.is_complete:
         console.print(solution.summary())
     return b[int(np.argmin(solution.fun))]
-
-
-def _solver_and_certificate(fun: Callable) -> tuple[Callable, Callable]:
-    def solve(z0, y):
-        return jol.minimize(fun, z0, y, solver=jol.BFGS(atol=_REFIT_TOLERANCE))
-
-    def certify(z, y):
-        verdict = jol.certify_minimum(fun, z, y, atol=_CERTIFIED)
-        return (verdict.kind == jol.Curvature.MINIMUM) & (verdict.error <= _CERTIFIED), verdict.error
-
-    return solve, certify
 
 
 def _print_intervals(console: Console, dataset: Dataset, refits: Float[np.ndarray, "count k"]) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from jaxopt_lite import bpe
 from jaxopt_lite.bpe.report import first_merges
 from jaxopt_lite.demo.batches import Tally
+from jaxopt_lite.progress import working
 
 __all__ = ["library_sources", "run"]
 
@@ -23,19 +24,20 @@ _ELSEWHERE = {"site-packages", "dist-packages", "test", "tests", "lib2to3"}  # n
 _ERRORS = "surrogateescape"  # keeps bytes that are not UTF-8
 
 
-def run(paths: Sequence[Path] | None, console: Console, tallies: list[Tally]) -> None:
+def run(paths: Sequence[Path] | None, console: Console, tallies: list[Tally], every: int = 1) -> None:
     """Learn a tokenizer from nine files in ten, encode all, decode them again, and print compression and speed.
 
     Args:
         paths: the files; `None` for the sources of Python's standard library. Of fewer than ten none is held out.
         console: where to print.
         tallies: this batch's is appended: files encoded (solved), and of these the same again when decoded (verified).
+        every: of the standard library's files, take one in so many; default 1, all.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; the tally says how far the batch had come.
     """
     subject = "Python's standard library" if paths is None else "your text"
-    paths = library_sources() if paths is None else list(paths)
+    paths = library_sources()[::every] if paths is None else list(paths)
     console.print()
     console.rule(f"Byte-pair encoding: {subject}", align="left")
     if not paths:
@@ -51,11 +53,11 @@ def run(paths: Sequence[Path] | None, console: Console, tallies: list[Tally]) ->
     tally = Tally("byte-pair encoding", len(paths))
     tallies.append(tally)
     lines = Table.grid(padding=(0, 2))
-    with console.status("learning"):
+    with working("learning a tokenizer"):
         tokenizer = _learn(learned, size, lines)
     console.print("\nThe first merges:")
     console.print(first_merges(tokenizer, _MERGES_SHOWN))
-    with console.status("encoding"):
+    with working("encoding"):
         measured = _encode_and_verify(tokenizer, paths, tally)
     _add_results(lines, tally, measured, is_held_out)
     console.print(lines)

@@ -1,47 +1,71 @@
 """How low do voltages sink under random loads? Ten thousand power flows of the IEEE 14-bus network, by Broyden."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 from rich.console import Console
 
 import jaxopt_lite as jol
-from jaxopt_lite.demo.batches import Tally, solve_and_verify
+from jaxopt_lite.demo.batches import CHUNK, Tally, solve_and_verify
 from jaxopt_lite.demo.network import Network, read_case
-from jaxopt_lite.demo.power_flow import mismatch, scenarios, voltages
+from jaxopt_lite.demo.power_flow import mismatch, scenarios
+from jaxopt_lite.demo.programs import Compiler, Program
 from jaxopt_lite.demo.report import print_histogram, print_tally
 
-__all__ = ["lowest", "run"]
+__all__ = ["Programs", "lowest", "prepare", "run"]
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
-def run(count: int, seed: int, console: Console, tallies: list[Tally]) -> None:
+class Programs(NamedTuple):
+    """What solves and certifies the scenarios."""
+
+    solve: Program
+    certify: Program
+
+
+def prepare(compiler: Compiler) -> Programs:
+    """Begin to compile. No scenario needs to be rescued, so that no second method is compiled."""
+    fun, x0, args = mismatch(read_case("ieee14"))
+
+    def solve(x0, args):
+        return jol.root(fun, x0, args, solver=jol.Broyden(rescue=False))
+
+    def certify(x, args):
+        verdict = jol.certify_root(fun, x, args)
+        return verdict.valid, verdict.error
+
+    return Programs(
+        compiler.begin("the power flow", CHUNK, solve, x0, args),
+        compiler.begin("its certificate", CHUNK, certify, x0, args, well=False),
+    )
+
+
+def run(programs: Programs, count: int, seed: int, console: Console, tallies: list[Tally]) -> None:
     """Solve the scenarios, verify the answers, and print the distribution of the lowest voltage.
 
     Args:
+        programs: as prepared.
         count: how many load scenarios.
         seed: of the random loads.
         console: where to print.
         tallies: this batch's is appended, as soon as the batch begins.
     """
     network = read_case("ieee14")
-    fun, start, _ = mismatch(network)
+    _, start, _ = mismatch(network)
     x0 = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *leaf.shape)), start)
-    args = scenarios(network, count, seed)
+    console.print()
     console.rule("Root finding: AC power flow of the IEEE 14-bus network", align="left")
     console.print(
         f"{count:,} load scenarios: every bus at its own 50 to 150 % of the load, generation following the total. "
         f"{sum(map(np.size, start.values()))} unknowns each, from the flat start, by Broyden's method."
     )
-
-    def certify(x, args):
-        verdict = jol.certify_root(fun, x, args)
-        return verdict.valid, verdict.error
-
     tally = Tally("power flow", count)
     tallies.append(tally)
-    solution, error = solve_and_verify(tally, lambda x0, args: jol.root(fun, x0, args), certify, x0, args, console)
+    tally.compile_seconds = programs.solve.wait() + programs.certify.wait()
+    solution, error = solve_and_verify(tally, *programs, x0, scenarios(network, count, seed))
     print_tally(
         console,
         tally,
@@ -74,7 +98,7 @@ def lowest(
         >>> round(float(magnitude[0]), 3), int(bus[0])
         (1.018, 4)
     """
-    free = np.asarray(voltages(network, x)[0])[:, network.held :]
+    free = np.asarray(x["voltage"])
     return free.min(axis=1), network.numbers[network.held + free.argmin(axis=1)]
 
 

@@ -5,27 +5,30 @@ parameters that NIST certifies to 11 digits (`nist.py`). Two choices bring very 
 one solver setting.
 
 *Unknowns.* The parameters of one model differ by up to eight orders of magnitude, so the solver sees u with
-b = scale * u and scale = |start|: every component starts at +1 or -1. Nothing but the start is used.
+b = center + directions @ u. From a start the center is zero and the directions are the axes, each |start| long: every
+component starts at +1 or -1, and nothing but the start is used (`initial`). *Near a fit*, where the bootstrap's refits
+begin, better unknowns are known: the center is the fit and directions @ directionsᵀ the covariance of the estimates, so
+that one unit of u is one standard error (`near`).
 
 *Objective.* The sum of squares S(b) = sum (y - f(x; b))² has the square of y's unit, so that no gradient
-tolerance means the same twice. `sum_of_squares` takes it in units of the data's own scatter, the sum of (y -
-mean y)². Use it from far starts, with a tight tolerance: the best fits leave 1e-5 of the scatter
-and less, and a gradient of 1e-6 can then be digits away from the minimiser, one of 1e-10 is not.
+tolerance means the same twice. `sum_of_squares` takes it in a unit of the data's own. From a far start that is their
+scatter, the sum of (y - mean y)²; it wants a tight tolerance, for the best fits leave 1e-5 of the scatter and less, and
+a gradient of 1e-6 can then be digits away from the minimiser, one of 1e-10 is not. Near a fit it is 2s², twice the
+variance of the errors: the Hessian is roughly the identity, so that BFGS needs few steps and its tolerance is an error
+in standard errors. What is seen from where are numbers, not functions: one compiled solve serves both.
+
 `negative_log_likelihood`, m/2 log S(b) + constant, has the same minimiser and no unit at all: it is the
 likelihood of normal errors of unknown variance, its Hessian is roughly the inverse covariance of the
 estimates, and a gradient g displaces them by roughly covariance * g, so that an ordinary tolerance serves.
 But from a far start the logarithm is more easily drawn to a plateau, and where the estimates are very sharp
 (MGH10) rounding alone leaves a gradient of 1e-4 to 1e-2. Both want float64.
 
-*Near a fit*, where the bootstrap's refits begin, better unknowns are known: z with b = fit + A z, where A Aᵀ is the
-covariance of the estimates. One unit of z is one standard error and the Hessian of the likelihood is roughly the
-identity, so that BFGS needs few steps and its tolerance is an error in standard errors (`likelihood_near`).
-
 Source: G. A. F. Seber, C. J. Wild, "Nonlinear Regression" (1989), section 2.2 (likelihood concentrated in the
 variance).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +42,7 @@ __all__ = [
     "bootstrap",
     "independent_directions",
     "initial",
-    "likelihood_near",
+    "near",
     "negative_log_likelihood",
     "residuals",
     "sum_of_squares",
@@ -88,19 +91,25 @@ def residuals(dataset: Dataset, b: Float[Array | np.ndarray, " k"]) -> Float[Arr
         >>> round(float((residuals(rat42, rat42.parameters) ** 2).sum()), 3)
         8.057
     """
-    return dataset.y - MODELS[dataset.name](jnp.asarray(b), dataset.x)
+    return dataset.y - _values_and_slopes(dataset.name, jnp.asarray(b), dataset.x)[0]
+
+
+@partial(jax.jit, static_argnames="name")  # one program for both; without it each operation would be one
+def _values_and_slopes(name: str, b, x):
+    model = partial(MODELS[name], x=x)
+    return model(b), jax.jacfwd(model)(b)
 
 
 def initial(dataset: Dataset, start: int = 0) -> tuple[Float[np.ndarray, " k"], dict[str, np.ndarray]]:
-    """Scaled start and default arguments of either objective.
+    """A start, and the arguments of either objective as seen from it.
 
     Args:
         dataset: the data set.
         start: 0 or 1, which of NIST's two starts; default 0, the farther one.
 
     Returns:
-        `u` [k], each component +1 or -1, and `args`, {"x": [m], "y": [m], "scale": [k]}. The parameters are
-        `args["scale"] * u`.
+        `u` [k], each component +1 or -1, and `args`, {"x": [m], "y": [m], "center": [k], "directions": [k, k],
+        "unit": []}. The parameters are `args["center"] + args["directions"] @ u`.
 
     Raises:
         ValueError: if `start` is neither 0 nor 1.
@@ -115,17 +124,50 @@ def initial(dataset: Dataset, start: int = 0) -> tuple[Float[np.ndarray, " k"], 
         raise ValueError(f"start: expected 0 or 1, got {start}; NIST gives two starts")
     b = dataset.starts[start]
     scale = np.where(b == 0, 1.0, np.abs(b))  # a start of 0 has no magnitude to offer
-    return b / scale, {"x": dataset.x, "y": dataset.y, "scale": scale}
+    scatter = np.sum((dataset.y - dataset.y.mean()) ** 2)
+    return b / scale, _args(dataset, np.zeros(len(b)), np.diag(scale), scatter)
+
+
+def near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> dict[str, np.ndarray]:
+    """The arguments of either objective as seen from a fit, in standard errors. The fit itself is u = 0.
+
+    Args:
+        dataset: the data set.
+        b: [k] its fitted parameters.
+
+    Returns:
+        `args` as `initial` gives them, whose directions are the `independent_directions`. Other observations of the
+        same design take the place of `args["y"]`.
+
+    Example:
+        >>> from jaxopt_lite.demo.nist import read
+        >>> rat42 = read("Rat42")
+        >>> fun, args = sum_of_squares(rat42), near(rat42, rat42.parameters)
+        >>> float(fun(np.zeros(3), args)) < float(fun(np.ones(3), args))
+        True
+    """
+    return _args(dataset, b, independent_directions(dataset, b), 2 * _variance(dataset, residuals(dataset, b)))
+
+
+def _args(dataset: Dataset, center, directions, unit) -> dict[str, np.ndarray]:
+    return {"x": dataset.x, "y": dataset.y, "center": center, "directions": directions, "unit": np.asarray(unit)}
+
+
+def _variance(dataset: Dataset, errors) -> float:
+    """s², that of the errors."""
+    return float(np.sum(np.asarray(errors) ** 2)) / dataset.degrees_of_freedom
 
 
 def sum_of_squares(dataset: Dataset) -> Callable:
-    """Sum of squared residuals in units of the data's scatter: 1 - R², the unexplained share.
+    """Sum of squared residuals, in the unit that the arguments say.
+
+    From `initial` it is 1 - R², the share of the scatter that stays unexplained.
 
     Args:
-        dataset: the data set; its observations fix the unit.
+        dataset: the data set.
 
     Returns:
-        `fun(u, args)`, a scalar, for scaled parameters `u` [k] and `args` as `initial` gives them.
+        `fun(u, args)`, a scalar, for unknowns `u` [k] and `args` as `initial` or `near` gives them.
 
     Example:
         >>> from jaxopt_lite.demo.nist import read
@@ -134,10 +176,12 @@ def sum_of_squares(dataset: Dataset) -> Callable:
         >>> round(float(sum_of_squares(rat42)(u, args)), 3)
         0.033
     """
-    model, scatter = MODELS[dataset.name], float(np.sum((dataset.y - dataset.y.mean()) ** 2))
+    model = MODELS[dataset.name]
 
     def fun(u, args):
-        return jnp.sum((args["y"] - model(args["scale"] * u, args["x"])) ** 2) / scatter
+        # directions @ u, spelled out: for so small a matrix a sum is cheaper in a solver's loop than a matrix product.
+        b = args["center"] + (args["directions"] * u).sum(axis=1)
+        return jnp.sum((args["y"] - model(b, args["x"])) ** 2) / args["unit"]
 
     return fun
 
@@ -149,7 +193,7 @@ def negative_log_likelihood(dataset: Dataset) -> Callable:
         dataset: the data set.
 
     Returns:
-        `fun(u, args)`, a scalar, for scaled parameters `u` [k] and `args` as `initial` gives them.
+        `fun(u, args)`, a scalar, for unknowns `u` [k] and `args` as `initial` gives them.
 
     Example:
         >>> from jaxopt_lite.demo.nist import read
@@ -188,39 +232,11 @@ def independent_directions(dataset: Dataset, b: Float[np.ndarray, " k"]) -> Floa
 
     Source: Seber and Wild (1989), section 2.1.2.
     """
-    errors = np.asarray(residuals(dataset, b))
-    J = np.asarray(jax.jacfwd(lambda b: residuals(dataset, b))(jnp.asarray(b)))
+    values, slopes = _values_and_slopes(dataset.name, jnp.asarray(b), dataset.x)
+    J = np.asarray(slopes)
     size = np.linalg.norm(J, axis=0)  # parameters of very different sizes would spoil the inverse
     R = np.linalg.qr(J / size, mode="r")
-    return np.sqrt(errors @ errors / dataset.degrees_of_freedom) * np.linalg.inv(R) / size[:, None]
-
-
-def likelihood_near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> Callable:
-    """`negative_log_likelihood` of other observations of the same design, in standard errors from a fit.
-
-    Args:
-        dataset: the data set.
-        b: [k] its fitted parameters.
-
-    Returns:
-        `fun(z, y)`, a scalar, for `z` [k] and observations `y` [m]. The parameters are `b + A @ z` with the
-        `independent_directions` A; the fit itself is z = 0.
-
-    Example:
-        >>> from jaxopt_lite.demo.nist import read
-        >>> rat42 = read("Rat42")
-        >>> fun = likelihood_near(rat42, rat42.parameters)
-        >>> float(fun(jnp.zeros(3), rat42.y)) < float(fun(jnp.ones(3), rat42.y))
-        True
-    """
-    model, half, A = MODELS[dataset.name], len(dataset.y) / 2, independent_directions(dataset, b)
-    unit = float(np.sum(np.asarray(residuals(dataset, b)) ** 2))  # so that the fit's own value is zero
-
-    def fun(z, y):
-        # A @ z, spelled out: for so small a matrix a sum is cheaper in a solver's loop than a matrix product.
-        return half * jnp.log(jnp.sum((y - model(b + (A * z).sum(axis=1), dataset.x)) ** 2) / unit)
-
-    return fun
+    return np.sqrt(_variance(dataset, dataset.y - np.asarray(values))) * np.linalg.inv(R) / size[:, None]
 
 
 def bootstrap(dataset: Dataset, b: Float[np.ndarray, " k"], count: int, seed: int = 0) -> Float[np.ndarray, "count m"]:

@@ -13,30 +13,41 @@ from rich.table import Table
 from jaxopt_lite import bpe
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.demo.modules import Module, modules, tasks
+from jaxopt_lite.demo.programs import in_a_hurry
+from jaxopt_lite.progress import working
 from jaxopt_lite.specialists.adapters import IA3, Shift
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.evaluate import evaluate, task_losses
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.language import language_model, window_loss
 from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.report import Report
 from jaxopt_lite.specialists.routers.calibration import calibrate
 from jaxopt_lite.specialists.routers.lda import LDA
 from jaxopt_lite.specialists.tasks import Task
 from jaxopt_lite.specialists.units import bits_per_byte
 
-__all__ = ["run"]
+__all__ = ["STEPS", "run"]
 
+STEPS = 400  # of the base's training
 _TOKENS = 384
 _LENGTH = 32  # tokens of a window
 _WINDOWS = 8, 3  # of a module, to learn from and held out
-_MODEL: dict[str, Any] = dict(embed=32, hidden=32, steps=400, length=_LENGTH)
+_MODEL: dict[str, Any] = dict(embed=32, hidden=32, length=_LENGTH)
 _ADAPTER = IA3("out/w", axis=0) + Shift("hidden/b")
 _PRIOR = 30.0  # of 10, 40 and 160, 40 did best on held-out code
 _FALLBACK = 0.01  # of inputs of known modules, to the base
 _SAME = 1e-3  # of the loss
 
 
-def run(count: int, seed: int, console: Console, tallies: list[Tally], found: Sequence[Module] | None = None) -> None:
+def run(
+    count: int,
+    seed: int,
+    console: Console,
+    tallies: list[Tally],
+    found: Sequence[Module] | None = None,
+    steps: int = STEPS,
+) -> None:
     """Train a base, fit a specialist for each module in one solve, route held-out code to them, and print how it went.
 
     Args:
@@ -46,6 +57,7 @@ def run(count: int, seed: int, console: Console, tallies: list[Tally], found: Se
         tallies: this batch's is appended: specialists whose fit converged (solved), and of these those whose loss,
             computed again in batches of mixed tasks, is what the fit said and below the base's (verified).
         found: the modules; `None` for those of Python's standard library.
+        steps: of the base's training.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; the tally says how far the batch had come.
@@ -59,46 +71,48 @@ def run(count: int, seed: int, console: Console, tallies: list[Tally], found: Se
     tally = Tally("specialists", len(found))
     tallies.append(tally)
     lines = Table.grid(padding=(0, 2))
-    with console.status("learning"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "nothing left to merge")
         warnings.filterwarnings("error", "interrupted")
         try:
-            base, learned, held_out = _base(found, seed, lines)
+            base, learned, held_out = _base(found, seed, steps, lines)
             library = _fitted(base, learned, tally, lines)
         except UserWarning:  # Ctrl-C was caught, to hand over what was done
             raise KeyboardInterrupt from None
-    _verify(library, learned, tally, lines)
-    console.print(
-        f"{len(found):,} modules; the base is a small n-gram model, and each specialist changes {library.size} numbers "
-        f"of it. The last fourth of every file is held out; {_LENGTH} tokens at a time are routed by what is in them."
-    )
-    console.print(lines)
-    with console.status("evaluating"):
-        enough = sum(task.examples for task in learned.values()) > 2 / _FALLBACK
-        router = LDA.of(library, calibrate(base, learned, fallback=_FALLBACK if enough else 0.0))
-        unit = bits_per_byte(base.tokenizer)
-        options: dict[str, Any] = dict(train_tasks=learned, unit=unit, prior=_PRIOR, seed=seed)
-        report = evaluate(library, router, held_out, window_loss, **options)
+    with in_a_hurry():  # each program runs once or twice from here on
+        _verify(library, learned, tally, lines)
+        console.print(
+            f"{len(found):,} modules; the base is a small n-gram model, and each specialist changes {library.size} "
+            f"numbers of it. The last fourth of every file is held out; {_LENGTH} tokens at a time are routed by what "
+            f"is in them."
+        )
+        console.print(lines)
+        report = _evaluated(library, learned, held_out, seed)
     console.print(str(report))
 
 
-def _base(found: Sequence[Module], seed: int, lines: Table) -> tuple[Base, dict[str, Task], dict[str, Task]]:
+def _base(
+    found: Sequence[Module], seed: int, steps: int, lines: Table
+) -> tuple[Base, dict[str, Task], dict[str, Task]]:
     """A tokenizer and a language model of what all modules have to learn from, and the tasks."""
     texts = [module.learned for module in found]
     start = time.perf_counter()
-    tokenizer = bpe.train(texts, _TOKENS, progress=False)
-    learned, held_out = tasks(found, tokenizer, _LENGTH, _WINDOWS)
+    with working("encoding the modules"):
+        tokenizer = bpe.train(texts, _TOKENS, progress=False)
+        learned, held_out = tasks(found, tokenizer, _LENGTH, _WINDOWS)
     _add_time(lines, "encoding", start, f"{tokenizer.vocab_size} tokens")
     start = time.perf_counter()
-    base = language_model(texts, tokenizer, **_MODEL, seed=seed, progress=False)
+    with working("compiling and training the base"):
+        base = language_model(texts, tokenizer, **_MODEL, steps=steps, seed=seed, progress=False)
     size = sum(leaf.size for leaf in jax.tree.leaves(base.params))
-    _add_time(lines, "base", start, f"{size:,} parameters, {_MODEL['steps']} steps")
+    _add_time(lines, "base", start, f"{size:,} parameters, {steps} steps")
     return base, learned, held_out
 
 
 def _fitted(base: Base, learned: dict[str, Task], tally: Tally, lines: Table) -> Library:
     start = time.perf_counter()
-    library = fit(base, _ADAPTER, learned, window_loss, prior=_PRIOR, progress=False)
+    with working("compiling and fitting the specialists"):
+        library = fit(base, _ADAPTER, learned, window_loss, prior=_PRIOR, progress=False)
     tally.solve_seconds = time.perf_counter() - start
     tally.reached = len(library)
     tally.solved = sum(card.status == "CONVERGED" for card in library.cards)
@@ -111,7 +125,8 @@ def _fitted(base: Base, learned: dict[str, Task], tally: Tally, lines: Table) ->
 def _verify(library: Library, learned: dict[str, Task], tally: Tally, lines: Table) -> None:
     """Compare each specialist's loss, computed again as it is served, with what its fit said, and with the base's."""
     start = time.perf_counter()
-    own, base = (task_losses(some, learned, window_loss) for some in (library, library[[]]))
+    with working("serving the specialists"):
+        own, base = (task_losses(some, learned, window_loss) for some in (library, library[[]]))
     said = np.array([card.loss for card in library.cards])
     converged = np.array([card.status == "CONVERGED" for card in library.cards])
     tally.verified = int(np.sum(converged & (np.abs(own - said) <= _SAME * said) & (own <= base)))
@@ -119,6 +134,15 @@ def _verify(library: Library, learned: dict[str, Task], tally: Tally, lines: Tab
     _add_time(
         lines, "verified", start, f"{tally.verified:,} of {tally.size:,}: served in mixed batches, as good as fitted"
     )
+
+
+def _evaluated(library: Library, learned: dict[str, Task], held_out: dict[str, Task], seed: int) -> Report:
+    """Beside the alternatives that need no further fit: a monolith's would take as long as all the rest together."""
+    enough = sum(task.examples for task in learned.values()) > 2 / _FALLBACK
+    with working("calibrating the router"):
+        router = LDA.of(library, calibrate(library.base, learned, fallback=_FALLBACK if enough else 0.0))
+    with working("evaluating on held-out code"):
+        return evaluate(library, router, held_out, window_loss, unit=bits_per_byte(library.base.tokenizer), seed=seed)
 
 
 def _add_time(lines: Table, name: str, start: float, words: str) -> None:

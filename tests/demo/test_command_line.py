@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -13,7 +15,8 @@ import pytest
 from rich.console import Console
 
 import jaxopt_lite.__main__ as command_line
-from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
+from jaxopt_lite import progress
+from jaxopt_lite.demo import command, confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
 
 ROOT = Path(__file__).parents[2]
@@ -22,33 +25,80 @@ PLAIN = {**os.environ, "NO_COLOR": "1", "COLUMNS": "160"}
 PIPES = dict(cwd=ROOT, env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
 
 
-def test_the_demonstration_solves_and_verifies_everything():
+def timed(words):
+    """The exit status of a command, what it printed, and after how many seconds each line came."""
+    start, lines, seconds = time.monotonic(), [], []
+    with subprocess.Popen([*COMMAND, *words], **PIPES) as running:
+        for line in running.stdout:
+            lines.append(line)
+            seconds.append(time.monotonic() - start)
+    return running.returncode, "".join(lines), seconds
+
+
+def test_the_demonstration_solves_and_verifies_everything_and_is_never_silent():
     words = ("--scenarios", "200", "--refits", "100", "--specialists", "8", "--text", "README.md", "pyproject.toml")
-    quickly = {**PLAIN, "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # most of its time is to compile
-    done = subprocess.run([*COMMAND, "demo", *words], **PIPES | {"env": quickly})
-    assert done.returncode == 0, done.stdout
+    status, text, seconds = timed(("--quick", *words))
+    assert status == 0, text
     for kind in ("solved", "verified"):
-        counts = re.findall(rf"^{kind} +([\d,]+) of ([\d,]+):", done.stdout, re.MULTILINE)
+        counts = re.findall(rf"^{kind} +([\d,]+) of ([\d,]+):", text, re.MULTILINE)
         texts = [("2", "2"), ("8", "8")] * (kind == "verified")  # and the specialists
-        assert counts == [("200", "200"), ("100", "100"), ("100", "100"), ("100", "100"), *texts], done.stdout
-    heights = re.findall(r"^[\d.]+ to [\d.]+ [█ ]+ ([\d,]+) *$", done.stdout, re.MULTILINE)
+        assert counts == [*texts, ("200", "200"), ("100", "100"), ("100", "100"), ("100", "100")], text
+    heights = re.findall(r"^[\d.]+ to [\d.]+ [█ ]+ ([\d,]+) *$", text, re.MULTILINE)
     assert sum(map(int, heights)) == 200
-    assert len(re.findall(r"compiling \d+\.\d s, solving \d+\.\d\d s \([\d,]+ a second\)", done.stdout)) == 4
-    digits = re.findall(r"agree with the certified values to ([\d.]+) and ([\d.]+) digits", done.stdout)
+    assert len(re.findall(r"compiling \d+\.\d s, solving \d+\.\d\d s \([\d,]+ a second\)", text)) == 4
+    digits = re.findall(r"agree with the certified values to ([\d.]+) and ([\d.]+)\s+digits", text)
     assert len(digits) == 3 and min(float(each) for pair in digits for each in pair) >= 6
-    assert "Byte-pair encoding: your text" in done.stdout and "2 of 2 files" in done.stdout
+    assert "Byte-pair encoding: your text" in text and "2 of 2 files" in text
     for certified in ("1288.14", "0.1665767", "1.674506"):
-        assert certified in done.stdout
-    assert done.stdout.rstrip().endswith("All solved and verified.")
+        assert certified in text
+    for line in ("8 tasks, bits per byte", "oracle", "routed", "uniform merge", "64 numbers", "One more specialist"):
+        assert line in text
+    assert "Quick: " in text and text.rstrip().endswith("All solved and verified.")
+    assert text.startswith("loading JAX ...") and max(b - a for a, b in pairwise((0.0, *seconds))) < 5
 
 
 def test_ctrl_c_stops_it_and_says_so():
-    running = subprocess.Popen([*COMMAND, "--scenarios", "1000"], **PIPES)
-    heading = running.stdout.readline()
+    running = subprocess.Popen([*COMMAND, "--quick", "--text", "README.md"], **PIPES)
+    while "training the base" not in running.stdout.readline():  # while the second thread compiles
+        pass
     running.send_signal(signal.SIGINT)
     rest, _ = running.communicate(timeout=120)
-    assert heading.startswith("Root finding") and "Stopped. Until then:" in rest and "Traceback" not in rest
+    assert "Stopped. Until then:" in rest and "byte-pair encoding: " in rest and "Traceback" not in rest
     assert running.returncode == 130
+
+
+def test_work_that_takes_long_is_told_again_and_again(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_OFTEN", 0.01)
+    with progress.working("thinking"):
+        time.sleep(0.2)
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "thinking ..." and set(others) == {"thinking ... 0 s"}
+
+
+@pytest.mark.parametrize(
+    ("words", "counts"),
+    [
+        ((), (10_000, 10_000, 250)),
+        (("--quick",), (1000, 1000, 25)),
+        (("--quick", "--refits", "7", "--specialists", "300"), (1000, 7, 300)),
+        (("demo", "--scenarios", "3"), (3, 10_000, 250)),
+    ],
+)
+def test_counts_that_are_given_win_over_those_of_quick(monkeypatch, words, counts):
+    arrived = []
+    monkeypatch.setattr(command, "demo", lambda options, _: arrived.append(options) or 0)
+    assert run(monkeypatch, *words)[0] == 0
+    (options,) = arrived
+    assert (options.scenarios, options.refits, options.specialists) == counts
+
+
+def test_quick_takes_fewer_texts_and_trains_less(monkeypatch):
+    pretend(monkeypatch)
+    asked = []
+    monkeypatch.setattr(encoding, "run", lambda paths, console, tallies, every: asked.append(every))
+    monkeypatch.setattr(specialists, "run", lambda *_, steps: asked.append(steps))
+    assert run(monkeypatch, *FIVE)[0] == 0 and "Quick" in run(monkeypatch, "--quick", *FIVE)[1]
+    assert asked == [1, 400, 10, 100]
 
 
 def run(monkeypatch, *words):
@@ -62,7 +112,7 @@ def run(monkeypatch, *words):
 def pretend(monkeypatch, *, verified: int = 5, stop: bool = False):
     """Parts that solve nothing: five power flows and a file done, and five refits that end as told."""
 
-    def power_flow(count, seed, console, tallies):
+    def power_flow(_, count, seed, console, tallies):
         tallies.append(Tally("power flow", count, reached=count, solved=count, verified=count))
 
     def regression(name, count, seed, console, tallies):
@@ -71,10 +121,12 @@ def pretend(monkeypatch, *, verified: int = 5, stop: bool = False):
             raise KeyboardInterrupt
         tallies[-1] = Tally(f"{name} refits", count, reached=count, solved=count, verified=verified)
 
+    monkeypatch.setattr(lowest_voltage, "prepare", lambda compiler: None)
+    monkeypatch.setattr(confidence, "prepare", lambda name, compiler: name)
     monkeypatch.setattr(lowest_voltage, "run", power_flow)
     monkeypatch.setattr(confidence, "run", regression)
-    monkeypatch.setattr(encoding, "run", lambda paths, console, tallies: tallies.append(Tally("text", 1, 1, 1, 1)))
-    monkeypatch.setattr(specialists, "run", lambda *words: words[-1].append(Tally("specialists", 1, 1, 1, 1)))
+    monkeypatch.setattr(encoding, "run", lambda *words: words[2].append(Tally("text", 1, 1, 1, 1)))
+    monkeypatch.setattr(specialists, "run", lambda *words, steps: words[3].append(Tally("specialists", 1, 1, 1, 1)))
 
 
 FIVE = ("--scenarios", "5", "--refits", "5")
