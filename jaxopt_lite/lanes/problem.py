@@ -320,6 +320,15 @@ class LaneProblem:
         """Jᵀ u at x."""
         return self._lanes(lambda f, x, u: jax.vjp(f, x)[1](u)[0], x, u)
 
-    def jacobian(self, x):
-        """J(x), `[m, n, L]`, by forward mode."""
-        return self._lanes(lambda f, x: jax.jacfwd(f)(x), x)
+    def value_and_jacobian(self, x):
+        """F(x) and J(x), `[m, n, L]`, by forward mode."""
+
+        def for_one(f, x):
+            def twice(x):
+                value = f(x)
+                return value, value
+
+            jacobian, value = jax.jacfwd(twice, has_aux=True)(x)
+            return value, jacobian
+
+        return self._lanes(for_one, x)

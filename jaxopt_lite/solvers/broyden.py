@@ -52,9 +52,10 @@ class _DenseInverse:
         u, pb = jax.lax.optimization_barrier((u, pb))
         return b + outer(u, pb), -(bf + u * dot(pb, f))
 
-    def refresh(self, problem, x, f, b):
-        b = inverse(problem.jacobian(x))
-        return b, -matvec(b, f)
+    def refresh(self, problem, x, b):
+        f, j = jax.lax.optimization_barrier(problem.value_and_jacobian(x))
+        b = inverse(j)
+        return f, b, -matvec(b, f)
 
 
 @jax.tree_util.register_dataclass

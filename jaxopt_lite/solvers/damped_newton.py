@@ -168,7 +168,7 @@ def _scatter(n: int) -> np.ndarray:
 
 def dense_direction(problem, x, f, d, damping):
     """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
-    j = problem.jacobian(x)
+    _, j = problem.value_and_jacobian(x)
     squares = fold(lambda k, total, j: total + at(j, k) ** 2, x.shape[0], jnp.zeros_like(x), j)
     d = jnp.maximum(d, jnp.sqrt(squares))
     gram = fold(lambda k, total, j: total + outer(at(j, k), at(j, k)), x.shape[0], jnp.zeros_like(j), j)

@@ -63,10 +63,11 @@ class _RankOneTerms(NamedTuple):
         yy = dot(y, y)
         return self.identity(s)._replace(scale=dot(s, y) / jnp.where(yy > 0, yy, 1))
 
-    def refresh(self, problem, x, f, b: _Terms):
+    def refresh(self, problem, x, b: _Terms):
         """No matrix to compute anew: forget the terms, and set out along the true Newton direction."""
+        f = jax.lax.optimization_barrier(problem.value(x))
         p, _, _ = krylov_direction(problem, x, f, jnp.zeros_like(x), jnp.zeros_like(b.scale))
-        return self.identity(x)._replace(scale=b.scale), p
+        return f, self.identity(x)._replace(scale=b.scale), p
 
 
 def _times(scale, u, v, x):

@@ -51,8 +51,8 @@ class Inverse(Protocol):
         """B⁺ where the move is usable and B elsewhere, and the direction −B⁺ f, with f the residual after it."""
         ...
 
-    def refresh(self, problem, x: Float[Array, "n *L"], f: Float[Array, "n *L"], b: Any) -> tuple[Any, Array]:
-        """B anew at x, where the residual is f, and the direction −B f."""
+    def refresh(self, problem, x: Float[Array, "n *L"], b: Any) -> tuple[Array, Any, Array]:
+        """The residual f at x, B anew there, and the direction −B f."""
         ...
 
 
@@ -105,13 +105,12 @@ class Secant(NamedTuple):
     def begin(self, problem, limits, state: State) -> State:
         """Set out from x with B anew: at first, and where progress has been slow."""
         first = state.evaluations == 0
-        f = problem.value(state.x)
+        f, b, p = self._directions(problem, state, first)
         error = max_abs(f)
         unit = jnp.where(first, _one_over(error), state.unit)
         first_error = jnp.where(first, error, state.first_error)
         phi = dot(unit * f, unit * f)
         f, phi, unit = optimization_barrier((f, phi, unit))
-        b, p = self._directions(problem, state, first, f)
         finite = jnp.isfinite(phi) & jnp.isfinite(max_abs(state.x))
         is_fresh = ~first | self.from_autodiff
         status = jnp.where(jnp.isfinite(max_abs(p)), Status.RUNNING, Status.NO_ROOT)
@@ -124,19 +123,21 @@ class Secant(NamedTuple):
             status=jnp.where(finite, status, Status.NONFINITE_START).astype(jnp.int32),
         )  # fmt: skip
 
-    def _directions(self, problem, state: State, first, f):
-        """B and p = −B f: of the true Jacobian, or of J = I at first where that is asked for."""
-        identity = self.inverse.identity(f), -f
-        if not (self.from_autodiff or self.refresh):
-            return identity
+    def _directions(self, problem, state: State, first):
+        """F, B and p = −B F: of the true Jacobian, or of J = I at first where that is asked for."""
 
         def refresh():
-            return self.inverse.refresh(problem, state.x, f, state.b)
+            return self.inverse.refresh(problem, state.x, state.b)
 
         if self.from_autodiff:
             return refresh()
+        f = optimization_barrier(problem.value(state.x))
+        identity = self.inverse.identity(f), -f
+        if not self.refresh:
+            return f, *identity
         wanted = (state.status == Status.WAITING) & ~first
-        return take_where(first, identity, cond(jnp.any(wanted), refresh, lambda: identity))
+        b, p = take_where(first, identity, cond(jnp.any(wanted), lambda: refresh()[1:], lambda: identity))
+        return f, b, p
 
     def step(self, problem, limits, state: State) -> State:
         """Evaluate the trial point; accept it and turn, or narrow the search, or ask for a new Jacobian."""

@@ -128,9 +128,9 @@ def test_many_threads_of_the_user(divided):
 
 def test_why_a_batch_is_not_divided(monkeypatch):
     x0 = (np.ones((SIZE, 2)),)
-    assert "so little work" in str(why_undivided(ROWS, 4)) and part_size(ROWS, 4, (), x0) is None
+    assert "so little work" in str(why_undivided(ROWS, 4)) and part_size(ROWS, 4, x0) is None
     monkeypatch.setattr(fan_out, "cores", lambda: 2)
-    assert why_undivided(ROWS, 10**6) is None and part_size(ROWS, 10**6, (), x0) == 151
+    assert why_undivided(ROWS, 10**6) is None and part_size(ROWS, 10**6, x0) == 151
     monkeypatch.setattr(jax, "local_device_count", lambda backend: 2)
     assert "over_devices" in str(why_undivided(ROWS, 10**6))
     monkeypatch.undo()
