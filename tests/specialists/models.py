@@ -18,11 +18,11 @@ ADAPTERS = {
 
 def params(dtype=jnp.float32):
     """A small perceptron."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    draw = lambda key, *shape: jax.random.normal(key, shape, dtype) / np.sqrt(shape[0]).astype(dtype)
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[0]), dtype)
     return {
-        "hidden": {"w": draw(keys[0], WIDTH, HIDDEN), "b": draw(keys[1], HIDDEN)},
-        "out": {"w": draw(keys[2], HIDDEN, CLASSES), "b": draw(keys[3], CLASSES)},
+        "hidden": {"w": draw(WIDTH, HIDDEN), "b": draw(HIDDEN)},
+        "out": {"w": draw(HIDDEN, CLASSES), "b": draw(CLASSES)},
     }
 
 
@@ -52,9 +52,8 @@ def tasks(count, sizes=(20,), seed=0, dtype=np.float32):
 
 def moved(adapter, params, seed=1, scale=0.3):
     """Parameters of an adapter away from its identity."""
-    a = adapter.identity(params)
-    keys = jax.random.split(jax.random.key(seed), len(a))
+    rng = np.random.default_rng(seed)
     return {
-        name: leaf + scale * jax.random.normal(key, leaf.shape, leaf.dtype)
-        for key, (name, leaf) in zip(keys, a.items(), strict=True)
+        name: jnp.asarray(leaf + scale * rng.normal(size=leaf.shape), leaf.dtype)
+        for name, leaf in adapter.identity(params).items()
     }

@@ -1,0 +1,61 @@
+"""Fits to the bit: many devices, and many cores of one, fit as one does."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lite.lanes import fan_out, tiles
+from jaxopt_lite.specialists import fit
+from tests.specialists import models
+
+
+def test_many_devices_fit_as_one_does_to_the_bit():
+    """In a process with four; that the second fit is divided among them is noted when it is traced."""
+    code = """
+        import jax, numpy as np, jaxopt_lite as jol
+        jol.use_cpu_cores(4)
+        from jaxopt_lite.specialists import fit, objective
+        from tests.specialists import models
+
+        divided, over_devices, devices = [], objective.over_devices, jax.local_devices()
+        objective.over_devices = lambda share, mesh: divided.append(mesh.size) or over_devices(share, mesh)
+        tasks = models.tasks(5, sizes=(6, 11))
+
+        def fitted():
+            library = fit(models.base(), models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
+            return jax.tree.map(np.asarray, library.parameters)
+
+        jax.local_devices = lambda: devices[:1]
+        one = fitted()
+        assert not divided
+        jax.local_devices = lambda: devices
+        jax.clear_caches()
+        four = fitted()
+        assert divided == [4], divided
+        for key in one:
+            np.testing.assert_array_equal(one[key], four[key])
+    """
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_core_fits_its_share_to_the_bit(monkeypatch):
+    base, tasks = models.base(jnp.float64), models.tasks(200, sizes=(5,), dtype=np.float64)
+    whole = fit(base, models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
+    started = []
+    submit = fan_out._submitted
+    monkeypatch.setattr(fan_out, "cores", lambda: 3)
+    monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
+    monkeypatch.setattr(fan_out, "_submitted", lambda *call: started.append(call) or submit(*call))
+    shared = fit(base, models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
+    assert started
+    for a, b in zip(*(jax.tree.leaves((each.parameters, each.profile)) for each in (whole, shared)), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
