@@ -402,14 +402,15 @@ def files_in(folder):
 
 # A trace function, unlike a signal, can come between the end of a `with` and the closing of its file.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])  # lines
 @pytest.mark.parametrize("format", WAYS)
-def test_an_error_at_any_line_of_a_write_leaves_the_old_or_the_new(tmp_path, monkeypatch, old_and_new, format):
+def test_an_error_at_any_line_of_a_write_leaves_the_old_or_the_new(tmp_path, monkeypatch, old_and_new, format, every):
     """And one more write leaves nothing but the new one."""
     monkeypatch.setattr("os.fsync", lambda _: None)
     path, (old, *others) = tmp_path / WAYS[format], old_and_new
     old.save(path, format)
     names = files_in(tmp_path)
-    for number, line in enumerate(lines(lambda: others[0].save(path, format), "bpe/formats", "files")):
+    for number, line in enumerate(lines(lambda: others[0].save(path, format), "bpe/formats", "files")[::every]):
         error, new = (KeyboardInterrupt, Fault)[number % 2], others[number // 2 % 2]
         known = [(t.vocabulary.tokens, t.vocabulary.merges.tolist(), t.splitter) for t in (old, new)]
         old.save(path, format)
