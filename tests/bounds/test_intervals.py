@@ -11,7 +11,10 @@ from jax import lax
 from jaxopt_lite.bounds.intervals import UNKNOWN, Interval, fit, of_constant, whole
 from jaxopt_lite.bounds.ranges import unknowns, walk
 
+pytestmark = pytest.mark.hardly_optimised
+
 DTYPES = [jnp.int8, jnp.uint8, jnp.int32]
+EXAMPLES = [6, pytest.param(60, marks=pytest.mark.slow)]  # of what an operation is given
 
 
 def ranges_of(fun, *args):
@@ -100,22 +103,32 @@ def narrowed_arrays(draw, dtype):
     return (lambda x: jnp.clip(x, jnp.asarray(lo, dtype), jnp.asarray(hi, dtype))), jnp.asarray(values, dtype)
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("name", BINARY)
-@settings(max_examples=15, deadline=None, derandomize=True)
-@given(data=st.data(), dtype=st.sampled_from(DTYPES))
-def test_binary_results_lie_in_their_interval(name, data, dtype):
+def test_binary_results_lie_in_their_interval(name, examples):
     """For operands of any range, with wrap-around, division by zero and shifts by too much."""
-    (narrow_x, x), (narrow_y, y) = data.draw(narrowed_arrays(dtype)), data.draw(narrowed_arrays(dtype))
-    assert_inside(lambda x, y: BINARY[name](narrow_x(x), narrow_y(y)), x, y)
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(data=st.data(), dtype=st.sampled_from(DTYPES))
+    def check(data, dtype):
+        (narrow_x, x), (narrow_y, y) = data.draw(narrowed_arrays(dtype)), data.draw(narrowed_arrays(dtype))
+        assert_inside(lambda x, y: BINARY[name](narrow_x(x), narrow_y(y)), x, y)
+
+    check()
 
 
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("name", UNARY)
-@settings(max_examples=15, deadline=None, derandomize=True)
-@given(data=st.data(), dtype=st.sampled_from(DTYPES))
-def test_unary_results_lie_in_their_interval(name, data, dtype):
+def test_unary_results_lie_in_their_interval(name, examples):
     """For an operand of any range."""
-    narrow, x = data.draw(narrowed_arrays(dtype))
-    assert_inside(lambda x: UNARY[name](narrow(x)), x)
+
+    @settings(max_examples=examples, deadline=None, derandomize=True)
+    @given(data=st.data(), dtype=st.sampled_from(DTYPES))
+    def check(data, dtype):
+        narrow, x = data.draw(narrowed_arrays(dtype))
+        assert_inside(lambda x: UNARY[name](narrow(x)), x)
+
+    check()
 
 
 STEPS = {
@@ -132,12 +145,29 @@ STEPS = {
 }
 
 
+STARTS = [(0, 40, 1), (-3, 7, 3), (12, 0, 0)]  # where a loop starts, how often it turns, and its step
+
+
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("loop", ["scan", "while", "lanes"])
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(start=st.integers(-3, 12), turns=st.integers(0, 40), d=st.integers(0, 3))
-def test_carried_values_lie_in_their_interval(name, loop, start, turns, d):
+def test_carried_values_lie_in_their_interval(name, loop):
     """Every value that a loop carries, in each turn and at the end."""
+    for start, turns, d in STARTS:
+        assert_carried_inside(name, loop, start, turns, d)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("loop", ["scan", "while", "lanes"])
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(start=st.integers(-3, 12), turns=st.integers(0, 40), d=st.integers(0, 3))
+def test_many_carried_values_lie_in_their_interval(name, loop, start, turns, d):
+    """The same, from anywhere."""
+    assert_carried_inside(name, loop, start, turns, d)
+
+
+def assert_carried_inside(name, loop, start, turns, d):
+    """What a loop of this kind carries lies in its intervals, with this step."""
 
     def by_scan(d):
         return lax.scan(lambda c, _: (STEPS[name](c, d & 3), c), jnp.int32(start), None, length=turns)

@@ -11,6 +11,8 @@ from jaxopt_lite.bpe.encode import merge_rows, merge_words, rules_of
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from tests.oracles.bpe import encode_word_slowly
 
+pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+
 LONGEST = 64
 
 

@@ -13,6 +13,9 @@ from tests.bpe.corpora import laid_out, random_words
 from tests.oracles.merges import learn_slowly
 
 
+pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+
+
 def learned(words, symbols, most, device=None, **settings):
     """Merges (left, right, count) by the learner."""
     learner = Learner(laid_out(words), texts(symbols), device=device, **settings)

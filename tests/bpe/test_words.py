@@ -58,16 +58,19 @@ def test_texts(scheme: str, special_tokens: tuple[str, ...]):
     assert type(counts) is Counter and all(type(count) is int for count in counts.values())
 
 
+@pytest.mark.parametrize("number", [15, pytest.param(60, marks=pytest.mark.slow)])  # of texts
 @pytest.mark.parametrize("special_tokens", [(), SPECIAL])
 @pytest.mark.parametrize("block", [1, 7, 50])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_cuts_change_no_word(monkeypatch, tmp_path, scheme: str, block: int, special_tokens: tuple[str, ...]):
+def test_cuts_change_no_word(
+    monkeypatch, tmp_path, scheme: str, block: int, special_tokens: tuple[str, ...], number: int
+):
     """Files and texts in the smallest of blocks count as whole ones do."""
     monkeypatch.setattr(reading, "BLOCK", block)
     monkeypatch.setattr(reading, "NEAR_THE_END", 2)
     file = tmp_path / "text"
     for alphabet in ("ascii", "odd", "spaces"):
-        for text in odd_texts(ALPHABETS[alphabet], 60, seed=block):
+        for text in odd_texts(ALPHABETS[alphabet], number, seed=block):
             text = text.replace("!/", "!/<|end of text|>").lstrip("\0")  # with which no file of text begins
             file.write_bytes(text.encode())
             expected = plain_count([text], scheme, special_tokens)

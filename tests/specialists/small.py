@@ -28,18 +28,21 @@ def random_library(base: Base, adapter, names: str, seed: int = 1, whole: bool =
 
     def draw(leaf):
         values = rng.normal(size=(len(names), *leaf.shape))
-        return jnp.asarray(np.round(2 * values) if whole else values, leaf.dtype)
+        return (np.round(2 * values) if whole else values).astype(leaf.dtype)
 
-    parameters = jax.tree.map(draw, adapter.identity(base.params))
-    fisher = jax.tree.map(lambda leaf: draw(leaf[0]) ** 2, parameters)
+    identity = adapter.identity(base.params)
+    parameters = jax.tree.map(draw, identity)
+    fisher = jax.tree.map(lambda leaf: draw(leaf) ** 2, identity)
+    parameters, fisher = jax.tree.map(jnp.asarray, (parameters, fisher))
     return library_of(base, adapter, names, parameters, fisher)
 
 
 def library_of(base: Base, adapter: Adapter, names: str, parameters, fisher=None) -> Library:
     """A library with these parameters."""
-    fisher = jax.tree.map(jnp.zeros_like, parameters) if fisher is None else fisher
-    features = jnp.arange(4.0 * len(names)).reshape(-1, 4)[:, : 4 if base.features else 0]
-    profile = Profile(1.0 + jnp.arange(len(names)), features, fisher, jnp.zeros_like(features))
+    fisher = jax.tree.map(lambda leaf: jnp.asarray(np.zeros_like(leaf)), parameters) if fisher is None else fisher
+    features = np.arange(4.0 * len(names)).reshape(-1, 4)[:, : 4 if base.features else 0]
+    count, features, gate = map(jnp.asarray, (1.0 + np.arange(len(names)), features, np.zeros_like(features)))
+    profile = Profile(count, features, fisher, gate)
     cards = tuple(Card(name, examples=place + 1) for place, name in enumerate(names))
     return Library(base, parameters, profile, adapter, cards)
 

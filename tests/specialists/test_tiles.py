@@ -7,7 +7,7 @@ import pytest
 
 from jaxopt_lite.specialists.tiles import by_tiles, filled, product, squared_distances, tiled
 
-SIZES = [1, 2, 3, 8, 17, 33, 70, 255, 256, 257, 511, 512, 513]
+SIZES = [1, 3, 70, 255, 256, 257, 513]  # each has a program that fills it up
 
 
 @pytest.mark.parametrize(("batch", "d"), [(1, 17), (7, 64), (33, 3)])
@@ -33,10 +33,10 @@ def test_squared_distances(d):
     whole = np.asarray(f(filled(rows)))[:600]
     np.testing.assert_allclose(whole.T, expected, rtol=1e-5)
     for size in SIZES:
-        assert np.array_equal(f(filled(rows[:size]))[:size], whole[:size]), size
-    slope = jax.grad(lambda a: jnp.sum(squared_distances(a, a[:3])))(jnp.asarray(a))
+        assert np.array_equal(np.asarray(f(filled(rows[:size])))[:size], whole[:size]), size
+    slope = np.asarray(jax.jit(jax.grad(lambda a: jnp.sum(squared_distances(a, a[:3]))))(a))
     np.testing.assert_allclose(slope[3:], 2 * np.sum(a[3:, None] - a[:3], axis=1), rtol=1e-5, atol=1e-5)
-    assert jnp.isfinite(slope).all()
+    assert np.isfinite(slope).all()
 
 
 def test_the_order_of_rows_does_not_matter():

@@ -6,6 +6,7 @@ import pytest
 
 from jaxopt_lite.specialists import LDA, Base, Centroid, calibrate, calibrated, route
 from jaxopt_lite.specialists.routers.calibration import quantile
+from jaxopt_lite.specialists.routers.covariance import whitening
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
 pytestmark = pytest.mark.hardly_optimised
@@ -14,11 +15,16 @@ D = 8
 RNG = np.random.default_rng(0)
 MIXING = RNG.normal(size=(D, D))
 MEAN = 12 * RNG.normal(size=(10, D))
+COUNT = 400  # of inputs of a task, in most tests: so they share the programs that fit a temperature
 
 
-def test_the_share_that_falls_back_is_the_one_asked_for():
+@pytest.fixture(scope="module")
+def geometry():
+    return calibrate(plane(D), as_tasks(clouds(MEAN, COUNT, 1, MIXING)), fallback=0.05)
+
+
+def test_the_share_that_falls_back_is_the_one_asked_for(geometry):
     """Tasks apart from each other, of 30 specialists the base never saw; and all of the strangers are caught."""
-    geometry = calibrate(plane(D), as_tasks(clouds(MEAN, 400, 1, MIXING)), fallback=0.05)
     mean = 12 * np.random.default_rng(2).normal(size=(30, D))
     router = LDA.of(library_at(plane(D), clouds(mean, 200, 3, MIXING).mean(axis=1), 200), geometry)
     index = np.asarray(router(clouds(mean, 500, 4, MIXING).reshape(-1, D))).reshape(30, 500)
@@ -28,34 +34,39 @@ def test_the_share_that_falls_back_is_the_one_asked_for():
     assert np.mean(np.asarray(router(strangers)) == -1) > 0.95
 
 
-def test_one_specialist_falls_back_as_seldom_as_many():
-    geometry = calibrate(plane(D), as_tasks(clouds(MEAN, 400, 1, MIXING)), fallback=0.05)
+def test_one_specialist_falls_back_as_seldom_as_many(geometry):
     router = LDA.at(MEAN[:1], np.array([1000]), geometry)
     index = np.asarray(router(clouds(MEAN[:1], 4000, 7, MIXING)[0]))
     assert abs(np.mean(index == -1) - 0.05) < 0.015
 
 
 def test_tasks_that_overlap_fall_back_less():
-    mean = RNG.normal(size=(40, D)) @ MIXING * 0.3
-    geometry = calibrate(plane(D), as_tasks(clouds(mean, 200, 1, MIXING)), fallback=0.1)
-    index = np.asarray(LDA.at(mean, np.full(40, 200), geometry)(clouds(mean, 100, 2, MIXING).reshape(-1, D)))
+    mean = RNG.normal(size=(10, D)) @ MIXING * 0.3
+    geometry = calibrate(plane(D), as_tasks(clouds(mean, COUNT, 1, MIXING)), fallback=0.1)
+    index = np.asarray(LDA.at(mean, np.full(10, COUNT), geometry)(clouds(mean, COUNT, 2, MIXING).reshape(-1, D)))
     assert np.mean(index == -1) < 0.1
 
 
-def test_the_covariance_is_that_of_the_clouds():
-    geometry = calibrate(plane(D), as_tasks(clouds(MEAN, 3000, 1, MIXING)))
-    whitened = MIXING @ np.asarray(geometry.whiten, np.float64)
+def test_the_covariance_is_that_of_the_clouds(geometry):
+    """Of all inputs, not of a half of them."""
+
+    def matrix(count):
+        features = clouds(MEAN, count, 1, MIXING).reshape(-1, D).astype(np.float64)
+        return whitening(features, np.repeat(np.arange(10), count), 10).matrix
+
+    whitened = MIXING @ matrix(3000)
     np.testing.assert_allclose(whitened.T @ whitened, np.eye(D), atol=0.05)
+    np.testing.assert_allclose(geometry.whiten, matrix(COUNT), rtol=1e-5, atol=1e-6)
 
 
 def test_the_temperature_makes_scores_log_probabilities():
     """Of clouds with variance 4 the log-likelihood ratio is a quarter of that of −½ squared distances."""
     mean = np.array([[0.0, 0.0], [2.0, 1.0], [-1.0, 2.0]])
-    x = clouds(mean, 5000, 1, 2 * np.eye(2)).reshape(-1, 2)
-    router = calibrated(Centroid.at(mean.astype(np.float32), metric="euclid"), x, np.repeat(np.arange(3), 5000))
+    x = clouds(mean, 2500, 1, 2 * np.eye(2)).reshape(-1, 2)  # as many as one half of those below
+    router = calibrated(Centroid.at(mean.astype(np.float32), metric="euclid"), x, np.repeat(np.arange(3), 2500))
     assert abs(float(router.temperature) - 4) < 0.3
     index, weight = route(router, x, 2)
-    right = np.asarray(index) == np.repeat(np.arange(3), 5000)[:, None]
+    right = np.asarray(index) == np.repeat(np.arange(3), 2500)[:, None]
     assert abs(np.mean(np.asarray(weight)[:, 0]) - right[:, 0].sum() / right.sum()) < 0.02
     whole = calibrate(plane(2), as_tasks(clouds(mean, 5000, 1, 2 * np.eye(2))), fallback=0)
     assert abs(float(whole.temperature) - 1) < 0.1 and np.isinf(whole.threshold)
@@ -83,9 +94,9 @@ def test_the_quantile_is_exceeded_by_the_asked_share():
 
 
 def test_what_cannot_be_calibrated_is_refused():
+    with pytest.raises(ValueError, match="at least 9999 held-out inputs, and there are 4000"):
+        calibrate(plane(D), as_tasks(clouds(MEAN, COUNT, 1, MIXING)), fallback=1e-4)
     base, tasks = plane(2), as_tasks(clouds(np.zeros((3, 2)), 20))
-    with pytest.raises(ValueError, match="at least 99 held-out inputs, and there are 60"):
-        calibrate(base, tasks)
     with pytest.raises(ValueError, match="fallback=1"):
         calibrate(base, tasks, fallback=1)
     with pytest.raises(ValueError, match="do not vary within"):
@@ -101,9 +112,9 @@ def test_what_cannot_be_calibrated_is_refused():
 
 
 def test_inputs_without_weight_do_not_count():
-    x = clouds(MEAN[:2], 100, 1)
-    spoilt = np.concatenate([x, np.full((2, 5, D), 1e6, np.float32)], axis=1)
-    weight = np.r_[np.ones(100), np.zeros(5)]
+    x = clouds(MEAN, COUNT, 1)
+    spoilt = np.concatenate([x, np.full((10, 5, D), 1e6, np.float32)], axis=1)
+    weight = np.r_[np.ones(COUNT), np.zeros(5)]
     tasks = {name: (x, y, weight) for name, (x, y) in as_tasks(spoilt).items()}
     left, right = calibrate(plane(D), tasks, fallback=0.05), calibrate(plane(D), as_tasks(x), fallback=0.05)
     assert np.array_equal(left.whiten, right.whiten) and left.threshold == right.threshold

@@ -22,10 +22,15 @@ RNG = np.random.default_rng(0)
 MEAN = 4 * RNG.normal(size=(4, 3))
 
 
+def ragged():
+    """The features of three tasks of unlike sizes, and their tasks."""
+    index = np.repeat([0, 1, 2], [5, 40, 15])
+    return RNG.normal(size=(60, 2)) + index[:, None] * [0.5, -0.3], index
+
+
 def test_ragged_tasks_weigh_the_same():
     """Against SciPy on the objective by NumPy: the mean over tasks of the mean cross-entropy, and a ridge."""
-    index = np.repeat([0, 1, 2], [5, 40, 15])
-    x = RNG.normal(size=(60, 2)) + index[:, None] * [0.5, -0.3]
+    x, index = ragged()
     weight, bias = _fitted(x, index, 3, 2.0, LBFGS(atol=1e-9, rtol=0.0))
     z = (x - x.mean(axis=0)) / x.std(axis=0)
 
@@ -47,11 +52,11 @@ def test_the_logits_of_all_inputs_are_never_held(monkeypatch):
     unknowns = {"weight": jnp.asarray(RNG.normal(size=(specialists, 2))), "bias": jnp.asarray(RNG.normal(size=20))}
     index, share = jnp.asarray(RNG.integers(0, specialists, inputs)), jnp.asarray(RNG.random(inputs))
     args = jnp.asarray(RNG.normal(size=(inputs, 2))), index, share, jnp.asarray(0.1)
-    value, slope = jax.value_and_grad(_cross_entropy)(unknowns, args)
+    value, slope = jax.jit(jax.value_and_grad(_cross_entropy))(unknowns, args)
     monkeypatch.setattr(sums, "_MEMORY", 8 * specialists * 7)  # 7 inputs at a time
     few = jax.value_and_grad(_cross_entropy)
     assert largest_array(jax.make_jaxpr(few)(unknowns, args).jaxpr) < 8 * specialists * inputs / 4
-    for one, other in zip(jax.tree.leaves(few(unknowns, args)), jax.tree.leaves((value, slope)), strict=True):
+    for one, other in zip(jax.tree.leaves(jax.jit(few)(unknowns, args)), jax.tree.leaves((value, slope)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
@@ -85,4 +90,4 @@ def test_what_cannot_be_fitted_is_refused():
 
 def test_a_fit_that_does_not_converge_warns():
     with pytest.warns(RuntimeWarning, match="MAX_STEPS"):
-        _fitted(RNG.normal(size=(20, 2)), np.arange(20) % 2, 2, 0.0, LBFGS(max_steps=1, atol=1e-9))
+        _fitted(*ragged(), 3, 0.0, LBFGS(atol=1e-9, rtol=0.0, max_steps=1))
