@@ -12,7 +12,6 @@ from jaxopt_lite.bpe.learn import Learner
 from tests.bpe.corpora import laid_out, random_words
 from tests.oracles.merges import learn_slowly
 
-
 pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import sys
+from functools import cache
 from types import SimpleNamespace
 
 import jax
@@ -77,7 +78,8 @@ def test_task2vec_of_softmax_regression():
         assert np.all(np.abs(vector - expected) < 5 * np.sqrt(variance) + 1e-6)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+@cache  # and not the fixture: one of the module would be compiled before the tests say how
 def embeddings():
     return task2vec(SOFTMAX, TASKS, HEAD, cross_entropy, probe="w", progress=False)
 

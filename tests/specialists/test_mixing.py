@@ -1,5 +1,7 @@
 """Mixing: the weights are those of a ridge regression where that is what the problem is, and the parts are kept."""
 
+from functools import cache
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,7 +42,8 @@ def test_the_weights_of_a_linear_model_are_those_of_a_ridge_regression(adapter):
         np.testing.assert_allclose(card.loss, loss, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+@cache  # and not the fixture: one of the module would be compiled before the tests say how
 def composed():
     """A novel task that is a composition of two skills of three, and the mix that is to find it."""
     library = random_library(BASE, LoRA("hidden", rank=2) + IA3("out"), "abc")

@@ -1,5 +1,7 @@
 """Calibration: the share that falls back falsely is the one asked for, and strangers are caught."""
 
+from functools import cache
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ MEAN = 12 * RNG.normal(size=(10, D))
 COUNT = 400  # of inputs of a task, in most tests: so they share the programs that fit a temperature
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+@cache  # and not the fixture: one of the module would be compiled before the tests say how
 def geometry():
     return calibrate(plane(D), as_tasks(clouds(MEAN, COUNT, 1, MIXING)), fallback=0.05)
 

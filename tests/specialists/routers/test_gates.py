@@ -1,6 +1,7 @@
 """Gates: learned where a specialist is of use, each alone; they route better than chance."""
 
 from dataclasses import replace
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,8 @@ def squared(output, y):
     return (output - y) ** 2
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+@cache  # and not the fixture: one of the module would be compiled before the tests say how
 def gated() -> Library:
     """All four specialists with gates, from tasks of unlike sizes, three at a time."""
     with pytest.MonkeyPatch.context() as patch:
