@@ -46,10 +46,14 @@ def apply_to_list(wanted, kind, items, how):
     return wanted + (items[: max(how, 0)] if kind == "count" else items)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(capacity=st.sampled_from([1, 3, 5]), steps=st.lists(operations(), max_size=5))
-def test_is_the_start_of_a_list(capacity, steps):
+@pytest.mark.parametrize("examples", [15, pytest.param(60, marks=pytest.mark.slow)])
+def test_is_the_start_of_a_list(examples):
     """After any operations it holds the first `capacity` items wanted, in order, and counts the rest."""
+    operated = given(capacity=st.sampled_from([1, 3, 5]), steps=st.lists(operations(), max_size=5))
+    settings(max_examples=examples, deadline=None, derandomize=True)(operated(holds_the_start_of_a_list))()
+
+
+def holds_the_start_of_a_list(capacity, steps):
     buffer, wanted = Buffer.empty(capacity, jnp.float32(0)), []
     for step in steps:
         buffer, wanted = apply_to_buffer(buffer, *step), apply_to_list(wanted, *step)

@@ -78,7 +78,7 @@ KINDS = [("bytes", use) for use in USES]
 KINDS += [(kind, use) for kind in ("whole words", "own pattern", "mark", "characters") for use in ("batch", "offsets")]
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])  # lines
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])  # lines
 @pytest.mark.parametrize(("kind", "use"), KINDS)
 def test_ids_are_right_after_an_error_at_any_line(small, trained, kind, use, every):
     """The very next texts, old and new, have the ids that a new tokenizer gives them."""

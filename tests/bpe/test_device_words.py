@@ -20,6 +20,8 @@ from jaxopt_lite.bpe.words import count_words
 from tests.bpe.test_cuts import PATTERNS, TEXTS
 from tests.bpe.test_patterns import odd_texts
 
+pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+
 SCHEMES = [*STOCK, "whitespace"]
 DEVICE = jax.devices("cpu")[0]
 cuts_of = jax.jit(piece_starts, static_argnums=(1, 2))

@@ -17,8 +17,11 @@ from tests.bpe.texts import MANY_LANGUAGES, sources
 PATTERNS = [None, *sorted(LOCAL)]
 
 
-def texts_of(seed):
-    drawn = [text for k, letters in enumerate(TEXTS.values()) for text in odd_texts(letters, 60, seed=seed + k)]
+NUMBER = pytest.mark.parametrize("number", [20, pytest.param(60, marks=pytest.mark.slow)])  # of texts of an alphabet
+
+
+def texts_of(seed, number=60):
+    drawn = [text for k, letters in enumerate(TEXTS.values()) for text in odd_texts(letters, number, seed=seed + k)]
     texts = [*drawn, "", MANY_LANGUAGES, sources()[0][:3000], "", "".join(drawn)]
     return [text.replace("\0", "") for text in texts]
 
@@ -47,13 +50,14 @@ class Numbered:
         return rows
 
 
+@NUMBER
 @pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_ids_of_texts(monkeypatch, pattern, block):
+def test_ids_of_texts(monkeypatch, pattern, block, number):
     """Of all texts at once, of each by itself, and again, when all is known."""
     monkeypatch.setattr(pieces, "_BLOCK", block)
     split, known = Splitter("", pattern), Numbered(Splitter("", pattern))
-    texts = texts_of(block)[:: 1 if block > 60 else 5]
+    texts = texts_of(block, number)[:: 1 if block > 60 else 5]
     expected = ["".join(split.words(text)).encode("utf-8", "surrogatepass") for text in texts]
     assert known.texts(texts) == expected
     known.asked.clear()

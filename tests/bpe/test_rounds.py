@@ -15,6 +15,8 @@ from jaxopt_lite.bpe.rounds import Chosen, apply, table
 from tests.bpe.corpora import laid_out, random_words
 from tests.oracles.merges import count_slowly, merge_slowly
 
+pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+
 
 def words_in(t):
     """The words of a table on the host, symbols and count each, by following the links."""

@@ -28,6 +28,8 @@ from tests.bpe.texts import (
 )
 from tests.oracles.bpe import encode_words_slowly
 
+pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+
 BYTES = tuple(bytes([value]) for value in range(256))
 
 

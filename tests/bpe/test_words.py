@@ -88,7 +88,10 @@ def test_blocks_are_cut_where_lines_end():
     assert len(parts) == -(-len(text) // reading.BLOCK) and max(map(len, parts)) <= reading.BLOCK + 100
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    "scheme",
+    ["gpt4", "whitespace", r"\w+"] + [pytest.param(name, marks=pytest.mark.slow) for name in STOCK if name != "gpt4"],
+)
 def test_processes_change_nothing(small_blocks, tmp_path, scheme: str):
     """One process and three find the same, special tokens and bytes that are not UTF-8 included."""
     files = [tmp_path / name for name in "abcd"]

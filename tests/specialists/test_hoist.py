@@ -9,6 +9,8 @@ from jaxopt_lite.specialists.hoist import hoist
 from jaxopt_lite.specialists.library import adapted
 from tests.specialists import models
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 @pytest.mark.parametrize("adapter", models.ADAPTERS.values(), ids=models.ADAPTERS.keys())
 def test_the_three_steps_are_the_function(adapter):

@@ -248,7 +248,8 @@ def test_regmean_has_the_least_squares(part):
         changed = library.adapter.linear.apply(BASE.params, {key: a.reshape(zero.shape)})
         return (hidden_outputs(changed, x) - hidden_outputs(BASE.params, x)).ravel() / np.sqrt(len(x))
 
-    maps = [np.asarray(jax.jacobian(outputs)(zero.ravel(), jnp.asarray(tasks[name][0]))) for name in "abc"]
+    jacobian = jax.jit(jax.jacobian(outputs))
+    maps = [np.asarray(jacobian(zero.ravel(), tasks[name][0])) for name in "abc"]
     expected = oracle.least_squares(maps, rows(library), weights)
     merged = merge(library, RegMean(tasks, off_diagonal=1.0, ridge=1e-12), weights)
     np.testing.assert_allclose(rows(merged)[0], expected, rtol=1e-7, atol=1e-9)
@@ -257,16 +258,16 @@ def test_regmean_has_the_least_squares(part):
 def test_regmean_formula_with_shrunk_off_diagonals_and_ridge():
     """The inputs of the second layer are those of each specialist's own first layer."""
     library, tasks = random_library(BASE, Shift("hidden") + Shift("out") + Shift("bias"), "ab"), inputs("ab")
-    moments = []
+    moments, params, parameters = [], *jax.tree.map(np.asarray, (BASE.params, library.parameters))
     for row, name in enumerate("ab"):
-        a = {key: leaf[row] for key, leaf in library.parameters.items()}
-        x, hidden = tasks[name][0], BASE.params["hidden"] + a["shift:hidden"]
-        u = np.tanh(x @ hidden + BASE.params["bias"] + a["shift:bias"])
+        a = {key: leaf[row] for key, leaf in parameters.items()}
+        x, hidden = tasks[name][0], params["hidden"] + a["shift:hidden"]
+        u = np.tanh(x @ hidden + params["bias"] + a["shift:bias"])
         moments.append(u.T @ u / len(x))
     merged = merge(library, RegMean(tasks, off_diagonal=0.7, ridge=0.05), [1.0, 3.0])
-    expected = oracle.regmean(moments, np.asarray(library.parameters["shift:out"]), [1.0, 3.0], 0.7, 0.05)
+    expected = oracle.regmean(moments, parameters["shift:out"], [1.0, 3.0], 0.7, 0.05)
     np.testing.assert_allclose(merged.parameters["shift:out"][0], expected, rtol=1e-9)
-    bias = library.parameters["shift:bias"]
+    bias = parameters["shift:bias"]
     np.testing.assert_allclose(merged.parameters["shift:bias"][0], 0.25 * bias[0] + 0.75 * bias[1], rtol=1e-12)
 
 

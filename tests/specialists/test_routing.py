@@ -11,6 +11,8 @@ import pytest
 from jaxopt_lite.specialists import Centroid, Router, route
 from tests.specialists.spaces import library_at, plane
 
+pytestmark = pytest.mark.hardly_optimised
+
 RNG = np.random.default_rng(0)
 
 

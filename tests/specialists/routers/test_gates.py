@@ -101,8 +101,16 @@ def test_a_gate_may_end_at_zero(gated):
     assert 1 not in np.asarray(Gates.of(without)(x[1])) and len(Gates.of(without[:0])) == 0
 
 
-def test_gates_do_not_depend_on_the_pieces(gated):
+def test_gates_do_not_depend_on_the_pieces(gated, monkeypatch):
     """Tasks are solved in pieces of one size, of which the last reaches back."""
+    sizes, minimize = [], gates.minimize
+    with monkeypatch.context() as patch:
+        patch.setattr(gates, "_CHUNK", 3)
+        patch.setattr(
+            gates, "minimize", lambda f, v, *args, **more: sizes.append(len(v)) or minimize(f, v, *args, **more)
+        )
+        assert np.array_equal(fit_gates(library(), ragged("abcd"), squared).profile.gate, gated.profile.gate)
+    assert sizes == [3, 3]
     for names in ("abc", "bcd"):
         whole = fit_gates(library(), ragged(names), squared).profile.gate
         known = np.array([name in names for name in "abcd"])
