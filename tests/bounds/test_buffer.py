@@ -124,11 +124,12 @@ def test_lanes_under_vmap_do_not_mix():
     masks = jnp.array([[True] * 4, [False] * 4, [False, True, False, True]])
     items = jnp.arange(12.0, dtype=jnp.float32).reshape(3, 4)
     empty = Buffer.empty(3, jnp.float32(0))
-    batch = jax.vmap(lambda items, mask: empty.extend(items, mask=mask))(items, masks)
+    extend = lambda items, mask: empty.extend(items, mask=mask)
+    batch, one = jax.jit(jax.vmap(extend))(items, masks), jax.jit(extend)
     assert batch.capacity == 3
     assert batch.overflow.tolist() == [1, 0, 0]
     for lane in range(3):
-        alone = empty.extend(items[lane], mask=masks[lane])
+        alone = one(items[lane], masks[lane])
         assert_same(jax.tree.map(lambda leaf, lane=lane: leaf[lane], batch), alone)
 
 
@@ -242,7 +243,8 @@ def test_every_index_is_proved_and_checked(fill, m, batched):
     if batched:
         fill, args = jax.vmap(fill), jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), args)
     assert find_unchecked(fill, *args) == []
-    assert_same(checked(fill)(*args), fill(*args))
+    compiled = jax.jit(fill)
+    assert_same(checked(compiled)(*args), compiled(*args))
 
 
 def test_every_index_of_the_gradient_is_proved():

@@ -70,7 +70,7 @@ def test_the_cuts_of_a_full_block_are_the_hosts(scheme, text):
     assert np.array_equal(np.flatnonzero(begins), expected[expected < len(data)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.one_of(st.text(max_size=60), st.text("ab's1(/ \n\t\r日\u3000é\0", max_size=60)), max_size=8),
     st.sampled_from(SCHEMES),
