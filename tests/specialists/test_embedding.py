@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import pdist, squareform
 
 from jaxopt_lite.specialists import (
     IA3,
@@ -282,6 +284,18 @@ def test_families_stand_together():
         for i, a in enumerate(shown.names):
             for j, b in enumerate(shown.names):
                 assert shown.distance[i, j] == matrix.distance[matrix.names.index(a), matrix.names.index(b)]
+
+
+def test_clusters_are_those_of_average_linkage():
+    """Each of those that SciPy finds stands together."""
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        apart = pdist(rng.normal(size=(12, 3)))
+        shown = Similarity(tuple(map(str, range(12))), squareform(apart)).ordered()
+        place, clusters = np.argsort([int(name) for name in shown.names]), [[k] for k in range(12)]
+        for left, right in linkage(apart, "average")[:, :2].astype(int).tolist():
+            clusters.append(clusters[left] + clusters[right])
+            assert np.ptp(place[clusters[-1]]) == len(clusters[-1]) - 1
 
 
 @pytest.mark.parametrize("names", ["", "a", "ab"])

@@ -1,5 +1,6 @@
 """The evaluation, on a model whose numbers are known by hand: an offset for each task."""
 
+from functools import cache
 from importlib import import_module
 
 import jax.numpy as jnp
@@ -33,19 +34,24 @@ def task(offset, number, size, weight=None):
     return pair if weight is None else (*pair, weight)
 
 
-@pytest.fixture(scope="module")
+BASE = Base({"b": jnp.zeros((), jnp.float32)}, linear, features=lambda params, x: x)
+TASKS = {name: task(OFFSETS[name], k, SIZES[name]) for k, name in enumerate(OFFSETS)}
+
+
+@pytest.fixture
 def base():
-    return Base({"b": jnp.zeros((), jnp.float32)}, linear, features=lambda params, x: x)
+    return BASE
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tasks():
-    return {name: task(OFFSETS[name], k, SIZES[name]) for k, name in enumerate(OFFSETS)}
+    return TASKS
 
 
-@pytest.fixture(scope="module")
-def library(base, tasks):
-    return fit(base, Shift("b"), tasks, square, prior=0.0, progress=False)
+@pytest.fixture
+@cache  # and not the fixture: one of the module would be compiled before the tests say how
+def library():
+    return fit(BASE, Shift("b"), TASKS, square, prior=0.0, progress=False)
 
 
 def test_every_row_by_hand(base, library, tasks):
