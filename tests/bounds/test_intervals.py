@@ -14,7 +14,7 @@ from jaxopt_lite.bounds.ranges import unknowns, walk
 pytestmark = pytest.mark.hardly_optimised
 
 DTYPES = [jnp.int8, jnp.uint8, jnp.int32]
-EXAMPLES = [6, pytest.param(60, marks=pytest.mark.slow)]  # of what an operation is given
+EXAMPLES = [10, pytest.param(60, marks=pytest.mark.slow)]  # of what an operation is given
 
 
 def ranges_of(fun, *args):
@@ -129,6 +129,14 @@ def test_unary_results_lie_in_their_interval(name, examples):
         assert_inside(lambda x: UNARY[name](narrow(x)), x)
 
     check()
+
+
+@pytest.mark.parametrize("shift", [lax.shift_right_arithmetic, lax.shift_right_logical], ids=["arithmetic", "logical"])
+@pytest.mark.parametrize(("dtype", "lo", "hi"), [(jnp.int8, -4, 3), (jnp.int32, -9, -1), (jnp.uint8, 3, 200)])
+def test_shifts_of_a_sign(shift, dtype, lo, hi):
+    """A logical one takes a sign for data, and an arithmetic one of unsigned numbers data for a sign."""
+    x, one = jnp.asarray([lo, hi], dtype), jnp.ones(2, dtype)
+    assert_inside(lambda x: shift(jnp.clip(x, jnp.asarray(lo, dtype), jnp.asarray(hi, dtype)), one), x)
 
 
 STEPS = {
