@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from tests.forms import FORMS, batch
@@ -22,8 +21,9 @@ def data():
     return jax.tree.map(lambda leaf: jnp.asarray(np.moveaxis(leaf, 0, -1)), (x, a))
 
 
-def derivatives(form):
+def derivatives(name):
     """What solvers ask of a function, for one problem."""
+    form = FORMS[name]
 
     def one(x, a):
         value, slope = jax.jvp(lambda x: form(x, a), (x,), (jnp.cos(x),))
@@ -32,40 +32,88 @@ def derivatives(form):
     def backwards(x, a):
         return jax.grad(lambda x: jnp.sum(form(x, a) ** 2))(x)
 
-    return one, backwards
+    return [one] if name == "a loop until it is enough" else [one, backwards]  # JAX has no such loop backwards
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_it_is_vmap(name):
-    x, a = data()
-    for one in derivatives(FORMS[name]):
-        if name == "a loop until it is enough" and one.__name__ == "backwards":
-            continue  # which has no derivative backwards
-        for keeps_rules in (False, True):
-            expected = jax.jit(jax.vmap(one, in_axes=-1, out_axes=-1))(x, a)
-            got = jax.jit(lanes_last(one, (True, True), keeps_rules=keeps_rules))(x, a)
+def compare(functions, keeps):
+    """What `jax.vmap` makes of each of these functions, and `lanes_last` with each setting; all by one program."""
+
+    def compute(x, a):
+        return {
+            name: [
+                (
+                    jax.vmap(one, in_axes=-1, out_axes=-1)(x, a),
+                    [lanes_last(one, (True, True), keeps_rules=keep)(x, a) for keep in keeps],
+                )
+                for one in ones
+            ]
+            for name, ones in functions.items()
+        }
+
+    return jax.tree.map(np.asarray, jax.jit(compute)(*data()))
+
+
+def assert_same(results):
+    for expected, found in results:
+        for got in found:
             assert jax.tree.structure(got) == jax.tree.structure(expected)
             for mine, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
                 assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
                 np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("shared", ["m", "c", "k", "x"])
-def test_what_lanes_share_needs_no_lane_axis(shared):
+@functools.cache
+def forms():
+    return compare({name: derivatives(name) for name in FORMS}, (False, True))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_it_is_vmap(name):
+    assert_same(forms()[name])
+
+
+SHARED = ("m", "c", "k", "x")
+
+
+@functools.cache
+def shared_in_turn():
+    """What all forms are where lanes share one of their arguments: by `lanes_last`, and by `jax.vmap`."""
     x, a = data()
-    one = jax.tree.map(lambda leaf: leaf[..., 0], (x, a))
-    on = (shared != "x", {name: name != shared for name in a})
-    arguments = (x if on[0] else one[0], {name: a[name] if on[1][name] else one[1][name] for name in a})
-    axes = jax.tree.map(lambda flag: -1 if flag else None, on)
-    forms = [form for name, form in FORMS.items() if name not in ("a transform", "a factorisation")]
+    forms = {name: form for name, form in FORMS.items() if name not in ("a transform", "a factorisation")}
 
     def every(x, a):
-        return [form(x, a) for form in forms]
+        return {name: form(x, a) for name, form in forms.items()}
 
-    expected = jax.jit(jax.vmap(every, in_axes=axes, out_axes=-1))(*arguments)
-    got = jax.jit(lanes_last(every, on))(*arguments)
-    for name, mine, theirs in zip(FORMS, got, expected, strict=False):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12, err_msg=name)
+    def spread(shared):
+        """The arguments with a lane axis everywhere, and each lane of the shared one the same."""
+        return jax.tree.map(
+            lambda flag, leaf: leaf if flag else jnp.broadcast_to(leaf[..., :1], leaf.shape), axes_but(shared), (x, a)
+        )
+
+    def compute(x, a):
+        got = {}
+        for shared in SHARED:
+            arguments = jax.tree.map(lambda flag, leaf: leaf if flag else leaf[..., 0], axes_but(shared), (x, a))
+            got[shared] = lanes_last(every, axes_but(shared))(*arguments)
+        together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-1), *map(spread, SHARED))
+        return got, jax.vmap(every, in_axes=-1, out_axes=-1)(*together)
+
+    got, expected = jax.tree.map(np.asarray, jax.jit(compute)(x, a))
+    lanes = {shared: slice(LANES * k, LANES * (k + 1)) for k, shared in enumerate(SHARED)}
+    return {shared: (got[shared], {name: expected[name][..., lanes[shared]] for name in forms}) for shared in SHARED}
+
+
+def axes_but(shared):
+    """Which arguments have a lane axis: all but this one."""
+    return shared != "x", {name: name != shared for name in ("c", "k", "m")}
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_what_lanes_share_needs_no_lane_axis(shared):
+    got, expected = shared_in_turn()[shared]
+    assert set(got) == set(expected) == set(FORMS) - {"a transform", "a factorisation"}
+    for name, mine in got.items():
+        np.testing.assert_allclose(mine, expected[name], rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 OTHERS = {
@@ -99,16 +147,14 @@ OTHERS = {
 }  # fmt: skip
 
 
+@functools.cache
+def others():
+    return compare({name: [one] for name, one in OTHERS.items()}, (False,))
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_operations(name):
-    x, a = data()
-    one = OTHERS[name]
-    expected = jax.vmap(one, in_axes=-1, out_axes=-1)(x, a)
-    got = jax.jit(lanes_last(one, (True, True)))(x, a)
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    for mine, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
-        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+    assert_same(others()[name])
 
 
 def test_nothing_is_moved():
@@ -123,7 +169,7 @@ def test_nothing_is_moved():
         "a switch",
     }
     for name in set(FORMS) - by_vmap:
-        for one in derivatives(FORMS[name])[: 1 if name == "a loop until it is enough" else 2]:
+        for one in derivatives(name):
             jaxpr = jax.make_jaxpr(lanes_last(one, (True, True)))(x, a)
             assert not list(off_last(jaxpr.jaxpr)), f"{name}: {list(off_last(jaxpr.jaxpr))}"
 
@@ -152,15 +198,24 @@ def test_rules_are_kept_where_the_result_is_differentiated():
     ruled.defjvp(lambda p, t: (ruled(p[0]), 7 * t[0]))
     one = lambda x, a: jnp.sum(ruled(x)) + a["c"][0]
     total = lambda keeps: lambda x: jnp.sum(lanes_last(one, (True, True), keeps_rules=keeps)(x, a))
-    expected = jax.grad(lambda x: jnp.sum(jax.vmap(one, in_axes=-1)(x, a)))(5 * x)
-    np.testing.assert_allclose(jax.grad(total(True))(5 * x), expected)
-    assert not np.allclose(jax.grad(total(False))(5 * x), expected)
+    plain = lambda x: jnp.sum(jax.vmap(one, in_axes=-1)(x, a))
+    slopes = jax.jit(lambda x: [jax.grad(f)(x) for f in (plain, total(True), total(False))])
+    expected, kept, lost = slopes(5 * np.asarray(x))
+    np.testing.assert_allclose(kept, expected)
+    assert not np.allclose(lost, expected)
 
 
 def test_it_can_be_mapped_and_differentiated_itself():
+    """Forwards, backwards and twice, with the results that `jax.vmap` has."""
     x, a = data()
-    many = jnp.stack([x, 2 * x])
     one = FORMS["its own matrix"]
-    got = jax.vmap(lambda x: lanes_last(one, (True, True))(x, a))(many)
-    np.testing.assert_allclose(got[1], jax.vmap(one, in_axes=-1, out_axes=-1)(2 * x, a), rtol=1e-12)
-    check_grads(lambda x: lanes_last(one, (True, True), keeps_rules=True)(x, a), (x,), 2)
+
+    def compute(x, a, on_lanes):
+        mapped = jax.vmap(lambda x: on_lanes(x, a))(jnp.stack([x, 2 * x]))
+        total = lambda x: jnp.sum(on_lanes(x, a) ** 3)
+        return mapped, jax.jvp(lambda x: on_lanes(x, a), (x,), (x,)), jax.grad(total)(x), jax.hessian(total)(x)
+
+    ours, by_vmap = lanes_last(one, (True, True), keeps_rules=True), jax.vmap(one, in_axes=-1, out_axes=-1)
+    got, expected = jax.jit(lambda x, a: (compute(x, a, ours), compute(x, a, by_vmap)))(x, a)
+    for mine, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
