@@ -22,6 +22,8 @@ from jaxopt_lite import Status
 from jaxopt_lite.lanes import kernel
 from tests.test_contract import assert_same_bits, lanes
 
+pytestmark = pytest.mark.hardly_optimised
+
 MINIMIZERS = {"bfgs": jol.BFGS(), "lbfgs": jol.LBFGS(memory=2)}
 ROOT_SOLVERS = {
     "broyden": jol.Broyden(),

@@ -10,9 +10,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import bpe
+
+pytestmark = pytest.mark.hardly_optimised
 
 TEXTS = [f"the cat {k} sat on the mat, the rat {k % 3} sat on the cat\0 ünd naïve \udce4 {k * k}" for k in range(40)]
 
@@ -23,6 +26,7 @@ HOST = """
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
     process, folder, address = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(address, num_processes=2, process_id=process)
     assert jax.process_count() == 2 and jax.device_count() == 4

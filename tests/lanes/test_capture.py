@@ -13,6 +13,8 @@ import pytest
 from jaxopt_lite.lanes import capture as module
 from jaxopt_lite.lanes.capture import Signature, capture, run
 
+pytestmark = pytest.mark.hardly_optimised
+
 X = np.arange(3.0)
 FACTOR = 2.0
 traces = []

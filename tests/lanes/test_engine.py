@@ -15,6 +15,8 @@ from jaxopt_lite.lanes import engine, rows
 from jaxopt_lite.lanes.engine import Limits, Queue, resumed
 from jaxopt_lite.lanes.status import Status
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 class Count(NamedTuple):
     """What a lane carries."""

@@ -12,7 +12,7 @@ import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out, tiles
 from jaxopt_lite.lanes.fan_out import Rows, computes_now, part_size, why_undivided
 
-hardly_optimised = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimised
 
 SIZE = 301
 ROWS = Rows(SIZE, ((0,),), 2)
@@ -77,7 +77,6 @@ def test_a_pause_between_parts(divided):
     assert_same_bits(got, jol.minimize(bowl, x0, SLACK, **options))
 
 
-@hardly_optimised
 def test_derivatives_and_vmap_are_not_divided(divided):
     x0 = jnp.ones((SIZE, 2))
 
@@ -96,7 +95,6 @@ def test_an_array_changed_after_the_call_is_as_it_was(divided):
     assert_same_bits(got, expected)
 
 
-@hardly_optimised
 def test_errors_are_those_of_the_whole(divided):
     with pytest.raises(ValueError, match=r"atol has shape \(3,\); expected one number, or one per problem: \(301,\)"):
         jol.root(chain, np.ones((SIZE, 2)), SLACK, has_aux=True, solver=jol.Broyden(atol=np.ones(3)))

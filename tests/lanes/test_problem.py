@@ -7,6 +7,8 @@ import pytest
 
 from jaxopt_lite.lanes.problem import LaneProblem, axis_per_leaf, batch_of, trace
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 def batch(x0, args=None, args_axes=0, batched=True):
     return batch_of(x0, args, axis_per_leaf(args, args_axes), batched)

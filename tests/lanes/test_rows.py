@@ -7,6 +7,8 @@ import pytest
 
 from jaxopt_lite.lanes import rows
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_load_puts_the_lane_axis_last(on_cpu, monkeypatch):

@@ -7,6 +7,8 @@ import pytest
 
 import jaxopt_lite as jol
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 def test_a_root_its_error_and_its_conditioning():
     matrix = jnp.array([[2.0, 0.0], [0.0, 0.5]])

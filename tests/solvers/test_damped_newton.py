@@ -1,10 +1,13 @@
 """The last resort of root finding ends, whatever rounding does to its decisions."""
 
 import jax.numpy as jnp
+import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.solvers import damped_newton
+
+pytestmark = pytest.mark.hardly_optimised
 
 
 def test_a_lane_ends_by_its_evaluations_even_if_no_attempt_ever_does(monkeypatch):

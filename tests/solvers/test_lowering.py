@@ -10,6 +10,8 @@ from jax import export
 
 import jaxopt_lite as jol
 
+pytestmark = pytest.mark.hardly_optimised
+
 
 def _rosenbrock(x, steepness):
     return jnp.sum(steepness * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)

@@ -1,7 +1,5 @@
 """The standard problem sets are solved from the standard starts and from 100 perturbed ones each.
 
-pytestmark = pytest.mark.hardly_optimised
-
 Every answer is judged apart from the solvers, by the problem's own function in float64 at the returned point:
 
 - a root in float64: ‖F(x)‖∞ ≤ 1e-8;
@@ -20,6 +18,8 @@ import pytest
 
 import jaxopt_lite as jol
 from tests.problems import MGH_EQUATIONS, MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, NONLINEAR_23, perturbed
+
+pytestmark = pytest.mark.hardly_optimised
 
 COUNT = 100
 ALL = NONLINEAR_23 + MGH_EQUATIONS + MGH_UNCONSTRAINED + MGH_LEAST_SQUARES
