@@ -1,5 +1,19 @@
 """Settings shared by all tests: float64 is on, so that float32 results are a choice and not the default."""
 
+import atexit
+import gc
+import os
+import tempfile
+
+# Before JAX is imported: the processes of a run, also those that tests start, share what they compile. Between runs it
+# is kept where JAX's own variable names a folder, which cuts a second run to a third; else it is gone after the run.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _folder = tempfile.TemporaryDirectory(prefix="jaxopt_lite_tests_", ignore_cleanup_errors=True)
+    atexit.register(_folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder.name
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 import jax
 import pytest
 
@@ -11,6 +25,11 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadScopeScheduling
 
     return LoadScopeScheduling(config, log)
+
+
+def pytest_collection_finish(session):
+    """What is imported by now lives as long as the process: the garbage collector need not look at it at every turn."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
