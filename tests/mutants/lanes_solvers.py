@@ -1,0 +1,154 @@
+"""Faults of one line in `lanes` and `solvers`, each with the quick tests that must notice it."""
+
+from tests.mutants.mutant import Mutant
+
+__all__ = ["MUTANTS"]
+
+LANES, SOLVERS = "jaxopt_lite/lanes/", "jaxopt_lite/solvers/"
+
+MUTANTS = (
+    Mutant(
+        LANES + "engine.py",
+        "    over = _in_work(state.status) & (state.steps >= limits.max_steps)",
+        "    over = _in_work(state.status) & (state.steps > limits.max_steps)",
+        ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        LANES + "engine.py",
+        "    here = (jnp.arange(record[0].shape[0])[:, None] == state.steps) & lanes",
+        "    here = (jnp.arange(record[0].shape[0])[:, None] == state.steps + 1) & lanes",
+        ("tests/lanes/test_engine.py",),
+    ),
+    Mutant(
+        LANES + "engine.py",
+        "    status = jnp.where(states.status < Status.EMPTY, states.status + _PAUSED, states.status)",
+        "    status = jnp.where(states.status < Status.EMPTY, Status.WAITING, states.status)",
+        ("tests/test_contract.py",),
+    ),
+    Mutant(
+        LANES + "engine.py",
+        "    slots = jnp.where(_in_work(pool.state.status), size, pool.problem)",
+        "    slots = jnp.where(_in_work(pool.state.status), 0, pool.problem)",
+        ("tests/lanes/test_engine.py",),
+    ),
+    Mutant(
+        LANES + "rows.py",
+        "        total += at(chosen, k)",
+        "        total += 1",
+        ("tests/lanes/test_rows.py",),
+    ),
+    Mutant(
+        LANES + "rows.py",
+        "    place = jnp.where(todo, jnp.cumsum(todo, dtype=jnp.int32) - 1, size)",
+        "    place = jnp.where(todo, jnp.cumsum(todo, dtype=jnp.int32), size)",
+        ("tests/lanes/test_rows.py",),
+    ),
+    Mutant(
+        LANES + "arithmetic.py",
+        "        column = jnp.where(rows == k, -1, column)",
+        "        column = jnp.where(rows == k, 1, column)",
+        ("tests/lanes/test_arithmetic.py",),
+    ),
+    Mutant(
+        LANES + "arithmetic.py",
+        "    return jnp.where(at(size, k) >= 0.1 * largest, k, row).astype(jnp.int32)",
+        "    return jnp.where(at(size, k) >= 0.0 * largest, k, row).astype(jnp.int32)",
+        ("tests/lanes/test_arithmetic.py",),
+    ),
+    Mutant(
+        LANES + "lanes_last.py",
+        "        if name in _CALLS or (name in _RULES and not self._keeps_rules):",
+        "        if name in _CALLS or name in _RULES:",
+        ("tests/lanes/test_lanes_last.py",),
+    ),
+    Mutant(
+        LANES + "lanes_last.py",
+        "        axes = (rank,) if row.on else tuple(range(value.ndim))",
+        "        axes = (rank,) if row.on else tuple(reversed(range(value.ndim)))",
+        ("tests/lanes/test_lanes_last.py",),
+    ),
+    Mutant(
+        LANES + "fan_out.py",
+        "        return jnp.concatenate([*others, last[len(last) - rest :]])",
+        "        return jnp.concatenate([*others, last[:rest]])",
+        ("tests/lanes/test_fan_out.py",),
+    ),
+    Mutant(
+        LANES + "kernel.py",
+        "_SHARPER = 1 - 2**-4",
+        "_SHARPER = 1 + 2**6",
+        ("tests/test_contract_paths.py",),
+    ),
+    Mutant(
+        SOLVERS + "quasi_newton.py",
+        "        status = jnp.where(fallen, Status.UNBOUNDED, status)",
+        "        status = jnp.where(fallen, Status.STALLED, status)",
+        ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        SOLVERS + "quasi_newton.py",
+        "            status=jnp.where(finite, status, Status.NONFINITE_START).astype(jnp.int32),",
+        "            status=jnp.where(finite, status, Status.STALLED).astype(jnp.int32),",
+        ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        SOLVERS + "solve.py",
+        "    first_error = jnp.where(jnp.isfinite(outcome.first_error), outcome.first_error, 0)",
+        "    first_error = outcome.first_error",
+        ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        SOLVERS + "secant.py",
+        "        low = finite & (phi < state.phi) & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))",
+        "        low = finite & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))",
+        ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        SOLVERS + "cascade.py",
+        "        todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)",
+        "        todo = outcome.status == Status.STALLED",
+        ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        SOLVERS + "cascade.py",
+        "        flags = tuple(mapped or batched for mapped, batched in zip(is_mapped, leaves_batched, strict=True))",
+        "        flags = tuple(mapped for mapped, batched in zip(is_mapped, leaves_batched, strict=True))",
+        ("tests/test_contract.py",),
+    ),
+    Mutant(
+        SOLVERS + "tolerances.py",
+        "    half_precision = (float(jnp.finfo(dtype).eps),) * 2",
+        "    half_precision = (float(jnp.finfo(dtype).eps) ** 2, 0.0)",
+        ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        SOLVERS + "implicit.py",
+        "        dx = -jnp.linalg.solve(matrix, change)",
+        "        dx = jnp.linalg.solve(matrix, change)",
+        ("tests/solvers/test_implicit.py",),
+    ),
+    Mutant(
+        SOLVERS + "implicit.py",
+        "        return dx * jnp.where(solved, 1, jnp.nan).astype(dx.dtype)",
+        "        return dx",
+        ("tests/solvers/test_implicit.py",),
+    ),
+    Mutant(
+        SOLVERS + "lbfgs.py",
+        "        return q - a * y, a",
+        "        return q + a * y, a",
+        ("tests/test_contract.py",),
+    ),
+    Mutant(
+        SOLVERS + "limited_broyden.py",
+        "        here = (jnp.arange(self.m).reshape((-1,) + (1,) * s.ndim) == b.used) & usable",
+        "        here = (jnp.arange(self.m).reshape((-1,) + (1,) * s.ndim) >= b.used) & usable",
+        ("tests/test_contract.py",),
+    ),
+    Mutant(
+        SOLVERS + "chunks.py",
+        "    todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)",
+        "    todo = np.arange(size)",
+        ("tests/solvers/test_chunks.py",),
+    ),
+)
