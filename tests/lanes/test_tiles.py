@@ -65,6 +65,60 @@ def test_a_problem_with_large_arrays_has_few_lanes_beside_it(platform):
     assert widths[0] == tile_width(Lanes(Work.TERMS, "float32", 1000), platform, 1000)
 
 
+@pytest.fixture
+def cpu(monkeypatch):
+    """A function that says what CPU this is."""
+
+    def pretend(about):
+        class Path:
+            def __init__(self, name):
+                assert name == "/proc/cpuinfo"
+
+            def read_text(self, errors):
+                if about is None:
+                    raise OSError
+                return about
+
+        monkeypatch.setattr(tiles, "Path", Path)
+        monkeypatch.setattr(tiles, "_WIDE_FROM", (0,))
+        forget()
+
+    def forget():
+        tiles._wide_vectors_pay.cache_clear()
+        tiles.compiler_options.cache_clear()
+
+    yield pretend
+    monkeypatch.undo()
+    forget()
+
+
+SMALL = Lanes(Work.RANK_TWO, "float64", 1000)
+WIDE = (("xla_cpu_prefer_vector_width", 512),)
+
+
+@pytest.mark.parametrize(
+    "about, options",
+    [
+        ("vendor_id: AuthenticAMD\nflags: avx2 avx512f", WIDE),
+        ("vendor_id: AuthenticAMD\nflags: avx2", None),
+        ("vendor_id: GenuineIntel\nflags: avx2 avx512f", None),
+        (None, None),
+    ],
+    ids=["measured", "without", "not measured", "unknown"],
+)
+def test_wide_vectors_are_for_cpus_on_which_they_were_measured(cpu, about, options):
+    cpu(about)
+    assert tiles.compiler_options(SMALL, 0) == options
+
+
+def test_wide_vectors_are_for_tiles_that_gain_by_them(cpu):
+    cpu("AuthenticAMD avx512f")
+    assert tiles.compiler_options(SMALL, 1000) == WIDE
+    assert tiles.compiler_options(SMALL, 1 << 20) is None  # too few lanes
+    assert tiles.compiler_options(SMALL._replace(bytes=6000), 0) is None
+    assert tiles.compiler_options(SMALL._replace(work=Work.TERMS), 0) is None
+
+
 def test_the_largest_array_is_found_inside_calls_and_loops():
     def fun(x):
         return jax.jit(lambda x: jnp.sum(jnp.outer(x, x)))(x) + jnp.sum(inner(x))
