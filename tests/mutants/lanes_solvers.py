@@ -93,9 +93,9 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "solve.py",
-        "    first_error = jnp.where(jnp.isfinite(outcome.first_error), outcome.first_error, 0)",
-        "    first_error = outcome.first_error",
-        ("tests/solvers/test_degenerate.py",),
+        "    claimed = outcome.status == Status.CONVERGED",
+        "    claimed = jnp.zeros_like(holds)",
+        ("tests/test_contract_paths.py",),
     ),
     Mutant(
         SOLVERS + "secant.py",
@@ -117,9 +117,9 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "tolerances.py",
-        "    half_precision = (float(jnp.finfo(dtype).eps),) * 2",
-        "    half_precision = (float(jnp.finfo(dtype).eps) ** 2, 0.0)",
-        ("tests/solvers/test_degenerate.py",),
+        "        value = jnp.minimum(value, _MOST_STEPS)",
+        "        value = jnp.abs(value)",
+        ("tests/solvers/test_solve.py",),
     ),
     Mutant(
         SOLVERS + "implicit.py",
@@ -147,8 +147,8 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "chunks.py",
-        "    todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)",
-        "    todo = np.arange(size)",
+        "                places = todo[start : start + chunk]",
+        "                places = todo[start : start + chunk - 1]",
         ("tests/solvers/test_chunks.py",),
     ),
 )
