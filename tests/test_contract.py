@@ -156,6 +156,12 @@ def test_converges(solver, name):
     assert np.all((error <= 1e-5 * size)[np.asarray(solution.success)])
 
 
+def test_limited_memory_that_holds_every_step_costs_hardly_an_evaluation():
+    """With a wrong direction it would converge all the same, by starting anew along the gradient."""
+    dense, limited = (np.mean(solved(solver, "beale").evaluations) for solver in ("bfgs", "lbfgs"))
+    assert limited <= 1.1 * dense
+
+
 @each_problem
 def test_the_order_of_the_lanes_does_not_matter(solver, name):
     order = np.random.default_rng(2).permutation(COUNT)
