@@ -75,6 +75,7 @@ class Program:
         self._jaxpr, self._in_tree, self._out_tree = jaxpr, in_tree, out_tree
         self._compiled: dict[Hashable, Callable] = {}
         self.settings: set[Hashable] = set()  # of JAX, that it has been used under
+        self.outgrown: set[Hashable] = set()  # what `run` tried first, and need not try again
         self.operations, self.largest_array = operations(jaxpr), largest_array(jaxpr)
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
@@ -134,6 +135,7 @@ def run(
     *arguments: PyTree,
     rows: Rows | None = None,
     lanes: Lanes | None = None,
+    short: Callable | None = None,
 ) -> PyTree:
     """`core(*funs, *options, *arguments)`, compiled, with whatever the functions compute now.
 
@@ -144,32 +146,50 @@ def run(
         arguments: pytrees of arrays.
         rows: the batch in the arguments and results, which may be divided over cores.
         lanes: what the tiles are made of, where most of the work is on such.
+        short: a core without what few calls need, which a plain call tries first. It returns what `core` does, and of
+            each problem whether it needs `core` after all; once one has, these functions are given to `core` at once.
     """
     latest = [signature.latest.get(id(fun)) for fun, signature in funs]
     found = [None if one is None else one.captured(fun) for one, (fun, _) in zip(latest, funs, strict=True)]
     if None not in found:
         with suppress(_OtherSettings):
-            return _call(core, options, found, arguments, rows, lanes)
+            return _call(core, options, found, arguments, rows, lanes, short)
     found = [capture(fun, signature) for fun, signature in funs]
     before, _thread.programs = _thread.programs, [program for program, _ in found]
     try:
-        return _call(core, options, found, arguments, rows, lanes)
+        return _call(core, options, found, arguments, rows, lanes, short)
     finally:
         _thread.programs = before
 
 
 def _call(
-    core: Callable, options: tuple, found: Sequence[Any], arguments: tuple, rows: Rows | None, lanes: Lanes | None
+    core: Callable,
+    options: tuple,
+    found: Sequence[Any],
+    arguments: tuple,
+    rows: Rows | None,
+    lanes: Lanes | None,
+    short: Callable | None,
 ) -> PyTree:
     (first, _), *others = found
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
-    if (rows is None and lanes is None) or not computes_now((arrays, arguments)):
+    if (rows is None and lanes is None and short is None) or not computes_now((arrays, arguments)):
         return first.jitted(core, options, programs)(arrays, *arguments)
     compiler = None if lanes is None else compiler_options(lanes, first.largest_array)
-    if rows is None or (size := part_size(rows, first.operations, arguments)) is None:
-        return first.jitted(core, options, programs, compiler)(arrays, *arguments)
-    part = first.jitted(Part(core, rows, size), options, programs, compiler)
-    return fan_out(part, (arrays, *arguments), rows, size, _settings)
+    size = None if rows is None else part_size(rows, first.operations, arguments)
+
+    def compute(core: Callable) -> PyTree:
+        if rows is None or size is None:
+            return first.jitted(core, options, programs, compiler)(arrays, *arguments)
+        part = first.jitted(Part(core, rows, size), options, programs, compiler)
+        return fan_out(part, (arrays, *arguments), rows, size, _settings)
+
+    if short is not None and (short, options) not in first.outgrown:
+        result, wanting = compute(short)
+        if not np.any(wanting):
+            return result
+        first.outgrown.add((short, options))
+    return compute(core)
 
 
 class _Latest(NamedTuple):

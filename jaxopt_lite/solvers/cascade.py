@@ -1,7 +1,7 @@
 """A solver's methods, one after the other, on a batch: each takes on the lanes the one before could not solve.
 
-`solve` is all of them in one program. Where a call can look at what the first has left, the others are a program of
-their own, `later_methods`, that is compiled only if some problem needs it.
+Where a call can look at what the first has left, that is tried alone: most batches need no more, and it compiles in
+half the time.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.lanes.tiles import Lanes
 from jaxopt_lite.solvers.paths import kernel_for
 
-__all__ = ["Plan", "evaluate", "first_method", "gave_up", "lanes_of", "later_methods", "solve"]
+__all__ = ["Plan", "evaluate", "gave_up", "lanes_of", "solve"]
 
 
 class Plan(NamedTuple):
     """What does not change from batch to batch: the function, the solver, and what to keep.
 
     A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. `path` is
-    one of `paths.PATHS`.
+    one of `paths.PATHS`. With `only_first` no method takes on what the first has given up.
     """
 
     function: Function
@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     record: int = 0
     alone: bool = False
     path: str = "auto"
+    only_first: bool = False
 
     def lanes(self, n: int, dtype) -> Lanes:
         """What tiles are made of."""
@@ -65,8 +66,7 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
 
     @custom_vmap
     def solved(leaves, x0, limits, states):
-        outcome = first_method(plan, is_mapped, leaves, x0, limits, states)
-        return _of_two(_perhaps)(outcome, plan, is_mapped, leaves, x0, limits, states)
+        return _run_methods(plan, is_mapped, x0, leaves, limits, states)
 
     @solved.def_vmap
     def rule(axis_size, in_batched, leaves, x0, limits, states):
@@ -95,74 +95,43 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
     return solved(leaves, x0, limits, states)
 
 
-def _of_two(method: Callable[..., Outcome]) -> Callable[..., Outcome]:
-    """The same for any batch: in a batch of one XLA would see that all lanes are equal, and round them otherwise."""
-
-    def run(outcome: Outcome | None, plan: Plan, is_mapped, leaves, x0, limits: Limits, states) -> Outcome:
-        if x0.shape[0] == 0:
-            return _nothing(x0, plan.record)
-        if x0.shape[0] > 1 or plan.alone:
-            return method(outcome, plan, is_mapped, leaves, x0, limits, states)
-        outcome, x0, limits, states = _twice((outcome, x0, limits, states))
-        leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
-        outcome = method(outcome, plan, is_mapped, leaves, x0, limits, states)
-        return jax.tree.map(lambda leaf: leaf[:1], outcome)
-
-    return run
-
-
-def first_method(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:
-    """What the first method makes of a batch."""
-    return _of_two(_first)(None, plan, is_mapped, leaves, x0, limits, states)
-
-
-def later_methods(
-    outcome: Outcome, plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states
-) -> Outcome:
-    """What the others make of the problems that the first gave up, one at least, and the outcome of all."""
-    return _of_two(_later)(outcome, plan, is_mapped, leaves, x0, limits, states)
-
-
 def gave_up(status: Int[Array, " B"]) -> Bool[Array, " B"]:
     """Which problems the next method takes on."""
     return (status == Status.STALLED) | (status == Status.NO_ROOT)
 
 
-def _first(_, plan: Plan, is_mapped, leaves, x0, limits: Limits, states) -> Outcome:
+def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
+    if x0.shape[0] == 0:
+        return _nothing(x0, plan.record)
+    if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them otherwise
+        x0, limits, states = _twice((x0, limits, states))
+        leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
+        outcome = _run_methods(plan, is_mapped, x0, leaves, limits, states)
+        return jax.tree.map(lambda leaf: leaf[:1], outcome)
+    first, *others = plan.solver.methods()
     states = None if states is None else engine.resumed(states)
     run = _runner(plan, is_mapped, x0, leaves)
     queue = Queue(x0, (), limits, states)
-    in_loop = partial(run, plan.solver.methods()[0], keep_state=plan.keep_state, record=plan.record)
+    in_loop = partial(run, first, keep_state=plan.keep_state, record=plan.record)
     by_kernel = _kernel(plan, is_mapped, x0, leaves, resumes=states is not None)
     if by_kernel is None:
-        return in_loop(queue)
-    if plan.path == "emulate":
-        return by_kernel(queue)
-    return jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
+        outcome = in_loop(queue)
+    elif plan.path == "emulate":
+        outcome = by_kernel(queue)
+    else:
+        outcome = jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
+    for method in () if plan.only_first else others:
+        todo = gave_up(outcome.status)
 
+        def redo(outcome, method=method, todo=todo):
+            order, length = chosen(todo)
+            # From here on the tolerance is absolute, and the steps are what is left.
+            atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
+            left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
+            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, length=length)), todo)
 
-def _perhaps(outcome: Outcome, plan: Plan, is_mapped, leaves, x0, limits: Limits, states) -> Outcome:
-    """The later methods, each where some problem needs it."""
-    for method in plan.solver.methods()[1:]:
-        redo = partial(_redo, method, plan, is_mapped, leaves, x0, limits, states)
-        outcome = jax.lax.cond(jnp.any(gave_up(outcome.status)), redo, lambda outcome: outcome, outcome)
+        outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome
-
-
-def _later(outcome: Outcome, plan: Plan, is_mapped, leaves, x0, limits: Limits, states) -> Outcome:
-    for method in plan.solver.methods()[1:]:
-        outcome = _redo(method, plan, is_mapped, leaves, x0, limits, states, outcome)
-    return outcome
-
-
-def _redo(method, plan: Plan, is_mapped, leaves, x0, limits: Limits, states, outcome: Outcome) -> Outcome:
-    """Take on anew the problems that were given up; `states` were the first method's."""
-    todo = gave_up(outcome.status)
-    order, length = chosen(todo)
-    # From here on the tolerance is absolute, and the steps are what is left.
-    atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
-    queue = Queue((outcome.x, x0), (), Limits(atol, jnp.zeros_like(limits.rtol), steps), order=order, length=length)
-    return _merge(outcome, _runner(plan, is_mapped, x0, leaves)(method, queue), todo)
 
 
 def _twice(batches):
@@ -239,7 +208,7 @@ def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     if size == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
     mapped = mapped_leaves(leaves, is_mapped)
-    if size == 1:  # as in `_of_two`
+    if size == 1:  # as in `_run_methods`
         x, mapped = _twice((x, mapped))
     width = 2 * plan.width(size, n, x.dtype)
     count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings

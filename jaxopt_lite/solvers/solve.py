@@ -8,12 +8,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.engine import Limits, Outcome
-from jaxopt_lite.lanes.fan_out import Rows, computes_now
+from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.lanes.tiles import FEWEST_IN_A_PART, Lanes
@@ -34,8 +34,6 @@ __all__ = ["check_function", "expect", "lanes_for", "minimize", "root", "rows_of
 Kind = Literal["root", "minimum"]
 RootSolver = Broyden | LimitedBroyden
 Minimizer = BFGS | LBFGS
-
-_MAY_BE_APART = jax.__version_info__ >= (0, 12)  # before, XLA ends the process on some programs of later methods
 
 
 def root(
@@ -162,19 +160,9 @@ def solve(
     options = axes, batched, has_aux, record, keep_state, path
     signature = signature_of(x0, args, axes, batched)
     rows, lanes = (rows_of(x0, axes, solver, resume), lanes_for(solver, signature)) if batched else (None, None)
-    arguments = x0, args, solver, resume
-
-    def compute(core: Callable, rows: Rows | None, *arguments: PyTree) -> Any:
-        return run(core, options, [(fun, signature)], *arguments, rows=rows, lanes=lanes)
-
-    if len(solver.methods()) == 1 or not _MAY_BE_APART or not computes_now(arguments):
-        return compute(solved, rows, *arguments)
-    # The other methods take as long to compile as the first, and few batches need them.
-    solution, outcome = compute(_by_first_method, rows, *arguments)
-    if not np.any(cascade.gave_up(jax.device_get(outcome.status))):
-        return solution
-    rows = rows and rows._replace(axes=(*rows.axes, (0,) * len(jax.tree.leaves(outcome))))
-    return compute(_by_later_methods, rows, *arguments, outcome)
+    short = _by_first_method if len(solver.methods()) > 1 else None
+    functions = [(fun, signature)]
+    return run(solved, options, functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=short)
 
 
 def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
@@ -205,34 +193,30 @@ def _lanes_for(settings, signature: Signature) -> Lanes:
 
 def solved(*operands: Any) -> Solution:
     """What `solve` compiles; for `lanes.capture.run`."""
-    return _solved(cascade.solve, *operands)[0]
+    return _solved(*operands)[0]
 
 
-def _by_first_method(*operands: Any) -> tuple[Solution, Outcome]:
-    return _solved(cascade.first_method, *operands)
-
-
-def _by_later_methods(*operands: Any) -> Solution:
-    *others, outcome = operands
-    return _solved(partial(cascade.later_methods, outcome), *others)[0]
+def _by_first_method(*operands: Any) -> tuple[Solution, Array]:
+    """What is tried first: the others take as long to compile as the first, and few batches need them."""
+    solution, outcome = _solved(*operands, only_first=True)
+    return solution, cascade.gave_up(outcome.status)
 
 
 def _solved(
-    find: Callable[..., Outcome],
-    fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume,
-) -> tuple[Solution, Outcome]:  # fmt: skip
-    """The verified solution of what `find` makes of the batch."""
+    fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume, *, only_first: bool = False
+) -> tuple[Solution, Outcome]:
+    """The verified solution, and what the methods said of it."""
     kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
     _check_size(kind, function, batch)
-    plan = Plan(function, solver, keep_state, record, alone=not batched, path=path)
+    plan = Plan(function, solver, keep_state, record, not batched, path, only_first)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
     one = partial(_verified, kind, function)
 
     def run(leaves, others):
-        outcome = find(plan, batch.is_mapped, leaves, *others)
+        outcome = cascade.solve(plan, batch.is_mapped, leaves, *others)
         return outcome.x, outcome.status == Status.CONVERGED, outcome
 
     def condition(x, leaves):

@@ -8,7 +8,6 @@ import pytest
 import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out, tiles
 from jaxopt_lite.solvers import cascade
-from jaxopt_lite.solvers import solve as solve_module
 
 pytestmark = pytest.mark.hardly_optimised
 
@@ -146,22 +145,27 @@ def parabola(x, a):
 @pytest.mark.parametrize("size", [1, 5, 200])
 def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypatch):
     """And give what they give in one program with the first, to the bit, in parts too."""
-    traced, later = [], cascade.later_methods
-    monkeypatch.setattr(cascade, "later_methods", lambda *a: traced.append(len(a[4])) or later(*a))
+    traced, method = [], cascade.solve
+    monkeypatch.setattr(cascade, "solve", lambda *a: traced.append((a[0].only_first, len(a[3]))) or method(*a))
     monkeypatch.setattr(fan_out, "cores", lambda: 2)
     monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
     rng = np.random.default_rng(0)
     x0, a = rng.normal(size=(size, 2)), np.linspace(0.5, -2, size)
 
-    def find(x0, a):
-        return jol.root(parabola, x0, a, record=4, keep_state=True)
+    def scaled(x, a):  # a function that no other test has tried
+        return size * parabola(x, a)
 
+    def find(x0, a):
+        return jol.root(scaled, x0, a, record=4, keep_state=True)
+
+    part = 100 if size == 200 else size
     easy = find(x0 + 3, -1 - np.abs(a))
-    assert easy.success.all() and not traced
+    assert easy.success.all() and traced == [(True, part)]
     hard = find(x0, a)
-    assert traced == ([100 if size == 200 else size] if solve_module._MAY_BE_APART else [])
+    assert traced == [(True, part), (False, part)]
+    assert find(x0 + 3, -1 - np.abs(a)).success.all() and len(traced) == 2
     whole = jax.jit(find)(x0, a)
     for got, expected in zip(jax.tree.leaves(hard), jax.tree.leaves(whole), strict=True):
         assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()
-    one = jol.root(parabola, x0[0], a[0], batched=False)
+    one = jol.root(scaled, x0[0], a[0], batched=False)
     assert one.status == whole.status[0] == jol.Status.NO_ROOT
