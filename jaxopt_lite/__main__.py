@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo", help="ten thousand power flows and regressions, a tokenizer, specialists (default)"
     )
-    demo.add_argument("--quick", action="store_true", help="the same with fewer of all: ten seconds, not thirty")
+    demo.add_argument("--quick", action="store_true", help="the same with fewer of all: fifteen seconds, not thirty")
     for name, what in (
         ("scenarios", "power flows"),
         ("refits", "refits of each regression"),
