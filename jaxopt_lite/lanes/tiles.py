@@ -66,7 +66,7 @@ _LANES = {
 }
 _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a matrix in float64
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # by vectors of 512 bits
-_WIDE_FROM = (0, 12)  # before, some scans round otherwise in them
+_WIDE_FROM = (0, 12)  # of JAX; before, more functions round otherwise in them
 _CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
 _GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as launching a step
@@ -128,11 +128,16 @@ def tile_width(lanes: Lanes, platform: str, batch: int | None, array_bytes: int 
 def _by_state(lanes: Lanes, platform: str, batch: int) -> int:
     """The width that suits the states of the lanes."""
     if platform == "cpu":
-        few, many = _LANES[lanes.work][jnp.dtype(lanes.dtype).itemsize < 8]
-        width = few if few * lanes.bytes <= _SMALL_BYTES else many
+        small, large = _widths(lanes)
+        width = small if small * lanes.bytes <= _SMALL_BYTES else large
         return max(_NARROWEST, min(width, _power_of_two(_CACHE_BYTES // max(lanes.bytes, 1))))
     fitting = min(_MOST, _power_of_two(_DEVICE_BYTES // max(lanes.bytes, 1)))
     return max(_NARROWEST, min(fitting, max(_FEWEST, _power_of_two(2 * max(batch, 1) - 1))))
+
+
+def _widths(lanes: Lanes) -> tuple[int, int]:
+    """The lanes of a tile on a CPU while its states are small, and beyond."""
+    return _LANES[lanes.work][jnp.dtype(lanes.dtype).itemsize < 8]
 
 
 def _power_of_two(k: int) -> int:
@@ -144,20 +149,21 @@ def _power_of_two(k: int) -> int:
 def compiler_options(lanes: Lanes, array_bytes: int) -> tuple[tuple[str, Any], ...] | None:
     """What to ask of XLA where tiles of these lanes are a program by themselves, if anything. Only such takes options.
 
-    Vectors of 512 bits, for tiles that gain by them and round the same with them: those whose rows are whole such
-    vectors, and that LLVM does not unroll. `array_bytes` is as for `tile_width`.
+    Vectors of 512 bits, for tiles that gain by them: those of small states, whose rows LLVM does not unroll. Such a
+    program rounds the same for any batch, though a few functions otherwise than in a larger program. `array_bytes` is
+    as for `tile_width`.
     """
-    row = _LANES[lanes.work][jnp.dtype(lanes.dtype).itemsize < 8][0]
-    if lanes.work not in _GAINING or tile_width(lanes, "cpu", 0, array_bytes) < row or not _wide_vectors_pay():
+    small, _ = _widths(lanes)
+    if lanes.work not in _GAINING or tile_width(lanes, "cpu", 0, array_bytes) < small or not _wide_vectors_pay():
         return None
     return (("xla_cpu_prefer_vector_width", 512),)
 
 
 @lru_cache(1)
 def _wide_vectors_pay() -> bool:
-    """Whether this is such a CPU as vectors of 512 bits were measured on, and a JAX with which no bit depends on them.
+    """Whether this is such a CPU, and such a JAX, as vectors of 512 bits were measured on.
 
-    Others have them too, and some of these lower their clock for them.
+    Other CPUs have them too, and some of these lower their clock for them.
     """
     try:
         about = Path("/proc/cpuinfo").read_text(errors="replace")
