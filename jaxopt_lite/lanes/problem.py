@@ -29,6 +29,7 @@ __all__ = [
     "axis_per_leaf",
     "batch_of",
     "mapped_leaves",
+    "one_size",
     "signature_of",
     "trace",
     "with_mapped",
@@ -185,9 +186,18 @@ def _common_size(named_axes) -> int:
                 "for an argument shared by all problems pass args_axes=None."
             )
         sizes[name] = np.shape(leaf)[axis]
+    return one_size(sizes, "the batch axes", "problems")
+
+
+def one_size(sizes: dict[str, int], axes: str, number_of: str) -> int:
+    """The size that these axes share, which have the names of their leaves, one at least.
+
+    Raises:
+        ValueError: they disagree; the message calls them `axes`, and says that their size is the `number_of` something.
+    """
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name}: {size}" for name, size in sizes.items())
-        raise ValueError(f"the batch axes disagree: {listed}. All must be the number of problems.")
+        raise ValueError(f"{axes} disagree: {listed}. All must be the number of {number_of}.")
     return next(iter(sizes.values()))
 
 

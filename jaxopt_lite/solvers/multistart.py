@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.capture import run
-from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
+from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, lanes_for, rows_of, solve, solved
@@ -73,7 +73,7 @@ def multistart(
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:
     """The size of the axis of starts, which all leaves share."""
-    counts = {}
+    counts: dict[str, int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(starts):
         name = f"starts{jax.tree_util.keystr(path)}"
         if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] == 0:
@@ -82,10 +82,7 @@ def _number_of_starts(starts: PyTree, axis: int) -> int:
                 "axis if there is one."
             )
         counts[name] = jnp.shape(leaf)[axis]
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise ValueError(f"the axes of starts disagree: {listed}. All must be the number of starts of a problem.")
-    return max(counts.values(), default=1)
+    return one_size(counts, "the axes of starts", "starts of a problem") if counts else 1
 
 
 def _one_start(leaf) -> jax.ShapeDtypeStruct:
