@@ -358,7 +358,7 @@ def test_the_record_holds_the_start_and_each_step(solver):
 
 
 @each_solver
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=slow)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_types_of_a_state_never_change(solver, dtype):
     """Of every method of the solver: by `step`, by `begin`, and between a tile and its lanes."""
     fun, data = regression(solver, 8, dtype)
@@ -404,7 +404,7 @@ def without_counters(solution):
     return solution.x, solution.fun, solution.grad, solution.status, solution.steps
 
 
-@quick("limited broyden")
+@quick("lbfgs", "limited broyden")
 def test_under_jit_and_an_outer_vmap(solver):
     """[K, B] problems under `vmap` are one batch of K·B; and `jit` changes nothing."""
     make, (k, b, n) = tilted(solver), (3, 5, 2)
@@ -563,9 +563,8 @@ def small(solver, rescue=False):
         ("bfgs", False),
         ("lbfgs", False),
         ("broyden", True),
-        ("limited broyden", False),
+        ("limited broyden", True),
         pytest.param("broyden from I", True, marks=slow),
-        pytest.param("limited broyden", True, marks=slow),
     ],
 )
 def test_every_index_is_proved_to_be_in_range(solver, rescue):

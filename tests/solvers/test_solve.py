@@ -129,8 +129,7 @@ def test_more_steps_than_can_be_counted_are_as_many_as_can_be():
     for in_double in (True, False):
         with jax.enable_x64(in_double):
             start = np.full((3, 1), 5.0, "f8" if in_double else "f4")
-            arrays = (np.full(3, 2**33),) if in_double else ()
-            for most in (2**31, 10**12, np.int64(2**40), np.uint64(2**63), *arrays):
+            for most in (2**31, 10**12, np.int64(2**40), np.full(3, 2**33), np.uint64(2**63)):
                 solution = jol.root(square, start, solver=jol.Broyden(max_steps=most, rescue=False))
                 assert np.allclose(solved(solution), 2.0, atol=1e-5)
     jitted = jax.jit(lambda most: jol.root(square, start, solver=jol.Broyden(max_steps=most, rescue=False)).status)
