@@ -36,17 +36,19 @@ class Rows(NamedTuple):
         size: how many problems.
         axes: of each argument, the batch axes of its leaves; None where all problems share a leaf.
         unknowns: of a problem.
+        evaluations: that a problem takes, about.
         calls: of the function, for one evaluation: one for each of many starts or examples.
     """
 
     size: int
     axes: tuple[tuple[int | None, ...], ...]
     unknowns: int
+    evaluations: int
     calls: int = 1
 
     def parts(self, operations: int) -> int:
         """Into how many parts the cores may divide it, where a call of the function computes so many numbers."""
-        return min(cores(), tiles.parts(self.size, self.unknowns, self.calls * operations))
+        return min(cores(), tiles.parts(self.size, self.unknowns, self.calls * operations, self.evaluations))
 
 
 class Part(NamedTuple):

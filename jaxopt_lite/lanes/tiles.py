@@ -22,6 +22,7 @@ from jax.extend import source_info_util
 from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
 
 __all__ = [
+    "EVALUATIONS",
     "FEWEST_IN_A_PART",
     "KERNEL_WIDTH",
     "Lanes",
@@ -89,8 +90,10 @@ _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
 
-_EVALUATIONS = 40  # of a problem, about
-_PART_OPERATIONS = 1_000_000  # numbers computed, in about 0.7 ms
+_PART_OPERATIONS = 2_000_000  # numbers computed, in about 1.5 ms; two parts of half of that gain nothing
+
+EVALUATIONS = {"root": 12, "minimum": 40}
+"""That one problem takes, about."""
 
 FEWEST_IN_A_PART = 64
 """The problems that are worth a thread, however long each takes: fewer would not fill a tile."""
@@ -186,13 +189,12 @@ def kernel_tiles(batch: int) -> int:
     return min(all_at_once, max(_FEWEST_KERNEL_TILES, all_at_once // _REFILLS))
 
 
-def parts(size: int, unknowns: int, operations: int) -> int:
+def parts(size: int, unknowns: int, operations: int, evaluations: int) -> int:
     """Into how many parts a batch may be divided on a CPU, each of which is worth a thread.
 
-    Starting one takes about a tenth of a millisecond. An evaluation computes so many numbers, `operations`, and a step
-    changes a matrix beside it.
+    An evaluation computes so many numbers, `operations`, and a step changes a matrix beside it.
     """
-    work = size * _EVALUATIONS * (operations + unknowns**2)
+    work = size * evaluations * (operations + unknowns**2)
     return max(1, min(work // _PART_OPERATIONS, size // FEWEST_IN_A_PART))
 
 

@@ -16,7 +16,7 @@ from jaxopt_lite.lanes.engine import Limits, Outcome
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.status import Status
-from jaxopt_lite.lanes.tiles import FEWEST_IN_A_PART, Lanes
+from jaxopt_lite.lanes.tiles import EVALUATIONS, FEWEST_IN_A_PART, Lanes
 from jaxopt_lite.solvers import cascade
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
@@ -29,7 +29,7 @@ from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import checked
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
-__all__ = ["check_function", "expect", "lanes_for", "minimize", "root", "rows_of", "solve", "solved"]
+__all__ = ["check_function", "expect", "kind_of", "lanes_for", "minimize", "root", "rows_of", "solve", "solved"]
 
 Kind = Literal["root", "minimum"]
 RootSolver = Broyden | LimitedBroyden
@@ -176,7 +176,13 @@ def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
     settings, states = jax.tree.leaves(solver), jax.tree.leaves(resume)
     of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
     unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves) // starts
-    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, starts)
+    evaluations = EVALUATIONS[kind_of(solver)]
+    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, evaluations, starts)
+
+
+def kind_of(solver) -> Kind:
+    """What a solver finds."""
+    return "root" if isinstance(solver, RootSolver) else "minimum"
 
 
 def lanes_for(solver, signature: Signature) -> Lanes:
@@ -206,7 +212,7 @@ def _solved(
     fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume, *, only_first: bool = False
 ) -> tuple[Solution, Outcome]:
     """The verified solution, and what the methods said of it."""
-    kind: Kind = "root" if isinstance(solver, RootSolver) else "minimum"
+    kind = kind_of(solver)
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
     _check_size(kind, function, batch)

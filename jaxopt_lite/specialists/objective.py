@@ -14,7 +14,7 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.devices import over_devices
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.precision import exact_products
-from jaxopt_lite.lanes.tiles import largest_array
+from jaxopt_lite.lanes.tiles import EVALUATIONS, largest_array
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
@@ -57,7 +57,8 @@ def _rows(params: PyTree, task: Task, start: Parameters, center: Parameters, pri
     size, examples = task.weight.shape
     counts = [len(jax.tree.leaves(each)) for each in (params, task, start, center, prior, solver)]
     axes = tuple((axis,) * count for axis, count in zip((None, 0, 0, 0, None, None), counts, strict=True))
-    return Rows(size, axes, sum(leaf.size // size for leaf in start.values()), calls=examples)
+    unknowns = sum(leaf.size // size for leaf in start.values())
+    return Rows(size, axes, unknowns, EVALUATIONS["minimum"], calls=examples)
 
 
 def _functions(model: Model, params: PyTree, task: Task) -> list[tuple[Callable, Signature]]:

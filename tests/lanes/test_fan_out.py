@@ -15,7 +15,7 @@ from jaxopt_lite.lanes.fan_out import Rows, computes_now, part_size, why_undivid
 pytestmark = pytest.mark.hardly_optimised
 
 SIZE = 301
-ROWS = Rows(SIZE, ((0,),), 2)
+ROWS = Rows(SIZE, ((0,),), 2, 10)
 SLACK = {"shift": np.linspace(0, 1, SIZE), "scale": np.stack([np.ones(SIZE), np.full(SIZE, 2.0)], axis=1)}
 
 
