@@ -5,15 +5,17 @@ A scatter and a cumulative sum are what this takes on a GPU or TPU. On the CPU n
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import at, on_cpu
+from jaxopt_lite.lanes.lanes_last import lanes_last
 
-__all__ = ["batch_size", "chosen", "count_up_to", "load", "store"]
+__all__ = ["batch_size", "chosen", "count_up_to", "in_tiles", "load", "store"]
 
 _MOST_INDEX = 2**31 - 1
 
@@ -27,6 +29,38 @@ def batch_size(batches: Any, names: str) -> int:
             "share belongs in `solve`."
         )
     return sizes.pop()[0]
+
+
+def in_tiles(fun: Callable, on: PyTree, width: int) -> Callable:
+    """`fun`, written for one problem, for every problem of a batch: differentiable, and a tile of so many at a time.
+
+    Args:
+        fun: a function of pytrees of arrays.
+        on: which arguments have a batch axis, first: a tuple of bools for them, or for parts of them. One at least has.
+        width: the lanes of a tile. Where it does not depend on the batch, no result does.
+    """
+
+    def of_batch(*arguments: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(arguments)
+        flags = jax.tree.leaves(jax.tree.broadcast(on, arguments))
+        mapped = [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag]
+        size = len(mapped[0])
+        if size == 1:  # XLA would see that all lanes hold the same, and round them otherwise
+            mapped = [jnp.concatenate([leaf, leaf]) for leaf in mapped]
+        count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
+        index = jnp.minimum(jnp.arange(count * width), len(mapped[0]) - 1).reshape(count, width)
+
+        def tile(source):
+            lanes = iter(load(mapped, source))
+            filled = [next(lanes) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
+            values = lanes_last(fun, on, keeps_rules=True)(*jax.tree.unflatten(tree, filled))
+            blank = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape[:-1]), leaf.dtype), values)
+            return store(blank, jnp.arange(width), values)
+
+        values = jax.lax.map(tile, index)
+        return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)
+
+    return of_batch
 
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:

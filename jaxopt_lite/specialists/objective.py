@@ -10,10 +10,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxopt_lite.lanes.arithmetic import on_cpu
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.devices import over_devices
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.precision import exact_products
+from jaxopt_lite.lanes.rows import in_tiles
 from jaxopt_lite.lanes.tiles import EVALUATIONS, largest_array
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
@@ -25,6 +27,7 @@ from jaxopt_lite.specialists.tasks import Task
 __all__ = ["Fitted", "Model", "bytes_per_example", "solve"]
 
 _MEMORY = 1 << 26  # bytes of the largest array, for the tasks whose means are computed at once
+_TOGETHER = 64  # of them on a CPU, whatever the number of tasks: no bit depends on it
 
 
 class Model(NamedTuple):
@@ -150,5 +153,5 @@ def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, 
         own, examples, weight = args
         return weighted_mean(lambda example: f(own, example), examples, weight)
 
-    together = max(1, min(weight.shape[0], _MEMORY // max(size, 1)))
-    return jax.lax.map(mean, (of_task, examples, weight), batch_size=together)
+    together = max(1, min(_TOGETHER if on_cpu() else weight.shape[0], _MEMORY // max(size, 1)))
+    return in_tiles(mean, True, together)((of_task, examples, weight))

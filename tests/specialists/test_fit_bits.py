@@ -59,3 +59,18 @@ def test_every_core_fits_its_share_to_the_bit(monkeypatch):
     assert started
     for a, b in zip(*(jax.tree.leaves((each.parameters, each.profile)) for each in (whole, shared)), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_no_bit_depends_on_how_many_tasks_are_fitted():
+    base, tasks = models.base(jnp.float64), models.tasks(200, sizes=(5,), dtype=np.float64)
+
+    def fitted(names):
+        part = {name: tasks[name] for name in names}
+        library = fit(base, models.ADAPTERS["ia3"], part, models.cross_entropy, progress=False)
+        return jax.tree.map(np.asarray, (library.parameters, library.profile))
+
+    names = list(tasks)
+    whole = fitted(names)
+    for first, last in ((0, 70), (150, 151)):
+        part = jax.tree.map(lambda leaf, rows=slice(first, last): leaf[rows], whole)
+        jax.tree.map(np.testing.assert_array_equal, fitted(names[first:last]), part)
