@@ -1,6 +1,6 @@
 """What a condition says about the values it was computed from, when it is known to hold or to fail.
 
-Imports `intervals` only; used by `ranges`. Indices are guarded in front of an access: `where(i < n, i, 0)`,
+Imports `intervals` and `jaxprs`; used by `ranges`. Indices are guarded in front of an access: `where(i < n, i, 0)`,
 `cond(i < n, ...)`, `while i < n`, and JAX's own `where(i < 0, i + n, i)` for negative indices. So a `Value`
 remembers the equation that made it, and `refine` works out its range again under what the guard says of the
 operands.
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from jax.extend.core import JaxprEqn
 
 from jaxopt_lite.bounds.intervals import BOOLEAN, UNKNOWN, Interval, after, hull, meet, whole
+from jaxopt_lite.bounds.jaxprs import Made
 
 
 @dataclass(frozen=True, eq=False)
-class Value:
+class Value(Made):
     """A variable's range and, where known, the equation that computed it and that equation's operands.
 
     Compared by identity: two values with equal ranges are still different values.
@@ -24,11 +25,6 @@ class Value:
     interval: Interval
     eqn: JaxprEqn | None = None
     args: "tuple[Value, ...]" = ()
-
-    @property
-    def name(self) -> str:
-        """The primitive that computed it, or nothing."""
-        return self.eqn.primitive.name if self.eqn else ""
 
     @property
     def is_boolean(self) -> bool:
@@ -65,6 +61,10 @@ def alternatives(condition: Value, holds: bool, depth: int = DEPTH) -> list[Fact
     truth = Interval(int(holds), int(holds))
     if meet(condition.interval, truth) is None:
         return []
+    if depth and name in ("eq", "ne") and all(arg.interval in BOOLEAN for arg in args):
+        for one, other in (args, args[::-1]):
+            if other.interval.lo == other.interval.hi:
+                return alternatives(one, holds == ((name == "eq") == bool(other.interval.lo)), depth - 1)
     if name in OPPOSITE:
         return _comparison(name if holds else OPPOSITE[name], *args)
     # A cast of a 0 or 1 keeps it. "All of a mask" and "none of it" speak of every element, so they say the

@@ -95,20 +95,22 @@ def _modulo(eqn, x, y):
     return x if 0 <= x.lo and x.hi < y.lo else Interval(0, y.hi - 1)
 
 
-def _search(eqn, *operands):
-    """A place in the table, or behind it; not for a batch, whose axis may be any, nor with a sorter."""
+def _search(eqn, table, value):
+    """A place in the table, or behind it; not for a batch, whose axis may be any."""
     shape = shape_of(eqn.invars[0])
-    return Interval(0, shape[0]) if len(shape) == 1 and len(operands) == 2 else None
+    return Interval(0, shape[0]) if len(shape) == 1 else None
 
 
-# Functions of JAX whose meaning says more than their equations, which interval arithmetic cannot see through.
+# Functions of JAX of two operands whose meaning says more than their equations, which interval arithmetic cannot
+# see through.
 SUMMARIES = {"floor_divide": _floor_division, "remainder": _modulo, "searchsorted": _search}
 
 
 def _call(eqn, jaxpr, ins, visit, caller):
     inner, _ = opened(jaxpr)
     summary = SUMMARIES.get(eqn.params.get("name", "")) if is_jaxs_own(inner) else None
-    if summary is not None and whole(eqn.outvars[0].aval) != UNKNOWN:
+    # A derivative may have split the function into parts, of other operands and results.
+    if summary is not None and (len(ins), len(eqn.outvars)) == (2, 1) and whole(eqn.outvars[0].aval) != UNKNOWN:
         interval = summary(eqn, *(value.interval for value in ins))
         if interval is not None:
             return [Value(fit(interval, eqn.outvars[0].aval))]

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from jaxopt_lite.bounds.guards import Value
 from jaxopt_lite.bounds.intervals import Interval
-from jaxopt_lite.bounds.jaxprs import access_of, place_of, shape_of
+from jaxopt_lite.bounds.jaxprs import access_of, asked_for, indices_of, place_of
 from jaxopt_lite.bounds.ranges import unknowns, walk
 
 
@@ -19,10 +18,13 @@ class Unchecked(NamedTuple):
     """One axis of an access by index that is not proved to stay in range.
 
     Attributes:
-        primitive: The primitive that makes it: `gather`, `scatter-add`, `dynamic_slice`, ...
+        primitive: The primitive that makes it: `gather`, `scatter-add`, `dynamic_slice`, ...; or the function
+            of JAX that clips its index first: `switch`, `bincount`, `insert` or `delete`.
         outcome: What happens out of range: "clamped" to the nearest place, "filled" (a read gives NaN or
-            another fill value), "dropped" (the write is left out) or "undefined" (in range was promised).
-        shape: The shape of the array that is read or written.
+            another fill value), "dropped" (the write is left out), "clamped or dropped" (`bincount`, below 0
+            and above), "wrapped" (a negative index whose type cannot hold the length ends at another element)
+            or "undefined" (in range was promised).
+        shape: The shape of the array that is read or written; of a `switch`, the number of its branches.
         axis: The axis that is indexed.
         lo: The least the index can be, as far as is known.
         hi: The most it can be.
@@ -60,9 +62,13 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
     proved to be in range for every argument of these shapes. Nested functions, loops, branches and derivative
     rules as traced are searched too.
 
-    An index counts as JAX sees it, after a negative one has had the length added. Not examined are reads and
-    writes of references (Pallas kernels, `jax.new_ref`). Shapes are those given: another batch size is
-    another program.
+    An index counts as JAX sees it, after a negative one has had the length added, but before `lax.switch`,
+    `jnp.bincount`, `jnp.insert` or `jnp.delete` clips it. Where the index's type is too narrow to add the
+    length (an int8 and 256 elements or more), a negative index is out of range. What the program itself clips
+    is in range. Not examined are reads and writes of references (Pallas kernels, `jax.new_ref`), the indices
+    given to `jnp.unravel_index` and, with it, `jnp.put`, those of `jnp.insert` and `jnp.delete` in the
+    derivative of a loop, and a switch of one branch, which JAX does not write down. Shapes are those given:
+    another batch size is another program.
 
     Args:
         fun: Any function that JAX can trace.
@@ -89,26 +95,12 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
         access = access_of(eqn)
         if access is None:
             return
-        for axis, limit, index in zip(access.axes, access.limits, _ranges(access, ins), strict=True):
-            if index not in Interval(0, limit):
-                place = place_of(caller or eqn)
-                what = (eqn.primitive.name, access.outcome, access.shape, axis)
-                found[Unchecked(*what, int(index.lo), int(index.hi), limit, *place)] = None
+        for axis, limit, index in zip(access.axes, access.limits, indices_of(access, ins), strict=True):
+            value, outcome = asked_for(access, axis, index)
+            known = value.interval
+            if known not in Interval(0, limit):
+                what = (access.by, outcome, access.shape, axis, int(known.lo), int(known.hi), limit)
+                found[Unchecked(*what, *place_of(caller or eqn))] = None
 
     walk(jaxpr, unknowns(jaxpr), visit)
     return list(found)
-
-
-def _ranges(access, ins):
-    """The range of the index for each axis of an access."""
-    indices = ins[access.first :]
-    return _columns(indices[0], len(access.axes)) if access.packed else [value.interval for value in indices]
-
-
-def _columns(index: Value, count: int) -> list[Interval]:
-    """The range of each column of an index array `[..., count]`, where it was put together from columns."""
-    eqn = index.eqn
-    if eqn is None or index.name != "concatenate" or eqn.params["dimension"] != len(shape_of(eqn.invars[0])) - 1:
-        return [index.interval] * count
-    parts = zip(index.args, eqn.invars, strict=True)
-    return [interval for part, var in parts for interval in _columns(part, shape_of(var)[-1])]

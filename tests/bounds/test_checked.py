@@ -132,6 +132,74 @@ def test_any_integer_type_can_index(dtype):
     assert checked(lambda i: last(table, i, 2))(jnp.asarray(90, dtype)).tolist() == [90, 91]
 
 
+@pytest.mark.parametrize("name", programs.CHANGED)
+def test_judges_an_index_before_jax_changes_it(name):
+    """Through any transformation, what is in range passes with the same result, and what is not says what was given."""
+    _, good, bad, _, (primitive, outcome) = programs.CHANGED[name]
+    given = int(np.ravel(bad)[np.argmax(np.ravel(bad) != np.ravel(good))])
+    for which, fun in programs.transformed(name).items():
+        run = checked(fun)
+        np.testing.assert_allclose(run(good, 1.0), jax.jit(fun)(good, 1.0), rtol=1e-6)
+        with pytest.raises(OutOfRangeError, match=f"unchecked it is {outcome}; ") as error:
+            run(bad, 1.0)
+        assert f"{programs.__file__}:" in str(error.value)
+        if which == "none":
+            assert f"got {given} ({primitive} on axis" in str(error.value)
+
+
+@pytest.mark.parametrize("n", [100, 128, 200, 256, 300])
+@pytest.mark.parametrize("access", [lambda i, n: jnp.arange(n)[i], lambda i, n: jnp.take(jnp.arange(n), i)])
+def test_every_narrow_index_is_right_or_raises(access, n):
+    """Of all int8 those pass that give the element of the list, and no others."""
+    fun = functools.partial(access, n=n)
+    run, alone, numbers = checked(fun), jax.jit(fun), list(range(n))
+    for i in [-128, -100, -73, -72, -57, -44, -1, 0, 43, 99, 100, 127]:
+        wanted = numbers[i] if -n <= i < n else None
+        if int(alone(jnp.int8(i))) == wanted:
+            assert int(run(jnp.int8(i))) == wanted
+        else:
+            with pytest.raises(OutOfRangeError):
+                run(jnp.int8(i))
+
+
+@pytest.mark.parametrize("kind", ["own clip", "jax's own", "constants", "short"])
+def test_stays_silent_where_nothing_is_changed(kind):
+    """Choices of the program, JAX's own use of a switch, and narrow indices into short axes."""
+    fun = {
+        "own clip": lambda i: (
+            lax.switch(lax.clamp(jnp.int32(0), i, jnp.int32(1)), [lambda: 0, lambda: 1])
+            + jnp.bincount(jnp.maximum(jnp.array([i, -i]), 0), length=9)
+            + jnp.choose(i, [jnp.arange(9), jnp.arange(9)], mode="clip")
+        ),
+        "jax's own": lambda i: (
+            jnp.piecewise(X, [X > 1, X > 3], [jnp.sin, jnp.cos, 0.0]).sum()
+            + jnp.select([X > 1, X > 3], [X, -X]).sum()
+            + jnp.nonzero(X > 2, size=2)[0].sum()
+            + jnp.histogram(X, 4, (1, 3))[0].sum()
+            + jax.nn.one_hot(i, 3).sum()
+            + lax.platform_dependent(X, cpu=jnp.sin, default=jnp.cos).sum()
+        ),
+        "constants": lambda i: lax.switch(1, [lambda: 0 * i, lambda: i]) + jnp.arange(300)[jnp.int8(5)],
+        "short": lambda i: X[i.astype(jnp.int8) - 10] + X[jnp.asarray(i - 3, jnp.uint8)],
+    }[kind]
+    assert_same(checked(fun)(jnp.int32(7)), jax.jit(fun)(jnp.int32(7)))
+
+
+def test_an_upper_end_that_wraps_round_is_found():
+    """300 places are 44 in eight bits, where `insert` clips to."""
+    insert = checked(lambda i: jnp.insert(jnp.zeros(300), i, 1.0))
+    with pytest.raises(OutOfRangeError, match=r"expected 0 to 44, got 99 \(insert"):
+        insert(jnp.uint8(99))
+
+
+def test_an_index_that_is_cut_off_is_judged_before():
+    """Of 64 bits JAX keeps 32: 2**32 + 1 would be element 1."""
+    take = checked(lambda i: X[i])
+    assert take(jnp.array([0, 4])).tolist() == [0.0, 4.0]
+    with pytest.raises(OutOfRangeError, match=f"got {2**32 + 1} "):
+        take(jnp.array([0, 2**32 + 1]))
+
+
 def test_the_first_failure_is_named():
     """Of several accesses out of range, the first in the program; of a loop, the first turn."""
     with pytest.raises(OutOfRangeError, match="got 6 "):

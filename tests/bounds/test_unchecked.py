@@ -98,7 +98,7 @@ def in_switch(x, i):
     def branch(j):
         return x[j]  # here
 
-    return lax.switch(i, [lambda j: x[0], branch, lambda j: x[1]], i)
+    return lax.switch(i % 3, [lambda j: x[0], branch, lambda j: x[1]], i)
 
 
 def in_vmap(x, i):
@@ -243,6 +243,143 @@ def test_almost_right_is_reported(fun):
         pytest.fail("the index can leave the array, but nothing was reported")
 
 
+# --- Indices that JAX changes before the access ---
+
+LONG = jnp.arange(300.0)
+INT8, UINT8 = jnp.int8, jnp.uint8
+
+
+def branches(i, x):
+    return lax.switch(i, [lambda x: 2 * x, jnp.sin, lambda x: -x], x)
+
+
+def counts(i, x):
+    return jnp.bincount(i, weights=jnp.full(i.shape, x), length=3)
+
+
+def window(i, x):
+    return lax.dynamic_slice(jnp.ones((300, 300)) * x, (i, i), (1, 2))
+
+
+# Program of an index and a number, an index in range, one out of range, what keeps it in range, and the report.
+CHANGED = {
+    "above all branches": (branches, 2, 3, lambda i: jnp.clip(i, 0, 2), ("switch", "clamped")),
+    "below all branches": (branches, INT8(0), INT8(-1), lambda i: i & 1, ("switch", "clamped")),
+    "negative count": (
+        counts,
+        jnp.array([0, 2]),
+        jnp.array([0, -1]),
+        lambda i: i % 3,
+        ("bincount", "clamped or dropped"),
+    ),
+    "narrow count": (
+        counts,
+        jnp.array([0, 2], INT8),
+        jnp.array([-1, 2], INT8),
+        lambda i: jnp.maximum(i, 0) & 1,
+        ("bincount", "clamped or dropped"),
+    ),
+    "narrow": (lambda i, x: (LONG * x)[i], INT8(127), INT8(-1), lambda i: i & 127, ("dynamic_slice", "wrapped")),
+    "narrow, most negative": (
+        lambda i, x: (jnp.ones(2**16) * x)[i],
+        jnp.int16(0),
+        jnp.int16(-(2**15)),
+        lambda i: jnp.maximum(i, 0),
+        ("dynamic_slice", "wrapped"),
+    ),
+    "narrow in two axes": (window, INT8(127), INT8(-3), lambda i: i & 127, ("dynamic_slice", "wrapped")),
+    "narrow write": (
+        lambda i, x: lax.dynamic_update_slice(LONG, LONG[:2] * x, (i,)),
+        INT8(127),
+        INT8(-1),
+        lambda i: jnp.where(i < 0, 5, i),
+        ("dynamic_update_slice", "wrapped"),
+    ),
+    "narrow take": (
+        lambda i, x: jnp.take(LONG * x, i),
+        jnp.array([127, 0], INT8),
+        jnp.array([127, -44], INT8),
+        lambda i: i & 127,
+        ("gather", "wrapped"),
+    ),
+    "behind the end": (
+        lambda i, x: jnp.insert(X * x, i, 9.0),
+        jnp.array(5),
+        jnp.array(6),
+        lambda i: i % 6,
+        ("insert", "clamped"),
+    ),
+    "nothing to delete": (
+        lambda i, x: jnp.delete(X * x, i, assume_unique_indices=True),
+        jnp.array([4]),
+        jnp.array([5]),
+        lambda i: i % 5,
+        ("delete", "clamped"),
+    ),
+}
+
+
+def in_a_scan(fun):
+    """The program's sum, made twice and carried on."""
+    return lambda i, x: lax.scan(lambda c, j: (jnp.sum(fun(j, c)), None), x, jnp.stack([i, i]))[0]
+
+
+def in_lanes(fun):
+    return lambda i, x: jax.vmap(fun, (0, None))(jnp.stack([i, i]), x)
+
+
+def in_gradient(fun):
+    return lambda i, x: jax.grad(lambda x: jnp.sum(fun(i, x) ** 2))(x)
+
+
+TRANSFORMATIONS = {
+    "none": lambda fun: fun,
+    "jit": jax.jit,
+    "scan": in_a_scan,
+    "vmap": in_lanes,
+    "grad": in_gradient,
+    "grad of scan": lambda fun: in_gradient(in_a_scan(fun)),
+    "grad of vmap of scan": lambda fun: in_gradient(in_lanes(in_a_scan(fun))),
+    "vmap of grad": lambda fun: in_lanes(in_gradient(fun)),
+}
+
+
+def transformed(name):
+    """The program under each transformation; not where the derivative of a loop takes JAX's own clip apart."""
+    fun, *_, (primitive, _) = CHANGED[name]
+    apart = {"grad of scan", "grad of vmap of scan"} if primitive in ("insert", "delete") else ()
+    return {which: transform(fun) for which, transform in TRANSFORMATIONS.items() if which not in apart}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_judges_an_index_before_jax_changes_it(name):
+    """What a function of JAX would clip, or a narrow type wrap round, is found through any transformation."""
+    fun, good, _, _, expected = CHANGED[name]
+    assert expected in outcomes(fun, good, 1.0)
+    for run in transformed(name).values():
+        assert expected[1] in [entry.outcome for entry in find_unchecked(run, good, 1.0)]
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGED if name != "behind the end"])
+def test_a_guard_in_front_of_jaxs_own_proves_it(name):
+    """The program's own clip, remainder or mask settles it, through the same transformations."""
+    fun, good, _, guard, _ = CHANGED[name]
+    for transform in TRANSFORMATIONS.values():
+        assert find_unchecked(transform(lambda i, x: fun(guard(i), x)), good, 1.0) == []
+
+
+def test_says_what_is_known_of_the_index_given():
+    """The range is that of the argument, the limit that of the array or of the branches."""
+    (found,) = find_unchecked(lambda i: LONG[i], INT8(0))
+    assert found[:7] == ("dynamic_slice", "wrapped", (300,), 0, -128, 127, 299)
+    (found,) = find_unchecked(lambda i: jnp.bincount(i, length=3), IS.astype(jnp.int32))
+    assert found[:7] == ("bincount", "clamped or dropped", (3,), 0, -(2**31), 2**31 - 1, 2)
+    (found,) = find_unchecked(lambda i: lax.switch(i, [lambda: 0, lambda: 1]), INDEX)
+    assert found[:7] == ("switch", "clamped", (2,), 0, -(2**31), 2**31 - 1, 1)
+    (found,) = find_unchecked(lambda i: lax.select_n(i % 4, X, X, X), INDEX)
+    assert found[:7] == ("select_n", "undefined", (3,), 0, 0, 3, 2)
+
+
 # --- What must not be reported ---
 
 
@@ -273,11 +410,29 @@ def test_almost_right_is_reported(fun):
         lambda x, i: jnp.zeros(6).at[jnp.where(x > 2, jnp.cumsum(x > 2) - 1, 5)].set(x)[:5],
         lambda x, i: jnp.linalg.solve(jnp.diag(x + 1), x),
         lambda x, i: x[jnp.zeros(0, int) + i],
+        # A narrow index that is not negative, or whose length its type holds; a length added by the program.
+        lambda x, i: LONG[INT8(5)] + LONG[i.astype(UINT8)] + LONG[jnp.minimum(i, 127).astype(UINT8)],
+        lambda x, i: x[(i % 5).astype(INT8)] + jnp.zeros(200)[jnp.maximum(i, 0).astype(INT8) & 63],
+        lambda x, i: LONG.at[jnp.where(i % 9 < 4, (i % 9).astype(INT8) + INT8(44), INT8(7))].get(),
+        lambda x, i: LONG.at[own_length(jnp.clip(i, -9, 9).astype(INT8))].get(wrap_negative_indices=False),
+        # Numbers that the program clips itself, also just as JAX does, and those of JAX's own functions.
+        lambda x, i: lax.switch(lax.clamp(jnp.int32(0), i, jnp.int32(1)), [lambda: 0.0, lambda: 1.0]),
+        lambda x, i: lax.switch(1, [lambda: 0.0, lambda: 1.0]) + lax.cond(i > 3, lambda: 0.0, lambda: 1.0),
+        lambda x, i: jnp.bincount(jnp.clip(IS + i, 0, 2), length=3),
+        lambda x, i: jnp.choose(jnp.array([i, 1]), [x[:2], x[3:]], mode="clip"),
+        lambda x, i: jnp.piecewise(x, [x > 1, x > 3], [jnp.sin, jnp.cos, 0.0]) + jnp.select([x > 1, x > 3], [x, -x]),
+        lambda x, i: lax.platform_dependent(x, cpu=jnp.sin, default=jnp.cos),
+        lambda x, i: jnp.nonzero(x > i, size=2)[0] + jnp.histogram(x, 2, (1, 3))[0] + jax.nn.one_hot(i, 2),
     ],
 )
 def test_proved_expressions_are_not_reported(fun):
     """Constants, positions, remainders, clips and guards need no check."""
     assert outcomes(fun, X, INDEX) == []
+
+
+def own_length(i):
+    """A length added to what is negative, by the program itself."""
+    return jnp.where(i < 0, i + INT8(10), i)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +450,8 @@ def test_proved_expressions_are_not_reported(fun):
         lambda x, n: lax.while_loop(lambda c: c[0] < 5, lambda c: (c[0] + 1, c[1] + x[c[0]]), (0, 0.0)),
         lambda x, n: lax.while_loop(lambda c: (c[1] < 9) & (c[0] < 5), lambda c: (c[0] + 1, c[1] + x[c[0]]), (0, 0.0)),
         lambda x, n: lax.map(lambda j: x[j], jnp.arange(5), batch_size=2),
+        # The derivative takes the remainder apart: what does not depend on the turn is done in front of the loop.
+        lambda x, n: jax.grad(lambda v: lax.scan(lambda c, j: (c * v * x[j % 3], None), v, jnp.stack([n, n]))[0])(1.0),
     ],
 )
 def test_proved_loops_are_not_reported(fun):
