@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.arithmetic import at, fold, on_cpu
 
-__all__ = ["ELEMENTWISE", "lanes_last", "scan_split"]
+__all__ = ["ELEMENTWISE", "Closed", "bound", "called", "is_literal", "lanes_last", "scan_split"]
 
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
@@ -47,7 +47,8 @@ _RULES = {"custom_jvp_call", "custom_vjp_call"}
 _LARGEST_PRODUCT = 4096  # multiplications in a lane, beyond which a library multiplies matrices in less time
 
 
-def _is_literal(atom: Any) -> bool:
+def is_literal(atom: Any) -> bool:
+    """Whether an operand of an equation is a number and no variable."""
     return hasattr(atom, "val")
 
 
@@ -98,7 +99,7 @@ class _Tile:
         values |= zip(jaxpr.invars, rows, strict=True)
 
         def read(atom) -> _Row:
-            return _Row(np.asarray(atom.val, atom.aval.dtype), False) if _is_literal(atom) else values[atom]
+            return _Row(np.asarray(atom.val, atom.aval.dtype), False) if is_literal(atom) else values[atom]
 
         for equation in jaxpr.eqns:
             values |= zip(equation.outvars, self._results(equation, list(map(read, equation.invars))), strict=True)
@@ -123,19 +124,19 @@ class _Tile:
     def _results(self, equation: Any, rows: list[_Row]) -> list[_Row]:
         name = equation.primitive.name
         if not any(row.on for row in rows):
-            return [_Row(result, False) for result in _bound(equation)(*(row.value for row in rows))]
+            return [_Row(result, False) for result in bound(equation)(*(row.value for row in rows))]
         if name in _CALLS or (name in _RULES and not self._keeps_rules):
-            return self.run(_called(equation), rows)
+            return self.run(called(equation), rows)
         if name in _CONTROL:
             return _CONTROL[name](self, equation.params, rows)
         results = _OPERATIONS[name](self, equation, rows) if name in _OPERATIONS else None
         if results is None:
             axes = [-1 if row.on else None for row in rows]
-            results = jax.vmap(_bound(equation), in_axes=axes, out_axes=-1)(*(row.value for row in rows))
+            results = jax.vmap(bound(equation), in_axes=axes, out_axes=-1)(*(row.value for row in rows))
         return [_Row(result, True) for result in (results if isinstance(results, list | tuple) else [results])]
 
 
-def _bound(equation: Any) -> Callable[..., list]:
+def bound(equation: Any) -> Callable[..., list[Any]]:
     """The operation of an equation as a function of arrays."""
     found = equation.primitive.get_bind_params(equation.params)
     functions, params = found if isinstance(found, tuple) else ((), found)  # as JAX 0.10 and 0.12 have it
@@ -147,20 +148,20 @@ def _bound(equation: Any) -> Callable[..., list]:
     return bind
 
 
-class _Closed(NamedTuple):
+class Closed(NamedTuple):
     """A jaxpr and its constants. In JAX 0.10 some are open, and in 0.12 all are one kind."""
 
     jaxpr: Any
     consts: Sequence[Any]
 
     @classmethod
-    def of(cls, jaxpr: Any) -> "_Closed":
+    def of(cls, jaxpr: Any) -> "Closed":
         return cls(getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ()))
 
 
-def _called(equation: Any) -> _Closed:
+def called(equation: Any) -> Closed:
     """What a call evaluates."""
-    return _Closed.of(next(equation.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in equation.params))
+    return Closed.of(next(equation.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in equation.params))
 
 
 # --- Operations: a result with the lane axis, or None where only `jax.vmap` has one ----------------------------
@@ -307,9 +308,9 @@ def _reached(closed: Any, on: Sequence[bool]) -> list[bool]:
     """Which results of a closed jaxpr may have the lane axis when these operands have it."""
     known = {v for v, flag in zip(closed.jaxpr.invars, on, strict=True) if flag}
     for equation in closed.jaxpr.eqns:
-        if any(not _is_literal(atom) and atom in known for atom in equation.invars):
+        if any(not is_literal(atom) and atom in known for atom in equation.invars):
             known.update(equation.outvars)
-    return [not _is_literal(atom) and atom in known for atom in closed.jaxpr.outvars]
+    return [not is_literal(atom) and atom in known for atom in closed.jaxpr.outvars]
 
 
 def _carried(closed: Any, fixed: Sequence[bool], start: Sequence[bool], rest: Sequence[bool] = ()) -> list[bool]:
@@ -333,7 +334,7 @@ def scan_split(params) -> tuple[int, int]:
 def _scan(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
     consts, count = scan_split(params)
     fixed, start, inputs = rows[:consts], rows[consts : consts + count], rows[consts + count :]
-    closed = _Closed.of(params["jaxpr"])
+    closed = Closed.of(params["jaxpr"])
     flags = [row.on for row in fixed], [row.on for row in start], [row.on for row in inputs]
     on = _carried(closed, *flags)
     on_each = _reached(closed, [*flags[0], *on, *flags[2]])[count:]
@@ -355,7 +356,7 @@ def _while(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
         rows[of_condition : of_condition + of_body],
         rows[of_condition + of_body :],
     )
-    condition, body = _Closed.of(params["cond_jaxpr"]), _Closed.of(params["body_jaxpr"])
+    condition, body = Closed.of(params["cond_jaxpr"]), Closed.of(params["body_jaxpr"])
     on = _carried(body, [row.on for row in fixed], [row.on for row in start])
     (differs,) = _reached(condition, [*(row.on for row in known), *on])
     on = [True] * len(on) if differs else on
@@ -377,10 +378,10 @@ def _while(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
 
 def _cond(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
     which, *operands = rows
-    branches, flags = list(map(_Closed.of, params["branches"])), [row.on for row in operands]
+    branches, flags = list(map(Closed.of, params["branches"])), [row.on for row in operands]
     on = [which.on or any(each) for each in zip(*(_reached(branch, flags) for branch in branches), strict=True)]
 
-    def result_of(branch: _Closed) -> Callable[..., list]:
+    def result_of(branch: Closed) -> Callable[..., list]:
         return lambda *values: tile.as_marked(tile.run(branch, list(map(_Row, values, flags))), on)
 
     values = [row.value for row in operands]

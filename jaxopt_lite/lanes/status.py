@@ -1,8 +1,11 @@
 """What became of a lane: one code each, and for each code a sentence that says what to try."""
 
 from enum import IntEnum
+from typing import Any
 
-__all__ = ["MESSAGES", "Status"]
+from jaxtyping import ArrayLike
+
+__all__ = ["MESSAGES", "Status", "is_solved"]
 
 
 class Status(IntEnum):
@@ -16,10 +19,16 @@ class Status(IntEnum):
     NO_ROOT = 5
     UNVERIFIED = 6
     NOT_STARTED = 7
+    AT_PRECISION = 8
 
     RUNNING = -1
     WAITING = -2
     EMPTY = -3
+
+
+def is_solved(status: ArrayLike) -> Any:
+    """Which of these ended well."""
+    return (status == Status.CONVERGED) | (status == Status.AT_PRECISION)
 
 
 MESSAGES: dict[Status, str] = {
@@ -28,8 +37,8 @@ MESSAGES: dict[Status, str] = {
         "out of steps: raise `max_steps`, or solve with `keep_state=True` and pass `resume=solution.state`."
     ),
     Status.STALLED: (
-        "stalled: no step along any direction improves the point at this precision. The returned point is the best "
-        "seen; loosen `atol`/`rtol`, use float64, or rescale the problem."
+        "stalled: many evaluations without a visible decrease. The returned point is the best seen. Try "
+        "float64, other units or other starts (`multistart`), or loosen `atol`/`rtol`."
     ),
     Status.NONFINITE_START: (
         "not finite at the start: `x0`, or the function or its derivative there, is NaN or infinite. Start elsewhere, "
@@ -45,6 +54,10 @@ MESSAGES: dict[Status, str] = {
         "deterministic; please report it if it is."
     ),
     Status.NOT_STARTED: "not started: stopped before this lane's turn. Run the rest: `in_chunks(done=…)`.",
+    Status.AT_PRECISION: (
+        "solved as exactly as this dtype can: the residual, or gradient, is above the tolerance but no larger than the "
+        "rounding error of computing it. For more digits use float64 or other units."
+    ),
     Status.RUNNING: "running.",
     Status.WAITING: "waiting for its derivative to be refreshed.",
     Status.EMPTY: "no problem in this lane.",

@@ -80,6 +80,7 @@ class BFGS:
         True
     """
 
+    kind: ClassVar[str] = "minimum"
     work: ClassVar[Work] = Work.RANK_TWO
 
     atol: Float[ArrayLike, "*B"] | None = None

@@ -37,8 +37,8 @@ def damping(s, by):
 class _DenseInverse:
     """B as a matrix: one pass for B f, one for sᵀB, one to change B."""
 
-    def identity(self, x):
-        return eye(x)
+    def multiple(self, scale, x):
+        return scale * eye(x)
 
     def update(self, b, move: Move, f):
         alpha, p, _, usable = move
@@ -68,7 +68,8 @@ class Broyden:
             that changing it compiles nothing. Default 1e-9 in float64, 1e-5 in float32.
         rtol: the relative part. Default 0 in float64, 1e-6 in float32.
         max_steps: the most iterations (accepted steps), a number or one per problem.
-        jacobian: what the first Jacobian is: `"autodiff"`, the true one, or `"identity"`, as in Broyden's paper.
+        jacobian: what the first Jacobian is: `"autodiff"`, the true one, or `"identity"`, as in Broyden's paper;
+            −I where the derivative of F along F points against F.
         rescue: whether lanes that make no progress have the true Jacobian computed anew, and those that still fail go
             to a damped Newton method. Without it, and with `jacobian="identity"`, this is the plain method.
 
@@ -79,6 +80,7 @@ class Broyden:
         [2.0, 3.0, 4.0]
     """
 
+    kind: ClassVar[str] = "root"
     work: ClassVar[Work] = Work.RANK_ONE
 
     atol: Float[ArrayLike, "*B"] | None = None

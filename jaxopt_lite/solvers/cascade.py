@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes import engine, kernel, tiles
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.graph import NotInAKernel
-from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.problem import Function, LaneProblem, mapped_leaves, with_mapped
-from jaxopt_lite.lanes.rows import chosen, load, store
+from jaxopt_lite.lanes.rounding import is_rounding
+from jaxopt_lite.lanes.rows import chosen, in_tiles
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.lanes.tiles import Lanes
 from jaxopt_lite.solvers.paths import kernel_for
 
-__all__ = ["Plan", "evaluate", "gave_up", "lanes_of", "solve"]
+__all__ = ["Plan", "at_precision", "condition", "evaluate", "gave_up", "lanes_of", "solve"]
 
 
 class Plan(NamedTuple):
@@ -121,6 +121,8 @@ def _run_methods(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> O
     else:
         outcome = jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
     for method in () if plan.only_first else others:
+        exact = at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
+        outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
         todo = gave_up(outcome.status)
 
         def redo(outcome, method=method, todo=todo):
@@ -202,24 +204,27 @@ def _split(function: Function, is_mapped, leaves):
     return mapped_leaves(leaves, is_mapped), bind
 
 
+def at_precision(plan: Plan, is_mapped, x, leaves, doubtful: Bool[Array, " B"]) -> Bool[Array, " B"]:
+    """Which of the doubtful problems are solved but for the rounding errors of their own function."""
+
+    def one(x, leaves):
+        return is_rounding(lambda x: condition(plan, x, leaves), x)
+
+    def look():
+        return doubtful & evaluate(plan, is_mapped, *jax.lax.stop_gradient((x, leaves)), one)
+
+    return jax.lax.cond(jnp.any(doubtful), look, lambda: jnp.zeros_like(doubtful))
+
+
+def condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
+    """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum."""
+    value = partial(plan.function.value, leaves=leaves)
+    return value(x) if plan.solver.kind == "root" else jax.grad(lambda x: value(x)[0])(x)
+
+
 def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
     size, n = x.shape
     if size == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
-    mapped = mapped_leaves(leaves, is_mapped)
-    if size == 1:  # as in `_run_methods`
-        x, mapped = _twice((x, mapped))
-    width = 2 * plan.width(size, n, x.dtype)
-    count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
-    index = jnp.minimum(jnp.arange(count * width), x.shape[0] - 1).reshape(count, width)
-    on_tile = lanes_last(one, (True, is_mapped), keeps_rules=True)
-
-    def tile(source):
-        lanes, data = load((x, mapped), source)
-        values = on_tile(lanes, with_mapped(leaves, is_mapped, data))
-        blank = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape[:-1]), leaf.dtype), values)
-        return store(blank, jnp.arange(width), values)
-
-    values = jax.lax.map(tile, index)
-    return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)
+    return in_tiles(one, (True, is_mapped), 2 * plan.width(size, n, x.dtype))(x, leaves)

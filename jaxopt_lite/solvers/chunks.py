@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.rows import batch_size
-from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.solvers.solution import Solution
 
@@ -109,7 +109,7 @@ def _store(result: Solution, part: Solution, places: np.ndarray) -> None:
 
 def _whole(result: Solution) -> Solution:
     """The solution, in which only problems with a status are solved."""
-    result.success[:] = result.status == Status.CONVERGED
+    result.success[:] = is_solved(result.status)
     return result
 
 

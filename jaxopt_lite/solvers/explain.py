@@ -15,7 +15,6 @@ from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, trace
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.cascade import Plan
 from jaxopt_lite.solvers.paths import PATHS, kernel_for
-from jaxopt_lite.solvers.solve import kind_of
 
 __all__ = ["Explanation", "explain"]
 
@@ -154,7 +153,7 @@ def _explained(plan: Plan, batch, platform: str) -> Explanation:
         return Explanation("loop", platform, width, 1, size, reason, later)
     columns = 1 if plan.function.is_scalar else n
     why = tiles.why_not_native(plan.function.closed.jaxpr, width, plan.lanes(n, dtype).bytes, columns)
-    rows = Rows(size, (), n, tiles.EVALUATIONS[kind_of(plan.solver)])
+    rows = Rows(size, (), n, tiles.EVALUATIONS[plan.solver.kind])
     operations = tiles.operations(plan.function.closed.jaxpr)
     undivided = "it is one problem" if plan.alone else why_undivided(rows, operations)
     return Explanation(

@@ -82,6 +82,7 @@ class LBFGS:
         True
     """
 
+    kind: ClassVar[str] = "minimum"
     work: ClassVar[Work] = Work.TERMS
 
     atol: Float[ArrayLike, "*B"] | None = None

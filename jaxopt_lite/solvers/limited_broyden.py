@@ -41,9 +41,9 @@ class _RankOneTerms(NamedTuple):
 
     m: int
 
-    def identity(self, x):
+    def multiple(self, scale, x):
         terms = jnp.zeros((self.m, *x.shape), x.dtype)
-        return _Terms(jnp.ones(x.shape[1:], x.dtype), terms, terms, jnp.zeros(x.shape[1:], jnp.int32))
+        return _Terms(scale, terms, terms, jnp.zeros(x.shape[1:], jnp.int32))
 
     def update(self, b: _Terms, move: Move, f):
         usable = move.usable
@@ -61,13 +61,13 @@ class _RankOneTerms(NamedTuple):
     def _anew(self, s, y):
         """β I with β = sᵀy / yᵀy, the best multiple of the identity for the last step."""
         yy = dot(y, y)
-        return self.identity(s)._replace(scale=dot(s, y) / jnp.where(yy > 0, yy, 1))
+        return self.multiple(dot(s, y) / jnp.where(yy > 0, yy, 1), s)
 
     def refresh(self, problem, x, b: _Terms):
         """No matrix to compute anew: forget the terms, and set out along the true Newton direction."""
         f = jax.lax.optimization_barrier(problem.value(x))
         p, _, _ = krylov_direction(problem, x, f, jnp.zeros_like(x), jnp.zeros_like(b.scale))
-        return f, self.identity(x)._replace(scale=b.scale), p
+        return f, self.multiple(b.scale, x), p
 
 
 def _times(scale, u, v, x):
@@ -128,6 +128,7 @@ class LimitedBroyden:
         True
     """
 
+    kind: ClassVar[str] = "root"
     work: ClassVar[Work] = Work.TERMS
 
     atol: Float[ArrayLike, "*B"] | None = None

@@ -101,7 +101,7 @@ def _from_every_start(fun, axes, has_aux, starts, args, solver, resume) -> Solut
     args = jax.tree.unflatten(tree, repeated)
     every = solved(fun, axes, True, has_aux, 0, False, "auto", x0, args, settings, resume)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
-    return _best(every, isinstance(solver, RootSolver))
+    return _best(every, solver.kind == "root")
 
 
 @partial(jax.jit, static_argnames="is_root")

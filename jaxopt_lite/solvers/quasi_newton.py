@@ -20,6 +20,10 @@ from jaxopt_lite.solvers.line_search import Search
 __all__ = ["Memory", "Move", "QuasiNewton", "State"]
 
 
+_PATIENCE = 60  # so many evaluations since f fell visibly, and rounding hides whatever there is to gain
+_ENDLESS = -1  # instead, of a lane whose search found no end: it waits, and how far it has come will be looked at
+
+
 class Move(NamedTuple):
     """A step s = α p and the slopes pᵀ∇f before and after it; `first` where H is still the identity.
 
@@ -64,6 +68,8 @@ class State(NamedTuple):
     h: Any
     settling: Bool[Array, "*L"]
     is_steepest: Bool[Array, "*L"]
+    lowest: Float[Array, "*L"]
+    idle: Int[Array, "*L"]
     steps: Int[Array, "*L"]
     evaluations: Int[Array, "*L"]
     first_error: Float[Array, "*L"]
@@ -91,27 +97,29 @@ class QuasiNewton(NamedTuple):
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
             x=x, unit=row, f=row, g=zero, p=zero, slope=row, search=line_search.start(row, row, row),
-            h=self.memory.identity(x), settling=count != 0, is_steepest=count == 0, steps=count, evaluations=count,
-            first_error=row, status=count + Status.WAITING,
+            h=self.memory.identity(x), settling=count != 0, is_steepest=count == 0, lowest=row, idle=count,
+            steps=count, evaluations=count, first_error=row, status=count + Status.WAITING,
         )  # fmt: skip
 
     def begin(self, problem, limits, state: State) -> State:
         """Set out along the gradient with H = I: at first, and where H has broken down."""
         f, g = problem.value_and_grad(state.x)
         error = max_abs(g)
-        first = state.evaluations == 0
-        unit = jnp.where(first, _unit(error), state.unit)
+        first, unit = state.evaluations == 0, _unit(error)
         first_error = jnp.where(first, error, state.first_error)
         f, g = optimization_barrier((unit * f, unit * g))
         slope = -dot(g, g)
         trial = 1 / jnp.maximum(1, jnp.sqrt(-slope))  # along the gradient itself the scale is unknown
-        finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.isfinite(max_abs(state.x))
-        status = jnp.where(_is_bottomless(f), Status.UNBOUNDED, Status.RUNNING)
-        status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, status)
+        size = max_abs(state.x)
+        finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.isfinite(size)
+        far = (state.idle == _ENDLESS) & (size > 1 / jnp.finfo(f.dtype).eps)
+        status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, Status.RUNNING)
+        status = jnp.where(_is_bottomless(f) | far, Status.UNBOUNDED, status)
         return state._replace(
             unit=unit, f=f, g=g, p=-g, slope=slope, search=line_search.start(trial, f, slope),
             h=self.memory.identity(state.x), settling=jnp.zeros_like(state.settling),
-            is_steepest=jnp.ones_like(state.is_steepest), evaluations=state.evaluations + 1, first_error=first_error,
+            is_steepest=jnp.ones_like(state.is_steepest), lowest=f, idle=jnp.maximum(state.idle, 0),
+            evaluations=state.evaluations + 1, first_error=first_error,
             status=jnp.where(finite, status, Status.NONFINITE_START).astype(jnp.int32),
         )  # fmt: skip
 
@@ -125,10 +133,10 @@ class QuasiNewton(NamedTuple):
         slope, error = optimization_barrier((dot(g, state.p), max_abs(g)))
         finite = jnp.isfinite(f) & jnp.isfinite(error)
         low, long = line_search.accepts(alpha, state.f, state.slope, f, slope)
-        fallen = _is_bottomless(f) | (low & line_search.is_endless(state.search))
-        accepted = running & finite & (state.settling | (low & long) | fallen)
+        bottomless, endless = _is_bottomless(f), low & line_search.is_endless(state.search)
+        accepted = running & finite & (state.settling | (low & long) | bottomless | endless)
         rejected = running & ~accepted
-        accepted, rejected, low, fallen = optimization_barrier((accepted, rejected, finite & low, fallen))
+        accepted, rejected, low, endless = optimization_barrier((accepted, rejected, finite & low, endless))
 
         usable = accepted & (slope - state.slope > jnp.finfo(f.dtype).eps * -state.slope)
         move = Move(alpha, state.p, state.g, state.slope, slope, usable, state.is_steepest)
@@ -137,17 +145,24 @@ class QuasiNewton(NamedTuple):
         searching = self._narrow(state, rejected, low, f, slope)
         lost = ~((slope_ahead < 0) & jnp.isfinite(slope_ahead))  # not a direction of descent: H has broken down
         is_steepest = state.is_steepest & ~usable
+        lower = f < state.lowest - jnp.finfo(f.dtype).eps * jnp.abs(f)
         status = jnp.where(lost, _restart_or(is_steepest, Status.STALLED), Status.RUNNING)
-        status = jnp.where(fallen, Status.UNBOUNDED, status)
+        # H is of another world: behind a first gradient so steep, or where the search went on and on.
+        outgrown = (state.unit < 1) & (error < jnp.finfo(f.dtype).eps)
+        status = jnp.where(outgrown | endless, Status.WAITING, status)
+        status = jnp.where(bottomless, Status.UNBOUNDED, status)
         tolerance = state.unit * (limits.atol + limits.rtol * state.first_error)
         status = jnp.where(error <= tolerance, Status.CONVERGED, status).astype(jnp.int32)
         turned = searching._replace(
             x=x, f=f, g=g, p=p, slope=slope_ahead, search=line_search.start(jnp.ones_like(f), f, slope_ahead),
-            settling=jnp.zeros_like(state.settling), is_steepest=is_steepest, steps=state.steps + accepted,
-            status=status, h=(),
+            settling=jnp.zeros_like(state.settling), is_steepest=is_steepest,
+            lowest=jnp.where(lower, f, state.lowest), steps=state.steps + accepted, status=status, h=(),
         )  # fmt: skip
         new = take_where(accepted, turned, searching._replace(h=()))
-        return new._replace(evaluations=state.evaluations + running, h=h)
+        idle = jnp.where(accepted & lower, jnp.where(endless, _ENDLESS, 0), state.idle + running)
+        at_rest = (new.status == Status.RUNNING) & (idle >= _PATIENCE)
+        status = jnp.where(at_rest, Status.STALLED, new.status).astype(jnp.int32)
+        return new._replace(evaluations=state.evaluations + running, idle=idle, status=status, h=h)
 
     def _narrow(self, state: State, rejected, low, f, slope) -> State:
         """Where the trial was rejected, choose the next, or settle for the best of the bracket if it cannot shrink."""

@@ -43,8 +43,8 @@ class Move(NamedTuple):
 class Inverse(Protocol):
     """An approximation B of J⁻¹ on lanes."""
 
-    def identity(self, x: Float[Array, "n *L"]) -> Any:
-        """B = I."""
+    def multiple(self, scale: Float[Array, "*L"], x: Float[Array, "n *L"]) -> Any:
+        """B = β I with β the scale, for vectors like x."""
         ...
 
     def update(self, b: Any, move: Move, f: Float[Array, "n *L"]) -> tuple[Any, Array]:
@@ -98,7 +98,7 @@ class Secant(NamedTuple):
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
             x=x, unit=row, f=zero, phi=row, p=zero, search=line_search.start(row, row, row),
-            b=self.inverse.identity(x), slow=count, age=count, fresh_phi=row, steps=count, evaluations=count,
+            b=self.inverse.multiple(row, x), slow=count, age=count, fresh_phi=row, steps=count, evaluations=count,
             first_error=row, status=count + Status.WAITING,
         )  # fmt: skip
 
@@ -124,7 +124,7 @@ class Secant(NamedTuple):
         )  # fmt: skip
 
     def _directions(self, problem, state: State, first):
-        """F, B and p = −B F: of the true Jacobian, or of J = I at first where that is asked for."""
+        """F, B and p = −B F: of the true Jacobian, or at first of ±I where that is asked for."""
 
         def refresh():
             return self.inverse.refresh(problem, state.x, state.b)
@@ -132,11 +132,14 @@ class Secant(NamedTuple):
         if self.from_autodiff:
             return refresh()
         f = optimization_barrier(problem.value(state.x))
-        identity = self.inverse.identity(f), -f
+        # F and −F are the same equations, but from J = I only one of them is solved.
+        _, jf = problem.value_and_slope(state.x, f)
+        sign = optimization_barrier(jnp.where(dot(f, jf) < 0, -1, 1).astype(f.dtype))
+        plain = self.inverse.multiple(sign, f), -sign * f
         if not self.refresh:
-            return f, *identity
+            return f, *plain
         wanted = (state.status == Status.WAITING) & ~first
-        b, p = take_where(first, identity, cond(jnp.any(wanted), lambda: refresh()[1:], lambda: identity))
+        b, p = take_where(first, plain, cond(jnp.any(wanted), lambda: refresh()[1:], lambda: plain))
         return f, b, p
 
     def step(self, problem, limits, state: State) -> State:

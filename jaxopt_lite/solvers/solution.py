@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jaxopt_lite.lanes.status import MESSAGES, Status
+from jaxopt_lite.lanes.status import MESSAGES, Status, is_solved
 
 __all__ = ["History", "Solution", "SolveError"]
 
@@ -43,7 +43,7 @@ class Solution:
         grad: for a minimum ∇f(x), a pytree like `x`; for a root `None`.
         error: the verified criterion: ‖∇f(x)‖∞ or ‖F(x)‖∞, recomputed at `x`.
         status: what became of each problem, a `Status`.
-        success: `status == CONVERGED`. NaN is never success.
+        success: `status` is CONVERGED or AT_PRECISION. NaN is never success.
         steps: accepted steps.
         evaluations: evaluations of `fun` (with a derivative) in the iterations.
         aux: the second output of `fun` at `x`, with `has_aux=True`.
@@ -67,11 +67,11 @@ class Solution:
         """A table for people: how many ended how, and what to try for those that failed. Host only."""
         status, error = np.atleast_1d(self.status), np.atleast_1d(self.error)
         evaluations = np.atleast_1d(self.evaluations)
-        lines = [f"{status.size} problems, {int((status == Status.CONVERGED).sum())} solved"]
+        lines = [f"{status.size} problems, {int(is_solved(status).sum())} solved"]
         for code in sorted(set(status.tolist())):
             lanes = np.flatnonzero(status == code)
             lines.append(f"  {lanes.size:>8}  {Status(code).name:<16} {MESSAGES[Status(code)]}")
-            if code != Status.CONVERGED:
+            if not is_solved(code):
                 lines.append(f"            problems {_listed(lanes)}; largest error {_largest(error[lanes]):.3g}")
         if status.size:
             median, most = np.median(evaluations), evaluations.max()

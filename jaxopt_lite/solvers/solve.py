@@ -15,7 +15,7 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.engine import Limits, Outcome
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
-from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.tiles import EVALUATIONS, FEWEST_IN_A_PART, Lanes
 from jaxopt_lite.solvers import cascade
 from jaxopt_lite.solvers.bfgs import BFGS
@@ -29,7 +29,7 @@ from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import checked
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
-__all__ = ["check_function", "expect", "kind_of", "lanes_for", "minimize", "root", "rows_of", "solve", "solved"]
+__all__ = ["check_function", "expect", "lanes_for", "minimize", "root", "rows_of", "solve", "solved"]
 
 Kind = Literal["root", "minimum"]
 RootSolver = Broyden | LimitedBroyden
@@ -160,9 +160,8 @@ def solve(
     options = axes, batched, has_aux, record, keep_state, path
     signature = signature_of(x0, args, axes, batched)
     rows, lanes = (rows_of(x0, axes, solver, resume), lanes_for(solver, signature)) if batched else (None, None)
-    short = _by_first_method if len(solver.methods()) > 1 else None
     functions = [(fun, signature)]
-    return run(solved, options, functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=short)
+    return run(solved, options, functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=_briefly)
 
 
 def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
@@ -176,13 +175,8 @@ def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
     settings, states = jax.tree.leaves(solver), jax.tree.leaves(resume)
     of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
     unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves) // starts
-    evaluations = EVALUATIONS[kind_of(solver)]
+    evaluations = EVALUATIONS[solver.kind]
     return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, evaluations, starts)
-
-
-def kind_of(solver) -> Kind:
-    """What a solver finds."""
-    return "root" if isinstance(solver, RootSolver) else "minimum"
 
 
 def lanes_for(solver, signature: Signature) -> Lanes:
@@ -199,20 +193,22 @@ def _lanes_for(settings, signature: Signature) -> Lanes:
 
 def solved(*operands: Any) -> Solution:
     """What `solve` compiles; for `lanes.capture.run`."""
-    return _solved(*operands)[0]
+    return _solved(*operands)
 
 
-def _by_first_method(*operands: Any) -> tuple[Solution, Array]:
-    """What is tried first: the others take as long to compile as the first, and few batches need them."""
-    solution, outcome = _solved(*operands, only_first=True)
-    return solution, cascade.gave_up(outcome.status)
+def _briefly(*operands: Any) -> tuple[Solution, Array]:
+    """What is tried first, without what few batches need and takes as long to compile: later methods, second thoughts.
+
+    And which problems need it.
+    """
+    solution = _solved(*operands, only_first=True)
+    return solution, _is_doubtful(solution.status, solution.error)
 
 
 def _solved(
     fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume, *, only_first: bool = False
-) -> tuple[Solution, Outcome]:
-    """The verified solution, and what the methods said of it."""
-    kind = kind_of(solver)
+) -> Solution:
+    kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
     _check_size(kind, function, batch)
@@ -223,30 +219,30 @@ def _solved(
 
     def run(leaves, others):
         outcome = cascade.solve(plan, batch.is_mapped, leaves, *others)
-        return outcome.x, outcome.status == Status.CONVERGED, outcome
-
-    def condition(x, leaves):
-        value, grad, _, _ = one(x, leaves)
-        return value if kind == "root" else grad
+        return outcome.x, is_solved(outcome.status), outcome
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
+    condition = partial(cascade.condition, plan)
     x, _, outcome = with_implicit_derivatives(run, condition, batch.is_mapped)(batch.leaves, others)
     value, grad, aux, error = cascade.evaluate(plan, batch.is_mapped, x, batch.leaves, one)
     status = _verdict(outcome, limits, value, error)
+    if not only_first:
+        exact = cascade.at_precision(plan, batch.is_mapped, x, batch.leaves, _is_doubtful(status, error))
+        status = jnp.where(exact, Status.AT_PRECISION, status)
     solution = Solution(
         x=jax.vmap(layout.unravel)(x),
         fun=jax.vmap(function.unravel_value)(value) if kind == "root" else value[:, 0],
         grad=None if grad is None else jax.vmap(layout.unravel)(grad),
         error=error,
         status=status,
-        success=status == Status.CONVERGED,
+        success=is_solved(status),
         steps=outcome.steps,
         evaluations=outcome.evaluations,
         aux=aux,
         history=History(*outcome.record) if record else None,
         state=outcome.states,
     )
-    return solution if batched else _without_batch_axis(solution), outcome
+    return solution if batched else _without_batch_axis(solution)
 
 
 def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
@@ -306,6 +302,12 @@ def _verdict(outcome: Outcome, limits: Limits, value, error):
     claimed = outcome.status == Status.CONVERGED
     status = jnp.where(claimed, Status.UNVERIFIED, outcome.status)
     return jnp.where(holds, Status.CONVERGED, status).astype(jnp.int32)
+
+
+def _is_doubtful(status, error):
+    """Which problems failed at a point that may be as good as the dtype allows."""
+    ended = is_solved(status) | (status == Status.NONFINITE_START) | (status == Status.MAX_STEPS)
+    return ~ended & jnp.isfinite(error)
 
 
 def _without_batch_axis(solution: Solution) -> Solution:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import NDArray
 
-from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, LoRA, Parameters
@@ -135,7 +135,7 @@ def _chunks(tasks: list[Task]) -> Iterator[Bucket]:
 
 
 def _warn_of(status: NDArray) -> None:
-    failed = Counter(Status(code).name for code in status.tolist() if code != Status.CONVERGED)
+    failed = Counter(Status(code).name for code in status.tolist() if not is_solved(code))
     if failed:
         ends = ", ".join(f"{count} as {name}" for name, count in failed.most_common())
         warnings.warn(

@@ -1,0 +1,147 @@
+"""How far rounding may move the value of a function: by its value in arithmetic that is a little less exact.
+
+Every number that is rounded, those of x first, is changed by a small known part of itself, with a sign of its own. What
+that does to the value, scaled down to the last digit of the dtype, is the error of evaluating it there. It is far below
+the value wherever the value means something. At a root or a stationary point, where terms cancel, it is what remains of
+them, and no solver gets below it. A pole is none: within the last digits of x its value jumps from one end of the range
+to the other, by a coarse change no more than by a fine one.
+
+Source: Parker, Monte Carlo Arithmetic, UCLA CSD-970002 (1997). Here the signs are orthogonal to each other instead of
+random, so that few evaluations are enough, and they are the same for every problem.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from itertools import count
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jaxopt_lite.lanes.lanes_last import Closed, bound, called, is_literal, scan_split
+
+__all__ = ["is_rounding"]
+
+_PROBES = 8  # evaluations; so many signs less one are orthogonal to each other
+_MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # of one array; of arrays; from one to the next
+_FINE, _COARSE = 16, 64  # the change of a number, in units of eps: in half precision, and else
+_ENOUGH = 4  # errors that a value may have, each of which counts a rounding as twice what it can be
+
+_EXACT = {
+    "abs", "and", "argmax", "argmin", "broadcast_in_dim", "ceil", "clamp", "concatenate", "copy", "cummax", "cummin",
+    "dynamic_slice", "dynamic_update_slice", "expand_dims", "floor", "gather", "iota", "max", "min", "neg",
+    "optimization_barrier", "pad", "real", "imag", "reduce_max", "reduce_min", "reshape", "rev", "round", "scatter",
+    "select_n", "sign", "slice", "sort", "split", "squeeze", "stack", "stop_gradient", "tile", "transpose", "unstack",
+}  # fmt: skip
+_SUMS = {
+    "conv_general_dilated", "cumsum", "cumlogsumexp", "dot_general", "reduce_sum", "scatter-add", "scatter_add",
+}  # fmt: skip
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
+
+
+def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Array, ""]:
+    """Whether every number of fun(x) is no larger than rounding makes it, of x and in `fun`.
+
+    `fun` gives a vector. What it computes in a loop of unknown length, or by a solver of its own, counts as one
+    operation.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.lanes.rounding import is_rounding
+        >>> [bool(is_rounding(lambda x: x**2 - 2e8, jnp.float32([x]))) for x in (14142.136, 14142.2)]
+        [True, False]
+    """
+    closed, eps = jax.make_jaxpr(fun)(x), float(jnp.finfo(x.dtype).eps)
+    units = _COARSE if _COARSE * eps < 1e-3 else _FINE
+    value = fun(x)
+
+    def probe(total, factors):
+        arithmetic = _Arithmetic(factors)
+        (moved,) = arithmetic.run(Closed.of(closed), [arithmetic.rounded(x)])
+        return total + (moved - value) ** 2, None
+
+    total, _ = lax.scan(probe, jnp.zeros_like(value), jnp.asarray(1 + units * eps * _signs(), x.dtype))
+    error = jnp.sqrt(total / _PROBES) / units
+    return jnp.all(jnp.isfinite(value) & (jnp.abs(value) <= _ENOUGH * error))
+
+
+class _Arithmetic:
+    """Interprets jaxprs, and multiplies what is rounded by factors near 1, other ones for each number."""
+
+    def __init__(self, factors: Float[Array, "signs"]):
+        self._factors, self._count = factors, count()
+
+    def run(self, closed: Closed, values: Iterable[Any]) -> list[Any]:
+        """The results of a closed jaxpr."""
+        known = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        known |= zip(closed.jaxpr.invars, values, strict=True)
+
+        def read(atom):
+            return np.asarray(atom.val, atom.aval.dtype) if is_literal(atom) else known[atom]
+
+        for equation in closed.jaxpr.eqns:
+            known |= zip(equation.outvars, self._results(equation, list(map(read, equation.invars))), strict=True)
+        return list(map(read, closed.jaxpr.outvars))
+
+    def rounded(self, value: Any) -> Any:
+        """A number next to it."""
+        dtype, shape = jnp.result_type(value), jnp.shape(value)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            return value
+        if math.prod(shape) > _MOST_SIGNS:  # rows share theirs, and a long row repeats them
+            shape = shape[-1:]
+        start = _STRIDE * next(self._count) % _PERIOD
+        factors = self._factors[start : start + min(math.prod(shape), _MOST_SIGNS)]
+        return value * jnp.resize(factors, shape).astype(dtype)
+
+    def _results(self, equation: Any, values: list[Any]) -> list[Any]:
+        name = equation.primitive.name
+        if name in _CALLS:
+            return self.run(called(equation), values)
+        if name == "scan":
+            return self._scan(equation.params, values)
+        if name == "cond":
+            which, *operands = values
+            branches = [partial(self._branch, Closed.of(branch)) for branch in equation.params["branches"]]
+            return list(lax.switch(which, branches, *operands))
+        if name in _SUMS:
+            values = list(map(self.rounded, values))
+        results = bound(equation)(*values)
+        if name in _EXACT or (name == "convert_element_type" and _widens(equation)):
+            return results
+        return list(map(self.rounded, results))
+
+    def _branch(self, closed: Closed, *operands: Any) -> list[Any]:
+        return self.run(closed, operands)
+
+    def _scan(self, params: dict, values: list[Any]) -> list[Any]:
+        consts, carried = scan_split(params)
+        fixed, start, inputs = values[:consts], values[consts : consts + carried], values[consts + carried :]
+        closed = Closed.of(params["jaxpr"])
+
+        def step(carry, each):
+            results = self.run(closed, [*fixed, *carry, *each])
+            return results[:carried], results[carried:]
+
+        options = {name: params[name] for name in ("length", "reverse", "unroll")}
+        carry, outputs = lax.scan(step, start, inputs, **options)
+        return [*carry, *outputs]
+
+
+@lru_cache(1)
+def _signs() -> np.ndarray:
+    """Signs `[probes, numbers]`: in turn the rows of a Hadamard matrix without the first, as they are or opposite."""
+    rng, numbers = np.random.default_rng(0), _PERIOD + _MOST_SIGNS
+    two = np.array([[1, 1], [1, -1]])
+    rows = np.kron(two, np.kron(two, two))[1:]
+    return (rng.choice([-1, 1], (numbers, 1)) * np.resize(rows, (numbers, _PROBES))).T
+
+
+def _widens(equation: Any) -> bool:
+    """Whether a conversion keeps every digit."""
+    before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+    return not jnp.issubdtype(before, jnp.floating) or jnp.finfo(after).nmant >= jnp.finfo(before).nmant
