@@ -367,10 +367,16 @@ def _while(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
 
     def step(carry):
         results = tile.as_marked(tile.run(body, [*fixed, *map(_Row, carry, on)]), on)
-        if not differs:
+        goes_on = tile.full(more(carry)) if differs else more(carry).value
+        if not jnp.ndim(goes_on):
             return results
-        goes_on = tile.full(more(carry))
-        return [jnp.where(goes_on, new, old) for new, old in zip(results, carry, strict=True)]
+        axes = tuple(range(jnp.ndim(goes_on) - differs))  # along which the user has mapped the loop
+
+        def chosen(new, old):
+            places = (*axes, new.ndim - 1) if differs else axes
+            return jnp.where(lax.broadcast_in_dim(goes_on, new.shape, places), new, old)
+
+        return list(map(chosen, results, carry))
 
     result = lax.while_loop(lambda carry: jnp.any(more(carry).value), step, tile.as_marked(start, on))
     return list(map(_Row, result, on))

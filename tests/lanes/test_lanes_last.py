@@ -219,3 +219,18 @@ def test_it_can_be_mapped_and_differentiated_itself():
     got, expected = jax.jit(lambda x, a: (compute(x, a, ours), compute(x, a, by_vmap)))(x, a)
     for mine, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("on", [(True, False), (True, True)])
+def test_a_loop_that_the_user_has_mapped_ends_for_each_entry(on):
+    """Whatever decides is shared by the lanes, or differs from lane to lane."""
+
+    def powers(x, rounds):
+        one = lambda k: jax.lax.while_loop(lambda s: s[0] < k, lambda s: (s[0] + 1, s[1] * x), (0, x))[1]
+        return jax.vmap(one)(rounds)
+
+    x = jnp.asarray([[1.0, 2.0, 3.0, 4.0], [0.5, -1.0, 2.0, 0.0]])
+    rounds = jnp.asarray([[0, 1, 3, 2], [2, 0, 1, 4], [1, 1, 0, 3]])
+    rounds = rounds if on[1] else rounds[:, 0]
+    expected = x ** (1 + rounds.reshape(3, 1, -1))
+    np.testing.assert_allclose(lanes_last(powers, on)(x, rounds), expected)
