@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportP
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.lanes import derivatives
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.precision import exact_products
@@ -320,25 +321,22 @@ class LaneProblem:
 
     def value_and_grad(self, x):
         """f(x) and ∇f(x), for a scalar function."""
-        return self._lanes(lambda f, x: jax.value_and_grad(lambda x: f(x)[0])(x), x)
 
-    def value_and_slope(self, x, p):
-        """F(x) and its derivative along p, J p."""
-        return self._lanes(lambda f, x, p: jax.jvp(f, (x,), (p,)), x, p)
+        def for_one(f, x):
+            (value, _), gradient = derivatives.value_and_grad(lambda x: (f(x)[0], None), x)
+            return value, gradient
+
+        return self._lanes(for_one, x)
+
+    def value_and_slope(self, x, p, needed: bool = False):
+        """F(x) and its derivative along p, J p; one that is not `needed` is NaN where there is no derivative."""
+        asks_first = derivatives.has_custom_vjp(self._function.closed.jaxpr)
+        return self._lanes(lambda f, x, p: derivatives.value_and_slope(f, x, p, needed, asks_first), x, p)
 
     def pullback(self, x, u):
         """Jᵀ u at x."""
-        return self._lanes(lambda f, x, u: jax.vjp(f, x)[1](u)[0], x, u)
+        return self._lanes(derivatives.pullback, x, u)
 
     def value_and_jacobian(self, x):
-        """F(x) and J(x), `[m, n, L]`, by forward mode."""
-
-        def for_one(f, x):
-            def twice(x):
-                value = f(x)
-                return value, value
-
-            jacobian, value = jax.jacfwd(twice, has_aux=True)(x)
-            return value, jacobian
-
-        return self._lanes(for_one, x)
+        """F(x) and J(x), `[m, n, L]`."""
+        return self._lanes(derivatives.value_and_jacobian, x)

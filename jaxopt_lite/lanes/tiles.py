@@ -218,7 +218,7 @@ def operations(jaxpr) -> int:
     """About how many numbers a function computes."""
     total = 0
     for equation in jaxpr.eqns:
-        inner = sum(map(operations, _inner_jaxprs(equation.params)))
+        inner = sum(map(operations, inner_jaxprs(equation.params)))
         total += inner * equation.params.get("length", 1) or sum(out.aval.size for out in equation.outvars)
     return total
 
@@ -226,7 +226,7 @@ def operations(jaxpr) -> int:
 def largest_array(jaxpr) -> int:
     """The bytes of the largest array that a function computes, also inside calls."""
     sizes = [out.aval.size * out.aval.dtype.itemsize for equation in jaxpr.eqns for out in equation.outvars]
-    inner = [largest_array(inner) for equation in jaxpr.eqns for inner in _inner_jaxprs(equation.params)]
+    inner = [largest_array(inner) for equation in jaxpr.eqns for inner in inner_jaxprs(equation.params)]
     return max(sizes + inner, default=0)
 
 
@@ -277,14 +277,14 @@ def _obstacle(jaxpr, width: int, columns: int, called_at: str = "") -> str | Non
             return f"the sum over a tile of `{name}` (at {place}) is so large that XLA may give it to a library"
         if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             return f"the result of `{name}` (at {place}) is so large on a tile that XLA may split it over threads"
-        for inner in _inner_jaxprs(equation.params):
+        for inner in inner_jaxprs(equation.params):
             obstacle = _obstacle(inner, width, columns, place)
             if obstacle:
                 return obstacle
     return None
 
 
-def _inner_jaxprs(params):
+def inner_jaxprs(params):
     for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
         if hasattr(leaf, "eqns"):
             yield leaf

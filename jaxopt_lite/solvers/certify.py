@@ -19,6 +19,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import run
+from jaxopt_lite.lanes.derivatives import hessian, jacobian, value_and_grad
 from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, signature_of, trace, with_mapped
 from jaxopt_lite.solvers.tolerances import check_not_negative, per_problem
 
@@ -235,12 +236,12 @@ def _default(tolerance, x, in_double: float, in_single: float):
 
 
 def _judge_root(f, x, atol) -> RootCertificate:
-    residual, jacobian = f(x), jax.jacfwd(f)(x)
-    _check_square(jacobian)
-    u, singular_values, vt = jnp.linalg.svd(jacobian)
+    residual, matrix = f(x), jacobian(f, x)
+    _check_square(matrix)
+    u, singular_values, vt = jnp.linalg.svd(matrix)
     step = vt.T @ _divide(u.T @ residual, singular_values)
     norm = max_abs(residual)
-    finite = _all_finite(x, residual, jacobian)
+    finite = _all_finite(x, residual, matrix)
     smallest = jnp.where(finite, singular_values[-1], jnp.nan)
     return RootCertificate(
         residual=norm,
@@ -256,8 +257,8 @@ def _all_finite(*arrays):
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]))
 
 
-def _check_square(jacobian) -> None:
-    m, n = jacobian.shape
+def _check_square(matrix) -> None:
+    m, n = matrix.shape
     if m != n:
         raise ValueError(f"fun(x, args) returned {m} numbers for {n} unknowns; a root needs as many of each.")
 
@@ -274,9 +275,9 @@ def _ratio(largest, smallest):
 
 def _judge_minimum(f, x, atol) -> MinimumCertificate:
     scalar = partial(_scalar, f)
-    gradient, hessian = jax.grad(scalar)(x), jax.hessian(scalar)(x)
-    finite = _all_finite(x, gradient, hessian, scalar(x))
-    eigenvalues, vectors = jnp.linalg.eigh(jnp.where(finite, (hessian + hessian.T) / 2, jnp.eye(x.size)))
+    (_, gradient), matrix = value_and_grad(lambda x: (scalar(x), None), x), hessian(scalar, x)
+    finite = _all_finite(x, gradient, matrix, scalar(x))
+    eigenvalues, vectors = jnp.linalg.eigh(jnp.where(finite, (matrix + matrix.T) / 2, jnp.eye(x.size)))
     step = vectors @ _divide(vectors.T @ gradient, eigenvalues)
     low, high = eigenvalues[0], eigenvalues[-1]
     largest = max_abs(eigenvalues)
@@ -305,7 +306,7 @@ def _scalar(f, x):
 
 
 def _compare(f, x, tolerance) -> DerivativeCheck:
-    exact = jax.jacfwd(f)(x)
+    exact = jacobian(f, x)
     # The step that balances truncation against rounding for a central difference: eps^(1/3).
     steps = jnp.finfo(x.dtype).eps ** (1 / 3) * jnp.maximum(1, jnp.abs(x))
 

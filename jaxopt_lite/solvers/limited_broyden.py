@@ -82,7 +82,7 @@ def _times(scale, u, v, x):
 
 def krylov_direction(problem, x, f, d, damping):
     """p = −(JᵀJ + damping D²)⁻¹ Jᵀf, nearly, by CGLS without forming J; D, an estimate of ‖J‖; and J p."""
-    slope = lambda p: problem.value_and_slope(x, p)[1]  # noqa: E731
+    slope = lambda p: problem.value_and_slope(x, p, needed=True)[1]  # noqa: E731
     gradient = problem.pullback(x, f)
     size = jnp.sqrt(dot(gradient, gradient) / _positive(dot(f, f)))
     d = jnp.maximum(d, size)

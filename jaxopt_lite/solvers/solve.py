@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import Signature, run
+from jaxopt_lite.lanes.derivatives import value_and_grad
 from jaxopt_lite.lanes.engine import Limits, Outcome
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
@@ -287,7 +288,7 @@ def _verified(kind: Kind, function: Function, x, leaves):
         value, aux = function(x, leaves)
         return value[0].astype(x.dtype), aux
 
-    (value, aux), grad = jax.value_and_grad(scalar, has_aux=True)(x)
+    (value, aux), grad = value_and_grad(scalar, x)
     return value[None], grad, aux, max_abs(grad)
 
 

@@ -168,3 +168,61 @@ def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypa
         assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()
     one = jol.root(scaled, x0[0], a[0], batched=False)
     assert one.status == whole.status[0] == jol.Status.NO_ROOT
+
+
+@jax.custom_vjp
+def square(x):
+    return x * x
+
+
+square.defvjp(lambda x: (x * x, x), lambda x, u: (2 * x * u,))
+
+
+def square_root(a):
+    """By Heron's method, in a loop that goes on until it is enough."""
+    more = lambda s: jnp.abs(s[0] ** 2 - s[1]) > 1e-13 * s[1]
+    return jax.lax.while_loop(more, lambda s: ((s[0] + s[1] / s[0]) / 2, s[1]), (jnp.maximum(a, 1.0), a))[0]
+
+
+def on_the_host(x):
+    return jax.pure_callback(lambda x: np.asarray(x) ** 2, x, x, vmap_method="expand_dims")
+
+
+IDENTITY = jol.Broyden(jacobian="identity", rescue=False)
+
+
+A = np.array([4.0, 2.0, 3.0, 1.5])
+
+
+@pytest.mark.parametrize("solver", [jol.Broyden(), IDENTITY, jol.LimitedBroyden()], ids=["true", "identity", "limited"])
+def test_roots_of_functions_with_one_mode_of_differentiation(solver):
+    for one_mode, power in ((square, 0.5), (square_root, 2)):
+        residual = lambda x, a, one_mode=one_mode: (one_mode(x) - a) / 4
+        x = solved(jol.root(residual, np.ones(4), A, solver=solver))
+        assert np.allclose(x, A**power, rtol=1e-6)
+        assert np.all(jol.certify_root(residual, x, A).valid)
+
+
+def test_minima_of_a_loop_of_unknown_length():
+    def distance(x, a):
+        return jnp.sum((jax.vmap(square_root)(x) - a * jnp.arange(1.0, 4.0)) ** 2)
+
+    for solver in (jol.BFGS(atol=1e-9), jol.LBFGS(atol=1e-9)):
+        solution = jol.minimize(distance, np.ones((4, 3)), A / 2, solver=solver)
+        assert np.allclose(solved(solution), (A[:, None] / 2 * np.arange(1, 4)) ** 2, rtol=1e-6)
+    assert np.all(jol.certify_minimum(distance, solution.x, A / 2).valid)
+
+
+def test_what_needs_a_derivative_says_so_and_the_plain_methods_need_none():
+    def residual(x, a):
+        return (on_the_host(x) - a) / 4
+
+    for solver in (IDENTITY, jol.LimitedBroyden(rescue=False)):
+        assert np.allclose(solved(jol.root(residual, np.ones(4), A, solver=solver)), np.sqrt(A))
+    for solver in (jol.Broyden(), jol.LimitedBroyden()):
+        with pytest.raises(TypeError, match=r"neither forward nor backward, because of `pure_callback` at .*identity"):
+            jol.root(residual, np.ones(4), A, solver=solver)
+    with pytest.raises(
+        TypeError, match=r"fun\(x, args\) has no gradient.*`custom_vjp_call` at .*`while` at .*custom_jvp"
+    ):
+        jol.minimize(lambda x, a: square(x) - square_root(x), np.ones(4), A)

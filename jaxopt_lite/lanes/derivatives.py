@@ -1,0 +1,142 @@
+"""Derivatives of a function of one vector, by whichever mode of differentiation it has.
+
+A `jax.custom_vjp` has no forward mode, a loop of unknown length no reverse mode. Each derivative is taken in its usual
+mode, and in the other where JAX refuses that while it traces: so it costs other functions nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.source_info_util import summarize
+
+from jaxopt_lite.lanes.tiles import inner_jaxprs
+
+__all__ = [
+    "has_custom_vjp", "hessian", "jacobian", "pullback", "value_and_grad", "value_and_jacobian", "value_and_slope",
+]  # fmt: skip
+
+_REFUSALS = (TypeError, ValueError, NotImplementedError)
+_ADVICE = (
+    "A rule by jax.custom_jvp has both modes, and so has a loop of a fixed number of rounds (jax.lax.scan). "
+    'For roots Broyden(jacobian="identity", rescue=False) and LimitedBroyden(rescue=False) need no derivative.'
+)
+
+
+def value_and_grad(f: Callable, x):
+    """`f(x) = (value, aux)` with a scalar value; returns `(value, aux), gradient`."""
+
+    def forward():
+        return f(x), _by_columns(lambda x: f(x)[0], x, jnp.ones((), x.dtype))
+
+    return _first_possible("gradient", f, x, lambda: jax.value_and_grad(f, has_aux=True)(x), forward)
+
+
+def value_and_slope(f: Callable, x, p, needed: bool, asks_first: bool):
+    """f(x) and J p. A slope that is not `needed` is NaN where the function has no derivative.
+
+    `asks_first` is for a function that `has_custom_vjp`.
+    """
+
+    def forward():
+        if asks_first:
+            _ask_for_forward_mode(f, x)
+        return jax.jvp(f, (x,), (p,))
+
+    def backward():  # Jᵀu is linear in u, and its transpose is J
+        value, back = jax.vjp(f, x)
+        (slope,) = jax.linear_transpose(lambda u: back(u)[0], value)(p)
+        return value, slope
+
+    def none():
+        value = f(x)
+        return value, jnp.full_like(value, jnp.nan)
+
+    return _first_possible("slope", f, x, forward, backward, otherwise=None if needed else none)
+
+
+def pullback(f: Callable, x, u):
+    """Jᵀ u at x."""
+    ways = lambda: jax.vjp(f, x)[1](u)[0], lambda: _by_columns(f, x, u)
+    return _first_possible("derivative", f, x, *ways)
+
+
+def value_and_jacobian(f: Callable, x):
+    """f(x) and J(x), `[m, n]`."""
+
+    def twice(x):
+        value = f(x)
+        return value, value
+
+    ways = (lambda mode=mode: mode(twice, has_aux=True)(x) for mode in (jax.jacfwd, jax.jacrev))
+    j, value = _first_possible("Jacobian", f, x, *ways)
+    return value, j
+
+
+def jacobian(f: Callable, x):
+    """J(x) alone."""
+    return _first_possible("Jacobian", f, x, lambda: jax.jacfwd(f)(x), lambda: jax.jacrev(f)(x))
+
+
+def hessian(f: Callable, x):
+    """∇²f(x), for a scalar function."""
+    return _first_possible("Hessian", f, x, lambda: jax.hessian(f)(x), lambda: jax.jacfwd(jax.jacfwd(f))(x))
+
+
+def _by_columns(f: Callable, x, u):
+    """Jᵀ u by forward mode, an unknown at a time: so no array is larger than those of f itself."""
+    _ask_for_forward_mode(f, x)
+
+    def entry(direction):
+        _, column = jax.jvp(f, (x,), (direction,))
+        return jnp.sum(column * u)
+
+    return jax.lax.map(entry, jnp.eye(x.size, dtype=x.dtype))
+
+
+def _ask_for_forward_mode(f: Callable, x) -> None:
+    """Raise what JAX has against it. `jax.jvp` alone takes a `jax.custom_vjp`, and what comes out is refused later."""
+    jax.eval_shape(jax.jacfwd(f), x)
+
+
+def _first_possible(name: str, f: Callable, x, *ways: Callable[[], Any], otherwise: Callable[[], Any] | None = None):
+    """The result of the first way that works, or else of this one.
+
+    Raises:
+        TypeError: none does, and why. An error of the user's own, which all ways come upon, goes on as it is.
+    """
+    errors: list[Exception] = []
+    for way in ways:
+        try:
+            return way()
+        except _REFUSALS as error:
+            errors.append(error)
+    found = _with_one_mode(jax.make_jaxpr(f)(x).jaxpr)
+    places = dict.fromkeys(f"`{eqn.primitive.name}` at {summarize(eqn.source_info)}" for eqn in found)
+    reasons = dict.fromkeys(f"{error}".partition("\n")[0] for error in errors)
+    if not places and len(reasons) == 1 and not isinstance(errors[0], NotImplementedError):
+        raise errors[0]
+    if otherwise is not None:
+        return otherwise()
+    because = f", because of {', '.join(places)}" if places else ""
+    raise TypeError(
+        f"fun(x, args) has no {name}: JAX can differentiate it neither forward nor backward{because}. {_ADVICE} "
+        f"JAX said: {' / '.join(reasons)}"
+    ) from errors[0]
+
+
+def has_custom_vjp(jaxpr: Any) -> bool:
+    """Whether a `jax.custom_vjp` is called in a jaxpr."""
+    return any(equation.primitive.name == "custom_vjp_call" for equation in _with_one_mode(jaxpr))
+
+
+def _with_one_mode(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a jaxpr that have one mode of differentiation, or none."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if name in ("while", "custom_vjp_call") or name.endswith("callback"):
+            yield equation
+        elif name != "custom_jvp_call":
+            for inner in inner_jaxprs(equation.params):
+                yield from _with_one_mode(inner)
