@@ -24,9 +24,10 @@ from jaxtyping import PyTree
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.precision import exact_products
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.tiles import Lanes, compiler_options, largest_array, operations
 
-__all__ = ["Captured", "Program", "Signature", "capture", "run"]
+__all__ = ["Captured", "Program", "Signature", "capture", "run", "without_consts"]
 
 _PROGRAMS = 64  # whose compiled forms are kept; each takes from 5 to 15 megabytes
 _FUNCTIONS = 1024  # with their signatures, that need not be traced again
@@ -162,6 +163,7 @@ def run(
         _thread.programs = before
 
 
+@in_own_settings
 def _call(
     core: Callable,
     options: tuple,
@@ -290,8 +292,13 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
         closed = jax.make_jaxpr(flat)(*signature.flat)
     known = content_of_jaxpr(closed)
     known = object() if known is None else known  # like no other
-    program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(closed.jaxpr)))
+    program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(without_consts(closed).jaxpr)))
     return Captured(program, tuple(map(_copied, closed.consts)))
+
+
+def without_consts(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """The same jaxpr, which keeps no array and no tracer alive. In JAX 0.12 an open one would hold its consts too."""
+    return ClosedJaxpr(closed.jaxpr, [None] * len(closed.consts))
 
 
 def _copied(const: Any) -> Any:

@@ -22,6 +22,7 @@ from jaxtyping import Array, PyTree
 
 from jaxopt_lite.cores import cores
 from jaxopt_lite.lanes import tiles
+from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = ["Part", "Rows", "computes_now", "fan_out", "part_size", "why_undivided"]
 
@@ -130,6 +131,7 @@ def fan_out(
     starts = [_on_device(min(k * size, rows.size - size)) for k in range(-(-rows.size // size))]
     results, wanted = [part(*arguments, starts[0])], settings()
 
+    @in_own_settings
     def elsewhere(start: Array) -> Any:
         return part(*arguments, start) if settings() is wanted else _NOTHING
 

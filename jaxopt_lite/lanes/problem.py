@@ -18,9 +18,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.lanes import derivatives
-from jaxopt_lite.lanes.capture import Signature
+from jaxopt_lite.lanes.capture import Signature, without_consts
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.precision import exact_products
+from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = [
     "Batch",
@@ -111,7 +112,13 @@ def signature_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched
     x_leaves, x_tree = jax.tree.flatten(x0)
     leaves, tree = jax.tree.flatten(args)
     x_types, types = tuple(map(_type_of, x_leaves)), tuple(map(_type_of, leaves))
-    return _signature(x_tree, x_types, tree, types, axes, batched, jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    return _signature(x_tree, x_types, tree, types, axes, batched, _promotion())
+
+
+def _promotion() -> tuple:
+    """The settings of JAX that decide what becomes of dtypes."""
+    config: Any = jax.config
+    return config.jax_enable_x64, config.jax_numpy_dtype_promotion, config.jax_numpy_rank_promotion
 
 
 def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
@@ -123,8 +130,9 @@ def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
 
 
 @lru_cache(1024)
-def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, in_double: bool) -> Signature:
-    """`signature_of`; the last argument only tells calls apart, because it decides what dtypes become."""
+@in_own_settings
+def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion: tuple) -> Signature:
+    """`signature_of`; the last argument only tells calls apart."""
     found = []
 
     def look(x0, args):
@@ -208,7 +216,7 @@ def _ravel_batch(x0: PyTree, dtype) -> tuple[Array, Callable]:
     vector, unravel = ravel_pytree(one)
     columns = [leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(x0)]
     flat = jnp.concatenate([column.astype(dtype) for column in columns], axis=1)
-    return flat, lambda x: unravel(x.astype(vector.dtype))
+    return flat, lambda x, own=vector.dtype: unravel(x.astype(own))
 
 
 def _batch_axes_first(args: PyTree, axes, size: int):
@@ -286,6 +294,7 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
         closed = jax.make_jaxpr(flat_fun)(jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype), *_one_of_each(batch))
     consts = tuple(jnp.asarray(const) for const in closed.consts)
     batch = Batch(batch.x, batch.leaves + consts, batch.is_mapped + (False,) * len(consts))
+    closed = without_consts(closed)
     return Function(closed, output["size"], output["tree"], output["unravel"], output["is_scalar"]), batch
 
 

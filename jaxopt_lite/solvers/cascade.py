@@ -14,16 +14,18 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes import engine, kernel, tiles
+from jaxopt_lite.lanes.derivatives import value_and_grad
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.graph import NotInAKernel
 from jaxopt_lite.lanes.problem import Function, LaneProblem, mapped_leaves, with_mapped
 from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.lanes.tiles import Lanes
 from jaxopt_lite.solvers.paths import kernel_for
 
-__all__ = ["Plan", "at_precision", "condition", "evaluate", "gave_up", "lanes_of", "solve"]
+__all__ = ["Plan", "at_precision", "condition", "evaluate", "gave_up", "lanes_of", "solve", "without_numbers"]
 
 
 class Plan(NamedTuple):
@@ -53,6 +55,11 @@ class Plan(NamedTuple):
         return tiles.tile_width(self.lanes(n, dtype), platform, size, array_bytes)
 
 
+def without_numbers(solver: Any) -> Any:
+    """A solver without what is traced, such as tolerances, which no method holds."""
+    return jax.tree.map(lambda _: None, solver)
+
+
 @lru_cache(1024)
 def lanes_of(settings: Any, n: int, dtype) -> Lanes:
     """The lanes on which a solver of these settings, its tree's structure, works for problems of n unknowns."""
@@ -69,6 +76,7 @@ def solve(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, s
         return _run_methods(plan, is_mapped, x0, leaves, limits, states)
 
     @solved.def_vmap
+    @in_own_settings
     def rule(axis_size, in_batched, leaves, x0, limits, states):
         leaves_batched, x_batched, limits_batched, states_batched = in_batched
         size = x0.shape[1] if x_batched else x0.shape[0]
@@ -216,10 +224,11 @@ def at_precision(plan: Plan, is_mapped, x, leaves, doubtful: Bool[Array, " B"]) 
     return jax.lax.cond(jnp.any(doubtful), look, lambda: jnp.zeros_like(doubtful))
 
 
+@in_own_settings
 def condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
     """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum."""
     value = partial(plan.function.value, leaves=leaves)
-    return value(x) if plan.solver.kind == "root" else jax.grad(lambda x: value(x)[0])(x)
+    return value(x) if plan.solver.kind == "root" else value_and_grad(lambda x: (value(x)[0], None), x)[1]
 
 
 def evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):

@@ -21,6 +21,7 @@ from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.derivatives import hessian, jacobian, value_and_grad
 from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, signature_of, trace, with_mapped
+from jaxopt_lite.lanes.settings import unchecked_numbers
 from jaxopt_lite.solvers.tolerances import check_not_negative, per_problem
 
 __all__ = [
@@ -202,8 +203,10 @@ def _certify(fun, x, args, tolerance, axes, batched, judge):
     """Run a judge, written for one problem, on the batch, in the best precision there is."""
     check_not_negative("tolerance" if judge is _compare else "atol", tolerance)
     best = jax.dtypes.canonicalize_dtype(jnp.float64)
-    x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
-    return run(_judged, (axes, batched, judge), [(fun, signature_of(x, args, axes, batched))], x, args, tolerance)
+    with unchecked_numbers():  # a verdict holds infinity and NaN where they are meant
+        x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
+        functions = [(fun, signature_of(x, args, axes, batched))]
+        return run(_judged, (axes, batched, judge), functions, x, args, tolerance)
 
 
 def _judged(fun, axes, batched, judge, x, args, tolerance):

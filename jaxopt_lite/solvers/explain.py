@@ -12,6 +12,7 @@ from jaxopt_lite.lanes import tiles
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
 from jaxopt_lite.lanes.graph import NotInAKernel
 from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, trace
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.cascade import Plan
 from jaxopt_lite.solvers.paths import PATHS, kernel_for
@@ -122,6 +123,7 @@ def explain(
         raise ValueError(f"path={path!r}: expected one of {', '.join(map(repr, PATHS))}.")
     found: list[Explanation] = []
 
+    @in_own_settings
     def look(x0, args):
         batch, layout = batch_of(x0, args, axis_per_leaf(args, args_axes), batched)
         function, batch = trace(fun, batch, layout, has_aux)

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, lanes_for, rows_of, solve, solved
@@ -104,6 +105,7 @@ def _from_every_start(fun, axes, has_aux, starts, args, solver, resume) -> Solut
     return _best(every, solver.kind == "root")
 
 
+@in_own_settings
 @partial(jax.jit, static_argnames="is_root")
 def _best(every: Solution, is_root: bool) -> Solution:
     """The best along the leading axis, that of the starts."""

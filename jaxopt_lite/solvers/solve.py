@@ -16,12 +16,13 @@ from jaxopt_lite.lanes.derivatives import value_and_grad
 from jaxopt_lite.lanes.engine import Limits, Outcome
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.problem import Batch, Function, axis_per_leaf, batch_of, signature_of, trace
+from jaxopt_lite.lanes.settings import checks_numbers, in_own_settings, unchecked_numbers
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.tiles import EVALUATIONS, FEWEST_IN_A_PART, Lanes
 from jaxopt_lite.solvers import cascade
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
-from jaxopt_lite.solvers.cascade import Plan
+from jaxopt_lite.solvers.cascade import Plan, without_numbers
 from jaxopt_lite.solvers.implicit import with_implicit_derivatives
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
@@ -162,7 +163,16 @@ def solve(
     signature = signature_of(x0, args, axes, batched)
     rows, lanes = (rows_of(x0, axes, solver, resume), lanes_for(solver, signature)) if batched else (None, None)
     functions = [(fun, signature)]
-    return run(solved, options, functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=_briefly)
+
+    def call(options) -> Solution:
+        return run(solved, options, functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=_briefly)
+
+    if not (checks_numbers() and (record or keep_state)):
+        return call(options)
+    # Records end in NaN and states hold infinity, so that what JAX checks is an answer without them.
+    call((axes, batched, has_aux, 0, False, path))
+    with unchecked_numbers():
+        return call(options)
 
 
 def rows_of(x0, axes, solver, resume=None, starts: int = 1) -> Rows | None:
@@ -186,6 +196,7 @@ def lanes_for(solver, signature: Signature) -> Lanes:
 
 
 @lru_cache(1024)
+@in_own_settings
 def _lanes_for(settings, signature: Signature) -> Lanes:
     x, _ = jax.tree.unflatten(signature.tree, signature.flat)
     leaves = jax.tree.leaves(x)
@@ -213,19 +224,20 @@ def _solved(
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)
     _check_size(kind, function, batch)
-    plan = Plan(function, solver, keep_state, record, not batched, path, only_first)
+    plan = Plan(function, without_numbers(solver), keep_state, record, not batched, path, only_first)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
-    one = partial(_verified, kind, function)
+    one, is_mapped = partial(_verified, kind, function), batch.is_mapped
 
+    @in_own_settings
     def run(leaves, others):
-        outcome = cascade.solve(plan, batch.is_mapped, leaves, *others)
+        outcome = cascade.solve(plan, is_mapped, leaves, *others)
         return outcome.x, is_solved(outcome.status), outcome
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
     condition = partial(cascade.condition, plan)
-    x, _, outcome = with_implicit_derivatives(run, condition, batch.is_mapped)(batch.leaves, others)
-    value, grad, aux, error = cascade.evaluate(plan, batch.is_mapped, x, batch.leaves, one)
+    x, _, outcome = with_implicit_derivatives(run, condition, is_mapped)(batch.leaves, others)
+    value, grad, aux, error = cascade.evaluate(plan, is_mapped, x, batch.leaves, one)
     status = _verdict(outcome, limits, value, error)
     if not only_first:
         exact = cascade.at_precision(plan, batch.is_mapped, x, batch.leaves, _is_doubtful(status, error))
