@@ -40,11 +40,12 @@ class Signature:
         arguments: pytrees of `jax.ShapeDtypeStruct`s, or of whatever else `jax.make_jaxpr` takes for shapes.
         exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise; or else
             as JAX's settings say.
+        call: `call(fun, *arguments)` calls a function, where that is not as `fun(*arguments)`.
     """
 
-    def __init__(self, *arguments: PyTree, exact: bool = True):
+    def __init__(self, *arguments: PyTree, exact: bool = True, call: Callable | None = None):
         self.flat, self.tree = jax.tree.flatten(arguments)
-        self.exact = exact
+        self.exact, self.call = exact, _as_it_is if call is None else call
         self.latest: dict[int, _Latest] = {}  # what `run` found for a function, by its id
 
     @staticmethod
@@ -56,6 +57,10 @@ class Signature:
         flat = [jax.tree.flatten(part) for part in arguments]
         types = (_of_entry(leaf, axes) for (leaves, _), axes in zip(flat, mapped, strict=True) for leaf in leaves)
         return _signature(tuple(tree for _, tree in flat), tuple(types), exact)
+
+
+def _as_it_is(fun: Callable, *arguments: PyTree) -> Any:
+    return fun(*arguments)
 
 
 def _of_entry(leaf: Any, axes: int) -> Any:
@@ -285,7 +290,7 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
 
     def flat(*leaves):
         nonlocal out_tree
-        results, out_tree = jax.tree.flatten(fun(*jax.tree.unflatten(signature.tree, leaves)))
+        results, out_tree = jax.tree.flatten(signature.call(fun, *jax.tree.unflatten(signature.tree, leaves)))
         return results
 
     with exact_products() if signature.exact else nullcontext():

@@ -7,7 +7,7 @@ included, becomes an explicit input, so that derivatives with respect to it are 
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.lanes import derivatives
+from jaxopt_lite.lanes.calls import Hint, call
 from jaxopt_lite.lanes.capture import Signature, without_consts
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.precision import exact_products
@@ -115,6 +116,28 @@ def signature_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched
     return _signature(x_tree, x_types, tree, types, axes, batched, _promotion())
 
 
+def _hint(x: PyTree, x0: PyTree, batched: bool) -> Hint | None:
+    """What may be wrong with `x0` where a function fails on its share `x` of one problem."""
+    leaves = jax.tree.leaves(x)
+    if any(leaf.shape for leaf in leaves):
+        return None
+    if isinstance(x, list | tuple):
+        size = len(leaves)
+        text = (
+            f"Its x0 is a {type(x).__name__}, which is a pytree of {size} scalars, and that is what fun gets. To get "
+            "an array pass one: jnp.asarray(x0)."
+        )
+    elif batched:
+        size = np.shape(jax.tree.leaves(x0)[0])[0]
+        text = (
+            f"The first axis of x0 is that of the batch, so that x0 of shape ({size},) is {size} problems with one "
+            "unknown each, and x is a scalar. For one problem pass batched=False, and for several x0 of shape [B, n]."
+        )
+    else:
+        return None
+    return Hint(jax.ShapeDtypeStruct((size,), jnp.result_type(*leaves)), text)
+
+
 def _promotion() -> tuple:
     """The settings of JAX that decide what becomes of dtypes."""
     config: Any = jax.config
@@ -138,7 +161,8 @@ def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion
     def look(x0, args):
         batch, layout = batch_of(x0, args, axes, batched)
         x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
-        found.append(Signature(x, jax.tree.unflatten(layout.args_tree, _one_of_each(batch))))
+        args = jax.tree.unflatten(layout.args_tree, _one_of_each(batch))
+        found.append(Signature(x, args, call=partial(call, hint=_hint(x, x0, batched))))
         return ()
 
     x0, args = (
@@ -223,10 +247,12 @@ def _batch_axes_first(args: PyTree, axes, size: int):
     """The leaves of `args`, batch axis first where they have one, and which of them have."""
     leaves = []
     for (name, leaf), axis in zip(_named_leaves(args), axes, strict=True):
+        if getattr(getattr(leaf, "dtype", None), "kind", "f") in "SUOMm":
+            raise TypeError(f"args{name} has dtype {leaf.dtype}; expected numbers, or one name or object by itself.")
         if axis is not None and _common_size([(f"args{name}", leaf, axis)]) != size:
             raise ValueError(
                 f"args{name} has {np.shape(leaf)[axis]} entries along axis {axis}; expected {size}, one per problem of "
-                "x0. If all problems share it, pass args_axes=None for it."
+                "x0. If all problems share it, pass args_axes=None for it; if x0 is one problem, pass batched=False."
             )
         leaves.append(jnp.asarray(leaf) if axis is None else jnp.moveaxis(jnp.asarray(leaf), axis, 0))
     return tuple(leaves), tuple(axis is not None for axis in axes)

@@ -24,6 +24,7 @@ from jaxtyping import ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot, eye, matvec, outer
 from jaxopt_lite.lanes.tiles import Work
+from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 
 __all__ = ["BFGS"]
@@ -62,6 +63,7 @@ def _held(row):
     return jax.lax.optimization_barrier(row) if row.ndim and row.shape[-1] > _IN_REGISTERS else row
 
 
+@says_what_instead
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BFGS:

@@ -18,10 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
+from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.derivatives import hessian, jacobian, value_and_grad
 from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, signature_of, trace, with_mapped
 from jaxopt_lite.lanes.settings import unchecked_numbers
+from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.tolerances import check_not_negative, per_problem
 
 __all__ = [
@@ -101,6 +103,7 @@ class DerivativeCheck:
     agree: Bool[Array, "*B"]
 
 
+@says_what_instead
 def certify_root(
     fun: Callable,
     x: PyTree,
@@ -130,9 +133,10 @@ def certify_root(
         >>> verdict.valid.tolist()
         [True, False]
     """
-    return _certify(fun, x, args, atol, axis_per_leaf(args, args_axes), batched, _judge_root)
+    return _certify(fun, x, args, atol, args_axes, batched, _judge_root)
 
 
+@says_what_instead
 def certify_minimum(
     fun: Callable,
     x: PyTree,
@@ -162,9 +166,10 @@ def certify_minimum(
         >>> jol.Curvature(int(saddle.kind[0])).name
         'SADDLE'
     """
-    return _certify(fun, x, args, atol, axis_per_leaf(args, args_axes), batched, _judge_minimum)
+    return _certify(fun, x, args, atol, args_axes, batched, _judge_minimum)
 
 
+@says_what_instead
 def check_derivatives(
     fun: Callable,
     x: PyTree,
@@ -196,12 +201,14 @@ def check_derivatives(
         >>> bool(jol.check_derivatives(hidden, jnp.ones((1, 2))).agree[0])
         False
     """
-    return _certify(fun, x, args, tolerance, axis_per_leaf(args, args_axes), batched, _compare)
+    return _certify(fun, x, args, tolerance, args_axes, batched, _compare)
 
 
-def _certify(fun, x, args, tolerance, axes, batched, judge):
+def _certify(fun, x, args, tolerance, args_axes, batched, judge):
     """Run a judge, written for one problem, on the batch, in the best precision there is."""
     check_not_negative("tolerance" if judge is _compare else "atol", tolerance)
+    fun, args = split(fun, args)
+    axes = axis_per_leaf(args, args_axes)
     best = jax.dtypes.canonicalize_dtype(jnp.float64)
     with unchecked_numbers():  # a verdict holds infinity and NaN where they are meant
         x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -9,13 +10,16 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes import tiles
+from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
 from jaxopt_lite.lanes.graph import NotInAKernel
-from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, trace
+from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.cascade import Plan
+from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.paths import PATHS, kernel_for
+from jaxopt_lite.solvers.solve import check_function
 
 __all__ = ["Explanation", "explain"]
 
@@ -74,6 +78,7 @@ class Explanation:
         return "\n".join([*lines, self.later] if self.later else lines)
 
 
+@says_what_instead
 def explain(
     fun: Callable,
     x0: PyTree,
@@ -121,12 +126,15 @@ def explain(
         raise ValueError(f"platform={platform!r}: expected one of {', '.join(map(repr, PLATFORMS))}.")
     if path not in PATHS:
         raise ValueError(f"path={path!r}: expected one of {', '.join(map(repr, PATHS))}.")
-    found: list[Explanation] = []
+    check_function(fun)
+    fun, args = split(fun, args)
+    axes, found = axis_per_leaf(args, args_axes), []
+    called = partial(signature_of(x0, args, axes, batched).call, fun)
 
     @in_own_settings
     def look(x0, args):
-        batch, layout = batch_of(x0, args, axis_per_leaf(args, args_axes), batched)
-        function, batch = trace(fun, batch, layout, has_aux)
+        batch, layout = batch_of(x0, args, axes, batched)
+        function, batch = trace(called, batch, layout, has_aux)
         found.append(_explained(Plan(function, solver, keep_state, record, not batched, path), batch, chosen))
         return jnp.zeros(())
 

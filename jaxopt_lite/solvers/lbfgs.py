@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot
 from jaxopt_lite.lanes.tiles import Work
+from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 
 __all__ = ["LBFGS"]
@@ -64,6 +65,7 @@ def _two_loops(h: _Pairs, g):
     return jax.lax.scan(oldest_first, h.scale * q, (*pairs, a))[0]
 
 
+@says_what_instead
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LBFGS:

@@ -20,6 +20,7 @@ from jaxopt_lite.lanes.arithmetic import dot, take_where
 from jaxopt_lite.lanes.tiles import Work
 from jaxopt_lite.solvers.broyden import damping
 from jaxopt_lite.solvers.damped_newton import DampedNewton
+from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.secant import Move, Secant
 
 __all__ = ["LimitedBroyden"]
@@ -109,6 +110,7 @@ def _positive(value):
     return jnp.where(value > 0, value, 1)
 
 
+@says_what_instead
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LimitedBroyden:

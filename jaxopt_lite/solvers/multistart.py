@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, lanes_for, rows_of, solve, solved
 from jaxopt_lite.solvers.tolerances import checked
@@ -18,6 +20,7 @@ from jaxopt_lite.solvers.tolerances import checked
 __all__ = ["multistart"]
 
 
+@says_what_instead
 def multistart(
     fun: Callable,
     starts: PyTree,
@@ -63,6 +66,7 @@ def multistart(
     count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
         return _best(solve(fun, starts, args, solver, None, True, has_aux), isinstance(solver, RootSolver))
+    fun, args = split(fun, args)
     axes = axis_per_leaf(args, args_axes)
     signature = signature_of(jax.tree.map(_one_start, starts), args, axes, batched)
     rows = rows_of(starts, axes, solver, starts=count)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs
+from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.derivatives import value_and_grad
 from jaxopt_lite.lanes.engine import Limits, Outcome
@@ -24,6 +25,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.cascade import Plan, without_numbers
 from jaxopt_lite.solvers.implicit import with_implicit_derivatives
+from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
 from jaxopt_lite.solvers.paths import PATHS
@@ -38,6 +40,7 @@ RootSolver = Broyden | LimitedBroyden
 Minimizer = BFGS | LBFGS
 
 
+@says_what_instead
 def root(
     fun: Callable,
     x0: PyTree,
@@ -55,9 +58,11 @@ def root(
     """Solve F(x) = 0 for a batch of problems in one call.
 
     Args:
-        fun: `fun(x, args) -> residual`, written for one problem; the residual has as many numbers as `x`.
+        fun: `fun(x, args) -> residual`, written for one problem; the residual has as many numbers as `x`. It may be
+            `fun(x)` where there are no args.
         x0: starts; a pytree whose leaves are `[B, ...]`.
-        args: a pytree passed to `fun`, one entry a problem along the leading axis.
+        args: a pytree passed to `fun`, one entry a problem along the leading axis. Names, functions, `True` and `False`
+            among its leaves are passed as they are.
         solver: `Broyden()` (the default) or `LimitedBroyden()`, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
@@ -74,7 +79,8 @@ def root(
 
     Raises:
         ValueError: shapes that do not fit; the message names the argument.
-        TypeError: complex or non-numeric input.
+        TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
+            differentiate as the solver needs; a keyword that is not one.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -86,6 +92,7 @@ def root(
     return solve(fun, x0, args, solver, args_axes, batched, has_aux, record, keep_state, resume, path)
 
 
+@says_what_instead
 def minimize(
     fun: Callable,
     x0: PyTree,
@@ -103,9 +110,11 @@ def minimize(
     """Minimise f(x) for a batch of problems in one call.
 
     Args:
-        fun: `fun(x, args) -> scalar`, written for one problem, smooth and differentiable by JAX.
+        fun: `fun(x, args) -> scalar`, written for one problem, smooth and differentiable by JAX. It may be `fun(x)`
+            where there are no args.
         x0: starts; a pytree whose leaves are `[B, ...]`.
-        args: a pytree passed to `fun`, one entry a problem along the leading axis.
+        args: a pytree passed to `fun`, one entry a problem along the leading axis. Names, functions, `True` and `False`
+            among its leaves are passed as they are.
         solver: `BFGS()` (the default) or `LBFGS()` for many unknowns, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
@@ -122,7 +131,8 @@ def minimize(
 
     Raises:
         ValueError: shapes that do not fit; the message names the argument.
-        TypeError: complex or non-numeric input.
+        TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
+            differentiate as the solver needs; a keyword that is not one.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -158,6 +168,7 @@ def solve(
     if path not in PATHS:
         raise ValueError(f"path={path!r}: expected one of {', '.join(map(repr, PATHS))}.")
     solver = checked(solver)
+    fun, args = split(fun, args)
     axes = axis_per_leaf(args, args_axes)
     options = axes, batched, has_aux, record, keep_state, path
     signature = signature_of(x0, args, axes, batched)

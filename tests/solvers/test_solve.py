@@ -1,5 +1,7 @@
 """`root` and `minimize` see what a function reads now, as SciPy does; also certificates, starts and chunks."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -226,3 +228,69 @@ def test_what_needs_a_derivative_says_so_and_the_plain_methods_need_none():
         TypeError, match=r"fun\(x, args\) has no gradient.*`custom_vjp_call` at .*`while` at .*custom_jvp"
     ):
         jol.minimize(lambda x, a: square(x) - square_root(x), np.ones(4), A)
+
+
+def test_names_and_functions_among_args():
+    """They decide what the function does, in plain calls and inside a jitted function, and have no derivative."""
+
+    def residual(x, args):
+        bend = args["bend"](x) if args["on"] else 0
+        return x + bend - args["level"] * {"once": 1, "twice": 2}[args["name"]]
+
+    def find(level, name="once", on=False):
+        args = {"bend": jnp.tanh, "on": on, "level": level, "name": name}
+        return solved(jol.root(residual, np.zeros(4), args, solver=PLAIN))
+
+    x = find(A, on=True)
+    assert np.allclose(x + np.tanh(x), A)
+    for name, factor in (("once", 1), ("twice", 2), ("once", 1)):
+        args = lambda level, name=name: {"bend": np.tanh, "on": False, "level": level, "name": name}
+        answer = lambda level, args=args: jol.root(residual, np.zeros(4), args(level), solver=PLAIN).x.sum()
+        assert np.allclose(find(A, name), factor * A)
+        assert np.allclose(jax.jit(jax.grad(answer))(A), factor)
+        assert np.all(jol.certify_root(residual, factor * A, args(A)).valid)
+        best = jol.multistart(residual, np.zeros((4, 2)), args(A), solver=PLAIN)
+        assert np.allclose(solved(best), factor * A)
+    with pytest.raises(TypeError, match=r"args\['level'\] has dtype <U1; expected numbers"):
+        find(np.array(["a", "b", "c", "d"]))
+
+
+def test_functions_of_x_alone_and_hints_for_one_vector():
+    assert np.allclose(solved(jol.root(lambda x: x - 3, np.zeros(4), solver=PLAIN)), 3)
+    assert jol.explain(lambda x: x - 3, np.zeros(4), solver=PLAIN).problems == 4
+    chain = lambda x, _: jnp.sum((x[1:] - x[:-1]) ** 2)
+    for refused in (jol.minimize, jol.certify_minimum):
+        with pytest.raises(IndexError, match=r"shape \(3,\) is 3 problems .* pass batched=False"):
+            refused(chain, np.ones(3))
+    with pytest.raises(TypeError, match=r"x0 is a list, .* 2 scalars.* jnp\.asarray\(x0\)"):
+        jol.minimize(lambda x, _: jnp.sum((x - 1) ** 2), [0.0, 1.0], batched=False)
+    with pytest.raises(ValueError, match=r"100 entries .* if x0 is one problem, pass batched=False"):
+        jol.minimize(chain, np.ones(3), np.ones((100, 2)))
+
+
+def test_a_module_as_function_and_among_args():
+    eqx = pytest.importorskip("equinox")
+
+    class Bend(eqx.Module):
+        level: jax.Array
+        activation: Callable
+
+        def residual(self, x, _):
+            return x + self.activation(x) - self.level
+
+        def __call__(self, x, _):
+            return self.residual(x, _)
+
+    bend = Bend(jnp.asarray(3.0), jax.nn.tanh)
+    through_args = lambda bend: (
+        jol.root(lambda x, bend: bend.residual(x, None), 0.0, bend, batched=False, solver=PLAIN).x
+    )
+    for answer in (
+        through_args,
+        lambda bend: jol.root(bend.residual, 0.0, batched=False, solver=PLAIN).x,
+        lambda bend: jol.root(bend, 0.0, batched=False, solver=PLAIN).x,
+    ):
+        x = answer(bend)
+        assert np.isclose(x + np.tanh(x), 3.0)
+        slope = eqx.filter_jit(eqx.filter_grad(answer))(bend).level
+        assert np.isclose(slope, 1 / (2 - np.tanh(x) ** 2))

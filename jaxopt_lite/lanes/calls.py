@@ -1,0 +1,101 @@
+"""A user's function, called for one problem as the user has written it: as `fun(x, args)`, or `fun(x)` without any.
+
+What in `args` is no number, such as a name, an activation function or an option, belongs to the function.
+"""
+
+import inspect
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+__all__ = ["Hint", "call", "split"]
+
+_EXPLAINED = (IndexError, AttributeError, ValueError, TypeError)
+
+
+def split(fun: Callable, args: PyTree) -> tuple[Callable, PyTree]:
+    """A function of the numbers in `args` alone, and these: None stands in the place of everything else."""
+    leaves, tree = jax.tree.flatten(args)
+    is_static = list(map(_is_static, leaves))
+    if not any(is_static):
+        return fun, args
+    static = tuple(leaf if flag else None for leaf, flag in zip(leaves, is_static, strict=True))
+    numbers = [None if flag else leaf for leaf, flag in zip(leaves, is_static, strict=True)]
+    return partial(_joined, fun, tree, tuple(is_static), static), jax.tree.unflatten(tree, numbers)
+
+
+def _is_static(leaf: Any) -> bool:
+    """Whether a leaf is no number and no array of any. Python's truth values decide what a function does, with `if`."""
+    if isinstance(leaf, bool | Enum | str | bytes | type):
+        return True
+    if isinstance(leaf, int | float | complex) or hasattr(leaf, "dtype"):
+        return False
+    return callable(leaf) or np.asarray(leaf).dtype == object
+
+
+def _joined(fun: Callable, tree: Any, is_static: tuple[bool, ...], static: tuple, x: PyTree, numbers: PyTree) -> Any:
+    """`fun(x, args)`, with the numbers in their places among the rest."""
+    left = iter(jax.tree.leaves(numbers))
+    leaves = [other if flag else next(left) for flag, other in zip(is_static, static, strict=True)]
+    return call(fun, x, jax.tree.unflatten(tree, leaves))
+
+
+class Hint(NamedTuple):
+    """What `x` may have been meant to be, and what to tell whoever meant that."""
+
+    instead: jax.ShapeDtypeStruct
+    text: str
+
+
+def call(fun: Callable, x: PyTree, args: PyTree, hint: Hint | None = None) -> Any:
+    """`fun(x, args)`; `fun(x)` where there are no args and it takes one argument.
+
+    Raises:
+        TypeError: it cannot be called like that.
+        Exception: what it raises; with the `hint`, if it would take what that has `instead` of x.
+    """
+    arguments = (x,) if _takes_x_alone(fun) and not jax.tree.leaves(args) else (x, args)
+    if not _takes(fun, *arguments):
+        name = getattr(fun, "__name__", type(fun).__name__)
+        raise TypeError(
+            f"fun is called as fun(x, args), but {name} takes {inspect.signature(fun)}. Several arguments are one "
+            "pytree, as in lambda x, args: f(x, *args). Where there are no args fun(x) will do."
+        )
+    try:
+        return fun(*arguments)
+    except _EXPLAINED as error:
+        if hint is None or not _would_take(fun, hint.instead, *arguments[1:]):
+            raise
+        kind = next(each for each in _EXPLAINED if isinstance(error, each))
+        first_line = f"{error}".partition("\n")[0].rstrip(".")
+        raise kind(f"fun(x, args) failed for one problem: {first_line}. {hint.text}") from error
+
+
+def _would_take(fun: Callable, x: jax.ShapeDtypeStruct, *args: PyTree) -> bool:
+    try:
+        jax.eval_shape(lambda x: fun(x, *args), x)
+    except Exception:
+        return False
+    return True
+
+
+def _takes_x_alone(fun: Callable) -> bool:
+    return not _takes(fun, 0, 0) and _takes(fun, 0)
+
+
+def _takes(fun: Callable, *arguments: Any) -> bool:
+    """Whether a function may be called with so many; where that is not known, as of one in C, yes."""
+    try:
+        signature = inspect.signature(fun)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""Keywords that other libraries have, and what there is here instead."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+__all__ = ["says_what_instead"]
+
+_STEPS = "the solver has `max_steps`, as in BFGS(max_steps=200)"
+_TOLERANCE = "tolerances are `atol` and `rtol`, of the solver: BFGS(atol=1e-8) for the largest entry of the gradient"
+_AUTODIFF = "JAX differentiates `fun`; a rule of your own goes into `fun`, by jax.custom_jvp"
+_SOLVER = "it belongs to the solver, as in minimize(fun, x0, solver=BFGS(atol=1e-8, max_steps=200))"
+_MEMORY = "LBFGS and LimitedBroyden have `memory`"
+_CHANGE = "change the variables, x = exp(u) for x > 0, or add a penalty"
+_INSTEAD = {
+    "maxiter": _STEPS, "max_iter": _STEPS, "maxfev": _STEPS, "maxfun": _STEPS, "num_steps": _STEPS,
+    "tol": _TOLERANCE, "gtol": _TOLERANCE, "ftol": _TOLERANCE, "xtol": _TOLERANCE, "fatol": _TOLERANCE,
+    "f_tol": _TOLERANCE, "x_tol": _TOLERANCE, "eps": _TOLERANCE,
+    "jac": _AUTODIFF, "hess": _AUTODIFF, "hessp": _AUTODIFF, "fprime": _AUTODIFF, "grad": _AUTODIFF,
+    "value_and_grad": _AUTODIFF,
+    "atol": _SOLVER, "rtol": _SOLVER, "max_steps": _SOLVER, "options": _SOLVER,
+    "method": "`solver` says by which method, as in minimize(fun, x0, solver=LBFGS())",
+    "history_size": _MEMORY, "maxcor": _MEMORY, "m": _MEMORY,
+    "bounds": f"there are none yet; {_CHANGE}", "constraints": f"there are none yet; {_CHANGE}",
+    "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",
+    "throw": "`solution.raise_if_failed()` raises", "adjoint": "derivatives are those of the implicit function theorem",
+    "fn": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`", "in_axes": "it is `args_axes`",
+}  # fmt: skip
+
+_Function = TypeVar("_Function", bound=Callable)
+
+
+def says_what_instead(function: _Function) -> _Function:
+    """The function or class, whose TypeError for a keyword of another library says what to use here."""
+    if not isinstance(function, type):
+        return _saying(function, function.__name__)
+    function.__init__ = _saying(function.__init__, function.__name__)
+    return function  # pyright: ignore[reportReturnType]  # it is what came in
+
+
+def _saying(function: Any, name: str) -> Any:
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            unknown = [word for word in kwargs if word in _INSTEAD and word not in code.co_varnames[:most]]
+            if not unknown:
+                raise
+            said = "; ".join(f"{word}=: {_INSTEAD[word]}" for word in unknown)
+            raise TypeError(f"{name}() does not take {said}.") from error
+
+    code = function.__code__
+    most = code.co_argcount + code.co_kwonlyargcount
+    return wrapped
