@@ -6,11 +6,12 @@ What in `args` is no number, such as a name, an activation function or an option
 import inspect
 from collections.abc import Callable
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 __all__ = ["Hint", "call", "split"]
@@ -21,21 +22,26 @@ _EXPLAINED = (IndexError, AttributeError, ValueError, TypeError)
 def split(fun: Callable, args: PyTree) -> tuple[Callable, PyTree]:
     """A function of the numbers in `args` alone, and these: None stands in the place of everything else."""
     leaves, tree = jax.tree.flatten(args)
-    is_static = list(map(_is_static, leaves))
-    if not any(is_static):
+    if all(map(_is_number, map(type, leaves))):
         return fun, args
+    is_static = list(map(_is_static, leaves))
     static = tuple(leaf if flag else None for leaf, flag in zip(leaves, is_static, strict=True))
     numbers = [None if flag else leaf for leaf, flag in zip(leaves, is_static, strict=True)]
     return partial(_joined, fun, tree, tuple(is_static), static), jax.tree.unflatten(tree, numbers)
 
 
-def _is_static(leaf: Any) -> bool:
-    """Whether a leaf is no number and no array of any. Python's truth values decide what a function does, with `if`."""
-    if isinstance(leaf, bool | Enum | str | bytes | type):
-        return True
-    if isinstance(leaf, int | float | complex) or hasattr(leaf, "dtype"):
+@lru_cache(1024)
+def _is_number(kind: type) -> bool:
+    """Whether a leaf of this type is a number or an array of them, for certain."""
+    if issubclass(kind, (bool, Enum, str, bytes, type)):  # Python's truth values are for `if`
         return False
-    return callable(leaf) or np.asarray(leaf).dtype == object
+    return issubclass(kind, (int, float, complex, jax.Array, Tracer)) or hasattr(kind, "dtype")
+
+
+def _is_static(leaf: Any) -> bool:
+    if _is_number(type(leaf)):
+        return False
+    return isinstance(leaf, (bool, Enum, str, bytes)) or callable(leaf) or np.asarray(leaf).dtype == object
 
 
 def _joined(fun: Callable, tree: Any, is_static: tuple[bool, ...], static: tuple, x: PyTree, numbers: PyTree) -> Any:

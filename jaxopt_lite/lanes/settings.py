@@ -15,6 +15,7 @@ import jax
 __all__ = ["checks_numbers", "in_own_settings", "own_settings", "unchecked_numbers"]
 
 _config: Any = jax.config
+_NOTHING = nullcontext()
 _Result = TypeVar("_Result")
 
 
@@ -22,7 +23,7 @@ def own_settings() -> AbstractContextManager:
     """A context in which promotions of dtype and rank are those of NumPy, and functions are compiled."""
     by_numpy = _config.jax_numpy_dtype_promotion == "standard" and _config.jax_numpy_rank_promotion == "allow"
     if by_numpy and not _config.jax_disable_jit:
-        return nullcontext()
+        return _NOTHING
     with ExitStack() as stack:
         stack.enter_context(jax.numpy_dtype_promotion("standard"))
         stack.enter_context(jax.numpy_rank_promotion("allow"))
@@ -49,7 +50,7 @@ def checks_numbers() -> bool:
 def unchecked_numbers() -> AbstractContextManager:
     """A context in which it does not."""
     if not checks_numbers():
-        return nullcontext()
+        return _NOTHING
     with ExitStack() as stack:
         stack.enter_context(jax.debug_nans(False))
         stack.enter_context(jax.debug_infs(False))
