@@ -7,12 +7,13 @@ Source: Blondel et al., "Efficient and modular implicit differentiation", NeurIP
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["with_implicit_derivatives"]
+__all__ = ["known", "with_implicit_derivatives"]
 
 _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
 
@@ -41,6 +42,20 @@ def with_implicit_derivatives(solve: Callable, condition: Callable, is_mapped: t
         return (x, solved, rest), (dx, *jax.tree.map(_no_tangent, (solved, rest)))
 
     return solution
+
+
+def known(fun: Callable, values) -> Callable:
+    """`fun`, of arguments at which its values are known: it is evaluated for its derivatives only."""
+
+    @jax.custom_jvp
+    def given(values, *arguments):
+        return values
+
+    @given.defjvp
+    def rule(primals, tangents):
+        return primals[0], jax.jvp(fun, primals[1:], tangents[1:])[1]
+
+    return partial(given, values)
 
 
 def _tangent(condition, is_mapped, x, solved, leaves, d_leaves):

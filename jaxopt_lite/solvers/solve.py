@@ -24,7 +24,7 @@ from jaxopt_lite.solvers import cascade
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.cascade import Plan, without_numbers
-from jaxopt_lite.solvers.implicit import with_implicit_derivatives
+from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
@@ -240,26 +240,30 @@ def _solved(
     limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
     one, is_mapped = partial(_verified, kind, function), batch.is_mapped
 
+    def verified(x, leaves):
+        return cascade.evaluate(plan, is_mapped, x, leaves, one)
+
     @in_own_settings
     def run(leaves, others):
         outcome = cascade.solve(plan, is_mapped, leaves, *others)
-        return outcome.x, is_solved(outcome.status), outcome
+        values = value, _, _, error = verified(outcome.x, leaves)
+        status = _verdict(outcome, others[1], value, error)
+        if not only_first:
+            exact = cascade.at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, error))
+            status = jnp.where(exact, Status.AT_PRECISION, status)
+        return outcome.x, is_solved(status), (values, status, outcome)
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
-    condition = partial(cascade.condition, plan)
-    x, _, outcome = with_implicit_derivatives(run, condition, is_mapped)(batch.leaves, others)
-    value, grad, aux, error = cascade.evaluate(plan, is_mapped, x, batch.leaves, one)
-    status = _verdict(outcome, limits, value, error)
-    if not only_first:
-        exact = cascade.at_precision(plan, batch.is_mapped, x, batch.leaves, _is_doubtful(status, error))
-        status = jnp.where(exact, Status.AT_PRECISION, status)
+    solve = with_implicit_derivatives(run, partial(cascade.condition, plan), is_mapped)
+    x, success, (values, status, outcome) = solve(batch.leaves, others)
+    value, grad, aux, error = known(verified, values)(x, batch.leaves)
     solution = Solution(
         x=jax.vmap(layout.unravel)(x),
         fun=jax.vmap(function.unravel_value)(value) if kind == "root" else value[:, 0],
         grad=None if grad is None else jax.vmap(layout.unravel)(grad),
         error=error,
         status=status,
-        success=is_solved(status),
+        success=success,
         steps=outcome.steps,
         evaluations=outcome.evaluations,
         aux=aux,
