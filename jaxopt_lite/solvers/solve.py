@@ -334,8 +334,8 @@ def _verdict(outcome: Outcome, limits: Limits, value, error):
 
 def _is_doubtful(status, error):
     """Which problems failed at a point that may be as good as the dtype allows."""
-    ended = is_solved(status) | (status == Status.NONFINITE_START) | (status == Status.MAX_STEPS)
-    return ~ended & jnp.isfinite(error)
+    doubtful = (status == Status.STALLED) | (status == Status.NO_ROOT) | (status == Status.UNVERIFIED)
+    return doubtful & jnp.isfinite(error)
 
 
 def _without_batch_axis(solution: Solution) -> Solution:
