@@ -28,8 +28,8 @@ __all__ = ["is_rounding"]
 
 _PROBES = 8  # evaluations; so many signs less one are orthogonal to each other
 _MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # of one array; of arrays; from one to the next
-_FINE, _COARSE = 16, 64  # the change of a number, in units of eps: in half precision, and else
-_ENOUGH = 4  # errors that a value may have, each of which counts a rounding as twice what it can be
+_UNITS = 16  # of eps, by which a number changes: a pole shows, and curvature hardly does
+_ENOUGH = 2  # errors that a value may have, each of which counts a rounding as twice what it can be
 
 _EXACT = {
     "abs", "and", "argmax", "argmin", "broadcast_in_dim", "ceil", "clamp", "concatenate", "copy", "cummax", "cummin",
@@ -56,17 +56,17 @@ def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Arr
         [True, False]
     """
     closed, eps = jax.make_jaxpr(fun)(x), float(jnp.finfo(x.dtype).eps)
-    units = _COARSE if _COARSE * eps < 1e-3 else _FINE
     value = fun(x)
 
     def probe(total, factors):
         arithmetic = _Arithmetic(factors)
         (moved,) = arithmetic.run(Closed.of(closed), [arithmetic.rounded(x)])
-        return total + (moved - value) ** 2, None
+        change = (moved - value) / jnp.where(value == 0, 1, value)  # relative, so that no square overflows
+        return total + jnp.where(jnp.isfinite(moved), change, jnp.nan) ** 2, None
 
-    total, _ = lax.scan(probe, jnp.zeros_like(value), jnp.asarray(1 + units * eps * _signs(), x.dtype))
-    error = jnp.sqrt(total / _PROBES) / units
-    return jnp.all(jnp.isfinite(value) & (jnp.abs(value) <= _ENOUGH * error))
+    total, _ = lax.scan(probe, jnp.zeros_like(value), jnp.asarray(1 + _UNITS * eps * _signs(), x.dtype))
+    error = jnp.sqrt(total / _PROBES) / _UNITS
+    return jnp.all((value == 0) | (jnp.isfinite(value) & (_ENOUGH * error >= 1)))
 
 
 class _Arithmetic:

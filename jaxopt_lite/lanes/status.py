@@ -9,7 +9,7 @@ __all__ = ["MESSAGES", "Status", "is_solved"]
 
 
 class Status(IntEnum):
-    """The verdict on one problem. `CONVERGED` is zero; negative codes never leave the engine."""
+    """The verdict on one problem. `CONVERGED` is zero; negative codes never leave a solve."""
 
     CONVERGED = 0
     MAX_STEPS = 1

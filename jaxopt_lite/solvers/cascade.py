@@ -157,10 +157,14 @@ def _nothing(x0, record: int) -> Outcome:
 
 
 def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
-    """The later outcome for the lanes that were taken on again."""
+    """The later outcome for the lanes that were taken on again.
+
+    One that is out of steps is RUNNING still: having failed before, it may be at the limit of its dtype.
+    """
+    status = jnp.where(after.status == Status.MAX_STEPS, Status.RUNNING, after.status)
     return before._replace(
         x=jnp.where(redone[:, None], after.x, before.x),
-        status=jnp.where(redone, after.status, before.status),
+        status=jnp.where(redone, status, before.status).astype(jnp.int32),
         steps=before.steps + jnp.where(redone, after.steps, 0),
         evaluations=before.evaluations + jnp.where(redone, after.evaluations, 0),
     )

@@ -251,6 +251,7 @@ def _solved(
         if not only_first:
             exact = cascade.at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, error))
             status = jnp.where(exact, Status.AT_PRECISION, status)
+            status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
         return outcome.x, is_solved(status), (values, status, outcome)
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
@@ -335,7 +336,7 @@ def _verdict(outcome: Outcome, limits: Limits, value, error):
 def _is_doubtful(status, error):
     """Which problems failed at a point that may be as good as the dtype allows."""
     doubtful = (status == Status.STALLED) | (status == Status.NO_ROOT) | (status == Status.UNVERIFIED)
-    return doubtful & jnp.isfinite(error)
+    return (doubtful | (status == Status.RUNNING)) & jnp.isfinite(error)
 
 
 def _without_batch_axis(solution: Solution) -> Solution:

@@ -69,3 +69,10 @@ def test_every_number_counts_and_data_are_exact():
     assert is_rounding(fun, jnp.array([LARGE + 3e-8, 1.0]))
     assert not is_rounding(fun, jnp.array([LARGE, 1.1]))
     assert not is_rounding(lambda x: 0 * x + 1e-300, jnp.array([1.0]))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_neither_large_nor_small_numbers_overflow(size):
+    fun = lambda x: jnp.float32(size) * (x - 3)  # noqa: E731
+    assert is_rounding(fun, jnp.float32([3])) and is_rounding(fun, jnp.float32([3 + 2e-7]))
+    assert not is_rounding(fun, jnp.float32([3.01])) and not is_rounding(fun, jnp.float32([1e9]))
