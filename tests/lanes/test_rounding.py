@@ -73,6 +73,6 @@ def test_every_number_counts_and_data_are_exact():
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_neither_large_nor_small_numbers_overflow(size):
-    fun = lambda x: jnp.float32(size) * (x - 3)  # noqa: E731
+    fun = lambda x: jnp.float32(size) * (x - 3)
     assert is_rounding(fun, jnp.float32([3])) and is_rounding(fun, jnp.float32([3 + 2e-7]))
     assert not is_rounding(fun, jnp.float32([3.01])) and not is_rounding(fun, jnp.float32([1e9]))
