@@ -26,7 +26,7 @@ __all__ = ["DampedNewton", "State", "dense_direction"]
 
 _FIRST_DAMPING, _LEAST_DAMPING = 1e-3, 1e-15
 _ENOUGH = 1e-4  # of the predicted reduction
-_FREE_STEP = (0.0, 1.0, 10.0, 0.3)  # attempts 1 to 3 are free: their longest step, relative to max(1, ‖x‖)
+_FREE_STEP = (0.0, 1.0, 10.0, 0.3)  # attempts 1 to 3 are free: their longest step, relative to the size of x
 _SCATTERED = 30
 _ATTEMPTS = len(_FREE_STEP) + _SCATTERED
 _STEPS_PER_ATTEMPT = 100
@@ -109,7 +109,7 @@ class DampedNewton(NamedTuple):
         longest = _longest_step(state)
         damping = jnp.where(longest > 0, 0, state.damping)
         p, d, jp = self.direction(problem, state.at_x, state.f, state.d, damping)
-        size = jnp.maximum(1, jnp.sqrt(dot(state.at_x, state.at_x)))
+        size = jnp.maximum(_unit(state.x0), jnp.sqrt(dot(state.at_x, state.at_x)))
         length = jnp.sqrt(dot(p, p))
         shrink = jnp.where(longest > 0, jnp.minimum(1, longest * size / jnp.where(length > 0, length, 1)), 1)
         predicted = state.phi - dot(state.f + jp, state.f + jp)
@@ -151,13 +151,19 @@ def _next_attempt(state: State) -> State:
     place = jnp.clip(attempt - len(_FREE_STEP), 0, _SCATTERED - 1)
     offsets = jnp.asarray(_scatter(state.x.shape[0]), state.x.dtype)[place]
     offsets = jnp.moveaxis(offsets, -1, 0)
-    offset = jnp.where(attempt >= len(_FREE_STEP), offsets * jnp.maximum(1, jnp.abs(state.x0)), 0)
+    offset = jnp.where(attempt >= len(_FREE_STEP), offsets * jnp.maximum(_unit(state.x0), jnp.abs(state.x0)), 0)
     infinite = jnp.full_like(state.phi, jnp.inf)
     return state._replace(
         at_x=state.x0 + offset, phi=infinite, p=jnp.zeros_like(state.p), d=jnp.zeros_like(state.d),
         damping=jnp.full_like(state.damping, _FIRST_DAMPING), growth=jnp.full_like(state.growth, 2),
         attempt=attempt, tried=jnp.zeros_like(state.tried),
     )  # fmt: skip
+
+
+def _unit(x0):
+    """The size of a start, which is all that is known of the units of x; 1 of a start at zero."""
+    size = max_abs(x0)
+    return jnp.where(size > 0, size, 1)
 
 
 def _scatter(n: int) -> np.ndarray:
