@@ -24,6 +24,8 @@ RACES = {
     **{f"broyden-n{n}-wide-vectors": ("races", "broyden", n, 10_000, 50) for n in (2, 10)},
     "alone-bfgs-n10": ("races", "alone_bfgs", 10, 100, 10),
     "alone-broyden-n10": ("races", "alone_broyden", 10, 100, 10),
+    **{f"fixed-points-n{n}": ("implicit", "solve", n, size, 8) for n, size in ((32, 64), (1024, 32))},
+    **{f"gradient-n{n}": ("implicit", "gradient", n, size, 8) for n, size in ((32, 64), (1024, 32))},
     **{f"lanes-float64-n2-{size}": ("lanes", "float64", 2, size, size // 10) for size in _SIZES},
     **{f"lanes-float32-n10-{size}": ("lanes", "float32", 10, size, size // 100) for size in _SIZES},
 }

@@ -3,19 +3,38 @@
 A solution x(θ) satisfies G(x, θ) = 0, with G = F for a root and G = ∇f for a minimum. Hence dx = −(∂G/∂x)⁻¹ (∂G/∂θ) dθ,
 whatever iterations found x. The rule is linear in dθ, so JAX transposes it for reverse mode.
 
-Source: Blondel et al., "Efficient and modular implicit differentiation", NeurIPS 2022, equation (2).
+A small system is solved by a factorisation. For a large one no matrix is formed: generalised conjugate residuals take
+products with ∂G/∂x alone, and in reverse mode with its transpose. Of the directions only the latest are kept, which
+loses nothing where the matrix is symmetric, as that of a minimum is.
+
+Sources: Blondel et al., "Efficient and modular implicit differentiation", NeurIPS 2022, equation (2); Eisenstat, Elman
+and Schultz, SIAM J. Numer. Anal. 20 (1983) 345, algorithm Orthomin(k); Jiránek and Rozložník, Numer. Algorithms 53
+(2010) 93, for the choice of the next direction.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float
+
+from jaxopt_lite.lanes.precision import exact_products
 
 __all__ = ["known", "with_implicit_derivatives"]
 
 _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
+# Unknowns up to which systems are factored. On a CPU, 64 problems that share a matrix, 128 unknowns: that takes 3 to 7
+# times as long as products do for systems as easy as those of fixed points, and no longer for hard ones. With 256 it
+# takes longer for both; with 32 it is all the same, and what was factored cannot fail.
+_FACTORED = 128
+_LAST_RESORT = 8192  # unknowns up to which products that fail are followed by a factorisation, one problem at a time
+_MEMORY = 5  # directions that the next is made orthogonal to: more save hardly a step
+_CYCLE = 20  # steps after which the residual is computed anew, and has to be smaller
+_BASIS_NUMBERS = 1 << 20  # the most numbers of directions held at once: about what a cache holds
 
 
 def with_implicit_derivatives(solve: Callable, condition: Callable, is_mapped: tuple[bool, ...]) -> Callable:
@@ -27,7 +46,15 @@ def with_implicit_derivatives(solve: Callable, condition: Callable, is_mapped: t
         is_mapped: which leaves have a batch axis, first.
 
     The derivative of a problem that was not solved is NaN: there is no solution to differentiate, and a zero would be
-    a silent lie. The others (the start, the tolerances) have no influence on a solution, and no derivative.
+    a silent lie. But zero times it is zero. A linear map takes zero to zero, and JAX itself leaves out what it knows to
+    be zero; so a zero tangent, or a zero cotangent behind a mask, gives zero here too, and not 0 · NaN. The same holds
+    where ∂G/∂x is singular.
+
+    More than 128 unknowns: ‖∂G/∂x dx + ∂G/∂θ dθ‖ ≤ eps^¾ ‖∂G/∂θ dθ‖, or what rounding in ∂G/∂x dx makes of it. A
+    problem that does not get there is factored, up to 8192 unknowns; the derivative is NaN beyond. Numbers of half
+    precision are solved for in single precision, and rounded at the end.
+
+    The others (the start, the tolerances) have no influence on a solution, and no derivative.
     """
 
     @jax.custom_jvp
@@ -38,7 +65,8 @@ def with_implicit_derivatives(solve: Callable, condition: Callable, is_mapped: t
     def rule(primals, tangents):
         leaves, others = primals
         x, solved, rest = solution(leaves, others)
-        dx = _tangent(condition, is_mapped, x, solved, leaves, tangents[0])
+        with exact_products():
+            dx = _tangent(_Problems(condition, is_mapped, x, solved, leaves), tangents[0])
         return (x, solved, rest), (dx, *jax.tree.map(_no_tangent, (solved, rest)))
 
     return solution
@@ -58,30 +86,212 @@ def known(fun: Callable, values) -> Callable:
     return partial(given, values)
 
 
-def _tangent(condition, is_mapped, x, solved, leaves, d_leaves):
-    """dx for every problem, as many matrices at a time as memory allows."""
+class _Problems(NamedTuple):
+    """A batch of conditions, and the points at which they hold where `solved`."""
+
+    condition: Callable
+    is_mapped: tuple[bool, ...]
+    x: Float[Array, "B n"]
+    solved: Bool[Array, " B"]
+    leaves: tuple[Array, ...]
+
+    def each(self, one: Callable, together: int, *batches):
+        """`one(x, leaves, solved, *batches)` of every problem, so many at a time.
+
+        A condition need not even be finite where it has no solution, and 0 · NaN would go into what all problems share.
+        So a problem without one gets the point and the leaves of another that has one.
+        """
+        mapped = {k: leaf for k, leaf in enumerate(self.leaves) if self.is_mapped[k]}
+        other = jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf[jnp.argmax(self.solved)]), (self.x, mapped))
+
+        def for_one(problem):
+            solved, own, batches = problem
+            x, mapped = jax.tree.map(partial(jnp.where, solved), own, other)
+            return one(x, _fill(self.leaves, mapped), solved, *batches)
+
+        together = max(1, min(len(self.x), together))
+        return jax.lax.map(for_one, (self.solved, (self.x, mapped), batches), batch_size=together)
+
+    def can_be_traced(self, one: Callable) -> bool:
+        """Whether JAX has the derivatives that `one(x, leaves, solved)` takes: a function may lack those of a mode."""
+        try:
+            jax.eval_shape(lambda: self.each(one, 1))
+        except (TypeError, ValueError, NotImplementedError):
+            return False
+        return True
+
+
+def _tangent(problems: _Problems, d_leaves):
+    """dx for every problem, as many at a time as memory allows."""
+    condition, x = problems.condition, problems.x
     varying = [k for k, d in enumerate(d_leaves) if d.dtype != jax.dtypes.float0]
-    if not varying:
+    if not varying or not x.size:
         return jnp.zeros_like(x)
+    n, precise = x.shape[1], jnp.promote_types(x.dtype, jnp.float32)
+    d_mapped = {k: d_leaves[k] for k in varying if problems.is_mapped[k]}
 
-    def for_one(problem):
-        x, solved, mapped, d_mapped = problem
-        all_leaves = _fill(leaves, mapped)
+    def moved(leaves):
+        """The condition as a function of x and of the leaves that vary, and these."""
+        values = tuple(leaves[k] for k in varying)
+        return lambda x, *values: condition(x, _fill(leaves, dict(zip(varying, values, strict=True)))), values
+
+    def pushed(x, leaves, _):
+        fun, values = moved(leaves)
+        return jax.jvp(fun, (x, *values), (x, *values))
+
+    forward = problems.can_be_traced(pushed)
+
+    def right_side(x, leaves, solved, d_mapped):
+        """−(∂G/∂θ) dθ; for a problem without a solution something that is zero where dθ is, and only there."""
         d = _fill(tuple(d_leaves[k] for k in varying), d_mapped, varying)
+        fun, values = moved(leaves)
+        change = -_linear(partial(fun, x), values, forward)(*d)
+        lost = sum(jnp.sum(jnp.real(d_value)).astype(x.dtype) for d_value in d)
+        return (change + jnp.where(solved, 0, lost)).astype(precise)
 
-        def moved(values):
-            return condition(x, _fill(all_leaves, dict(zip(varying, values, strict=True))))
+    def factored(x, leaves, solved, d_mapped):
+        matrix = (jax.jacfwd if forward else jax.jacrev)(condition)(x, leaves)
+        return _by_factors(matrix.astype(precise), right_side(x, leaves, solved, d_mapped), solved)
 
-        _, change = jax.jvp(moved, (tuple(all_leaves[k] for k in varying),), (d,))
-        matrix = jax.jacfwd(condition)(x, all_leaves)
-        dx = -jnp.linalg.solve(matrix, change)
-        return dx * jnp.where(solved, 1, jnp.nan).astype(dx.dtype)
+    if n <= _FACTORED:
+        dx = problems.each(factored, _MATRIX_NUMBERS // (n * n), d_mapped)
+    else:
+        together = _BASIS_NUMBERS // (2 * _MEMORY * n)
+        dx = _by_products(problems, forward, together, problems.each(right_side, together, d_mapped))
+    return dx.astype(x.dtype)
 
-    mapped = {k: leaf for k, leaf in enumerate(leaves) if is_mapped[k]}
-    d_mapped = {k: d_leaves[k] for k in varying if is_mapped[k]}
-    size, n = x.shape
-    together = max(1, min(size, _MATRIX_NUMBERS // (n * n)))
-    return jax.lax.map(for_one, (x, solved, mapped, d_mapped), batch_size=together)
+
+def _linear(fun: Callable, at: tuple, forward: bool) -> Callable:
+    """The derivative at a point, as a function of as many tangents; by reverse mode alone if not `forward`."""
+    if forward:
+        return jax.linearize(fun, *at)[1]
+    value, pull = jax.vjp(fun, *at)
+    push = jax.linear_transpose(pull, value)
+    return lambda *tangents: push(tangents)[0]
+
+
+def _by_factors(matrix, b, solved):
+    """A⁻¹ b by the factors of A."""
+    inverse = jax.linearize(partial(jnp.linalg.solve, jax.lax.stop_gradient(matrix)), b)[1]  # which has the factors
+    transposed = jax.linear_transpose(inverse, b)
+
+    def solve(_, b):
+        return _zero_for_zero(b, inverse(b), solved)
+
+    def solve_transposed(_, b):
+        return _zero_for_zero(b, *transposed(b), solved)
+
+    return jax.lax.custom_linear_solve(_where_solved(solved, lambda v: matrix @ v), b, solve, solve_transposed)
+
+
+def _zero_for_zero(b, x, exists):
+    """The solution for b of a linear system; where none exists NaN, if b is not zero."""
+    return jnp.where(jnp.all(b == 0), 0, jnp.where(exists, x, jnp.nan))
+
+
+def _where_solved(solved, product: Callable) -> Callable:
+    """The product, or the identity: A of a problem without a solution has no part in second derivatives either."""
+    return lambda v: jnp.where(solved, product(jnp.where(solved, v, 0)), v)
+
+
+def _by_products(problems: _Problems, forward: bool, together: int, b):
+    """A⁻¹ b for every problem by products with A, or in reverse mode with its transpose."""
+    n, eps = problems.x.shape[1], float(jnp.finfo(problems.x.dtype).eps)
+
+    def product(x, leaves, transposed: bool):
+        at_x = lambda x: problems.condition(x, leaves)  # noqa: E731
+        pull = jax.vjp(at_x, x)[1] if transposed else None
+        times = _linear(at_x, (x,), forward) if pull is None else lambda v: pull(v)[0]
+        return lambda v: times(v.astype(x.dtype)).astype(v.dtype)
+
+    def solve(transposed: bool, _, b):
+        def by_products(x, leaves, solved, b):
+            b = jnp.where(solved, b, 0)
+            return _conjugate_residuals(product(x, leaves, transposed), b, eps, impatient=n <= _LAST_RESORT)
+
+        def factored(x, leaves, solved, b):
+            columns = jax.lax.map(product(x, leaves, transposed), jnp.eye(n, dtype=b.dtype), batch_size=_FACTORED)
+            return jnp.linalg.solve(columns.T, b)
+
+        def again(x, leaves, solved, b, before, exists):
+            anew = lambda: jnp.where(exists, before, factored(x, leaves, solved, b))  # noqa: E731
+            return jax.lax.cond(_any(~exists), anew, lambda: before)
+
+        answer, exists = problems.each(by_products, together, b)
+        if n <= _LAST_RESORT:
+            anew = lambda: problems.each(again, 1, b, answer, exists)  # noqa: E731
+            answer, exists = jax.lax.cond(_any(~exists), anew, lambda: answer), True
+        return jax.vmap(_zero_for_zero)(b, answer, problems.solved & exists)
+
+    def times(v):
+        one = lambda x, leaves, solved, v: _where_solved(solved, product(x, leaves, False))(v)  # noqa: E731
+        return problems.each(one, together, v)
+
+    reverse = problems.can_be_traced(lambda x, leaves, _: product(x, leaves, True)(x))
+    return jax.lax.custom_linear_solve(times, b, partial(solve, False), partial(solve, True) if reverse else None)
+
+
+def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
+    """x with A x = b, for `product(v)` = A v, and whether it exists: ‖b − A x‖ ≤ eps^¾ ‖b‖, or 2 eps ‖A‖ ‖x‖.
+
+    It gives up where `_CYCLE` steps do not lessen the residual by a hundredth, or, if `impatient`, do not halve it.
+    """
+    largest = jnp.max(jnp.abs(b))
+    b = b / jnp.where(largest > 0, largest, 1)  # so that no square is lost
+    target = eps**1.5 * (b @ b)
+    least = 0.5 if impatient else 0.99
+
+    def step(j, x, r, p, ps, qs, norm):
+        q = product(p)
+        norm = jnp.maximum(norm, jnp.sqrt(q @ q / _positive(p @ p)))
+        c = qs @ q
+        p, q = p - c @ ps, q - c @ qs
+        scale = 1 / _positive(jnp.sqrt(q @ q))
+        p, q = p * scale, q * scale
+        alpha = jnp.where(r @ r > target, q @ r, 0)  # a problem that is done stays as it is
+        fell = alpha**2 > 0.01 * (r @ r)
+        x, r = x + alpha * p, r - alpha * q
+        ps, qs = (jax.lax.dynamic_update_index_in_dim(old, new, j % _MEMORY, 0) for old, new in ((ps, p), (qs, q)))
+        return (
+            j + 1,
+            x,
+            r,
+            jnp.where(fell, r, q),
+            ps,
+            qs,
+            norm,
+        )  # with r alone it would stand still where it did not fall
+
+    def cycle(carry):
+        x, r, p, ps, qs, norm, going, exists = carry
+        before = r @ r
+        more = lambda c: (c[0] < _CYCLE) & _any(going & (c[2] @ c[2] > target))  # noqa: E731
+        _, x, r, p, ps, qs, norm = jax.lax.while_loop(more, lambda c: step(*c), (0, x, r, p, ps, qs, norm))
+        seems = r @ r <= target
+        r = b - product(x)
+        exists |= going & seems & (r @ r <= jnp.maximum(target, (2 * eps * norm) ** 2 * (x @ x)))
+        return x, r, p, ps, qs, norm, going & ~exists & (r @ r < least**2 * before), exists
+
+    space = jnp.zeros((_MEMORY, *b.shape), b.dtype)
+    # NaN is the answer for what is not finite.
+    start = jnp.zeros_like(b), b, b, space, space, jnp.zeros_like(target), jnp.isfinite(target), ~jnp.isfinite(target)
+    x, *_, exists = jax.lax.while_loop(lambda carry: _any(carry[-2]), cycle, start)
+    return x * largest, exists
+
+
+def _positive(value):
+    return jnp.where(value > 0, value, 1)
+
+
+@custom_vmap
+def _any(flags):
+    """Whether any is true, of all problems that are mapped over: a loop or a branch that asks this stays one."""
+    return jnp.any(flags)
+
+
+@_any.def_vmap
+def _any_of_all(axis_size, in_batched, flags):
+    return _any(flags), False
 
 
 def _fill(leaves: tuple, replaced: dict, positions=None) -> tuple:

@@ -184,13 +184,13 @@ class QuasiNewton(NamedTuple):
 
 def _unit(error):
     """1, or 1 / error for a first gradient so large that its squares might overflow."""
-    huge = jnp.isfinite(error) & (error > 1 / jnp.finfo(error.dtype).eps ** 2)
+    huge = jnp.isfinite(error) & (error * jnp.finfo(error.dtype).eps ** 2 > 1)  # float16 has no 1 / eps²
     return jnp.where(huge, 1 / jnp.where(huge, error, 1), 1)
 
 
 def _is_bottomless(f):
     """Whether f is far below anything that this arithmetic can compare."""
-    return f < -1 / jnp.finfo(f.dtype).eps ** 2
+    return f * jnp.finfo(f.dtype).eps ** 2 < -1
 
 
 def _restart_or(is_steepest, failure: Status):

@@ -123,14 +123,26 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "implicit.py",
-        "        dx = -jnp.linalg.solve(matrix, change)",
-        "        dx = jnp.linalg.solve(matrix, change)",
+        "        change = -_linear(partial(fun, x), values, forward)(*d)",
+        "        change = _linear(partial(fun, x), values, forward)(*d)",
         ("tests/solvers/test_implicit.py",),
     ),
     Mutant(
         SOLVERS + "implicit.py",
-        "        return dx * jnp.where(solved, 1, jnp.nan).astype(dx.dtype)",
-        "        return dx",
+        "    return jnp.where(jnp.all(b == 0), 0, jnp.where(exists, x, jnp.nan))",
+        "    return jnp.where(jnp.all(b == 0), 0, x)",
+        ("tests/solvers/test_implicit.py",),
+    ),
+    Mutant(
+        SOLVERS + "implicit.py",
+        "    return jnp.where(jnp.all(b == 0), 0, jnp.where(exists, x, jnp.nan))",
+        "    return jnp.where(exists, x, jnp.nan)",
+        ("tests/solvers/test_implicit.py",),
+    ),
+    Mutant(
+        SOLVERS + "implicit.py",
+        "            x, mapped = jax.tree.map(partial(jnp.where, solved), own, other)",
+        "            x, mapped = own",
         ("tests/solvers/test_implicit.py",),
     ),
     Mutant(

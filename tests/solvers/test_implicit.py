@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
+from jaxopt_lite.solvers import implicit
 
 pytestmark = pytest.mark.hardly_optimised
 
@@ -183,6 +184,190 @@ def test_aux_has_the_derivative_of_what_it_holds_and_a_residual_none():
     d_residual, d_aux = jax.jit(lambda a: jax.jvp(value_and_aux, (a,), (jnp.ones_like(a),))[1])(A)
     np.testing.assert_allclose(d_residual, 0, atol=1e-12)
     np.testing.assert_allclose(d_aux, 4 / 3 * np.cbrt(A), rtol=1e-9)
+
+
+MANY = 140  # unknowns, more than are factored
+W = 0.4 * np.random.default_rng(2).standard_normal((MANY, MANY)) / MANY**0.5
+
+
+def layer(x, w, dtype=np.float64):
+    """Fixed points z = tanh(z W + x), with the weights shared."""
+    residual = lambda z, args: z - jnp.tanh(z @ args[1] + args[0])
+    solver = jol.LimitedBroyden(atol=1e-12 if dtype == np.float64 else 1e-6, rescue=False)
+    return jol.root(residual, jnp.zeros(x.shape, dtype), (x, w), args_axes=(0, None), solver=solver).x
+
+
+def test_many_unknowns_have_the_derivatives_of_their_dense_systems():
+    rng = np.random.default_rng(3)
+    x, dx, weights = rng.standard_normal((3, 2, MANY))
+    dw = rng.standard_normal(W.shape) / MANY**0.5
+    total = lambda x, w: jnp.sum(weights * layer(x, w))
+
+    @jax.jit
+    def every(x, w):
+        gradient = jax.grad(total, (0, 1))
+        forward = jax.jvp(layer, (x, w), (dx, dw))[1]
+        curved = jax.jvp(gradient, (x, w), (dx, dw))[1]
+        each = jax.vmap(jax.grad(lambda x, weights: jnp.sum(weights * layer(x[None], w))))(x, weights)
+        return layer(x, w), gradient(x, w), forward, curved, each
+
+    z, gradient, forward, curved, each = every(x, W)
+    bend = 1 - np.asarray(z) ** 2
+    systems = np.eye(MANY) - W * bend[:, None, :]  # dz A = (z dW + dx) ∘ bend
+    pulled = bend * np.linalg.solve(systems, weights[..., None])[..., 0]
+    pushed = np.linalg.solve(systems.transpose(0, 2, 1), (bend * (z @ dw + dx))[..., None])[..., 0]
+    np.testing.assert_allclose(gradient[0], pulled, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(gradient[1], z.T @ pulled, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(forward, pushed, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(each, pulled, rtol=1e-8, atol=1e-10)
+    step = 1e-5
+    there, back = (every(x + sign * step * dx, W + sign * step * dw)[1] for sign in (1, -1))
+    for found, plus, minus in zip(curved, there, back, strict=True):
+        np.testing.assert_allclose(found, (plus - minus) / (2 * step), rtol=1e-4, atol=1e-7)
+
+
+def test_many_unknowns_of_a_minimum():
+    """min ½ xᵀHx − aᵀx + Σ s x⁴/4 in float32: dx/da = (H + 3 s x²)⁻¹, and ∂²/∂a² by the gradient of a gradient."""
+    hessian = (W @ W.T + np.eye(MANY)).astype("f4")
+    fun = lambda x, a: x @ (hessian @ x) / 2 - a @ x + jnp.sum(x**4) / 4
+    a = np.random.default_rng(4).standard_normal((2, MANY)).astype("f4")
+    answer = lambda a: jol.minimize(fun, jnp.zeros_like(a), a, solver=jol.LBFGS(atol=1e-5)).x
+    gradient = jax.grad(lambda a: jnp.sum(answer(a) ** 2) / 2)
+
+    x, slope, twice = jax.jit(lambda a: (answer(a), gradient(a), jax.grad(lambda a: jnp.sum(gradient(a)))(a)))(a)
+    assert slope.dtype == np.float32
+    x = np.asarray(x, "f8")
+    inverse = np.linalg.inv(hessian + 3 * x[:, None, :] ** 2 * np.eye(MANY))
+    pulled, ones = (inverse @ x[..., None])[..., 0], inverse.sum(axis=2)
+    np.testing.assert_allclose(slope, pulled, rtol=1e-3, atol=1e-4)
+    expected = (inverse @ (ones - 6 * x * pulled * ones)[..., None])[..., 0]
+    np.testing.assert_allclose(twice, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_what_products_cannot_solve_is_factored_or_nan(monkeypatch):
+    """Two linear systems M x = a: one whose spectrum surrounds zero, where products get nowhere, and an easy one."""
+    rng = np.random.default_rng(5)
+    left, right = np.linalg.qr(rng.standard_normal((2, MANY, MANY)))[0]
+    matrices = np.stack([left * np.geomspace(0.1, 1, MANY) @ right, np.eye(MANY) - W])
+    x, weights = rng.standard_normal((2, 2, MANY))
+    a = np.einsum("bij,bj->bi", matrices, x)
+
+    def slope(a):
+        solver = jol.LimitedBroyden(atol=1e-8, rescue=False)
+        answer = lambda a: jol.root(lambda x, args: args[0] @ x - args[1], x, (matrices, a), solver=solver).x
+        return jax.jit(jax.grad(lambda a: jnp.sum(weights * answer(a))))(a)
+
+    expected = np.linalg.solve(matrices.transpose(0, 2, 1), weights[..., None])[..., 0]
+    np.testing.assert_allclose(slope(a), expected, rtol=1e-8, atol=1e-9)
+    monkeypatch.setattr(implicit, "_LAST_RESORT", 0)
+    jax.clear_caches()
+    without = slope(a)
+    assert np.all(np.isnan(without[0]))
+    np.testing.assert_allclose(without[1], expected[1], rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [4, MANY])
+def test_a_function_that_has_one_mode_has_its_derivatives(n):
+    """A gradient of which JAX knows the reverse mode alone, and a residual of which it knows the forward mode alone."""
+
+    @jax.custom_vjp
+    def sinh(x):
+        return jnp.sinh(x)
+
+    @jax.custom_vjp
+    def cosh(x):
+        return jnp.cosh(x)
+
+    sinh.defvjp(lambda x: (jnp.sinh(x), x), lambda x, u: (u * jnp.cosh(x),))
+    cosh.defvjp(lambda x: (jnp.cosh(x), x), lambda x, u: (u * sinh(x),))
+    loop = lambda y: jax.lax.while_loop(lambda c: c[1] < 1, lambda c: (jnp.tanh(c[0]), c[1] + 1), (y, 0))[0]
+    a = np.linspace(-1, 1, 2 * n).reshape(2, n)
+
+    def minimum(a):
+        fun = lambda x, a: jnp.sum(cosh(x)) - a @ x
+        return jol.minimize(fun, jnp.zeros_like(a), a, solver=jol.LBFGS(atol=1e-10)).x
+
+    def root(a):
+        solver = jol.LimitedBroyden(atol=1e-11, rescue=False)
+        return jol.root(lambda x, a: x - loop(x / 2 + a), jnp.zeros_like(a), a, solver=solver).x
+
+    slope, z, moved = jax.jit(lambda a: (jax.grad(lambda a: jnp.sum(a * minimum(a)))(a), *jax.jvp(root, (a,), (a,))))(a)
+    np.testing.assert_allclose(slope, np.arcsinh(a) + a / np.sqrt(1 + a**2), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(moved, a * (1 - z**2) / (1 - (1 - z**2) / 2), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(dtype):
+    """x³ = a, and min Σ x⁴/4 − a x, which has the same answer: dx/da = 1 / (3 x²)."""
+    a = jnp.asarray([[1.0, 2.0], [3.0, 4.0]], dtype)
+
+    def root(a):
+        return jol.root(lambda x, a: x**3 - a, jnp.ones_like(a), a, solver=jol.Broyden(rescue=False)).x
+
+    def minimum(a):
+        return jol.minimize(lambda x, a: jnp.sum(x**4 / 4 - a * x), jnp.ones_like(a), a).x
+
+    def every(answer, a):
+        jacobians = [jnp.sum(mode(answer)(a), axis=(2, 3)) for mode in (jax.jacrev, jax.jacfwd)]
+        tangent = jax.jvp(answer, (a,), (jnp.ones_like(a),))[1]
+        return jax.grad(lambda a: jnp.sum(answer(a)))(a), tangent, jacobians
+
+    expected = np.asarray(a, "f8") ** (-2 / 3) / 3
+    for derivative in jax.tree.leaves(jax.jit(lambda a: (every(root, a), every(minimum, a)))(a)):
+        assert derivative.dtype == dtype
+        np.testing.assert_allclose(np.asarray(derivative, "f8"), expected, rtol=8 * float(jnp.finfo(dtype).eps))
+
+
+def test_many_unknowns_in_half_precision():
+    x = np.random.default_rng(6).standard_normal((2, MANY))
+    gradient = jax.grad(lambda x, w: jnp.sum(layer(x, w, x.dtype) ** 2, dtype="f4"))
+    expected = jax.jit(gradient)(x, W)
+    found = jax.jit(gradient)(jnp.asarray(x, "bfloat16"), jnp.asarray(W, "bfloat16"))
+    assert found.dtype == "bfloat16"
+    np.testing.assert_allclose(np.asarray(found, "f8"), expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("hopeless", [-1.0, np.nan])
+@pytest.mark.parametrize("n", [1, MANY])
+def test_a_mask_after_the_solve_keeps_unsolved_problems_out(n, hopeless):
+    """s x² = a has the root √(a/s). What all share gets the derivatives of the problems that have one."""
+    a = np.array([4.0, hopeless, 9.0])
+    solver = jol.LimitedBroyden(atol=1e-11, rescue=False)
+
+    def solve(s, a):
+        return jol.root(lambda x, a: s * x**2 - a, jnp.full((3, n), 2.0), a, solver=solver)
+
+    def masked(s, a):
+        solution = solve(s, a)
+        return jnp.sum(jnp.where(solution.success[:, None], solution.x, 0)) / n
+
+    @jax.jit
+    def every(s, a):
+        forward = jax.jvp(lambda a: solve(s, a).x[:, 0], (a,), (jnp.array([1.0, 0.0, 1.0]),))[1]
+        bare = jax.grad(lambda s, a: jnp.sum(solve(s, a).x), (0, 1))(s, a)
+        twice = [mode(lambda s: jax.grad(masked)(s, a))(s) for mode in (jax.grad, jax.jacfwd)]
+        return jax.grad(masked, (0, 1))(s, a), twice, forward, bare
+
+    (shared, own), twice, forward, bare = every(1.0, a)
+    np.testing.assert_allclose(shared, -(2 + 3) / 2, rtol=1e-9)
+    np.testing.assert_allclose(own, [1 / 4, 0, 1 / 6], rtol=1e-9)
+    np.testing.assert_allclose(twice, 3 / 4 * (2 + 3), rtol=1e-9)
+    np.testing.assert_allclose(forward, [1 / 4, 0, 1 / 6], rtol=1e-9)  # its own number stands still
+    assert np.isnan(bare[0]) and np.isnan(bare[1][1])
+
+
+def test_a_mask_keeps_a_singular_jacobian_out():
+    """x³ = s a at a = 0 is solved by x = 0, where it has no derivative."""
+    a = A.copy()
+    a[0] = 0
+
+    def total(s, mask):
+        x = jol.root(lambda x, a: x**3 - s * a, a, a, solver=TIGHT["broyden"]).x
+        return jnp.sum(mask[:, None] * x)
+
+    slope = jax.jit(jax.grad(total))
+    np.testing.assert_allclose(slope(1.0, np.array([0.0, 1.0, 1.0])), np.sum(np.cbrt(a)) / 3, rtol=1e-6)
+    assert not np.isfinite(slope(1.0, np.ones(3)))
 
 
 def no_root_in_the_middle(a):
