@@ -179,7 +179,7 @@ def _by_factors(matrix, b, solved):
         return _zero_for_zero(b, inverse(b), solved)
 
     def solve_transposed(_, b):
-        return _zero_for_zero(b, *transposed(b), solved)
+        return _zero_for_zero(b, transposed(b)[0], solved)
 
     return jax.lax.custom_linear_solve(_where_solved(solved, lambda v: matrix @ v), b, solve, solve_transposed)
 
