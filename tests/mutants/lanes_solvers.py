@@ -81,9 +81,33 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "quasi_newton.py",
-        "        status = jnp.where(fallen, Status.UNBOUNDED, status)",
-        "        status = jnp.where(fallen, Status.STALLED, status)",
+        "        status = jnp.where(bottomless, Status.UNBOUNDED, status)",
+        "        status = jnp.where(bottomless, Status.STALLED, status)",
         ("tests/solvers/test_degenerate.py",),
+    ),
+    Mutant(
+        SOLVERS + "quasi_newton.py",
+        "        status = jnp.where(outgrown | endless, Status.WAITING, status)",
+        "        status = jnp.where(endless, Status.UNBOUNDED, status)",
+        ("tests/solvers/test_verdicts.py",),
+    ),
+    Mutant(
+        SOLVERS + "quasi_newton.py",
+        "        at_rest = (new.status == Status.RUNNING) & (idle >= _PATIENCE)",
+        "        at_rest = jnp.zeros_like(running)",
+        ("tests/solvers/test_verdicts.py",),
+    ),
+    Mutant(
+        SOLVERS + "secant.py",
+        "jnp.where(dot(f, jf) < 0, -1, 1)",
+        "jnp.where(dot(f, jf) > 0, -1, 1)",
+        ("tests/solvers/test_verdicts.py",),
+    ),
+    Mutant(
+        LANES + "rounding.py",
+        "(_ENOUGH * error >= 1)",
+        "(_ENOUGH * error * _UNITS >= 1)",
+        ("tests/lanes/test_rounding.py",),
     ),
     Mutant(
         SOLVERS + "quasi_newton.py",
@@ -105,8 +129,8 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "cascade.py",
-        "        todo = (outcome.status == Status.STALLED) | (outcome.status == Status.NO_ROOT)",
-        "        todo = outcome.status == Status.STALLED",
+        "    return (status == Status.STALLED) | (status == Status.NO_ROOT)",
+        "    return status == Status.STALLED",
         ("tests/solvers/test_degenerate.py",),
     ),
     Mutant(
