@@ -144,4 +144,6 @@ def _signs() -> np.ndarray:
 def _widens(equation: Any) -> bool:
     """Whether a conversion keeps every digit."""
     before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
-    return not jnp.issubdtype(before, jnp.floating) or jnp.finfo(after).nmant >= jnp.finfo(before).nmant
+    if not (jnp.issubdtype(before, jnp.floating) and jnp.issubdtype(after, jnp.floating)):
+        return True
+    return jnp.finfo(after).nmant >= jnp.finfo(before).nmant

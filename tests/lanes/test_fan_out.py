@@ -64,9 +64,10 @@ CALLS = {
 def test_parts_have_the_bits_of_the_whole(name, divided):
     x0 = np.random.default_rng(0).normal(size=(SIZE, 2))
     got = CALLS[name](x0)
-    assert len(divided) == 2
+    started = len(divided)
+    assert started in (2, 4)  # four where a problem needs more than is tried first
     assert_same_bits(got, jax.jit(CALLS[name])(x0))
-    assert len(divided) == 2  # a call within a program is not divided
+    assert len(divided) == started  # a call within a program is not divided
 
 
 def test_a_pause_between_parts(divided):
