@@ -91,7 +91,7 @@ def race(seed: int, small: bool) -> list[dict]:
         library, LDA.of(library, geometry), test | _novel_windows(), window_loss, train_tasks=train,
         joint=base_of(texts, seed + 1, small, joint_width(base, library)), unit=bits_per_byte(), prior=PRIOR, seed=seed,
     )  # fmt: skip
-    converged = float(np.mean([card.status == "CONVERGED" for card in library.cards]))
+    converged = float(np.mean([card.solved for card in library.cards]))
     numbers = {"tasks": float(len(library)), "fit_s": seconds, "converged": converged} | numbers_of(report)
     tested = _Windows(test, library.names)
     more = [*_routers(library, geometry, train, tested), *_arrow(base, train, tested), *_merges(library, train, tested)]

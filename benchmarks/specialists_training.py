@@ -75,7 +75,7 @@ def ours(f: Callable, out, starts, data) -> dict[str, Callable[[], Answer]]:
         library = fit(base, adapter, named, cross_entropy, prior=_PRIOR, progress=False)
         rows = np.concatenate([library.parameters["scale:out/w"], library.parameters["shift:out/b"]], axis=1)
         assert rows.shape == (tasks, hidden + _CLASSES)
-        return rows, float(np.mean([card.status == "CONVERGED" for card in library.cards]))
+        return rows, float(np.mean([card.solved for card in library.cards]))
 
     def bare():
         solution = solve(starts, data)

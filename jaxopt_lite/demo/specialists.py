@@ -115,7 +115,7 @@ def _fitted(base: Base, learned: dict[str, Task], tally: Tally, lines: Table) ->
         library = fit(base, _ADAPTER, learned, window_loss, prior=_PRIOR, progress=False)
     tally.solve_seconds = time.perf_counter() - start
     tally.reached = len(library)
-    tally.solved = sum(card.status == "CONVERGED" for card in library.cards)
+    tally.solved = sum(card.solved for card in library.cards)
     _add_time(
         lines, "specialists", start, f"{tally.solved:,} of {tally.size:,} fitted in one solve, with its compilation"
     )
@@ -128,7 +128,7 @@ def _verify(library: Library, learned: dict[str, Task], tally: Tally, lines: Tab
     with working("serving the specialists"):
         own, base = (task_losses(some, learned, window_loss) for some in (library, library[[]]))
     said = np.array([card.loss for card in library.cards])
-    converged = np.array([card.status == "CONVERGED" for card in library.cards])
+    converged = np.array([card.solved for card in library.cards])
     tally.verified = int(np.sum(converged & (np.abs(own - said) <= _SAME * said) & (own <= base)))
     tally.verify_seconds = time.perf_counter() - start
     _add_time(

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.capture import run
+from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
 from jaxopt_lite.specialists.base import Base, digest
@@ -64,6 +65,11 @@ class Card:
             check_real("loss", self.loss)
             # NaN is unlike itself, so that a card that holds it would be too, and a library with it new to every `jit`.
             self._set("loss", float(self.loss) if math.isfinite(self.loss) else None)
+
+    @property
+    def solved(self) -> bool:
+        """Whether its fit ended well, as `Solution.success` has it."""
+        return self.status in Status.__members__ and bool(is_solved(Status[self.status]))
 
     def _set(self, what: str, value) -> None:
         object.__setattr__(self, what, value)

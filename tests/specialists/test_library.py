@@ -179,3 +179,9 @@ def test_a_library_is_a_pytree_and_passes_through_jit():
     doubled = jax.jit(lambda lib: jax.tree.map(lambda leaf: 2 * leaf, lib))(lib)
     assert doubled.names == lib.names
     same(doubled.parameters, jax.tree.map(lambda leaf: 2 * leaf, lib.parameters))
+
+
+def test_a_card_is_solved_by_what_became_of_its_fit():
+    """Also where rounding allows no more; and a word of somebody else's is no verdict."""
+    ends = {"CONVERGED": True, "AT_PRECISION": True, "STALLED": False, "": False, "fine": False}
+    assert {status: Card("a", status=status).solved for status in ends} == ends
