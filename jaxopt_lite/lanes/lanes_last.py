@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.arithmetic import at, fold, on_cpu
 
-__all__ = ["ELEMENTWISE", "Closed", "bound", "called", "is_literal", "lanes_last", "scan_split"]
+__all__ = ["CALLS", "ELEMENTWISE", "RULES", "Closed", "bound", "called", "is_literal", "lanes_last", "scan_split"]
 
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
@@ -42,8 +42,8 @@ _ALONG_AXES = {  # which count from the front, so that nothing changes
     "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and", "reduce_max",
     "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor", "rev", "split", "squeeze", "unstack",
 }  # fmt: skip
-_CALLS = {"jit", "pjit", "closed_call", "core_call", "eval_jaxpr", "remat2", "checkpoint"}
-_RULES = {"custom_jvp_call", "custom_vjp_call"}
+CALLS = {"jit", "pjit", "closed_call", "core_call", "eval_jaxpr", "remat2", "checkpoint"}
+RULES = {"custom_jvp_call", "custom_vjp_call"}
 _LARGEST_PRODUCT = 4096  # multiplications in a lane, beyond which a library multiplies matrices in less time
 
 
@@ -125,7 +125,7 @@ class _Tile:
         name = equation.primitive.name
         if not any(row.on for row in rows):
             return [_Row(result, False) for result in bound(equation)(*(row.value for row in rows))]
-        if name in _CALLS or (name in _RULES and not self._keeps_rules):
+        if name in CALLS or (name in RULES and not self._keeps_rules):
             return self.run(called(equation), rows)
         if name in _CONTROL:
             return _CONTROL[name](self, equation.params, rows)

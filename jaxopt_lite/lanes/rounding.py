@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_lite.lanes.lanes_last import Closed, bound, called, is_literal, scan_split
+from jaxopt_lite.lanes.lanes_last import CALLS, RULES, Closed, bound, called, is_literal, scan_split
 
 __all__ = ["is_rounding"]
 
@@ -40,7 +40,6 @@ _EXACT = {
 _SUMS = {
     "conv_general_dilated", "cumsum", "cumlogsumexp", "dot_general", "reduce_sum", "scatter-add", "scatter_add",
 }  # fmt: skip
-_CALLS = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
 
 
 def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Array, ""]:
@@ -100,7 +99,7 @@ class _Arithmetic:
 
     def _results(self, equation: Any, values: list[Any]) -> list[Any]:
         name = equation.primitive.name
-        if name in _CALLS:
+        if name in CALLS | RULES:
             return self.run(called(equation), values)
         if name == "scan":
             return self._scan(equation.params, values)

@@ -29,6 +29,7 @@ __all__ = [
     "Work",
     "as_one_native_call",
     "compiler_options",
+    "inner_jaxprs",
     "kernel_tiles",
     "largest_array",
     "operations",
@@ -285,6 +286,7 @@ def _obstacle(jaxpr, width: int, columns: int, called_at: str = "") -> str | Non
 
 
 def inner_jaxprs(params):
+    """The jaxprs among the parameters of an equation."""
     for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
         if hasattr(leaf, "eqns"):
             yield leaf

@@ -32,7 +32,8 @@ class Plan(NamedTuple):
     """What does not change from batch to batch: the function, the solver, and what to keep.
 
     A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. `path` is
-    one of `paths.PATHS`. With `only_first` no method takes on what the first has given up.
+    one of `paths.PATHS`. With `only_first` no method takes on what the first has given up,
+    and nothing looks at what rounding does.
     """
 
     function: Function

@@ -65,7 +65,7 @@ def multistart(
     solver = checked(expect(solver, Minimizer | RootSolver, "multistart", "a solver of `minimize` or `root`"))
     count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
-        return _best(solve(fun, starts, args, solver, None, True, has_aux), isinstance(solver, RootSolver))
+        return _best(solve(fun, starts, args, solver, None, True, has_aux), solver.kind == "root")
     fun, args = split(fun, args)
     axes = axis_per_leaf(args, args_axes)
     signature = signature_of(jax.tree.map(_one_start, starts), args, axes, batched)

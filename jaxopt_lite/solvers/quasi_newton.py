@@ -55,7 +55,8 @@ class State(NamedTuple):
     """What a lane carries. `f`, `g` and the direction `p` belong to the current point `x`.
 
     `f` and `g` are in the lane's own `unit`, which is not 1 only where the squares of g would overflow. A search is
-    `settling` when its next trial is taken whatever it shows.
+    `settling` when its next trial is taken whatever it shows. `lowest` is the least f since H was last begun anew, and
+    `idle` counts the evaluations since f fell visibly below it.
     """
 
     x: Float[Array, "n *L"]

@@ -214,23 +214,19 @@ def _lanes_for(settings, signature: Signature) -> Lanes:
     return cascade.lanes_of(settings, sum(leaf.size for leaf in leaves), jnp.result_type(*leaves))
 
 
-def solved(*operands: Any) -> Solution:
-    """What `solve` compiles; for `lanes.capture.run`."""
-    return _solved(*operands)
-
-
 def _briefly(*operands: Any) -> tuple[Solution, Array]:
     """What is tried first, without what few batches need and takes as long to compile: later methods, second thoughts.
 
     And which problems need it.
     """
-    solution = _solved(*operands, only_first=True)
+    solution = solved(*operands, only_first=True)
     return solution, _is_doubtful(solution.status, solution.error)
 
 
-def _solved(
+def solved(
     fun, axes, batched, has_aux, record, keep_state, path, x0, args, solver, resume, *, only_first: bool = False
 ) -> Solution:
+    """What `solve` compiles; for `lanes.capture.run`."""
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, axes, batched)
     function, batch = trace(fun, batch, layout, has_aux)

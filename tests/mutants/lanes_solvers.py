@@ -57,8 +57,8 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "lanes_last.py",
-        "        if name in _CALLS or (name in _RULES and not self._keeps_rules):",
-        "        if name in _CALLS or name in _RULES:",
+        "        if name in CALLS or (name in RULES and not self._keeps_rules):",
+        "        if name in CALLS or name in RULES:",
         ("tests/lanes/test_lanes_last.py",),
     ),
     Mutant(
