@@ -48,18 +48,25 @@ class Kind:
     def starts(self, n: int, count: int) -> np.ndarray:
         return uniform(*self.start, count, n, "float32")
 
-    def solve(self, path: str) -> Callable:
+    def solve(self, backend: str) -> Callable:
         """starts -> the solution, as a user would compile it."""
-        return jax.jit(lambda x: self.entry(lambda x, _: self.fun(x), x, solver=self.solver, path=path))
+        return jax.jit(lambda x: self.entry(lambda x, _: self.fun(x), x, solver=self.solver, backend=backend))
 
     def race(self, n: int, count: int) -> Race:
-        """Ours, on a GPU also by the loop alone, and the peers."""
-        paths = {"": "auto"} | ({", by the loop": "loop"} if _ON_GPU else {})
-        ours = (self._entry(type(self.solver).__name__ + suffix, path) for suffix, path in paths.items())
-        return Race(self.starts(n, count), self.error, self.threshold, (*ours, *self.peers))
+        """Ours, on a GPU also as one kernel where there can be one, and the peers."""
+        starts = self.starts(n, count)
+        backends = {"": "loop"} | ({", one kernel": "kernel"} if _ON_GPU and self.can_be_a_kernel(starts) else {})
+        ours = (self._entry(type(self.solver).__name__ + suffix, backend) for suffix, backend in backends.items())
+        return Race(starts, self.error, self.threshold, (*ours, *self.peers))
 
-    def _entry(self, name: str, path: str) -> Entry:
-        solve = self.solve(path)
+    def can_be_a_kernel(self, starts: np.ndarray) -> bool:
+        """Whether these problems can be solved by one GPU kernel."""
+        fun = lambda x, _: self.fun(x)  # noqa: E731
+        found = jol.explain(fun, starts, solver=self.solver, platform="gpu", backend="kernel")
+        return found.backend == "kernel"
+
+    def _entry(self, name: str, backend: str) -> Entry:
+        solve = self.solve(backend)
         return Entry(name, lambda x: solve(x).x, is_ours=True)
 
 
@@ -119,10 +126,9 @@ def check(names: list[str]) -> list[dict]:
 def _checked_kernel(work: Work) -> list[dict]:
     """What the kernel solves beside the loop; emulated where there is no GPU. Nothing where there is no kernel."""
     kind, starts = work.kind, work.kind.starts(work.n, _CHECKED)
-    found = jol.explain(lambda x, _: kind.fun(x), starts, solver=kind.solver, platform="gpu")
-    if found.path != "kernel" or not (_ON_GPU or work.n <= _EMULATED):
+    if not kind.can_be_a_kernel(starts) or not (_ON_GPU or work.n <= _EMULATED):
         return []
-    kernel, loop = (kind.solve(path)(starts) for path in ("kernel" if _ON_GPU else "emulate", "loop"))
+    kernel, loop = (kind.solve(backend)(starts) for backend in ("kernel" if _ON_GPU else "emulate", "loop"))
     solved = [float(np.mean(np.asarray(kind.error(answer.x)) <= kind.threshold)) for answer in (kernel, loop)]
     alike = float(np.mean(kernel.status == loop.status))
     right = solved[0] >= _ALIKE * solved[1] and alike >= _ALIKE

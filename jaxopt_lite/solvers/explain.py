@@ -12,13 +12,10 @@ from jaxtyping import PyTree
 from jaxopt_lite.lanes import tiles
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
-from jaxopt_lite.lanes.graph import NotInAKernel
-from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, signature_of, trace
+from jaxopt_lite.lanes.problem import Batch, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.solvers.broyden import Broyden
-from jaxopt_lite.solvers.cascade import Plan
+from jaxopt_lite.solvers.choice import Options, Plan, check_backend, choose
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.paths import PATHS, kernel_for
 from jaxopt_lite.solvers.solve import check_function
 
 __all__ = ["Explanation", "explain"]
@@ -28,10 +25,10 @@ PLATFORMS = ("cpu", "gpu", "tpu")
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which path a batch takes on a platform. `str()` of it is a few lines to read.
+    """What solves a batch on a platform. `str()` of it is a few lines to read.
 
     Args:
-        path: `"kernel"`, one GPU kernel from the first evaluation to the last; `"native call"`, one compiled CPU
+        backend: `"kernel"`, one GPU kernel from the first evaluation to the last; `"native call"`, one compiled CPU
             function; `"loop"`, a loop that XLA compiles.
         platform: `"cpu"`, `"gpu"` (an NVIDIA GPU) or `"tpu"`.
         width: how many lanes a tile has.
@@ -46,7 +43,7 @@ class Explanation:
         undivided: why that is one, if so.
     """
 
-    path: Literal["kernel", "native call", "loop"]
+    backend: Literal["kernel", "native call", "loop"]
     platform: str
     width: int
     tiles: int
@@ -64,7 +61,7 @@ class Explanation:
             "kernel": "one GPU kernel",
             "native call": "one native CPU function",
             "loop": "a loop compiled by XLA",
-        }[self.path]
+        }[self.backend]
         tiles = f"{self.tiles:,} tiles" if self.tiles > 1 else "a tile"
         lines = [f"{self.problems:,} problems on a {self.platform.upper()}: {way}, {tiles} of {self.width:,} lanes."]
         if self.words is not None:
@@ -91,7 +88,7 @@ def explain(
     record: int = 0,
     keep_state: bool = False,
     platform: Literal["cpu", "gpu", "tpu"] | None = None,
-    path: str = "auto",
+    backend: str = "auto",
 ) -> Explanation:
     """Say how `root` or `minimize` would solve this batch, without solving it. Nothing is compiled.
 
@@ -106,68 +103,61 @@ def explain(
         record: as for `minimize`.
         keep_state: as for `minimize`.
         platform: `"cpu"`, `"gpu"` (NVIDIA) or `"tpu"`, even one that is not present; `None`: the one JAX would use.
-        path: as for `minimize`.
+        backend: as for `minimize`; where `"kernel"` cannot be, the reason says why.
 
     Returns:
         An `Explanation`. Its reason names the operation that stands in the way of a kernel, and its line.
 
     Raises:
-        ValueError: an unknown platform or path.
+        ValueError: an unknown platform or backend.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxopt_lite as jol
         >>> bowl = lambda x, a: jnp.sum((x - a) ** 2)
         >>> start = jax.ShapeDtypeStruct((1000, 3), jnp.float32)
-        >>> print(jol.explain(bowl, start, 1.0, args_axes=None, solver=jol.BFGS(), platform="gpu").path)
-        kernel
+        >>> print(jol.explain(bowl, start, 1.0, args_axes=None, solver=jol.BFGS(), platform="cpu").backend)
+        native call
     """
     chosen: str = jax.default_backend() if platform is None else platform
     if chosen not in PLATFORMS:
         raise ValueError(f"platform={platform!r}: expected one of {', '.join(map(repr, PLATFORMS))}.")
-    if path not in PATHS:
-        raise ValueError(f"path={path!r}: expected one of {', '.join(map(repr, PATHS))}.")
+    check_backend(backend)
     check_function(fun)
     fun, args = split(fun, args)
-    axes, found = axis_per_leaf(args, args_axes), []
-    called = partial(signature_of(x0, args, axes, batched).call, fun)
+    options = Options(axis_per_leaf(args, args_axes), batched, has_aux, record, keep_state, backend)
+    called, found = partial(signature_of(x0, args, options.axes, batched).call, fun), []
 
     @in_own_settings
     def look(x0, args):
-        batch, layout = batch_of(x0, args, axes, batched)
+        batch, layout = batch_of(x0, args, options.axes, batched)
         function, batch = trace(called, batch, layout, has_aux)
-        found.append(_explained(Plan(function, solver, keep_state, record, not batched, path), batch, chosen))
+        found.append(_explained(Plan(function, solver, options, not batched), batch, chosen))
         return jnp.zeros(())
 
     jax.eval_shape(look, x0, args)
     return found[0]
 
 
-def _explained(plan: Plan, batch, platform: str) -> Explanation:
+def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     size, n = batch.x.shape
-    dtype, reason = batch.x.dtype, ""
-    later = _LATER if isinstance(plan.solver, Broyden) and len(plan.solver.methods()) > 1 else ""
-    if platform == "gpu" or plan.path == "emulate":
-        try:
-            if plan.path == "loop":
-                raise NotInAKernel('path="loop" forbids it')
-            program = kernel_for(plan, batch.is_mapped, batch.leaves, n, dtype)
-            return Explanation(
-                "kernel", platform, tiles.KERNEL_WIDTH, tiles.kernel_tiles(size), size, later=later,
-                words=program.words, operations=program.operations(program.begin, program.step),
-                step_operations=program.operations(program.step),
-            )  # fmt: skip
-        except NotInAKernel as error:
-            reason = str(error)
-    width = plan.width(size, n, dtype, platform)
+    later = _LATER if len(plan.solver.methods()) > 1 else ""
+    choice = choose(plan, batch.is_mapped, batch.leaves, batch.x, platform=platform)
+    if choice.program is not None and (platform == "gpu" or plan.options.backend == "emulate"):
+        program = choice.program
+        return Explanation(
+            "kernel", platform, tiles.KERNEL_WIDTH, tiles.kernel_tiles(size), size, later=later,
+            words=program.words, operations=program.operations(program.begin, program.step),
+            step_operations=program.operations(program.step),
+        )  # fmt: skip
+    reason = choice.why_no_kernel if platform == "gpu" else ""
     if platform != "cpu":
-        return Explanation("loop", platform, width, 1, size, reason, later)
-    columns = 1 if plan.function.is_scalar else n
-    why = tiles.why_not_native(plan.function.closed.jaxpr, width, plan.lanes(n, dtype).bytes, columns)
-    rows = Rows(size, (), n, tiles.EVALUATIONS[plan.solver.kind])
+        return Explanation("loop", platform, choice.width, 1, size, reason, later)
     operations = tiles.operations(plan.function.closed.jaxpr)
+    rows = Rows(size, (), n, tiles.EVALUATIONS[plan.solver.kind])
     undivided = "it is one problem" if plan.alone else why_undivided(rows, operations)
     return Explanation(
-        "loop" if why else "native call", platform, width, 1, size, why or "", later,
+        "loop" if choice.why_not_native else "native call", platform, choice.width, 1, size,
+        choice.why_not_native or "", later,
         cores=1 if undivided else rows.parts(operations), undivided=undivided or "",
     )  # fmt: skip
 

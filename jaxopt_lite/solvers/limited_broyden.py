@@ -19,9 +19,9 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxopt_lite.lanes.arithmetic import dot, take_where
 from jaxopt_lite.lanes.tiles import Work
 from jaxopt_lite.solvers.broyden import damping
+from jaxopt_lite.solvers.broyden_family import Move, Secant
 from jaxopt_lite.solvers.damped_newton import DampedNewton
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.secant import Move, Secant
 
 __all__ = ["LimitedBroyden"]
 

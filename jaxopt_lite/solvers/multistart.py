@@ -12,9 +12,11 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.choice import Options, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
+from jaxopt_lite.solvers.pipeline import solved
 from jaxopt_lite.solvers.solution import Solution
-from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, lanes_for, rows_of, solve, solved
+from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, solve
 from jaxopt_lite.solvers.tolerances import checked
 
 __all__ = ["multistart"]
@@ -65,15 +67,12 @@ def multistart(
     solver = checked(expect(solver, Minimizer | RootSolver, "multistart", "a solver of `minimize` or `root`"))
     count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
-        return _best(solve(fun, starts, args, solver, None, True, has_aux), solver.kind == "root")
+        return _best(solve(fun, starts, args, solver, None, has_aux=has_aux), solver.kind == "root")
     fun, args = split(fun, args)
-    axes = axis_per_leaf(args, args_axes)
-    signature = signature_of(jax.tree.map(_one_start, starts), args, axes, batched)
-    rows = rows_of(starts, axes, solver, starts=count)
-    lanes = lanes_for(solver, signature)
-    return run(
-        _from_every_start, (axes, has_aux), [(fun, signature)], starts, args, solver, None, rows=rows, lanes=lanes
-    )
+    options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
+    signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
+    rows, lanes = rows_of(starts, options.axes, solver, starts=count), lanes_for(solver, signature)
+    return run(_from_every_start, (options,), [(fun, signature)], starts, args, solver, None, rows=rows, lanes=lanes)
 
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:
@@ -94,17 +93,17 @@ def _one_start(leaf) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((jnp.shape(leaf)[0], *jnp.shape(leaf)[2:]), jnp.result_type(leaf))
 
 
-def _from_every_start(fun, axes, has_aux, starts, args, solver, resume) -> Solution:
+def _from_every_start(fun: Callable, options: Options, starts, args, solver, resume) -> Solution:
     """The best answers of a batch; for `lanes.capture.run`. All starts of all problems are one batch."""
     size, count = jnp.shape(jax.tree.leaves(starts)[0])[:2]
     x0 = jax.tree.map(lambda leaf: jnp.reshape(leaf, (size * count, *leaf.shape[2:])), starts)
     leaves, tree = jax.tree.flatten(args)
     repeated = [
-        leaf if axis is None else jnp.repeat(leaf, count, axis) for leaf, axis in zip(leaves, axes, strict=True)
+        leaf if axis is None else jnp.repeat(leaf, count, axis) for leaf, axis in zip(leaves, options.axes, strict=True)
     ]
     settings = jax.tree.map(lambda leaf: jnp.repeat(leaf, count) if jnp.ndim(leaf) else leaf, solver)
     args = jax.tree.unflatten(tree, repeated)
-    every = solved(fun, axes, True, has_aux, 0, False, "auto", x0, args, settings, resume)
+    every = solved(fun, options, x0, args, settings, resume)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
     return _best(every, solver.kind == "root")
 

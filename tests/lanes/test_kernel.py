@@ -1,6 +1,6 @@
 """A solve as one kernel: emulated it agrees with the loop, and it compiles as far as a machine without a GPU can.
 
-What every solver promises, and its kernel too, is in `tests/test_contract_paths.py`.
+What every solver promises, and its kernel too, is in `tests/test_contract_backends.py`.
 """
 
 import functools
@@ -25,8 +25,8 @@ quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization
 def both(fun, x0, args=None, args_axes=0, entry=jol.minimize, **options):
     """The emulated kernel's solution, and the loop's."""
     solve = functools.partial(entry, fun, args_axes=args_axes, **options)
-    emulated = quickly(lambda x0, args: solve(x0, args, path="emulate"))(x0, args)
-    return jax.tree.map(np.asarray, emulated), solve(x0, args, path="loop")
+    emulated = quickly(lambda x0, args: solve(x0, args, backend="emulate"))(x0, args)
+    return jax.tree.map(np.asarray, emulated), solve(x0, args, backend="loop")
 
 
 def assert_agree(ours, loops, rtol=1e-6):
@@ -57,9 +57,9 @@ def test_broyden_refreshes_its_jacobian_inside_and_leaves_the_rest_to_the_second
 
 def test_a_batch_of_none_and_of_one_and_no_batch():
     one = np.array([[0.5, 0.5]])
-    assert quickly(lambda x: jol.minimize(rosenbrock, x, np.ones(0), path="emulate"))(one[:0]).x.shape == (0, 2)
-    batch = quickly(lambda x: jol.minimize(rosenbrock, x, np.ones(1), path="emulate"))(one)
-    alone = quickly(lambda x: jol.minimize(rosenbrock, x, 1.0, batched=False, path="emulate"))(one[0])
+    assert quickly(lambda x: jol.minimize(rosenbrock, x, np.ones(0), backend="emulate"))(one[:0]).x.shape == (0, 2)
+    batch = quickly(lambda x: jol.minimize(rosenbrock, x, np.ones(1), backend="emulate"))(one)
+    alone = quickly(lambda x: jol.minimize(rosenbrock, x, 1.0, batched=False, backend="emulate"))(one[0])
     np.testing.assert_allclose(batch.x[0], [1, 1], atol=1e-5)
     np.testing.assert_array_equal(alone.x, batch.x[0])
 
@@ -86,11 +86,11 @@ def test_derivatives_and_an_outer_vmap_are_those_of_the_loop():
     """A [2, 20] batch under `vmap` and `grad`."""
     steepness = np.linspace(1.0, 5.0, 40).reshape(2, 20)
 
-    def total(steepness, path):
-        one = lambda s: jol.minimize(lambda x, s: jnp.sum(jnp.cosh(x - s)), jnp.zeros((20, 1)), s, path=path).x
+    def total(steepness, backend):
+        one = lambda s: jol.minimize(lambda x, s: jnp.sum(jnp.cosh(x - s)), jnp.zeros((20, 1)), s, backend=backend).x
         return jnp.sum(jax.vmap(one)(steepness) ** 2)
 
-    ours, loops = (quickly(jax.grad(functools.partial(total, path=path)))(steepness) for path in ("emulate", "loop"))
+    ours, loops = (quickly(jax.grad(functools.partial(total, backend=backend)))(steepness) for backend in ("emulate", "loop"))
     np.testing.assert_allclose(ours, loops, rtol=1e-4)
     np.testing.assert_allclose(ours, 2 * steepness, rtol=1e-4)
 
@@ -124,7 +124,7 @@ def is_kernel(text: str) -> bool:
 @pytest.mark.parametrize("dtype, most", [("float32", 12), ("float64", 7)])
 def test_bfgs_is_a_kernel_up_to_so_many_unknowns(dtype, most):
     for n in (1, 2, 5, most):
-        solve = lambda x, s: jol.minimize(rosenbrock, x, s, path="kernel").x
+        solve = lambda x, s: jol.minimize(rosenbrock, x, s, backend="kernel").x
         text = lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype))
         assert is_kernel(text), n
 
@@ -133,7 +133,7 @@ def test_bfgs_is_a_kernel_up_to_so_many_unknowns(dtype, most):
 @pytest.mark.parametrize("dtype, most", [("float32", 12), ("float64", 7)])
 def test_bfgs_is_a_kernel_for_every_number_of_unknowns(dtype, most):
     for n in range(1, most + 1):
-        solve = lambda x, s: jol.minimize(rosenbrock, x, s, path="kernel").x
+        solve = lambda x, s: jol.minimize(rosenbrock, x, s, backend="kernel").x
         assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype))), n
 
 
@@ -143,13 +143,13 @@ def test_bfgs_is_a_kernel_for_every_number_of_unknowns(dtype, most):
 def test_broyden_is_a_kernel_for_every_number_of_unknowns(jacobian, dtype, most):
     solver = jol.Broyden(jacobian=jacobian)
     for n in range(1, most + 1):
-        solve = lambda x, a: jol.root(lambda x, a: x**3 - a * jnp.roll(x, 1), x, a, solver=solver, path="kernel").x
+        solve = lambda x, a: jol.root(lambda x, a: x**3 - a * jnp.roll(x, 1), x, a, solver=solver, backend="kernel").x
         assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype))), n
 
 
 def test_too_many_unknowns_are_refused_with_the_reason():
     with pytest.raises(ValueError, match="this solve cannot be a kernel: a lane carries .* registers"):
-        jol.minimize(rosenbrock, np.zeros((3, 20)), np.ones(3), path="kernel")
+        jol.minimize(rosenbrock, np.zeros((3, 20)), np.ones(3), backend="kernel")
 
 
 @pytest.mark.parametrize("jacobian, dtype, n", [
@@ -157,7 +157,7 @@ def test_too_many_unknowns_are_refused_with_the_reason():
 ])  # fmt: skip
 def test_broyden_is_a_kernel_up_to_so_many_unknowns(jacobian, dtype, n):
     solver = jol.Broyden(jacobian=jacobian)
-    solve = lambda x, a: jol.root(lambda x, a: x**3 - a * jnp.roll(x, 1), x, a, solver=solver, path="kernel").x
+    solve = lambda x, a: jol.root(lambda x, a: x**3 - a * jnp.roll(x, 1), x, a, solver=solver, backend="kernel").x
     assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype)))
 
 
@@ -185,7 +185,7 @@ def lax_power(x):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_functions_of_all_kinds_are_kernels(name, dtype):
-    solve = lambda x, a: jol.minimize(OBJECTIVES[name], x, a, path="kernel").x
+    solve = lambda x, a: jol.minimize(OBJECTIVES[name], x, a, backend="kernel").x
     assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 3), dtype), jax.ShapeDtypeStruct((100,), dtype)))
 
 
@@ -193,9 +193,14 @@ def test_the_loop_is_there_for_other_platforms():
     """One program for both: the kernel on CUDA, the loop here; and no kernel where none is wanted."""
     fun = lambda x, _: jnp.sum((x - 1) ** 2)
     x = np.ones((5, 1))
-    solve = lambda path: lambda x: jol.minimize(fun, x, path=path).x
+    solve = lambda backend: lambda x: jol.minimize(fun, x, backend=backend).x
     np.testing.assert_array_equal(jax.jit(solve("kernel"))(x), jax.jit(solve("loop"))(x))
     assert is_kernel(lowered(solve("kernel"), x)) and not is_kernel(lowered(solve("loop"), x))
+
+
+def test_a_kernel_is_made_only_where_one_is_asked_for():
+    solve = lambda x: jol.minimize(lambda x, _: jnp.sum((x - 1) ** 2), x).x
+    assert not is_kernel(lowered(solve, np.ones((5, 1))))
 
 
 def test_tiles_share_a_batch():
@@ -210,22 +215,26 @@ def test_tiles_share_a_batch():
 @pytest.mark.parametrize("option", [{"keep_state": True}, {"record": 3}])
 def test_what_a_kernel_cannot_give_goes_by_the_loop(option):
     with pytest.raises(ValueError, match=f"`{next(iter(option))}`"):
-        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="kernel", **option)
+        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), backend="kernel", **option)
 
 
 def test_arguments_that_are_no_plain_numbers_go_by_the_loop():
     draw = lambda x, key: jnp.sum((x - jax.random.normal(key, (2,))) ** 2)
     found = jol.explain(
-        draw, np.ones((3, 2)), jax.random.split(jax.random.key(0), 3), solver=jol.BFGS(), platform="gpu"
-    )
-    assert found.path == "loop" and "an argument is key<fry>" in found.reason
+        draw, np.ones((3, 2)), jax.random.split(jax.random.key(0), 3), solver=jol.BFGS(), platform="gpu",
+        backend="kernel",
+    )  # fmt: skip
+    assert found.backend == "loop" and "an argument is key<fry>" in found.reason
 
 
 def test_a_jax_without_the_backend_goes_by_the_loop(monkeypatch):
     monkeypatch.setattr(triton, "plgpu", None)
     with pytest.raises(ValueError, match="no Triton backend"):
-        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="kernel")
-    assert jol.explain(rosenbrock, np.ones((3, 2)), np.ones(3), solver=jol.BFGS(), platform="gpu").path == "loop"
+        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), backend="kernel")
+    found = jol.explain(
+        rosenbrock, np.ones((3, 2)), np.ones(3), solver=jol.BFGS(), platform="gpu", backend="kernel"
+    )
+    assert found.backend == "loop" and "no Triton backend" in found.reason
 
 
 def test_whole_numbers_of_every_dtype():
@@ -237,17 +246,17 @@ def test_whole_numbers_of_every_dtype():
             m = k % dtype(3) + k // dtype(2) + jnp.abs(k) + jnp.maximum(k, j) + k**2 + ~k + (j >> dtype(1))  # noqa: B023
             return jnp.sum(m.astype(x.dtype) * x**2)
 
-        solve = lambda x: jol.minimize(fun, x, path="kernel").x
+        solve = lambda x: jol.minimize(fun, x, backend="kernel").x
         assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 2), np.float32)))
 
 
 @pytest.mark.parametrize("entry, solver", [(jol.minimize, jol.LBFGS(memory=2)), (jol.root, jol.LimitedBroyden())])
 def test_methods_of_limited_memory_are_kernels_where_there_is_room(entry, solver):
     fun = (lambda x, a: jnp.sum(jnp.cosh(x - a))) if entry is jol.minimize else (lambda x, a: jnp.sinh(x - a) + x)
-    solve = lambda x, a: entry(fun, x, a, solver=solver, path="kernel").x
+    solve = lambda x, a: entry(fun, x, a, solver=solver, backend="kernel").x
     assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 2), "float32"), jax.ShapeDtypeStruct((100,), "float32")))
 
 
-def test_an_unknown_path_is_refused():
-    with pytest.raises(ValueError, match="path='fast': expected one of 'auto', 'kernel', 'loop', 'emulate'"):
-        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), path="fast")
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ValueError, match="backend='fast': expected one of 'auto', 'kernel', 'loop', 'emulate'"):
+        jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), backend="fast")

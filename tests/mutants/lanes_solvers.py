@@ -77,7 +77,7 @@ MUTANTS = (
         LANES + "kernel.py",
         "_SHARPER = 1 - 2**-4",
         "_SHARPER = 1 + 2**6",
-        ("tests/test_contract_paths.py",),
+        ("tests/test_contract_backends.py",),
     ),
     Mutant(
         SOLVERS + "quasi_newton.py",
@@ -98,7 +98,7 @@ MUTANTS = (
         ("tests/solvers/test_verdicts.py",),
     ),
     Mutant(
-        SOLVERS + "secant.py",
+        SOLVERS + "broyden_family.py",
         "jnp.where(dot(f, jf) < 0, -1, 1)",
         "jnp.where(dot(f, jf) > 0, -1, 1)",
         ("tests/solvers/test_verdicts.py",),
@@ -116,25 +116,25 @@ MUTANTS = (
         ("tests/solvers/test_degenerate.py",),
     ),
     Mutant(
-        SOLVERS + "solve.py",
+        SOLVERS + "pipeline.py",
         "    claimed = outcome.status == Status.CONVERGED",
         "    claimed = jnp.zeros_like(holds)",
-        ("tests/test_contract_paths.py",),
+        ("tests/test_contract_backends.py",),
     ),
     Mutant(
-        SOLVERS + "secant.py",
+        SOLVERS + "broyden_family.py",
         "        low = finite & (phi < state.phi) & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))",
         "        low = finite & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))",
         ("tests/solvers/test_degenerate.py",),
     ),
     Mutant(
-        SOLVERS + "cascade.py",
+        SOLVERS + "pipeline.py",
         "    return (status == Status.STALLED) | (status == Status.NO_ROOT)",
         "    return status == Status.STALLED",
         ("tests/solvers/test_degenerate.py",),
     ),
     Mutant(
-        SOLVERS + "cascade.py",
+        SOLVERS + "pipeline.py",
         "        flags = tuple(mapped or batched for mapped, batched in zip(is_mapped, leaves_batched, strict=True))",
         "        flags = tuple(mapped for mapped, batched in zip(is_mapped, leaves_batched, strict=True))",
         ("tests/test_contract.py",),

@@ -27,13 +27,15 @@ def sorting(x, a):
 
 
 def of(fun, n, dtype="float32", solver=None, **options):
+    """On a GPU as a kernel, unless told otherwise."""
     arguments = SPEC((1000, n), dtype), SPEC((1000,), dtype)
+    options = {"backend": "kernel"} | options if options.get("platform") == "gpu" else options
     return jol.explain(fun, *arguments, solver=solver or jol.BFGS(), **options)
 
 
 def test_a_small_smooth_problem_is_a_kernel_on_a_gpu():
     found = of(rosenbrock, 4, platform="gpu")
-    assert (found.path, found.width, found.tiles, found.problems, found.reason) == ("kernel", 32, 32, 1000, "")
+    assert (found.backend, found.width, found.tiles, found.problems, found.reason) == ("kernel", 32, 32, 1000, "")
     assert found.words is not None and found.operations is not None
     assert "1,000 problems on a GPU: one GPU kernel, 32 tiles of 32 lanes." in str(found)
     assert f"{found.words} numbers of 32 bits" in str(found)
@@ -44,7 +46,8 @@ def test_a_small_smooth_problem_is_a_kernel_on_a_gpu():
     [
         (sorting, 3, None, {}, "it sorts (`sort` at "),
         (rosenbrock, 40, None, {}, "registers of a thread hold about"),
-        (rosenbrock, 3, None, {"path": "loop"}, 'path="loop" forbids it'),
+        (rosenbrock, 3, None, {"backend": "loop"}, 'backend="loop" forbids it'),
+        (rosenbrock, 3, None, {"backend": "auto"}, 'asked for by backend="kernel" alone'),
         (rosenbrock, 3, None, {"record": 2}, "`record`"),
         (rosenbrock, 3, None, {"keep_state": True}, "`keep_state`"),
         (cubic, 9, jol.Broyden(), {}, "operations on single numbers"),
@@ -52,7 +55,7 @@ def test_a_small_smooth_problem_is_a_kernel_on_a_gpu():
 )
 def test_the_reason_is_told(fun, n, solver, options, reason):
     found = of(fun, n, solver=solver, platform="gpu", **options)
-    assert found.path == "loop" and reason in found.reason
+    assert found.backend == "loop" and reason in found.reason
     assert f"Not a kernel: {found.reason}." in str(found)
     if fun is sorting:
         assert "test_explain.py" in found.reason
@@ -64,8 +67,8 @@ def test_half_precision_is_no_kernel():
 
 def test_on_the_cpu_it_is_one_native_call_or_says_which_operation_prevents_that():
     native, loop = of(rosenbrock, 4, platform="cpu"), of(sorting, 4, platform="cpu")
-    assert (native.path, native.reason) == ("native call", "")
-    assert loop.path == "loop" and "`sort`" in loop.reason and "test_explain.py" in loop.reason
+    assert (native.backend, native.reason) == ("native call", "")
+    assert loop.backend == "loop" and "`sort`" in loop.reason and "test_explain.py" in loop.reason
     assert "one native CPU function, a tile of" in str(native) and "Not one function: " in str(loop)
 
 
@@ -83,7 +86,7 @@ def test_on_the_cpu_it_says_on_how_many_cores(monkeypatch):
 
 
 def test_a_tpu_takes_the_loop():
-    assert (of(rosenbrock, 4, platform="tpu").path, of(rosenbrock, 4, platform="tpu").tiles) == ("loop", 1)
+    assert (of(rosenbrock, 4, platform="tpu").backend, of(rosenbrock, 4, platform="tpu").tiles) == ("loop", 1)
 
 
 def test_the_second_method_of_broyden_is_mentioned():
@@ -95,9 +98,9 @@ def test_the_second_method_of_broyden_is_mentioned():
 def test_it_agrees_with_what_is_lowered(fun, n):
     """A kernel is in the program for CUDA where it says so, and asking for one is an error where it does not."""
     found = of(fun, n, platform="gpu")
-    solve = lambda x, a: jol.minimize(fun, x, a, path="kernel").x
+    solve = lambda x, a: jol.minimize(fun, x, a, backend="kernel").x
     arguments = SPEC((1000, n), np.float32), SPEC((1000,), np.float32)
-    if found.path == "kernel":
+    if found.backend == "kernel":
         assert is_kernel(lowered(solve, *arguments))
     else:
         with pytest.raises(ValueError, match="this solve cannot be a kernel"):
@@ -118,7 +121,7 @@ def test_nothing_is_solved_and_arrays_will_do():
 
 
 @pytest.mark.parametrize(
-    "option, message", [({"platform": "ipu"}, "platform='ipu'"), ({"path": "fast"}, "path='fast'")]
+    "option, message", [({"platform": "ipu"}, "platform='ipu'"), ({"backend": "fast"}, "backend='fast'")]
 )
 def test_unknown_words_are_refused(option, message):
     with pytest.raises(ValueError, match=message):

@@ -23,11 +23,11 @@ def _cubic(x, a):
 
 # A new function each time, here and below, so that what was traced for another platform is not found again.
 SOLVES = {
-    "bfgs": lambda x, a: jol.minimize(partial(_rosenbrock), x, a[:, 0], path="loop").x,
-    "lbfgs": lambda x, a: jol.minimize(partial(_rosenbrock), x, a[:, 0], solver=jol.LBFGS(), path="loop").x,
-    "broyden": lambda x, a: jol.root(partial(_cubic), x, a, path="loop").x,
-    "limited broyden": lambda x, a: jol.root(partial(_cubic), x, a, solver=jol.LimitedBroyden(), path="loop").x,
-    "gradient": lambda x, a: jax.grad(lambda a: jnp.sum(jol.root(partial(_cubic), x, a, path="loop").x))(a),
+    "bfgs": lambda x, a: jol.minimize(partial(_rosenbrock), x, a[:, 0], backend="loop").x,
+    "lbfgs": lambda x, a: jol.minimize(partial(_rosenbrock), x, a[:, 0], solver=jol.LBFGS(), backend="loop").x,
+    "broyden": lambda x, a: jol.root(partial(_cubic), x, a, backend="loop").x,
+    "limited broyden": lambda x, a: jol.root(partial(_cubic), x, a, solver=jol.LimitedBroyden(), backend="loop").x,
+    "gradient": lambda x, a: jax.grad(lambda a: jnp.sum(jol.root(partial(_cubic), x, a, backend="loop").x))(a),
 }
 # platform of XLA: what JAX calls it
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
@@ -64,7 +64,7 @@ def test_the_loop_lowers_for_any_number_of_unknowns(name, platform, dtype):
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 def test_a_solve_that_is_a_kernel_on_cuda_is_a_loop_elsewhere(platform):
     spec = jax.ShapeDtypeStruct((100, 2), jnp.float32)
-    solve = lambda x, a: jol.minimize(_rosenbrock, x, a[:, 0], path="kernel").x
+    solve = lambda x, a: jol.minimize(_rosenbrock, x, a[:, 0], backend="kernel").x
     exported = export.export(jax.jit(solve), platforms=(platform,))(spec, spec)
     assert "triton" not in exported.mlir_module() and "while" in exported.mlir_module()
 
@@ -72,7 +72,7 @@ def test_a_solve_that_is_a_kernel_on_cuda_is_a_loop_elsewhere(platform):
 def test_a_kernel_exports_for_cuda():
     gpu = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", platform="cuda", num_cores=132)
     spec = jax.ShapeDtypeStruct((100, 2), jnp.float32)
-    solve = lambda x, a: jol.root(_cubic, x, a, path="kernel").x
+    solve = lambda x, a: jol.root(_cubic, x, a, backend="kernel").x
     allowed = [export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")]
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("d",), abstract_device=gpu)):
         exported = export.export(jax.jit(solve), platforms=("cuda",), disabled_checks=allowed)(spec, spec)

@@ -9,7 +9,7 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out, tiles
-from jaxopt_lite.solvers import cascade
+from jaxopt_lite.solvers import pipeline
 
 pytestmark = pytest.mark.hardly_optimised
 
@@ -146,8 +146,8 @@ def parabola(x, a):
 @pytest.mark.parametrize("size", [1, 5, 200])
 def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypatch):
     """And give what they give in one program with the first, to the bit, in parts too."""
-    traced, method = [], cascade.solve
-    monkeypatch.setattr(cascade, "solve", lambda *a: traced.append((a[0].only_first, len(a[3]))) or method(*a))
+    traced, method = [], pipeline.run_methods
+    monkeypatch.setattr(pipeline, "run_methods", lambda *a: traced.append((a[0].only_first, len(a[3]))) or method(*a))
     monkeypatch.setattr(fan_out, "cores", lambda: 2)
     monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
     rng = np.random.default_rng(0)

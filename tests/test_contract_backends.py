@@ -1,9 +1,9 @@
-"""What every solver promises also holds on the paths of accelerators, which are run on the CPU here.
+"""What every solver promises also holds on the backends of accelerators, which are run on the CPU here.
 
 They are the kernel, emulated, and the loop as it is traced where JAX finds a GPU: with reductions in place of loops
 over rows, scatters, the library's inverse, other tiles, and several steps at once.
 
-Each (solver, dtype) has one batch of problems, good ones and bad ones of every kind, and for each path one compiled
+Each (solver, dtype) has one batch of problems, good ones and bad ones of every kind, and for each backend one compiled
 call that gives the solution and a derivative of it; that call serves several tests. What they are compared with is the
 loop of the CPU.
 """
@@ -38,9 +38,9 @@ SLOW = (
 )  # fmt: skip
 
 LOOP, KERNEL, GPU_LOOP = "loop", "emulate", "the loop of a GPU"
-PATHS = (KERNEL, GPU_LOOP)
+BACKENDS = (KERNEL, GPU_LOOP)
 
-each_path = pytest.mark.parametrize("path", PATHS)
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
 each_solver = pytest.mark.parametrize(
     "solver, dtype", [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 )
@@ -85,18 +85,18 @@ def problems(solver, dtype, bad: bool = True):
 
 
 @functools.cache
-def compiled(solver, path):
+def compiled(solver, backend):
     """x0, args, max_steps -> the solution, and the derivative of the sum of its x. Run rarely, so optimised little."""
     entry, original = (jol.minimize, objective) if solver in MINIMIZERS else (jol.root, residual)
-    fun = lambda x, args: original(x, args)  # of its own, so that nothing traced for another path is found again
-    platform, path = ("gpu", "loop") if path == GPU_LOOP else ("cpu", path)
+    fun = lambda x, args: original(x, args)  # of its own, so that nothing traced for another backend is found again
+    platform, backend = ("gpu", "loop") if backend == GPU_LOOP else ("cpu", backend)
 
     @mock.patch.object(jax, "default_backend", lambda: platform)  # while this is traced
     def solve(x0, args, max_steps):
         settings = replace(SOLVERS[solver], max_steps=max_steps)
 
         def answer(args):
-            solution = entry(fun, x0, args, solver=settings, path=path)
+            solution = entry(fun, x0, args, solver=settings, backend=backend)
             return solution.x, solution
 
         x, pull, solution = jax.vjp(answer, args, has_aux=True)
@@ -106,14 +106,14 @@ def compiled(solver, path):
 
 
 @functools.cache
-def solved(solver, dtype, path, bad=True):
-    return compiled(solver, path)(*problems(solver, dtype, bad))
+def solved(solver, dtype, backend, bad=True):
+    return compiled(solver, backend)(*problems(solver, dtype, bad))
 
 
 @each_solver
-@pytest.mark.parametrize("path", [*PATHS, LOOP])
-def test_every_problem_has_the_status_it_should_have(solver, dtype, path):
-    solution, _ = solved(solver, dtype, path)
+@pytest.mark.parametrize("backend", [*BACKENDS, LOOP])
+def test_every_problem_has_the_status_it_should_have(solver, dtype, backend):
+    solution, _ = solved(solver, dtype, backend)
     assert np.all(np.asarray(solution.status)[GOOD] == Status.CONVERGED), solution.summary()
     assert np.all(np.asarray(solution.status)[NOT_FINITE] == Status.NONFINITE_START)
     assert solution.status[ENDLESS] == (Status.UNBOUNDED if solver in MINIMIZERS else Status.NO_ROOT)
@@ -124,9 +124,9 @@ def test_every_problem_has_the_status_it_should_have(solver, dtype, path):
 
 
 @each_solver
-@each_path
-def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype, path):
-    ours, loops = (lanes(solved(solver, dtype, path)[0], GOOD) for path in (path, LOOP))
+@each_backend
+def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype, backend):
+    ours, loops = (lanes(solved(solver, dtype, backend)[0], GOOD) for backend in (backend, LOOP))
     atol = ATOL[kind_of(solver)][dtype]
     np.testing.assert_allclose(ours.x, loops.x, rtol=0, atol=30 * atol)
     assert abs(np.mean(ours.evaluations) - np.mean(loops.evaluations)) < 0.2 * np.mean(loops.evaluations)
@@ -137,27 +137,27 @@ def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype, path):
 
 
 @each_solver
-@each_path
-def test_neighbours_do_not_matter(solver, dtype, path):
-    with_bad, with_good = solved(solver, dtype, path), solved(solver, dtype, path, bad=False)
+@each_backend
+def test_neighbours_do_not_matter(solver, dtype, backend):
+    with_bad, with_good = solved(solver, dtype, backend), solved(solver, dtype, backend, bad=False)
     assert_same_bits(lanes(with_bad, GOOD), lanes(with_good, GOOD))
     assert np.all(with_good[0].success)
 
 
 @each_solver
-@each_path
-def test_the_order_of_the_problems_does_not_matter(solver, dtype, path):
+@each_backend
+def test_the_order_of_the_problems_does_not_matter(solver, dtype, backend):
     order = np.random.default_rng(1).permutation(COUNT)
     x0, args, max_steps = problems(solver, dtype)
-    permuted = compiled(solver, path)(x0[order], tuple(leaf[order] for leaf in args), max_steps[order])
-    assert_same_bits(permuted, lanes(solved(solver, dtype, path), order))
+    permuted = compiled(solver, backend)(x0[order], tuple(leaf[order] for leaf in args), max_steps[order])
+    assert_same_bits(permuted, lanes(solved(solver, dtype, backend), order))
 
 
 @each_solver
-@each_path
-def test_derivatives_are_those_of_the_loop(solver, dtype, path):
+@each_backend
+def test_derivatives_are_those_of_the_loop(solver, dtype, backend):
     """And NaN where there is no solution to differentiate, whatever the solution beside it is."""
-    (solution, ours), (_, loops) = solved(solver, dtype, path), solved(solver, dtype, LOOP)
+    (solution, ours), (_, loops) = solved(solver, dtype, backend), solved(solver, dtype, LOOP)
     rtol = 3e-2 if dtype == "float32" else 1e-4
     np.testing.assert_allclose(ours[0][GOOD], loops[0][GOOD], rtol=rtol, atol=rtol)
     assert np.all(np.isnan(np.asarray(ours[0])[~GOOD])) and np.all(np.isfinite(np.asarray(ours[0])[GOOD]))
@@ -167,32 +167,32 @@ def test_derivatives_are_those_of_the_loop(solver, dtype, path):
 
 
 @each_solver
-@each_path
-def test_a_solve_that_ran_out_of_steps_goes_on_from_where_it_was(solver, dtype, path):
+@each_backend
+def test_a_solve_that_ran_out_of_steps_goes_on_from_where_it_was(solver, dtype, backend):
     x0, args, _ = problems(solver, dtype, bad=False)
     most = np.arange(COUNT, dtype=np.int32) % 4
-    stopped, _ = compiled(solver, path)(x0, args, most)
+    stopped, _ = compiled(solver, backend)(x0, args, most)
     unfinished = np.asarray(stopped.status) == Status.MAX_STEPS
     assert np.mean(unfinished) > 0.5
     np.testing.assert_array_equal(np.asarray(stopped.steps)[unfinished], most[unfinished])
     assert_same_bits(stopped.x[most == 0], x0[most == 0])
-    again, _ = compiled(solver, path)(np.asarray(stopped.x), args, np.full(COUNT, 500, np.int32))
+    again, _ = compiled(solver, backend)(np.asarray(stopped.x), args, np.full(COUNT, 500, np.int32))
     assert np.all(again.success), again.summary()
 
 
-@each_path
+@each_backend
 @pytest.mark.parametrize("size", [33, pytest.param(1, marks=pytest.mark.slow)])
-def test_the_size_of_the_batch_does_not_matter(size, path):
+def test_the_size_of_the_batch_does_not_matter(size, backend):
     x0, args, max_steps = problems("bfgs", "float32")
-    few = compiled("bfgs", path)(x0[:size], tuple(leaf[:size] for leaf in args), max_steps[:size])
-    assert_same_bits(few, lanes(solved("bfgs", "float32", path), np.arange(size)))
+    few = compiled("bfgs", backend)(x0[:size], tuple(leaf[:size] for leaf in args), max_steps[:size])
+    assert_same_bits(few, lanes(solved("bfgs", "float32", backend), np.arange(size)))
 
 
 def test_what_a_kernel_says_of_itself_does_not_count(monkeypatch):
     """One that is content with a hundred times the tolerance: the verification, which is outside it, finds that out."""
     monkeypatch.setattr(kernel, "_SHARPER", 100.0)
     x0, args = np.full((40, 2), 0.5), (np.linspace(1, 20, 40), np.zeros(40))
-    solve = jax.jit(lambda x0, args: jol.minimize(objective, x0, args, path="emulate"))
+    solve = jax.jit(lambda x0, args: jol.minimize(objective, x0, args, backend="emulate"))
     solution = solve(x0, args)
     loose = np.asarray(solution.error) > 1e-6
     assert np.mean(loose) > 0.3
@@ -204,5 +204,5 @@ def test_resuming_a_state_is_left_to_the_loop_and_says_so():
     x0, args, _ = problems("bfgs", "float32", bad=False)
     ask = functools.partial(jol.minimize, objective, x0, args, solver=jol.BFGS(max_steps=3))
     state = ask(keep_state=True).state
-    with pytest.raises(ValueError, match='`resume` goes on from states that a kernel does not take.*path="auto"'):
-        ask(resume=state, path="emulate")
+    with pytest.raises(ValueError, match='`resume` goes on from states that a kernel does not take.*backend="auto"'):
+        ask(resume=state, backend="emulate")

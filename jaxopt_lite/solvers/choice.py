@@ -1,0 +1,218 @@
+"""How a batch is solved: decided once, as data. `pipeline` does what a `Choice` says, and `explain` prints it.
+
+The methods and the answers are the same on every backend.
+"""
+
+import math
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxopt_lite.lanes import program, tiles, triton
+from jaxopt_lite.lanes.capture import Signature
+from jaxopt_lite.lanes.fan_out import Rows
+from jaxopt_lite.lanes.graph import DTYPES, NotInAKernel
+from jaxopt_lite.lanes.problem import Function, LaneProblem
+from jaxopt_lite.lanes.program import Program
+from jaxopt_lite.lanes.settings import in_own_settings
+from jaxopt_lite.lanes.tiles import EVALUATIONS, FEWEST_IN_A_PART, Lanes
+
+__all__ = [
+    "Choice",
+    "Options",
+    "Plan",
+    "check_backend",
+    "choose",
+    "lanes_for",
+    "lanes_of",
+    "rows_of",
+    "without_numbers",
+]
+
+BACKENDS = ("auto", "kernel", "loop", "emulate")
+"""What a caller may ask for. `auto` is the loop, which on a CPU is one native function where it can be; `kernel` is one
+GPU kernel on a CUDA device, and an error where there can be none; `emulate` runs that kernel in JAX's interpreter on
+any platform, to test it."""
+
+_UNPROVEN = 'it is asked for by backend="kernel" alone, until one has run on a GPU and was faster there'
+
+
+class Options(NamedTuple):
+    """What a caller asks for besides the function, the solver and the numbers; the same for every batch.
+
+    Args:
+        axes: the batch axis of each leaf of `args`, or None, as `problem.axis_per_leaf` gives them.
+        batched: whether there is a batch axis at all.
+        has_aux: whether the function returns a pair.
+        record: how many steps of progress to record.
+        keep_state: whether to return the states, with which a solve can go on.
+        backend: one of `BACKENDS`.
+    """
+
+    axes: tuple[int | None, ...]
+    batched: bool = True
+    has_aux: bool = False
+    record: int = 0
+    keep_state: bool = False
+    backend: str = "auto"
+
+
+class Plan(NamedTuple):
+    """What does not change from batch to batch: the function, the solver, and what was asked for.
+
+    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. With
+    `only_first` no method takes on what the first has given up, and nothing looks at what rounding does.
+    """
+
+    function: Function
+    solver: Any
+    options: Options
+    alone: bool
+    only_first: bool = False
+
+    def lanes(self, n: int, dtype) -> Lanes:
+        """What tiles are made of."""
+        return lanes_of(jax.tree.structure(self.solver), n, dtype)
+
+    def width(self, batch: int, n: int, dtype, platform: str | None = None) -> int:
+        """The number of lanes of a tile, on the platform that JAX uses or on this one."""
+        size = None if self.alone else batch
+        array_bytes = tiles.largest_array(self.function.closed.jaxpr)
+        platform = jax.default_backend() if platform is None else platform
+        return tiles.tile_width(self.lanes(n, dtype), platform, size, array_bytes)
+
+
+class Choice(NamedTuple):
+    """How a batch is solved on a platform.
+
+    Args:
+        width: the lanes of a tile of the loop.
+        why_not_native: why the loop is not one native CPU function; None where it is.
+        program: what a lane of a kernel does, where a kernel solves the batch.
+        why_no_kernel: why none does; empty where one does.
+    """
+
+    width: int
+    why_not_native: str | None
+    program: Program | None
+    why_no_kernel: str
+
+    @property
+    def backend(self) -> Literal["kernel", "native call", "loop"]:
+        """What solves the batch."""
+        if self.program is not None:
+            return "kernel"
+        return "loop" if self.why_not_native else "native call"
+
+
+def check_backend(backend: str) -> None:
+    """Raises ValueError for a backend that there is not."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: expected one of {', '.join(map(repr, BACKENDS))}.")
+
+
+def choose(
+    plan: Plan, is_mapped: tuple[bool, ...], leaves: tuple, x0, *, platform: str | None = None, resumes: bool = False
+) -> Choice:
+    """Decide how to solve a batch, of which only shapes and dtypes matter.
+
+    Args:
+        plan: what to solve, and by which solver.
+        is_mapped: which leaves have a batch axis.
+        leaves: what the problems are given by.
+        x0: the starts, `[B, n]`.
+        platform: "cpu", "gpu" or "tpu"; the one that JAX uses where it is None.
+        resumes: whether the solve goes on from states.
+    """
+    (size, n), platform = x0.shape, jax.default_backend() if platform is None else platform
+    width, columns = plan.width(size, n, x0.dtype, platform), 1 if plan.function.is_scalar else n
+    why_not_native = "only a CPU has native functions"
+    if platform == "cpu":
+        lane_bytes = plan.lanes(n, x0.dtype).bytes
+        why_not_native = tiles.why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
+    try:
+        traced = _kernel(plan, is_mapped, leaves, n, x0.dtype, resumes)
+    except NotInAKernel as reason:
+        return Choice(width, why_not_native, None, str(reason))
+    return Choice(width, why_not_native, traced, "")
+
+
+def _kernel(plan: Plan, is_mapped, leaves, n: int, dtype, resumes: bool) -> Program:
+    """The kernel of a plan's first method.
+
+    Raises:
+        NotInAKernel: with the reason.
+    """
+    options = plan.options
+    if options.backend in ("auto", "loop"):
+        raise NotInAKernel(_UNPROVEN if options.backend == "auto" else 'backend="loop" forbids it')
+    unavailable = triton.why_unavailable()
+    if unavailable:
+        raise NotInAKernel(unavailable)
+    if resumes:
+        raise NotInAKernel("`resume` goes on from states that a kernel does not take into its registers")
+    if options.keep_state or options.record:
+        wanted = "keep_state" if options.keep_state else "record"
+        raise NotInAKernel(f"`{wanted}` wants numbers that a kernel does not bring out of its registers")
+    strange = [str(leaf.dtype) for leaf in leaves if str(leaf.dtype) not in DTYPES]
+    if strange:
+        raise NotInAKernel(f"an argument is {strange[0]}, and a kernel takes {', '.join(DTYPES)}")
+    mapped, shared = [], []
+    for leaf, flag in zip(leaves, is_mapped, strict=True):
+        (mapped if flag else shared).append(jax.ShapeDtypeStruct(leaf.shape[1:] if flag else leaf.shape, leaf.dtype))
+
+    def bind(mapped, shared):
+        mapped, shared = iter(mapped), iter(shared)
+        every = tuple(next(mapped) if flag else next(shared) for flag in is_mapped)
+        return LaneProblem(plan.function, every, is_mapped)
+
+    traced = program.trace(plan.solver.methods()[0], bind, n, dtype, mapped, shared)
+    reason = tiles.why_no_kernel(dtype, traced.words, traced.operations(traced.begin, traced.step))
+    if reason:
+        raise NotInAKernel(reason)
+    return traced
+
+
+def without_numbers(solver: Any) -> Any:
+    """A solver without what is traced, such as tolerances, which no method holds."""
+    return jax.tree.map(lambda _: None, solver)
+
+
+@lru_cache(1024)
+def lanes_of(settings: Any, n: int, dtype) -> Lanes:
+    """The lanes on which a solver of these settings, its tree's structure, works for problems of n unknowns."""
+    solver = jax.tree.unflatten(settings, [None] * settings.num_leaves)
+    state = jax.eval_shape(solver.methods()[0].init, jax.ShapeDtypeStruct((n, 1), dtype))
+    return Lanes(solver.work, dtype, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)))
+
+
+def lanes_for(solver: Any, signature: Signature) -> Lanes:
+    """The lanes on which a solver works for a function of these arguments."""
+    return _lanes_for(jax.tree.structure(solver), signature)
+
+
+@lru_cache(1024)
+@in_own_settings
+def _lanes_for(settings: Any, signature: Signature) -> Lanes:
+    x, _ = jax.tree.unflatten(signature.tree, signature.flat)
+    leaves = jax.tree.leaves(x)
+    return lanes_of(settings, sum(leaf.size for leaf in leaves), jnp.result_type(*leaves))
+
+
+def rows_of(x0: PyTree, axes: tuple, solver: Any, resume: Any = None, starts: int = 1) -> Rows | None:
+    """The batch in the last arguments of `pipeline.solved`, whose shapes have been checked; None for one so small that
+    it has one part. `x0` has so many starts of each problem.
+    """
+    leaves = jax.tree.leaves(x0)
+    size = np.shape(leaves[0])[0]
+    if size < 2 * FEWEST_IN_A_PART:
+        return None
+    settings, states = jax.tree.leaves(solver), jax.tree.leaves(resume)
+    of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
+    unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves) // starts
+    evaluations = EVALUATIONS[solver.kind]
+    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, evaluations, starts)

@@ -1,0 +1,329 @@
+"""One batch from its starts to its solution: run a solver's methods, verify every answer, and report.
+
+The methods follow one another: each takes on the lanes that the one before could not solve. A call that can look at
+what the first has left tries that alone: most batches need no more, and it compiles in half the time. Whatever a
+method claims, the status is decided by what autodiff finds at the answer.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from jaxopt_lite.lanes import engine, kernel, tiles
+from jaxopt_lite.lanes.arithmetic import max_abs
+from jaxopt_lite.lanes.derivatives import value_and_grad
+from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
+from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, batch_of, mapped_leaves, trace, with_mapped
+from jaxopt_lite.lanes.rounding import is_rounding
+from jaxopt_lite.lanes.rows import chosen, in_tiles
+from jaxopt_lite.lanes.settings import in_own_settings
+from jaxopt_lite.lanes.status import Status, is_solved
+from jaxopt_lite.solvers.choice import Choice, Options, Plan, choose, without_numbers
+from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
+from jaxopt_lite.solvers.solution import History, Solution
+from jaxopt_lite.solvers.tolerances import limits as limits_of
+
+__all__ = ["briefly", "gave_up", "run_methods", "solved"]
+
+Kind = Literal["root", "minimum"]
+
+
+def solved(
+    fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume, *, only_first: bool = False
+) -> Solution:
+    """What `root` and `minimize` compile; for `lanes.capture.run`."""
+    kind: Kind = solver.kind
+    batch, layout = batch_of(x0, args, options.axes, options.batched)
+    function, batch = trace(fun, batch, layout, options.has_aux)
+    _check_size(kind, function, batch)
+    plan = Plan(function, without_numbers(solver), options, not options.batched, only_first)
+    _check_resume(resume, solver, batch)
+    limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
+    one, is_mapped = partial(_verified, kind, function), batch.is_mapped
+
+    def verified(x, leaves):
+        return _evaluate(plan, is_mapped, x, leaves, one)
+
+    @in_own_settings
+    def run(leaves, others):
+        outcome = run_methods(plan, is_mapped, leaves, *others)
+        values = value, _, _, error = verified(outcome.x, leaves)
+        status = _verdict(outcome, others[1], value, error)
+        if not only_first:
+            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, error))
+            status = jnp.where(exact, Status.AT_PRECISION, status)
+            status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
+        return outcome.x, is_solved(status), (values, status, outcome)
+
+    others = jax.lax.stop_gradient((batch.x, limits, resume))
+    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped)
+    x, success, (values, status, outcome) = solve(batch.leaves, others)
+    value, grad, aux, error = known(verified, values)(x, batch.leaves)
+    solution = Solution(
+        x=jax.vmap(layout.unravel)(x),
+        fun=jax.vmap(function.unravel_value)(value) if kind == "root" else value[:, 0],
+        grad=None if grad is None else jax.vmap(layout.unravel)(grad),
+        error=error,
+        status=status,
+        success=success,
+        steps=outcome.steps,
+        evaluations=outcome.evaluations,
+        aux=aux,
+        history=History(*outcome.record) if options.record else None,
+        state=outcome.states,
+    )
+    return solution if options.batched else _without_batch_axis(solution)
+
+
+def _without_batch_axis(solution: Solution) -> Solution:
+    """The same for one problem. The state keeps its axis: it goes back in as it came out."""
+    without = jax.tree.map(lambda leaf: leaf[0], Solution(**{**vars(solution), "state": None}))
+    return Solution(**{**vars(without), "state": solution.state})
+
+
+def briefly(*operands: Any) -> tuple[Solution, Array]:
+    """What is tried first, without what few batches need and takes as long to compile: later methods, second thoughts.
+
+    And which problems need it.
+    """
+    solution = solved(*operands, only_first=True)
+    return solution, _is_doubtful(solution.status, solution.error)
+
+
+def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
+    n = batch.x.shape[1]
+    if kind == "minimum" and not function.is_scalar:
+        raise ValueError(
+            f"fun(x, args) returned {function.size} numbers; expected one scalar, of shape (). For a least-squares "
+            "problem return the sum of the squares; if it returns (value, aux), pass has_aux=True."
+        )
+    if kind == "root" and function.size != n:
+        raise ValueError(
+            f"fun(x, args) returned {function.size} numbers for {n} unknowns; a root needs as many equations as "
+            "unknowns. For more equations minimise the sum of their squares; if it returns (residual, aux), pass "
+            "has_aux=True."
+        )
+
+
+def _check_resume(resume, solver, batch: Batch) -> None:
+    """A state fits only the same solver, the same number of problems and the same unknowns."""
+    if resume is None:
+        return
+    size, n = batch.x.shape
+    expected = jax.eval_shape(solver.methods()[0].init, jax.ShapeDtypeStruct((n, size), batch.x.dtype))
+    shapes = [(leaf.shape[-1:] + leaf.shape[:-1], leaf.dtype) for leaf in jax.tree.leaves(expected)]
+    arrived = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(resume)]
+    if jax.tree.structure(resume) != jax.tree.structure(expected) or arrived != shapes:
+        raise ValueError(
+            f"resume does not fit: expected the `state` of a solution by {type(solver).__name__} of {size} problems "
+            f"with {n} unknowns of {batch.x.dtype}, from a solve with keep_state=True; got {type(resume).__name__} "
+            f"with leaves of shapes {sorted({shape for shape, _ in arrived})[:4]}."
+        )
+
+
+def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:
+    """Run a solver's methods. Under an outer `vmap` the batches become one, so that no loop waits for another."""
+
+    @custom_vmap
+    def solved(leaves, x0, limits, states):
+        return _in_turn(plan, is_mapped, x0, leaves, limits, states)
+
+    @solved.def_vmap
+    @in_own_settings
+    def rule(axis_size, in_batched, leaves, x0, limits, states):
+        leaves_batched, x_batched, limits_batched, states_batched = in_batched
+        size = x0.shape[1] if x_batched else x0.shape[0]
+
+        def merge(leaf, batched):
+            """[K, B, ...] or [B, ...] -> [K·B, ...]."""
+            leaf = leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape))
+            return leaf.reshape(axis_size * size, *leaf.shape[2:])
+
+        def merge_leaf(leaf, batched, mapped):
+            if not mapped and batched:
+                leaf = jnp.broadcast_to(leaf[:, None], (axis_size, size, *leaf.shape[1:]))
+            return merge(leaf, batched) if mapped or batched else leaf
+
+        flags = tuple(mapped or batched for mapped, batched in zip(is_mapped, leaves_batched, strict=True))
+        merged = tuple(map(merge_leaf, leaves, leaves_batched, is_mapped))
+        outcome = run_methods(
+            plan._replace(alone=False), flags, merged, merge(x0, x_batched),
+            jax.tree.map(merge, limits, limits_batched), jax.tree.map(merge, states, states_batched),
+        )  # fmt: skip
+        split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, size, *leaf.shape[1:]), outcome)
+        return split, jax.tree.map(lambda _: True, split)
+
+    return solved(leaves, x0, limits, states)
+
+
+def gave_up(status: Int[Array, " B"]) -> Bool[Array, " B"]:
+    """Which problems the next method takes on."""
+    return (status == Status.STALLED) | (status == Status.NO_ROOT)
+
+
+def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
+    if x0.shape[0] == 0:
+        return _nothing(x0, plan.options.record)
+    if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them otherwise
+        x0, limits, states = _twice((x0, limits, states))
+        leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
+        outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)
+        return jax.tree.map(lambda leaf: leaf[:1], outcome)
+    first, *others = plan.solver.methods()
+    states = None if states is None else engine.resumed(states)
+    choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
+    run = _runner(plan, choice, is_mapped, x0, leaves)
+    outcome = _first(plan, choice, is_mapped, leaves, Queue(x0, (), limits, states), partial(run, first))
+    for method in () if plan.only_first else others:
+        exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
+        outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
+        todo = gave_up(outcome.status)
+
+        def redo(outcome, method=method, todo=todo):
+            order, length = chosen(todo)
+            # From here on the tolerance is absolute, and the steps are what is left.
+            atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
+            left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
+            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, length=length)), todo)
+
+        outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
+    return outcome
+
+
+def _twice(batches):
+    """A batch of one problem, twice."""
+    return jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batches)
+
+
+def _nothing(x0, record: int) -> Outcome:
+    """The outcome of an empty batch."""
+    count = jnp.zeros((0,), jnp.int32)
+    records = tuple(jnp.zeros((0, record), x0.dtype) for _ in range(2)) if record else ()
+    return Outcome(x0, count, count, count, jnp.zeros((0,), x0.dtype), records, None)
+
+
+def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
+    """The later outcome for the lanes that were taken on again.
+
+    One that is out of steps is RUNNING still: having failed before, it may be at the limit of its dtype.
+    """
+    status = jnp.where(after.status == Status.MAX_STEPS, Status.RUNNING, after.status)
+    return before._replace(
+        x=jnp.where(redone[:, None], after.x, before.x),
+        status=jnp.where(redone, status, before.status).astype(jnp.int32),
+        steps=before.steps + jnp.where(redone, after.steps, 0),
+        evaluations=before.evaluations + jnp.where(redone, after.evaluations, 0),
+    )
+
+
+def _first(plan: Plan, choice: Choice, is_mapped, leaves, queue: Queue, in_loop: Callable) -> Outcome:
+    """The outcome of the first method, by the backend that was chosen."""
+    options = plan.options
+    if options.backend in ("kernel", "emulate") and choice.program is None:
+        raise ValueError(
+            f'backend="{options.backend}", but this solve cannot be a kernel: {choice.why_no_kernel}. '
+            'Try backend="auto".'
+        )
+    in_loop = partial(in_loop, keep_state=options.keep_state, record=options.record)
+    program = choice.program
+    if program is None:
+        return in_loop(queue)
+
+    def by_kernel(queue: Queue) -> Outcome:
+        queue = queue._replace(mapped=mapped_leaves(leaves, is_mapped))
+        shared = tuple(leaf for leaf, flag in zip(leaves, is_mapped, strict=True) if not flag)
+        count, emulated = tiles.kernel_tiles(queue.size), options.backend == "emulate"
+        return kernel.run(program, queue, shared, count, interpret=emulated)
+
+    if options.backend == "emulate":
+        return by_kernel(queue)
+    return jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
+
+
+def _runner(plan: Plan, choice: Choice, is_mapped, x0, leaves) -> Callable[..., Outcome]:
+    """The engine, set up for this function and its arguments."""
+    n, width = x0.shape[1], choice.width
+    mapped, bind = _split(plan.function, is_mapped, leaves)
+    at_once = tiles.steps_at_once(jax.default_backend())
+    lane_bytes, columns = plan.lanes(n, x0.dtype).bytes, 1 if plan.function.is_scalar else n
+
+    def run(method, queue: Queue, **options) -> Outcome:
+        solve = partial(engine.run, method, bind, width=width, steps_at_once=at_once, **options)
+        native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes, columns)
+        return native(queue._replace(mapped=mapped))
+
+    return run
+
+
+def _split(function: Function, is_mapped, leaves):
+    """The mapped leaves, and how to bind a tile of them: mapped leaves, lane axis last -> the problem on that tile."""
+
+    def bind(tile: tuple[Array, ...]) -> LaneProblem:
+        return LaneProblem(function, with_mapped(leaves, is_mapped, tile), is_mapped)
+
+    return mapped_leaves(leaves, is_mapped), bind
+
+
+def _verified(kind: Kind, function: Function, x, leaves):
+    """Value, gradient, aux and error at one point, by autodiff and independent of any solver."""
+    if kind == "root":
+        value, aux = function(x, leaves)
+        value = value.astype(x.dtype)
+        return value, None, aux, max_abs(value)
+
+    def scalar(x):
+        value, aux = function(x, leaves)
+        return value[0].astype(x.dtype), aux
+
+    (value, aux), grad = value_and_grad(scalar, x)
+    return value[None], grad, aux, max_abs(grad)
+
+
+def _verdict(outcome: Outcome, limits: Limits, value, error):
+    """The status by what was recomputed at the answer: the loop's own opinion does not count.
+
+    An infinite answer is none, though a function may be flat there.
+    """
+    first_error = jnp.where(jnp.isfinite(outcome.first_error), outcome.first_error, 0)
+    holds = jnp.isfinite(error) & (error <= limits.atol + limits.rtol * first_error)
+    holds &= jnp.all(jnp.isfinite(value), axis=1) & jnp.all(jnp.isfinite(outcome.x), axis=1)
+    claimed = outcome.status == Status.CONVERGED
+    status = jnp.where(claimed, Status.UNVERIFIED, outcome.status)
+    return jnp.where(holds, Status.CONVERGED, status).astype(jnp.int32)
+
+
+def _is_doubtful(status, error):
+    """Which problems failed at a point that may be as good as the dtype allows."""
+    doubtful = (status == Status.STALLED) | (status == Status.NO_ROOT) | (status == Status.UNVERIFIED)
+    return (doubtful | (status == Status.RUNNING)) & jnp.isfinite(error)
+
+
+def _at_precision(plan: Plan, is_mapped, x, leaves, doubtful: Bool[Array, " B"]) -> Bool[Array, " B"]:
+    """Which of the doubtful problems are solved but for the rounding errors of their own function."""
+
+    def one(x, leaves):
+        return is_rounding(lambda x: _condition(plan, x, leaves), x)
+
+    def look():
+        return doubtful & _evaluate(plan, is_mapped, *jax.lax.stop_gradient((x, leaves)), one)
+
+    return jax.lax.cond(jnp.any(doubtful), look, lambda: jnp.zeros_like(doubtful))
+
+
+@in_own_settings
+def _condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
+    """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum."""
+    value = partial(plan.function.value, leaves=leaves)
+    return value(x) if plan.solver.kind == "root" else value_and_grad(lambda x: (value(x)[0], None), x)[1]
+
+
+def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
+    """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
+    if len(x) == 0 or plan.alone:
+        return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
+    return in_tiles(one, (True, is_mapped), 2 * plan.width(len(x), x.shape[1], x.dtype))(x, leaves)
