@@ -36,26 +36,38 @@ class Limits(NamedTuple):
 
 
 class Method(Protocol):
-    """A solver on lanes. States are NamedTuples with at least `x`, `status`, `steps`, `evaluations`, `first_error`.
+    """A solver on lanes: all that the engine and a kernel read of it.
 
-    The engine itself ends a lane that is out of steps. A method may have `loose`, the names of fields that are of use
-    only to a lane that runs: in others they may come out of a step as anything, and where states are kept the engine
-    puts them back.
+    States are NamedTuples with at least `x`, `status`, `steps`, `evaluations`, `first_error`. The engine itself ends a
+    lane that is out of steps.
     """
 
-    def init(self, start: Any) -> Any:
+    @property
+    def loose(self) -> tuple[str, ...]:
+        """The fields of a state that are of use only to a lane that runs.
+
+        In others they may come out of a step as anything, and where states are kept the engine puts them back.
+        """
+        ...
+
+    @property
+    def symmetric(self) -> tuple[str, ...]:
+        """The fields of a state that are symmetric matrices, of which a kernel keeps one half."""
+        ...
+
+    def init(self, start: Any, /) -> Any:
         """The state before the first evaluation, WAITING, from the queue's `start`."""
         ...
 
-    def begin(self, problem: Any, limits: Limits, state: Any) -> Any:
+    def begin(self, problem: Any, limits: Limits, state: Any, /) -> Any:
         """Let every lane set out from where it is, as one that is WAITING must. Afterwards it runs, or has ended."""
         ...
 
-    def step(self, problem: Any, limits: Limits, state: Any) -> Any:
+    def step(self, problem: Any, limits: Limits, state: Any, /) -> Any:
         """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit, but for `loose`."""
         ...
 
-    def progress(self, state: Any) -> tuple[Array, Array]:
+    def progress(self, state: Any, /) -> tuple[Array, Array]:
         """The value and the error of the current point, for the record."""
         ...
 
@@ -123,7 +135,7 @@ def run(
         keep_state: also return the states, so that unfinished solves can go on.
         record: how many steps of progress to record for each problem.
     """
-    size, loose = queue.size, getattr(method, "loose", ()) if keep_state else ()
+    size, loose = queue.size, method.loose if keep_state else ()
     count = jnp.int32(size) if queue.length is None else queue.length
 
     def lap(carry):

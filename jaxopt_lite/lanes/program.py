@@ -79,7 +79,7 @@ def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: l
     graph = Graph()
     spec = jax.eval_shape(method.init, jax.ShapeDtypeStruct((n,), dtype))
     names = [path[0].name for path, _ in jax.tree_util.tree_leaves_with_path(spec)]
-    state, places = _state_leaves(graph, jax.tree.leaves(spec), names, getattr(method, "symmetric", ()))
+    state, places = _state_leaves(graph, jax.tree.leaves(spec), names, method.symmetric)
     limits = jax.eval_shape(lambda: Limits(jnp.zeros((), dtype), jnp.zeros((), dtype), jnp.int32(0)))
     start = leaves_like(graph, jax.ShapeDtypeStruct((n,), dtype))
     fixed, common = ([leaves_like(graph, like) for like in group] for group in ((*limits, *mapped), shared))

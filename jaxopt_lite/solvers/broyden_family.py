@@ -87,6 +87,8 @@ class Secant(NamedTuple):
     from_autodiff: bool
     refresh: bool
 
+    symmetric = ()
+
     @property
     def loose(self) -> tuple[str, ...]:
         """A search is only for a lane that runs: any other has ended, or waits for a new Jacobian."""

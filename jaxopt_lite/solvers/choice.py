@@ -5,7 +5,7 @@ The methods and the answers are the same on every backend.
 
 import math
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,13 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.lanes import program, tiles, triton
 from jaxopt_lite.lanes.capture import Signature
+from jaxopt_lite.lanes.engine import Method
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.graph import DTYPES, NotInAKernel
 from jaxopt_lite.lanes.problem import Function, LaneProblem
 from jaxopt_lite.lanes.program import Program
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.lanes.tiles import EVALUATIONS, FEWEST_IN_A_PART, Lanes
+from jaxopt_lite.lanes.tiles import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work
 
 __all__ = [
     "Choice",
@@ -39,6 +40,32 @@ GPU kernel on a CUDA device, and an error where there can be none; `emulate` run
 any platform, to test it."""
 
 _UNPROVEN = 'it is asked for by backend="kernel" alone, until one has run on a GPU and was faster there'
+
+
+class Solver(Protocol):
+    """The settings of a solver: a frozen dataclass, registered as a pytree, whose tolerances are its leaves.
+
+    Args:
+        kind: what it finds, "root" or "minimum", and so whether it is for `root` or for `minimize`.
+        work: what a step does to the memory of a lane; the width of a tile follows from it.
+        atol: the largest residual, or entry of a gradient, of a solved problem; by default it depends on the dtype.
+        rtol: the same, relative to that at the start.
+        max_steps: after which a lane ends.
+    """
+
+    kind: ClassVar[str]
+    work: ClassVar[Work]
+
+    @property
+    def atol(self) -> Any: ...
+    @property
+    def rtol(self) -> Any: ...
+    @property
+    def max_steps(self) -> Any: ...
+
+    def methods(self) -> tuple[Method, ...]:
+        """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
+        ...
 
 
 class Options(NamedTuple):
@@ -69,7 +96,7 @@ class Plan(NamedTuple):
     """
 
     function: Function
-    solver: Any
+    solver: Solver
     options: Options
     alone: bool
     only_first: bool = False
@@ -177,7 +204,7 @@ def _kernel(plan: Plan, is_mapped, leaves, n: int, dtype, resumes: bool) -> Prog
     return traced
 
 
-def without_numbers(solver: Any) -> Any:
+def without_numbers(solver: Solver) -> Solver:
     """A solver without what is traced, such as tolerances, which no method holds."""
     return jax.tree.map(lambda _: None, solver)
 
@@ -190,7 +217,7 @@ def lanes_of(settings: Any, n: int, dtype) -> Lanes:
     return Lanes(solver.work, dtype, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)))
 
 
-def lanes_for(solver: Any, signature: Signature) -> Lanes:
+def lanes_for(solver: Solver, signature: Signature) -> Lanes:
     """The lanes on which a solver works for a function of these arguments."""
     return _lanes_for(jax.tree.structure(solver), signature)
 
@@ -203,7 +230,7 @@ def _lanes_for(settings: Any, signature: Signature) -> Lanes:
     return lanes_of(settings, sum(leaf.size for leaf in leaves), jnp.result_type(*leaves))
 
 
-def rows_of(x0: PyTree, axes: tuple, solver: Any, resume: Any = None, starts: int = 1) -> Rows | None:
+def rows_of(x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, starts: int = 1) -> Rows | None:
     """The batch in the last arguments of `pipeline.solved`, whose shapes have been checked; None for one so small that
     it has one part. `x0` has so many starts of each problem.
     """

@@ -60,6 +60,8 @@ class DampedNewton(NamedTuple):
 
     direction: Callable
 
+    loose = symmetric = ()
+
     def init(self, start) -> State:
         """Before the first evaluation. `start` is the best point so far and the user's own start."""
         x, x0 = start

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
 from jaxopt_lite.lanes.problem import Batch, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.solvers.choice import Options, Plan, check_backend, choose
+from jaxopt_lite.solvers.choice import Options, Plan, Solver, check_backend, choose
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.solve import check_function
 
@@ -81,7 +81,7 @@ def explain(
     x0: PyTree,
     args: PyTree = None,
     *,
-    solver: Any,
+    solver: Solver,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,

@@ -33,6 +33,8 @@ class _LastPairs(NamedTuple):
 
     m: int
 
+    is_symmetric = False
+
     def identity(self, x):
         pairs = jnp.zeros((self.m, *x.shape), x.dtype)
         return _Pairs(pairs, pairs, pairs[:, 0], jnp.ones(x.shape[1:], x.dtype))

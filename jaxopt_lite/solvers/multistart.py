@@ -12,11 +12,11 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
-from jaxopt_lite.solvers.choice import Options, lanes_for, rows_of
+from jaxopt_lite.solvers.choice import Options, Solver, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.pipeline import solved
 from jaxopt_lite.solvers.solution import Solution
-from jaxopt_lite.solvers.solve import Minimizer, RootSolver, check_function, expect, solve
+from jaxopt_lite.solvers.solve import check_function, expect, solve
 from jaxopt_lite.solvers.tolerances import checked
 
 __all__ = ["multistart"]
@@ -28,7 +28,7 @@ def multistart(
     starts: PyTree,
     args: PyTree = None,
     *,
-    solver: Minimizer | RootSolver | None = None,
+    solver: Solver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,
@@ -63,16 +63,16 @@ def multistart(
         True
     """
     check_function(fun)
-    solver = BFGS() if solver is None else solver
-    solver = checked(expect(solver, Minimizer | RootSolver, "multistart", "a solver of `minimize` or `root`"))
+    chosen = BFGS() if solver is None else solver
+    chosen = checked(expect(chosen, "multistart", "a solver of `minimize` or `root`", "minimum", "root"))
     count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
-        return _best(solve(fun, starts, args, solver, None, has_aux=has_aux), solver.kind == "root")
+        return _best(solve(fun, starts, args, chosen, None, has_aux=has_aux), chosen.kind == "root")
     fun, args = split(fun, args)
     options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
     signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
-    rows, lanes = rows_of(starts, options.axes, solver, starts=count), lanes_for(solver, signature)
-    return run(_from_every_start, (options,), [(fun, signature)], starts, args, solver, None, rows=rows, lanes=lanes)
+    rows, lanes = rows_of(starts, options.axes, chosen, starts=count), lanes_for(chosen, signature)
+    return run(_from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, rows=rows, lanes=lanes)
 
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:

@@ -42,6 +42,11 @@ class Move(NamedTuple):
 class Memory(Protocol):
     """An inverse Hessian approximation on lanes."""
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether it is held as a symmetric matrix."""
+        ...
+
     def identity(self, x: Float[Array, "n *L"]) -> Any:
         """H = I."""
         ...
@@ -89,8 +94,8 @@ class QuasiNewton(NamedTuple):
 
     @property
     def symmetric(self) -> tuple[str, ...]:
-        """The fields of a state that are symmetric matrices, of which one half says all."""
-        return ("h",) if getattr(self.memory, "is_symmetric", False) else ()
+        """H, where it is a symmetric matrix."""
+        return ("h",) if self.memory.is_symmetric else ()
 
     def init(self, x) -> State:
         """Before the first evaluation."""

@@ -11,18 +11,13 @@ from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
-from jaxopt_lite.solvers.choice import Options, check_backend, lanes_for, rows_of
+from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.lbfgs import LBFGS
-from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
 from jaxopt_lite.solvers.pipeline import briefly, solved
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.tolerances import checked
 
 __all__ = ["check_function", "expect", "minimize", "root", "solve"]
-
-RootSolver = Broyden | LimitedBroyden
-Minimizer = BFGS | LBFGS
 
 
 @says_what_instead
@@ -31,7 +26,7 @@ def root(
     x0: PyTree,
     args: PyTree = None,
     *,
-    solver: RootSolver | None = None,
+    solver: Solver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,
@@ -74,9 +69,9 @@ def root(
         >>> bool(sol.success.all())
         True
     """
-    solver = expect(Broyden() if solver is None else solver, RootSolver, "root", "Broyden() or LimitedBroyden()")
+    chosen = expect(Broyden() if solver is None else solver, "root", "Broyden() or LimitedBroyden()", "root")
     return solve(
-        fun, x0, args, solver, args_axes, resume,
+        fun, x0, args, chosen, args_axes, resume,
         batched=batched, has_aux=has_aux, record=record, keep_state=keep_state, backend=backend,
     )  # fmt: skip
 
@@ -87,7 +82,7 @@ def minimize(
     x0: PyTree,
     args: PyTree = None,
     *,
-    solver: Minimizer | None = None,
+    solver: Solver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,
@@ -131,16 +126,16 @@ def minimize(
         >>> bool(jnp.allclose(sol.x, 1.0, atol=1e-2))
         True
     """
-    solver = expect(BFGS() if solver is None else solver, Minimizer, "minimize", "BFGS() or LBFGS()")
+    chosen = expect(BFGS() if solver is None else solver, "minimize", "BFGS() or LBFGS()", "minimum")
     return solve(
-        fun, x0, args, solver, args_axes, resume,
+        fun, x0, args, chosen, args_axes, resume,
         batched=batched, has_aux=has_aux, record=record, keep_state=keep_state, backend=backend,
     )  # fmt: skip
 
 
-def expect(solver, kind, caller: str, wanted: str):
-    """The solver, where it is one of this kind; else a TypeError."""
-    if not isinstance(solver, kind):
+def expect(solver: Any, caller: str, wanted: str, *kinds: str) -> Solver:
+    """The solver, where it is of one of these kinds; else a TypeError."""
+    if isinstance(solver, type) or getattr(solver, "kind", None) not in kinds:
         raise TypeError(f"solver={solver!r} does not fit `{caller}`: expected {wanted}.")
     return solver
 
@@ -151,7 +146,9 @@ def check_function(fun) -> None:
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
 
 
-def solve(fun: Callable, x0: PyTree, args: PyTree, solver, args_axes: PyTree, resume=None, **options: Any) -> Solution:
+def solve(
+    fun: Callable, x0: PyTree, args: PyTree, solver: Solver, args_axes: PyTree, resume: Any = None, **options: Any
+) -> Solution:
     """What `root` and `minimize` share: the solver says which of the two it is."""
     check_function(fun)
     solver = checked(solver)
