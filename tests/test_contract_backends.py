@@ -31,19 +31,23 @@ ROOT_SOLVERS = {
     "limited broyden": jol.LimitedBroyden(memory=5),
 }
 SOLVERS = MINIMIZERS | ROOT_SOLVERS
-QUICK = (("bfgs", "float32"), ("broyden", "float64"))
-SLOW = (
-    ("bfgs", "float64"), ("lbfgs", "float32"), ("broyden", "float32"), ("broyden from I", "float64"),
-    ("limited broyden", "float32"),
+PAIRS = (
+    ("bfgs", "float32"), ("broyden", "float64"), ("bfgs", "float64"), ("lbfgs", "float32"), ("broyden", "float32"),
+    ("broyden from I", "float64"), ("limited broyden", "float32"),
 )  # fmt: skip
 
 LOOP, KERNEL, GPU_LOOP = "loop", "emulate", "the loop of a GPU"
-BACKENDS = (KERNEL, GPU_LOOP)
+QUICK = tuple((*pair, backend) for pair in PAIRS[:2] for backend in (GPU_LOOP, LOOP)) + ((*PAIRS[0], KERNEL),)
 
-each_backend = pytest.mark.parametrize("backend", BACKENDS)
-each_solver = pytest.mark.parametrize(
-    "solver, dtype", [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
-)
+
+def each(*backends):
+    """Every solver on these backends, of which few are quick."""
+    cases = [(*pair, backend) for pair in PAIRS for backend in backends]
+    marks = [() if case in QUICK else pytest.mark.slow for case in cases]
+    return pytest.mark.parametrize(
+        "solver, dtype, backend", [pytest.param(*case, marks=mark) for case, mark in zip(cases, marks, strict=True)]
+    )
+
 
 COUNT = 70  # three tiles, the last of them not full
 SHORT = 2  # the most steps of the problem that runs out of them
@@ -110,8 +114,7 @@ def solved(solver, dtype, backend, bad=True):
     return compiled(solver, backend)(*problems(solver, dtype, bad))
 
 
-@each_solver
-@pytest.mark.parametrize("backend", [*BACKENDS, LOOP])
+@each(KERNEL, GPU_LOOP, LOOP)
 def test_every_problem_has_the_status_it_should_have(solver, dtype, backend):
     solution, _ = solved(solver, dtype, backend)
     assert np.all(np.asarray(solution.status)[GOOD] == Status.CONVERGED), solution.summary()
@@ -123,8 +126,7 @@ def test_every_problem_has_the_status_it_should_have(solver, dtype, backend):
     assert {leaf.dtype for leaf in (solution.x, solution.fun, solution.error)} == {np.dtype(dtype)}
 
 
-@each_solver
-@each_backend
+@each(KERNEL, GPU_LOOP)
 def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype, backend):
     ours, loops = (lanes(solved(solver, dtype, backend)[0], GOOD) for backend in (backend, LOOP))
     atol = ATOL[kind_of(solver)][dtype]
@@ -136,16 +138,14 @@ def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype, backend):
     assert np.all(error <= 1.1 * atol + (1e-5 if (kind_of(solver), dtype) == ("root", "float32") else 0))
 
 
-@each_solver
-@each_backend
+@each(KERNEL, GPU_LOOP)
 def test_neighbours_do_not_matter(solver, dtype, backend):
     with_bad, with_good = solved(solver, dtype, backend), solved(solver, dtype, backend, bad=False)
     assert_same_bits(lanes(with_bad, GOOD), lanes(with_good, GOOD))
     assert np.all(with_good[0].success)
 
 
-@each_solver
-@each_backend
+@each(KERNEL, GPU_LOOP)
 def test_the_order_of_the_problems_does_not_matter(solver, dtype, backend):
     order = np.random.default_rng(1).permutation(COUNT)
     x0, args, max_steps = problems(solver, dtype)
@@ -153,8 +153,7 @@ def test_the_order_of_the_problems_does_not_matter(solver, dtype, backend):
     assert_same_bits(permuted, lanes(solved(solver, dtype, backend), order))
 
 
-@each_solver
-@each_backend
+@each(KERNEL, GPU_LOOP)
 def test_derivatives_are_those_of_the_loop(solver, dtype, backend):
     """And NaN where there is no solution to differentiate, whatever the solution beside it is."""
     (solution, ours), (_, loops) = solved(solver, dtype, backend), solved(solver, dtype, LOOP)
@@ -166,8 +165,7 @@ def test_derivatives_are_those_of_the_loop(solver, dtype, backend):
         np.testing.assert_allclose(ours[0][GOOD], (1 + 2 * x) / (3 * x**2 + 1 + x), rtol=rtol, atol=rtol)
 
 
-@each_solver
-@each_backend
+@each(KERNEL, GPU_LOOP)
 def test_a_solve_that_ran_out_of_steps_goes_on_from_where_it_was(solver, dtype, backend):
     x0, args, _ = problems(solver, dtype, bad=False)
     most = np.arange(COUNT, dtype=np.int32) % 4
@@ -180,7 +178,7 @@ def test_a_solve_that_ran_out_of_steps_goes_on_from_where_it_was(solver, dtype, 
     assert np.all(again.success), again.summary()
 
 
-@each_backend
+@pytest.mark.parametrize("backend", [KERNEL, pytest.param(GPU_LOOP, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [33, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_size_of_the_batch_does_not_matter(size, backend):
     x0, args, max_steps = problems("bfgs", "float32")

@@ -69,7 +69,7 @@ _LANES = {
 _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a matrix in float64
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # by vectors of 512 bits
 _WIDE_FROM = (0, 12)  # of JAX; before, more functions round otherwise in them
-_CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
+_CACHE_BYTES, _NARROWEST = 8 << 20, 8  # a tile's state leaves room in the last cache
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
 _GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as launching a step
 # The largest array of an evaluation of the whole tile: larger ones gain nothing from more lanes, and idle lanes cost.

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxopt_lite.lanes.arithmetic import dot, take_where
+from jaxopt_lite.lanes.arithmetic import at, dot, on_cpu, take_where
 from jaxopt_lite.lanes.tiles import Work
 from jaxopt_lite.solvers.broyden import damping
 from jaxopt_lite.solvers.broyden_family import Move, Secant
@@ -29,56 +29,78 @@ _CG_STEPS = 100
 
 
 class _Terms(NamedTuple):
-    """β and the terms u vᵀ; places from `used` on hold zeros."""
+    """β and the terms u vᵀ, of which the first `used` count; and B f at the current point, where they are any."""
 
     scale: Float[Array, "*L"]
     u: Float[Array, "m n *L"]
     v: Float[Array, "m n *L"]
     used: Int[Array, "*L"]
+    bf: Float[Array, "n *L"]
 
 
 class _RankOneTerms(NamedTuple):
-    """B as at most `m` rank-one terms."""
+    """B as fewer than `m` rank-one terms. A step takes one pass over them, for B f and sᵀB, and writes one term."""
 
     m: int
 
     def multiple(self, scale, x):
         terms = jnp.zeros((self.m, *x.shape), x.dtype)
-        return _Terms(scale, terms, terms, jnp.zeros(x.shape[1:], jnp.int32))
+        return _Terms(scale, terms, terms, jnp.zeros(x.shape[1:], jnp.int32), jnp.zeros_like(x))
 
     def update(self, b: _Terms, move: Move, f):
-        usable = move.usable
-        s, y = jnp.where(usable, move.alpha * move.p, 0), jnp.where(usable, f - move.f, 0)
-        by = _times(b.scale, b.u, b.v, y)
+        s = jnp.where(move.usable, move.alpha * move.p, 0)
+        bf, v = _products(b, f, s)
+        by = jnp.where(move.usable, bf - jnp.where(b.used == 0, b.scale * move.f, b.bf), 0)
         theta, denominator = damping(s, by)
-        usable &= denominator != 0
+        usable = move.usable & (denominator != 0)
         u = jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0) * (s - by)
-        v = _times(b.scale, b.v, b.u, s)
-        here = (jnp.arange(self.m).reshape((-1,) + (1,) * s.ndim) == b.used) & usable
-        b = b._replace(u=jnp.where(here, u, b.u), v=jnp.where(here, v, b.v), used=b.used + usable)
-        b = take_where(usable & (b.used >= self.m), self._anew(s, y), b)
-        return b, -_times(b.scale, b.u, b.v, f)
-
-    def _anew(self, s, y):
-        """β I with β = sᵀy / yᵀy, the best multiple of the identity for the last step."""
-        yy = dot(y, y)
-        return self.multiple(dot(s, y) / jnp.where(yy > 0, yy, 1), s)
+        bf += u * jnp.where(usable, dot(v, f), 0)
+        full = usable & (b.used + 1 >= self.m)
+        beta = jnp.where(full, _best_multiple(s, jnp.where(usable, f - move.f, 0)), b.scale)
+        put = usable & ~full
+        b = _Terms(
+            beta, _put(b.u, b.used, put, u), _put(b.v, b.used, put, v),
+            jnp.where(full, 0, b.used + put), jnp.where(move.usable, bf, b.bf),
+        )  # fmt: skip
+        return b, -jnp.where(full, beta * f, bf)
 
     def refresh(self, problem, x, b: _Terms):
-        """No matrix to compute anew: forget the terms, and set out along the true Newton direction."""
+        """No matrix to compute again: forget the terms, and start along the true Newton direction."""
         f = jax.lax.optimization_barrier(problem.value(x))
         p, _, _ = krylov_direction(problem, x, f, jnp.zeros_like(x), jnp.zeros_like(b.scale))
         return f, self.multiple(b.scale, x), p
 
 
-def _times(scale, u, v, x):
-    """(β I + Σ u vᵀ) x."""
+def _products(b: _Terms, f, s):
+    """B f and Bᵀ s, in one pass over the terms that some lane has."""
 
-    def add(total, term):
-        u, v = term
-        return total + u * dot(v, x), None
+    def add(k, products):
+        u, v = at(b.u, k), at(b.v, k)
+        new = products[0] + u * dot(v, f), products[1] + v * dot(u, s)
+        return take_where(k < b.used, new, products)  # and not + 0, which would turn -0 into 0
 
-    return jax.lax.scan(add, scale * x, (u, v))[0]
+    # Elsewhere than on a CPU a loop is quicker whose end is known.
+    most = jnp.max(b.used) if on_cpu() and b.used.ndim else b.u.shape[0]
+    return jax.lax.fori_loop(0, most, add, (b.scale * f, b.scale * s))
+
+
+def _put(terms, index, lanes, term):
+    """The terms with one at the index of each of these lanes."""
+    if not (on_cpu() and index.ndim):
+        here = (jnp.arange(len(terms)).reshape((-1,) + (1,) * term.ndim) == index) & lanes
+        return jnp.where(here, term, terms)
+
+    def row(k, terms):
+        return jax.lax.dynamic_update_index_in_dim(terms, jnp.where(lanes & (index == k), term, at(terms, k)), k, 0)
+
+    first, last = jnp.min(jnp.where(lanes, index, len(terms))), jnp.max(jnp.where(lanes, index, -1))
+    return jax.lax.fori_loop(first, last + 1, row, terms)
+
+
+def _best_multiple(s, y):
+    """β = sᵀy / yᵀy, of the best multiple of the identity for a step."""
+    yy = dot(y, y)
+    return dot(s, y) / jnp.where(yy > 0, yy, 1)
 
 
 def krylov_direction(problem, x, f, d, damping):

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.hardly_optimised
 
 NAMES = sorted(regression.MODELS)
 DIGITS = 6
+QUICK = ("Eckerle4", "MGH09", "MGH17")
 
 # From Eckerle4's first start, a peak 10 wide at 500 over data around 451, the model is almost zero. The first step
 # leads where it and its slope are zero to the last bit: a stationary point, at which SciPy's BFGS ends as well.
@@ -23,7 +24,14 @@ PLATEAU = {("Eckerle4", 0)}
 VALLEY = {("MGH17", 0)}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in confidence.SUBJECTS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+        if name not in confidence.SUBJECTS
+    ],
+)
 def test_fits_from_both_starts_have_the_certified_digits(name):
     dataset = read(name)
     check_fits(dataset, jax.jit(confidence.solver(dataset)))

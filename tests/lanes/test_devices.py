@@ -77,6 +77,7 @@ def test_inputs_stay_where_they_are_and_nothing_travels():
     assert out == "stayed\n"
 
 
+@pytest.mark.slow
 def test_inside_jit_grad_and_chunks_and_with_shared_data():
     out = run(
         """

@@ -40,6 +40,7 @@ def rosenbrock(x, steepness):
     return jnp.sum(steepness * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
+@pytest.mark.slow
 def test_broyden_refreshes_its_jacobian_inside_and_leaves_the_rest_to_the_second_method():
     """A circle and a curve: the first method gives seven of forty starts up."""
     x0, offset = np.random.default_rng(2).uniform(-2, 2, (40, 2)), np.full(40, 0.5)
@@ -90,7 +91,9 @@ def test_derivatives_and_an_outer_vmap_are_those_of_the_loop():
         one = lambda s: jol.minimize(lambda x, s: jnp.sum(jnp.cosh(x - s)), jnp.zeros((20, 1)), s, backend=backend).x
         return jnp.sum(jax.vmap(one)(steepness) ** 2)
 
-    ours, loops = (quickly(jax.grad(functools.partial(total, backend=backend)))(steepness) for backend in ("emulate", "loop"))
+    ours, loops = (
+        quickly(jax.grad(functools.partial(total, backend=backend)))(steepness) for backend in ("emulate", "loop")
+    )
     np.testing.assert_allclose(ours, loops, rtol=1e-4)
     np.testing.assert_allclose(ours, 2 * steepness, rtol=1e-4)
 
@@ -231,9 +234,7 @@ def test_a_jax_without_the_backend_goes_by_the_loop(monkeypatch):
     monkeypatch.setattr(triton, "plgpu", None)
     with pytest.raises(ValueError, match="no Triton backend"):
         jol.minimize(rosenbrock, np.ones((3, 2)), np.ones(3), backend="kernel")
-    found = jol.explain(
-        rosenbrock, np.ones((3, 2)), np.ones(3), solver=jol.BFGS(), platform="gpu", backend="kernel"
-    )
+    found = jol.explain(rosenbrock, np.ones((3, 2)), np.ones(3), solver=jol.BFGS(), platform="gpu", backend="kernel")
     assert found.backend == "loop" and "no Triton backend" in found.reason
 
 

@@ -142,6 +142,7 @@ def test_a_shared_argument_collects_the_gradients_of_all():
     np.testing.assert_allclose(gradient["m"], np.cbrt(2 * A) / (3 * A), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_bilevel_problem():
     """The best a for which the inner solution hits a target, by an outer solve that differentiates the inner."""
     target = np.array([1.5, 0.5])
@@ -266,7 +267,7 @@ def test_what_products_cannot_solve_is_factored_or_nan(monkeypatch):
     np.testing.assert_allclose(without[1], expected[1], rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("n", [4, MANY])
+@pytest.mark.parametrize("n", [4, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_a_function_that_has_one_mode_has_its_derivatives(n):
     """A gradient of which JAX knows the reverse mode alone, and a residual of which it knows the forward mode alone."""
 
@@ -296,7 +297,7 @@ def test_a_function_that_has_one_mode_has_its_derivatives(n):
     np.testing.assert_allclose(moved, a * (1 - z**2) / (1 - (1 - z**2) / 2), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
 def test_half_precision(dtype):
     """x³ = a, and min Σ x⁴/4 − a x, which has the same answer: dx/da = 1 / (3 x²)."""
     a = jnp.asarray([[1.0, 2.0], [3.0, 4.0]], dtype)
@@ -318,6 +319,7 @@ def test_half_precision(dtype):
         np.testing.assert_allclose(np.asarray(derivative, "f8"), expected, rtol=8 * float(jnp.finfo(dtype).eps))
 
 
+@pytest.mark.slow
 def test_many_unknowns_in_half_precision():
     x = np.random.default_rng(6).standard_normal((2, MANY))
     gradient = jax.grad(lambda x, w: jnp.sum(layer(x, w, x.dtype) ** 2, dtype="f4"))

@@ -143,7 +143,7 @@ def parabola(x, a):
     return jnp.stack([x[0] ** 2 + a, x[1] - x[0]])
 
 
-@pytest.mark.parametrize("size", [1, 5, 200])
+@pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in (1, 5)), 200])
 def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypatch):
     """And give what they give in one program with the first, to the bit, in parts too."""
     traced, method = [], pipeline.run_methods

@@ -26,7 +26,14 @@ def radiating(t, before):
     return t - before + 0.1 * (t - 280.0) + 2e-9 * (t**4 - 280.0**4)
 
 
-@pytest.mark.parametrize("solver", [jol.Broyden(), jol.LimitedBroyden(), jol.Broyden(jacobian="identity")])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        jol.Broyden(),
+        pytest.param(jol.LimitedBroyden(), marks=pytest.mark.slow),
+        pytest.param(jol.Broyden(jacobian="identity"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_pressure_in_pascal_is_found(solver):
     density = np.linspace(500, 1500, 64)
     found = jol.root(gas, density * 9e4, density, solver=solver)
@@ -80,11 +87,6 @@ def test_fits_in_float32_end_where_rounding_ends_them():
     assert found.success.all() and (found.status == Status.AT_PRECISION).any() and exact.success.all()
     np.testing.assert_allclose(found.x, exact.x, rtol=1e-5)
     assert found.evaluations.max() < 250
-    slopes = [
-        jax.grad(lambda d, x0=x0: jnp.sum(jol.minimize(misfit, x0, d).x))(data.astype(x0.dtype))
-        for x0 in (x0, x0.astype(np.float64))
-    ]
-    np.testing.assert_allclose(*slopes, rtol=1e-2, atol=1e-3)
 
 
 # Bounded below, and steep at these starts: of each the minimiser and the starts.
@@ -124,7 +126,13 @@ def test_what_falls_without_end_is_unbounded():
 # --- Signs -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", [jol.Broyden(jacobian="identity", rescue=False), jol.LimitedBroyden(rescue=False)])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        jol.Broyden(jacobian="identity", rescue=False),
+        pytest.param(jol.LimitedBroyden(rescue=False), marks=pytest.mark.slow),
+    ],
+)
 def test_the_sign_of_the_equations_does_not_matter(solver):
     x0 = np.random.default_rng(3).normal(size=(32, 3))
 
