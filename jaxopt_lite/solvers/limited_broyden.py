@@ -79,8 +79,8 @@ def _products(b: _Terms, f, s):
         new = products[0] + u * dot(v, f), products[1] + v * dot(u, s)
         return take_where(k < b.used, new, products)  # and not + 0, which would turn -0 into 0
 
-    # Elsewhere than on a CPU a loop is quicker whose end is known.
-    most = jnp.max(b.used) if on_cpu() and b.used.ndim else b.u.shape[0]
+    count = b.u.shape[0]  # elsewhere than on a CPU a loop is quicker whose end is known
+    most = jnp.minimum(jnp.max(b.used), count) if on_cpu() and b.used.ndim else count
     return jax.lax.fori_loop(0, most, add, (b.scale * f, b.scale * s))
 
 
@@ -93,8 +93,8 @@ def _put(terms, index, lanes, term):
     def row(k, terms):
         return jax.lax.dynamic_update_index_in_dim(terms, jnp.where(lanes & (index == k), term, at(terms, k)), k, 0)
 
-    first, last = jnp.min(jnp.where(lanes, index, len(terms))), jnp.max(jnp.where(lanes, index, -1))
-    return jax.lax.fori_loop(first, last + 1, row, terms)
+    first, end = jnp.min(jnp.where(lanes, index, len(terms))), jnp.max(jnp.where(lanes, index + 1, 0))
+    return jax.lax.fori_loop(jnp.maximum(first, 0), jnp.minimum(end, len(terms)), row, terms)
 
 
 def _best_multiple(s, y):
