@@ -1,18 +1,24 @@
-"""Encoding as the textbook has it: merge the first pair of the order, the leftmost of equals, and look again."""
+"""Byte-pair encoding on plain lists with the settings of this package, by its own `reference` and nothing else."""
 
-from itertools import pairwise
+from jaxopt_lite.bpe import reference
 
 
-def encode_word_slowly(symbols, merges, merged):
-    """The ids of a word: `merges` are pairs in order, `merged` what they make."""
-    ids = list(symbols)
-    ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
-    while True:
-        found = [(ranks[pair], place) for place, pair in enumerate(pairwise(ids)) if pair in ranks]
-        if not found:
-            return ids
-        rank, place = min(found)
-        ids[place : place + 2] = [merged[rank]]
+def learn_slowly(words, base, most, *, min_frequency=1, max_length=None, lengths=None, rank=None):
+    """The merges (left, right, count) of words, (symbols, count) each; new symbols are numbered from `base`.
+
+    `lengths` of the base symbols are 1 if they are left out. `rank` says which of equally frequent pairs comes first.
+    """
+    sizes = dict(enumerate(lengths or [1] * base))
+
+    def choose(counts):
+        allowed = {(a, b): n for (a, b), n in counts.items() if max_length is None or sizes[a] + sizes[b] <= max_length}
+        best = min(allowed, key=lambda pair: (-counts[pair], rank(pair) if rank else pair), default=None)
+        if best is None or counts[best] < max(1, min_frequency):
+            return None
+        sizes[max(sizes, default=-1) + 1] = sizes[best[0]] + sizes[best[1]]
+        return best
+
+    return reference.learn(words, base, most, choose)
 
 
 def encode_words_slowly(words, vocabulary):
@@ -24,5 +30,5 @@ def encode_words_slowly(words, vocabulary):
     ids = []
     for word in words:
         symbols = [symbol_of[bytes([byte])] for byte in word.encode("utf-8", "surrogateescape")]
-        ids += encode_word_slowly(symbols + mark, merges, merged)
+        ids += reference.encode(symbols + mark, merges, merged)
     return ids
