@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from jaxopt_lite.bpe.arguments import existing_file, texts, whole_number, word_counts
 from jaxopt_lite.bpe.counting import Find, Pool
-from jaxopt_lite.bpe.cuts import single_cuts
+from jaxopt_lite.bpe.cuts import in_characters, single_cuts
 from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.cores import cores
 from jaxopt_lite.progress import progress_bar
@@ -350,10 +349,8 @@ def _last_cut(text: str, pattern: str | None, special_tokens: tuple[str, ...]) -
     longest = max(map(len, special_tokens), default=0)
     for first in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, 0), 0)):
         data = text[first:].encode(*_UTF8)
-        if not data:
-            continue
-        characters = np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 != 0x80)  # up to each byte
-        for at in reversed((first + characters[single_cuts(data, pattern) - 1]).tolist()):
+        cuts = in_characters(data, single_cuts(data, pattern)).tolist() if data else []
+        for at in (first + k for k in reversed(cuts)):
             if at + longest <= len(text) and not _inside_special(text, at, special_tokens):
                 return at
     return None

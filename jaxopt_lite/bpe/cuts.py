@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["WALL", "has_lines", "single_cuts", "starts"]
+__all__ = ["WALL", "has_lines", "in_characters", "single_cuts", "starts"]
 
 WALL = b"\xff"
 """A byte that UTF-8 never has: put between texts, it is a piece of its own."""
@@ -111,6 +111,11 @@ def single_cuts(data: bytes, pattern: str | None) -> np.ndarray:
         return at
     byte = np.frombuffer(data, np.uint8)
     return at[(byte[at - 1] != ord(" ")) | (byte[at] != ord(" "))]
+
+
+def in_characters(data: bytes, at: np.ndarray) -> np.ndarray:
+    """How many characters of a text in UTF-8 there are before each of these bytes."""
+    return np.append(0, np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 != 0x80))[at]
 
 
 def has_lines(pattern: str | None) -> bool:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import regex
 
 from jaxopt_lite.bpe.arguments import texts
-from jaxopt_lite.bpe.cuts import starts
+from jaxopt_lite.bpe.cuts import in_characters, starts
 
 __all__ = ["Finder", "Splitter", "splitter"]
 
@@ -113,9 +113,12 @@ class Splitter:
             return text.split()
         if not self.local:
             return [text] if text else []
+        if not text:
+            return []
         data = text.encode("utf-8", "surrogatepass")
-        ends = [*starts(data, self.pattern).tolist(), len(data)] if data else []
-        return [data[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(ends)]
+        begins = starts(data, self.pattern)
+        begins = begins if text.isascii() else in_characters(data, begins)
+        return [text[a:b] for a, b in pairwise([*begins.tolist(), len(text)])]
 
 
 def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:

@@ -57,7 +57,7 @@ def test_texts(scheme: str, special_tokens: tuple[str, ...]):
     assert type(counts) is Counter and all(type(count) is int for count in counts.values())
 
 
-@pytest.mark.parametrize("number", [15, pytest.param(60, marks=pytest.mark.slow)])  # of texts
+@pytest.mark.parametrize("number", [6, pytest.param(60, marks=pytest.mark.slow)])  # of texts
 @pytest.mark.parametrize("special_tokens", [(), SPECIAL])
 @pytest.mark.parametrize("block", [1, 7, 50])
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -361,7 +361,7 @@ def small_corpus():
 
 @linux
 @pytest.mark.parametrize(
-    ("files", "every"), [(("bpe/counting",), 3), pytest.param(("bpe", "cores"), 1, marks=pytest.mark.slow)]
+    ("files", "every"), [(("bpe/counting",), 6), pytest.param(("bpe", "cores"), 1, marks=pytest.mark.slow)]
 )
 def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files, every):
     """Neither running nor as a zombie, whatever the line; the next count is right."""
@@ -384,7 +384,7 @@ def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files, every
 
 # A trace function, unlike a signal, can come between the end of a `with` and the closing of its file.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])  # lines
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])  # lines
 def test_an_error_at_any_line_of_this_process(small_blocks, tmp_path, every):
     """Nothing is kept between counts."""
     (tmp_path / "file").write_text(long_text("odd", 20))

@@ -1,5 +1,7 @@
 """Byte-pair encoding on plain lists with the settings of this package, by its own `reference` and nothing else."""
 
+from functools import cache
+
 from jaxopt_lite.bpe import reference
 
 
@@ -21,14 +23,16 @@ def learn_slowly(words, base, most, *, min_frequency=1, max_length=None, lengths
     return reference.learn(words, base, most, choose)
 
 
-def encode_words_slowly(words, vocabulary):
-    """The ids of words at byte level, whose bytes all have tokens, one word after the other."""
+def slow_encoder(vocabulary):
+    """A function from words at byte level, whose bytes all have tokens, to the ids of one after the other."""
     others = {vocabulary.end_of_word, *vocabulary.special_tokens.values()}
     symbol_of = {token: k for k, token in enumerate(vocabulary.tokens) if len(token) == 1 and k not in others}
     mark = [] if vocabulary.end_of_word is None else [vocabulary.end_of_word]
     merges, merged = vocabulary.merges.tolist(), vocabulary.merged.tolist()
-    ids = []
-    for word in words:
+
+    @cache
+    def one(word):
         symbols = [symbol_of[bytes([byte])] for byte in word.encode("utf-8", "surrogateescape")]
-        ids += reference.encode(symbols + mark, merges, merged)
-    return ids
+        return reference.encode(symbols + mark, merges, merged)
+
+    return lambda words: [k for word in words for k in one(word)]

@@ -106,7 +106,7 @@ def test_every_index_of_a_round_is_in_bounds():
 
 def test_room_is_made_for_more_pairs_and_positions():
     """Both backends grow when what a round may write would not fit."""
-    words = [(tuple(np.random.default_rng(0).integers(0, 4, 300).tolist()), 2)]
+    words = [(tuple(np.random.default_rng(0).integers(0, 4, SIZE).tolist()), 2)]
     ends = []
     for backend in (OnHost(laid_out(words)), OnDevice(laid_out(words), jax.devices()[0])):
         backend._make_room(10 * backend._linked.postings.size)
