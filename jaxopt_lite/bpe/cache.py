@@ -11,8 +11,8 @@ _LONG = 200  # characters from which a key is not kept: it will hardly come agai
 class Cache(dict[str, tuple[int, ...]]):
     """Ids of pieces of text. Two generations are kept: when the newer is full, it becomes the older, which is dropped.
 
-    What is asked for again comes over from the older to the newer, so that frequent pieces are always there. A lookup
-    is that of `dict` and sees the newer one alone; `fill` makes sure that all wanted are in it.
+    What is asked for again moves from the older to the newer, so that frequent pieces are always there. A lookup is
+    that of `dict` and finds what is in the newer one alone; `fill` makes sure that all wanted are in it.
 
     What is in it is right wherever a call was broken off. Sizes are counted before, so that they are never too small.
 

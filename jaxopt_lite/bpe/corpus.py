@@ -27,18 +27,18 @@ __all__ = ["ERRORS", "Batch", "batches", "check_head", "check_text", "count_word
 ERRORS = ("strict", "replace", "ignore", "surrogateescape")
 
 SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
-MOST_PROCESSES = 32  # by default; what they find is put together in this process, which more of them would not speed up
+MOST_PROCESSES = 32  # by default; what they find is put together in this process, so more would gain nothing
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
 NEAR_THE_END = 2000  # characters in which most texts may be cut
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
-_LOOKED_AT = 100  # items that are looked at for names of files; who passes names passes them from the first on
+_LOOKED_AT = 100  # items that are checked for being names of files; who passes names by mistake begins with them
 _LONGEST_NAME = 1000
 
 _UNPACK = "unpack it, and pass sorted(pathlib.Path(folder).rglob('*.txt'))"
 _CONVERT = "convert it to plain text first"
-# What is no text as it stands, by its name, and what reads it.
+# What is not plain text, by its name, and what reads it.
 _OTHERWISE = {
     ".jsonl .ndjson .jsonlines": "pass (json.loads(line)['text'] for line in open({path!r}, encoding='utf-8'))",
     ".gz": "pass gzip.open({path!r}, 'rt', encoding='utf-8')",
@@ -94,7 +94,7 @@ def count_words(
               one text to the next.
             - Ready counts: a mapping from words to how often they occur. It is checked and returned.
         splitter: what the words are; see `splitter`.
-        special_tokens: texts that stand for themselves. They are cut out and counted nowhere.
+        special_tokens: texts that are one token each. They are cut out, and not counted.
         errors: what to do about bytes in files that are not UTF-8: "strict" (raise an error that says where),
             "replace" (U+FFFD in their place), "ignore" (leave them out), or "surrogateescape" (keep them: a word's
             bytes are `word.encode("utf-8", "surrogateescape")`).
@@ -251,7 +251,7 @@ def batches(
 
 
 def check_text(path: os.PathLike) -> Path:
-    """The path, if it is a file or a stream, and to go by its name one of text.
+    """The path, if it is a file or a stream, and one of text to judge by its name.
 
     Raises:
         ValueError: it is something else.
@@ -262,7 +262,7 @@ def check_text(path: os.PathLike) -> Path:
     if advice is not None:
         advice = _UNPACK if ".tar" in path.suffixes else advice
         raise ValueError(
-            f"{path}: a file called {path.suffix} is no text as it stands; {advice.format(path=str(path))}. If it is "
+            f"{path}: a file called {path.suffix} is not plain text; {advice.format(path=str(path))}. If it is "
             f"text after all, pass pathlib.Path({str(path)!r}).read_text(encoding='utf-8')."
         )
     return path
@@ -282,7 +282,7 @@ def _names_a_file(text: str) -> bool:
     try:
         return os.path.isfile(text)
     except (OSError, ValueError):
-        return False  # with characters that no name can have
+        return False  # it has characters that no name can have
 
 
 def _sliced(text: str) -> Iterator[tuple[str, int]]:

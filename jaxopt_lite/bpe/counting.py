@@ -126,7 +126,7 @@ class Pool:
         splitter: what the words are.
         special: finds texts that are cut out and not counted.
         processes: how many processes count at most; one is this.
-        done: is told the size of every batch that has been counted, from any thread.
+        done: called with the size of every batch that has been counted, from any thread.
         find: finds the pieces of texts in this process; by NumPy if it is left out.
     """
 

@@ -1,6 +1,6 @@
 """Where a text may be cut so that the words of the pieces are the words of the text. NumPy, a megabyte at a time.
 
-The one definition of it: counting, encoding, and reading files in blocks stand on it. The tables and the questions
+The one definition of it: counting, encoding, and reading files in blocks use it. The tables and the questions
 about neighbouring bytes, which `accelerator/words.py` asks in JAX, are here too.
 
 In long texts the same pieces occur again and again, and only distinct ones need be split into words. A cut is sound
@@ -10,10 +10,10 @@ on what came before. No pattern of `patterns.LOCAL` looks back. Of these pattern
 - Words with letters end with the letters, but that o200k lets `'s` and its like follow; digits follow no punctuation,
   and only digits follow digits. So words end where a letter meets a digit or punctuation, before and behind digits,
   and behind punctuation that is two characters or has a space before it: a single one would be the letter's.
-- Behind letters, digits and punctuation no word goes on with a space, and behind letters and digits with no whitespace.
+- Behind letters, digits and punctuation no word continues with a space, behind letters and digits with no whitespace.
 - A run of whitespace before something visible loses its last space to the next word. Some patterns have a word for all
   until the last line end of a run (`lines`), and there a word ends. With the others one ends behind a line end that
-  stands alone. Patterns with `lines` divide runs otherwise at the end of a text, unless the run holds no line end; so
+  stands alone. Patterns with `lines` divide runs differently at the end of a text, unless the run has no line end; so
   with them a piece may end inside a run only behind its last line end.
 
 Whatever is not ASCII is taken for something that might be anything. More text behind only adds cuts. They are sound

@@ -43,7 +43,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Knuth, vol. 
 _SLOTS = 4  # slots in the table for each merge
 _LASTING = 0.8  # the share of words with merges left below which the others are taken out of the row
 
-_BLOCK = 1 << 20  # bytes that are worked on together: it bounds the memory, and the caches hold most of it
+_BLOCK = 1 << 20  # bytes that are worked on together: it bounds the memory, and a processor's caches hold most of it
 _MOST_PIECES, _MOST_BYTES = 500_000, 64_000_000  # remembered, about; bytes of those too long for the table's arrays
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
@@ -272,8 +272,8 @@ def split_pieces(pieces: list[str], splitter: Splitter) -> PieceWords:
     words: list[str] = []
     ends, alone, joined = [], [], ([], [])
     for k, piece in enumerate(pieces):
-        # Between two such pieces every text may be cut. One call of a pattern is faster than
-        # thousands, and for ASCII it is faster still.
+        # Between two such pieces every text may be cut. One call of a pattern is faster than thousands, and for ASCII
+        # it is faster still.
         if splitter.pattern is not None and piece[:1] == " " and not piece[-1].isspace():
             joined[piece.isascii()].append(k)
         else:

@@ -165,7 +165,7 @@ class Learner:
     def replay(self, merges: np.ndarray, made: np.ndarray) -> None:
         """Make merges that were learned before, `[M, 2]`, into the symbols `made`, `[M]`; before the first `step`.
 
-        As many at a time as do not touch each other. Those of which the words hold nothing leave no trace.
+        As many at a time as do not touch each other. Merges of pairs that do not occur leave no trace.
         """
         known = _by_symbols(self._backend.pairs)
         for run in _independent(merges.tolist(), made.tolist()):

@@ -1,11 +1,11 @@
 """Pairs of neighbouring symbols: counted once, then kept true while merges are made. The kernels, and NumPy's backend.
 
-The symbols of all words stand in one row. Each knows its neighbours in its word, `before` and `after`, and the number
+The symbols of all words are in one row. Each knows its neighbours in its word, `before` and `after`, and the number
 of the pair that it forms with the one after it. A merge writes the new symbol over the left one of each occurrence, and
 takes the right one out of the chain. Behind the last symbol is a spare one, the neighbour of every word's ends, and
 behind the last pair a spare pair; so every index is in bounds.
 
-The positions of all occurrences of a pair stand together in `postings`, in order. A pair gets occurrences only when the
+The positions of all occurrences of a pair are together in `postings`, in order. A pair gets occurrences only when the
 later of its symbols comes into being, in one round, so they are written once. Some may be outdated when they are read:
 then the symbols at that position are others. A merge makes at most two new occurrences and takes a symbol away for
 good, so `postings` never hold more than three times as many positions as there were symbols.
@@ -276,8 +276,8 @@ def apply_merges(ops: Ops, t: Linked, chosen: Candidates, made, size: int, pairs
     new, weight = made[k], t.weight[p]
     old_after = t.symbol[y]
     symbol = ops.put(ops.put(t.symbol, p, np.where(valid, new, -1)), r, np.full(r.size, -1, np.int32))
-    # A neighbour may be merged in this round too. Then it is the new symbol that stands there now, and what lies
-    # between two merges must count once: as what stands before the second.
+    # A neighbour may be merged in this round too. Then the new symbol is there now, and the pair between two merges
+    # must count once: as the one before the second.
     merged_after = symbol[y] != old_after
     left = np.where(symbol[x] == -1, t.before[x], x)
     position, index, is_new, found = group(

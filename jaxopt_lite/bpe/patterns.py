@@ -125,7 +125,7 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
     r"""The splitter for a stock pattern or for one of your own.
 
     Args:
-        pattern: "whitespace" (words are what stands between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
+        pattern: "whitespace" (words are what is between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
             cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", what else these are called, such as
             "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of the `regex` library.
         end_of_word: a mark behind every word of the whitespace scheme, such as "_" or "</w>". Default: none.
@@ -215,7 +215,7 @@ def _names() -> str:
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds tokens in texts as they stand: of those that begin at one position the longest, from the left.
+    """Finds tokens in texts literally, from the left: of those that begin at one position the longest.
 
     Args:
         tokens: different texts, none of them empty.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.formats import read, write
 from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary, once
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32
 
 __all__ = ["SPECIAL_MODES", "Tokenizer", "load"]
 
@@ -126,7 +129,7 @@ class Tokenizer:
     @overload
     def encode(
         self, text: str, *, special: str = "raise", return_offsets: Literal[True]
-    ) -> tuple[list[int], np.ndarray]: ...
+    ) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]": ...
 
     def encode(self, text: str, *, special: str = "raise", return_offsets: bool = False):
         """The ids of a text.
@@ -164,7 +167,7 @@ class Tokenizer:
     @overload
     def encode_batch(
         self, texts: Sequence[str], *, special: str = "raise", length: int, pad: int = 0, overflow: str = "raise"
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    ) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]": ...
 
     def encode_batch(self, texts, *, special="raise", length=None, pad=0, overflow="raise"):
         """The ids of many texts.
@@ -282,7 +285,7 @@ class Tokenizer:
             yield start, piece, self._found[piece] if is_token else None
             start += len(piece)
 
-    def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:
+    def _with_offsets(self, text: str, special: str) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]":
         ids: list[int] = []
         offsets = [np.zeros((0, 2), np.int32)]
         for start, piece, k in self._pieces(text, special):
@@ -374,8 +377,10 @@ def _check_mode(special: str) -> None:
         raise ValueError(f"special={special!r}: expected one of {SPECIAL_MODES}.")
 
 
-def _padded(ids: list[list[int]], length: int, pad: int, overflow: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of ids as int32 `[B, length]`, and how many each had, int32 `[B]`. See `Tokenizer.encode_batch`."""
+def _padded(
+    ids: list[list[int]], length: int, pad: int, overflow: str
+) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]":
+    """Lists of ids as an array, and how many each had. See `Tokenizer.encode_batch`."""
     length = whole_number("length", length, least=0)
     (pad,) = whole_numbers("pad", [whole_number("pad", pad)], np.int32)
     lengths = np.fromiter(map(len, ids), np.int32, len(ids))
@@ -417,8 +422,8 @@ def _words_with_starts(text: str, splitter: Splitter) -> Iterator[tuple[int, str
         start += len(word)
 
 
-def _spans(word: str, start: int, ids: Iterable[int], vocabulary: Vocabulary) -> np.ndarray:
-    """First and behind the last character of every token of a word, int32 `[n, 2]`.
+def _spans(word: str, start: int, ids: Iterable[int], vocabulary: Vocabulary) -> "Int32[np.ndarray, 'n 2']":
+    """First and behind the last character of every token of a word.
 
     A token that begins or ends inside a character touches that character, and its span holds all of it. One without
     text, such as the end-of-word mark, has an empty span where it is.

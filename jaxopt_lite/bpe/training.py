@@ -95,7 +95,7 @@ def train(
         checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
             it, with the same result as an uninterrupted one.
         device: a JAX device to merge on, with the same result. Default: the host, by NumPy, which is quicker for the
-            few million symbols that the distinct words of most corpora hold, and compiles nothing.
+            few million symbols that the distinct words of most corpora have, and compiles nothing.
 
     Returns:
         A `Tokenizer`; `vocabulary.counts` says how often each pair occurred when it was merged. It has fewer tokens
@@ -110,6 +110,7 @@ def train(
         >>> tokenizer.decode(tokenizer.encode("lower low"))
         'lower low'
     """
+    # 1. Settings.
     settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
     _check_numbers(vocab_size, merges, min_frequency, max_token_length)
     _check(settings, tie, extend, texts("special_tokens", special_tokens))
@@ -121,9 +122,12 @@ def train(
     def base_of(counts: Mapping[str, int]) -> Vocabulary:
         return _base(counts, split, special.tokens, initial_alphabet, settings) if extend is None else extend.vocabulary
 
-    _goal(vocab_size, merges, base_of({}))  # before the work, as far as one can say
+    _goal(vocab_size, merges, base_of({}))  # refuses what it can before the work
+    # 2. The distinct words, and how often each occurs.
     counts = count_words(corpus, split, special_tokens=special, errors=errors, processes=processes, progress=progress)
+    # 3. What there is before the first merge.
     base = base_of(counts)
+    # 4. The words as base symbols, and the merges.
     run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
     run.go(_goal(vocab_size, merges, base), _shows(progress))
     return Tokenizer(run.vocabulary(), split)
@@ -291,7 +295,7 @@ class _Run:
                 saved = time.monotonic()
 
     def _lengths(self) -> list[int]:
-        """How long every token is, in what its symbols are."""
+        """How long every token is: in bytes or characters, as its symbols are."""
         is_bytes = self.base.level == "byte"
         return [len(token if is_bytes else token.decode("utf-8", "replace")) for token in self.base.tokens]
 
@@ -314,7 +318,7 @@ class _Run:
         self._least = len(known)
 
     def _check_lengths(self, known: Rows) -> None:
-        """Whether merges make nothing longer than the words are, which may be longer than memory."""
+        """Raise ValueError if merges make something longer than the words, which might not fit in memory."""
         sizes, longest = list(map(len, self.base.tokens)), max(map(len, self.base.tokens), default=0)
         most = longest * (1 + max(map(len, self.word_counts), default=0)) * 4
         for left, right, _ in known:
@@ -349,7 +353,7 @@ def _grown(base: Vocabulary, learned: Rows) -> Vocabulary:
 
 
 def fingerprint(counts: Mapping[str, int], settings: tuple) -> str:
-    """The same for the same words, counts and settings, in whatever order the words came."""
+    """A hash of words, counts and settings; the order of the words does not matter."""
     digest = hashlib.sha256(repr(settings).encode())
     for word in sorted(counts):
         digest.update(f"{word!r} {counts[word]}\n".encode("utf-8", "backslashreplace"))

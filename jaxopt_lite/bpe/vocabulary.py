@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
 from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number, whole_numbers
+
+if TYPE_CHECKING:  # it takes as long to load as all else together
+    from jaxtyping import Bool, Int32, Int64
 
 __all__ = ["BYTE_NAMES", "LEVELS", "Symbols", "Vocabulary", "byte_order", "once"]
 
@@ -61,7 +64,7 @@ class once(Generic[_Value]):
 class Vocabulary:
     """Tokens and merges. Base symbols are the ids that no merge makes and that are neither special nor added.
 
-    Two vocabularies are equal when all they hold is. Nothing is assumed of the order of ids.
+    Two vocabularies are equal when all their attributes are. Nothing is assumed about the order of ids.
 
     Attributes:
         tokens: the bytes of every id; of special and added tokens, fallback bytes and the end-of-word mark their UTF-8
@@ -93,15 +96,15 @@ class Vocabulary:
     """
 
     tokens: tuple[bytes, ...]
-    merges: np.ndarray
-    merged: np.ndarray
-    counts: np.ndarray | None = None
+    merges: "Int32[np.ndarray, 'M 2']"
+    merged: "Int32[np.ndarray, 'M']"
+    counts: "Int64[np.ndarray, 'M'] | None" = None
     special_tokens: Mapping[str, int] = field(default_factory=dict)
     level: str = "byte"
     end_of_word: int | None = None
     unknown: int | None = None
     byte_fallback: bool = False
-    fallback: np.ndarray | None = None
+    fallback: "Int32[np.ndarray, '256'] | None" = None
     whole_words: bool = False
     added_tokens: Mapping[str, int] = field(default_factory=dict)
     found_last: frozenset[str] = frozenset()
@@ -166,7 +169,7 @@ class Vocabulary:
         return {ord(text): k for k, text in texts if len(text) == 1}
 
     @once
-    def ends_word(self) -> np.ndarray:
+    def ends_word(self) -> "Bool[np.ndarray, 'V']":
         """bool [V]: whether a token ends with the mark."""
         ends = np.zeros(len(self.tokens), bool)
         if self.end_of_word is not None:
@@ -199,7 +202,7 @@ class Vocabulary:
 
     @once
     def ranks(self) -> Mapping[int, int]:
-        """left * V + right -> the place of their merge in the order."""
+        """left * V + right -> the rank of their merge: its index in the order."""
         keys = self.merges[:, 0].astype(np.int64) * len(self.tokens) + self.merges[:, 1]
         return dict(zip(keys.tolist(), range(keys.size), strict=True))
 
@@ -240,7 +243,7 @@ def _check_merges(v: Vocabulary) -> None:
 
 
 def _check_found(v: Vocabulary) -> None:
-    """The tokens that are found in texts as they stand."""
+    """The tokens that are found in texts before these are cut into words."""
     size = len(v.tokens)
     for name, tokens in (("special_tokens", v.special_tokens), ("added_tokens", v.added_tokens)):
         for text, k in tokens.items():
@@ -284,7 +287,7 @@ def _check_marks(v: Vocabulary) -> None:
 
 
 def _check_base(v: Vocabulary) -> None:
-    """No byte or character has two ids: which one a text gets would be chance."""
+    """No byte or character has two ids: which of them a text gets would be arbitrary."""
     lengths = [len(t if v.level == "byte" else t.decode("utf-8", "replace")) for t in map(v.tokens.__getitem__, v.base)]
     if lengths.count(1) != len(v.symbol_of):
         raise ValueError(f"tokens: {lengths.count(1) - len(v.symbol_of)} base symbols are there twice; expected once.")
@@ -314,7 +317,7 @@ class Symbols:
             ids.append(self._mark)
         return ids
 
-    def of_all(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def of_all(self, words: list[str]) -> "tuple[Int32[np.ndarray, 'N'], Int64[np.ndarray, 'n']]":
         """The same of many words: int32, the ids of one word after the other, and int64, how many each has."""
         if self._level == "byte" and self._mark is None:
             data = all_to_bytes(words)

@@ -1,4 +1,4 @@
-"""Tokenizers as files: `read` and `write` choose the form by the path. `bpe.load` and `Tokenizer.save` stand on them.
+"""Tokenizers as files: `read` and `write` choose the form by the path. `bpe.load` and `Tokenizer.save` call them.
 
 Files, in reading order:
     content: what the files of all forms are made of.

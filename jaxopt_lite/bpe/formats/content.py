@@ -115,7 +115,7 @@ def check_shape(value: Any, shape: Any, part: str = "") -> None:
 
 
 def _check_any(value: Any, shapes: tuple, part: str) -> None:
-    """One of several: which is said by the type, so that an error inside of one is told."""
+    """One of several shapes, chosen by the type of the value, so that an error inside it is reported."""
     for shape in shapes:
         if type(value) is _kind(shape):
             return check_shape(value, shape, part)
@@ -123,7 +123,7 @@ def _check_any(value: Any, shapes: tuple, part: str) -> None:
 
 
 def _check_all(named, values, shape: Any) -> None:
-    """Every entry; those of one plain type, and lists of such, at a glance."""
+    """Every entry; those of one plain type, and lists of such, all at once."""
     kinds = set(map(type, values))
     if isinstance(shape, tuple) and len(kinds) == 1:
         shape = next((one for one in shape if _kind(one) in kinds), shape)
