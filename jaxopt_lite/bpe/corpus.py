@@ -17,7 +17,7 @@ from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from jaxopt_lite.bpe.arguments import existing_file, texts, whole_number, word_counts
 from jaxopt_lite.bpe.counting import Find, Pool
-from jaxopt_lite.bpe.cuts import in_characters, single_cuts
+from jaxopt_lite.bpe.cuts import ONE_CUT
 from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.cores import cores
 from jaxopt_lite.progress import progress_bar
@@ -31,7 +31,6 @@ MOST_PROCESSES = 32  # by default; what they find is put together in this proces
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
 NEAR_THE_END = 2000  # characters in which most texts may be cut
-_UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
 _LOOKED_AT = 100  # items that are checked for being names of files; who passes names by mistake begins with them
 _LONGEST_NAME = 1000
@@ -324,33 +323,32 @@ def _whole_words(
 
     A block that cannot be cut anywhere grows by the next one.
     """
-    waiting: list[str] = []
-    size = 0
+    longest = max(map(len, special_tokens), default=0)
+    waiting: list[str] = []  # what was looked through in vain
+    last, size = "", 0
     for text, amount in blocks:
+        if last and text:  # there is no need to cut where nothing follows
+            at = _last_cut(last, special_tokens) if splitter.local else None
+            if at is None:
+                # The next time with the end of this one alone, so that long waits take linear time.
+                at = max(len(last) - NEAR_THE_END - longest, 0)
+                waiting.append(last[:at])
+            else:
+                yield "".join([*waiting, last[:at]]), size
+                waiting, size = [], 0
+            last = last[at:]
+        last += text
         size += amount
-        # A cut is looked for in the new block and a little before it, so that long waits take linear time.
-        if waiting and splitter.local:
-            before = waiting.pop()
-            text = before[-NEAR_THE_END:] + text
-            waiting.append(before[:-NEAR_THE_END])
-        at = _last_cut(text, splitter.pattern, special_tokens) if splitter.local else None
-        if at is None:
-            waiting.append(text)
-            continue
-        yield "".join([*waiting, text[:at]]), size
-        waiting, size = [text[at:]], 0
-    rest = "".join(waiting)
+    rest = "".join([*waiting, last])
     if rest or size:
         yield rest, size
 
 
-def _last_cut(text: str, pattern: str | None, special_tokens: tuple[str, ...]) -> int | None:
+def _last_cut(text: str, special_tokens: tuple[str, ...]) -> int | None:
     """The last character, or one of the last, before which the text may be cut; None if there is none."""
     longest = max(map(len, special_tokens), default=0)
     for first in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, 0), 0)):
-        data = text[first:].encode(*_UTF8)
-        cuts = in_characters(data, single_cuts(data, pattern)).tolist() if data else []
-        for at in (first + k for k in reversed(cuts)):
+        for at in reversed([match.start() for match in ONE_CUT.finditer(text, first)]):
             if at + longest <= len(text) and not _inside_special(text, at, special_tokens):
                 return at
     return None

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
+import numpy as np
 import regex
 
 from jaxopt_lite.bpe.arguments import texts
-from jaxopt_lite.bpe.cuts import in_characters, starts
+from jaxopt_lite.bpe.cuts import starts
 
 __all__ = ["Finder", "Splitter", "splitter"]
 
@@ -117,7 +118,8 @@ class Splitter:
             return []
         data = text.encode("utf-8", "surrogatepass")
         begins = starts(data, self.pattern)
-        begins = begins if text.isascii() else in_characters(data, begins)
+        if not text.isascii():  # in characters, whose first bytes are these
+            begins = np.append(0, np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 != 0x80))[begins]
         return [text[a:b] for a, b in pairwise([*begins.tolist(), len(text)])]
 
 

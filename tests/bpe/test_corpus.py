@@ -79,12 +79,14 @@ def test_cuts_change_no_word(
             assert count_words([text], splitter(scheme), special_tokens=special_tokens, processes=1) == expected
 
 
-def test_blocks_are_cut_where_lines_end():
+@pytest.mark.parametrize("scheme", [*STOCK, "whitespace"])
+def test_blocks_are_cut_where_lines_end(monkeypatch, scheme):
     """Text without spaces, such as Japanese, does not pile up."""
-    text = "日本語のテキスト。\n" * 100_000 + "x" * 10
-    parts = [part for batch in corpus.batches([text], splitter("gpt4"), (), "strict") for part in batch.texts]
+    monkeypatch.setattr(corpus, "BLOCK", 4096)
+    text = "日本語のテキスト。\n" * 10_000 + "x" * 10
+    parts = [part for batch in corpus.batches([text], splitter(scheme), (), "strict") for part in batch.texts]
     assert "".join(parts) == text
-    assert len(parts) == -(-len(text) // corpus.BLOCK) and max(map(len, parts)) <= corpus.BLOCK + 100
+    assert len(parts) == -(-len(text) // 4096) and max(map(len, parts)) <= 4096 + 100
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from jaxopt_lite.bpe.cuts import WALL, single_cuts, starts
+from jaxopt_lite.bpe.cuts import ONE_CUT, WALL, starts
 from jaxopt_lite.bpe.patterns import LOCAL, Splitter, splitter
 from tests.bpe.test_patterns import ALPHABETS, odd_texts
 
@@ -39,16 +39,15 @@ def test_cuts_change_no_word(pattern, alphabet):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_single_cuts_change_no_word(pattern):
-    """Each by itself, also where only a few characters before it are seen, and none behind it but one."""
+def test_one_cut_changes_no_word(pattern):
+    """Each by itself, wherever the text begins and ends."""
     split, choose = Splitter("", pattern), random.Random(4)
-    texts = [text for letters in TEXTS.values() for text in odd_texts(letters, 40, seed=4)]
-    for text in texts:
-        first = choose.randrange(len(text) + 1)
-        data = text[first : choose.randint(first, len(text))].encode("utf-8", "surrogatepass")
-        for at in single_cuts(data, pattern).tolist() if data else ():
-            at = first + len(data[:at].decode("utf-8", "surrogatepass"))
-            assert split.words(text[:at]) + split.words(text[at:]) == split.words(text), (text, at)
+    for text in (text for letters in TEXTS.values() for text in odd_texts(letters, 60, seed=4)):
+        text = text[choose.randrange(len(text) + 1) :]
+        for at in (match.start() for match in ONE_CUT.finditer(text)):
+            for end in {choose.randint(at, len(text)), len(text)}:
+                part = text[:end]
+                assert split.words(part[:at]) + split.words(part[at:]) == split.words(part), (part, at)
 
 
 @pytest.mark.parametrize(
