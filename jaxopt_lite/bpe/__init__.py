@@ -2,28 +2,32 @@
 
 `train` learns a `Tokenizer` from text, `load` reads one from a file; `count_pairs` is the counting kernel itself.
 
-Files, in reading order; each imports only from those above it, and training and encoding do not meet but in the end:
-    reference: the sequential algorithm, slowly: what byte-pair encoding is.
-    arguments: what callers give, checked.
-    cuts: where a text may be cut so that its words stay whole.
-    patterns: what a word is, and which tokens are found before.
-    table: numbers for very many byte strings, a hash table.
-    vocabulary: tokens, merges and base symbols.
-  To encode:
-    cache: what texts were encoded as.
-    encode: from texts to ids.
-    formats/: the files of Hugging Face, GPT-2, tiktoken, and our own.
-    tokenizer: text to ids and back; `load`.
-  To train:
-    counting: the words of texts, in this process and in workers.
-    corpus: files, texts or counts; `count_words`.
-    pairs: pairs of neighbouring symbols, counted and merged.
-    merges: which merges come next, and the proof that many at a time are exact.
-    training: from text to merges; `train`.
-    accelerator/: the same on a device, by JAX.
-  On the command line:
-    report: what a tokenizer is like, as tables.
-    command: `python -m jaxopt_lite bpe`.
+Files, in reading order; each imports only from those above it:
+
+- `reference`: the sequential algorithm, slowly: what byte-pair encoding is.
+- `arguments`: what callers give, checked.
+- `cuts`: where a text may be cut so that its words stay whole.
+- `patterns`: what a word is, and which tokens are found before; `splitter`.
+- `table`: numbers for very many byte strings: a hash table.
+- `vocabulary`: tokens, merges and base symbols.
+
+To encode:
+
+- `cache`: what texts were encoded as.
+- `encode`: from texts to ids.
+- `formats/`: the files of Hugging Face, GPT-2 and tiktoken, and our own.
+- `tokenizer`: text to ids and back; `load`.
+
+To train:
+
+- `counting`: the words of texts, counted in this process and in workers.
+- `corpus`: files, texts or counts; `count_words`.
+- `pairs`: pairs of neighbouring symbols, counted and merged.
+- `merges`: which merges come next, and the proof that many at a time are exact.
+- `training`: from text to merges; `train`.
+- `report` and `command`: `python -m jaxopt_lite bpe`.
+
+`accelerator/` does the same on a device, by JAX; files above load it when a device is asked for.
 """
 
 from typing import TYPE_CHECKING

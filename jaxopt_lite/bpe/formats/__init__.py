@@ -1,11 +1,12 @@
 """Tokenizers as files: `read` and `write` choose the form by the path. `bpe.load` and `Tokenizer.save` call them.
 
 Files, in reading order:
-    content: what the files of all forms are made of.
-    huggingface: `tokenizer.json`, and which patterns Hugging Face reads as this package does.
-    gpt2: `vocab.json` and `merges.txt`.
-    tiktoken: `.tiktoken`.
-    own: this package's own form, which keeps everything.
+
+- `content`: what the files of all forms are made of.
+- `huggingface`: `tokenizer.json`, and which patterns Hugging Face reads as this package does.
+- `gpt2`: `vocab.json` and `merges.txt`.
+- `tiktoken`: `.tiktoken`.
+- `own`: this package's own form, which keeps everything.
 """
 
 import json
