@@ -149,7 +149,7 @@ class Numbered:
 
 
 @NUMBER
-@pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize("block", [1, pytest.param(7, marks=pytest.mark.slow), 64, 1 << 20])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_ids_of_texts(monkeypatch, pattern, block, number):
     """Of all texts at once, of each by itself, and again, when all is known."""

@@ -57,7 +57,7 @@ def trained():
     }
 
 
-def anew(tokenizer):
+def fresh(tokenizer):
     """The same tokenizer, which has met nothing."""
     return pickle.loads(pickle.dumps(tokenizer))
 
@@ -81,13 +81,13 @@ KINDS += [(kind, use) for kind in ("whole words", "own pattern", "mark", "charac
 @pytest.mark.parametrize(("kind", "use"), KINDS)
 def test_ids_are_right_after_an_error_at_any_line(small, trained, kind, use, every):
     """The very next texts, old and new, have the ids that a new tokenizer gives them."""
-    pure, tokenizer = anew(trained[kind]), anew(trained[kind])
+    pure, tokenizer = fresh(trained[kind]), fresh(trained[kind])
     rounds = (1, 2) if use == "batch" else (1,)
-    places = [(line, times) for line in lines(lambda: USES[use](anew(pure), text(0)))[::every] for times in rounds]
-    known = pure.encode_batch([text(seed) for seed in range(len(places))])
-    for seed, (line, times) in enumerate(places):
+    faults = [(line, times) for line in lines(lambda: USES[use](fresh(pure), text(0)))[::every] for times in rounds]
+    known = pure.encode_batch([text(seed) for seed in range(len(faults))])
+    for seed, (line, times) in enumerate(faults):
         if seed % 3 == 0:
-            tokenizer = anew(pure)  # for errors in what is worked out only once
+            tokenizer = fresh(pure)  # for errors in what is worked out only once
         error = (Fault, KeyboardInterrupt)[seed % 2]
         with suppress(error), failing_at(line, error, times):
             USES[use](tokenizer, text(seed))
@@ -110,7 +110,7 @@ REFUSED = {
 @pytest.mark.parametrize(("kind", "refused"), REFUSED.values(), ids=REFUSED)
 def test_ids_are_right_after_a_text_that_was_refused(trained, kind, refused):
     """Short ones and long ones, again and again."""
-    tokenizer, pure = anew(trained[kind]), anew(trained[kind])
+    tokenizer, pure = fresh(trained[kind]), fresh(trained[kind])
     for seed in range(20):
         for bad in (refused, f"{text(seed)} {refused} {text(seed + 1)}"):
             with pytest.raises(ValueError, match="lone surrogate|has no token"):
@@ -124,12 +124,12 @@ def test_ids_are_right_after_a_text_that_was_refused(trained, kind, refused):
 def test_what_was_refused_takes_no_room(trained, monkeypatch):
     """A memory does not fill up with what is not in it."""
     monkeypatch.setattr(encode, "_WORDS", 50_000)
-    tokenizer = anew(trained["characters"])
+    tokenizer = fresh(trained["characters"])
     tokenizer.encode("abc")
     for k in range(300):
         with pytest.raises(ValueError, match="has no token"):
             tokenizer.encode(f"{text(k)} Z")
-    assert tokenizer._encoder._words._size == anew(trained["characters"])._encoder._words._size + 140 + 3 * 3
+    assert tokenizer._encoder._words._size == fresh(trained["characters"])._encoder._words._size + 140 + 3 * 3
 
 
 INTERRUPTED = """
@@ -190,8 +190,8 @@ ignoring = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ign
 @ignoring
 def test_a_process_that_forks_while_a_thread_encodes(trained):
     """Its children encode, with the tokenizer in use and with another."""
-    tokenizer, other = anew(trained["bytes"]), anew(trained["whole words"])
-    expected = [anew(one).encode(text(5, 700)) for one in (tokenizer, other)]
+    tokenizer, other = fresh(trained["bytes"]), fresh(trained["whole words"])
+    expected = [fresh(one).encode(text(5, 700)) for one in (tokenizer, other)]
     stop = threading.Event()
 
     def busy():
@@ -214,9 +214,9 @@ def test_a_process_that_forks_while_a_thread_encodes(trained):
 @forks
 @ignoring
 @pytest.mark.parametrize("line", ["self._table.numbers", "self._learn(", "known = self._known(set(words))"])
-def test_a_fork_while_a_thread_stands_inside(trained, line, monkeypatch):
+def test_a_fork_while_a_thread_is_inside(trained, line, monkeypatch):
     """The child forgets what the thread had half done; the thread itself goes on."""
-    tokenizer, pure = anew(trained["bytes"]), anew(trained["bytes"])
+    tokenizer, pure = fresh(trained["bytes"]), fresh(trained["bytes"])
     expected = pure.encode(text(6, 700)), pure.encode(text(7, 700))
     tokenizer.encode(text(1, 700))
     inside, go_on = threading.Event(), threading.Event()
@@ -285,7 +285,7 @@ def test_a_fork_while_a_thread_works_out_an_attribute():
 
 def test_threads_and_copies_of_one_tokenizer(trained, small):
     """Threads share it, while some of their texts are refused; a copy for another process gives the same ids."""
-    tokenizer, pure = anew(trained["bytes"]), anew(trained["bytes"])
+    tokenizer, pure = fresh(trained["bytes"]), fresh(trained["bytes"])
     expected = [pure.encode(text(seed)) for seed in range(200)]
 
     def encode(seed):
@@ -296,7 +296,7 @@ def test_threads_and_copies_of_one_tokenizer(trained, small):
 
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(encode, range(200))) == expected
-    assert anew(tokenizer).encode_batch([text(seed) for seed in range(200)]) == expected
+    assert fresh(tokenizer).encode_batch([text(seed) for seed in range(200)]) == expected
 
 
 def test_copies_for_other_processes(trained, tmp_path):
@@ -316,9 +316,9 @@ def test_other_ways_to_encode_after_an_error(trained):
         (marked(), "low lower newest"),
         (trained["bytes"], sources()[0][:500]),
     ):
-        expected = anew(tokenizer).encode(some)
-        for line in lines(lambda t=tokenizer, s=some: anew(t).encode(s)):
-            broken = anew(tokenizer)
+        expected = fresh(tokenizer).encode(some)
+        for line in lines(lambda t=tokenizer, s=some: fresh(t).encode(s)):
+            broken = fresh(tokenizer)
             with suppress(Fault), failing_at(line):
                 broken.encode(some)
             assert broken.encode(some) == expected, line

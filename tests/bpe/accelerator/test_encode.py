@@ -30,7 +30,7 @@ def test_as_the_textbook():
     """Words of all lengths, among them none, and of runs."""
     for seed in range(8):
         vocabulary = random_vocabulary(seed)
-        words = [*words_to_encode(seed, 300), [], [0], [0] * LONGEST, [0, 1] * (LONGEST // 2), [2] * 7]
+        words = [*words_to_encode(seed, 150), [], [0], [0] * LONGEST, [0, 1] * (LONGEST // 2), [2] * 7]
         merges, merged = vocabulary.merges.tolist(), vocabulary.merged.tolist()
         assert merged_words(words, vocabulary) == [encode(word, merges, merged) for word in words], seed
 
@@ -48,7 +48,7 @@ def test_no_merges():
 
 @pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_index_is_in_bounds(x64):
-    """Also in 32 bits, and where padding stands."""
+    """Also in 32 bits, and where there is padding."""
     with jax.enable_x64(x64):
         rules, steps = rules_of(random_vocabulary(3))
         rows = np.full((64, 16), -1, np.int32)

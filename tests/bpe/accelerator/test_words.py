@@ -113,7 +113,7 @@ def test_bytes_that_are_no_text_raise_as_on_the_host(tmp_path):
 
 @pytest.fixture
 def fresh():
-    """Programs are compiled anew, before and after."""
+    """Programs are recompiled, before and after."""
     clear = runs.clear_cache  # pyright: ignore[reportAttributeAccessIssue]
     clear()
     yield
