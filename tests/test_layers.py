@@ -38,11 +38,11 @@ FLOORS = {
 
 # What the lowest rooms may import beside the standard library; the others whatever is declared.
 GROUND = {"jax", "jaxtyping", "numpy"}
-MAY_IMPORT = {"cores": set(), "files": set(), "lazy": set(), "sizes": set()}
-MAY_IMPORT |= {"progress": {"rich"}, "lanes": GROUND, "bounds": GROUND}
+MAY_IMPORT = {"cores": set(), "files": set(), "lazy": set(), "progress": {"rich"}, "lanes": GROUND, "bounds": GROUND}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {re.split(r"[^\w-]", wanted)[0] for wanted in PROJECT["dependencies"]}
 OPTIONAL = {"matplotlib"}  # may be imported inside a function, and need not be installed
+MAY_IMPORT["sizes"] = set()
 
 FUNCTION_LINES = 45  # without the docstring
 
