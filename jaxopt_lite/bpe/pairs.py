@@ -73,10 +73,6 @@ class Candidates(NamedTuple):
         """Some of them."""
         return Candidates(*(array[index] for array in self))
 
-    def joined(self, others: "Candidates") -> "Candidates":
-        """These and others."""
-        return Candidates(*(np.concatenate(arrays) for arrays in zip(self, others, strict=True)))
-
 
 class Groups(NamedTuple):
     """Pairs where they were counted: the first `number` entries of each array, in order of (left, right).

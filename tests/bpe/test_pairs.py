@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lite.bpe.merges import prefix
-from jaxopt_lite.bpe.pairs import Host, OnHost
+from jaxopt_lite.bpe.pairs import Candidates, Host, OnHost
 from jaxopt_lite.bpe.reference import count, merge
 from tests.bpe.corpora import laid_out, random_words
 
@@ -20,6 +20,10 @@ def words_in(t):
             at = int(t.after[at])
         words.append((word, int(t.weight[first])))
     return words
+
+
+def joined(pairs, others):
+    return Candidates(*(np.concatenate(arrays) for arrays in zip(pairs, others, strict=True)))
 
 
 def counts_in(t, pairs):
@@ -44,7 +48,7 @@ def test_words_and_counts_stay_true(seed):
             for word, _ in expected:
                 merge(word, (left, right), symbols)
             symbols += 1
-        pairs = pairs.joined(new)
+        pairs = joined(pairs, new)
         assert words_in(host._linked) == expected
         assert counts_in(host._linked, pairs) == {pair: n for pair, n in count(expected).items() if n}
 
@@ -58,7 +62,7 @@ def test_positions_never_outgrow_the_postings():
             live = live.of(live.counts > 0)
             chosen = prefix(live, 100, [])
             made = np.arange(symbols, symbols + chosen.pair.size, dtype=np.int32)
-            pairs, symbols = pairs.joined(host.merge(chosen, made, made[:0])[0]), symbols + made.size
+            pairs, symbols = joined(pairs, host.merge(chosen, made, made[:0])[0]), symbols + made.size
         assert int(pairs.length.sum()) <= 3 * len(word)
 
 
