@@ -25,6 +25,7 @@ FLOORS = {
     "files": -1,
     "lazy": -1,
     "progress": -1,
+    "sizes": -1,
     "lanes": 0,
     "bounds": 0,
     "solvers": 1,
@@ -41,6 +42,7 @@ MAY_IMPORT = {"cores": set(), "files": set(), "lazy": set(), "progress": {"rich"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {re.split(r"[^\w-]", wanted)[0] for wanted in PROJECT["dependencies"]}
 OPTIONAL = {"matplotlib"}  # may be imported inside a function, and need not be installed
+MAY_IMPORT["sizes"] = set()
 
 FUNCTION_LINES = 45  # without the docstring
 
@@ -215,6 +217,46 @@ def test_the_package_keeps(rule: Callable[[Source], Iterator[str]]):
     assert not problems, f"{rule.__doc__}\n" + "\n".join(problems)
 
 
+def closure(module: str) -> set[str]:
+    """The files that are loaded with one, itself included, but for the `__init__` of the rooms above them."""
+    sources = {source.module: source for source in package_sources()}
+    seen, left = set(), [module]
+    while left:
+        seen.add(here := left.pop())
+        late = {node for f in functions_in(sources[here]) for _, node in imports_in(sources[here], f)}
+        names = {name for name, node in imports_in(sources[here]) if node not in late}
+        left += ({name if name in sources else name.rpartition(".")[0] for name in names} & sources.keys()) - seen
+    return seen
+
+
+CLOSURES = {  # of what one has in hand, at most so many files, and none of these
+    "bpe.tokenizer": (15, {"bpe.counting", "bpe.corpus", "bpe.pairs", "bpe.merges", "bpe.training"}),
+    "bpe.training": (22, {"bpe.command", "bpe.report", "bpe.accelerator.pairs"}),
+}
+
+
+@pytest.mark.parametrize("module", CLOSURES)
+def test_a_file_loads_only_what_it_needs(module: str):
+    """So that who reads one file has few others to read; using what was learned loads nothing of learning it."""
+    most, apart = CLOSURES[module]
+    loaded = {name.removeprefix(f"{PACKAGE}.") for name in closure(f"{PACKAGE}.{module}")}
+    assert len(loaded) <= most and not loaded & apart, sorted(loaded)
+
+
+@pytest.mark.parametrize("inside", ["bpe"])
+def test_no_file_needs_itself(inside: str):
+    """There is no cycle of imports in a room, not even of those inside functions."""
+    sources = {source.module: source for source in package_sources() if home(source) == inside}
+    needs = {}
+    for module, source in sources.items():
+        names = {name for name, _ in imports_in(source)}
+        needs[module] = {name if name in sources else name.rpartition(".")[0] for name in names} & sources.keys()
+    del needs[f"{PACKAGE}.{inside}"]  # its own names are loaded when they are asked for
+    while free := {module for module, wanted in needs.items() if not wanted & needs.keys()}:
+        needs = {module: wanted for module, wanted in needs.items() if module not in free}
+    assert not needs
+
+
 def test_the_walk_finds_the_package():
     """The rules see the files that exist: a room that is missed would obey every rule."""
     seen = {source.module for source in package_sources()}
@@ -235,7 +277,7 @@ BROKEN = {
     "lanes use a solver": (go_up_only, "lanes.a", "from jaxopt_lite.solvers import bfgs", "`solvers`"),
     "lanes use bounds": (go_up_only, "lanes.a", "from jaxopt_lite import bounds", "`bounds`"),
     "bounds use lanes": (go_up_only, "bounds.a", "import jaxopt_lite.lanes.status", "`lanes`"),
-    "solvers use bpe": (go_up_only, "solvers.a", "from jaxopt_lite.bpe.train import train", "`bpe`"),
+    "solvers use bpe": (go_up_only, "solvers.a", "from jaxopt_lite.bpe.training import train", "`bpe`"),
     "bpe uses solvers": (go_up_only, "bpe.a", "import jaxopt_lite.solvers.bfgs as b", "`solvers`"),
     "solvers use specialists": (
         go_up_only,
@@ -297,13 +339,13 @@ BROKEN = {
     "import in a function of a file with JAX": (
         at_the_top,
         "bpe.a",
-        "import jax\ndef f():\n    from jaxopt_lite.bpe.on_device import OnDevice",
-        "on_device.OnDevice inside `f`",
+        "import jax\ndef f():\n    from jaxopt_lite.bpe.accelerator.pairs import OnDevice",
+        "pairs.OnDevice inside `f`",
     ),
     "import in a function of a file without JAX": (
         at_the_top,
         "bpe.a",
-        "def f():\n    from jaxopt_lite.bpe.words import count_words",
+        "def f():\n    from jaxopt_lite.bpe.corpus import count_words",
         "count_words inside `f`",
     ),
     "JAX itself in a function": (at_the_top, "bpe.a", "def f():\n    import jax.numpy", "jax.numpy inside `f`"),
@@ -346,7 +388,11 @@ SOUND = {
         "def f():\n    import matplotlib.pyplot as plt",
     ),
     "an optional dependency": (at_the_top, "demo.a", "def f():\n    import matplotlib.pyplot as plt"),
-    "JAX where it is needed": (at_the_top, "bpe.a", "def f():\n    from jaxopt_lite.bpe.on_device import OnDevice"),
+    "JAX where it is needed": (
+        at_the_top,
+        "bpe.a",
+        "def f():\n    from jaxopt_lite.bpe.accelerator.pairs import OnDevice",
+    ),
     "imports at the top": (at_the_top, "demo.a", "import math\ndef f():\n    return math.pi"),
     "public JAX": (no_private_jax, "lanes.a", "import jax\nfrom jax.extend import core\nx = jax.__version__"),
     "a private name of one's own": (no_private_jax, "lanes.a", "x = self._src.core"),

@@ -1,21 +1,47 @@
 """Byte-pair encoding: training by vectorised pair counting, encoding, and the files of other tokenizers.
 
 `train` learns a `Tokenizer` from text, `load` reads one from a file; `count_pairs` is the counting kernel itself.
+
+Files, in reading order; each imports only from those above it:
+
+- `reference`: the sequential algorithm, slowly: what byte-pair encoding is.
+- `arguments`: what callers give, checked.
+- `cuts`: where a text may be cut so that its words stay whole.
+- `patterns`: what a word is, and which tokens are found before; `splitter`.
+- `table`: numbers for very many byte strings: a hash table.
+- `vocabulary`: tokens, merges and base symbols.
+
+To encode:
+
+- `cache`: what texts were encoded as.
+- `encode`: from texts to ids.
+- `formats/`: the files of Hugging Face, GPT-2 and tiktoken, and our own.
+- `tokenizer`: text to ids and back; `load`.
+
+To train:
+
+- `counting`: the words of texts, counted in this process and in workers.
+- `corpus`: files, texts or counts; `count_words`.
+- `pairs`: pairs of neighbouring symbols, counted and merged.
+- `merges`: which merges come next, and the proof that many at a time are exact.
+- `training`: from text to merges; `train`.
+- `report` and `command`: `python -m jaxopt_lite bpe`.
+
+`accelerator/` does the same on a device, by JAX; files above load it when a device is asked for.
 """
 
 from typing import TYPE_CHECKING
 
-from jaxopt_lite.bpe.formats.load import load
-from jaxopt_lite.bpe.patterns import Splitter, splitter
-from jaxopt_lite.bpe.tokenizer import Tokenizer
-from jaxopt_lite.bpe.train import train
-from jaxopt_lite.bpe.vocabulary import Vocabulary
-from jaxopt_lite.bpe.words import count_words
 from jaxopt_lite.lazy import lazy
 
 if TYPE_CHECKING:
-    from jaxopt_lite.bpe.hosts import sum_over_hosts
-    from jaxopt_lite.bpe.pairs import Pairs, count_pairs
+    from jaxopt_lite.bpe.accelerator.pairs import Pairs, count_pairs
+    from jaxopt_lite.bpe.accelerator.words import sum_over_hosts
+    from jaxopt_lite.bpe.corpus import count_words
+    from jaxopt_lite.bpe.patterns import Splitter, splitter
+    from jaxopt_lite.bpe.tokenizer import Tokenizer, load
+    from jaxopt_lite.bpe.training import train
+    from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = [
     "Pairs",
@@ -30,5 +56,13 @@ __all__ = [
     "train",
 ]
 
-_NAMES_IN = {"hosts": ["sum_over_hosts"], "pairs": ["Pairs", "count_pairs"]}  # which alone need JAX
+_NAMES_IN = {
+    "accelerator.pairs": ["Pairs", "count_pairs"],
+    "accelerator.words": ["sum_over_hosts"],
+    "corpus": ["count_words"],
+    "patterns": ["Splitter", "splitter"],
+    "tokenizer": ["Tokenizer", "load"],
+    "training": ["train"],
+    "vocabulary": ["Vocabulary"],
+}
 __getattr__, __dir__ = lazy(__name__, _NAMES_IN)

@@ -1,149 +1,55 @@
-"""From texts to ids, remembering pieces and words: text repeats itself, few words need merging."""
+"""A bounded cache of what texts were encoded as. Used by `encode.py`."""
 
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from threading import Lock
-from weakref import WeakSet
+from collections.abc import Callable, Set
 
-import numpy as np
+__all__ = ["Cache"]
 
-from jaxopt_lite.bpe.batches import groups
-from jaxopt_lite.bpe.memory import Memory
-from jaxopt_lite.bpe.merging import merge_word
-from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.pieces import Pieces
-from jaxopt_lite.bpe.symbols import Alphabet
-from jaxopt_lite.bpe.together import PairTable, merge_together
-from jaxopt_lite.bpe.utf8 import to_bytes
-from jaxopt_lite.bpe.vocabulary import Vocabulary
-
-__all__ = ["Encoder"]
-
-_WORDS = 25_000_000  # bytes of a generation, of which there are two
-_AT_ONCE = 4_000_000  # characters that are worked on together, which bounds the memory
-_SHORT = 2000  # characters that are encoded word by word in less time than in arrays
-_FEW = 64  # words that are merged one by one in less time than together
-_MANY = 4096  # words that are worth a call to an accelerator
-_LONGEST = 64  # symbols of a word that is merged with others; longer ones are few
-
-_flat = chain.from_iterable
+_ENTRY, _CHARACTER = 140, 3  # bytes of an entry apart from its characters, and for each of them; as measured
+_LONG = 200  # characters from which a key is not kept: it will hardly come again
 
 
-class Encoder:
-    """The ids of texts. Threads may share it; they take turns.
+class Cache(dict[str, tuple[int, ...]]):
+    """Ids of pieces of text. Two generations are kept: when the newer is full, it becomes the older, which is dropped.
+
+    What is asked for again moves from the older to the newer, so that frequent pieces are always there. A lookup is
+    that of `dict` and finds what is in the newer one alone; `fill` makes sure that all wanted are in it.
+
+    What is in it is right wherever a call was broken off. Sizes are counted before, so that they are never too small.
 
     Args:
-        vocabulary: the tokens and merges.
-        splitter: which makes words of texts.
+        limit: bytes of a generation, about.
     """
 
-    def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
-        self.alphabet = Alphabet(vocabulary)
-        self._vocabulary, self._splitter = vocabulary, splitter
-        self._merged = vocabulary.merged.tolist()
-        self._whole = vocabulary.words if vocabulary.whole_words else {}
-        self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
-        self._table = self._rules = None
-        self._words, self._pieces, self._lock = Memory(_WORDS), Pieces(splitter, self._ids_of), Lock()
-        _encoders.add(self)
+    def __init__(self, limit: int):
+        super().__init__()
+        self._limit = limit
+        self._older: dict[str, tuple[int, ...]] = {}
+        self._long: list[str] = []
+        self._size = 0
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of texts."""
-        with self._lock:
-            if self._splitter.local and sum(map(len, texts)) > _SHORT:
-                return self._by_pieces(texts)
-            return [row for group in groups(texts, _AT_ONCE) for row in self._by_words(group)]
+    def fill(self, wanted: Set[str], make: Callable[[list[str]], list[tuple[int, ...]]]) -> None:
+        """Make sure that all these are here.
 
-    def words(self, words: set[str]) -> dict[str, list[int]]:
-        """The ids of distinct words."""
-        with self._lock:
-            known = self._known(words)
-            return {word: list(known[word]) for word in words}
-
-    def _by_words(self, texts: Iterable[str]) -> list[list[int]]:
-        cut = [self._splitter.words(text) for text in texts]
-        find = self._known(set(_flat(cut))).__getitem__
-        return [list(_flat(map(find, words))) for words in cut]
-
-    def _by_pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        rows, begun = [], []
-        for ids, ends in self._pieces.rows(["" if "\0" in text else text for text in texts]):
-            known, places = self._numbers[ids].tolist(), ends.tolist()
-            for start, end in zip((0, *places), places, strict=False):
-                rows.append(begun + known[start:end] if begun else known[start:end])
-                begun = []
-            begun += known[places[-1] if places else 0 :]
-        for k, text in enumerate(texts):
-            if "\0" in text:
-                rows[k] = self._by_words([text])[0]
-        return rows
-
-    def _ids_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of words, one after the other, and where each word's end."""
-        known = self._known(set(words))
-        ids = list(map(known.__getitem__, words))
-        sizes = np.fromiter(map(len, ids), np.int64, len(ids))
-        return np.fromiter(_flat(ids), np.int32, sizes.sum()), np.cumsum(sizes)
-
-    def _known(self, words: set[str]) -> Mapping[str, tuple[int, ...]]:
-        """The ids of distinct words, and of others that are remembered."""
-        self._words.fill(words, self._make if self._whole else self._merge)
-        return self._words
-
-    def _make(self, words: list[str]) -> list[tuple[int, ...]]:
-        """The ids of each word: those that are tokens as a whole, and what is merged."""
-        whole = [self._whole.get(to_bytes(word)) for word in words]
-        merged = iter(self._merge([word for word, k in zip(words, whole, strict=True) if k is None]))
-        return [next(merged) if k is None else (k,) for k in whole]
-
-    def _merge(self, words: list[str]) -> list[tuple[int, ...]]:
-        """The ids of each word: together if there are many and merges are in order, else one by one."""
-        if len(words) < _FEW or not self._vocabulary.is_ordered:
-            return [self._merge_one(self.alphabet.symbols(word)) for word in words]
-        symbols, lengths = self.alphabet.all_symbols(words)
-        short = (lengths > 0) & (lengths <= _LONGEST)
-        ids, sizes = self._merge_together(symbols[np.repeat(short, lengths)], lengths[short])
-        parts = _parts(tuple(self._numbers[ids].tolist()), np.cumsum(sizes))
-        return [
-            next(parts) if is_short else self._merge_one(self.alphabet.symbols(word))
-            for word, is_short in zip(words, short.tolist(), strict=True)
-        ]
-
-    def _merge_one(self, symbols: list[int]) -> tuple[int, ...]:
-        return tuple(merge_word(symbols, self._vocabulary.ranks, self._merged, len(self._numbers)))
-
-    def _merge_together(self, symbols: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        device = _device() if lengths.size >= _MANY else None
-        if device is not None:
-            self._rules = self._rules or device.rules_of(self._vocabulary)
-            return device.merge_words(symbols, lengths, *self._rules)
-        self._table = self._table or PairTable(self._vocabulary)
-        return merge_together(symbols, lengths, self._table)
-
-
-_encoders: WeakSet[Encoder] = WeakSet()
-
-
-def _unlock() -> None:
-    """In the child of a fork, which lacks the thread that may have held a lock."""
-    for encoder in _encoders:
-        encoder._lock = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
-
-
-def _parts(row: tuple[int, ...], ends: np.ndarray) -> Iterator[tuple[int, ...]]:
-    return map(row.__getitem__, map(slice, chain((0,), ends.tolist()), ends.tolist()))
-
-
-def _device():
-    """What encodes on an accelerator, where this program uses one: JAX is not loaded, nor a GPU taken, for this."""
-    if "jax" not in sys.modules:
-        return None
-    from jaxopt_lite.bpe import encode
-
-    return encode if encode.has_accelerator() else None
+        Args:
+            wanted: pieces of text.
+            make: the ids of those that are not known.
+        """
+        for key in self._long:
+            self.pop(key, None)
+        new = [key for key in wanted if key not in self]  # `difference` would walk all that is remembered
+        if not new:
+            return
+        size = _ENTRY * len(new) + _CHARACTER * sum(map(len, new))
+        if self._size + size > self._limit and self:
+            self._older = dict(self)
+            self.clear()
+            self._size = 0
+            self.fill(wanted, make)
+            return
+        older = self._older
+        missing = [key for key in new if key not in older]
+        made = make(missing)
+        self._long = [key for key in new if len(key) > _LONG]
+        self._size += size
+        self.update(zip(missing, made, strict=True))
+        self.update((key, older[key]) for key in new if key in older)

@@ -16,13 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from jaxopt_lite.bpe.choose import TIES
-from jaxopt_lite.bpe.formats.load import load
-from jaxopt_lite.bpe.formats.save import FORMATS
-from jaxopt_lite.bpe.reading import ERRORS, check_file, check_head, check_text
+from jaxopt_lite.bpe.arguments import existing_file
+from jaxopt_lite.bpe.corpus import ERRORS, check_head, check_text
+from jaxopt_lite.bpe.formats import FORMATS
+from jaxopt_lite.bpe.merges import TIES
 from jaxopt_lite.bpe.report import compression, first_merges, frequent_tokens
-from jaxopt_lite.bpe.tokenizer import Tokenizer
-from jaxopt_lite.bpe.train import train
+from jaxopt_lite.bpe.tokenizer import SPECIAL_MODES, Tokenizer, load
+from jaxopt_lite.bpe.training import train
 from jaxopt_lite.bpe.vocabulary import LEVELS
 
 __all__ = ["INTERRUPTED", "add_commands", "count"]
@@ -40,7 +40,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     encode.add_argument("files", nargs="*", metavar="FILE", help="a text each (default: standard input, '-')")
     encode.add_argument("--lines", action="store_true", help="every line is a text, without its line end")
     encode.add_argument(
-        "--special", choices=("raise", "encode", "ignore"), default="raise",
+        "--special", choices=SPECIAL_MODES, default="raise",
         help="where the text has a special token: refuse it, make it that token, or take it for text (default raise)",
     )  # fmt: skip
     _add_errors(encode, "surrogateescape")
@@ -219,7 +219,7 @@ def _encode(options: argparse.Namespace, console: Console) -> None:
 def _decode(options: argparse.Namespace, console: Console) -> None:
     tokenizer = load(options.tokenizer, pattern=options.pattern)
     end = b"\n" if options.lines else b""
-    source = sys.stdin.buffer if options.file == _STANDARD else check_file(Path(options.file)).open("rb")
+    source = sys.stdin.buffer if options.file == _STANDARD else existing_file(Path(options.file)).open("rb")
     with source:
         for number, line in enumerate(source, 1):
             try:

@@ -20,25 +20,25 @@ from pathlib import Path
 import numpy as np
 
 from jaxopt_lite.bpe.cuts import WALL, starts
-from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.special import Finder
+from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.bpe.table import Table
 
 __all__ = ["Pool", "Tally", "serve"]
 
 MOST_PIECES = 500_000  # about 50 MB
 MOST_BYTES = 64_000_000  # of pieces too long for the table
-# Of texts with `WALL` between them: where pieces start, and for distinct ones their lengths and how often each occurs.
-Find = Callable[[bytes, Splitter], tuple[np.ndarray, ...]]
+# Of texts with `WALL` between them, by a pattern as `cuts.starts` takes it: where pieces start, and, if equal ones have
+# been counted, their lengths and how often each occurs.
+Find = Callable[[bytes, str | None], tuple[np.ndarray, ...]]
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
-# The packages are stood in for by empty modules, whose submodules can be imported without running `__init__`.
+# Empty modules take the place of the packages, so that their submodules are imported without running `__init__`.
 START = """
 import sys, types
-package, places, sys.path[:] = sys.argv[1], sys.argv[2:4], sys.argv[4:]
-for name, place in zip((package.rpartition(".")[0], package), places):
+package, folders, sys.path[:] = sys.argv[1], sys.argv[2:4], sys.argv[4:]
+for name, folder in zip((package.rpartition(".")[0], package), folders):
     sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [place]
+    sys.modules[name].__path__ = [folder]
 from jaxopt_lite.bpe.counting import serve
 serve()
 """
@@ -48,7 +48,7 @@ class Tally:
     """Word counts of the texts added so far.
 
     Pieces are counted first, see `cuts.py`, and only the distinct ones are split into words. Their number is bounded,
-    so that memory goes with the distinct words of the corpus and not with its size.
+    so that memory grows with the distinct words of the corpus and not with its size.
     """
 
     def __init__(self, splitter: Splitter, special: Finder | None = None, find: Find | None = None):
@@ -68,9 +68,10 @@ class Tally:
             return
         data = WALL.join(piece.encode(*_UTF8) for piece in pieces)
         if b"\0" in data:  # which a table cannot tell from nothing
-            self._split(Counter(chain.from_iterable(map(self.splitter.chunks, pieces))).items())
+            distinct = Counter(chain.from_iterable(map(self.splitter.chunks, pieces)))
+            self._split(distinct.items())
         elif data:
-            self._count(data, *self.find(data, self.splitter))
+            self._count(data, *self.find(data, self.splitter.pattern))
         if self.table.is_full(MOST_PIECES, MOST_BYTES):
             self._empty_table()
 
@@ -85,7 +86,7 @@ class Tally:
         self._split((piece.decode(*_UTF8), count) for piece, count in pieces if piece != WALL)
 
     def _count(self, data: bytes, starts: np.ndarray, *found: np.ndarray) -> None:
-        """Count the pieces that start at these places: once each, or with their lengths and counts what these say."""
+        """Count the pieces that start here: once each, or with their lengths and counts as often as these say."""
         lengths, times = found or (None, None)
         numbers = self.table.numbers(data, starts, lengths)
         before, self.counts = self.counts, np.bincount(numbers, minlength=len(self.table))
@@ -99,7 +100,7 @@ class Tally:
         groups: dict[tuple[int, bool], list[str]] = {}
         counts = self.word_counts
         for piece, count in pieces:
-            # Between two such pieces is a place where every text may be cut, so that joining them is sound.
+            # Between two such pieces every text may be cut, so that joining them is sound.
             if piece[0] == " " and not piece[-1].isspace():
                 groups.setdefault((count, piece.isascii()), []).append(piece)
             else:
@@ -114,8 +115,8 @@ class Tally:
                     counts[word] += count
 
 
-def _find(data: bytes, splitter: Splitter) -> tuple[np.ndarray, ...]:
-    return (starts(data, splitter),)
+def _find(data: bytes, pattern: str | None) -> tuple[np.ndarray, ...]:
+    return (starts(data, pattern),)
 
 
 class Pool:
@@ -125,7 +126,7 @@ class Pool:
         splitter: what the words are.
         special: finds texts that are cut out and not counted.
         processes: how many processes count at most; one is this.
-        done: is told the size of every batch that has been counted, from any thread.
+        done: called with the size of every batch that has been counted, from any thread.
         find: finds the pieces of texts in this process; by NumPy if it is left out.
     """
 
@@ -212,8 +213,8 @@ class Pool:
             self.failure = self.failure or error
 
     def _started(self) -> subprocess.Popen:
-        room = Path(__file__).parent
-        command = [sys.executable, "-I", "-S", "-c", START, __package__ or "", str(room.parent), str(room), *sys.path]
+        here = Path(__file__).parent
+        command = [sys.executable, "-I", "-S", "-c", START, __package__ or "", str(here.parent), str(here), *sys.path]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

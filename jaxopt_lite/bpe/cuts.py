@@ -1,34 +1,50 @@
 """Where a text may be cut so that the words of the pieces are the words of the text. NumPy, a megabyte at a time.
 
-In long texts the pieces come again and again, and only distinct ones need be split into words. A cut is sound where (1)
-a word of the text ends, (2) no match before it asks what comes behind it, and (3) none behind it asks what came before.
-No pattern of `patterns.LOCAL` looks back. Of these patterns, in ASCII:
+The one definition of it: counting, encoding, and reading files in blocks use it. The tables and the questions about
+neighbouring bytes, which `accelerator/words.py` asks in JAX, are here too.
+
+In long texts the same pieces occur again and again, and only distinct ones need be split into words. A cut is sound
+where (1) a word of the text ends, (2) no match before it depends on what comes after it, and (3) none after it depends
+on what came before. No pattern of `patterns.LOCAL` looks back. Of these patterns, in ASCII:
 
 - Words with letters end with the letters, but that o200k lets `'s` and its like follow; digits follow no punctuation,
   and only digits follow digits. So words end where a letter meets a digit or punctuation, before and behind digits,
   and behind punctuation that is two characters or has a space before it: a single one would be the letter's.
-- Behind letters, digits and punctuation no word goes on with a space, and behind letters and digits with no whitespace.
+- Behind letters, digits and punctuation no word continues with a space, behind letters and digits with no whitespace.
 - A run of whitespace before something visible loses its last space to the next word. Some patterns have a word for all
   until the last line end of a run (`lines`), and there a word ends. With the others one ends behind a line end that
-  stands alone. Patterns with `lines` divide runs otherwise at the end of a text, unless the run holds no line end; so
+  stands alone. Patterns with `lines` divide runs differently at the end of a text, unless the run has no line end; so
   with them a piece may end inside a run only behind its last line end.
 
-Whatever is not ASCII is taken for something that might be anything.
+Whatever is not ASCII is taken for something that might be anything. More text behind only adds cuts.
+
+These cuts are sound together: that before the last space of a run needs the one behind the last line end of it. Those
+of `ONE_CUT` are sound each by itself, and look at so little that they stay so where tokens are taken out of the text on
+either side. Files are read in blocks with these.
 """
 
+import re
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from jaxopt_lite.bpe.patterns import Splitter
+__all__ = ["ONE_CUT", "WALL", "has_lines", "starts"]
 
-__all__ = ["WALL", "has_lines", "starts"]
+WALL = b"\xff"
+"""A byte that UTF-8 never has: put between texts, it is a piece of its own."""
 
-WALL = b"\xff"  # a byte that UTF-8 never has: put between texts, it is a piece of its own
+# Before a space that follows a visible character: no word spans that. Between a letter or digit and whitespace: of the
+# words with whitespace behind their first character, some are all whitespace, and the others have line ends behind
+# punctuation. Between a line end that is alone and a visible character: the line end is a word or the end of one,
+# whatever follows, except that o200k may put a slash behind it. `re` counts four more control characters as whitespace
+# than `regex`, which only makes cuts fewer.
+ONE_CUT = re.compile(r"(?<=\S)(?= )|(?<=[A-Za-z0-9])(?=[ \t\r\n])|(?<=\S\n)(?=[^\s/])")
+"""Where a text may be cut in two, for every pattern of `patterns.LOCAL` and for words between whitespace."""
 
 LETTER, DIGIT, SIGN, QUOTE, SPACE, LINE, BLANK, OTHER, WIDE, END = range(10)
 _VISIBLE = (LETTER, DIGIT, SIGN, QUOTE)
-# What a pair of neighbours says about the place between them: bits, of which all but the first ask for more.
+# What a pair of neighbours says about the point between them: bits, of which all but the first ask for more.
 CUT, BEHIND_SIGNS, BEFORE_QUOTE, LAST_SPACE, ENDS_RUN, WIDE_SPACE = 1, 2, 4, 8, 16, 32
 
 
@@ -68,70 +84,100 @@ def pair_bits(is_whitespace: bool) -> bytes:
     return bits.tobytes()
 
 
-def starts(data: bytes, splitter: Splitter) -> np.ndarray:
+def starts(data: bytes, pattern: str | None) -> np.ndarray:
     """Where the pieces start, int64, of texts in UTF-8 with `WALL` between them.
 
     Args:
         data: the texts, at least one byte.
-        splitter: "whitespace" or a pattern of `patterns.LOCAL`.
+        pattern: of the words, one of `patterns.LOCAL`; `None` for words between whitespace.
+
+    Example:
+        >>> from jaxopt_lite.bpe.cuts import starts
+        >>> from jaxopt_lite.bpe.patterns import splitter
+        >>> starts(b"to be", splitter("gpt4").pattern).tolist()
+        [0, 2]
     """
     byte = np.frombuffer(data, np.uint8)
     kind = np.frombuffer(data.translate(CLASSES), np.uint8)
     pair = kind[:-1] << 4
     pair |= kind[1:]
-    bits = np.frombuffer(pair.tobytes().translate(pair_bits(splitter.pattern is None)), np.uint8)
+    bits = np.frombuffer(pair.tobytes().translate(pair_bits(pattern is None)), np.uint8)
     cut = (bits & CUT).view(bool)  # between byte k and the next
     walls = np.flatnonzero(byte == WALL[0]) if WALL in data else np.zeros(0, np.int64)
-    if splitter.pattern is not None:
+    if pattern is not None:
         _look_around(byte, kind, bits, cut)
-        _at_line_ends(byte, kind, bits, cut, walls, has_lines(splitter), b"\r" in data)
+        _at_line_ends(byte, kind, bits, cut, walls, has_lines(pattern), b"\r" in data)
     cut[walls[walls < cut.size]] = True
     cut[walls[walls > 0] - 1] = True
     return np.append(0, np.flatnonzero(cut) + 1)
 
 
-def has_lines(splitter: Splitter) -> bool:
+def has_lines(pattern: str | None) -> bool:
     """Whether the pattern has a word for all whitespace until the last line end of a run."""
-    return splitter.pattern is not None and r"\s*[\r\n]" in splitter.pattern
+    return pattern is not None and r"\s*[\r\n]" in pattern
 
 
-def _look_around(byte, kind, bits, cut) -> None:
-    """Cuts that depend on the byte before both neighbours, or on the one behind them."""
-    places = np.flatnonzero(bits & BEHIND_SIGNS != 0)
-    places = places[places > 0]
-    before = kind[places - 1]
-    signs = ((before == SIGN) | (before == QUOTE)) & (byte[places - 1] != ord("/"))  # o200k: it may end another word
-    cut[places[signs | (before == SPACE)]] = True
-    places = np.flatnonzero(bits & BEFORE_QUOTE != 0)
-    places = places[places + 2 < kind.size]
-    behind = kind[places + 2]
-    cut[places[(behind != LETTER) & (behind != WIDE)]] = True
-    places = np.flatnonzero(bits & WIDE_SPACE != 0)
-    cut[places[may_end_whitespace(byte[places - 1], byte[places])]] = False
+# --- Questions about neighbouring bytes, of arrays of NumPy or JAX: their classes, where not bytes are named ----------
 
 
-def may_end_whitespace(before, last):
+def signs_end(kind_before: Any, byte_before: Any) -> Any:
+    """Whether punctuation behind this ends before letters; after a slash, o200k may end another word with it."""
+    signs = ((kind_before == SIGN) | (kind_before == QUOTE)) & (byte_before != ord("/"))
+    return signs | (kind_before == SPACE)
+
+
+def quote_starts(kind_behind: Any) -> Any:
+    """Whether an apostrophe before this starts a word: it does not belong to letters before it."""
+    return (kind_behind != LETTER) & (kind_behind != WIDE)
+
+
+def may_end_whitespace(before: Any, last: Any) -> Any:
     """Whether two bytes may be the end of a whitespace character beyond ASCII: U+0085, U+00A0, U+1680, U+2000 …"""
     ends = (last == 0x85) | (last == 0xA0) | (last == 0x9F) | ((last >= 0x80) & (last <= 0x8A)) | (last >> 1 == 0x54)
     return (ends | (last == 0xAF)) & ((before == 0xC2) | (before == 0x9A) | (before == 0x80) | (before == 0x81))
 
 
+def line_ends(kind_behind: Any, byte_behind: Any) -> Any:
+    """Whether a word ends behind the line end before this; o200k may put a slash behind line ends."""
+    return (kind_behind <= QUOTE) & (byte_behind != ord("/"))
+
+
+def run_goes_on(kind_behind: Any) -> Any:
+    """Whether this, behind a line end, is whitespace but no line end, or may be."""
+    return (kind_behind >= SPACE) & (kind_behind != LINE) & (kind_behind != END)
+
+
+# --- The same of a whole text, looking only where there is something to ask -------------------------------------------
+
+
+def _look_around(byte, kind, bits, cut) -> None:
+    """Cuts that depend on the byte before both neighbours, or on the one behind them."""
+    at = np.flatnonzero(bits & BEHIND_SIGNS != 0)
+    at = at[at > 0]
+    cut[at[signs_end(kind[at - 1], byte[at - 1])]] = True
+    at = np.flatnonzero(bits & BEFORE_QUOTE != 0)
+    at = at[at + 2 < kind.size]
+    cut[at[quote_starts(kind[at + 2])]] = True
+    at = np.flatnonzero(bits & WIDE_SPACE != 0)
+    cut[at[may_end_whitespace(byte[at - 1], byte[at])]] = False
+
+
 def _at_line_ends(byte, kind, bits, cut, walls, lines: bool, has_returns: bool) -> None:
     """Cuts behind line ends, and before the last space of a run."""
-    places = np.flatnonzero(kind[:-1] == LINE)
-    behind = kind[places + 1]
-    visible = (behind <= QUOTE) & (byte[places + 1] != ord("/"))
+    at = np.flatnonzero(kind[:-1] == LINE)
+    behind = kind[at + 1]
+    visible = line_ends(behind, byte[at + 1])
     if not lines:
-        cut[places[visible & (places > 0) & (kind[places - 1] <= QUOTE)]] = True
+        cut[at[visible & (at > 0) & (kind[at - 1] <= QUOTE)]] = True
     else:
-        cut[places[visible]] = True
+        cut[at[visible]] = True
         if has_returns:
             return  # line ends that are not looked for here
         # Before more whitespace, or what may be, if no line end follows in it.
         ends = np.append(np.flatnonzero(bits & ENDS_RUN != 0), byte.size)
-        stops = np.sort(np.append(walls, np.append(places, byte.size - 1)))
-        places = places[(behind >= SPACE) & (behind != LINE) & (behind != END)]
-        cut[places[ends[np.searchsorted(ends, places)] < stops[np.searchsorted(stops, places, "right")]]] = True
-    places = np.flatnonzero(bits & LAST_SPACE != 0)
-    places = places[places + 2 < kind.size]
-    cut[places[kind[places + 2] <= QUOTE]] = True
+        stops = np.sort(np.append(walls, np.append(at, byte.size - 1)))
+        at = at[run_goes_on(behind)]
+        cut[at[ends[np.searchsorted(ends, at)] < stops[np.searchsorted(stops, at, "right")]]] = True
+    at = np.flatnonzero(bits & LAST_SPACE != 0)
+    at = at[at + 2 < kind.size]
+    cut[at[kind[at + 2] <= QUOTE]] = True

@@ -1,12 +1,21 @@
-"""Where words begin and end. Imports `regex` and the standard library alone; counting and tokenizing stand on it."""
+"""Where words begin and end, and which tokens are found in a text before it is cut into words.
+
+`splitter` makes a `Splitter` of a name or a regular expression. A `Finder` finds special and added tokens.
+"""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 
+import numpy as np
 import regex
 
-__all__ = ["Splitter", "splitter"]
+from jaxopt_lite.bpe.arguments import texts
+from jaxopt_lite.bpe.cuts import starts
+
+__all__ = ["Finder", "Splitter", "splitter"]
 
 # Written so that `regex`, Rust's fancy-regex (tiktoken, rustbpe) and Oniguruma (tokenizers) read them alike: Oniguruma
 # takes `{1,3}+` for a repetition and `$` for the end of a line, so that tiktoken's own spelling would not do there.
@@ -43,7 +52,7 @@ _ALSO = {
 NAMES = {name: scheme for scheme, others in _ALSO.items() for name in (scheme, *others.split())}
 NAMES["whitespace"] = "whitespace"
 
-# Other spellings and close relatives in use, for which the proof at `CHUNK` holds just as well.
+# Other spellings and close relatives in use, for which the proof of `cuts.py` holds just as well.
 RELATIVES = (
     # GPT-2 as released, and as tiktoken spells it.
     r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -56,14 +65,7 @@ RELATIVES = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
 )
 LOCAL = frozenset({*STOCK.values(), *RELATIVES})
-
-# Chunks end before a space that follows a character other than whitespace, and nowhere else. Proof that a pattern of
-# `LOCAL` has the same words in the chunks as in the text: (1) it matches everything, and a match holds a space behind
-# its first character only if it is all whitespace, so that no word spans such a place. (2) What a match begun before
-# the place could ask about the text beyond is whether a run of whitespace goes on or ends, and no such run touches the
-# place from the left. (3) No pattern looks back. The standard library's `re` finds chunks twice as fast as `regex`; it
-# counts four more control characters as whitespace, which only makes chunks fewer.
-CHUNK = re.compile(r"\s*\S+(?:[^\S ]\s*\S+)*(?:[^\S ]\s*)?|\s+")
+"""The patterns whose words can be found piece by piece; see `cuts.py`."""
 
 ASCII_CLASSES = {
     "L": "A-Za-z", "N": "0-9", "Lu": "A-Z", "Ll": "a-z", "Lt": "", "Lm": "", "Lo": "", "M": "",
@@ -105,21 +107,27 @@ class Splitter:
     def chunks(self, text: str) -> list[str]:
         """Coarser pieces whose words, one after the other, are the words of the text.
 
-        In long texts the same chunks come again and again, so that the words of most chunks are known already. Under a
+        In long texts the same chunks occur again and again, so that the words of most chunks are known already. Under a
         custom pattern, about which nothing is known, the text is one chunk.
         """
         if self.pattern is None:
             return text.split()
-        if self.local:
-            return CHUNK.findall(text)
-        return [text] if text else []
+        if not self.local:
+            return [text] if text else []
+        if not text:
+            return []
+        data = text.encode("utf-8", "surrogatepass")
+        begins = starts(data, self.pattern)
+        if not text.isascii():  # in characters, whose first bytes are these
+            begins = np.append(0, np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 != 0x80))[begins]
+        return [text[a:b] for a, b in pairwise([*begins.tolist(), len(text)])]
 
 
 def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
     r"""The splitter for a stock pattern or for one of your own.
 
     Args:
-        pattern: "whitespace" (words are what stands between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
+        pattern: "whitespace" (words are what is between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
             cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", what else these are called, such as
             "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of the `regex` library.
         end_of_word: a mark behind every word of the whitespace scheme, such as "_" or "</w>". Default: none.
@@ -157,7 +165,7 @@ def _compiled(pattern: str) -> tuple[regex.Pattern[str], re.Pattern[str] | None]
     """The pattern for any text and, for one known here, its equal for ASCII, with which `re` is twice as fast."""
     if pattern in LOCAL:
         return regex.compile(pattern), re.compile(_in_ascii(pattern), re.ASCII)
-    # `regex` looks for the beginnings of matches as if an `(?i:…)` among them held for all of them, and so finds no "B"
+    # `regex` looks for the starts of matches as if an `(?i:…)` among them held for all of them, and so finds no "B"
     # for `(?i:x)|[^bc]`. Behind a look at any character it looks everywhere. (Seen in 2024.11.6 to 2026.11.19.)
     return regex.compile(rf"(?=[\s\S])(?:{pattern})" if "(?i:" in pattern else pattern), None
 
@@ -205,3 +213,57 @@ _LITERAL = re.compile(r"(?=.*\w)(?:[^\\^$.*+?{}\[\]|()]|(?<=\w)\.(?=\w))+", re.D
 
 def _names() -> str:
     return ", ".join(f'"{name}"' for name in ("whitespace", *STOCK))
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds tokens in texts literally, from the left: of those that begin at one position the longest.
+
+    Args:
+        tokens: different texts, none of them empty.
+        last: those of them that are looked for only between the others that were found.
+
+    Example:
+        >>> from jaxopt_lite.bpe.patterns import Finder
+        >>> list(Finder(("<|end|>",)).cut("one<|end|>two"))
+        [(False, 'one'), (True, '<|end|>'), (False, 'two')]
+    """
+
+    tokens: tuple[str, ...] = ()
+    last: Collection[str] = frozenset()
+    patterns: list[re.Pattern[str]] = field(init=False, repr=False, compare=False)  # one for each search, in order
+
+    def __post_init__(self):
+        object.__setattr__(self, "tokens", texts("special_tokens", self.tokens))
+        longest_first = sorted(self.tokens, key=len, reverse=True)
+        groups = [[token for token in longest_first if (token in self.last) == is_last] for is_last in (False, True)]
+        patterns = [re.compile("|".join(map(re.escape, group))) for group in groups if group]
+        object.__setattr__(self, "patterns", patterns)
+
+    def finds(self, several: Collection[str]) -> bool:
+        """Whether any of the texts may hold a token."""
+        for pattern in self.patterns:  # mostly there is none, and this is asked for every text
+            if any(map(pattern.search, several)):
+                return True
+        return False
+
+    def cut(self, text: str) -> Iterator[tuple[bool, str]]:
+        """The tokens in a text and what lies between them, in order, nothing left out; no piece is empty.
+
+        Yields:
+            Whether a piece is a token, and the piece.
+        """
+        yield from _cut(text, self.patterns)
+
+
+def _cut(text: str, patterns: list[re.Pattern[str]]) -> Iterator[tuple[bool, str]]:
+    if not patterns:
+        if text:
+            yield False, text
+        return
+    start = 0
+    for match in patterns[0].finditer(text):
+        yield from _cut(text[start : match.start()], patterns[1:])
+        yield True, match.group()
+        start = match.end()
+    yield from _cut(text[start:], patterns[1:])

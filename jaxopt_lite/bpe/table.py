@@ -13,10 +13,10 @@ __all__ = ["LONGEST", "Table"]
 _SHORT, _LONG = 1, 4  # words of a string
 LONGEST = 8 * _LONG
 """Bytes of a string in the arrays. Longer ones are in a dict."""
-_FIRST_SLOTS, _MOST_SLOTS = 16, 19  # bits of a slot's place: in the beginning, and at most
-_LOAD = 0.5  # the part of the slots from which there are to be more
+_FIRST_SLOTS, _MOST_SLOTS = 16, 19  # bits of a slot's index: at first, and at most
+_LOAD = 0.5  # the share of slots in use from which their number is doubled
 _PROBES = 3  # slots in which a string may be
-_AT_ONCE = 10_000  # strings that are made of words together
+_AT_ONCE = 10_000  # strings that are rebuilt from their words together
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # of a word's first bytes
 _LITTLE = np.dtype("<u8")  # so that the first bytes are the low ones, everywhere
@@ -42,7 +42,7 @@ class Table:
         return self._given.number
 
     def numbers(self, data: bytes, starts: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-        """The numbers, int64, of the strings that begin at the places in the data.
+        """The numbers, int64, of the strings that begin at these positions in the data.
 
         Args:
             data: the bytes.
@@ -160,19 +160,19 @@ class _Slots:
         return np.where(here, self._numbers.take(slot), _NONE)
 
     def _settle(self, keys: np.ndarray, slot: np.ndarray, given: np.ndarray | None) -> None:
-        """Put strings into free slots; of several for one slot, one."""
+        """Put strings into free slots; of several for one slot, one of them."""
         free = np.flatnonzero(self._numbers[slot] == _NONE)
-        places, first = np.unique(slot[free], return_index=True)
-        self._keys[:, places] = keys[:, free[first]]
-        self._numbers[places] = self._given.more(places.size) if given is None else given[free[first]]
-        self._used += places.size
+        slots, first = np.unique(slot[free], return_index=True)
+        self._keys[:, slots] = keys[:, free[first]]
+        self._numbers[slots] = self._given.more(slots.size) if given is None else given[free[first]]
+        self._used += slots.size
 
     def grown(self) -> list[tuple[bytes, int]]:
-        """More slots where they have become scarce. Returns the strings for which there is none any more."""
+        """Twice as many slots where they have become scarce. Returns the strings for which there is none any more."""
         if self._bits >= _MOST_SLOTS or self._used <= _LOAD * (1 << self._bits):
             return []
-        places = np.flatnonzero(self._numbers != _NONE)
-        keys, numbers = self._keys[:, places], self._numbers[places]
+        slots = np.flatnonzero(self._numbers != _NONE)
+        keys, numbers = self._keys[:, slots], self._numbers[slots]
         self._reset(self._bits + 1)
         lost = self.find(keys, numbers) == _NONE
         return [*zip(_strings(keys[:, lost]), numbers[lost].tolist(), strict=True), *self.grown()]

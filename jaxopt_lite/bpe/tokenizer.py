@@ -1,26 +1,28 @@
-"""A tokenizer: text to ids and back. What people hold in their hands; the work is done in `cache.py` and below."""
+"""A tokenizer: text to ids and back, and its files. `encode.py` does the encoding, `formats` knows the files."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
-from jaxopt_lite.bpe.batches import padded, shortened
-from jaxopt_lite.bpe.cache import Encoder
-from jaxopt_lite.bpe.formats.save import save
-from jaxopt_lite.bpe.offsets import placed_words, spans
-from jaxopt_lite.bpe.once import once
-from jaxopt_lite.bpe.patterns import Splitter
-from jaxopt_lite.bpe.special import Finder, check_mode, pieces
-from jaxopt_lite.bpe.utf8 import to_bytes
-from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.bpe.arguments import to_bytes, whole_number, whole_numbers
+from jaxopt_lite.bpe.encode import Encoder
+from jaxopt_lite.bpe.formats import read, write
+from jaxopt_lite.bpe.patterns import Finder, Splitter
+from jaxopt_lite.bpe.vocabulary import Vocabulary, once
 
-__all__ = ["Tokenizer"]
+if TYPE_CHECKING:
+    from jaxtyping import Int32
 
+__all__ = ["SPECIAL_MODES", "Tokenizer", "load"]
 
+SPECIAL_MODES = ("raise", "encode", "ignore")
 _DECODING = ("replace", "strict", "surrogateescape", "ignore", "backslashreplace")
+_NO_SPACE = re.compile(r"\S+")  # the words of str.split()
+_SHOWN = 5  # texts that are too long, in an error
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Tokenizer:
     @overload
     def encode(
         self, text: str, *, special: str = "raise", return_offsets: Literal[True]
-    ) -> tuple[list[int], np.ndarray]: ...
+    ) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]": ...
 
     def encode(self, text: str, *, special: str = "raise", return_offsets: bool = False):
         """The ids of a text.
@@ -154,7 +156,7 @@ class Tokenizer:
             2
         """
         _check_text(text, "text")
-        check_mode(special)
+        _check_mode(special)
         if return_offsets:
             return self._with_offsets(text, special)
         return self._encode([text], special)[0]
@@ -165,7 +167,7 @@ class Tokenizer:
     @overload
     def encode_batch(
         self, texts: Sequence[str], *, special: str = "raise", length: int, pad: int = 0, overflow: str = "raise"
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    ) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]": ...
 
     def encode_batch(self, texts, *, special="raise", length=None, pad=0, overflow="raise"):
         """The ids of many texts.
@@ -190,13 +192,13 @@ class Tokenizer:
             raise ValueError(f"texts is one {kind}; expected a list of str, in order. For one text there is `encode`.")
         if overflow not in ("raise", "report"):
             raise ValueError(f"overflow={overflow!r}: expected 'raise' or 'report'.")
-        check_mode(special)
+        _check_mode(special)
         texts = list(texts)
         if not all(isinstance(text, str) for text in texts):
             for k, text in enumerate(texts):
                 _check_text(text, f"texts[{k}]")
         ids = self._encode(texts, special)
-        return ids if length is None else padded(ids, length, pad, overflow)
+        return ids if length is None else _padded(ids, length, pad, overflow)
 
     def decode(self, ids: Iterable[int], *, errors: str = "replace", skip_special: bool = False) -> str:
         """The text of ids.
@@ -242,7 +244,7 @@ class Tokenizer:
         Raises:
             ValueError: as `decode`; a length that is more than there is: that text was cut.
         """
-        rows = list(ids) if lengths is None else shortened(ids, lengths)
+        rows = list(ids) if lengths is None else _shortened(ids, lengths)
         return [self.decode(row, errors=errors, skip_special=skip_special) for row in rows]
 
     def save(self, path: str | Path, format: str | None = None) -> None:
@@ -259,7 +261,7 @@ class Tokenizer:
             ValueError: what the format cannot express, so that others would make different ids.
             OSError: it cannot be written. What was there before still is.
         """
-        save(self.vocabulary, self.splitter, path, format)
+        write(self.vocabulary, self.splitter, path, format)
 
     def _encode(self, texts: Sequence[str], special: str) -> list[list[int]]:
         finder = self._added_finder if special == "ignore" else self.finder
@@ -270,11 +272,20 @@ class Tokenizer:
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
 
     def _pieces(self, text: str, special: str) -> Iterator[tuple[int, str, int | None]]:
-        """What stands between special and added tokens, and these with their ids; each with its place."""
+        """What is between special and added tokens, and these with their ids; each with its first character."""
         finder = self._added_finder if special == "ignore" else self.finder
-        return pieces(text, finder, self._found, self.vocabulary.special_tokens if special == "raise" else ())
+        refused = self.vocabulary.special_tokens if special == "raise" else ()
+        start = 0
+        for is_token, piece in finder.cut(text):
+            if is_token and piece in refused:
+                raise ValueError(
+                    f"the text has the special token {piece!r} at character {start}. If it may give orders, "
+                    "pass special='encode'; if it is text like any other, pass special='ignore'."
+                )
+            yield start, piece, self._found[piece] if is_token else None
+            start += len(piece)
 
-    def _with_offsets(self, text: str, special: str) -> tuple[list[int], np.ndarray]:
+    def _with_offsets(self, text: str, special: str) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]":
         ids: list[int] = []
         offsets = [np.zeros((0, 2), np.int32)]
         for start, piece, k in self._pieces(text, special):
@@ -282,11 +293,11 @@ class Tokenizer:
                 ids.append(k)
                 offsets.append(np.array([[start, start + len(piece)]], np.int32))
                 continue
-            placed = list(placed_words(piece, self.splitter))
-            known = self._encoder.words({word for _, word in placed})
-            for place, word in placed:
+            words = list(_words_with_starts(piece, self.splitter))
+            known = self._encoder.words({word for _, word in words})
+            for at, word in words:
                 ids += known[word]
-                offsets.append(spans(word, start + place, known[word], self.vocabulary))
+                offsets.append(_spans(word, start + at, known[word], self.vocabulary))
         return ids, np.concatenate(offsets)
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
@@ -307,8 +318,8 @@ class Tokenizer:
             )
         known = given.tolist()
         if self._nothing and not self._nothing.isdisjoint(known):
-            place = next(place for place, k in enumerate(known) if k in self._nothing)
-            raise ValueError(f"ids[{place}]={known[place]}, which stands for nothing: the vocabulary leaves it out.")
+            at = next(at for at, k in enumerate(known) if k in self._nothing)
+            raise ValueError(f"ids[{at}]={known[at]}, which stands for nothing: the vocabulary leaves it out.")
         return known
 
     @once
@@ -317,8 +328,120 @@ class Tokenizer:
         return frozenset(k for k, token in enumerate(self.vocabulary.tokens) if not token)
 
 
+def load(
+    path: str | Path | tuple[str | Path, str | Path],
+    *,
+    pattern: str | None = None,
+    special_tokens: Mapping[str, int] | Sequence[str] | None = None,
+) -> Tokenizer:
+    """Read a tokenizer that `Tokenizer.save`, Hugging Face `tokenizers` or `tiktoken` wrote.
+
+    Args:
+        path: a `tokenizer.json`, a file of this package's own form, a `.tiktoken`, a folder with a `tokenizer.json` or
+            with `vocab.json` and `merges.txt`, or the paths of these two.
+        pattern: what a word is, where the file does not say: for `.tiktoken` it must be given ("gpt4" for
+            `cl100k_base`, "o200k" for `o200k_base`); for `vocab.json` it is "gpt2" unless given.
+        special_tokens: likewise for `.tiktoken`: text -> id, or texts, for which ids that the file leaves out are
+            taken; and for `vocab.json`: which tokens are special, unless those that no merge makes.
+
+    Returns:
+        A `Tokenizer`. Its ids are those of whoever wrote the file, without tokens that a post-processor adds around a
+        text (`add_special_tokens=False` in Hugging Face's words).
+
+    Raises:
+        ValueError: a file that is something else, cut short, inconsistent, or that uses what this package has no
+            counterpart for: naming the file, what was expected and what is there.
+        OSError: a file that cannot be read.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from jaxopt_lite import bpe
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "tokenizer.json")
+        >>> tokenizer = bpe.train(["low low lower"], merges=2)
+        >>> tokenizer.save(path)
+        >>> bpe.load(path).encode("lower") == tokenizer.encode("lower")
+        True
+    """
+    return Tokenizer(*read(path, pattern=pattern, special_tokens=special_tokens))
+
+
 def _check_text(text, name: str) -> None:
     if not isinstance(text, str):
         raise ValueError(
             f"{name} is {type(text).__name__}; expected str. Decode bytes with errors='surrogateescape' to keep them."
         )
+
+
+def _check_mode(special: str) -> None:
+    if special not in SPECIAL_MODES:
+        raise ValueError(f"special={special!r}: expected one of {SPECIAL_MODES}.")
+
+
+def _padded(
+    ids: list[list[int]], length: int, pad: int, overflow: str
+) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]":
+    """Lists of ids as an array, and how many each had. See `Tokenizer.encode_batch`."""
+    length = whole_number("length", length, least=0)
+    (pad,) = whole_numbers("pad", [whole_number("pad", pad)], np.int32)
+    lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+    long = np.flatnonzero(lengths > length)
+    if long.size and overflow == "raise":
+        shown = ", ".join(f"{k} ({lengths[k]})" for k in long[:_SHOWN].tolist())
+        raise ValueError(
+            f"length={length}, but {long.size} of {len(ids)} texts have more ids: {shown}"
+            f"{', …' if long.size > _SHOWN else ''}. Use length={lengths.max()}, or overflow='report'."
+        )
+    rows = np.full((len(ids), length), pad, np.int32)
+    for row, values in zip(rows, ids, strict=True):
+        row[: len(values)] = values[:length]
+    return rows, lengths
+
+
+def _shortened(ids, lengths) -> list:
+    """The first `lengths[k]` ids of each row, without the padding. See `Tokenizer.decode_batch`."""
+    rows, ends = list(ids), whole_numbers("lengths", lengths, np.int64).tolist()
+    if len(ends) != len(rows):
+        raise ValueError(f"lengths has {len(ends)} entries for {len(rows)} texts; expected one for each.")
+    for k, (row, end) in enumerate(zip(rows, ends, strict=True)):
+        if not 0 <= end <= len(row):
+            raise ValueError(
+                f"lengths[{k}]={end}, but there are {len(row)} ids; expected at most as many. A text that was cut by "
+                "`encode_batch` cannot be decoded whole."
+            )
+    return [row[:end] for row, end in zip(rows, ends, strict=True)]
+
+
+def _words_with_starts(text: str, splitter: Splitter) -> Iterator[tuple[int, str]]:
+    """The words of a text, each with its first character."""
+    if splitter.pattern is None:
+        yield from ((match.start(), match[0]) for match in _NO_SPACE.finditer(text))
+        return
+    start = 0
+    for word in splitter.words(text):
+        yield start, word
+        start += len(word)
+
+
+def _spans(word: str, start: int, ids: Iterable[int], vocabulary: Vocabulary) -> "Int32[np.ndarray, 'n 2']":
+    """First and behind the last character of every token of a word.
+
+    A token that begins or ends inside a character touches that character, and its span holds all of it. One without
+    text, such as the end-of-word mark, has an empty span where it is.
+
+    Args:
+        word: the word.
+        start: its first character in the text.
+        ids: the tokens of the word.
+        vocabulary: what they are.
+    """
+    lengths = [len(to_bytes(character)) for character in word]
+    character = np.append(np.repeat(np.arange(len(word)), lengths), len(word))  # of every byte, and behind the last
+    ends, end = [], 0
+    for k in ids:
+        # An unknown character has another text than its token.
+        end += lengths[character[end]] if k == vocabulary.unknown else len(vocabulary.texts[k])
+        ends.append(end)
+    last = np.asarray(ends, np.int64)
+    first = np.concatenate([[0], last])[:-1]
+    behind = np.where(last > first, character[np.maximum(last, 1) - 1] + 1, character[first])
+    return (start + np.column_stack([character[first], behind])).astype(np.int32)

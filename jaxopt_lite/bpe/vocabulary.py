@@ -1,24 +1,70 @@
-"""What a tokenizer knows: its tokens and the merges that make them. It is never changed."""
+"""What a tokenizer knows: its tokens and the merges that make them, never changed. And the base symbols of words."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from jaxopt_lite.bpe.given import texts, whole_number, whole_numbers
-from jaxopt_lite.bpe.once import once
-from jaxopt_lite.bpe.utf8 import to_bytes
+from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number, whole_numbers
 
-__all__ = ["LEVELS", "Vocabulary"]
+if TYPE_CHECKING:  # it takes as long to load as all else together
+    from jaxtyping import Bool, Int32, Int64
+
+__all__ = ["BYTE_NAMES", "LEVELS", "Symbols", "Vocabulary", "byte_order", "once"]
 
 LEVELS = ("byte", "char")
+BYTE_NAMES = tuple(f"<0x{value:02X}>" for value in range(256))  # what the tokens of single bytes are called everywhere
+_BYTE_ORDERS = ("bytes", "gpt2")
+_Value = TypeVar("_Value")
+
+
+def byte_order(name: str) -> tuple[bytes, ...]:
+    """All 256 bytes in an order: "bytes", by value, or "gpt2", by the code points that GPT-2 writes them with.
+
+    GPT-2 writes printable characters of Latin-1 as themselves, and the others as the characters from U+0100 on. Hugging
+    Face numbers its byte-level alphabet in that order, which decides between equally frequent pairs.
+    """
+    if name not in _BYTE_ORDERS:
+        raise ValueError(f"initial_alphabet={name!r:.80}: expected one of {_BYTE_ORDERS} at byte level.")
+    values = range(256)
+    if name == "gpt2":
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        values = [*printable, *(value for value in range(256) if value not in printable)]
+    return tuple(bytes([value]) for value in values)
+
+
+class once(Generic[_Value]):
+    """An attribute that is computed when it is first asked for: `functools.cached_property` without a lock.
+
+    In Python 3.11 that holds one for all instances while it works. In the child of a fork it would never be released.
+    """
+
+    def __init__(self, make: Callable[[Any], _Value]):
+        self._make, self.__doc__ = make, make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "once[_Value]": ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> _Value: ...
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self._name] = self._make(instance)  # which is found first from now on
+        return value
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Tokens and merges. Base symbols are the ids that no merge makes and that are neither special nor added.
 
-    Two vocabularies are equal when all they hold is. Nothing is assumed of the order of ids.
+    Two vocabularies are equal when all their attributes are. Nothing is assumed about the order of ids.
 
     Attributes:
         tokens: the bytes of every id; of special and added tokens, fallback bytes and the end-of-word mark their UTF-8
@@ -50,15 +96,15 @@ class Vocabulary:
     """
 
     tokens: tuple[bytes, ...]
-    merges: np.ndarray
-    merged: np.ndarray
-    counts: np.ndarray | None = None
+    merges: "Int32[np.ndarray, 'M 2']"
+    merged: "Int32[np.ndarray, 'M']"
+    counts: "Int64[np.ndarray, 'M'] | None" = None
     special_tokens: Mapping[str, int] = field(default_factory=dict)
     level: str = "byte"
     end_of_word: int | None = None
     unknown: int | None = None
     byte_fallback: bool = False
-    fallback: np.ndarray | None = None
+    fallback: "Int32[np.ndarray, '256'] | None" = None
     whole_words: bool = False
     added_tokens: Mapping[str, int] = field(default_factory=dict)
     found_last: frozenset[str] = frozenset()
@@ -123,7 +169,7 @@ class Vocabulary:
         return {ord(text): k for k, text in texts if len(text) == 1}
 
     @once
-    def ends_word(self) -> np.ndarray:
+    def ends_word(self) -> "Bool[np.ndarray, 'V']":
         """bool [V]: whether a token ends with the mark."""
         ends = np.zeros(len(self.tokens), bool)
         if self.end_of_word is not None:
@@ -156,7 +202,7 @@ class Vocabulary:
 
     @once
     def ranks(self) -> Mapping[int, int]:
-        """left * V + right -> the place of their merge in the order."""
+        """left * V + right -> the rank of their merge: its index in the order."""
         keys = self.merges[:, 0].astype(np.int64) * len(self.tokens) + self.merges[:, 1]
         return dict(zip(keys.tolist(), range(keys.size), strict=True))
 
@@ -197,7 +243,7 @@ def _check_merges(v: Vocabulary) -> None:
 
 
 def _check_found(v: Vocabulary) -> None:
-    """The tokens that are found in texts as they stand."""
+    """The tokens that are found in texts before these are cut into words."""
     size = len(v.tokens)
     for name, tokens in (("special_tokens", v.special_tokens), ("added_tokens", v.added_tokens)):
         for text, k in tokens.items():
@@ -241,7 +287,68 @@ def _check_marks(v: Vocabulary) -> None:
 
 
 def _check_base(v: Vocabulary) -> None:
-    """No byte or character has two ids: which one a text gets would be chance."""
+    """No byte or character has two ids: which of them a text gets would be arbitrary."""
     lengths = [len(t if v.level == "byte" else t.decode("utf-8", "replace")) for t in map(v.tokens.__getitem__, v.base)]
     if lengths.count(1) != len(v.symbol_of):
         raise ValueError(f"tokens: {lengths.count(1) - len(v.symbol_of)} base symbols are there twice; expected once.")
+
+
+class Symbols:
+    """Words as base symbols: bytes or characters, what is used for those without a token, and the mark at the end.
+
+    Args:
+        vocabulary: whose symbols.
+    """
+
+    def __init__(self, vocabulary: Vocabulary):
+        self._level, self._mark, self._unknown = vocabulary.level, vocabulary.end_of_word, vocabulary.unknown
+        self._ids = vocabulary.symbol_of
+        self._fallback = None if vocabulary.fallback is None else vocabulary.fallback.tolist()
+        self._table = [self._ids.get(byte, -1) for byte in range(256)]
+
+    def of(self, word: str) -> list[int]:
+        """The ids of a word's bytes or characters, and of the mark.
+
+        Raises:
+            ValueError: a byte or character that has no token, and nothing that is used for it.
+        """
+        ids = self._of_bytes(word) if self._level == "byte" else self._of_characters(word)
+        if self._mark is not None:
+            ids.append(self._mark)
+        return ids
+
+    def of_all(self, words: list[str]) -> "tuple[Int32[np.ndarray, 'N'], Int64[np.ndarray, 'n']]":
+        """The same of many words: int32, the ids of one word after the other, and int64, how many each has."""
+        if self._level == "byte" and self._mark is None:
+            data = all_to_bytes(words)
+            symbols = np.array(self._table, np.int32)[np.frombuffer(b"".join(data), np.uint8)]
+            if symbols.min(initial=0) >= 0:
+                return symbols, np.fromiter(map(len, data), np.int64, len(data))
+        rows = list(map(self.of, words))
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return np.fromiter(chain.from_iterable(rows), np.int32, lengths.sum()), lengths
+
+    def _of_bytes(self, word: str) -> list[int]:
+        data = to_bytes(word)
+        ids = list(map(self._table.__getitem__, data))
+        if -1 in ids:
+            raise ValueError(
+                f"the byte 0x{data[ids.index(-1)]:02X} of {word!r} has no token in this vocabulary; train with all "
+                "256 bytes, as `bpe.train` does."
+            )
+        return ids
+
+    def _of_characters(self, word: str) -> list[int]:
+        ids = [self._ids.get(ord(character), -1) for character in word]
+        return ids if -1 not in ids else [k for i, k in enumerate(ids) for k in ([k] if k >= 0 else self._for(word, i))]
+
+    def _for(self, word: str, at: int) -> list[int]:
+        """What is used for a character without a token."""
+        if self._fallback is not None:
+            return [self._fallback[byte] for byte in to_bytes(word[at])]
+        if self._unknown is not None:
+            return [self._unknown]
+        raise ValueError(
+            f"the character {word[at]!r} (U+{ord(word[at]):04X}) of {word!r} has no token in this vocabulary; "
+            "train with byte_fallback=True or unknown='<unk>', or at byte level."
+        )

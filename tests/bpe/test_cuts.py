@@ -1,11 +1,12 @@
 """The words of the pieces are the words of the texts, for every pattern that may be cut."""
 
+import random
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from jaxopt_lite.bpe.cuts import WALL, starts
+from jaxopt_lite.bpe.cuts import ONE_CUT, WALL, starts
 from jaxopt_lite.bpe.patterns import LOCAL, Splitter, splitter
 from tests.bpe.test_patterns import ALPHABETS, odd_texts
 
@@ -19,7 +20,7 @@ TEXTS = ALPHABETS | {
 
 def pieces(texts: list[str], split: Splitter) -> list[bytes]:
     data = WALL.join(text.encode("utf-8", "surrogatepass") for text in texts)
-    return [data[a:b] for a, b in pairs(starts(data, split), len(data))]
+    return [data[a:b] for a, b in pairs(starts(data, split.pattern), len(data))]
 
 
 def pairs(places: np.ndarray, end: int):
@@ -35,6 +36,18 @@ def test_cuts_change_no_word(pattern, alphabet):
     assert b"".join(found) == WALL.join(text.encode("utf-8", "surrogatepass") for text in texts)
     words = Counter(w for piece in found if piece != WALL for w in split.words(piece.decode("utf-8", "surrogatepass")))
     assert words == Counter(word for text in texts for word in split.words(text))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_one_cut_changes_no_word(pattern):
+    """Each by itself, wherever the text begins and ends."""
+    split, choose = Splitter("", pattern), random.Random(4)
+    for text in (text for letters in TEXTS.values() for text in odd_texts(letters, 60, seed=4)):
+        text = text[choose.randrange(len(text) + 1) :]
+        for at in (match.start() for match in ONE_CUT.finditer(text)):
+            for end in {choose.randint(at, len(text)), len(text)}:
+                part = text[:end]
+                assert split.words(part[:at]) + split.words(part[at:]) == split.words(part), (part, at)
 
 
 @pytest.mark.parametrize(

@@ -1,84 +1,204 @@
-"""Many words at once on the device: the ids of the textbook, whatever the word."""
+"""Encoding from below: one word, many together, and texts in pieces. The ids of the textbook, whatever the word."""
 
 import random
+import time
+from itertools import chain
+from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental import checkify
 
-from jaxopt_lite.bpe.encode import merge_rows, merge_words, rules_of
+from jaxopt_lite.bpe import encode
+from jaxopt_lite.bpe.cuts import WALL, starts
+from jaxopt_lite.bpe.encode import PairTable, Pieces, merge_together, merge_word, split_pieces
+from jaxopt_lite.bpe.patterns import LOCAL, Splitter
+from jaxopt_lite.bpe.reference import encode as encode_word_slowly
 from jaxopt_lite.bpe.vocabulary import Vocabulary
-from tests.oracles.bpe import encode_word_slowly
+from tests.bpe.corpora import random_vocabulary, words_to_encode
+from tests.bpe.test_cuts import TEXTS
+from tests.bpe.test_patterns import odd_texts
+from tests.bpe.texts import MANY_LANGUAGES, sources
 
-pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
-
-LONGEST = 64
+PATTERNS = [None, *sorted(LOCAL)]
 
 
-def merged_words(words, vocabulary):
-    """The words through the device, as lists."""
-    lengths = np.array([len(word) for word in words])
+# --- One word ---------------------------------------------------------------------------------------------------------
+
+
+def random_rules(seed, ordered):
+    """Merges over three base symbols; not `ordered`: in any order, so that parts may come after the whole."""
+    choose = random.Random(seed)
+    merges, merged = [], []
+    while len(merges) < 12:
+        pair = (choose.randrange(3 + len(merges)), choose.randrange(3 + len(merges)))
+        if pair not in merges:
+            merges.append(pair)
+            merged.append(2 + len(merges))
+    if not ordered:
+        order = choose.sample(range(len(merges)), len(merges))
+        merges, merged = [merges[k] for k in order], [merged[k] for k in order]
+    return merges, merged, 3 + len(merges)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("longest", [12, 600])
+def test_one_word_is_as_the_textbook_says(ordered, longest):
+    """Below and above the length from which a heap is used."""
+    for seed in range(30 if longest > 100 else 600):
+        merges, merged, size = random_rules(seed, ordered)
+        choose = random.Random(seed)
+        letters = choose.randint(1, 3)
+        word = [choose.randrange(letters) for _ in range(choose.randint(longest // 2, longest))]
+        ranks = {a * size + b: rank for rank, (a, b) in enumerate(merges)}
+        assert merge_word(word, ranks, merged, size) == encode_word_slowly(word, merges, merged), (seed, word)
+
+
+def test_no_symbols_and_no_merges():
+    """Nothing stays nothing, and without merges all stays as it is."""
+    assert merge_word([], {}, [], 3) == []
+    assert merge_word([1, 2, 1], {}, [], 3) == [1, 2, 1]
+
+
+def test_very_long_word():
+    """A hundred thousand equal symbols take a moment and not minutes."""
+    start = time.perf_counter()
+    ids = merge_word([0] * 100_000, {0: 0, 1 * 3 + 1: 1}, [1, 2], 3)
+    assert ids == [2] * 25_000
+    assert time.perf_counter() - start < 5
+
+
+# --- Many words together ----------------------------------------------------------------------------------------------
+
+
+def merged(words, vocabulary):
+    lengths = np.array([len(word) for word in words], np.int64)
     symbols = np.array([symbol for word in words for symbol in word], np.int32)
-    ids, sizes = merge_words(symbols, lengths, *rules_of(vocabulary))
+    ids, sizes = merge_together(symbols, lengths, PairTable(vocabulary))
     return [row.tolist() for row in np.split(ids, np.cumsum(sizes)[:-1])]
 
 
-def random_vocabulary(seed, merges=14):
-    """Merges over "abc", each after those that make its parts."""
-    choose = random.Random(seed)
-    tokens, pairs = [b"a", b"b", b"c"], []
-    while len(pairs) < merges:
-        pair = (choose.randrange(len(tokens)), choose.randrange(len(tokens)))
-        if pair not in pairs:
-            pairs.append(pair)
-            tokens.append(tokens[pair[0]] + tokens[pair[1]])
-    return Vocabulary(tuple(tokens), pairs, range(3, 3 + merges))
-
-
-def random_words(seed, count, longest=LONGEST):
-    choose = random.Random(seed)
-    return [[choose.randrange(choose.randint(1, 3)) for _ in range(choose.randint(0, longest))] for _ in range(count)]
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_as_the_textbook(seed):
-    """Words of all lengths, among them none, and of runs."""
+@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(k, marks=pytest.mark.slow) for k in range(10, 30))])
+def test_many_words_are_as_the_textbook_says(seed):
+    """Words of all lengths, and runs, alone and beside others."""
     vocabulary = random_vocabulary(seed)
-    words = [*random_words(seed, 300), [], [0], [0] * LONGEST, [0, 1] * (LONGEST // 2), [2] * 7]
-    merges, merged = vocabulary.merges.tolist(), vocabulary.merged.tolist()
-    assert merged_words(words, vocabulary) == [encode_word_slowly(word, merges, merged) for word in words]
+    words = [word for word in words_to_encode(seed, 300) if word]
+    words += [[0], [0] * 65, [0, 1] * 32, [2] * 7, [0, 0, 0], [0, 0]]
+    merges, new = vocabulary.merges.tolist(), vocabulary.merged.tolist()
+    slowly = [encode_word_slowly(word, merges, new) for word in words]
+    assert merged(words, vocabulary) == slowly
+    for word, ids in zip(words[-8:], slowly[-8:], strict=True):
+        assert merged([word], vocabulary) == [ids]
 
 
-def test_local_minima_are_not_merged_at_once():
-    """In "abcd" with the order cd, b+cd, ab, the pair ab waits."""
-    vocabulary = Vocabulary((b"a", b"b", b"c", b"d", b"cd", b"bcd", b"ab"), [(2, 3), (1, 4), (0, 1)], [4, 5, 6])
-    assert merged_words([[0, 1, 2, 3]], vocabulary) == [[0, 5]]
+def test_no_merges_and_no_words():
+    """Without merges words stay as they are, and nothing stays nothing."""
+    vocabulary = Vocabulary((b"a", b"b"), [], [])
+    assert merged([[0, 1], [1]], vocabulary) == [[0, 1], [1]]
+    ids, sizes = merge_together(np.zeros(0, np.int32), np.zeros(0, np.int64), PairTable(vocabulary))
+    assert ids.size == sizes.size == 0
 
 
-def test_no_merges():
-    """Without merges words stay as they are."""
-    assert merged_words([[0, 1]], Vocabulary((b"a", b"b"), [], [])) == [[0, 1]]
+def test_every_pair_is_found():
+    """Also where many share a slot of the table, and no other pair is."""
+    size = 3000
+    draw = np.random.default_rng(0)
+    pairs = np.unique(draw.integers(0, size, (20_000, 2)), axis=0)
+    merged = np.zeros(len(pairs), np.int32)
+    table = PairTable(SimpleNamespace(tokens=range(size), merges=pairs, merged=merged))  # pyright: ignore
+    assert np.array_equal(table.ranks(*pairs.T), np.arange(len(pairs)))
+    others = draw.integers(0, size, (20_000, 2))
+    known = set((pairs @ [size, 1]).tolist())
+    others = others[[pair not in known for pair in (others @ [size, 1]).tolist()]]
+    assert len(others) > 10_000 and np.all(table.ranks(*others.T) > len(pairs))
 
 
-@pytest.mark.parametrize("x64", [True, False])
-def test_every_index_is_in_bounds(x64):
-    """Also in 32 bits, and where padding stands."""
-    with jax.enable_x64(x64):
-        rules, steps = rules_of(random_vocabulary(3))
-        rows = np.full((64, 16), -1, np.int32)
-        for row, word in zip(rows, random_words(3, 64, 16), strict=True):
-            row[: len(word)] = word
-        checked = checkify.checkify(lambda r, x: merge_rows(r, x, steps=steps), errors=checkify.index_checks)
-        error, ids = jax.jit(checked)(rules, rows)
-        error.throw()
-        assert ids.dtype == np.int32
+# --- Texts in pieces --------------------------------------------------------------------------------------------------
 
 
-def test_few_programs():
-    """Words of many lengths and numbers compile a handful of programs."""
-    vocabulary = random_vocabulary(1, merges=30)
-    before = merge_rows._cache_size()
-    for count in (1, 7, 100, 1500):
-        merged_words(random_words(count, count), vocabulary)
-    assert merge_rows._cache_size() - before <= 8
+NUMBER = pytest.mark.parametrize("number", [8, pytest.param(60, marks=pytest.mark.slow)])  # of texts of an alphabet
+
+
+def texts_of(seed, number=60):
+    drawn = [text for k, letters in enumerate(TEXTS.values()) for text in odd_texts(letters, number, seed=seed + k)]
+    texts = [*drawn, "", MANY_LANGUAGES, sources()[0][:3000], "", "".join(drawn)]
+    return [text.replace("\0", "") for text in texts]
+
+
+class Numbered:
+    """Pieces whose "ids" of a word are its bytes, so that ids are texts; it remembers the words it was asked for."""
+
+    def __init__(self, split: Splitter):
+        self.asked, self.pieces = [], Pieces(split, self.ids_of)
+
+    def ids_of(self, words):
+        self.asked += words
+        data = [word.encode("utf-8", "surrogatepass") for word in words]
+        ends = np.cumsum([len(word) for word in data], dtype=np.int64)
+        return np.frombuffer(b"".join(data), np.uint8).astype(np.int32), ends
+
+    def texts(self, texts):
+        rows, begun = [], b""
+        for ids, ends in self.pieces.rows(texts):
+            data, places = bytes(ids.astype(np.uint8)), ends.tolist()
+            for start, end in zip((0, *places), places, strict=False):
+                rows.append(begun + data[start:end])
+                begun = b""
+            begun = begun + data[places[-1] if places else 0 :]
+        assert begun == b""
+        return rows
+
+
+@NUMBER
+@pytest.mark.parametrize("block", [1, pytest.param(7, marks=pytest.mark.slow), 64, 1 << 20])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_ids_of_texts(monkeypatch, pattern, block, number):
+    """Of all texts at once, of each by itself, and again, when all is known."""
+    monkeypatch.setattr(encode, "_BLOCK", block)
+    split, known = Splitter("", pattern), Numbered(Splitter("", pattern))
+    texts = texts_of(block, number)
+    if block < 60:
+        texts = [text[:200] for text in texts[::5]]  # each block goes from thread to thread
+    expected = ["".join(split.words(text)).encode("utf-8", "surrogatepass") for text in texts]
+    assert known.texts(texts) == expected
+    known.asked.clear()
+    assert known.texts(texts) == expected and known.asked == []
+    assert [known.texts([text])[0] for text in texts[::7]] == expected[::7]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_words_of_blocks(monkeypatch, pattern):
+    """Where a long text is cut into blocks, its words are not."""
+    monkeypatch.setattr(encode, "_BLOCK", 20)
+    split, choose = Splitter("", pattern), random.Random(0)
+    for text in ("".join(choose.choices(texts_of(9), k=3)) for _ in range(60)):
+        found = chain.from_iterable(_pieces(data, begins) for data, begins in encode._blocks([text], split))
+        whole = [piece for piece in found if piece != WALL]
+        words = [word for piece in whole for word in split.words(piece.decode("utf-8", "surrogatepass"))]
+        assert words == split.words(text)
+
+
+def _pieces(data, begins):
+    return [data[a:b] for a, b in zip(begins.tolist(), [*begins[1:].tolist(), len(data)], strict=True)]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_words_of_pieces(pattern):
+    """Those of each piece, in the order that is told; an empty one has none."""
+    split = Splitter("", pattern)
+    data = "\n".join(texts_of(5)).encode("utf-8", "surrogatepass")
+    distinct = dict.fromkeys(_pieces(data, starts(data, split.pattern)))
+    whole = ["", *(piece.decode("utf-8", "surrogatepass") for piece in distinct)]
+    words, order, ends = split_pieces(whole, split)
+    assert sorted(order.tolist()) == list(range(len(whole))) and ends[-1] == len(words)
+    first = [0, *ends[:-1].tolist()]
+    for k, a, b in zip(order.tolist(), first, ends.tolist(), strict=True):
+        assert words[a:b] == split.words(whole[k]), whole[k]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr(encode, "_MOST_PIECES", 20)
+    monkeypatch.setattr(encode, "_BLOCK", 50)
+    split = Splitter("", PATTERNS[-1])
+    known, text = Numbered(split), sources()[0][:3000]
+    assert known.texts([text, text]) == [text.encode()] * 2
+    assert known.pieces._size.size == len(known.pieces._table) < 20 + 50

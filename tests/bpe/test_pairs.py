@@ -1,90 +1,92 @@
-"""Pair counts are those of a plain count; the kernel's indices are in bounds."""
+"""Rounds on the host keep the linked words, the counts and the positions true, and stay within their buffers."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite import bounds
-from jaxopt_lite.bpe.arrays import Host
-from jaxopt_lite.bpe.device import Device
-from jaxopt_lite.bpe.groups import group
-from jaxopt_lite.bpe.pairs import count_pairs
-from tests.bpe.corpora import random_words
-from tests.oracles.merges import count_slowly
+from jaxopt_lite.bpe.merges import prefix
+from jaxopt_lite.bpe.pairs import Candidates, Host, OnHost
+from jaxopt_lite.bpe.reference import count, merge
+from tests.bpe.corpora import laid_out, random_words
 
 
-def in_a_row(words):
-    """Symbols with a −1 behind each word, and their weights."""
-    symbols = [symbol for word, _ in words for symbol in (*word, -1)]
-    weights = [count for word, count in words for _ in range(len(word) + 1)]
-    return np.array(symbols, np.int32), np.array(weights, np.int64)
+def words_in(t):
+    """The linked words on the host, symbols and count each, by following the links."""
+    spare = t.symbol.size - 1
+    words = []
+    for first in np.flatnonzero((t.symbol[:-1] >= 0) & (t.before[:-1] == spare)):
+        word, at = [], int(first)
+        while at != spare:
+            word.append(int(t.symbol[at]))
+            at = int(t.after[at])
+        words.append((word, int(t.weight[first])))
+    return words
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_counts_are_those_of_a_plain_count(seed):
-    words, _ = random_words(seed)
-    symbols, weights = (np.resize(a, 400) for a in in_a_row(words))  # one shape, one program
-    symbols[sum(len(word) + 1 for word, _ in words) :] = -1
-    found = count_pairs(symbols, weights)
-    number = int(found.number)
-    pairs = zip(found.left[:number].tolist(), found.right[:number].tolist(), strict=True)
-    assert dict(zip(pairs, found.counts[:number].tolist(), strict=True)) == count_slowly(words)
+def joined(pairs, others):
+    return Candidates(*(np.concatenate(arrays) for arrays in zip(pairs, others, strict=True)))
 
 
-def test_pairs_are_in_order():
-    found = count_pairs(jnp.array([3, 1, 2, -1, 1, 2, 3]), jnp.ones(7, jnp.int32))
-    number = int(found.number)
-    assert list(zip(found.left[:number].tolist(), found.right[:number].tolist(), strict=True)) == [
-        (1, 2),
-        (2, 3),
-        (3, 1),
-    ]
-    assert found.counts.dtype == jnp.int32
+def counts_in(t, pairs):
+    """What the linked words say of every pair that still occurs."""
+    return {(a, b): n for a, b, n in zip(pairs.left, pairs.right, t.counts[pairs.pair], strict=True) if n}
 
 
-def test_counts_beyond_32_bits():
-    found = count_pairs(jnp.array([0, 1, -1, 0, 1]), jnp.full(5, 2**40))
-    assert int(found.counts[0]) == 2**41
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(k, marks=pytest.mark.slow) for k in range(20, 60))])
+def test_words_and_counts_stay_true(seed):
+    words, symbols = random_words(seed)
+    expected = [(list(word), count) for word, count in words]
+    host = OnHost(laid_out(words))
+    pairs = host.pairs
+    while pairs.pair.size:
+        live = pairs._replace(counts=host.counts()[pairs.pair])
+        live = live.of(live.counts > 0)
+        if not live.pair.size:
+            break
+        chosen = prefix(live, 100, [])
+        new, _ = host.merge(chosen, np.arange(symbols, symbols + chosen.pair.size, dtype=np.int32), pairs.pair)
+        for left, right in zip(chosen.left.tolist(), chosen.right.tolist(), strict=True):
+            for word, _ in expected:
+                merge(word, (left, right), symbols)
+            symbols += 1
+        pairs = joined(pairs, new)
+        assert words_in(host._linked) == expected
+        assert counts_in(host._linked, pairs) == {pair: n for pair, n in count(expected).items() if n}
 
 
-@pytest.mark.parametrize("dtype", [jnp.int8, jnp.int16, jnp.int64])
-def test_other_integers_are_counted_alike(dtype):
-    found = count_pairs(jnp.array([3, 1, 2, -1, 1, 2, 3, -1], dtype), jnp.ones(8, jnp.int32))
-    assert (int(found.number), found.left[:3].tolist(), found.counts[:3].tolist()) == (3, [1, 2, 3], [2, 1, 1])
+def test_positions_never_outgrow_the_postings():
+    """Three times the symbols is enough for the worst of words."""
+    for word in [(0,) * 64, (0, 1) * 40, tuple(range(50)), (0, 0, 1) * 20]:
+        host = OnHost(laid_out([(word, 1)]))
+        pairs, symbols = host.pairs, 100
+        while (live := pairs._replace(counts=host.counts()[pairs.pair])).counts.max(initial=0) > 0:
+            live = live.of(live.counts > 0)
+            chosen = prefix(live, 100, [])
+            made = np.arange(symbols, symbols + chosen.pair.size, dtype=np.int32)
+            pairs, symbols = joined(pairs, host.merge(chosen, made, made[:0])[0]), symbols + made.size
+        assert int(pairs.length.sum()) <= 3 * len(word)
 
 
-def test_symbols_that_are_no_integers_are_refused():
-    with pytest.raises(TypeError, match="expected signed integers"):
-        count_pairs(jnp.ones(3), jnp.ones(3, jnp.int32))
+def test_the_host_changes_the_linked_words_in_place():
+    """No copy of a whole corpus in every round."""
+    host = OnHost(laid_out([((0, 1, 0, 1), 3)]))
+    symbol = host._linked.symbol
+    host.merge(host.pairs.of([0]), np.array([2], np.int32), host.pairs.pair)
+    assert host._linked.symbol is symbol and Host.np is np
 
 
-@pytest.mark.parametrize("symbols", [[], [5], [-1, -1], [4, -1, 4]])
-def test_rows_without_pairs(symbols):
-    found = count_pairs(jnp.array(symbols, jnp.int32), jnp.ones(len(symbols), jnp.int32))
-    assert int(found.number) == 0
+def symbols_of(pairs):
+    """Number -> (left, right)."""
+    symbols = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    return dict(zip(pairs.pair.tolist(), symbols, strict=True))
 
 
-def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"expected \[N\] for both"):
-        count_pairs(jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 3), jnp.int32))
-
-
-def test_every_index_is_in_bounds():
-    symbols, weights = in_a_row(random_words(3)[0])
-    found = bounds.checked(count_pairs)(jnp.asarray(symbols), jnp.asarray(weights))
-    assert int(found.number) == len(count_slowly(random_words(3)[0]))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_host_and_device_group_alike(seed):
-    choice = np.random.default_rng(seed)
-    left, right = choice.integers(0, 3, (2, 50)).astype(np.int32)
-    place, weight = np.arange(50, dtype=np.int32), choice.integers(1, 9, 50)
-    valid = choice.random(50) < 0.7
-    host = group(Host, left, right, place, weight, valid)
-    device = group(Device, *map(jnp.asarray, (left, right, place, weight, valid)))
-    number = int(host.number)
-    assert number == int(device.number)
-    for name in ("left", "right", "counts", "start"):
-        assert np.array_equal(getattr(host, name)[:number], getattr(device, name)[:number])
-    assert np.array_equal(host.place[host.valid], np.asarray(device.place)[np.asarray(device.valid)])
+def test_numbers_of_pairs_keep_their_symbols():
+    """However many are added."""
+    host = OnHost(laid_out([((0, 1, 2, 3) * 9, 2)]))
+    known = symbols_of(host.pairs)
+    for made in range(4, 12):
+        counts = host.counts()
+        best = np.flatnonzero(counts == counts.max())[:1]
+        new, _ = host.merge(host.of(best, counts[best]), np.array([made], np.int32), best[:0])
+        known |= symbols_of(new)
+    assert symbols_of(host.of(np.arange(len(known)), host.counts())) == known

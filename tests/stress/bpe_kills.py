@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxopt_lite import bpe
-from jaxopt_lite.bpe import checkpoint
+from jaxopt_lite.bpe.training import read_checkpoint, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TEXT = [Path(bpe.__file__).with_name("tokenizer.py").read_text(encoding="utf-8") * 3]
@@ -49,7 +49,7 @@ def two_tokenizers() -> list[bpe.Tokenizer]:
 def save(tokenizer: bpe.Tokenizer, form: str, path: Path) -> None:
     """Write it in a form; as a checkpoint, rows of its number of merges."""
     if form == "run":
-        checkpoint.write(path, MARK, ROWS[: len(tokenizer.vocabulary.merges)])
+        write_checkpoint(path, MARK, ROWS[: len(tokenizer.vocabulary.merges)])
     else:
         tokenizer.save(path, form)
 
@@ -57,7 +57,7 @@ def save(tokenizer: bpe.Tokenizer, form: str, path: Path) -> None:
 def read(form: str, path: Path) -> object:
     """What is there, as something to compare."""
     if form == "run":
-        return checkpoint.read(path, MARK)
+        return read_checkpoint(path, MARK)
     tokenizer = bpe.load(path, **({"pattern": "gpt2"} if form == "tiktoken" else {}))
     return tokenizer.encode(TEXT[0][:2000]), len(tokenizer.vocabulary.merges), tokenizer.splitter
 

@@ -1,7 +1,7 @@
 """`vocab.json` and `merges.txt`, as GPT-2 came: byte-level tokens and their ids; merges, one a line.
 
-What the two cannot say of a tokenizer stands in a `tokenizer.json` beside them, which is written first, whole, and
-which readers of folders prefer: so a folder holds one tokenizer at any time. For readers of the two files alone the
+What the two cannot say of a tokenizer is in a `tokenizer.json` beside them, which is written first, whole, and which
+readers of folders prefer: so a folder holds one tokenizer at any time. For readers of the two files alone the
 first line of `merges.txt`, which others pass over, says it too, with a checksum of both files.
 """
 
@@ -12,14 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lite.bpe.formats.byte_text import from_text, is_byte
+from jaxopt_lite.bpe.formats.content import (
+    check_shape,
+    from_characters,
+    is_byte,
+    merges_of_texts,
+    read_json,
+    read_text,
+    tokens_by_id,
+)
 from jaxopt_lite.bpe.formats.huggingface import as_json, texts_of
-from jaxopt_lite.bpe.formats.ids import tokens_by_id
-from jaxopt_lite.bpe.formats.merge_texts import merges_of_texts
-from jaxopt_lite.bpe.formats.plain import read_json, read_text, write_text
-from jaxopt_lite.bpe.formats.shapes import check_shape
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.files import write
 
 __all__ = ["read_gpt2", "write_gpt2"]
 
@@ -54,9 +59,9 @@ def write_gpt2(vocabulary: Vocabulary, split: Splitter, folder: Path) -> None:
     }  # fmt: skip
     note["checksum"] = _checksum(note, vocab, merges)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / _WHOLE, whole)
-    write_text(folder / _VOCAB, vocab)
-    write_text(folder / _MERGES, f"{_VERSION} {json.dumps(note)}\n{merges}")
+    write(folder / _WHOLE, whole.encode())
+    write(folder / _VOCAB, vocab.encode())
+    write(folder / _MERGES, f"{_VERSION} {json.dumps(note)}\n{merges}".encode())
 
 
 def _checksum(note: Mapping[str, Any], vocab: str, merges: str) -> str:
@@ -131,7 +136,7 @@ def _tokenizer(vocab: Path, ids, pairs, merged, special_tokens, pattern, note) -
     if missing := [name for name in (*special_tokens, *added) if name not in ids]:
         raise ValueError(f"special_tokens: {missing[0]!r} is not in {vocab}; expected tokens that are.")
     try:
-        known = {k: name.encode() if name in found else from_text(name) for name, k in ids.items()}
+        known = {k: name.encode() if name in found else from_characters(name) for name, k in ids.items()}
         if len(known) < len(ids):
             raise ValueError(f"{len(ids)} tokens have {len(known)} ids; expected one each")
         vocabulary = Vocabulary(

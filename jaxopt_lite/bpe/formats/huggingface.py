@@ -1,20 +1,33 @@
-"""`tokenizer.json` of Hugging Face `tokenizers`: written to make the same ids, and read where this room can."""
+r"""`tokenizer.json` of Hugging Face `tokenizers`: written to make the same ids, and read where this package can.
 
+The second half, `difference`, is about regular expressions, of which there are two languages: that of `regex`, in which
+this package reads patterns, and Oniguruma's, Hugging Face's. They look alike and differ in many points: `\w` has other
+characters, `{1,3}+` is a repetition of a repetition there, `$` matches at every line end, `&&` is an operator. So a
+pattern is taken for the same in both only where all of it is known to be. What is known is written down here, and
+tested by comparing the two, over all characters and on random patterns, in `tests/bpe/formats/test_dialect.py`. What
+remains is their age: each engine knows the characters of its version of Unicode, and a letter that is too new for one
+is no letter there.
+"""
+
+import re
+import string
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from jaxopt_lite.bpe.alphabet import FALLBACK
-from jaxopt_lite.bpe.formats.byte_text import from_text, is_byte, to_text
-from jaxopt_lite.bpe.formats.dialect import difference
-from jaxopt_lite.bpe.formats.ids import tokens_by_id
-from jaxopt_lite.bpe.formats.merge_texts import merges_of_texts
-from jaxopt_lite.bpe.formats.shapes import check_shape
+from jaxopt_lite.bpe.formats.content import (
+    as_characters,
+    check_shape,
+    from_characters,
+    is_byte,
+    merges_of_texts,
+    tokens_by_id,
+)
 from jaxopt_lite.bpe.patterns import GPT2, Splitter, splitter
-from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, Vocabulary
 
-__all__ = ["as_json", "from_json", "texts_of"]
+__all__ = ["as_json", "difference", "from_json", "texts_of"]
 
 _SPACES = r"[\s\x1C-\x1F]+"  # what str.split() splits at
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -46,7 +59,7 @@ def as_json(vocabulary: Vocabulary, split: Splitter) -> dict[str, Any]:
             "end_of_word_suffix makes other merges); use format='jaxopt_lite'."
         )
     texts = texts_of(v)
-    if v.fallback is not None and [texts[k] for k in v.fallback.tolist()] != list(FALLBACK):
+    if v.fallback is not None and [texts[k] for k in v.fallback.tolist()] != list(BYTE_NAMES):
         raise ValueError("format='huggingface' expects the fallback tokens to be called '<0x00>' to '<0xFF>'.")
     steps = [_split_step(split), *([_BYTE_LEVEL] if is_bytes else [])]
     decoders = [{"type": "ByteLevel"} | _BYTE_LEVEL] if is_bytes else [{"type": "ByteFallback"}, {"type": "Fuse"}]
@@ -78,11 +91,13 @@ def texts_of(vocabulary: Vocabulary) -> list[str]:
     v, is_bytes = vocabulary, vocabulary.level == "byte"
     found = {k: text for tokens in (v.special_tokens, v.added_tokens) for text, k in tokens.items()}
     try:
-        texts = [to_text(token) if is_bytes and k not in found else token.decode() for k, token in enumerate(v.tokens)]
+        texts = [
+            as_characters(token) if is_bytes and k not in found else token.decode() for k, token in enumerate(v.tokens)
+        ]
     except UnicodeDecodeError as error:
         raise ValueError(f"the token {error.object!r} is not UTF-8, which this format needs") from error
     for k in {*v.merges.ravel().tolist(), *v.merged.tolist()}.intersection(found):
-        if is_bytes and to_text(v.tokens[k]) != texts[k]:
+        if is_bytes and as_characters(v.tokens[k]) != texts[k]:
             raise ValueError(
                 f"the added token {texts[k]!r} is one that merges take or make, and has two names in this format; use "
                 "format='jaxopt_lite'."
@@ -114,7 +129,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
     Tokens that a post-processor puts around a text are not added: the ids are those of `add_special_tokens=False`.
 
     Raises:
-        ValueError: naming the file and the component that this room has no counterpart for.
+        ValueError: naming the file and the component that this package has no counterpart for.
     """
     fail = _failure(source)
     model = _model(content, fail)
@@ -130,7 +145,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
     found = {token["content"]: token["id"] for token in added}
     vocab: dict[str, int] = model["vocab"] | found
     falls_back = bool(model.get("byte_fallback")) and not is_bytes
-    if falls_back and not set(FALLBACK) <= set(model["vocab"]):
+    if falls_back and not set(BYTE_NAMES) <= set(model["vocab"]):
         raise fail("says byte_fallback, but lacks tokens from '<0x00>' to '<0xFF>'")
     unknown = model.get("unk_token") if not is_bytes else None
     if unknown is not None and unknown not in model["vocab"]:
@@ -142,7 +157,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
             special_tokens={token["content"]: token["id"] for token in added if token["special"]},
             level="byte" if is_bytes else "char", unknown=None if unknown is None else model["vocab"][unknown],
             byte_fallback=falls_back, whole_words=bool(model.get("ignore_merges")),
-            fallback=np.array([model["vocab"][name] for name in FALLBACK]) if falls_back else None,
+            fallback=np.array([model["vocab"][name] for name in BYTE_NAMES]) if falls_back else None,
             added_tokens={token["content"]: token["id"] for token in added if not token["special"]},
             found_last=frozenset(token["content"] for token in added if token["normalized"]),
         ), split  # fmt: skip
@@ -239,13 +254,304 @@ def _check_added(added: list[dict[str, Any]], vocab: Mapping[str, int], is_bytes
                 "numbers those that are not in the vocab one by one"
             )
         if is_bytes and text in vocab and is_byte(text) and not text.isascii():
-            raise fail(f"has the added token {text!r}, which in its vocab is the byte {from_text(text)!r}")
+            raise fail(f"has the added token {text!r}, which in its vocab is the byte {from_characters(text)!r}")
         following += text not in vocab
 
 
 def _tokens(vocab: Mapping[str, int], as_text: Mapping[str, int]) -> tuple[bytes, ...]:
     """The tokens by their ids; those of `as_text` are text, the others bytes in GPT-2's way."""
-    by_id = {k: name.encode() if name in as_text else from_text(name) for name, k in vocab.items()}
+    by_id = {k: name.encode() if name in as_text else from_characters(name) for name, k in vocab.items()}
     if len(by_id) < len(vocab):
         raise ValueError(f"{len(vocab)} tokens have {len(by_id)} ids; expected one each")
     return tokens_by_id(by_id)
+
+
+# --- Patterns that both engines read alike ----------------------------------------------------------------------------
+
+_CATEGORIES = (
+    "l lu ll lt lm lo m mn mc me n nd nl no p pc pd ps pe pi pf po s sm sc sk so z zs zl zp cc cf co "
+    "letter lowercase_letter uppercase_letter mark number decimal_number punctuation symbol separator"
+)
+_SCRIPTS = (
+    "arabic armenian bengali bopomofo braille cherokee common cyrillic devanagari ethiopic georgian greek gujarati "
+    "gurmukhi han hangul hebrew hiragana inherited kannada katakana khmer lao latin malayalam mongolian myanmar oriya "
+    "sinhala syriac tamil telugu thaana thai tibetan yi"
+)
+_PROPERTIES = frozenset(f"{_CATEGORIES} {_SCRIPTS}".split())
+_PROPERTY = re.compile(r"\{(\^?)(\w+)\}", re.ASCII)
+_CHARACTERS = frozenset("rntf" + string.punctuation + " ")  # behind a backslash, one character in both
+_CLASSES = frozenset("sSdD")
+_SOME, _OTHERS = re.compile(r"\\[sd]|\\p\{[^^]"), re.compile(r"\\[SDP]|\\p\{\^")
+_QUANTIFIER = re.compile(r"[*+?]|\{\d+(?:,\d*)?\}", re.ASCII)
+_LOOKS_LIKE_ONE = re.compile(r"\{[^{}]*\}\+?")
+_HEX = {"x": re.compile(r"[0-7][0-9A-Fa-f]"), "u": re.compile(r"[0-9A-Fa-f]{4}")}
+_BEHIND = frozenset({"(?<=", "(?<!"})
+_AROUND = _BEHIND | {"(?=", "(?!"}
+_GROUPS = ("(?:", "(?>", "(?i:", *_AROUND)
+_FOLDED = frozenset({"ss", "st", "ff", "fi", "fl"})  # that are one character in another case, such as ß, in Oniguruma
+_MOST_TIMES, _DEEPEST = 1000, 50
+
+_LETTERS = r"write '[\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}]'"
+_NOTHING_BEFORE, _NOTHING_BEHIND = r"'(?<![\s\S])'", r"'(?![\s\S])'"
+_INSTEAD = {
+    "^": f"for the start of a text write {_NOTHING_BEFORE}", "$": f"for the end of a text write {_NOTHING_BEHIND}",
+    r"\A": f"write {_NOTHING_BEFORE}", r"\Z": f"write {_NOTHING_BEHIND}", r"\z": f"write {_NOTHING_BEHIND}",
+    r"\w": _LETTERS, r"\W": _LETTERS.replace("[", "[^"), r"\v": r"write '\x0B'",
+    r"\h": r"write '[ \t]', or '[0-9A-Fa-f]'", "&&": "for what is in both write '(?=[…])[…]'",
+    r"\b": r"write what stands before and behind, such as '(?<![\p{L}\p{N}])'",
+}  # fmt: skip
+
+
+class _Differs(Exception):
+    """A construct that is not known to mean the same, where it is, and what to do."""
+
+
+class _Part(NamedTuple):
+    """What matters about a part of a pattern.
+
+    Attributes:
+        empty: whether it can match nothing.
+        first: the letters of either case that it can begin with, in lower case.
+        last: those that it can end with.
+        length: the characters of what it matches, if it is always as many.
+    """
+
+    empty: bool
+    first: frozenset[str] = frozenset()
+    last: frozenset[str] = frozenset()
+    length: int | None = 0
+
+
+_NOTHING, _ANY = _Part(True), _Part(False, length=1)
+
+
+def difference(pattern: str) -> str | None:
+    r"""What may keep both engines from reading a pattern alike, and what to do about it; `None` if nothing.
+
+    Args:
+        pattern: one that `regex` compiles.
+
+    Example:
+        >>> from jaxopt_lite.bpe.formats.huggingface import difference
+        >>> difference(r" ?\p{L}+|\s+")
+        >>> difference(r"\w+")
+        "'\\w' at character 0; write '[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}]'"
+    """
+    reader = _Reader(pattern)
+    try:
+        part = reader.choice()
+        if reader.at < len(pattern):
+            reader.refuse(")", reader.at, "the group that it ends has no beginning")
+        if part.empty:
+            return f"{pattern!r}, which can match nothing; write it so that every match has a character"
+    except _Differs as found:
+        return str(found)
+    return None
+
+
+class _Reader:
+    """Reads a pattern from left to right; raises `_Differs`."""
+
+    def __init__(self, pattern: str):
+        self.pattern, self.at = pattern, 0
+        self.around: list[str] = []  # the beginnings of the groups that are open
+        self.looks_ahead = False  # somewhere before
+
+    def refuse(self, construct: str, at: int, instead: str | None = None) -> NoReturn:
+        raise _Differs(f"'{construct}' at character {at}; {instead or _INSTEAD.get(construct, 'write it otherwise')}")
+
+    def took(self, text: str) -> bool:
+        if there := self.pattern.startswith(text, self.at):
+            self.at += len(text)
+        return there
+
+    @property
+    def in_either_case(self) -> bool:
+        return "(?i:" in self.around
+
+    @property
+    def looks_back(self) -> bool:
+        return not _BEHIND.isdisjoint(self.around)
+
+    def choice(self) -> _Part:
+        """Alternatives, up to the end or a closing parenthesis."""
+        parts = [self.row()]
+        while self.took("|"):
+            parts.append(self.row())
+        lengths = {part.length for part in parts}
+        return _Part(
+            any(part.empty for part in parts),
+            frozenset().union(*(part.first for part in parts)),
+            frozenset().union(*(part.last for part in parts)),
+            lengths.pop() if len(lengths) == 1 else None,
+        )
+
+    def row(self) -> _Part:
+        whole = _NOTHING
+        while self.at < len(self.pattern) and self.pattern[self.at] not in "|)":
+            start = self.at
+            whole = self.joined(whole, self.repeated(), start)
+        return whole
+
+    def joined(self, one: _Part, two: _Part, start: int) -> _Part:
+        """One behind the other."""
+        if folded := sorted(_FOLDED.intersection(a + b for a in one.last for b in two.first)):
+            self.refuse(folded[0], start, "in either case these are one character too; write '[Ss]' for '(?i:s)'")
+        return _Part(
+            one.empty and two.empty,
+            one.first | (two.first if one.empty else frozenset()),
+            two.last | (one.last if two.empty else frozenset()),
+            None if one.length is None or two.length is None else one.length + two.length,
+        )
+
+    def repeated(self) -> _Part:
+        """An item with its quantifier."""
+        start = self.at
+        part = self.item()
+        found = _QUANTIFIER.match(self.pattern, self.at)
+        if found is None:
+            return part
+        self.at = found.end()
+        least, most = self.times(found[0], found.start())
+        if found[0].startswith("{"):
+            if self.took("+"):
+                self.refuse(f"{found[0]}+", found.start(), f"write '(?>…{found[0]})'")
+            if self.took("?") and least == most:
+                self.refuse(f"{found[0]}?", found.start(), "leave '?' out")
+        elif not self.took("?"):
+            self.took("+")
+        if again := _QUANTIFIER.match(self.pattern, self.at):
+            self.refuse(again[0], self.at, "repeat a group, '(?:…)'")
+        if part.empty or (self.looks_back and least != most):
+            self.refuse(
+                self.pattern[start : self.at],
+                start,
+                "let what is repeated have a character, and a look back one length",
+            )
+        if most > 1:
+            self.joined(part, part, start)
+        length = None if part.length is None or least != most else part.length * least
+        return _Part(least == 0, part.first, part.last, length)
+
+    def times(self, quantifier: str, at: int) -> tuple[int, int]:
+        """How often at least and at most."""
+        if quantifier in "*+?":
+            return int(quantifier == "+"), 1 if quantifier == "?" else _MOST_TIMES
+        least, comma, most = quantifier[1:-1].partition(",")
+        bounds = int(least), int(most or (_MOST_TIMES if comma else least))
+        if not 0 < bounds[1] <= _MOST_TIMES or bounds[0] > bounds[1]:
+            self.refuse(quantifier, at, f"write numbers from 1 to {_MOST_TIMES}")
+        return bounds
+
+    def item(self) -> _Part:
+        """A character, a class or a group."""
+        start, character = self.at, self.pattern[self.at]
+        if character == "(":
+            return self.group()
+        if character == "[":
+            return self.bracket()
+        if character == "{" and (found := _LOOKS_LIKE_ONE.match(self.pattern, start)):
+            self.refuse(found[0], start, r"write '{0,3}' for '{,3}', and '\{' for the character")
+        if character in "^$*+?{}]":
+            self.refuse(character, start, _INSTEAD.get(character, rf"write '\{character}' for the character"))
+        if character == "." and self.looks_ahead:  # Oniguruma finds no '(?=\d).+~' in "a0~"
+            self.refuse(".", start, r"behind '(?=' write '[^\n]'")
+        return _ANY if self.took(".") else self.of([self.character()])
+
+    def of(self, characters: list[str | None]) -> _Part:
+        """One of some characters; `None` is a class of them."""
+        letters = frozenset(c.lower() for c in characters if c) if self.in_either_case else frozenset()
+        return _Part(False, letters, letters, 1)
+
+    def character(self) -> str | None:
+        """A character as it stands or behind a backslash; `None` for a class of characters."""
+        start, character = self.at, self.pattern[self.at]
+        self.at += 1
+        if character == "\\":
+            character = self.escaped(start)
+        if character is not None and "\ud800" <= character <= "\udfff":
+            self.refuse(character, start, "it is no character")
+        if self.in_either_case and (character is None or character in "iI" or not character.isascii()):
+            self.refuse(
+                self.pattern[start : self.at], start, "in either case it has more forms; write it without '(?i:'"
+            )
+        return character
+
+    def escaped(self, start: int) -> str | None:
+        kind = self.pattern[self.at : self.at + 1]
+        self.at += 1
+        if kind in _CLASSES:
+            return None
+        if kind in ("p", "P") and (found := _PROPERTY.match(self.pattern, self.at)):
+            self.at = found.end()
+            if found[2].lower() in _PROPERTIES and not (found[1] and kind == "P"):
+                return None
+            self.refuse(self.pattern[start : self.at], start, "write a general category such as 'L', or a script")
+        if kind in _HEX and (found := _HEX[kind].match(self.pattern, self.at)):
+            self.at = found.end()
+            return chr(int(found[0], 16))
+        if not kind or kind not in _CHARACTERS:
+            self.refuse(f"\\{kind}", start)
+        return {"r": "\r", "n": "\n", "t": "\t", "f": "\f"}.get(kind, kind)
+
+    def bracket(self) -> _Part:
+        """A class in brackets."""
+        start = self.at
+        self.took("[")
+        is_negative = self.took("^")
+        if is_negative and self.in_either_case:
+            self.refuse("[^", start, "write it without '(?i:'")
+        characters: list[str | None] = []
+        first = self.at
+        while self.at == first or not self.took("]"):
+            characters += self.member(start, first)
+        inside = self.pattern[first : self.at]
+        if is_negative and _SOME.search(inside) and _OTHERS.search(inside):  # `regex` takes '[^\s\S]' for anything
+            self.refuse(f"[^{inside}", start, r"write '\s' and the like, or '\S' and the like, not both")
+        return self.of(characters)
+
+    def member(self, start: int, first: int) -> list[str | None]:
+        """What a character, a class or a range in brackets adds to it, of the letters that matter."""
+        following = self.pattern[self.at : self.at + 2]
+        if not following:
+            self.refuse("[", start, "it has no end")
+        if operator := next((two for two in ("&&", "--", "||", "~~", "[", "]") if following.startswith(two)), None):
+            self.refuse(operator, self.at, _INSTEAD.get(operator, rf"write '\{operator[0]}' for the character"))
+        if following[0] == "-" and self.at > first and following[1:] != "]":
+            self.refuse("-", self.at, r"write '\-' for the character")
+        low = self.character()
+        if not self.pattern.startswith("-", self.at) or self.pattern[self.at + 1 : self.at + 2] in ("]", ""):
+            return [low]
+        at = self.at
+        self.took("-")
+        if self.pattern[self.at] in "[-":
+            self.refuse(self.pattern[at : self.at + 1], at, r"write '\-' or '\[' for the character")
+        high = self.character()
+        if low is None or high is None or low > high:
+            self.refuse(self.pattern[at : self.at], at, r"write '\-' for the character")
+        if self.in_either_case:
+            if low <= "i" <= high or low <= "I" <= high:
+                self.refuse(f"{low}-{high}", at, "in either case 'i' has more forms; leave it out")
+            return [chr(code) for code in range(ord(low), ord(high) + 1)]
+        return []
+
+    def group(self) -> _Part:
+        start = self.at
+        kind = next((kind for kind in _GROUPS if self.took(kind)), "(")
+        if kind == "(":
+            self.took("(")
+            if self.pattern[self.at : self.at + 1] in ("?", "*"):
+                self.refuse(self.pattern[start : start + 4], start, "write '(?:…)', or '(?i:…)' around what it is for")
+        if (self.looks_back and kind != "(?:") or (self.in_either_case and kind in _BEHIND):
+            self.refuse(kind, start, "write '(?:…)' alone inside of a look back, and none inside of '(?i:…)'")
+        if len(self.around) == _DEEPEST:
+            self.refuse("(", start, f"write at most {_DEEPEST} groups in each other")
+        self.looks_ahead |= kind == "(?="
+        self.around.append(kind)
+        part = self.choice()
+        self.around.pop()
+        if not self.took(")"):
+            self.refuse("(", start, "it has no end")
+        if kind in _BEHIND and part.length is None:
+            self.refuse(self.pattern[start : self.at], start, "let all its alternatives have one length")
+        return _NOTHING if kind in _AROUND else part

@@ -5,8 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jaxopt_lite.bpe.formats.byte_text import from_text, to_text
-from jaxopt_lite.bpe.formats.shapes import check_shape
+from jaxopt_lite.bpe.formats.content import as_characters, check_shape, from_characters
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
@@ -30,7 +29,7 @@ def as_own(vocabulary: Vocabulary, split: Splitter) -> dict[str, Any]:
         "whole_words": bool(v.whole_words), "special_tokens": dict(v.special_tokens),
         "added_tokens": dict(v.added_tokens), "found_last": sorted(v.found_last),
         "pattern": split.pattern if split.name == "custom" else split.name, "mark": split.end_of_word,
-        "fallback": None if v.fallback is None else v.fallback.tolist(), "tokens": [to_text(t) for t in v.tokens],
+        "fallback": None if v.fallback is None else v.fallback.tolist(), "tokens": [as_characters(t) for t in v.tokens],
         "merges": v.merges.tolist(), "merged": v.merged.tolist(),
         "counts": None if v.counts is None else v.counts.tolist(),
     }  # fmt: skip
@@ -58,7 +57,7 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
         if (content["end_of_word"] is None) != (content["mark"] is None):
             raise ValueError("end_of_word and mark: expected both, or neither.")
         vocabulary = Vocabulary(
-            tokens=tuple(map(from_text, content["tokens"])),
+            tokens=tuple(map(from_characters, content["tokens"])),
             merges=content["merges"],
             merged=content["merged"],
             counts=content["counts"],

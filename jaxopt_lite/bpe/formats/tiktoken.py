@@ -1,25 +1,28 @@
-"""`.tiktoken`: the tokens in base64 with their ranks, one a line. Pattern and special tokens stand outside the file."""
+"""`.tiktoken`: the tokens in base64 with their ranks, one a line. Pattern and special tokens are outside the file.
+
+What each token was made of is not in it either; `recover` finds the merges.
+"""
 
 import base64
 import binascii
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxopt_lite.bpe.formats.ids import tokens_by_id
-from jaxopt_lite.bpe.formats.plain import read_text, write_text
-from jaxopt_lite.bpe.formats.recover import recover
+from jaxopt_lite.bpe.arguments import to_bytes
+from jaxopt_lite.bpe.encode import merge_word
+from jaxopt_lite.bpe.formats.content import read_text, tokens_by_id
 from jaxopt_lite.bpe.patterns import Splitter, splitter
-from jaxopt_lite.bpe.utf8 import to_bytes
 from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.files import write
 
-__all__ = ["read_tiktoken", "write_tiktoken"]
+__all__ = ["read_tiktoken", "recover", "write_tiktoken"]
 
 
 def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
-    """Write the tokens with their ids as ranks. Special tokens and the pattern are left out: the form has no place.
+    """Write the tokens with their ids as ranks. Special tokens and the pattern are left out.
 
     Raises:
         ValueError: a vocabulary whose merges do not follow from the order of its ids, or not of bytes, or with tokens
@@ -54,7 +57,7 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
     if whole and not v.whole_words:
         raise ValueError(f"format='tiktoken' would find {whole} tokens as words that no merge makes.")
     lines = [f"{base64.b64encode(v.tokens[k]).decode()} {k}\n" for k in ids]
-    write_text(path, "".join(lines))
+    write(path, "".join(lines).encode())
 
 
 def read_tiktoken(
@@ -90,7 +93,7 @@ def read_tiktoken(
 
 
 def _bytes(tokens: Sequence[bytes]) -> dict[int, int]:
-    """The place of every byte that is a token."""
+    """The index of every byte that is a token."""
     return {token[0]: k for k, token in enumerate(tokens) if len(token) == 1}
 
 
@@ -136,3 +139,74 @@ def _special(path: Path, ranks: Mapping[int, bytes], given) -> dict[str, int]:
             stacklevel=5,
         )
     return special
+
+
+def recover(tokens: Sequence[bytes], first: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The merges that make tokens, given in the order of their ranks, which is the order in which they were learned.
+
+    What earlier merges make of a token's bytes are the two parts of its own merge. Where there are more, no merge makes
+    it, and tiktoken finds it as a whole word only.
+
+    Args:
+        tokens: the bytes of each, by rank.
+        first: the rank of each byte.
+
+    Returns:
+        int32 [M, 2], the merges, and int32 [M], the ranks of what they make.
+
+    Raises:
+        ValueError: a token that may be made of a later one, so that no order of merges has the same effect.
+    """
+    size = len(tokens)
+    ranks: dict[int, int] = {}
+    merged, merges, whole = [], [], []
+    for rank, token in enumerate(tokens):
+        if len(token) == 1:
+            continue
+        if any(byte not in first for byte in token):
+            raise ValueError(
+                f"the token {token!r:.80} of rank {rank} has a byte that is no token; expected all of them"
+            )
+        parts = merge_word([first[byte] for byte in token], ranks, merged, size)
+        if len(parts) == 2:
+            ranks[parts[0] * size + parts[1]] = len(merged)
+            merged.append(rank)
+            merges.append(parts)
+        else:
+            whole.append(rank)
+    _check_order(tokens, set(whole))
+    return np.asarray(merges, np.int32).reshape(-1, 2), np.asarray(merged, np.int32)
+
+
+def _check_order(tokens: Sequence[bytes], whole: Collection[int]) -> None:
+    """tiktoken joins any two neighbours whose bytes are a token; later parts would join into this one after all."""
+    if not whole:
+        return
+    begins = _beginnings(tokens, whole)
+    ends = _beginnings([token[::-1] for token in tokens], whole)
+    for rank in whole:
+        token = tokens[rank]
+        for length, one in begins[rank].items():
+            two = ends[rank].get(len(token) - length, -1)
+            late = [part for part in (one, two) if part > rank and len(tokens[part]) > 1]
+            if two >= 0 and late:
+                raise ValueError(
+                    f"the token {token!r:.80} of rank {rank} may be made of {tokens[late[0]]!r:.80} of rank {late[0]}, "
+                    "which is learned later; expected the ranks of a byte-pair encoding, where parts come first"
+                )
+
+
+def _beginnings(tokens: Sequence[bytes], wanted: Collection[int]) -> dict[int, dict[int, int]]:
+    """For some tokens, by rank: the lengths and ranks of other tokens that they begin with.
+
+    In alphabetical order these come before a token, each one a beginning of the next.
+    """
+    found: dict[int, dict[int, int]] = {}
+    around: list[int] = []
+    for rank in sorted(range(len(tokens)), key=tokens.__getitem__):
+        while around and not tokens[rank].startswith(tokens[around[-1]]):
+            around.pop()
+        if rank in wanted:
+            found[rank] = {len(tokens[k]): k for k in around}
+        around.append(rank)
+    return found

@@ -1,0 +1,132 @@
+"""What callers give, as the one type that it is meant to be, or an error that names it, and says what to do.
+
+Imports NumPy and the standard library alone; all other files of the room may import it.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["all_to_bytes", "existing_file", "texts", "to_bytes", "whole_number", "whole_numbers", "word_counts"]
+
+_UTF8 = "utf-8", "surrogateescape"
+
+
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """A whole number, also one of NumPy; neither a truth value nor a float.
+
+    Raises:
+        ValueError: it is something else, or less than `least`.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or (least is not None and value < least):
+        bound = "" if least is None else ", not negative" if least == 0 else f" of at least {least}"
+        raise ValueError(f"{name}={value!r:.80}: expected a whole number{bound}.")
+    return int(value)
+
+
+def whole_numbers(name: str, values: Any, dtype: type[np.integer], columns: int | None = None) -> np.ndarray:
+    """An array of whole numbers: a row, or rows of so many columns. Numbers that the type cannot hold are refused.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    shape = "one row" if columns is None else f"rows of {columns}"
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{name}: expected whole numbers, {shape}; got rows of different lengths.") from None
+    if not array.size:
+        return np.zeros(0 if columns is None else (0, columns), dtype)
+    limits = np.iinfo(dtype)
+    if (
+        array.dtype.kind not in "iu"
+        or array.ndim != 1 + (columns is not None)
+        or array.shape[1:] not in ((), (columns,))
+    ):
+        raise ValueError(f"{name}: expected whole numbers, {shape}; got {array.dtype} of shape {array.shape}.")
+    if array.min() < limits.min or array.max() > limits.max:
+        raise ValueError(f"{name}: expected numbers that {np.dtype(dtype)} holds; got {array.min()} to {array.max()}.")
+    return array.astype(dtype)
+
+
+def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Several different texts, none of them empty.
+
+    Raises:
+        ValueError: it is something else, or a single text.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise ValueError(f"{name}={given!r:.80}: expected a list of different texts, none of them empty.")
+    several = tuple(given)
+    wrong = [text for text in several if not isinstance(text, str) or not text]
+    if wrong or len(set(several)) != len(several):
+        shown = wrong[0] if wrong else Counter(several).most_common(1)[0][0]
+        raise ValueError(f"{name} has {shown!r:.80}: expected different texts, none of them empty.")
+    return several
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8. U+DC80..U+DCFF, which stand for bytes that were not UTF-8 in a file, become those bytes again.
+
+    Raises:
+        ValueError: another half of a surrogate pair, which is no character and has no UTF-8.
+    """
+    try:
+        return text.encode(*_UTF8)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text has the lone surrogate U+{ord(text[error.start]):04X} in {text[:40]!r}, which is no character; "
+            "only U+DC80..U+DCFF, which errors='surrogateescape' makes of bytes, are understood. Replace it, for "
+            "instance by text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+        ) from None
+
+
+def all_to_bytes(texts: Iterable[str]) -> list[bytes]:
+    """`to_bytes` of each, without a call for each."""
+    texts = list(texts)
+    try:
+        return [text.encode(*_UTF8) for text in texts]
+    except UnicodeEncodeError:
+        return list(map(to_bytes, texts))  # which says what is wrong
+
+
+def word_counts(counts: Mapping) -> Counter[str]:
+    """How often each word occurs.
+
+    Raises:
+        TypeError: a word that is no str, or a count that is no whole number.
+        ValueError: a count below zero.
+    """
+    checked: Counter[str] = Counter()
+    for word, count in counts.items():
+        if not isinstance(word, str):
+            raise TypeError(f"the word {word!r:.80} in the counts is of type {type(word).__name__}: expected str.")
+        if not isinstance(count, Integral) or isinstance(count, bool):
+            raise TypeError(f"the count of {word!r:.80} is {count!r} ({type(count).__name__}): expected an int.")
+        if count < 0:
+            raise ValueError(f"the count of {word!r:.80} is {count}: expected how often it occurs, at least 0.")
+        checked[word] = int(count)
+    return checked
+
+
+def existing_file(path: os.PathLike) -> Path:
+    """The path, if there is a file or a stream.
+
+    Raises:
+        FileNotFoundError: there is nothing there.
+        IsADirectoryError: it is a directory.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a directory: expected a file. Pass its files, for instance sorted(Path({str(path)!r})"
+            '.rglob("*.txt")).'
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file. Relative paths start in {Path.cwd()}.")
+    return path

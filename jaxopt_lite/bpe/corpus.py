@@ -1,0 +1,377 @@
+"""A corpus: files read in blocks, texts or ready counts, and how often every word occurs in it.
+
+`count_words` is what training starts from. It cuts files where neither a word nor a special token can span the cut, and
+gives batches of a few megabytes to `counting.py`.
+"""
+
+import codecs
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.progress import DownloadColumn, TransferSpeedColumn
+
+from jaxopt_lite.bpe.arguments import existing_file, texts, whole_number, word_counts
+from jaxopt_lite.bpe.counting import Find, Pool
+from jaxopt_lite.bpe.cuts import ONE_CUT
+from jaxopt_lite.bpe.patterns import Finder, Splitter
+from jaxopt_lite.cores import cores
+from jaxopt_lite.progress import progress_bar
+
+__all__ = ["ERRORS", "Batch", "batches", "check_head", "check_text", "count_words"]
+
+ERRORS = ("strict", "replace", "ignore", "surrogateescape")
+
+SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
+MOST_PROCESSES = 32  # by default; what they find is put together in this process, so more would gain nothing
+BLOCK = 1 << 20
+"""How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
+NEAR_THE_END = 2000  # characters in which most texts may be cut
+
+_LOOKED_AT = 100  # items that are checked for being names of files; who passes names by mistake begins with them
+_LONGEST_NAME = 1000
+
+_UNPACK = "unpack it, and pass sorted(pathlib.Path(folder).rglob('*.txt'))"
+_CONVERT = "convert it to plain text first"
+# What is not plain text, by its name, and what reads it.
+_OTHERWISE = {
+    ".jsonl .ndjson .jsonlines": "pass (json.loads(line)['text'] for line in open({path!r}, encoding='utf-8'))",
+    ".gz": "pass gzip.open({path!r}, 'rt', encoding='utf-8')",
+    ".bz2": "pass bz2.open({path!r}, 'rt', encoding='utf-8')",
+    ".xz .lzma": "pass lzma.open({path!r}, 'rt', encoding='utf-8')",
+    ".zst .zstd": "pass zstandard.open({path!r}, 'rt', encoding='utf-8')",
+    ".parquet": "pass (text for batch in pyarrow.parquet.ParquetFile({path!r}).iter_batches(columns=['text']) "
+    "for text in batch['text'].to_pylist())",
+    ".arrow .feather": "pass pyarrow.feather.read_table({path!r})['text'].to_pylist()",
+    ".zip .tar .tgz .tbz2 .txz .7z .rar": _UNPACK,
+    ".pdf .docx .doc .odt .rtf .epub .pptx .xlsx": _CONVERT,
+    ".npy .npz .pkl .pt .safetensors .h5 .db .sqlite": "pass the texts that are in it",
+}
+_BY_SUFFIX = {suffix: advice for suffixes, advice in _OTHERWISE.items() for suffix in suffixes.split()}
+# The same, by how its content begins.
+_BEGINNINGS = {
+    b"\xff\xfe": "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')",
+    b"\xfe\xff": "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')",
+    b"\0": "no text, to go by the NUL it begins with, or UTF-16 or UTF-32: convert it to UTF-8 first",
+    b"\x1f\x8b": f"compressed by gzip: {_BY_SUFFIX['.gz']}",
+    b"BZh91AY&SY": f"compressed by bzip2: {_BY_SUFFIX['.bz2']}",
+    b"\xfd7zXZ\0": f"compressed by xz: {_BY_SUFFIX['.xz']}",
+    b"(\xb5/\xfd": f"compressed by zstd: {_BY_SUFFIX['.zst']}",
+    b"PK\x03\x04": f"an archive, or a document made of one: {_UNPACK}",
+    b"7z\xbc\xaf": f"an archive: {_UNPACK}",
+    b"%PDF-": f"a PDF: {_CONVERT}",
+}
+
+
+def count_words(
+    corpus: "os.PathLike | str | Iterable[str | os.PathLike] | Mapping[str, int]",
+    splitter: Splitter,
+    *,
+    special_tokens: Sequence[str] | Finder = (),
+    errors: str = "strict",
+    processes: int | None = None,
+    progress: bool | None = None,
+    device: Any = None,
+) -> Counter[str]:
+    """Count the words of a corpus.
+
+    Files are read and counted in parts, so that memory grows with the number of distinct words and not with the size of
+    the corpus. (A custom pattern may look anywhere, so that under one every file is held in memory whole; and so is a
+    stretch of a file without any space or line end.) The counts do not depend on the number of processes; the order of
+    the words does.
+
+    Args:
+        corpus: one of these.
+
+            - Files: an `os.PathLike` such as `pathlib.Path`, or an iterable of them. Each is one text, in UTF-8.
+            - Texts: an iterable of str, for instance a generator; a single str is one text. **A str is always a text,
+              never the name of a file**; one among the first hundred that names one is refused. Words do not go from
+              one text to the next.
+            - Ready counts: a mapping from words to how often they occur. It is checked and returned.
+        splitter: what the words are; see `splitter`.
+        special_tokens: texts that are one token each. They are cut out, and not counted.
+        errors: what to do about bytes in files that are not UTF-8: "strict" (raise an error that says where),
+            "replace" (U+FFFD in their place), "ignore" (leave them out), or "surrogateescape" (keep them: a word's
+            bytes are `word.encode("utf-8", "surrogateescape")`).
+        processes: how many processes count. Default: one for every core that this process may use, at most 32. Small
+            corpora are counted in this process.
+        progress: whether to show a progress bar. Default: if standard error is a terminal and the corpus is not small.
+        device: a JAX device on which to find words and count them, from this process alone, with the same result. The
+            host still splits what is distinct. The device is not used for a custom pattern, for texts with NUL
+            characters, and where there are very many pieces or a text cannot be cut anywhere for 64 MB. Default: the
+            host, which is quicker than JAX on a CPU.
+
+    Returns:
+        How often every word occurs, as Python ints, which do not overflow. Words come without the end-of-word mark.
+
+    Raises:
+        TypeError: a corpus, or an item in it, that is none of these; a device that is none of JAX.
+        ValueError: a str that names an existing file; a file that is no text, such as `.jsonl` or `.gz`: its texts can
+            be passed; bytes that are not UTF-8, under "strict"; a count below zero; an unknown value of `errors`; fewer
+            than one process, or more than one with a device.
+        OSError: a file that is missing, is a directory, or cannot be read.
+        RuntimeError: a process ended before its time, for instance because memory ran out.
+
+    Example:
+        >>> from jaxopt_lite.bpe.patterns import splitter
+        >>> from jaxopt_lite.bpe.corpus import count_words
+        >>> count_words(["to be or not to be"], splitter("whitespace"))["be"]
+        2
+    """
+    if not isinstance(splitter, Splitter):
+        raise TypeError(f"splitter={splitter!r:.80}: expected a Splitter, as bpe.splitter('gpt4') makes it.")
+    special = _checked_settings(special_tokens, errors, processes)
+    find = _finder(device, processes)
+    if isinstance(corpus, Mapping):
+        return word_counts(corpus)
+    items, total = _items(corpus)
+    stream = batches(items, splitter, special.tokens, errors)
+    head: list[Batch] = []
+    for batch in stream:
+        head.append(batch)
+        if sum(batch.size for batch in head) > SMALL:
+            break
+    else:
+        processes, progress = 1, bool(progress)
+    shown = sys.stderr.isatty() if progress is None else progress
+    if processes is None:
+        processes = _usual_processes() if device is None else 1
+    with _Bar(shown, total) as bar, Pool(splitter, special, processes, bar.advance, find) as pool:
+        while head:
+            pool.put(head.pop(0))
+        for batch in stream:
+            pool.put(batch)
+        return pool.words()
+
+
+def _finder(device, processes: int | None) -> Find | None:
+    if device is None:
+        return None
+    if processes not in (None, 1):
+        raise ValueError(f"processes={processes} with device={device}: one process feeds a device; expected None or 1.")
+    from jaxopt_lite.bpe.accelerator.words import finder  # it loads JAX, which the host can do without
+
+    return finder(device)
+
+
+def _usual_processes() -> int:
+    if not sys.executable or getattr(sys, "frozen", False):
+        return 1  # Python is built into another program, and there is no interpreter to start workers with
+    return min(cores(), MOST_PROCESSES)
+
+
+def _checked_settings(special_tokens: Sequence[str] | Finder, errors: str, processes: int | None) -> Finder:
+    if errors not in ERRORS:
+        raise ValueError(f"errors={errors!r}: expected one of {', '.join(map(repr, ERRORS))}.")
+    if processes is not None:
+        whole_number("processes", processes, least=1)
+    return special_tokens if isinstance(special_tokens, Finder) else Finder(texts("special_tokens", special_tokens))
+
+
+def _items(corpus) -> tuple[Iterable[object], int | None]:
+    """The texts and paths of the corpus, and the bytes they are, if that is known beforehand."""
+    if isinstance(corpus, str):
+        if _names_a_file(corpus):
+            raise ValueError(
+                f"corpus={corpus!r} is the name of an existing file, but a str is taken for text. Pass "
+                f"pathlib.Path({corpus!r}) to count the file, or collections.Counter(splitter.words({corpus!r})) to "
+                "count these few letters."
+            )
+        return [corpus], len(corpus)
+    if isinstance(corpus, os.PathLike):
+        corpus = [corpus]
+    if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable):
+        raise TypeError(
+            f"corpus is {corpus!r:.80} ({type(corpus).__name__}): expected a pathlib.Path, an iterable of paths or of "
+            "texts (str), or a mapping from words to counts."
+        )
+    if not isinstance(corpus, Sequence) or not all(isinstance(item, os.PathLike) for item in corpus):
+        return corpus, None
+    paths = [check_text(path) for path in corpus]
+    sizes = [path.stat() for path in paths]
+    return paths, sum(size.st_size for size in sizes) if all(stat.S_ISREG(size.st_mode) for size in sizes) else None
+
+
+class Batch(NamedTuple):
+    """Texts to count, and how much work they are: bytes of a file, characters of texts."""
+
+    texts: list[str]
+    size: int
+
+
+def batches(
+    items: Iterable[object], splitter: Splitter, special_tokens: tuple[str, ...], errors: str
+) -> Iterator[Batch]:
+    """The texts of all items, small ones together and large ones in parts.
+
+    Args:
+        items: texts (str) and paths (os.PathLike), each a text of its own.
+        splitter: the scheme whose words must come out whole.
+        special_tokens: texts that must come out whole.
+        errors: what to do about bytes that are not UTF-8, one of `ERRORS`.
+
+    Raises:
+        TypeError: an item that is neither text nor path.
+        ValueError: a file that is not UTF-8, under "strict", or no text at all; a text that names a file.
+        OSError: a file that cannot be read.
+    """
+    texts: list[str] = []
+    size = 0
+    for number, item in enumerate(items):
+        if isinstance(item, str):
+            if number < _LOOKED_AT and _names_a_file(item):
+                raise ValueError(
+                    f"item {number} of the corpus is {item!r}, the name of an existing file, but a str is taken for "
+                    "text. Pass names as paths: map(pathlib.Path, names). For texts called like files pass counts: "
+                    "collections.Counter(word for text in texts for word in splitter.words(text))."
+                )
+            pieces = (
+                [(item, len(item))] if len(item) <= BLOCK else _whole_words(_sliced(item), splitter, special_tokens)
+            )
+        elif isinstance(item, os.PathLike):
+            pieces = _whole_words(_decoded(check_text(item), errors), splitter, special_tokens)
+        else:
+            raise TypeError(
+                f"item {number} of the corpus is {item!r:.80} ({type(item).__name__}): expected a text (str) or a path "
+                "(pathlib.Path). Decode bytes first; pass word counts as one mapping."
+            )
+        for text, amount in pieces:
+            texts.append(text)
+            size += amount
+            if size >= BLOCK:
+                yield Batch(texts, size)
+                texts, size = [], 0
+    if texts:
+        yield Batch(texts, size)
+
+
+def check_text(path: os.PathLike) -> Path:
+    """The path, if it is a file or a stream, and one of text to judge by its name.
+
+    Raises:
+        ValueError: it is something else.
+        OSError: there is no such file, or it is a directory.
+    """
+    path = existing_file(path)
+    advice = _BY_SUFFIX.get(path.suffix.lower())
+    if advice is not None:
+        advice = _UNPACK if ".tar" in path.suffixes else advice
+        raise ValueError(
+            f"{path}: a file called {path.suffix} is not plain text; {advice.format(path=str(path))}. If it is "
+            f"text after all, pass pathlib.Path({str(path)!r}).read_text(encoding='utf-8')."
+        )
+    return path
+
+
+def check_head(data: bytes, path: Path) -> None:
+    """Raise ValueError if a file that begins with these bytes is no text in UTF-8, whatever `errors` is."""
+    for beginning, what in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            raise ValueError(f"{path}: expected UTF-8; it is {what.format(path=str(path))}.")
+
+
+def _names_a_file(text: str) -> bool:
+    """Whether a text, short and of one line, is the name of an existing file."""
+    if not text or len(text) > _LONGEST_NAME or "\n" in text:
+        return False
+    try:
+        return os.path.isfile(text)
+    except (OSError, ValueError):
+        return False  # it has characters that no name can have
+
+
+def _sliced(text: str) -> Iterator[tuple[str, int]]:
+    """The text in blocks, with the number of characters of each."""
+    for start in range(0, len(text), BLOCK):
+        block = text[start : start + BLOCK]
+        yield block, len(block)
+
+
+def _decoded(path: Path, errors: str) -> Iterator[tuple[str, int]]:
+    """The file in blocks, with the number of bytes of each."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    at = 0
+    with path.open("rb") as file:
+        while True:
+            data = file.read(BLOCK)
+            if at == 0:
+                check_head(data, path)
+            waiting = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                bad = error.object[error.start : error.end]
+                raise ValueError(
+                    f"{path}: byte {at - waiting + error.start} is {bad.hex(' ')!r}, expected UTF-8 ({error.reason}). "
+                    'Pass errors="replace" (U+FFFD in its place), "ignore" (leave it out) or "surrogateescape" (keep '
+                    "the bytes as they are), or convert the file."
+                ) from error
+            at += len(data)
+            yield text, len(data)
+            if not data:
+                return
+
+
+def _whole_words(
+    blocks: Iterable[tuple[str, int]], splitter: Splitter, special_tokens: tuple[str, ...]
+) -> Iterator[tuple[str, int]]:
+    """The same text in blocks that end where a text may be cut; in one block if the pattern allows no cut.
+
+    A block that cannot be cut anywhere grows by the next one.
+    """
+    longest = max(map(len, special_tokens), default=0)
+    waiting: list[str] = []  # what was looked through in vain
+    last, size = "", 0
+    for text, amount in blocks:
+        if last and text:  # there is no need to cut where nothing follows
+            at = _last_cut(last, special_tokens) if splitter.local else None
+            if at is None:
+                # The next time with the end of this one alone, so that long waits take linear time.
+                at = max(len(last) - NEAR_THE_END - longest, 0)
+                waiting.append(last[:at])
+            else:
+                yield "".join([*waiting, last[:at]]), size
+                waiting, size = [], 0
+            last = last[at:]
+        last += text
+        size += amount
+    rest = "".join([*waiting, last])
+    if rest or size:
+        yield rest, size
+
+
+def _last_cut(text: str, special_tokens: tuple[str, ...]) -> int | None:
+    """The last character, or one of the last, before which the text may be cut; None if there is none."""
+    longest = max(map(len, special_tokens), default=0)
+    for first in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, 0), 0)):
+        for at in reversed([match.start() for match in ONE_CUT.finditer(text, first)]):
+            if at + longest <= len(text) and not _inside_special(text, at, special_tokens):
+                return at
+    return None
+
+
+def _inside_special(text: str, at: int, special_tokens: tuple[str, ...]) -> bool:
+    """Whether a special token, wherever it begins, would be cut before this character."""
+    return any(text.find(token, max(at - len(token) + 1, 0), at + len(token) - 1) >= 0 for token in special_tokens)
+
+
+class _Bar:
+    """A progress bar on standard error, or nothing."""
+
+    def __init__(self, shown: bool, total: int | None):
+        self.progress = progress_bar(shown, DownloadColumn(), TransferSpeedColumn())
+        self.task = self.progress.add_task("counting words", total=total)
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.progress.stop()
+
+    def advance(self, size: int) -> None:
+        self.progress.advance(self.task, size)

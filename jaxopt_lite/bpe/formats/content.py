@@ -1,0 +1,218 @@
+"""What the files of all forms are made of: text and JSON of a known shape, tokens as characters, ids and merges.
+
+Errors name the file, or the part of its content, what was expected and what is there.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from jaxopt_lite.bpe.arguments import whole_numbers
+from jaxopt_lite.bpe.vocabulary import byte_order
+
+__all__ = [
+    "as_characters",
+    "check_shape",
+    "from_characters",
+    "is_byte",
+    "merges_of_texts",
+    "read_json",
+    "read_text",
+    "tokens_by_id",
+]
+
+_SHAPE_NAMES = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a mapping",
+    type(None): "null",
+}  # fmt: skip
+
+_PRINTABLE = 188  # the first of the order are written as themselves, the others as the characters from U+0100 on
+_CHARACTERS = {
+    byte[0]: chr(byte[0]) if k < _PRINTABLE else chr(256 + k - _PRINTABLE) for k, byte in enumerate(byte_order("gpt2"))
+}
+_BYTES = {character: byte for byte, character in _CHARACTERS.items()}
+
+_MOST_GAPS = 1 << 16  # ids that a file may leave out, and as many again as there are tokens
+
+
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8.
+
+    Raises:
+        ValueError: the file is something else.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8; byte {error.start} is 0x{error.object[error.start]:02X}.") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a file of JSON, in which no mapping has a name twice.
+
+    Raises:
+        ValueError: the file is something else, or cut short.
+        OSError: it cannot be read.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError(f"{path}: expected JSON that is nested a few times; this is too deep.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON; {error}. Is the file complete?") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for k, name in enumerate(names) if content.pop(name, names) is names)
+        raise ValueError(f"{twice!r:.80} is there twice")
+    return content
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def check_shape(value: Any, shape: Any, part: str = "") -> None:
+    """Raise ValueError, naming the part, where a value has not its shape.
+
+    A shape is a type, which must be that of the value exactly, so that no truth value is a number; `None`; a tuple of
+    shapes, one of which it must have; a list of one shape, which all entries must have; `{str: shape}`, a mapping with
+    any names; or a mapping of names to shapes. These names must be there, but for those that end with "?", and there
+    may be others.
+
+    Example:
+        >>> from jaxopt_lite.bpe.formats.content import check_shape
+        >>> check_shape({"id": 3, "text": None}, {"id": int, "text": (str, None), "note?": str})
+    """
+    if isinstance(shape, type) or shape is None:
+        if type(value) is not (shape or type(None)):
+            raise ValueError(f"{part or 'the content'} is {_shown(value)}; expected {_name(shape)}")
+    elif isinstance(shape, tuple):
+        _check_any(value, shape, part)
+    elif isinstance(shape, list):
+        check_shape(value, list, part)
+        _check_all(((f"{part}[{k}]", item) for k, item in enumerate(value)), value, shape[0])
+    elif str in shape:
+        check_shape(value, dict, part)
+        _check_all(((f"{part}[{name!r:.40}]", item) for name, item in value.items()), value.values(), shape[str])
+    else:
+        check_shape(value, dict, part)
+        for name, inner in shape.items():
+            key = name.removesuffix("?")
+            if key in value:
+                check_shape(value[key], inner, f"{part}.{key}" if part else key)
+            elif key == name:
+                raise ValueError(f"{part or 'the content'} lacks {key!r}")
+
+
+def _check_any(value: Any, shapes: tuple, part: str) -> None:
+    """One of several shapes, chosen by the type of the value, so that an error inside it is reported."""
+    for shape in shapes:
+        if type(value) is _kind(shape):
+            return check_shape(value, shape, part)
+    raise ValueError(f"{part} is {_shown(value)}; expected {' or '.join(map(_name, shapes))}")
+
+
+def _check_all(named, values, shape: Any) -> None:
+    """Every entry; those of one plain type, and lists of such, all at once."""
+    kinds = set(map(type, values))
+    if isinstance(shape, tuple) and len(kinds) == 1:
+        shape = next((one for one in shape if _kind(one) in kinds), shape)
+    if isinstance(shape, type) and kinds <= {shape}:
+        return
+    if isinstance(shape, list) and isinstance(shape[0], type) and kinds <= {list}:
+        if set(map(type, chain.from_iterable(values))) <= set(shape):
+            return
+    for part, item in named:
+        check_shape(item, shape, part)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else f"{value!r:.60}"
+
+
+def _name(shape: Any) -> str:
+    return _SHAPE_NAMES[_kind(shape)]
+
+
+def _kind(shape: Any) -> type:
+    """The type of what has a shape."""
+    return type(None) if shape is None else shape if isinstance(shape, type) else type(shape)
+
+
+def as_characters(data: bytes) -> str:
+    """Bytes as printable characters, one for each, as GPT-2 writes them in its files.
+
+    Example:
+        >>> from jaxopt_lite.bpe.formats.content import as_characters
+        >>> as_characters(b" a")
+        'Ġa'
+    """
+    return "".join(map(_CHARACTERS.__getitem__, data))
+
+
+def from_characters(text: str) -> bytes:
+    """The inverse.
+
+    Raises:
+        ValueError: a character that stands for no byte.
+    """
+    try:
+        return bytes(map(_BYTES.__getitem__, text))
+    except KeyError as error:
+        raise ValueError(f"the token {text!r} has {error.args[0]!r}, which stands for no byte in GPT-2's way") from None
+
+
+def is_byte(text: str) -> bool:
+    """Whether a text stands for one byte."""
+    return text in _BYTES
+
+
+def tokens_by_id(known: Mapping[int, bytes]) -> tuple[bytes, ...]:
+    """The tokens of all ids from 0 to the largest; ids that are left out stand for nothing.
+
+    Raises:
+        ValueError: a negative id, or one so far beyond the others that it must be a mistake.
+    """
+    last = max(known, default=-1)
+    if min(known, default=0) < 0 or last > 2 * len(known) + _MOST_GAPS:
+        wrong = min(known) if min(known) < 0 else last
+        raise ValueError(f"{len(known)} tokens, one of which has the id {wrong}; expected ids from 0 on, with few gaps")
+    return tuple(known.get(k, b"") for k in range(last + 1))
+
+
+def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Merges as ids.
+
+    Args:
+        merges: of each its left and right text, as a list or as one text with a space between.
+        ids: text -> id.
+
+    Returns:
+        int32 [M, 2], left and right, and int32 [M], what they make.
+
+    Raises:
+        ValueError: a merge that is none, or of texts that are no tokens.
+    """
+    pairs, made = [], []
+    for k, merge in enumerate(merges):
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        if len(parts) != 2:
+            raise ValueError(f"merge {k} is {merge!r:.80}; expected two texts")
+        left, right = parts
+        try:
+            pairs.append((ids[left], ids[right]))
+            made.append(ids[left + right])
+        except KeyError as error:
+            problem = f"needs {error.args[0]!r:.80}, which is not in the vocabulary"
+            raise ValueError(f"merge {k}, {merge!r:.80}, {problem}") from None
+    return whole_numbers("merges", pairs, np.int32, 2), whole_numbers("merged", made, np.int32)

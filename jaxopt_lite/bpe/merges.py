@@ -1,0 +1,239 @@
+"""Learning merges: which come next, many at a time and exactly, and the loop that makes them.
+
+The sequential algorithm (`reference.py`) merges the pair with the largest count, of equals the one with the smallest
+(left, right), and counts again. With all pairs in that order, take the longest prefix in which no pair's right symbol
+is another's left one, cut behind the first pair of equal symbols. These are its next merges, in order:
+
+Merging q = (a, b) into z changes the count of no other pair of the prefix, and lowers those of old pairs outside. A new
+pair (x, z) occurs at most as often as (x, a) did. If it came before a later pair s of the prefix, so did (x, a): by its
+count, or at equal counts because z, the newest symbol, is larger than all of s. Then (x, a) is in the prefix, beside
+(a, b): a contradiction. The same holds for (z, y) with (b, y), and for two new symbols side by side. Only (z, z) from
+q = (a, a) comes from q itself, hence the cut.
+
+With other rules for ties a new pair may come first, and they choose one merge at a time.
+
+Not all pairs are looked at in every round. The candidates are the first few thousand of the order. Counts of known
+pairs only fall, so that no other can come before them, and a new pair joins when it reaches their floor. When they are
+used up they are chosen again from all pairs. `pairs.py` makes the merges and keeps the counts.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxopt_lite.bpe.pairs import LOOK_AHEAD, Backend, Candidates, OnHost, Words
+
+__all__ = ["TIES", "Floor", "Learner", "best", "first", "in_order", "prefix"]
+
+_CANDIDATES, _MOST_CANDIDATES = 4096, 8192  # when they are chosen, and when they are cut down again
+_NO_SYMBOL = 2**31 - 1  # larger than any
+_MOST_POSTINGS = 2**31 - 1
+
+
+class Floor(NamedTuple):
+    """The last position in the order that is known: every pair that is not among the candidates comes after it."""
+
+    least: int
+    left: int
+    right: int
+
+    def reached_by(self, pairs: Candidates) -> np.ndarray:
+        """Which pairs do not come after it."""
+        earlier = (pairs.left < self.left) | ((pairs.left == self.left) & (pairs.right <= self.right))
+        return (pairs.counts > self.least) | ((pairs.counts == self.least) & earlier)
+
+
+def first(counts: np.ndarray, most: int) -> np.ndarray:
+    """The indices of the largest counts: `most` of them or, with all equals of the last, more."""
+    if counts.size <= most:
+        return np.arange(counts.size)
+    return np.flatnonzero(counts >= np.partition(counts, -most)[-most])
+
+
+def in_order(pairs: Candidates, most: int) -> Candidates:
+    """The first of the pairs by (count, the largest first; left; right)."""
+    if pairs.counts.size > most:  # all that may be among them, before sorting
+        pairs = pairs.of(first(pairs.counts, most))
+    return pairs.of(np.lexsort((pairs.right, pairs.left, -pairs.counts))[:most])
+
+
+def prefix(pairs: Candidates, most: int, texts: list[bytes]) -> Candidates:
+    """The next merges under the default rule for ties: the smallest (left, right) first."""
+    pairs = in_order(pairs, min(most, LOOK_AHEAD))
+    lefts, rights = set(), set()
+    for k, (left, right) in enumerate(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)):
+        if left in rights or right in lefts:
+            return pairs.of(slice(k))
+        if left == right:
+            return pairs.of(slice(k + 1))
+        lefts.add(left)
+        rights.add(right)
+    return pairs
+
+
+def best(rank: Callable[[bytes, bytes], Any]) -> Callable[[Candidates, int, list[bytes]], Candidates]:
+    """The next merge alone: of the most frequent pairs the one whose texts have the smallest `rank`."""
+
+    def choose(pairs: Candidates, most: int, texts: list[bytes]) -> Candidates:
+        tied = np.flatnonzero(pairs.counts == pairs.counts.max())
+        first = min(tied.tolist(), key=lambda k: rank(texts[pairs.left[k]], texts[pairs.right[k]]))
+        return pairs.of([first])
+
+    return choose
+
+
+def _largest_strings(left: bytes, right: bytes):
+    """subword-nmt: the largest pair of strings, by code points; UTF-8 has their order."""
+    return _Reversed((left, right))
+
+
+class _Reversed(tuple):
+    """A tuple of tuples in the opposite order."""
+
+    def __lt__(self, other):
+        return tuple(self) > tuple(other)
+
+
+def _shortest_string(left: bytes, right: bytes):
+    """sentencepiece: the shortest merged string, by characters, then the smallest."""
+    merged = left + right
+    return len(merged.decode("utf-8", "replace")), merged
+
+
+TIES = {"id": prefix, "subword-nmt": best(_largest_strings), "sentencepiece": best(_shortest_string)}
+
+
+class Learner:
+    """The state of a training run. `step` makes a round of merges.
+
+    What has been learned is in `learned`, a row (left, right, count) for each merge. It grows by one call a round, so
+    that it is right wherever the run is interrupted; all else may be ahead of it by then.
+
+    Args:
+        words: what to learn from.
+        texts: the bytes of every symbol there is so far; symbol k is the k-th. New ones are numbered on.
+        tie: which of equally frequent pairs comes first, one of `TIES`.
+        min_frequency: pairs that occur less often are not merged; at least 1.
+        max_length: the longest text of a symbol, in bytes; `None` for no limit.
+        lengths: the length of each text in other units than bytes, for `max_length`.
+        device: an accelerator to work on; `None` for the host.
+    """
+
+    def __init__(self, words: Words, texts, *, tie="id", min_frequency=1, max_length=None, lengths=None, device=None):
+        if 3 * words.symbols.size > _MOST_POSTINGS:
+            raise ValueError(
+                f"the distinct words hold {words.symbols.size:,} symbols; expected at most {_MOST_POSTINGS // 3:,}. "
+                "Leave out rare words, or words that are no words."
+            )
+        self.texts = list(texts)
+        self._lengths = [len(text) for text in self.texts] if lengths is None else list(lengths)
+        self.learned: list[tuple[int, int, int]] = []
+        self._least, self._max_length = max(1, min_frequency), max_length
+        self._choose, self._is_by_id = TIES[tie], tie == "id"
+        self._backend = _backend(words, device)
+        self._numbers, self._counts = np.zeros(0, np.intp), np.zeros(0, np.int64)  # of the candidates
+        self._floor = Floor(0, 0, 0)
+
+    def step(self, most: int) -> int:
+        """Make a round of at most `most` merges. Returns how many; none when there is nothing left to merge."""
+        if most < 1 or not (self._numbers.size or self._look_again()):
+            return 0
+        pairs = self._backend
+        likely = first(self._counts, min(most, LOOK_AHEAD))
+        chosen = self._choose(pairs.of(self._numbers[likely], self._counts[likely]), most, self.texts)
+        end = len(self.texts)
+        made = np.arange(end, end + chosen.counts.size, dtype=np.int32)
+        new, counts = pairs.merge(chosen, made, self._numbers)
+        self._record(list(zip(chosen.left.tolist(), chosen.right.tolist(), chosen.counts.tolist(), strict=True)))
+        kept, fresh = counts >= max(self._least, self._floor.least), self._eligible(new)
+        equal = np.flatnonzero(counts == self._floor.least)  # few; the others need no second look
+        kept[equal] &= self._floor.reached_by(pairs.of(self._numbers[equal], counts[equal]))
+        self._numbers = np.concatenate([self._numbers[kept], fresh.pair])
+        self._counts = np.concatenate([counts[kept], fresh.counts])
+        if self._numbers.size > _MOST_CANDIDATES:
+            self._cut(pairs.of(self._numbers, self._counts))
+        return chosen.counts.size
+
+    def resume(self, learned: list[tuple[int, int, int]]) -> None:
+        """Take over what an earlier run on the same words has learned."""
+        first = len(self.texts)
+        merges = np.array([pair for *pair, _ in learned], np.int32).reshape(-1, 2)
+        self.replay(merges, np.arange(first, first + len(merges), dtype=np.int32))
+        self._record(learned)
+
+    def replay(self, merges: np.ndarray, made: np.ndarray) -> None:
+        """Make merges that were learned before, `[M, 2]`, into the symbols `made`, `[M]`; before the first `step`.
+
+        As many at a time as do not touch each other. Merges of pairs that do not occur leave no trace.
+        """
+        known = _by_symbols(self._backend.pairs)
+        for run in _independent(merges.tolist(), made.tolist()):
+            there = [(known[pair], z) for pair, z in run if pair in known]
+            if there:
+                rows, symbols = zip(*there, strict=True)
+                chosen = Candidates(*(np.asarray(column) for column in zip(*rows, strict=True)))
+                new, _ = self._backend.merge(chosen, np.asarray(symbols, np.int32), chosen.pair[:0])
+                known.update(_by_symbols(new))
+
+    def _record(self, rows: list[tuple[int, int, int]]) -> None:
+        for left, right, _ in rows:
+            self.texts.append(self.texts[left] + self.texts[right])
+            self._lengths.append(self._lengths[left] + self._lengths[right])
+        self.learned += rows
+
+    def _look_again(self) -> bool:
+        """Choose the candidates from all pairs; whether there are any."""
+        self._floor = Floor(0, 0, 0)
+        counts = self._backend.counts()
+        numbers = np.flatnonzero(counts >= self._least)
+        self._cut(self._eligible(self._backend.of(numbers, counts[numbers])))
+        return self._numbers.size > 0
+
+    def _cut(self, pairs: Candidates) -> None:
+        """Make the first few thousand pairs the candidates, with the last of them as the floor."""
+        if pairs.counts.size > _CANDIDATES:
+            if self._is_by_id:
+                pairs = in_order(pairs, _CANDIDATES)
+                self._floor = Floor(int(pairs.counts[-1]), int(pairs.left[-1]), int(pairs.right[-1]))
+            else:  # equals by count stay together
+                pairs = pairs.of(first(pairs.counts, _CANDIDATES))
+                self._floor = Floor(int(pairs.counts.min()), _NO_SYMBOL, _NO_SYMBOL)
+        self._numbers, self._counts = pairs.pair, pairs.counts
+
+    def _eligible(self, pairs: Candidates) -> Candidates:
+        """Those that may be merged, and that nothing unknown can come before."""
+        allowed = (pairs.counts >= self._least) & self._floor.reached_by(pairs)
+        if self._max_length is not None:
+            lengths = np.asarray(self._lengths)
+            allowed &= lengths[pairs.left] + lengths[pairs.right] <= self._max_length
+        return pairs.of(allowed)
+
+
+def _backend(words: Words, device) -> Backend:
+    if device is None:
+        return OnHost(words)
+    from jaxopt_lite.bpe.accelerator.pairs import OnDevice  # it loads JAX, which the host can do without
+
+    return OnDevice(words, device)
+
+
+def _by_symbols(pairs: Candidates) -> dict[tuple[int, int], tuple]:
+    """What is known of each pair, by (left, right)."""
+    return dict(zip(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True), zip(*pairs, strict=True), strict=True))
+
+
+def _independent(merges, made):
+    """Split a list of merges, in order, into runs that can be made at once: lists of ((left, right), new)."""
+    run, lefts, rights, new = [], set(), set(), set()
+    for (left, right), z in zip(merges, made, strict=True):
+        touches = left in rights or right in lefts or left in new or right in new
+        if touches or len(run) == LOOK_AHEAD or (run and run[-1][0][0] == run[-1][0][1]):
+            yield run
+            run, lefts, rights, new = [], set(), set(), set()
+        run.append(((left, right), z))
+        lefts.add(left)
+        rights.add(right)
+        new.add(z)
+    if run:
+        yield run

@@ -1,0 +1,460 @@
+"""Training a tokenizer: from text to merges, with checkpoints of the run.
+
+`train` counts words (`corpus.py`), takes them apart into base symbols, and learns merges (`merges.py`).
+"""
+
+import hashlib
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from jaxopt_lite import files
+from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number
+from jaxopt_lite.bpe.corpus import count_words
+from jaxopt_lite.bpe.merges import TIES, Learner
+from jaxopt_lite.bpe.pairs import Words
+from jaxopt_lite.bpe.patterns import Finder, Splitter, splitter
+from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, LEVELS, Symbols, Vocabulary, byte_order
+from jaxopt_lite.progress import interruptible, progress_bar
+
+__all__ = [
+    "check_checkpoint",
+    "fingerprint",
+    "read_checkpoint",
+    "saved_at_sigterm",
+    "train",
+    "words_of",
+    "write_checkpoint",
+]
+
+Rows = list[tuple[int, int, int]]
+_CHECKPOINT_SECONDS = 30.0
+
+
+def train(
+    corpus: Any,
+    vocab_size: int | None = None,
+    *,
+    merges: int | None = None,
+    pattern: str = "gpt4",
+    end_of_word: str | None = None,
+    level: str = "byte",
+    min_frequency: int = 1,
+    max_token_length: int | None = None,
+    special_tokens: Sequence[str] = (),
+    initial_alphabet: str | Sequence[str] | None = None,
+    byte_fallback: bool = False,
+    unknown: str | None = None,
+    tie: str = "id",
+    errors: str = "strict",
+    extend: Tokenizer | None = None,
+    processes: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+    device: Any = None,
+) -> Tokenizer:
+    """Learn a byte-pair encoding: merge the most frequent pair of neighbouring symbols, again and again.
+
+    The merges are exactly those of the sequential algorithm (Sennrich, Haddow and Birch, ACL 2016, algorithm 1) with
+    counts weighted by word frequency and overlapping pairs counted; ties go to the smallest (left, right). They are the
+    same on every machine and device.
+
+    Args:
+        corpus: a path or several (`pathlib.Path`), an iterable of texts, or ready counts, word -> count.
+        vocab_size: how many tokens in all. Give either this or `merges`.
+        merges: how many merges.
+        pattern: what a word is: "gpt4" (the default), or anything that `splitter` takes.
+        end_of_word: with "whitespace", a mark behind every word, such as "_"; a symbol of its own.
+        level: "byte" (the default): base symbols are bytes. "char": they are characters.
+        min_frequency: pairs that occur less often are not merged. Default 1.
+        max_token_length: the longest token, in bytes or characters as `level` says. Default: no limit.
+        special_tokens: texts that are one token each; never split, merged or counted. They get the first ids.
+        initial_alphabet: at byte level the order of the 256 bytes, "bytes" (by value, the default) or "gpt2" (as
+            Hugging Face numbers them). At character level characters that get a symbol even if the corpus lacks them.
+        byte_fallback: at character level, 256 tokens for the bytes of characters that have no symbol.
+        unknown: at character level, the token of characters that have no symbol; otherwise encoding them raises.
+        tie: of equally frequent pairs, "id": the smallest (left, right) first; "subword-nmt" or "sentencepiece": as
+            those choose.
+        errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
+        extend: a tokenizer to learn more merges for. It decides the pattern, level, marks and special tokens.
+        processes: to count words with. Default: all cores.
+        progress: whether to show progress on the terminal. Default: if standard error is one.
+        checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
+            it, with the same result as an uninterrupted one.
+        device: a JAX device to merge on, with the same result. Default: the host, by NumPy, which is quicker for the
+            few million symbols that the distinct words of most corpora have, and compiles nothing.
+
+    Returns:
+        A `Tokenizer`; `vocabulary.counts` says how often each pair occurred when it was merged. It has fewer tokens
+        than asked for when nothing is left to merge; after Ctrl-C it has those learned so far. Both warn.
+
+    Raises:
+        ValueError: settings that contradict each other, or text that cannot be read.
+
+    Example:
+        >>> from jaxopt_lite import bpe
+        >>> tokenizer = bpe.train(["low low low lower newest newest"], merges=4, pattern="whitespace", end_of_word="_")
+        >>> tokenizer.decode(tokenizer.encode("lower low"))
+        'lower low'
+    """
+    # 1. Settings.
+    settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
+    _check_numbers(vocab_size, merges, min_frequency, max_token_length)
+    _check(settings, tie, extend, texts("special_tokens", special_tokens))
+    split = splitter(pattern, end_of_word) if extend is None else extend.splitter
+    special = Finder(tuple(special_tokens)) if extend is None else extend.finder
+    if checkpoint is not None:
+        check_checkpoint(Path(checkpoint))
+
+    def base_of(counts: Mapping[str, int]) -> Vocabulary:
+        return _base(counts, split, special.tokens, initial_alphabet, settings) if extend is None else extend.vocabulary
+
+    _goal(vocab_size, merges, base_of({}))  # refuses what it can before the work
+    # 2. The distinct words, and how often each occurs.
+    counts = count_words(corpus, split, special_tokens=special, errors=errors, processes=processes, progress=progress)
+    # 3. What there is before the first merge.
+    base = base_of(counts)
+    # 4. The words as base symbols, and the merges.
+    run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
+    run.go(_goal(vocab_size, merges, base), _shows(progress))
+    return Tokenizer(run.vocabulary(), split)
+
+
+def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
+    if (vocab_size is None) == (merges is None):
+        raise ValueError(f"vocab_size={vocab_size} and merges={merges}: expected exactly one of them.")
+    wanted = dict(vocab_size=vocab_size, merges=merges, min_frequency=min_frequency, max_token_length=max_token_length)
+    for name, value in wanted.items():
+        if value is not None or name == "min_frequency":
+            whole_number(name, value, least=0)
+
+
+def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None, special_tokens: tuple[str, ...]) -> None:
+    if tie not in TIES:
+        raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
+    if settings["level"] not in LEVELS:
+        raise ValueError(f"level={settings['level']!r}: expected one of {LEVELS}.")
+    unknown = settings["unknown"]
+    if unknown is not None and (not isinstance(unknown, str) or not unknown):
+        raise ValueError(f"unknown={unknown!r}: expected a text such as '<unk>', or None.")
+    if settings["level"] == "byte" and (settings["byte_fallback"] or unknown is not None):
+        raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
+    if extend is not None and not isinstance(extend, Tokenizer):
+        raise ValueError(f"extend={extend!r:.80}: expected a Tokenizer; `bpe.load` reads one from a file.")
+    defaults = dict(pattern="gpt4", end_of_word=None, level="byte", byte_fallback=False, unknown=None)
+    if extend is not None and (settings != defaults or special_tokens):
+        changed = [name for name, value in settings.items() if value != defaults[name]]
+        raise ValueError(
+            f"{', '.join(changed) or 'special_tokens'} cannot be given with extend=: the tokenizer to extend decides."
+        )
+
+
+def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:
+    """How many merges to learn."""
+    if vocab_size is None:
+        return int(merges or 0)
+    if vocab_size < len(base.tokens):
+        raise ValueError(
+            f"vocab_size={vocab_size}: expected at least {len(base.tokens)}, the special tokens and symbols that there "
+            "are before the first merge. Or pass merges=."
+        )
+    return int(vocab_size) - len(base.tokens)
+
+
+def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], initial, settings) -> Vocabulary:
+    """The vocabulary before the first merge: special tokens, fallback bytes, the alphabet, the mark."""
+    unknown = settings["unknown"]
+    found = [*specials, *([] if unknown is None or unknown in specials else [unknown])]
+    tokens = list(map(to_bytes, found))
+    fallback = None
+    if settings["byte_fallback"]:
+        fallback = np.arange(len(tokens), len(tokens) + 256, dtype=np.int32)
+        tokens += [name.encode() for name in BYTE_NAMES]
+    if settings["level"] == "byte":
+        tokens += byte_order("bytes" if initial is None else initial)
+    else:
+        tokens += map(to_bytes, _characters(counts, initial or ()))
+    mark = None
+    if split.end_of_word is not None:
+        mark = len(tokens)
+        tokens.append(to_bytes(split.end_of_word))
+    return Vocabulary(
+        tokens=tuple(tokens), merges=np.zeros((0, 2), np.int32), merged=np.zeros(0, np.int32),
+        counts=np.zeros(0, np.int64), special_tokens={text: k for k, text in enumerate(found)},
+        level=settings["level"], end_of_word=mark, unknown=None if unknown is None else found.index(unknown),
+        byte_fallback=bool(settings["byte_fallback"]), fallback=fallback,
+    )  # fmt: skip
+
+
+def _characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str, ...]:
+    """The characters of the words and the initial ones, by code point."""
+    first = set(initial)
+    if wrong := [character for character in first if not isinstance(character, str) or len(character) != 1]:
+        raise ValueError(f"initial_alphabet has {wrong[0]!r:.80}: expected single characters at character level.")
+    return tuple(sorted(first.union(*words)))
+
+
+def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
+    """Words as rows of base symbols, each with the mark behind it if there is one.
+
+    Raises:
+        ValueError: a byte or character that the vocabulary has no token for.
+    """
+    if vocabulary.level == "byte" and len(vocabulary.symbol_of) == 256:
+        return _of_bytes(counts, vocabulary)
+    symbols_of = Symbols(vocabulary).of
+    rows = [(part, count) for word, count in counts.items() for part in _known(symbols_of(word), vocabulary.unknown)]
+    symbols = np.fromiter(chain.from_iterable(row for row, _ in rows), np.int32)
+    return _in_a_row(symbols, [len(row) for row, _ in rows], [count for _, count in rows])
+
+
+def _of_bytes(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
+    encoded = all_to_bytes(counts)
+    symbol_of = np.array([vocabulary.symbol_of[value] for value in range(256)], np.int32)
+    symbols = symbol_of[np.frombuffer(b"".join(encoded), np.uint8)]
+    lengths = np.array([len(word) for word in encoded], np.int64)
+    if vocabulary.end_of_word is not None:
+        symbols = np.insert(symbols, np.cumsum(lengths), vocabulary.end_of_word)
+        lengths = lengths + 1
+    return _in_a_row(symbols, lengths, list(counts.values()))
+
+
+def _known(symbols: list[int], unknown: int | None) -> list[list[int]]:
+    """A word cut at what it has no symbols for: nothing is learned about that."""
+    if unknown is None or unknown not in symbols:
+        return [symbols]
+    return [list(run) for is_unknown, run in groupby(symbols, lambda symbol: symbol == unknown) if not is_unknown]
+
+
+def _in_a_row(symbols, lengths, counts) -> Words:
+    """Words one after the other; empty ones and those that never occur are left out."""
+    lengths, counts = np.asarray(lengths, np.int64), np.asarray(counts, np.int64)
+    wanted = (lengths > 0) & (counts > 0)
+    symbols = symbols[np.repeat(wanted, lengths)]
+    lengths, counts = lengths[wanted], counts[wanted]
+    last = np.zeros(symbols.size, bool)
+    last[np.cumsum(lengths) - 1] = True
+    return Words(symbols, last, np.repeat(counts, lengths))
+
+
+def _shows(progress: bool | None) -> bool:
+    return sys.stderr.isatty() if progress is None else progress
+
+
+@dataclass
+class _Run:
+    """One training run: what it starts from, and how it stops."""
+
+    base: Vocabulary
+    word_counts: Mapping[str, int]
+    min_frequency: int
+    max_token_length: int | None
+    tie: str
+    device: Any
+    checkpoint: str | Path | None
+
+    def go(self, goal: int, shows: bool) -> None:
+        """Learn up to `goal` merges."""
+        self.learner = Learner(
+            words_of(self.word_counts, self.base), self.base.tokens, tie=self.tie, min_frequency=self.min_frequency,
+            max_length=self.max_token_length, lengths=self._lengths(), device=self.device,
+        )  # fmt: skip
+        self.learner.replay(self.base.merges, self.base.merged)
+        self._resume(goal)
+        end = None
+        try:
+            with interruptible(), saved_at_sigterm(self._save), progress_bar(shows) as bar:
+                self._learn(goal, bar)
+        except KeyboardInterrupt:
+            end = "interrupted"
+        finally:
+            self._save()
+        done = len(self.learner.learned)
+        if end or done < goal:
+            warnings.warn(f"{end or 'nothing left to merge'} after {done} of {goal} merges", stacklevel=3)
+
+    def _learn(self, goal: int, bar: Progress) -> None:
+        task, saved = bar.add_task("merges", total=goal), time.monotonic()
+        while (done := len(self.learner.learned)) < goal and self.learner.step(goal - done):
+            bar.update(task, completed=len(self.learner.learned))
+            if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                self._save()
+                saved = time.monotonic()
+
+    def _lengths(self) -> list[int]:
+        """How long every token is: in bytes or characters, as its symbols are."""
+        is_bytes = self.base.level == "byte"
+        return [len(token if is_bytes else token.decode("utf-8", "replace")) for token in self.base.tokens]
+
+    def _resume(self, goal: int) -> None:
+        """Take over what is in the checkpoint, if there is one."""
+        if self.checkpoint is None:
+            return
+        settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
+        settings += (self.base.merges.tolist(),) if len(self.base.merges) else ()
+        self._mark = fingerprint(self.word_counts, settings)
+        known = read_checkpoint(Path(self.checkpoint), self._mark)
+        try:
+            self._check_lengths(known)
+            _grown(self.base, known)
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                f"checkpoint={str(self.checkpoint)!r} does not fit together ({error}); delete it, or give another path."
+            ) from error
+        self.learner.resume(known[:goal])
+        self._least = len(known)
+
+    def _check_lengths(self, known: Rows) -> None:
+        """Raise ValueError if merges make something longer than the words, which might not fit in memory."""
+        sizes, longest = list(map(len, self.base.tokens)), max(map(len, self.base.tokens), default=0)
+        most = longest * (1 + max(map(len, self.word_counts), default=0)) * 4
+        for left, right, _ in known:
+            sizes.append(sizes[left] + sizes[right])
+        if max(sizes, default=0) > most:
+            raise ValueError(f"a token of {max(sizes)} bytes, which is longer than all words")
+
+    def _save(self) -> None:
+        """Write the checkpoint, unless the one that is there has more."""
+        if self.checkpoint is not None and len(self.learner.learned) >= self._least:
+            write_checkpoint(Path(self.checkpoint), self._mark, self.learner.learned)
+
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary with what has been learned."""
+        return _grown(self.base, self.learner.learned)
+
+
+def _grown(base: Vocabulary, learned: Rows) -> Vocabulary:
+    """A vocabulary with more merges: rows of left, right and count."""
+    tokens = list(base.tokens)
+    for left, right, _ in learned:
+        tokens.append(tokens[left] + tokens[right])
+    rows = np.array(learned, np.int64).reshape(-1, 3)
+    return replace(
+        base, tokens=tuple(tokens), merges=np.concatenate([base.merges, rows[:, :2]]),
+        merged=np.concatenate([base.merged, np.arange(len(base.tokens), len(tokens))]),
+        counts=None if base.counts is None else np.concatenate([base.counts, rows[:, 2]]),
+    )  # fmt: skip
+
+
+# --- Checkpoints: the merges so far on disk, and a fingerprint of what they were learned from -------------------------
+
+
+def fingerprint(counts: Mapping[str, int], settings: tuple) -> str:
+    """A hash of words, counts and settings; the order of the words does not matter."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for word in sorted(counts):
+        digest.update(f"{word!r} {counts[word]}\n".encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def write_checkpoint(path: Path, mark: str, learned: Rows) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rows = np.array(learned, np.int64).reshape(-1, 3)
+    merges, counts = rows[:, :2].astype(np.int32), rows[:, 2].copy()
+    data = BytesIO()
+    np.savez(data, fingerprint=np.array(mark), merges=merges, counts=counts, checksum=_checksum(merges, counts))
+    files.write(path, data.getvalue())
+
+
+def _checksum(merges: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    little = merges.astype("<i4").tobytes(), counts.astype("<i8").tobytes()
+    return np.array(hashlib.sha256(b"".join(little)).hexdigest())
+
+
+def check_checkpoint(path: Path) -> None:
+    """Find out before the work that a checkpoint can be written, or that there is one of some run.
+
+    Raises:
+        ValueError: the file is something else.
+        OSError: there is no such folder, or the file cannot be read.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
+    _content(path)
+
+
+def read_checkpoint(path: Path, mark: str) -> Rows:
+    """The merges of a checkpoint with their counts; none if there is none yet.
+
+    Raises:
+        ValueError: the file is something else, or of another run.
+        OSError: it cannot be read.
+    """
+    found, rows = _content(path)
+    if found not in (None, mark):
+        raise ValueError(
+            f"checkpoint={str(path)!r} is of another run: other text, other settings or another tokenizer to extend. "
+            "Delete it to start again, or give another path."
+        )
+    return rows
+
+
+def _content(path: Path) -> tuple[str | None, Rows]:
+    """The fingerprint and the rows of a file; `None` and no rows if there is none."""
+    if path.is_dir():
+        raise IsADirectoryError(f"checkpoint={str(path)!r} is a directory; expected the path of a file in it.")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None, []
+    try:
+        with np.load(BytesIO(data), allow_pickle=False) as file:
+            arrays = file["fingerprint"], file["merges"], file["counts"]
+            return _checked(*arrays, file["checksum"] if "checksum" in file else None)
+    except Exception as error:  # NumPy and zipfile raise many kinds over what they did not write
+        raise ValueError(
+            f"checkpoint={str(path)!r} is not a checkpoint of `bpe.train`, or cut short ({error}); delete it, or give "
+            "another path."
+        ) from error
+
+
+def _checked(mark: np.ndarray, merges: np.ndarray, counts: np.ndarray, checksum: np.ndarray | None) -> tuple[str, Rows]:
+    types, shapes = [array.dtype for array in (merges, counts)], [array.shape for array in (mark, merges, counts)]
+    size = counts.size
+    if mark.dtype.kind != "U" or types != [np.int32, np.int64] or shapes != [(), (size, 2), (size,)]:
+        raise ValueError(f"{mark.dtype}, {types} of {shapes}; expected a text, int32 [M, 2] and int64 [M]")
+    if checksum is not None and not np.array_equal(checksum, _checksum(merges, counts)):
+        raise ValueError("the checksum is of other merges")
+    return str(mark), list(zip(*merges.T.tolist(), counts.tolist(), strict=True))
+
+
+@contextmanager
+def saved_at_sigterm(save: Callable[[], None]) -> Iterator[None]:
+    """Save before SIGTERM ends this process, which is how schedulers tell it to end.
+
+    Only in the main thread, which alone can, and only where nobody else handles the signal.
+    """
+
+    def handle(number, _):
+        signal.signal(number, signal.SIG_DFL)
+        try:
+            save()
+        finally:
+            signal.raise_signal(number)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    try:
+        signal.signal(signal.SIGTERM, handle)
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is handle:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
