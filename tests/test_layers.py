@@ -23,6 +23,7 @@ PACKAGE = "jaxopt_lite"
 FLOORS = {
     "cores": -1,
     "files": -1,
+    "jaxprs": -1,
     "lazy": -1,
     "progress": -1,
     "lanes": 0,
@@ -37,7 +38,15 @@ FLOORS = {
 
 # What the lowest rooms may import beside the standard library; the others whatever is declared.
 GROUND = {"jax", "jaxtyping", "numpy"}
-MAY_IMPORT = {"cores": set(), "files": set(), "lazy": set(), "progress": {"rich"}, "lanes": GROUND, "bounds": GROUND}
+MAY_IMPORT = {
+    "cores": set(),
+    "files": set(),
+    "lazy": set(),
+    "jaxprs": GROUND,
+    "progress": {"rich"},
+    "lanes": GROUND,
+    "bounds": GROUND,
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {re.split(r"[^\w-]", wanted)[0] for wanted in PROJECT["dependencies"]}
 OPTIONAL = {"matplotlib"}  # may be imported inside a function, and need not be installed

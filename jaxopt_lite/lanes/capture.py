@@ -16,18 +16,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
 from jax.sharding import PartitionSpec
 from jax.tree_util import treedef_tuple
 from jaxtyping import PyTree
 
+from jaxopt_lite.jaxprs import as_function, largest_array, opened, operations, without_consts
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.lanes.tiles import Lanes, compiler_options, largest_array, operations
+from jaxopt_lite.lanes.tiles import Lanes, compiler_options
 
-__all__ = ["Captured", "Program", "Signature", "capture", "run", "without_consts"]
+__all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
 _PROGRAMS = 64  # whose compiled forms are kept; each takes from 5 to 15 megabytes
 _FUNCTIONS = 1024  # with their signatures, that need not be traced again
@@ -86,7 +86,7 @@ class Program:
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
         flat = self._in_tree.flatten_up_to(arguments)
-        return jax.tree.unflatten(self._out_tree, jaxpr_as_fun(ClosedJaxpr(self._jaxpr, list(arrays)))(*flat))
+        return jax.tree.unflatten(self._out_tree, as_function(self._jaxpr, arrays)(*flat))
 
     def jitted(
         self,
@@ -297,13 +297,8 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
         closed = jax.make_jaxpr(flat)(*signature.flat)
     known = content_of_jaxpr(closed)
     known = object() if known is None else known  # like no other
-    program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(without_consts(closed).jaxpr)))
+    program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(opened(without_consts(closed))[0])))
     return Captured(program, tuple(map(_copied, closed.consts)))
-
-
-def without_consts(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """The same jaxpr, which keeps no array and no tracer alive. In JAX 0.12 an open one would hold its consts too."""
-    return ClosedJaxpr(closed.jaxpr, [None] * len(closed.consts))
 
 
 def _copied(const: Any) -> Any:

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
+
+from jaxopt_lite.jaxprs import Equation, as_function, is_jaxpr, is_literal, opened
 
 __all__ = ["Content", "content", "content_of_jaxpr"]
 
@@ -292,14 +293,14 @@ class _Reader:
             self._checks.append(same)
 
 
-def content_of_jaxpr(closed: ClosedJaxpr) -> Hashable | None:
+def content_of_jaxpr(jaxpr: Any) -> Hashable | None:
     """The key of a jaxpr apart from its consts, or None if something in it has none.
 
     A jaxpr holds differentiation rules of the user's as Python functions, which do not tell what they compute. Where
     there are such the jaxprs of the derivatives, in which the rules have been applied, become part of the key.
     """
     try:
-        return _with_derivatives(closed.jaxpr, _ORDERS)
+        return _with_derivatives(opened(jaxpr)[0], _ORDERS)
     except _Unknown:
         return None
 
@@ -329,10 +330,6 @@ def _rows(jaxpr: Any) -> tuple[Hashable, bool]:
     return known
 
 
-def _is_jaxpr(thing: Any) -> bool:
-    return hasattr(thing, "eqns") or hasattr(thing, "jaxpr")
-
-
 class _JaxprReader:
     """One walk through a jaxpr."""
 
@@ -345,19 +342,19 @@ class _JaxprReader:
         return tuple(map(self._atom, atoms))
 
     def _atom(self, atom: Any) -> Hashable:
-        if isinstance(atom, Literal):
+        if is_literal(atom):
             value = np.asarray(atom.val)
             return atom.aval, value.dtype, value.tobytes()
         return self._numbers.setdefault(atom, len(self._numbers)), atom.aval
 
-    def equation(self, equation: Any) -> Hashable:
+    def equation(self, equation: Equation) -> Hashable:
         """All that decides what an equation computes."""
         is_rule, is_call = equation.primitive.name in _RULES, equation.primitive.name in _CALLS
         self.has_rules |= is_rule
         params = [
             self._called(value) if is_call and name == "jaxpr" else self._param(value)
             for name, value in equation.params.items()
-            if not is_rule or _is_jaxpr(value)  # the others are the rules, and how many arguments they take
+            if not is_rule or is_jaxpr(value)  # the others are the rules, and how many arguments they take
         ]
         context = equation.ctx
         around = context.compute_type, self._param(context.xla_metadata), context.cur_abstract_mesh
@@ -366,14 +363,16 @@ class _JaxprReader:
 
     def _called(self, jaxpr: Any) -> Hashable:
         """A jitted function. One with rules is the same only as the same object, with whose derivatives JAX goes on."""
-        rows, has_rules = _rows(jaxpr.jaxpr)
-        return _Same(jaxpr) if has_rules else (rows, *map(_Same, jaxpr.consts))
+        inner, consts = opened(jaxpr)
+        rows, has_rules = _rows(inner)
+        return _Same(jaxpr) if has_rules else (rows, *map(_Same, consts))
 
     def _param(self, value: Any) -> Hashable:
-        if _is_jaxpr(value):
-            rows, has_rules = _rows(getattr(value, "jaxpr", value))
+        if is_jaxpr(value):
+            jaxpr, consts = opened(value)
+            rows, has_rules = _rows(jaxpr)
             self.has_rules |= has_rules
-            return rows, *map(_Same, getattr(value, "consts", ()))
+            return rows, *map(_Same, consts)
         if isinstance(value, tuple | list):
             return type(value), *map(self._param, value)
         if isinstance(value, dict):
@@ -397,7 +396,7 @@ def _derivatives(jaxpr: Any, orders: int) -> Hashable:
 
     def moved(values, moving):
         values = [dict(zip(places, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
-        results = jaxpr_as_fun(ClosedJaxpr(jaxpr, values[:count]))(*values[count:])
+        results = as_function(jaxpr, values[:count])(*values[count:])
         return [result for result in results if np.issubdtype(result.dtype, np.inexact)]
 
     def forward(values, tangents):
@@ -413,7 +412,7 @@ def _derivatives(jaxpr: Any, orders: int) -> Hashable:
             traced = jax.make_jaxpr(derivative)(specs, directions)
         except (TypeError, ValueError, NotImplementedError):  # a rule for the other mode, or a loop of unknown length
             continue
-        found.append(_with_derivatives(traced.jaxpr, orders - 1))
+        found.append(_with_derivatives(opened(traced)[0], orders - 1))
     if not found and orders == _ORDERS:
         raise _Unknown(jaxpr)
     return tuple(found)

@@ -4,14 +4,13 @@ A `jax.custom_vjp` has no forward mode, a loop of unknown length no reverse mode
 mode, and in the other where JAX refuses that while it traces: so it costs other functions nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.source_info_util import summarize
 
-from jaxopt_lite.lanes.tiles import inner_jaxprs
+from jaxopt_lite.jaxprs import Equation, equations_in, line_of
 
 __all__ = [
     "has_custom_vjp", "hessian", "jacobian", "pullback", "value_and_grad", "value_and_jacobian", "value_and_slope",
@@ -112,8 +111,8 @@ def _first_possible(name: str, f: Callable, x, *ways: Callable[[], Any], otherwi
             return way()
         except _REFUSALS as error:
             errors.append(error)
-    found = _with_one_mode(jax.make_jaxpr(f)(x).jaxpr)
-    places = dict.fromkeys(f"`{eqn.primitive.name}` at {summarize(eqn.source_info)}" for eqn in found)
+    found = _with_one_mode(jax.make_jaxpr(f)(x))
+    places = dict.fromkeys(f"`{equation.primitive.name}` at {line_of(equation)}" for equation in found)
     reasons = dict.fromkeys(f"{error}".partition("\n")[0] for error in errors)
     if not places and len(reasons) == 1 and not isinstance(errors[0], NotImplementedError):
         raise errors[0]
@@ -131,12 +130,14 @@ def has_custom_vjp(jaxpr: Any) -> bool:
     return any(equation.primitive.name == "custom_vjp_call" for equation in _with_one_mode(jaxpr))
 
 
-def _with_one_mode(jaxpr: Any) -> Iterator[Any]:
+def _with_one_mode(jaxpr: Any) -> list[Equation]:
     """The equations of a jaxpr that have one mode of differentiation, or none."""
-    for equation in jaxpr.eqns:
+
+    def has_one(equation: Equation) -> bool:
         name = equation.primitive.name
-        if name in ("while", "custom_vjp_call") or name.endswith("callback"):
-            yield equation
-        elif name != "custom_jvp_call":
-            for inner in inner_jaxprs(equation.params):
-                yield from _with_one_mode(inner)
+        return name in ("while", "custom_vjp_call") or name.endswith("callback")
+
+    def enters(equation: Equation) -> bool:
+        return equation.primitive.name != "custom_jvp_call" and not has_one(equation)
+
+    return [equation for equation, *_ in equations_in(jaxpr, enters) if has_one(equation)]

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend import source_info_util
 
+from jaxopt_lite.jaxprs import equations_in, line_of
 from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
 
 __all__ = [
@@ -29,10 +29,7 @@ __all__ = [
     "Work",
     "as_one_native_call",
     "compiler_options",
-    "inner_jaxprs",
     "kernel_tiles",
-    "largest_array",
-    "operations",
     "parts",
     "steps_at_once",
     "tile_width",
@@ -215,22 +212,6 @@ def why_no_kernel(dtype, words: int, operations: int) -> str | None:
     return None
 
 
-def operations(jaxpr) -> int:
-    """About how many numbers a function computes."""
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = sum(map(operations, inner_jaxprs(equation.params)))
-        total += inner * equation.params.get("length", 1) or sum(out.aval.size for out in equation.outvars)
-    return total
-
-
-def largest_array(jaxpr) -> int:
-    """The bytes of the largest array that a function computes, also inside calls."""
-    sizes = [out.aval.size * out.aval.dtype.itemsize for equation in jaxpr.eqns for out in equation.outvars]
-    inner = [largest_array(inner) for equation in jaxpr.eqns for inner in inner_jaxprs(equation.params)]
-    return max(sizes + inner, default=0)
-
-
 def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, columns: int) -> Callable:
     """Ask XLA to compile `solve` as one native CPU function, where that is possible.
 
@@ -262,33 +243,20 @@ def why_not_native(jaxpr, width: int, lane_bytes: int, columns: int) -> str | No
     return _obstacle(jaxpr, width, columns)
 
 
-def _obstacle(jaxpr, width: int, columns: int, called_at: str = "") -> str | None:
-    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function.
-
-    JAX's own functions, traced once for all their callers, have no line of the user's: the line of the call is told.
-    """
-    for equation in jaxpr.eqns:
-        name, place = equation.primitive.name, source_info_util.summarize(equation.source_info) or called_at
-        if name not in _NATIVE:
-            return f"XLA gives `{name}` (at {place}) to a library or to its own runtime"
+def _obstacle(jaxpr, width: int, columns: int) -> str | None:
+    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function."""
+    for equation, *outer in equations_in(jaxpr):
+        name = equation.primitive.name
         # A broadcast becomes a reduction of its output in the derivative.
         reduced = equation.invars[:1] if name in _REDUCING else []
         reduced = equation.outvars if name == "broadcast_in_dim" else reduced
-        if any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
-            return f"the sum over a tile of `{name}` (at {place}) is so large that XLA may give it to a library"
-        if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
-            return f"the result of `{name}` (at {place}) is so large on a tile that XLA may split it over threads"
-        for inner in inner_jaxprs(equation.params):
-            obstacle = _obstacle(inner, width, columns, place)
-            if obstacle:
-                return obstacle
+        if name not in _NATIVE:
+            why = "XLA gives {} to a library or to its own runtime"
+        elif any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
+            why = "the sum over a tile of {} is so large that XLA may give it to a library"
+        elif any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
+            why = "the result of {} is so large on a tile that XLA may split it over threads"
+        else:
+            continue
+        return why.format(f"`{name}` (at {line_of(equation, *outer)})")
     return None
-
-
-def inner_jaxprs(params):
-    """The jaxprs among the parameters of an equation."""
-    for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
-        if hasattr(leaf, "eqns"):
-            yield leaf
-        elif hasattr(leaf, "jaxpr"):
-            yield leaf.jaxpr

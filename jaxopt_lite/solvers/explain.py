@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxopt_lite.jaxprs import operations
 from jaxopt_lite.lanes import tiles
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
@@ -164,11 +165,11 @@ def _explained(plan: Plan, batch, platform: str) -> Explanation:
     columns = 1 if plan.function.is_scalar else n
     why = tiles.why_not_native(plan.function.closed.jaxpr, width, plan.lanes(n, dtype).bytes, columns)
     rows = Rows(size, (), n, tiles.EVALUATIONS[plan.solver.kind])
-    operations = tiles.operations(plan.function.closed.jaxpr)
-    undivided = "it is one problem" if plan.alone else why_undivided(rows, operations)
+    computed = operations(plan.function.closed)
+    undivided = "it is one problem" if plan.alone else why_undivided(rows, computed)
     return Explanation(
         "loop" if why else "native call", platform, width, 1, size, why or "", later,
-        cores=1 if undivided else rows.parts(operations), undivided=undivided or "",
+        cores=1 if undivided else rows.parts(computed), undivided=undivided or "",
     )  # fmt: skip
 
 
