@@ -3,7 +3,7 @@
 A function that is compiled once by its name answers for ever with what it read the first time: a global, an array that
 has been edited since, an attribute of its object. Here it is traced again whenever something that it may read has
 changed (`content.py`). The arrays it captured become inputs, so that other numbers in them compile nothing; and
-functions that compute the same, such as a lambda that is made anew in every round of a loop, share one `Program`.
+functions that compute the same, such as a lambda that is made again in every round of a loop, share one `Program`.
 """
 
 import threading
@@ -38,8 +38,8 @@ class Signature:
 
     Args:
         arguments: pytrees of `jax.ShapeDtypeStruct`s, or of whatever else `jax.make_jaxpr` takes for shapes.
-        exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise; or else
-            as JAX's settings say.
+        exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise. If not,
+            they are as JAX's settings say.
         call: `call(fun, *arguments)` calls a function, where that is not as `fun(*arguments)`.
     """
 
@@ -211,7 +211,7 @@ class _Latest(NamedTuple):
 
 
 class _OtherSettings(Exception):
-    """JAX's settings are others than those that a function was traced under."""
+    """JAX's settings are not those that a function was traced under."""
 
 
 class _Thread(threading.local):
@@ -226,7 +226,7 @@ _thread = _Thread()
 def _traced_now(
     programs: tuple[Program, ...], core: Callable, options: tuple, arrays: list[tuple], *arguments: PyTree
 ) -> PyTree:
-    """What is jitted. JAX traces it anew under other settings, which may have the user's functions traced anew too."""
+    """What is jitted. JAX traces it again under other settings, with which the user's functions may have to be too."""
     settings = _settings()
     for program in programs:
         if program in _thread.programs:
@@ -280,9 +280,9 @@ def _settings() -> Hashable:
 
 def _keep_latest(fun: Callable, signature: Signature, known: Content, captured: Captured) -> None:
     if known.unchanged is not None and type(fun) is types.FunctionType:
-        latest, place = signature.latest, id(fun)
-        gone = weakref.ref(fun, lambda _: latest.pop(place, None))
-        latest[place] = _Latest(gone, known.unchanged, captured.weakly(known.arrays))
+        latest, key = signature.latest, id(fun)
+        gone = weakref.ref(fun, lambda _: latest.pop(key, None))
+        latest[key] = _Latest(gone, known.unchanged, captured.weakly(known.arrays))
 
 
 def _traced(fun: Callable, signature: Signature) -> Captured:

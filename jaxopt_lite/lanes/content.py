@@ -1,4 +1,4 @@
-"""What a function may read, as a key: functions with equal keys do the same, whatever has changed in between.
+"""What a function may read, as a key: functions with equal keys compute the same, whatever has changed in between.
 
 A function reads more than its arguments: globals, what it closed over, defaults, and what the functions that it calls
 read in turn. `content` goes through all of it, by the names in its code. It takes numbers, texts and small NumPy arrays
@@ -51,7 +51,7 @@ _BOOKKEEPING = {
 
 
 class _Unknown(Exception):
-    """There is something of which it is not known what a function may do with it."""
+    """There is something that a function may use in ways that are not known."""
 
 
 class Content(NamedTuple):
@@ -392,21 +392,21 @@ def _derivatives(jaxpr: Any, orders: int) -> Hashable:
         return ()
     count = len(jaxpr.constvars)
     specs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in (*jaxpr.constvars, *jaxpr.invars)]
-    places = [k for k, spec in enumerate(specs) if np.issubdtype(spec.dtype, np.inexact)]
+    inexact = [k for k, spec in enumerate(specs) if np.issubdtype(spec.dtype, np.inexact)]
 
     def moved(values, moving):
-        values = [dict(zip(places, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
+        values = [dict(zip(inexact, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
         results = as_function(jaxpr, values[:count])(*values[count:])
         return [result for result in results if np.issubdtype(result.dtype, np.inexact)]
 
     def forward(values, tangents):
-        return jax.jvp(lambda moving: moved(values, moving), ([values[k] for k in places],), (tangents,))
+        return jax.jvp(lambda moving: moved(values, moving), ([values[k] for k in inexact],), (tangents,))
 
     def backward(values, cotangents):
-        results, back = jax.vjp(lambda moving: moved(values, moving), [values[k] for k in places])
+        results, back = jax.vjp(lambda moving: moved(values, moving), [values[k] for k in inexact])
         return results, back(cotangents)
 
-    moving, found = [specs[k] for k in places], []
+    moving, found = [specs[k] for k in inexact], []
     for derivative, directions in ((forward, moving), (backward, jax.eval_shape(moved, specs, moving))):
         try:
             traced = jax.make_jaxpr(derivative)(specs, directions)

@@ -1,10 +1,10 @@
-"""A function of one problem on a tile of lanes: `jax.vmap`, but with the lane axis last all the way.
+"""A function of one problem on a tile of lanes: `jax.vmap`, but with the lane axis always last.
 
-Where two operands differ, `jax.vmap` moves the lane axis to the front, and in the end back again. On the CPU each such
-turn costs a copy, and it leaves loops over rows with gaps between the lanes. XLA finishes those one by one after it has
-done the others in vectors; the last lanes of a tile then round otherwise, and an answer depends on the place of its
-problem. Here every operation is applied to whole rows of lanes, with no gap and no rest. What has no such form (a
-factorisation, an index that differs from lane to lane) goes by `jax.vmap`, operation by operation.
+Where two operands differ, `jax.vmap` moves the lane axis to the front, and at the end back again. On the CPU each such
+transposition costs a copy, and it leaves loops over rows with gaps between the lanes. Of such a row XLA computes most
+lanes in vectors and the last few one by one. These round differently, and an answer depends on the index of its
+problem. Here every operation is applied to whole rows of lanes, with no gap and no remainder. What has no such form (a
+factorization, an index that differs from lane to lane) is computed by `jax.vmap`, operation by operation.
 """
 
 import math
@@ -29,7 +29,7 @@ ELEMENTWISE = {
     "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "polynomial", "pow", "rem", "round",
     "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 }  # fmt: skip
-_COSTLY = {  # XLA would fuse them into each of their consumers, which computed them again
+_COSTLY = {  # XLA would fuse them into each of their consumers, which would compute them again
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "div", "erf",
     "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic", "pow", "rsqrt", "sin",
     "sinh", "sqrt", "tan", "tanh",
@@ -58,9 +58,9 @@ def lanes_last(fun: Callable, on: PyTree, *, keeps_rules: bool = False) -> Calla
 
     Args:
         fun: a function of pytrees of arrays.
-        on: which arguments have the lane axis, last: a tuple of bools for them, or for parts of them. One at least has.
-        keeps_rules: whether differentiation rules of the user's are kept. Where the result is not differentiated, what
-            they belong to is computed like the rest.
+        on: which arguments have the lane axis, last: a tuple of bools for them, or for parts of them. At least one has.
+        keeps_rules: whether the user's rules for derivatives are kept. Where the result is not differentiated, a
+            function with such a rule is computed like any other.
 
     Example:
         >>> import jax.numpy as jnp
@@ -277,11 +277,11 @@ def _reached(jaxpr: Any, on: Sequence[bool]) -> list[bool]:
     return _Reach().run(jaxpr, on)
 
 
-def _carried(body: Any, fixed: Sequence[bool], start: Sequence[bool], rest: Sequence[bool] = ()) -> list[bool]:
+def _carried(body: Any, fixed: Sequence[bool], start: Sequence[bool], scanned: Sequence[bool] = ()) -> list[bool]:
     """Which of the values that a loop carries may have the lane axis in some round."""
     on = list(start)
     while True:
-        after = _reached(body, [*fixed, *on, *rest])[: len(on)]
+        after = _reached(body, [*fixed, *on, *scanned])[: len(on)]
         if all(was or not now for was, now in zip(on, after, strict=True)):
             return on
         on = [was or now for was, now in zip(on, after, strict=True)]

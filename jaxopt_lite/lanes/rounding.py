@@ -3,8 +3,8 @@
 Every number that is rounded, those of x first, is changed by a small known part of itself, with a sign of its own. What
 that does to the value, scaled down to the last digit of the dtype, is the error of evaluating it there. It is far below
 the value wherever the value means something. At a root or a stationary point, where terms cancel, it is what remains of
-them, and no solver gets below it. A pole is none: within the last digits of x its value jumps from one end of the range
-to the other, by a coarse change no more than by a fine one.
+them, and no solver gets below it. A pole is no root: within the last digits of x its value jumps from one end of the
+range to the other, by a coarse change of x no more than by a fine one.
 
 Source: Parker, Monte Carlo Arithmetic, UCLA CSD-970002 (1997). Here the signs are orthogonal to each other instead of
 random, so that few evaluations are enough, and they are the same for every problem.
@@ -27,7 +27,7 @@ from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, bind, branches, call
 __all__ = ["is_rounding"]
 
 _PROBES = 8  # evaluations; so many signs less one are orthogonal to each other
-_MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # of one array; of arrays; from one to the next
+_MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # of one array; after how many starts they repeat; from one to the next
 _UNITS = 16  # of eps, by which a number changes: a pole shows, and curvature hardly does
 _ENOUGH = 2  # errors that a value may have, each of which counts a rounding as twice what it can be
 
@@ -69,7 +69,7 @@ def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Arr
 
 
 class _Arithmetic(Interpreter):
-    """Evaluates jaxprs, and multiplies what is rounded by factors near 1, other ones for each number."""
+    """Evaluates jaxprs, and multiplies what is rounded by factors near 1, different ones for each number."""
 
     def __init__(self, factors: Float[Array, "signs"]):
         self._factors, self._count = factors, count()

@@ -19,7 +19,7 @@ from jaxopt_lite.lanes.scalar_rules import ARRAYS, as_scalars, known
 __all__ = ["interpret", "leaves_like"]
 
 _LONGEST_LOOP = 256
-_FAULT = "taking it apart failed, which is a fault of this library; please report it ({cause!r})"
+_FAULT = "evaluating it number by number failed, which is a fault of this library; please report it ({cause!r})"
 
 _WHY_NOT = {
     "sort": "it sorts",
@@ -29,11 +29,11 @@ _WHY_NOT = {
     "erf_inv": "the inverse error function has no instruction in a kernel",
     "lgamma": "the gamma function has no instruction in a kernel",
     "digamma": "the gamma function has no instruction in a kernel",
-    "cholesky": "it factorises a matrix by a library",
-    "lu": "it factorises a matrix by a library",
-    "qr": "it factorises a matrix by a library",
-    "eigh": "it factorises a matrix by a library",
-    "svd": "it factorises a matrix by a library",
+    "cholesky": "it factorizes a matrix by a library",
+    "lu": "it factorizes a matrix by a library",
+    "qr": "it factorizes a matrix by a library",
+    "eigh": "it factorizes a matrix by a library",
+    "svd": "it factorizes a matrix by a library",
     "triangular_solve": "it solves a linear system by a library",
     "tridiagonal_solve": "it solves a linear system by a library",
     "custom_linear_solve": "it solves a linear system by a library",
@@ -77,8 +77,8 @@ class _Scalars(Interpreter):
         except Exception as cause:  # a fault of a rule must not keep a solve from being a loop
             error = cause if isinstance(cause, NotInAKernel) else NotInAKernel(_FAULT.format(cause=cause))
             # The innermost equation is the reason.
-            name, place = error.primitive or equation.primitive.name, error.place or current_line()
-            raise NotInAKernel(error.reason, name, place) from None
+            name, line = error.primitive or equation.primitive.name, error.place or current_line()
+            raise NotInAKernel(error.reason, name, line) from None
 
     def _results(self, equation: Equation, arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
         name, params, inner = equation.primitive.name, equation.params, called(equation)

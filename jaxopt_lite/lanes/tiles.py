@@ -1,4 +1,4 @@
-"""How many lanes a tile has, and how its loop becomes one native function: every measured choice, in one place.
+"""How many lanes a tile has, and how its loop becomes one native function: every measured choice, in one file.
 
 On the CPU, XLA dispatches the operations of a loop one by one unless the whole loop is small enough to compile as a
 single function, which is 5 to 20 times faster for tiny problems. An attribute on a call around it asks for that (JAX
@@ -65,10 +65,10 @@ _LANES = {
 }
 _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a matrix in float64
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # by vectors of 512 bits
-_WIDE_FROM = (0, 12)  # of JAX; before, more functions round otherwise in them
+_WIDE_FROM = (0, 12)  # the version of JAX; before, more functions round differently in wide vectors
 _CACHE_BYTES, _NARROWEST = 4 << 20, 8  # a tile's state leaves room in the last cache
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
-_GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as launching a step
+_GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as to launch a step
 # The largest array of an evaluation of the whole tile: larger ones gain nothing from more lanes, and idle lanes cost.
 _CACHE_ARRAY_BYTES, _DEVICE_ARRAY_BYTES = 2 << 20, 1 << 30
 
@@ -109,7 +109,7 @@ _FEWEST_KERNEL_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once;
 def tile_width(lanes: Lanes, platform: str, batch: int | None, array_bytes: int = 0) -> int:
     """The number of lanes in a tile.
 
-    On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round otherwise. On an
+    On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round differently. On an
     accelerator, where idle lanes of wide tiles would cost small batches too much, it grows with the batch by powers of
     two, from a width at which a launch still takes longer than its work.
 
@@ -151,7 +151,7 @@ def compiler_options(lanes: Lanes, array_bytes: int) -> tuple[tuple[str, Any], .
     """What to ask of XLA where tiles of these lanes are a program by themselves, if anything. Only such takes options.
 
     Vectors of 512 bits, for tiles that gain by them: those of small states, whose rows LLVM does not unroll. Such a
-    program rounds the same for any batch, though a few functions otherwise than in a larger program. `array_bytes` is
+    program rounds the same for any batch, though a few functions differently than in a larger program. `array_bytes` is
     as for `tile_width`.
     """
     small, _ = _widths(lanes)
@@ -229,7 +229,7 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
             return jax.jit(unattributed)(*hidden)[0]
 
     def unattributed(*operands):
-        # "false" and not None: loops inside that are traced anew when they are lowered would inherit the request.
+        # "false" and not None: loops inside that are traced again when they are lowered would inherit the request.
         with set_xla_metadata(xla_cpu_small_call="false", inlineable=None):
             return solve(*operands), operands
 

@@ -133,7 +133,7 @@ def _dot_with(eqn, x, matrix, changed_side: int):
     if matrix.axis in own:
         return product(_times(x, matrix.scale, others[own.index(matrix.axis)]), matrix.leaf)
     y = product(x, matrix.leaf)
-    return _times(y, matrix.scale, _place(eqn, matrix.axis, changed_side, x.ndim))
+    return _times(y, matrix.scale, _axis_of_product(eqn, matrix.axis, changed_side, x.ndim))
 
 
 def _contract(eqn, x, matrix, x_axis: int, matrix_axis: int):
@@ -141,8 +141,8 @@ def _contract(eqn, x, matrix, x_axis: int, matrix_axis: int):
     return lax.dot_general(x, matrix, (((x_axis,), (matrix_axis,)), ((), ())), precision=precision)
 
 
-def _place(eqn, axis: int, side: int, other_rank: int) -> int:
-    """Where an axis of a factor that is not summed over stands in the product: shared axes, left ones, right ones."""
+def _axis_of_product(eqn, axis: int, side: int, other_rank: int) -> int:
+    """Which axis of a product that of a factor becomes, if it is not summed over: shared, left, then right axes."""
     contracted, batched = eqn.params["dimension_numbers"]
     if axis in batched[side]:
         return list(batched[side]).index(axis)

@@ -25,7 +25,7 @@ Moments = dict[str, tuple[int, Float[Array, "T m m"]]]
 
 
 class _Leaf(NamedTuple):
-    """Of which leaf a variable of a jaxpr is a view: its axis k is axis `order[k]` of the leaf."""
+    """The leaf that a value is a view of: its axis k is axis `order[k]` of the leaf."""
 
     name: str
     order: tuple[int, ...]
@@ -39,7 +39,7 @@ class _Found(NamedTuple):
 
 
 def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, tasks: list[Task]) -> Moments:
-    """The second moments of the inputs of those layers whose matrix stands in products along one axis only.
+    """The second moments of the inputs of those layers whose matrix is multiplied along one axis only.
 
     Args:
         apply: `apply(params, x)`, for one input.
@@ -118,7 +118,7 @@ class _Search(Interpreter):
 
 
 def _follow(eqn, values: list, known: list[_Leaf | None], found: _Found) -> list[_Leaf | None]:
-    """Of which leaves the results are views. Notes a product, or that a leaf is used in another way."""
+    """The leaves that the results are views of. Notes a product, or that a leaf is used in another way."""
     nothing: list[_Leaf | None] = [None] * len(eqn.outvars)
     used: list[_Leaf] = [leaf for leaf in known if leaf is not None]
     if not used:
