@@ -23,6 +23,7 @@ PACKAGE = "jaxopt_lite"
 FLOORS = {
     "cores": -1,
     "files": -1,
+    "jaxprs": -1,
     "lazy": -1,
     "progress": -1,
     "sizes": -1,
@@ -38,7 +39,15 @@ FLOORS = {
 
 # What the lowest rooms may import beside the standard library; the others whatever is declared.
 GROUND = {"jax", "jaxtyping", "numpy"}
-MAY_IMPORT = {"cores": set(), "files": set(), "lazy": set(), "progress": {"rich"}, "lanes": GROUND, "bounds": GROUND}
+MAY_IMPORT = {
+    "cores": set(),
+    "files": set(),
+    "lazy": set(),
+    "jaxprs": GROUND,
+    "progress": {"rich"},
+    "lanes": GROUND,
+    "bounds": GROUND,
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {re.split(r"[^\w-]", wanted)[0] for wanted in PROJECT["dependencies"]}
 OPTIONAL = {"matplotlib"}  # may be imported inside a function, and need not be installed
@@ -183,6 +192,26 @@ def private(part: str) -> bool:
     return part.startswith("_") and not part.startswith("__")
 
 
+# What versions of JAX write in different ways; one file knows it.
+OF_VERSIONS = {"ClosedJaxpr", "Jaxpr", "JaxprEqn", "Literal", "Var", "jaxpr_as_fun", "source_info_util"}
+PARAMETERS = {
+    "body_jaxpr", "body_nconsts", "branches", "call_jaxpr", "cond_jaxpr", "cond_nconsts", "ft_in", "fun_jaxpr", "jaxpr",
+    "num_carry", "num_consts",
+}  # fmt: skip
+
+
+def one_file_knows_jaxprs(source: Source) -> Iterator[str]:
+    """How JAX writes down jaxprs, and the parameters of their calls and loops, only `jaxprs` knows."""
+    if home(source) == "jaxprs":
+        return
+    for name, node in imports_in(source):
+        if name.startswith("jax.extend.") and not OF_VERSIONS.isdisjoint(name.split(".")):
+            yield source.at(node, f"imports {name}; use what `jaxprs` has")
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value in PARAMETERS:
+            yield source.at(node, f"reads {ast.unparse(node)}; use what `jaxprs` has")
+
+
 def short_functions(source: Source) -> Iterator[str]:
     """A function fits one screen; its docstring does not count."""
     for function in functions_in(source):
@@ -206,6 +235,7 @@ RULES = [
     outside_only_what_is_declared,
     at_the_top,
     no_private_jax,
+    one_file_knows_jaxprs,
     short_functions,
 ]
 
@@ -355,6 +385,14 @@ BROKEN = {
     "from jax._src": (no_private_jax, "solvers.a", "from jax._src.lax import lax", "jax._src.lax.lax"),
     "a private module of jaxlib": (no_private_jax, "lanes.a", "from jaxlib import _jax", "jaxlib._jax"),
     "an attribute jax._src": (no_private_jax, "lanes.a", "import jax\nx = jax._src.core.Jaxpr", "a.py:2"),
+    "a type of jaxprs": (one_file_knows_jaxprs, "lanes.a", "from jax.extend.core import Literal", "core.Literal"),
+    "positions in the source": (
+        one_file_knows_jaxprs,
+        "bounds.a",
+        "from jax.extend.source_info_util import summarize",
+        "summarize",
+    ),
+    "a parameter of a loop": (one_file_knows_jaxprs, "lanes.a", "def f(e):\n    return e.params['jaxpr']", "a.py:2"),
     "a long function": (short_functions, "lanes.a", long_function(FUNCTION_LINES + 1), "`f` has 46 lines"),
     "a long method": (
         short_functions,
@@ -396,6 +434,9 @@ SOUND = {
     "imports at the top": (at_the_top, "demo.a", "import math\ndef f():\n    return math.pi"),
     "public JAX": (no_private_jax, "lanes.a", "import jax\nfrom jax.extend import core\nx = jax.__version__"),
     "a private name of one's own": (no_private_jax, "lanes.a", "x = self._src.core"),
+    "jaxprs themselves": (one_file_knows_jaxprs, "jaxprs", "from jax.extend.core import Literal\nx = p['jaxpr']"),
+    "a parameter like any other": (one_file_knows_jaxprs, "lanes.a", "def f(e):\n    return e.params['axis']"),
+    "a primitive of one's own": (one_file_knows_jaxprs, "lanes.a", "from jax.extend.core import Primitive"),
     "a function just short enough": (short_functions, "lanes.a", long_function(FUNCTION_LINES)),
     "a docstring does not count": (
         short_functions,

@@ -1,8 +1,13 @@
 """Fixed-capacity buffers that cannot overflow, and tools that find and check accesses by index.
 
-Files, in reading order: `buffer`; `intervals`, `guards`, `loops`, `jaxprs` and `ranges`, which work out the
-range of each index; `unchecked`, which lists those not proved to be in range; `checked`, which runs with
-checks. Imports JAX, NumPy and jaxtyping only.
+Files, in reading order:
+
+- `buffer`: a buffer of fixed capacity, which counts what did not fit.
+- `accesses`: which equations access an array by index, and what JAX does out of range.
+- `intervals`: interval arithmetic on the primitives of JAX.
+- `ranges`: the range of every integer of a program, through calls, guards, branches and loops.
+- `unchecked`: the accesses that are not proved to be in range.
+- `checked`: a run with a check in front of each access.
 """
 
 from jaxopt_lite.bounds.buffer import Buffer, BufferOverflowError

@@ -1,7 +1,4 @@
-"""A buffer of fixed capacity that counts what did not fit.
-
-Imports JAX only; used wherever items are collected inside a compiled function.
-"""
+"""A buffer of fixed capacity that counts what did not fit."""
 
 from typing import NamedTuple
 
@@ -10,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Int32, PyTree
+
+__all__ = ["Buffer", "BufferOverflowError"]
 
 
 class BufferOverflowError(RuntimeError):
@@ -24,9 +23,9 @@ class Buffer(NamedTuple):
     written nowhere.
 
     Attributes:
-        data: The slots: a pytree whose leaves have shape `[capacity, ...]`. Those from `size` on are empty.
-        size: How many items are stored, `0 <= size <= capacity`.
-        overflow: How many items did not fit: the number wanted minus the capacity, or 0.
+        data: the slots: a pytree whose leaves have shape `[capacity, ...]`. Those from `size` on are empty.
+        size: how many items are stored, `0 <= size <= capacity`.
+        overflow: how many items did not fit: the number wanted minus the capacity, or 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -45,8 +44,8 @@ class Buffer(NamedTuple):
         """A buffer without items.
 
         Args:
-            capacity: The number of slots, at least 1. It is part of the shape and cannot grow.
-            example: One item: a pytree of arrays or `jax.ShapeDtypeStruct`s, of the shapes and dtypes of all.
+            capacity: the number of slots, at least 1. It is part of the shape and cannot grow.
+            example: one item: a pytree of arrays or `jax.ShapeDtypeStruct`s, of the shapes and dtypes of all.
 
         Returns:
             A buffer with every slot zero, `size` 0 and `overflow` 0.
@@ -81,8 +80,8 @@ class Buffer(NamedTuple):
         """Append one item.
 
         Args:
-            item: A pytree like the buffer's example.
-            where: Whether to push at all, a bool; default True.
+            item: a pytree like the buffer's example.
+            where: whether to push at all, a bool; default True.
 
         Returns:
             The buffer with the item at slot `size`; with `overflow` one more if it was full.
@@ -103,17 +102,17 @@ class Buffer(NamedTuple):
         """Append many items, in order. Costs O(m) whatever the capacity, and can update the slots in place.
 
         Args:
-            items: A pytree like the buffer's example, with one more leading axis `m` on each leaf.
-            count: Append only the first `count` items, an integer; default all. A count above `m` is an error
+            items: a pytree like the buffer's example, with one more leading axis `m` on each leaf.
+            count: append only the first `count` items, an integer; default all. A count above `m` is an error
                 of the caller that shapes cannot show: it counts as `m`, and one below 0 as 0.
-            mask: Append only the items where `mask`, bool[m], is True. Give `count` or `mask`, not both.
+            mask: append only the items where `mask`, bool[m], is True. Give `count` or `mask`, not both.
 
         Returns:
             The buffer with as many of the items as fit, from the first on; `overflow` grows by the others.
 
         Raises:
             TypeError: `items` differ from the buffer's items in structure, shape or dtype.
-            ValueError: Both `count` and `mask` were given, or `mask` has another length than `items`.
+            ValueError: both `count` and `mask` were given, or `mask` has another length than `items`.
         """
         items = _as_items(self, items)
         m = jax.tree.leaves(items)[0].shape[0]
@@ -131,7 +130,7 @@ class Buffer(NamedTuple):
         """The slots, with every slot that holds no item set to `fill`.
 
         Args:
-            fill: A number, or a pytree like the buffer's example of values that broadcast against one item;
+            fill: a number, or a pytree like the buffer's example of values that broadcast against one item;
                 default 0.
 
         Returns:
@@ -150,14 +149,14 @@ class Buffer(NamedTuple):
         """Raise on the host if any item did not fit.
 
         Args:
-            name: What to call the buffer in the message.
+            name: what to call the buffer in the message.
 
         Returns:
             The buffer itself.
 
         Raises:
-            BufferOverflowError: An item did not fit, in this buffer or in any of a batch of buffers.
-            TypeError: Called while tracing, where no value is known yet.
+            BufferOverflowError: an item did not fit, in this buffer or in any of a batch of buffers.
+            TypeError: called while tracing, where no value is known yet.
         """
         if isinstance(self.overflow, Tracer):
             raise TypeError(

@@ -1,41 +1,34 @@
-"""Runs a function with every index checked, and raises where JAX would clamp, drop or fill. Uses `jaxprs`.
+"""Runs a function with every index checked, and raises where JAX would clamp, drop or fill.
 
 JAX's own `checkify.index_checks` does not serve for this: it fails on a scatter under `vmap`, on `vmap` of a
 loop, on `jax.checkpoint` and on narrow index types, lets a scatter-subtract pass, and does not say where. So
-the function's jaxpr is interpreted and a `checkify.check` put in front of each access; checkify then carries
-the first failure out.
+the function's jaxpr is evaluated with a `checkify.check` in front of each access; checkify then carries the
+first failure out.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 from jax.experimental import checkify
-from jax.extend.core import JaxprEqn, Literal
 from jaxtyping import Array
 
-from jaxopt_lite.bounds.jaxprs import (
-    Made,
-    access_of,
-    asked_for,
-    called,
-    caller_inside,
-    indices_of,
-    opened,
-    place_of,
-    scan_split,
-)
+from jaxopt_lite.bounds.accesses import Computed, access_of, index_given, indices_of, line_of_access
+from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called, inner_jaxprs
+
+__all__ = ["OutOfRangeError", "checked"]
 
 
 class OutOfRangeError(IndexError):
     """An index was out of range, where JAX alone would have gone on with another element or none."""
 
 
-MARK = "index out of range at "
+_MARK = "index out of range at "
 
 
 def checked(fun: Callable) -> Callable:
@@ -43,7 +36,7 @@ def checked(fun: Callable) -> Callable:
 
     The function is compiled with a check in front of every gather, scatter, dynamic slice and switch, also
     inside calls, loops and branches, and runs to its end; the first access out of range is then raised. For
-    tests: the checks cost time, and each new shape compiles anew.
+    tests: the checks cost time, and each new shape compiles again.
 
     It must be the outermost transformation, because raising happens on the host: `checked(jax.jit(f))`,
     `checked(jax.vmap(f))`, `checked(jax.grad(f))`, not the other way round.
@@ -61,16 +54,16 @@ def checked(fun: Callable) -> Callable:
       Of a number beyond 32 bits, `lax.switch`, `jax.ops.segment_sum` and accesses by uint64 see the last 32.
 
     Args:
-        fun: Any function that JAX can compile. Bind arguments that must stay Python values with
+        fun: any function that JAX can compile. Bind arguments that must stay Python values with
             `functools.partial`.
 
     Returns:
         A function of the same arguments with the same result.
 
     Raises:
-        OutOfRangeError: From the returned function; names the source line, the index and the range it must be
+        OutOfRangeError: from the returned function; names the source line, the index and the range it must be
             in.
-        TypeError: From the returned function, if it is traced by an outer transformation.
+        TypeError: from the returned function, if it is traced by an outer transformation.
 
     Example:
         >>> import jax.numpy as jnp
@@ -82,8 +75,8 @@ def checked(fun: Callable) -> Callable:
 
     def instrumented(*args, **kwargs):
         jaxpr, shape = jax.make_jaxpr(fun, return_shape=True)(*args, **kwargs)
-        outs = _run(jaxpr, _numbers(jax.tree.leaves((args, kwargs))), None)
-        return jax.tree.unflatten(jax.tree.structure(shape), _arrays(outs))
+        outs = _Checks().run_arrays(jaxpr, jax.tree.leaves((args, kwargs)))
+        return jax.tree.unflatten(jax.tree.structure(shape), outs)
 
     compiled = jax.jit(checkify.checkify(instrumented, errors=checkify.user_checks))
 
@@ -93,7 +86,7 @@ def checked(fun: Callable) -> Callable:
         error, result = compiled(*args, **kwargs)
         _refuse_tracers((error, result))
         message = error.get()
-        if message is not None and MARK in message:
+        if message is not None and _MARK in message:
             raise OutOfRangeError(message.replace(" (`check` failed)", ""))
         error.throw()  # a check of the function's own
         return result
@@ -110,136 +103,115 @@ def _refuse_tracers(values):
 
 
 @dataclass(frozen=True, eq=False)
-class Number(Made):
+class _Number(Computed):
     """A variable's array and, where known, the equation that computed it and that equation's operands."""
 
     array: Array
-    eqn: JaxprEqn | None = None
-    args: "tuple[Number, ...]" = ()
+    equation: Equation | None = None
+    args: "tuple[_Number, ...]" = ()
 
 
-def _numbers(arrays):
-    return list(map(Number, arrays))
+def _numbers(arrays: Iterable[Array]) -> list[_Number]:
+    return list(map(_Number, arrays))
 
 
-def _arrays(numbers):
+def _arrays(numbers: Iterable[_Number]) -> list[Array]:
     return [number.array for number in numbers]
 
 
-def _run(jaxpr, args, caller):
-    """Evaluate a jaxpr, closed or not, of `Number`s, with a check in front of each access."""
-    inner, consts = opened(jaxpr)
-    env = dict(zip([*inner.constvars, *inner.invars], [*_numbers(consts), *args], strict=True))
+class _Checks(Interpreter):
+    """Evaluates jaxprs with a check in front of each access."""
 
-    def read(atom):
-        return Number(atom.val) if isinstance(atom, Literal) else env[atom]
+    def constant(self, value: Any) -> _Number:
+        return _Number(value)
 
-    for eqn in inner.eqns:
-        ins = [read(atom) for atom in eqn.invars]
-        with eqn.ctx.manager:  # settings that were in force where it was traced
-            _check(eqn, ins, caller)
-            outs = _evaluate(eqn, ins, caller)
-        env |= zip(eqn.outvars, outs, strict=True)
-    return [read(atom) for atom in inner.outvars]
+    def results(self, equation: Equation, values: list[_Number]) -> Sequence[_Number]:
+        with equation.ctx.manager:  # settings that were in force where it was traced
+            _check(equation, values)
+            control = _CONTROL.get(equation.primitive.name)
+            if control is not None:
+                return _numbers(control(self, equation, values))
+            inner = called(equation)
+            if inner is not None:
+                # Nothing is differentiated any more, so a call with its own derivative, or that saves memory, is just
+                # its body.
+                return self.call(inner, values)
+            return [_Number(result, equation, tuple(values)) for result in bind(equation, _arrays(values))]
+
+    def run_arrays(self, jaxpr: Any, arrays: Iterable[Array]) -> list[Array]:
+        """The same for arrays."""
+        return _arrays(self.run(jaxpr, _numbers(arrays)))
 
 
-def _check(eqn, ins, caller):
+def _check(equation: Equation, values: list[_Number]) -> None:
     """A check for each axis that the equation indexes."""
-    access = access_of(eqn)
+    access = access_of(equation)
     if access is None:
         return
-    made = indices_of(access, ins)
-    indices = jnp.unstack(ins[access.first].array, axis=-1) if access.packed else _arrays(made)
-    for axis, limit, index, number in zip(access.axes, access.limits, indices, made, strict=True):
-        given, outcome = asked_for(access, axis, number)
+    numbers = indices_of(access, values)
+    indices = jnp.unstack(values[access.first].array, axis=-1) if access.packed else _arrays(numbers)
+    for axis, limit, index, number in zip(access.axes, access.limits, indices, numbers, strict=True):
+        given, outcome = index_given(access, axis, number)
         index = jnp.ravel(index if given is number else given.array)
         # A limit that the index type cannot hold is no limit.
         bad = (index < 0) | (index > min(limit, jnp.iinfo(index.dtype).max))
-        text = MARK + _literally(f"{place_of(caller or eqn)}: expected 0 to {limit}, got ") + "{index}"
+        text = _MARK + _literally(f"{line_of_access()}: expected 0 to {limit}, got ") + "{index}"
         text += _literally(f" ({access.by} on axis {axis} of {access.shape}); unchecked it is {outcome}")
         text += "; " + ("index with a wider type" if outcome == "wrapped" else "guard the index or enlarge the array")
         checkify.check(~jnp.any(bad), text, index=index[jnp.argmax(bad)])
 
 
-def _literally(text):
+def _literally(text: str) -> str:
     """Text that a format string gives back as it is."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _evaluate(eqn, ins, caller):
-    """The results of one equation, with the checks of all that runs inside it."""
-    control = CONTROL.get(eqn.primitive.name)
-    if control is not None:
-        return _numbers(control(eqn, ins, caller))
-    jaxpr = called(eqn)
-    if jaxpr is not None:
-        # Nothing is differentiated any more, so a call with its own derivative, or that saves memory, is just
-        # its body.
-        return _run(jaxpr, ins, caller_inside(opened(jaxpr)[0], eqn, caller))
-    outs = eqn.primitive.bind(*_arrays(ins), **eqn.primitive.get_bind_params(eqn.params))
-    return [Number(out, eqn, tuple(ins)) for out in (outs if eqn.primitive.multiple_results else [outs])]
+def _cond(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Array]:
+    index, *operands = _arrays(values)
+    runs = [lambda *args, branch=branch: checks.run_arrays(branch, args) for branch in branches(equation)]
+    return lax.switch(index, runs, *operands)
 
 
-def _run_arrays(jaxpr, args, caller):
-    """`_run` of arrays."""
-    return _arrays(_run(jaxpr, _numbers(args), caller))
-
-
-def _cond(eqn, ins, caller):
-    index, *operands = _arrays(ins)
-    branches = [lambda *args, jaxpr=jaxpr: _run_arrays(jaxpr, args, caller) for jaxpr in eqn.params["branches"]]
-    return lax.switch(index, branches, *operands)
-
-
-def _scan(eqn, ins, caller):
-    n_consts, n_carried = scan_split(eqn)
-    consts, carried, scanned = (
-        ins[:n_consts],
-        ins[n_consts : n_consts + n_carried],
-        ins[n_consts + n_carried :],
-    )
+def _scan(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Array]:
+    loop = Scan.of(equation, values)
 
     def body(carried, elements):
-        outs = _arrays(_run(eqn.params["jaxpr"], [*consts, *_numbers(carried), *_numbers(elements)], caller))
-        return outs[:n_carried], outs[n_carried:]
+        outs = _arrays(checks.run(loop.body, [*loop.fixed, *_numbers(carried), *_numbers(elements)]))
+        return outs[: len(carried)], outs[len(carried) :]
 
-    settings = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
-    carried, stacked = lax.scan(body, _arrays(carried), _arrays(scanned), **settings)
+    carried, stacked = lax.scan(body, _arrays(loop.carried), _arrays(loop.scanned), **loop.options)
     return [*carried, *stacked]
 
 
-def _while(eqn, ins, caller):
-    n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    cond_consts, body_consts, carried = ins[:n_cond], ins[n_cond : n_cond + n_body], ins[n_cond + n_body :]
+def _while(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Array]:
+    loop = While.of(equation, values)
 
     def goes_on(carried):
-        return _run(eqn.params["cond_jaxpr"], [*cond_consts, *_numbers(carried)], caller)[0].array
+        return checks.run(loop.condition, [*loop.for_condition, *_numbers(carried)])[0].array
 
     def body(carried):
         # Under vmap the condition is one for each lane: a lane that has ended keeps what it has.
         going = goes_on(carried)
-        outs = _arrays(_run(eqn.params["body_jaxpr"], [*body_consts, *_numbers(carried)], caller))
+        outs = _arrays(checks.run(loop.body, [*loop.for_body, *_numbers(carried)]))
         return [_where(going, new, old) for new, old in zip(outs, carried, strict=True)] if going.ndim else outs
 
-    return lax.while_loop(lambda carried: jnp.any(goes_on(carried)), body, _arrays(carried))
+    return lax.while_loop(lambda carried: jnp.any(goes_on(carried)), body, _arrays(loop.carried))
 
 
-def _where(lanes, new, old):
+def _where(lanes: Array, new: Array, old: Array) -> Array:
     """`new` on the lanes that are True, `old` on the others; lanes are the leading axes."""
-    return lax.select(
-        jnp.broadcast_to(lanes.reshape(lanes.shape + (1,) * (new.ndim - lanes.ndim)), new.shape), new, old
-    )
+    lanes = lanes.reshape(lanes.shape + (1,) * (new.ndim - lanes.ndim))
+    return lax.select(jnp.broadcast_to(lanes, new.shape), new, old)
 
 
-def _sharded(eqn, ins, caller):
-    params = eqn.params
+def _sharded(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Array]:
+    (body,), params = inner_jaxprs(equation), equation.params
     specs = {name: params[name] for name in ("mesh", "in_specs", "out_specs", "check_vma")}
-    axes = params["newly_manual_axes"]
 
     def shard(*args):
-        return tuple(_run_arrays(params["jaxpr"], args, caller))
+        return tuple(checks.run_arrays(body, args))
 
-    return jax.shard_map(shard, axis_names=axes, **specs)(*_arrays(ins))
+    return list(jax.shard_map(shard, axis_names=params["newly_manual_axes"], **specs)(*_arrays(values)))
 
 
-CONTROL = {"cond": _cond, "scan": _scan, "while": _while, "shard_map": _sharded}
+_CONTROL = {"cond": _cond, "scan": _scan, "while": _while, "shard_map": _sharded}

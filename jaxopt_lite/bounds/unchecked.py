@@ -1,7 +1,4 @@
-"""Finds the accesses by index that XLA would silently clamp, drop or fill.
-
-Uses `ranges`; used by tests and developers.
-"""
+"""Finds the accesses by index that XLA would silently clamp, drop or fill."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,29 +6,31 @@ from typing import NamedTuple
 import jax
 from jaxtyping import PyTree
 
+from jaxopt_lite.bounds.accesses import access_of, index_given, indices_of, line_of_access
 from jaxopt_lite.bounds.intervals import Interval
-from jaxopt_lite.bounds.jaxprs import access_of, asked_for, indices_of, place_of
-from jaxopt_lite.bounds.ranges import unknowns, walk
+from jaxopt_lite.bounds.ranges import ranges_of
+
+__all__ = ["Unchecked", "find_unchecked"]
 
 
 class Unchecked(NamedTuple):
     """One axis of an access by index that is not proved to stay in range.
 
     Attributes:
-        primitive: The primitive that makes it: `gather`, `scatter-add`, `dynamic_slice`, ...; or the function
+        primitive: the primitive that makes it: `gather`, `scatter-add`, `dynamic_slice`, ...; or the function
             of JAX that clips its index first: `switch`, `bincount`, `insert` or `delete`.
-        outcome: What happens out of range: "clamped" to the nearest place, "filled" (a read gives NaN or
+        outcome: what happens out of range: "clamped" to the nearest element, "filled" (a read gives NaN or
             another fill value), "dropped" (the write is left out), "clamped or dropped" (`bincount`, below 0
-            and above), "wrapped" (a negative index whose type cannot hold the length ends at another element)
+            and above), "wrapped" (a negative index whose type cannot hold the length reaches another element)
             or "undefined" (in range was promised).
-        shape: The shape of the array that is read or written; of a `switch`, the number of its branches.
-        axis: The axis that is indexed.
-        lo: The least the index can be, as far as is known.
-        hi: The most it can be.
-        limit: The largest index in range: the axis's length less the size of the window.
-        file: The source file of the access.
-        line: The line in it.
-        function: The function the line belongs to.
+        shape: the shape of the array that is read or written; of a `switch`, the number of its branches.
+        axis: the axis that is indexed.
+        lo: the least the index can be, as far as is known.
+        hi: the most it can be.
+        limit: the largest index in range: the axis's length less the size of the window.
+        file: the source file of the access.
+        line: the line in it.
+        function: the function the line belongs to.
     """
 
     primitive: str
@@ -71,10 +70,10 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
     another batch size is another program.
 
     Args:
-        fun: Any function that JAX can trace.
-        *args: Arguments to trace it with: arrays, pytrees of arrays or `jax.ShapeDtypeStruct`s. Only shapes
+        fun: any function that JAX can trace.
+        *args: arguments to trace it with: arrays, pytrees of arrays or `jax.ShapeDtypeStruct`s. Only shapes
             and dtypes count. Bind arguments that must stay Python values with `functools.partial`.
-        **kwargs: Keyword arguments, likewise.
+        **kwargs: keyword arguments, likewise.
 
     Returns:
         What was not proved, one entry for each axis, in the order of the program; empty if all is proved.
@@ -88,19 +87,18 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
         >>> bounds.find_unchecked(lambda x, i: x[i % 5], jnp.zeros(5), 0)
         []
     """
-    jaxpr = jax.make_jaxpr(fun)(*args, **kwargs)
     found: dict[Unchecked, None] = {}
 
-    def visit(eqn, ins, caller):
-        access = access_of(eqn)
+    def visit(equation, values):
+        access = access_of(equation)
         if access is None:
             return
-        for axis, limit, index in zip(access.axes, access.limits, indices_of(access, ins), strict=True):
-            value, outcome = asked_for(access, axis, index)
+        for axis, limit, index in zip(access.axes, access.limits, indices_of(access, values), strict=True):
+            value, outcome = index_given(access, axis, index)
             known = value.interval
             if known not in Interval(0, limit):
                 what = (access.by, outcome, access.shape, axis, int(known.lo), int(known.hi), limit)
-                found[Unchecked(*what, *place_of(caller or eqn))] = None
+                found[Unchecked(*what, *line_of_access())] = None
 
-    walk(jaxpr, unknowns(jaxpr), visit)
+    ranges_of(jax.make_jaxpr(fun)(*args, **kwargs), visit)
     return list(found)

@@ -3,7 +3,7 @@
 A function that is compiled once by its name answers for ever with what it read the first time: a global, an array that
 has been edited since, an attribute of its object. Here it is traced again whenever something that it may read has
 changed (`content.py`). The arrays it captured become inputs, so that other numbers in them compile nothing; and
-functions that compute the same, such as a lambda that is made anew in every round of a loop, share one `Program`.
+functions that compute the same, such as a lambda that is made again in every round of a loop, share one `Program`.
 """
 
 import threading
@@ -16,18 +16,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
 from jax.sharding import PartitionSpec
 from jax.tree_util import treedef_tuple
 from jaxtyping import PyTree
 
+from jaxopt_lite.jaxprs import as_function, largest_array, opened, operations, without_consts
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.lanes.tiles import Lanes, compiler_options, largest_array, operations
+from jaxopt_lite.lanes.tiles import Lanes, compiler_options
 
-__all__ = ["Captured", "Program", "Signature", "capture", "run", "without_consts"]
+__all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
 _PROGRAMS = 64  # whose compiled forms are kept; each takes from 5 to 15 megabytes
 _FUNCTIONS = 1024  # with their signatures, that need not be traced again
@@ -38,8 +38,8 @@ class Signature:
 
     Args:
         arguments: pytrees of `jax.ShapeDtypeStruct`s, or of whatever else `jax.make_jaxpr` takes for shapes.
-        exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise; or else
-            as JAX's settings say.
+        exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise. If not,
+            they are as JAX's settings say.
         call: `call(fun, *arguments)` calls a function, where that is not as `fun(*arguments)`.
     """
 
@@ -86,7 +86,7 @@ class Program:
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
         flat = self._in_tree.flatten_up_to(arguments)
-        return jax.tree.unflatten(self._out_tree, jaxpr_as_fun(ClosedJaxpr(self._jaxpr, list(arrays)))(*flat))
+        return jax.tree.unflatten(self._out_tree, as_function(self._jaxpr, arrays)(*flat))
 
     def jitted(
         self,
@@ -211,7 +211,7 @@ class _Latest(NamedTuple):
 
 
 class _OtherSettings(Exception):
-    """JAX's settings are others than those that a function was traced under."""
+    """JAX's settings are not those that a function was traced under."""
 
 
 class _Thread(threading.local):
@@ -226,7 +226,7 @@ _thread = _Thread()
 def _traced_now(
     programs: tuple[Program, ...], core: Callable, options: tuple, arrays: list[tuple], *arguments: PyTree
 ) -> PyTree:
-    """What is jitted. JAX traces it anew under other settings, which may have the user's functions traced anew too."""
+    """What is jitted. JAX traces it again under other settings, with which the user's functions may have to be too."""
     settings = _settings()
     for program in programs:
         if program in _thread.programs:
@@ -280,9 +280,9 @@ def _settings() -> Hashable:
 
 def _keep_latest(fun: Callable, signature: Signature, known: Content, captured: Captured) -> None:
     if known.unchanged is not None and type(fun) is types.FunctionType:
-        latest, place = signature.latest, id(fun)
-        gone = weakref.ref(fun, lambda _: latest.pop(place, None))
-        latest[place] = _Latest(gone, known.unchanged, captured.weakly(known.arrays))
+        latest, key = signature.latest, id(fun)
+        gone = weakref.ref(fun, lambda _: latest.pop(key, None))
+        latest[key] = _Latest(gone, known.unchanged, captured.weakly(known.arrays))
 
 
 def _traced(fun: Callable, signature: Signature) -> Captured:
@@ -297,13 +297,8 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
         closed = jax.make_jaxpr(flat)(*signature.flat)
     known = content_of_jaxpr(closed)
     known = object() if known is None else known  # like no other
-    program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(without_consts(closed).jaxpr)))
+    program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(opened(without_consts(closed))[0])))
     return Captured(program, tuple(map(_copied, closed.consts)))
-
-
-def without_consts(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """The same jaxpr, which keeps no array and no tracer alive. In JAX 0.12 an open one would hold its consts too."""
-    return ClosedJaxpr(closed.jaxpr, [None] * len(closed.consts))
 
 
 def _copied(const: Any) -> Any:

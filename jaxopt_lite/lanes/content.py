@@ -1,4 +1,4 @@
-"""What a function may read, as a key: functions with equal keys do the same, whatever has changed in between.
+"""What a function may read, as a key: functions with equal keys compute the same, whatever has changed in between.
 
 A function reads more than its arguments: globals, what it closed over, defaults, and what the functions that it calls
 read in turn. `content` goes through all of it, by the names in its code. It takes numbers, texts and small NumPy arrays
@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
+
+from jaxopt_lite.jaxprs import Equation, as_function, is_jaxpr, is_literal, opened
 
 __all__ = ["Content", "content", "content_of_jaxpr"]
 
@@ -50,7 +51,7 @@ _BOOKKEEPING = {
 
 
 class _Unknown(Exception):
-    """There is something of which it is not known what a function may do with it."""
+    """There is something that a function may use in ways that are not known."""
 
 
 class Content(NamedTuple):
@@ -292,14 +293,14 @@ class _Reader:
             self._checks.append(same)
 
 
-def content_of_jaxpr(closed: ClosedJaxpr) -> Hashable | None:
+def content_of_jaxpr(jaxpr: Any) -> Hashable | None:
     """The key of a jaxpr apart from its consts, or None if something in it has none.
 
     A jaxpr holds differentiation rules of the user's as Python functions, which do not tell what they compute. Where
     there are such the jaxprs of the derivatives, in which the rules have been applied, become part of the key.
     """
     try:
-        return _with_derivatives(closed.jaxpr, _ORDERS)
+        return _with_derivatives(opened(jaxpr)[0], _ORDERS)
     except _Unknown:
         return None
 
@@ -329,10 +330,6 @@ def _rows(jaxpr: Any) -> tuple[Hashable, bool]:
     return known
 
 
-def _is_jaxpr(thing: Any) -> bool:
-    return hasattr(thing, "eqns") or hasattr(thing, "jaxpr")
-
-
 class _JaxprReader:
     """One walk through a jaxpr."""
 
@@ -345,19 +342,19 @@ class _JaxprReader:
         return tuple(map(self._atom, atoms))
 
     def _atom(self, atom: Any) -> Hashable:
-        if isinstance(atom, Literal):
+        if is_literal(atom):
             value = np.asarray(atom.val)
             return atom.aval, value.dtype, value.tobytes()
         return self._numbers.setdefault(atom, len(self._numbers)), atom.aval
 
-    def equation(self, equation: Any) -> Hashable:
+    def equation(self, equation: Equation) -> Hashable:
         """All that decides what an equation computes."""
         is_rule, is_call = equation.primitive.name in _RULES, equation.primitive.name in _CALLS
         self.has_rules |= is_rule
         params = [
             self._called(value) if is_call and name == "jaxpr" else self._param(value)
             for name, value in equation.params.items()
-            if not is_rule or _is_jaxpr(value)  # the others are the rules, and how many arguments they take
+            if not is_rule or is_jaxpr(value)  # the others are the rules, and how many arguments they take
         ]
         context = equation.ctx
         around = context.compute_type, self._param(context.xla_metadata), context.cur_abstract_mesh
@@ -366,14 +363,16 @@ class _JaxprReader:
 
     def _called(self, jaxpr: Any) -> Hashable:
         """A jitted function. One with rules is the same only as the same object, with whose derivatives JAX goes on."""
-        rows, has_rules = _rows(jaxpr.jaxpr)
-        return _Same(jaxpr) if has_rules else (rows, *map(_Same, jaxpr.consts))
+        inner, consts = opened(jaxpr)
+        rows, has_rules = _rows(inner)
+        return _Same(jaxpr) if has_rules else (rows, *map(_Same, consts))
 
     def _param(self, value: Any) -> Hashable:
-        if _is_jaxpr(value):
-            rows, has_rules = _rows(getattr(value, "jaxpr", value))
+        if is_jaxpr(value):
+            jaxpr, consts = opened(value)
+            rows, has_rules = _rows(jaxpr)
             self.has_rules |= has_rules
-            return rows, *map(_Same, getattr(value, "consts", ()))
+            return rows, *map(_Same, consts)
         if isinstance(value, tuple | list):
             return type(value), *map(self._param, value)
         if isinstance(value, dict):
@@ -393,27 +392,27 @@ def _derivatives(jaxpr: Any, orders: int) -> Hashable:
         return ()
     count = len(jaxpr.constvars)
     specs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in (*jaxpr.constvars, *jaxpr.invars)]
-    places = [k for k, spec in enumerate(specs) if np.issubdtype(spec.dtype, np.inexact)]
+    inexact = [k for k, spec in enumerate(specs) if np.issubdtype(spec.dtype, np.inexact)]
 
     def moved(values, moving):
-        values = [dict(zip(places, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
-        results = jaxpr_as_fun(ClosedJaxpr(jaxpr, values[:count]))(*values[count:])
+        values = [dict(zip(inexact, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
+        results = as_function(jaxpr, values[:count])(*values[count:])
         return [result for result in results if np.issubdtype(result.dtype, np.inexact)]
 
     def forward(values, tangents):
-        return jax.jvp(lambda moving: moved(values, moving), ([values[k] for k in places],), (tangents,))
+        return jax.jvp(lambda moving: moved(values, moving), ([values[k] for k in inexact],), (tangents,))
 
     def backward(values, cotangents):
-        results, back = jax.vjp(lambda moving: moved(values, moving), [values[k] for k in places])
+        results, back = jax.vjp(lambda moving: moved(values, moving), [values[k] for k in inexact])
         return results, back(cotangents)
 
-    moving, found = [specs[k] for k in places], []
+    moving, found = [specs[k] for k in inexact], []
     for derivative, directions in ((forward, moving), (backward, jax.eval_shape(moved, specs, moving))):
         try:
             traced = jax.make_jaxpr(derivative)(specs, directions)
         except (TypeError, ValueError, NotImplementedError):  # a rule for the other mode, or a loop of unknown length
             continue
-        found.append(_with_derivatives(traced.jaxpr, orders - 1))
+        found.append(_with_derivatives(opened(traced)[0], orders - 1))
     if not found and orders == _ORDERS:
         raise _Unknown(jaxpr)
     return tuple(found)

@@ -1,17 +1,16 @@
 """Derivatives of a function of one vector, by whichever mode of differentiation it has.
 
 A `jax.custom_vjp` has no forward mode, a loop of unknown length no reverse mode. Each derivative is taken in its usual
-mode, and in the other where JAX refuses that while it traces: so it costs other functions nothing.
+mode, and in the other one where JAX refuses the first while it traces; this costs other functions nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.source_info_util import summarize
 
-from jaxopt_lite.lanes.tiles import inner_jaxprs
+from jaxopt_lite.jaxprs import Equation, equations_in, line_of
 
 __all__ = [
     "has_custom_vjp", "hessian", "jacobian", "pullback", "value_and_grad", "value_and_jacobian", "value_and_slope",
@@ -96,7 +95,7 @@ def _by_columns(f: Callable, x, u):
 
 
 def _ask_for_forward_mode(f: Callable, x) -> None:
-    """Raise what JAX has against it. `jax.jvp` alone takes a `jax.custom_vjp`, and what comes out is refused later."""
+    """Raise JAX's error if there is none. `jax.jvp` accepts a `jax.custom_vjp`; only what it gives is refused later."""
     jax.eval_shape(jax.jacfwd(f), x)
 
 
@@ -104,7 +103,7 @@ def _first_possible(name: str, f: Callable, x, *ways: Callable[[], Any], otherwi
     """The result of the first way that works, or else of this one.
 
     Raises:
-        TypeError: none does, and why. An error of the user's own, which all ways come upon, goes on as it is.
+        TypeError: none does, and why. An error of the user's own, which all ways meet, is raised as it is.
     """
     errors: list[Exception] = []
     for way in ways:
@@ -112,14 +111,14 @@ def _first_possible(name: str, f: Callable, x, *ways: Callable[[], Any], otherwi
             return way()
         except _REFUSALS as error:
             errors.append(error)
-    found = _with_one_mode(jax.make_jaxpr(f)(x).jaxpr)
-    places = dict.fromkeys(f"`{eqn.primitive.name}` at {summarize(eqn.source_info)}" for eqn in found)
+    found = _with_one_mode(jax.make_jaxpr(f)(x))
+    operations = dict.fromkeys(f"`{equation.primitive.name}` at {line_of(equation)}" for equation in found)
     reasons = dict.fromkeys(f"{error}".partition("\n")[0] for error in errors)
-    if not places and len(reasons) == 1 and not isinstance(errors[0], NotImplementedError):
+    if not operations and len(reasons) == 1 and not isinstance(errors[0], NotImplementedError):
         raise errors[0]
     if otherwise is not None:
         return otherwise()
-    because = f", because of {', '.join(places)}" if places else ""
+    because = f", because of {', '.join(operations)}" if operations else ""
     raise TypeError(
         f"fun(x, args) has no {name}: JAX can differentiate it neither forward nor backward{because}. {_ADVICE} "
         f"JAX said: {' / '.join(reasons)}"
@@ -131,12 +130,14 @@ def has_custom_vjp(jaxpr: Any) -> bool:
     return any(equation.primitive.name == "custom_vjp_call" for equation in _with_one_mode(jaxpr))
 
 
-def _with_one_mode(jaxpr: Any) -> Iterator[Any]:
+def _with_one_mode(jaxpr: Any) -> list[Equation]:
     """The equations of a jaxpr that have one mode of differentiation, or none."""
-    for equation in jaxpr.eqns:
+
+    def has_one(equation: Equation) -> bool:
         name = equation.primitive.name
-        if name in ("while", "custom_vjp_call") or name.endswith("callback"):
-            yield equation
-        elif name != "custom_jvp_call":
-            for inner in inner_jaxprs(equation.params):
-                yield from _with_one_mode(inner)
+        return name in ("while", "custom_vjp_call") or name.endswith("callback")
+
+    def enters(equation: Equation) -> bool:
+        return equation.primitive.name != "custom_jvp_call" and not has_one(equation)
+
+    return [equation for equation, *_ in equations_in(jaxpr, enters) if has_one(equation)]

@@ -1,25 +1,26 @@
-"""A function of one problem on a tile of lanes: `jax.vmap`, but with the lane axis last all the way.
+"""A function of one problem on a tile of lanes: `jax.vmap`, but with the lane axis always last.
 
-Where two operands differ, `jax.vmap` moves the lane axis to the front, and in the end back again. On the CPU each such
-turn costs a copy, and it leaves loops over rows with gaps between the lanes. XLA finishes those one by one after it has
-done the others in vectors; the last lanes of a tile then round otherwise, and an answer depends on the place of its
-problem. Here every operation is applied to whole rows of lanes, with no gap and no rest. What has no such form (a
-factorisation, an index that differs from lane to lane) goes by `jax.vmap`, operation by operation.
+Where two operands differ, `jax.vmap` moves the lane axis to the front, and at the end back again. On the CPU each such
+transposition costs a copy, and it leaves loops over rows with gaps between the lanes. Of such a row XLA computes most
+lanes in vectors and the last few one by one. These round differently, and an answer depends on the index of its
+problem. Here every operation is applied to whole rows of lanes, with no gap and no remainder. What has no such form (a
+factorization, an index that differs from lane to lane) is computed by `jax.vmap`, operation by operation.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import PyTree
 
+from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called
 from jaxopt_lite.lanes.arithmetic import at, fold, on_cpu
 
-__all__ = ["CALLS", "ELEMENTWISE", "RULES", "Closed", "bound", "called", "is_literal", "lanes_last", "scan_split"]
+__all__ = ["ELEMENTWISE", "lanes_last"]
 
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
@@ -28,7 +29,7 @@ ELEMENTWISE = {
     "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "polynomial", "pow", "rem", "round",
     "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 }  # fmt: skip
-_COSTLY = {  # XLA would fuse them into each of their consumers, which computed them again
+_COSTLY = {  # XLA would fuse them into each of their consumers, which would compute them again
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "div", "erf",
     "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic", "pow", "rsqrt", "sin",
     "sinh", "sqrt", "tan", "tanh",
@@ -42,14 +43,7 @@ _ALONG_AXES = {  # which count from the front, so that nothing changes
     "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and", "reduce_max",
     "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor", "rev", "split", "squeeze", "unstack",
 }  # fmt: skip
-CALLS = {"jit", "pjit", "closed_call", "core_call", "eval_jaxpr", "remat2", "checkpoint"}
-RULES = {"custom_jvp_call", "custom_vjp_call"}
 _LARGEST_PRODUCT = 4096  # multiplications in a lane, beyond which a library multiplies matrices in less time
-
-
-def is_literal(atom: Any) -> bool:
-    """Whether an operand of an equation is a number and no variable."""
-    return hasattr(atom, "val")
 
 
 class _Row(NamedTuple):
@@ -64,9 +58,9 @@ def lanes_last(fun: Callable, on: PyTree, *, keeps_rules: bool = False) -> Calla
 
     Args:
         fun: a function of pytrees of arrays.
-        on: which arguments have the lane axis, last: a tuple of bools for them, or for parts of them. One at least has.
-        keeps_rules: whether differentiation rules of the user's are kept. Where the result is not differentiated, what
-            they belong to is computed like the rest.
+        on: which arguments have the lane axis, last: a tuple of bools for them, or for parts of them. At least one has.
+        keeps_rules: whether the user's rules for derivatives are kept. Where the result is not differentiated, a
+            function with such a rule is computed like any other.
 
     Example:
         >>> import jax.numpy as jnp
@@ -86,24 +80,30 @@ def lanes_last(fun: Callable, on: PyTree, *, keeps_rules: bool = False) -> Calla
     return on_tile
 
 
-class _Tile:
-    """Interprets jaxprs on rows of so many lanes."""
+class _Tile(Interpreter):
+    """Evaluates jaxprs on rows of so many lanes."""
 
     def __init__(self, width: int, keeps_rules: bool):
         self.width, self._keeps_rules = width, keeps_rules
 
-    def run(self, closed: Any, rows: Iterable[_Row]) -> list[_Row]:
-        """The results of a closed jaxpr."""
-        jaxpr = closed.jaxpr
-        values = dict(zip(jaxpr.constvars, (_Row(const, False) for const in closed.consts), strict=True))
-        values |= zip(jaxpr.invars, rows, strict=True)
+    def constant(self, value: Any) -> _Row:
+        return _Row(value, False)
 
-        def read(atom) -> _Row:
-            return _Row(np.asarray(atom.val, atom.aval.dtype), False) if is_literal(atom) else values[atom]
-
-        for equation in jaxpr.eqns:
-            values |= zip(equation.outvars, self._results(equation, list(map(read, equation.invars))), strict=True)
-        return list(map(read, jaxpr.outvars))
+    def results(self, equation: Equation, values: list[_Row]) -> Sequence[_Row]:
+        name, rows = equation.primitive.name, values
+        if not any(row.on for row in rows):
+            return [_Row(result, False) for result in bind(equation, [row.value for row in rows])]
+        inner = called(equation, despite_rules=not self._keeps_rules)
+        if inner is not None:
+            return self.call(inner, rows)
+        if name in _CONTROL:
+            return _CONTROL[name](self, equation, rows)
+        results = _OPERATIONS[name](self, equation, rows) if name in _OPERATIONS else None
+        if results is None:
+            axes = [-1 if row.on else None for row in rows]
+            mapped = jax.vmap(lambda *values: bind(equation, values), in_axes=axes, out_axes=-1)
+            results = mapped(*(row.value for row in rows))
+        return [_Row(result, True) for result in (results if isinstance(results, list | tuple) else [results])]
 
     def full(self, row: _Row) -> Any:
         """A value with the lane axis, whether it had one or not."""
@@ -121,95 +121,53 @@ class _Tile:
         axes = (rank,) if row.on else tuple(range(value.ndim))
         return lax.broadcast_in_dim(value, (*shape, self.width), axes)
 
-    def _results(self, equation: Any, rows: list[_Row]) -> list[_Row]:
-        name = equation.primitive.name
-        if not any(row.on for row in rows):
-            return [_Row(result, False) for result in bound(equation)(*(row.value for row in rows))]
-        if name in CALLS or (name in RULES and not self._keeps_rules):
-            return self.run(called(equation), rows)
-        if name in _CONTROL:
-            return _CONTROL[name](self, equation.params, rows)
-        results = _OPERATIONS[name](self, equation, rows) if name in _OPERATIONS else None
-        if results is None:
-            axes = [-1 if row.on else None for row in rows]
-            results = jax.vmap(bound(equation), in_axes=axes, out_axes=-1)(*(row.value for row in rows))
-        return [_Row(result, True) for result in (results if isinstance(results, list | tuple) else [results])]
-
-
-def bound(equation: Any) -> Callable[..., list[Any]]:
-    """The operation of an equation as a function of arrays."""
-    found = equation.primitive.get_bind_params(equation.params)
-    functions, params = found if isinstance(found, tuple) else ((), found)  # as JAX 0.10 and 0.12 have it
-
-    def bind(*values):
-        results = equation.primitive.bind(*functions, *values, **params)
-        return list(results) if equation.primitive.multiple_results else [results]
-
-    return bind
-
-
-class Closed(NamedTuple):
-    """A jaxpr and its constants. In JAX 0.10 some are open, and in 0.12 all are one kind."""
-
-    jaxpr: Any
-    consts: Sequence[Any]
-
-    @classmethod
-    def of(cls, jaxpr: Any) -> "Closed":
-        return cls(getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ()))
-
-
-def called(equation: Any) -> Closed:
-    """What a call evaluates."""
-    return Closed.of(next(equation.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in equation.params))
-
 
 # --- Operations: a result with the lane axis, or None where only `jax.vmap` has one ----------------------------
 
 
-def _elementwise(tile: _Tile, equation: Any, rows: list[_Row]):
+def _elementwise(tile: _Tile, equation: Equation, rows: list[_Row]):
     shape = equation.outvars[0].aval.shape
     result = equation.primitive.bind(*(tile.spread(row, shape) for row in rows), **equation.params)
     return lax.optimization_barrier(result) if equation.primitive.name in _COSTLY and on_cpu() else result
 
 
-def _along_axes(tile: _Tile, equation: Any, rows: list[_Row]):
+def _along_axes(tile: _Tile, equation: Equation, rows: list[_Row]):
     return equation.primitive.bind(*(row.value for row in rows), **equation.params)
 
 
-def _each_in_full(tile: _Tile, equation: Any, rows: list[_Row]):
+def _each_in_full(tile: _Tile, equation: Equation, rows: list[_Row]):
     return equation.primitive.bind(*(tile.full(row) for row in rows), **equation.params)
 
 
-def _broadcast(tile: _Tile, equation: Any, rows: list[_Row]):
+def _broadcast(tile: _Tile, equation: Equation, rows: list[_Row]):
     shape, axes = equation.params["shape"], equation.params["broadcast_dimensions"]
     return lax.broadcast_in_dim(rows[0].value, (*shape, tile.width), (*axes, len(shape))) if len(rows) == 1 else None
 
 
-def _reshape(tile: _Tile, equation: Any, rows: list[_Row]):
+def _reshape(tile: _Tile, equation: Equation, rows: list[_Row]):
     if equation.params["dimensions"] is not None or len(rows) > 1:
         return None
     return lax.reshape(rows[0].value, (*equation.params["new_sizes"], tile.width))
 
 
-def _transpose(tile: _Tile, equation: Any, rows: list[_Row]):
+def _transpose(tile: _Tile, equation: Equation, rows: list[_Row]):
     axes = equation.params["permutation"]
     return lax.transpose(rows[0].value, (*axes, len(axes)))
 
 
-def _slice(tile: _Tile, equation: Any, rows: list[_Row]):
+def _slice(tile: _Tile, equation: Equation, rows: list[_Row]):
     start, limit, strides = (equation.params[name] for name in ("start_indices", "limit_indices", "strides"))
     return lax.slice(rows[0].value, (*start, 0), (*limit, tile.width), None if strides is None else (*strides, 1))
 
 
-def _pad(tile: _Tile, equation: Any, rows: list[_Row]):
+def _pad(tile: _Tile, equation: Equation, rows: list[_Row]):
     value, filler = rows
     return (
         None if filler.on else lax.pad(tile.full(value), filler.value, (*equation.params["padding_config"], (0, 0, 0)))
     )
 
 
-def _dynamic_slice(tile: _Tile, equation: Any, rows: list[_Row]):
+def _dynamic_slice(tile: _Tile, equation: Equation, rows: list[_Row]):
     value, *starts = rows
     if any(start.on for start in starts):
         return None
@@ -217,7 +175,7 @@ def _dynamic_slice(tile: _Tile, equation: Any, rows: list[_Row]):
     return lax.dynamic_slice(value.value, _with_zero(starts), sizes)
 
 
-def _dynamic_update_slice(tile: _Tile, equation: Any, rows: list[_Row]):
+def _dynamic_update_slice(tile: _Tile, equation: Equation, rows: list[_Row]):
     value, update, *starts = rows
     if any(start.on for start in starts):
         return None
@@ -229,11 +187,11 @@ def _with_zero(starts: list[_Row]) -> list[Any]:
     return [*(start.value for start in starts), *(jnp.zeros_like(start.value) for start in starts[:1])]
 
 
-def _tile(tile: _Tile, equation: Any, rows: list[_Row]):
+def _tile(tile: _Tile, equation: Equation, rows: list[_Row]):
     return equation.primitive.bind(rows[0].value, **equation.params | {"reps": (*equation.params["reps"], 1)})
 
 
-def _gather(tile: _Tile, equation: Any, rows: list[_Row]):
+def _gather(tile: _Tile, equation: Equation, rows: list[_Row]):
     value, indices = rows
     if indices.on:
         return None
@@ -243,7 +201,7 @@ def _gather(tile: _Tile, equation: Any, rows: list[_Row]):
     return equation.primitive.bind(value.value, indices.value, **params)
 
 
-def _scatter(tile: _Tile, equation: Any, rows: list[_Row]):
+def _scatter(tile: _Tile, equation: Equation, rows: list[_Row]):
     value, indices, updates = rows
     if indices.on:
         return None
@@ -253,7 +211,7 @@ def _scatter(tile: _Tile, equation: Any, rows: list[_Row]):
     return equation.primitive.bind(tile.full(value), indices.value, tile.full(updates), **params)
 
 
-def _dot_general(tile: _Tile, equation: Any, rows: list[_Row]):
+def _dot_general(tile: _Tile, equation: Equation, rows: list[_Row]):
     """Of matrices that the lanes share one product for all lanes; of their own sums of products, lane by lane."""
     a, b = rows
     (contract_a, contract_b), (batch_a, batch_b) = equation.params["dimension_numbers"]
@@ -268,7 +226,7 @@ def _dot_general(tile: _Tile, equation: Any, rows: list[_Row]):
     return lax.transpose(result, (*range(batch), *range(batch + free_b, rank), *range(batch, batch + free_b), rank))
 
 
-def _own_product(tile: _Tile, equation: Any, rows: list[_Row]):
+def _own_product(tile: _Tile, equation: Equation, rows: list[_Row]):
     out, numbers = equation.outvars[0].aval, equation.params["dimension_numbers"]
     parts = []
     for row, operand, contract, batch in zip(rows, equation.invars, *numbers, strict=True):
@@ -289,7 +247,7 @@ def _own_product(tile: _Tile, equation: Any, rows: list[_Row]):
     return fold(lambda k, total, a, b: total + at(a, k) * at(b, k), count, start, a, b)
 
 
-_OPERATIONS: dict[str, Callable[[_Tile, Any, list[_Row]], Any]] = {
+_OPERATIONS: dict[str, Callable[[_Tile, Equation, list[_Row]], Any]] = {
     "broadcast_in_dim": _broadcast, "concatenate": _each_in_full, "dot_general": _dot_general,
     "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update_slice, "gather": _gather, "pad": _pad,
     "reshape": _reshape, "slice": _slice, "sort": _each_in_full, "stack": _each_in_full, "tile": _tile,
@@ -304,98 +262,95 @@ _OPERATIONS |= dict.fromkeys(
 # --- Control flow: rows, with and without the lane axis -------------------------------------------------------
 
 
-def _reached(closed: Any, on: Sequence[bool]) -> list[bool]:
-    """Which results of a closed jaxpr may have the lane axis when these operands have it."""
-    known = {v for v, flag in zip(closed.jaxpr.invars, on, strict=True) if flag}
-    for equation in closed.jaxpr.eqns:
-        if any(not is_literal(atom) and atom in known for atom in equation.invars):
-            known.update(equation.outvars)
-    return [not is_literal(atom) and atom in known for atom in closed.jaxpr.outvars]
+class _Reach(Interpreter):
+    """Finds out what may have the lane axis: what is computed from anything that has it."""
+
+    def constant(self, value: Any) -> bool:
+        return False
+
+    def results(self, equation: Equation, values: list[bool]) -> list[bool]:
+        return [any(values)] * len(equation.outvars)
 
 
-def _carried(closed: Any, fixed: Sequence[bool], start: Sequence[bool], rest: Sequence[bool] = ()) -> list[bool]:
+def _reached(jaxpr: Any, on: Sequence[bool]) -> list[bool]:
+    """Which results of a jaxpr may have the lane axis when these operands have it."""
+    return _Reach().run(jaxpr, on)
+
+
+def _carried(body: Any, fixed: Sequence[bool], start: Sequence[bool], scanned: Sequence[bool] = ()) -> list[bool]:
     """Which of the values that a loop carries may have the lane axis in some round."""
     on = list(start)
     while True:
-        after = _reached(closed, [*fixed, *on, *rest])[: len(on)]
+        after = _reached(body, [*fixed, *on, *scanned])[: len(on)]
         if all(was or not now for was, now in zip(on, after, strict=True)):
             return on
         on = [was or now for was, now in zip(on, after, strict=True)]
 
 
-def scan_split(params) -> tuple[int, int]:
-    """How many operands of a scan are constants, and how many are carried."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()  # JAX 0.12
-    return len(consts), len(carry)
+def _flags(rows: Iterable[_Row]) -> list[bool]:
+    return [row.on for row in rows]
 
 
-def _scan(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
-    consts, count = scan_split(params)
-    fixed, start, inputs = rows[:consts], rows[consts : consts + count], rows[consts + count :]
-    closed = Closed.of(params["jaxpr"])
-    flags = [row.on for row in fixed], [row.on for row in start], [row.on for row in inputs]
-    on = _carried(closed, *flags)
-    on_each = _reached(closed, [*flags[0], *on, *flags[2]])[count:]
+def _scan(tile: _Tile, equation: Equation, rows: list[_Row]) -> list[_Row]:
+    loop = Scan.of(equation, rows)
+    fixed, each_on, count = _flags(loop.fixed), _flags(loop.scanned), len(loop.carried)
+    on = _carried(loop.body, fixed, _flags(loop.carried), each_on)
+    stacked_on = _reached(loop.body, [*fixed, *on, *each_on])[count:]
 
     def step(carry, each):
-        inside = [_Row(x, flag) for x, flag in zip((*carry, *each), (*on, *flags[2]), strict=True)]
-        results = tile.as_marked(tile.run(closed, [*fixed, *inside]), [*on, *on_each])
+        inside = [_Row(x, flag) for x, flag in zip((*carry, *each), (*on, *each_on), strict=True)]
+        results = tile.as_marked(tile.run(loop.body, [*loop.fixed, *inside]), [*on, *stacked_on])
         return results[:count], results[count:]
 
-    options = {name: params[name] for name in ("length", "reverse", "unroll")}
-    carry, outputs = lax.scan(step, tile.as_marked(start, on), [row.value for row in inputs], **options)
-    return [_Row(x, flag) for x, flag in zip((*carry, *outputs), (*on, *on_each), strict=True)]
+    start, scanned = tile.as_marked(loop.carried, on), [row.value for row in loop.scanned]
+    carry, outputs = lax.scan(step, start, scanned, **loop.options)
+    return [_Row(x, flag) for x, flag in zip((*carry, *outputs), (*on, *stacked_on), strict=True)]
 
 
-def _while(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
-    of_condition, of_body = params["cond_nconsts"], params["body_nconsts"]
-    known, fixed, start = (
-        rows[:of_condition],
-        rows[of_condition : of_condition + of_body],
-        rows[of_condition + of_body :],
-    )
-    condition, body = Closed.of(params["cond_jaxpr"]), Closed.of(params["body_jaxpr"])
-    on = _carried(body, [row.on for row in fixed], [row.on for row in start])
-    (differs,) = _reached(condition, [*(row.on for row in known), *on])
+def _while(tile: _Tile, equation: Equation, rows: list[_Row]) -> list[_Row]:
+    loop = While.of(equation, rows)
+    on = _carried(loop.body, _flags(loop.for_body), _flags(loop.carried))
+    (differs,) = _reached(loop.condition, [*_flags(loop.for_condition), *on])
     on = [True] * len(on) if differs else on
 
     def more(carry):
-        (row,) = tile.run(condition, [*known, *map(_Row, carry, on)])
+        (row,) = tile.run(loop.condition, [*loop.for_condition, *map(_Row, carry, on)])
         return row
 
     def step(carry):
-        results = tile.as_marked(tile.run(body, [*fixed, *map(_Row, carry, on)]), on)
+        results = tile.as_marked(tile.run(loop.body, [*loop.for_body, *map(_Row, carry, on)]), on)
         goes_on = tile.full(more(carry)) if differs else more(carry).value
         if not jnp.ndim(goes_on):
             return results
         axes = tuple(range(jnp.ndim(goes_on) - differs))  # along which the user has mapped the loop
 
         def chosen(new, old):
-            places = (*axes, new.ndim - 1) if differs else axes
-            return jnp.where(lax.broadcast_in_dim(goes_on, new.shape, places), new, old)
+            which = (*axes, new.ndim - 1) if differs else axes
+            return jnp.where(lax.broadcast_in_dim(goes_on, new.shape, which), new, old)
 
         return list(map(chosen, results, carry))
 
-    result = lax.while_loop(lambda carry: jnp.any(more(carry).value), step, tile.as_marked(start, on))
+    result = lax.while_loop(lambda carry: jnp.any(more(carry).value), step, tile.as_marked(loop.carried, on))
     return list(map(_Row, result, on))
 
 
-def _cond(tile: _Tile, params, rows: list[_Row]) -> list[_Row]:
+def _cond(tile: _Tile, equation: Equation, rows: list[_Row]) -> list[_Row]:
     which, *operands = rows
-    branches, flags = list(map(Closed.of, params["branches"])), [row.on for row in operands]
-    on = [which.on or any(each) for each in zip(*(_reached(branch, flags) for branch in branches), strict=True)]
+    flags, jaxprs = _flags(operands), branches(equation)
+    on = [which.on or any(each) for each in zip(*(_reached(branch, flags) for branch in jaxprs), strict=True)]
 
-    def result_of(branch: Closed) -> Callable[..., list]:
-        return lambda *values: tile.as_marked(tile.run(branch, list(map(_Row, values, flags))), on)
+    def result_of(branch: Any, *values: Any) -> list[Any]:
+        return tile.as_marked(tile.run(branch, map(_Row, values, flags)), on)
 
     values = [row.value for row in operands]
+    results = [partial(result_of, branch) for branch in jaxprs]
     if not which.on:
-        return list(map(_Row, lax.switch(which.value, list(map(result_of, branches)), *values), on))
+        return list(map(_Row, lax.switch(which.value, results, *values), on))
     # All are computed and one is chosen, as under `jax.vmap`.
-    cases = zip(*(result_of(branch)(*values) for branch in branches), strict=True)
+    cases = zip(*(result(*values) for result in results), strict=True)
     return [_Row(lax.select_n(tile.spread(which, case[0].shape[:-1]), *case), True) for case in cases]
 
 
-_CONTROL: dict[str, Callable[[_Tile, Any, list[_Row]], list[_Row]]] = {"cond": _cond, "scan": _scan, "while": _while}
+_CONTROL: dict[str, Callable[[_Tile, Equation, list[_Row]], list[_Row]]] = {
+    "cond": _cond, "scan": _scan, "while": _while,
+}  # fmt: skip

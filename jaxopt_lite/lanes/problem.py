@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # pyright: ignore[reportPrivateImportUsage]
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.jaxprs import as_function, without_consts
 from jaxopt_lite.lanes import derivatives
 from jaxopt_lite.lanes.calls import Hint, call
-from jaxopt_lite.lanes.capture import Signature, without_consts
+from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.settings import in_own_settings
@@ -61,16 +61,15 @@ class Function(NamedTuple):
     the function closed over.
     """
 
-    closed: ClosedJaxpr
+    closed: Any
     size: int
     output_tree: Any
     unravel_value: Callable[[Array], PyTree]
     is_scalar: bool
 
     def __call__(self, x, leaves):
-        jaxpr = self.closed.jaxpr
-        arguments, consts = leaves[: len(jaxpr.invars) - 1], leaves[len(jaxpr.invars) - 1 :]
-        flat = jaxpr_as_fun(ClosedJaxpr(jaxpr, list(consts)))(x, *arguments)
+        count = len(self.closed.in_avals) - 1
+        flat = as_function(self.closed, leaves[count:])(x, *leaves[:count])
         return jax.tree.unflatten(self.output_tree, flat)
 
     def value(self, x, leaves):
@@ -365,7 +364,7 @@ class LaneProblem:
 
     def value_and_slope(self, x, p, needed: bool = False):
         """F(x) and its derivative along p, J p; one that is not `needed` is NaN where there is no derivative."""
-        asks_first = derivatives.has_custom_vjp(self._function.closed.jaxpr)
+        asks_first = derivatives.has_custom_vjp(self._function.closed)
         return self._lanes(lambda f, x, p: derivatives.value_and_slope(f, x, p, needed, asks_first), x, p)
 
     def pullback(self, x, u):

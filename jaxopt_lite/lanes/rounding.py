@@ -3,15 +3,15 @@
 Every number that is rounded, those of x first, is changed by a small known part of itself, with a sign of its own. What
 that does to the value, scaled down to the last digit of the dtype, is the error of evaluating it there. It is far below
 the value wherever the value means something. At a root or a stationary point, where terms cancel, it is what remains of
-them, and no solver gets below it. A pole is none: within the last digits of x its value jumps from one end of the range
-to the other, by a coarse change no more than by a fine one.
+them, and no solver gets below it. A pole is no root: within the last digits of x its value jumps from one end of the
+range to the other, by a coarse change of x no more than by a fine one.
 
 Source: Parker, Monte Carlo Arithmetic, UCLA CSD-970002 (1997). Here the signs are orthogonal to each other instead of
 random, so that few evaluations are enough, and they are the same for every problem.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any
@@ -22,12 +22,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_lite.lanes.lanes_last import CALLS, RULES, Closed, bound, called, is_literal, scan_split
+from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, bind, branches, called
 
 __all__ = ["is_rounding"]
 
 _PROBES = 8  # evaluations; so many signs less one are orthogonal to each other
-_MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # of one array; of arrays; from one to the next
+_MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # of one array; after how many starts they repeat; from one to the next
 _UNITS = 16  # of eps, by which a number changes: a pole shows, and curvature hardly does
 _ENOUGH = 2  # errors that a value may have, each of which counts a rounding as twice what it can be
 
@@ -59,7 +59,7 @@ def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Arr
 
     def probe(total, factors):
         arithmetic = _Arithmetic(factors)
-        (moved,) = arithmetic.run(Closed.of(closed), [arithmetic.rounded(x)])
+        (moved,) = arithmetic.run(closed, [arithmetic.rounded(x)])
         change = (moved - value) / jnp.where(value == 0, 1, value)  # relative, so that no square overflows
         return total + jnp.where(jnp.isfinite(moved), change, jnp.nan) ** 2, None
 
@@ -68,23 +68,11 @@ def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Arr
     return jnp.all((value == 0) | (jnp.isfinite(value) & (_ENOUGH * error >= 1)))
 
 
-class _Arithmetic:
-    """Interprets jaxprs, and multiplies what is rounded by factors near 1, other ones for each number."""
+class _Arithmetic(Interpreter):
+    """Evaluates jaxprs, and multiplies what is rounded by factors near 1, different ones for each number."""
 
     def __init__(self, factors: Float[Array, "signs"]):
         self._factors, self._count = factors, count()
-
-    def run(self, closed: Closed, values: Iterable[Any]) -> list[Any]:
-        """The results of a closed jaxpr."""
-        known = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-        known |= zip(closed.jaxpr.invars, values, strict=True)
-
-        def read(atom):
-            return np.asarray(atom.val, atom.aval.dtype) if is_literal(atom) else known[atom]
-
-        for equation in closed.jaxpr.eqns:
-            known |= zip(equation.outvars, self._results(equation, list(map(read, equation.invars))), strict=True)
-        return list(map(read, closed.jaxpr.outvars))
 
     def rounded(self, value: Any) -> Any:
         """A number next to it."""
@@ -97,37 +85,31 @@ class _Arithmetic:
         factors = self._factors[start : start + min(math.prod(shape), _MOST_SIGNS)]
         return value * jnp.resize(factors, shape).astype(dtype)
 
-    def _results(self, equation: Any, values: list[Any]) -> list[Any]:
-        name = equation.primitive.name
-        if name in CALLS | RULES:
-            return self.run(called(equation), values)
+    def results(self, equation: Equation, values: list[Any]) -> Sequence[Any]:
+        name, inner = equation.primitive.name, called(equation)
+        if inner is not None:
+            return self.call(inner, values)
         if name == "scan":
-            return self._scan(equation.params, values)
+            return self._scan(Scan.of(equation, values))
         if name == "cond":
             which, *operands = values
-            branches = [partial(self._branch, Closed.of(branch)) for branch in equation.params["branches"]]
-            return list(lax.switch(which, branches, *operands))
+            return list(lax.switch(which, [partial(self._branch, branch) for branch in branches(equation)], *operands))
         if name in _SUMS:
             values = list(map(self.rounded, values))
-        results = bound(equation)(*values)
+        results = bind(equation, values)
         if name in _EXACT or (name == "convert_element_type" and _widens(equation)):
             return results
         return list(map(self.rounded, results))
 
-    def _branch(self, closed: Closed, *operands: Any) -> list[Any]:
-        return self.run(closed, operands)
+    def _branch(self, branch: Any, *operands: Any) -> list[Any]:
+        return self.run(branch, operands)
 
-    def _scan(self, params: dict, values: list[Any]) -> list[Any]:
-        consts, carried = scan_split(params)
-        fixed, start, inputs = values[:consts], values[consts : consts + carried], values[consts + carried :]
-        closed = Closed.of(params["jaxpr"])
-
+    def _scan(self, loop: Scan) -> list[Any]:
         def step(carry, each):
-            results = self.run(closed, [*fixed, *carry, *each])
-            return results[:carried], results[carried:]
+            results = self.run(loop.body, [*loop.fixed, *carry, *each])
+            return results[: len(carry)], results[len(carry) :]
 
-        options = {name: params[name] for name in ("length", "reverse", "unroll")}
-        carry, outputs = lax.scan(step, start, inputs, **options)
+        carry, outputs = lax.scan(step, loop.carried, loop.scanned, **loop.options)
         return [*carry, *outputs]
 
 
@@ -140,7 +122,7 @@ def _signs() -> np.ndarray:
     return (rng.choice([-1, 1], (numbers, 1)) * np.resize(rows, (numbers, _PROBES))).T
 
 
-def _widens(equation: Any) -> bool:
+def _widens(equation: Equation) -> bool:
     """Whether a conversion keeps every digit."""
     before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
     if not (jnp.issubdtype(before, jnp.floating) and jnp.issubdtype(after, jnp.floating)):

@@ -49,10 +49,10 @@ def filled(shape, scalar) -> np.ndarray:
 
 
 def _broadcast_in_dim(graph, params, x, *_):
-    shape, places = params["shape"], params["broadcast_dimensions"]
+    shape, axes = params["shape"], params["broadcast_dimensions"]
     spread = [1] * len(shape)
-    for place, size in zip(places, x.shape, strict=True):
-        spread[place] = size
+    for axis, size in zip(axes, x.shape, strict=True):
+        spread[axis] = size
     return np.broadcast_to(x.reshape(spread), shape)
 
 
@@ -66,9 +66,9 @@ def _pad(graph, params, x, value):
     spread = filled([low + high + size + max(size - 1, 0) * inner
                      for size, (low, high, inner) in zip(x.shape, config, strict=True)], value[()])  # fmt: skip
     for index in np.ndindex(x.shape):
-        place = tuple(int(low + i * (inner + 1)) for i, (low, _, inner) in zip(index, config, strict=True))
-        if all(0 <= p < size for p, size in zip(place, spread.shape, strict=True)):
-            spread[place] = x[index]
+        target = tuple(int(low + i * (inner + 1)) for i, (low, _, inner) in zip(index, config, strict=True))
+        if all(0 <= t < size for t, size in zip(target, spread.shape, strict=True)):
+            spread[target] = x[index]
     return spread
 
 
@@ -112,19 +112,19 @@ def _starts(start, shape, sizes) -> list[int]:
 
 def _gather(graph, params, x, indices):
     options = {key: params[key] for key in ("dimension_numbers", "slice_sizes", "mode")}
-    places = _places(x.shape, known(indices, "an index"), **options)
+    sources = _flat_indices(x.shape, known(indices, "an index"), **options)
     inexact = np.issubdtype(x.flat[0].dtype, np.inexact) if x.size else True
     default = params["fill_value"] if params["fill_value"] is not None else (np.nan if inexact else 0)
     missing = number(default, x.flat[0].dtype if x.size else float)
-    taken = filled(places.shape, missing)
-    for index in np.ndindex(places.shape):
-        if places[index] >= 0:
-            taken[index] = x.flat[places[index]]
+    taken = filled(sources.shape, missing)
+    for index in np.ndindex(sources.shape):
+        if sources[index] >= 0:
+            taken[index] = x.flat[sources[index]]
     return taken
 
 
-def _places(shape, indices: np.ndarray, dimension_numbers, slice_sizes, mode) -> np.ndarray:
-    """Which number of a flat array each number of a gather is; -1 for one outside, if the mode says so."""
+def _flat_indices(shape, indices: np.ndarray, dimension_numbers, slice_sizes, mode) -> np.ndarray:
+    """The index, in the flattened array, of each number of a gather; -1 for one outside, if the mode says so."""
     at = dimension_numbers
     single = (*at.collapsed_slice_dims, *at.operand_batching_dims)
     window = [1 if d in single else size for d, size in enumerate(slice_sizes)]
@@ -157,12 +157,12 @@ def _scatter(combine: str | None):
         )  # fmt: skip
         mode = params["mode"]
         mode = lax.GatherScatterMode.FILL_OR_DROP if mode is None else mode
-        places = _places(x.shape, known(indices, "an index"), gathering, sizes, mode)
+        targets = _flat_indices(x.shape, known(indices, "an index"), gathering, sizes, mode)
         result = x.copy()
-        for place, update in zip(places.flat, updates.flat, strict=True):
-            if place >= 0:
-                old = result.flat[place]
-                result.flat[place] = update if combine is None else ELEMENTWISE[combine](graph, {}, old, update)
+        for target, update in zip(targets.flat, updates.flat, strict=True):
+            if target >= 0:
+                old = result.flat[target]
+                result.flat[target] = update if combine is None else ELEMENTWISE[combine](graph, {}, old, update)
         return result
 
     return rule
@@ -208,7 +208,7 @@ def _cumulative(combine: str) -> Callable:
 
 
 def _arg(compare: str) -> Callable:
-    """The first place of the largest or smallest; of the first NaN if there is one."""
+    """The first index of the largest or smallest number; of the first NaN if there is one."""
 
     def rule(graph: Graph, params, x):
         (axis,) = params["axes"]
@@ -216,13 +216,13 @@ def _arg(compare: str) -> Callable:
         result = np.empty(moved.shape[1:], object)
         of = params["index_dtype"]
         for index in np.ndindex(result.shape):
-            best, place = moved[(0, *index)], number(0, of)
+            best, where = moved[(0, *index)], number(0, of)
             for k in range(1, len(moved)):
                 here = moved[(k, *index)]
                 better = graph("or", graph(compare, here, best), graph("ne", here, here))
                 better = graph("and", better, graph("eq", best, best))
-                best, place = graph("select", better, here, best), graph("select", better, number(k, of), place)
-            result[index] = place
+                best, where = graph("select", better, here, best), graph("select", better, number(k, of), where)
+            result[index] = where
         return result
 
     return rule

@@ -1,4 +1,4 @@
-"""How many lanes a tile has, and how its loop becomes one native function: every measured choice, in one place.
+"""How many lanes a tile has, and how its loop becomes one native function: every measured choice, in one file.
 
 On the CPU, XLA dispatches the operations of a loop one by one unless the whole loop is small enough to compile as a
 single function, which is 5 to 20 times faster for tiny problems. An attribute on a call around it asks for that (JAX
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend import source_info_util
 
+from jaxopt_lite.jaxprs import equations_in, line_of
 from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
 
 __all__ = [
@@ -29,10 +29,7 @@ __all__ = [
     "Work",
     "as_one_native_call",
     "compiler_options",
-    "inner_jaxprs",
     "kernel_tiles",
-    "largest_array",
-    "operations",
     "parts",
     "steps_at_once",
     "tile_width",
@@ -68,10 +65,10 @@ _LANES = {
 }
 _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a matrix in float64
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # by vectors of 512 bits
-_WIDE_FROM = (0, 12)  # of JAX; before, more functions round otherwise in them
+_WIDE_FROM = (0, 12)  # the version of JAX; before, more functions round differently in wide vectors
 _CACHE_BYTES, _NARROWEST = 8 << 20, 8  # a tile's state leaves room in the last cache
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
-_GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as launching a step
+_GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as to launch a step
 # The largest array of an evaluation of the whole tile: larger ones gain nothing from more lanes, and idle lanes cost.
 _CACHE_ARRAY_BYTES, _DEVICE_ARRAY_BYTES = 2 << 20, 1 << 30
 
@@ -112,7 +109,7 @@ _FEWEST_KERNEL_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once;
 def tile_width(lanes: Lanes, platform: str, batch: int | None, array_bytes: int = 0) -> int:
     """The number of lanes in a tile.
 
-    On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round otherwise. On an
+    On the CPU it depends on the problem alone, never on the batch: tiles of other widths may round differently. On an
     accelerator, where idle lanes of wide tiles would cost small batches too much, it grows with the batch by powers of
     two, from a width at which a launch still takes longer than its work.
 
@@ -154,7 +151,7 @@ def compiler_options(lanes: Lanes, array_bytes: int) -> tuple[tuple[str, Any], .
     """What to ask of XLA where tiles of these lanes are a program by themselves, if anything. Only such takes options.
 
     Vectors of 512 bits, for tiles that gain by them: those of small states, whose rows LLVM does not unroll. Such a
-    program rounds the same for any batch, though a few functions otherwise than in a larger program. `array_bytes` is
+    program rounds the same for any batch, though a few functions differently than in a larger program. `array_bytes` is
     as for `tile_width`.
     """
     small, _ = _widths(lanes)
@@ -215,22 +212,6 @@ def why_no_kernel(dtype, words: int, operations: int) -> str | None:
     return None
 
 
-def operations(jaxpr) -> int:
-    """About how many numbers a function computes."""
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = sum(map(operations, inner_jaxprs(equation.params)))
-        total += inner * equation.params.get("length", 1) or sum(out.aval.size for out in equation.outvars)
-    return total
-
-
-def largest_array(jaxpr) -> int:
-    """The bytes of the largest array that a function computes, also inside calls."""
-    sizes = [out.aval.size * out.aval.dtype.itemsize for equation in jaxpr.eqns for out in equation.outvars]
-    inner = [largest_array(inner) for equation in jaxpr.eqns for inner in inner_jaxprs(equation.params)]
-    return max(sizes + inner, default=0)
-
-
 def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, columns: int) -> Callable:
     """Ask XLA to compile `solve` as one native CPU function, where that is possible.
 
@@ -248,7 +229,7 @@ def as_one_native_call(solve: Callable, jaxpr, width: int, lane_bytes: int, colu
             return jax.jit(unattributed)(*hidden)[0]
 
     def unattributed(*operands):
-        # "false" and not None: loops inside that are traced anew when they are lowered would inherit the request.
+        # "false" and not None: loops inside that are traced again when they are lowered would inherit the request.
         with set_xla_metadata(xla_cpu_small_call="false", inlineable=None):
             return solve(*operands), operands
 
@@ -262,33 +243,20 @@ def why_not_native(jaxpr, width: int, lane_bytes: int, columns: int) -> str | No
     return _obstacle(jaxpr, width, columns)
 
 
-def _obstacle(jaxpr, width: int, columns: int, called_at: str = "") -> str | None:
-    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function.
-
-    JAX's own functions, traced once for all their callers, have no line of the user's: the line of the call is told.
-    """
-    for equation in jaxpr.eqns:
-        name, place = equation.primitive.name, source_info_util.summarize(equation.source_info) or called_at
-        if name not in _NATIVE:
-            return f"XLA gives `{name}` (at {place}) to a library or to its own runtime"
+def _obstacle(jaxpr, width: int, columns: int) -> str | None:
+    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function."""
+    for equation, *outer in equations_in(jaxpr):
+        name = equation.primitive.name
         # A broadcast becomes a reduction of its output in the derivative.
         reduced = equation.invars[:1] if name in _REDUCING else []
         reduced = equation.outvars if name == "broadcast_in_dim" else reduced
-        if any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
-            return f"the sum over a tile of `{name}` (at {place}) is so large that XLA may give it to a library"
-        if any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
-            return f"the result of `{name}` (at {place}) is so large on a tile that XLA may split it over threads"
-        for inner in inner_jaxprs(equation.params):
-            obstacle = _obstacle(inner, width, columns, place)
-            if obstacle:
-                return obstacle
+        if name not in _NATIVE:
+            why = "XLA gives {} to a library or to its own runtime"
+        elif any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
+            why = "the sum over a tile of {} is so large that XLA may give it to a library"
+        elif any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
+            why = "the result of {} is so large on a tile that XLA may split it over threads"
+        else:
+            continue
+        return why.format(f"`{name}` (at {line_of(equation, *outer)})")
     return None
-
-
-def inner_jaxprs(params):
-    """The jaxprs among the parameters of an equation."""
-    for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
-        if hasattr(leaf, "eqns"):
-            yield leaf
-        elif hasattr(leaf, "jaxpr"):
-            yield leaf.jaxpr

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxopt_lite.jaxprs import largest_array
 from jaxopt_lite.lanes import program, tiles, triton
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.engine import Method
@@ -108,7 +109,7 @@ class Plan(NamedTuple):
     def width(self, batch: int, n: int, dtype, platform: str | None = None) -> int:
         """The number of lanes of a tile, on the platform that JAX uses or on this one."""
         size = None if self.alone else batch
-        array_bytes = tiles.largest_array(self.function.closed.jaxpr)
+        array_bytes = largest_array(self.function.closed)
         platform = jax.default_backend() if platform is None else platform
         return tiles.tile_width(self.lanes(n, dtype), platform, size, array_bytes)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxopt_lite.jaxprs import operations
 from jaxopt_lite.lanes import tiles
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
@@ -152,13 +153,13 @@ def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     reason = choice.why_no_kernel if platform == "gpu" else ""
     if platform != "cpu":
         return Explanation("loop", platform, choice.width, 1, size, reason, later)
-    operations = tiles.operations(plan.function.closed.jaxpr)
+    computed = operations(plan.function.closed)
     rows = Rows(size, (), n, tiles.EVALUATIONS[plan.solver.kind])
-    undivided = "it is one problem" if plan.alone else why_undivided(rows, operations)
+    undivided = "it is one problem" if plan.alone else why_undivided(rows, computed)
     return Explanation(
         "loop" if choice.why_not_native else "native call", platform, choice.width, 1, size,
         choice.why_not_native or "", later,
-        cores=1 if undivided else rows.parts(operations), undivided=undivided or "",
+        cores=1 if undivided else rows.parts(computed), undivided=undivided or "",
     )  # fmt: skip
 
 

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal  # pyright: ignore[reportPrivateImportUsage]
 from jaxtyping import Array, Float, PyTree
 
-__all__ = ["LowRank", "Scaled", "bind", "dense", "on_activations"]
+from jaxopt_lite.jaxprs import Equation, Interpreter, bind, called
+
+__all__ = ["LowRank", "Scaled", "dense", "on_activations"]
 
 
 class Scaled(NamedTuple):
@@ -68,7 +69,7 @@ def on_activations(apply: Callable, params: PyTree) -> Callable:
         leaves = jax.tree.leaves(changed, is_leaf=_is_changed)
         specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
         closed, shape = jax.make_jaxpr(apply, return_shape=True)(*specs)
-        outputs = _evaluate(closed.jaxpr, closed.consts, [*leaves, *jax.tree.leaves(x)])
+        outputs = _OnActivations().run(closed, [*leaves, *jax.tree.leaves(x)])
         return jax.tree.unflatten(jax.tree.structure(shape), [dense(value) for value in outputs])
 
     return changed_apply
@@ -78,36 +79,19 @@ def _is_changed(value: Any) -> bool:
     return isinstance(value, Scaled | LowRank)
 
 
-def _evaluate(jaxpr, consts: Sequence, arguments: Sequence) -> list:
-    """Run a jaxpr on values that may be changed matrices. Calls are inlined."""
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+class _OnActivations(Interpreter):
+    """Evaluates jaxprs on values that may be changed matrices. Jitted functions are inlined."""
 
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        values = [read(atom) for atom in eqn.invars]
-        env.update(zip(eqn.outvars, _run(eqn, values), strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _run(eqn, values: list) -> list:
-    name = eqn.primitive.name
-    if name in ("jit", "pjit"):
-        inner = eqn.params["jaxpr"]
-        return _evaluate(inner.jaxpr, inner.consts, values)
-    if any(map(_is_changed, values)):
-        result = _RULES[name](eqn, *values) if name in _RULES else None
-        if result is not None:
-            return [result]
-    return bind(eqn, [dense(value) for value in values])
-
-
-def bind(eqn, values: Sequence) -> list:
-    """Run one equation of a jaxpr."""
-    with eqn.ctx.manager:
-        result = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return list(result) if eqn.primitive.multiple_results else [result]
+    def results(self, equation: Equation, values: list[Any]) -> Sequence[Any]:
+        name = equation.primitive.name
+        inner = called(equation) if name in ("jit", "pjit") else None
+        if inner is not None:
+            return self.call(inner, values)
+        if any(map(_is_changed, values)):
+            result = _RULES[name](equation, *values) if name in _RULES else None
+            if result is not None:
+                return [result]
+        return bind(equation, [dense(value) for value in values])
 
 
 def _convert(eqn, value):
@@ -149,7 +133,7 @@ def _dot_with(eqn, x, matrix, changed_side: int):
     if matrix.axis in own:
         return product(_times(x, matrix.scale, others[own.index(matrix.axis)]), matrix.leaf)
     y = product(x, matrix.leaf)
-    return _times(y, matrix.scale, _place(eqn, matrix.axis, changed_side, x.ndim))
+    return _times(y, matrix.scale, _axis_of_product(eqn, matrix.axis, changed_side, x.ndim))
 
 
 def _contract(eqn, x, matrix, x_axis: int, matrix_axis: int):
@@ -157,8 +141,8 @@ def _contract(eqn, x, matrix, x_axis: int, matrix_axis: int):
     return lax.dot_general(x, matrix, (((x_axis,), (matrix_axis,)), ((), ())), precision=precision)
 
 
-def _place(eqn, axis: int, side: int, other_rank: int) -> int:
-    """Where an axis of a factor that is not summed over stands in the product: shared axes, left ones, right ones."""
+def _axis_of_product(eqn, axis: int, side: int, other_rank: int) -> int:
+    """Which axis of a product that of a factor becomes, if it is not summed over: shared, left, then right axes."""
     contracted, batched = eqn.params["dimension_numbers"]
     if axis in batched[side]:
         return list(batched[side]).index(axis)

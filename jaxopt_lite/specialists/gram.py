@@ -6,15 +6,14 @@ products in which they stand.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal  # pyright: ignore[reportPrivateImportUsage]
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.jaxprs import Equation, Interpreter, bind, called
 from jaxopt_lite.lanes.capture import Signature, run
-from jaxopt_lite.specialists.activations import bind
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
 from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
 from jaxopt_lite.specialists.tasks import Task
@@ -26,7 +25,7 @@ Moments = dict[str, tuple[int, Float[Array, "T m m"]]]
 
 
 class _Leaf(NamedTuple):
-    """Of which leaf a variable of a jaxpr is a view: its axis k is axis `order[k]` of the leaf."""
+    """The leaf that a value is a view of: its axis k is axis `order[k]` of the leaf."""
 
     name: str
     order: tuple[int, ...]
@@ -40,7 +39,7 @@ class _Found(NamedTuple):
 
 
 def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, tasks: list[Task]) -> Moments:
-    """The second moments of the inputs of those layers whose matrix stands in products along one axis only.
+    """The second moments of the inputs of those layers whose matrix is multiplied along one axis only.
 
     Args:
         apply: `apply(params, x)`, for one input.
@@ -84,43 +83,42 @@ def _of_bucket(apply, adapter: Adapter, params, a, task: Task):
 
 
 def _found(apply: Callable, params: PyTree, x: PyTree) -> _Found:
-    closed = jax.make_jaxpr(apply)(params, x)
-    found = _Found({}, set())
-    known = [
-        _Leaf(name, tuple(range(jnp.ndim(leaf))))
-        for name, leaf in zip(leaf_names(params), jax.tree.leaves(params), strict=True)
-    ]
-    views = [*known, *[None] * jax.tree.structure(x).num_leaves]
-    _, outputs = _walk(closed.jaxpr, closed.consts, jax.tree.leaves((params, x)), views, found)
-    found.elsewhere.update(view.name for view in outputs if view is not None)
-    return found
+    leaves = zip(leaf_names(params), jax.tree.leaves(params), strict=True)
+    inputs = [_Followed(leaf, _Leaf(name, tuple(range(jnp.ndim(leaf))))) for name, leaf in leaves]
+    inputs += [_Followed(leaf, None) for leaf in jax.tree.leaves(x)]
+    search = _Search()
+    outputs = search.run(jax.make_jaxpr(apply)(params, x), inputs)
+    search.found.elsewhere.update(output.leaf.name for output in outputs if output.leaf is not None)
+    return search.found
 
 
-def _walk(jaxpr, consts: Sequence, arguments: Sequence, views: Sequence[_Leaf | None], found: _Found):
-    """Run a jaxpr and note the products; its outputs, and of which leaves they are views."""
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
-    view = dict(zip(jaxpr.invars, views, strict=True))
+class _Followed(NamedTuple):
+    """A value, and the leaf that it is a view of, if it is one."""
 
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else env[atom]
+    value: Any
+    leaf: _Leaf | None
 
-    def read_view(atom):
-        return None if isinstance(atom, Literal) else view.get(atom)
 
-    for eqn in jaxpr.eqns:
-        values, known = list(map(read, eqn.invars)), list(map(read_view, eqn.invars))
-        if eqn.primitive.name in ("jit", "pjit"):
-            inner = eqn.params["jaxpr"]
-            results, results_view = _walk(inner.jaxpr, inner.consts, values, known, found)
-        else:
-            results, results_view = bind(eqn, values), _follow(eqn, values, known, found)
-        env.update(zip(eqn.outvars, results, strict=True))
-        view.update(zip(eqn.outvars, results_view, strict=True))
-    return list(map(read, jaxpr.outvars)), list(map(read_view, jaxpr.outvars))
+class _Search(Interpreter):
+    """Evaluates jaxprs, follows leaves through them and notes their products."""
+
+    def __init__(self):
+        self.found = _Found({}, set())
+
+    def constant(self, value: Any) -> _Followed:
+        return _Followed(value, None)
+
+    def results(self, equation: Equation, values: list[_Followed]) -> Sequence[_Followed]:
+        inner = called(equation) if equation.primitive.name in ("jit", "pjit") else None
+        if inner is not None:
+            return self.call(inner, values)
+        arrays, leaves = [each.value for each in values], [each.leaf for each in values]
+        results = bind(equation, arrays)
+        return list(map(_Followed, results, _follow(equation, arrays, leaves, self.found)))
 
 
 def _follow(eqn, values: list, known: list[_Leaf | None], found: _Found) -> list[_Leaf | None]:
-    """Of which leaves the results are views. Notes a product, or that a leaf is used in another way."""
+    """The leaves that the results are views of. Notes a product, or that a leaf is used in another way."""
     nothing: list[_Leaf | None] = [None] * len(eqn.outvars)
     used: list[_Leaf] = [leaf for leaf in known if leaf is not None]
     if not used:

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal  # pyright: ignore[reportPrivateImportUsage]
 from jaxtyping import PyTree
 
-from jaxopt_lite.specialists.activations import bind
+from jaxopt_lite.jaxprs import Interpreter, is_literal, opened
 
 __all__ = ["Hoisted", "hoist"]
 
@@ -36,7 +35,7 @@ def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
         x: one example.
     """
     closed, shape = jax.make_jaxpr(f, return_shape=True)(*map(_specs, (params, a, x)))
-    jaxpr, consts = closed.jaxpr, closed.consts
+    jaxpr, consts = opened(closed)
     k, m = jax.tree.structure(params).num_leaves, jax.tree.structure(a).num_leaves
     inputs = jaxpr.invars[:k], jaxpr.invars[k : k + m], jaxpr.invars[k + m :]
     level = _levels(jaxpr, *inputs)
@@ -48,18 +47,18 @@ def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
 
     def shared(params):
         env = start | dict(zip(inputs[0], jax.tree.leaves(params), strict=True))
-        return _evaluate(stages[0], env, needed_shared)
+        return Interpreter().evaluate(stages[0], env, needed_shared)
 
     def example(params, x):
         env = dict(zip(needed_shared, shared(params), strict=True)) | dict(
             zip(inputs[2], jax.tree.leaves(x), strict=True)
         )
-        return _evaluate(stages[1], env, needed_later[1])
+        return Interpreter().evaluate(stages[1], env, needed_later[1])
 
     def rest(a, from_shared, from_example):
         env = dict(zip(needed_shared, from_shared, strict=True)) | dict(zip(inputs[1], jax.tree.leaves(a), strict=True))
         env |= dict(zip(needed_later[1], from_example, strict=True))
-        return jax.tree.unflatten(jax.tree.structure(shape), _evaluate(stages[2], env, jaxpr.outvars))
+        return jax.tree.unflatten(jax.tree.structure(shape), Interpreter().evaluate(stages[2], env, jaxpr.outvars))
 
     return Hoisted(shared, example, rest)
 
@@ -77,19 +76,10 @@ def _levels(jaxpr, params, a, x) -> dict[Any, int]:
 
 
 def _level(level: dict[Any, int], atoms: Sequence) -> int:
-    return max((level[atom] for atom in atoms if not isinstance(atom, Literal)), default=0)
+    return max((level[atom] for atom in atoms if not is_literal(atom)), default=0)
 
 
 def _needed(eqns, outputs, level: dict[Any, int], number: int) -> list:
     """The variables of a level that these equations, or the outputs, take from outside."""
     atoms = [atom for eqn in eqns for atom in eqn.invars] + list(outputs)
-    return list(dict.fromkeys(atom for atom in atoms if not isinstance(atom, Literal) and level[atom] == number))
-
-
-def _evaluate(eqns, env: dict, wanted) -> list:
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else env[atom]
-
-    for eqn in eqns:
-        env.update(zip(eqn.outvars, bind(eqn, [read(atom) for atom in eqn.invars]), strict=True))
-    return [read(atom) for atom in wanted]
+    return list(dict.fromkeys(atom for atom in atoms if not is_literal(atom) and level[atom] == number))

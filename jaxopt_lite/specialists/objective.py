@@ -10,13 +10,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxopt_lite.jaxprs import largest_array
 from jaxopt_lite.lanes.arithmetic import on_cpu
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.devices import over_devices
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.rows import in_tiles
-from jaxopt_lite.lanes.tiles import EVALUATIONS, largest_array
+from jaxopt_lite.lanes.tiles import EVALUATIONS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
@@ -147,7 +148,7 @@ def _mean_features(model: Model, params: PyTree, task: Task) -> Float[Array, "T 
 def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"]) -> PyTree:
     """The weighted mean over the examples of `f(of_task[t], example)` for each task, some tasks at a time."""
     first = jax.tree.map(lambda leaf: leaf[0], (of_task, jax.tree.map(lambda leaf: leaf[:, 0], examples)))
-    size = largest_array(jax.make_jaxpr(f)(*first).jaxpr) * weight.shape[1]
+    size = largest_array(jax.make_jaxpr(f)(*first)) * weight.shape[1]
 
     def mean(args):
         own, examples, weight = args

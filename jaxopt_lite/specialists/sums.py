@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxopt_lite.lanes.tiles import largest_array
+from jaxopt_lite.jaxprs import largest_array
 from jaxopt_lite.specialists.tasks import Task, buckets
 
 __all__ = ["of_tasks", "weighted_mean", "weighted_sum"]
@@ -24,7 +24,7 @@ def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
 def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
     """Σ_n weight_n f(example_n), for `examples` with leaves `[N, ...]`."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
-    together = max(1, min(weight.shape[0], _MEMORY // max(largest_array(closed.jaxpr), 1)))
+    together = max(1, min(weight.shape[0], _MEMORY // max(largest_array(closed), 1)))
     chunks = -(-weight.shape[0] // together)
     together = -(-weight.shape[0] // chunks)  # all of one size, with little filling
 

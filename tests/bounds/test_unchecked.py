@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
+import jaxopt_lite
 from jaxopt_lite.bounds import find_unchecked
-from tests.bounds.places import here
+from jaxopt_lite.lanes.lanes_last import lanes_last
+from tests.lines import here
 
 X = jnp.arange(5.0)
 ROWS = jnp.ones((3, 5))
@@ -149,6 +151,13 @@ def in_shards(x, i):
     return jax.shard_map(shard, mesh=mesh, in_specs=jax.P("lanes"), out_specs=jax.P("lanes"))(x)
 
 
+def on_lanes(x, i):
+    def one(x, i):
+        return x[i]  # here
+
+    return lanes_last(one, (False, True))(x, jnp.stack([i, i]))
+
+
 def in_jaxs_own_function(x, i):
     jnp.take(x, i + 1)  # an earlier line with the same trace
     return jnp.take(x, i % 5) + jnp.take(x, i % 6)  # here
@@ -178,6 +187,7 @@ NESTED = [
     in_custom_vjp,
     in_linear_solve,
     in_shards,
+    on_lanes,
     in_loops_in_loops,
 ]
 
@@ -195,6 +205,20 @@ def test_names_the_line_that_calls_jax():
     lines = [found.line for found in find_unchecked(in_jaxs_own_function, X, INDEX)]
     _, line = here(in_jaxs_own_function)
     assert lines == [line - 1, line]
+
+
+def test_names_the_users_line_inside_a_solve():
+    """What is evaluated on tiles of lanes still has the line that the user wrote."""
+
+    def fun(x, i):
+        return jnp.sin(x) + lax.scan(lambda c, t: (c + x[i], t), x[0], x)[0] - jnp.take(x, i)  # here
+
+    def solve(x, i):
+        return jaxopt_lite.root(fun, x, i, solver=jaxopt_lite.Broyden(rescue=False)).x
+
+    found = find_unchecked(solve, jnp.ones((2, 3)), jnp.arange(2))
+    assert {entry.outcome for entry in found} == {"clamped", "filled"}
+    assert {(entry.file, entry.line) for entry in found} == {here(fun)}
 
 
 def test_says_what_is_known():

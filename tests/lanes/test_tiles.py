@@ -119,15 +119,6 @@ def test_wide_vectors_are_for_tiles_that_gain_by_them(cpu):
     assert tiles.compiler_options(SMALL._replace(work=Work.TERMS), 0) is None
 
 
-def test_the_largest_array_is_found_inside_calls_and_loops():
-    def fun(x):
-        return jax.jit(lambda x: jnp.sum(jnp.outer(x, x)))(x) + jnp.sum(inner(x))
-
-    jaxpr = jax.make_jaxpr(fun)(jnp.ones(30, jnp.float32)).jaxpr
-    assert tiles.largest_array(jaxpr) == 30 * 30 * 4
-    assert tiles.largest_array(jax.make_jaxpr(lambda x: x)(1.0).jaxpr) == 0
-
-
 def inner(x):
     return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) * 2, x)
 

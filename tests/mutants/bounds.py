@@ -3,6 +3,27 @@
 from tests.mutants.mutant import Mutant
 
 MUTANTS = (
+    # Equations inside JAX's own functions are said to have no line at all.
+    Mutant(
+        "jaxopt_lite/jaxprs.py",
+        "line = None if self._in_jax else equation.source_info.traceback",
+        "line = equation.source_info.traceback",
+        ("tests/test_jaxprs.py",),
+    ),
+    # What is traced has the line of the interpreter.
+    Mutant(
+        "jaxopt_lite/jaxprs.py",
+        "with source_info_util.user_context(line):",
+        "with source_info_util.user_context(None):",
+        ("tests/test_jaxprs.py",),
+    ),
+    # The last of the fixed operands of a scan is taken for a carried one.
+    Mutant(
+        "jaxopt_lite/jaxprs.py",
+        "list(operands[: first - count]), list(operands[first - count : first])",
+        "list(operands[: first - count - 1]), list(operands[first - count - 1 : first])",
+        ("tests/test_jaxprs.py",),
+    ),
     # That `a <= b` for all numbers makes `a < b` true.
     Mutant(
         "jaxopt_lite/bounds/intervals.py",
@@ -26,15 +47,15 @@ MUTANTS = (
     ),
     # A guard `i < n` allows n.
     Mutant(
-        "jaxopt_lite/bounds/guards.py",
+        "jaxopt_lite/bounds/ranges.py",
         'gap = 1 if name == "lt" else 0',
         "gap = 0",
-        ("tests/bounds/test_intervals.py", "tests/bounds/test_unchecked.py"),
+        ("tests/bounds/test_ranges.py", "tests/bounds/test_unchecked.py"),
     ),
     # A logical shift of a negative number is taken for a division.
     Mutant(
         "jaxopt_lite/bounds/intervals.py",
-        'if highest_bit_is_zero or has_sign == (eqn.primitive.name == "shift_right_arithmetic"):',
+        'if highest_bit_is_zero or has_sign == (equation.primitive.name == "shift_right_arithmetic"):',
         "if True:",
         ("tests/bounds/test_intervals.py",),
     ),

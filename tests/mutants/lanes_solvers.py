@@ -57,8 +57,8 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "lanes_last.py",
-        "        if name in CALLS or (name in RULES and not self._keeps_rules):",
-        "        if name in CALLS or name in RULES:",
+        "        inner = called(equation, despite_rules=not self._keeps_rules)",
+        "        inner = called(equation)",
         ("tests/lanes/test_lanes_last.py",),
     ),
     Mutant(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from jaxopt_lite.lanes.tiles import largest_array
+from jaxopt_lite.jaxprs import largest_array
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import Softmax, route
 from jaxopt_lite.specialists.routers.softmax import _cross_entropy, _fitted, _held_out

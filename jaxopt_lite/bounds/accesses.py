@@ -1,0 +1,221 @@
+"""Which equations of a jaxpr access an array by index, where, and what JAX does out of range.
+
+JAX itself changes an index before an access: it adds the length to a negative one, and some of its functions clip. So
+an access is judged by the index that the program gave, which is found by going back from the access along the equations
+that computed it. Used by `unchecked`, which knows a range for each index, and by `checked`, which has its numbers.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_lite.jaxprs import Equation, current_line, is_literal, shape_of, writers_of
+
+__all__ = ["Access", "Computed", "Line", "access_of", "index_given", "indices_of", "line_of_access"]
+
+
+class Line(NamedTuple):
+    """Where in the source something was written."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} ({self.function})"
+
+
+def line_of_access() -> Line:
+    """The line of the equation that is being evaluated: the innermost frame outside JAX and the standard library."""
+    match = re.fullmatch(r"(.+?):(\d+)(?::\d+)? \((.*)\)", current_line(), re.DOTALL)
+    return Line(match[1], int(match[2]), match[3]) if match else Line("unknown", 0, "unknown")
+
+
+class Computed:
+    """A value met on a walk through a jaxpr: the equation that computed it, where known, and its operands."""
+
+    equation: Equation | None
+    args: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """The primitive that computed it, or nothing."""
+        return self.equation.primitive.name if self.equation else ""
+
+
+class Access(NamedTuple):
+    """An access by index that nothing checks.
+
+    Attributes:
+        by: the primitive that makes it, or the function of JAX that changes its index first.
+        outcome: what happens out of range: "clamped", "filled", "dropped", "clamped or dropped" or "undefined".
+        shape: the shape of the array that is read or written.
+        axes: which of its axes are indexed.
+        limits: for each of them the largest index in range, where the window still fits.
+        first: which operand holds the indices: one scalar for each axis from here on, or, if `packed`, one
+            array `[..., len(axes)]`.
+        packed: whether the indices are one array.
+    """
+
+    by: str
+    outcome: str
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    limits: tuple[int, ...]
+    first: int
+    packed: bool
+
+
+def access_of(equation: Equation) -> Access | None:
+    """The access by index that an equation makes; None if it makes none or touches no element."""
+    name = equation.primitive.name
+    if name == "select_n":
+        return _select(equation)
+    if name == "clamp" or (name == "jit" and equation.params["name"] == "clip"):
+        return _clip(equation)
+    if name == "gather":
+        return _gather(equation)
+    if name.startswith("scatter"):
+        return _scatter(equation)
+    if name == "dynamic_slice":
+        return _slice(equation, equation.params["slice_sizes"], first=1)
+    if name == "dynamic_update_slice":
+        return _slice(equation, shape_of(equation.invars[1]), first=2)
+    return None
+
+
+def _outcome(mode, out_of_range):
+    if "CLIP" in str(mode):
+        return "clamped"
+    return "undefined" if "PROMISE" in str(mode) else out_of_range
+
+
+def _gather(equation):
+    shape = equation.invars[0].aval.shape
+    axes = tuple(int(axis) for axis in equation.params["dimension_numbers"].start_index_map)
+    limits = tuple(shape[axis] - equation.params["slice_sizes"][axis] for axis in axes)
+    outcome = _outcome(equation.params["mode"], "filled")
+    access = Access("gather", outcome, shape, axes, limits, first=1, packed=True)
+    return access if equation.outvars[0].aval.size else None
+
+
+def _scatter(equation):
+    shape, updates = equation.invars[0].aval.shape, equation.invars[2].aval
+    numbers = equation.params["dimension_numbers"]
+    single = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    window = dict.fromkeys(range(len(shape)), 1)
+    spanned = [axis for axis in window if axis not in single]
+    window |= {axis: updates.shape[dim] for axis, dim in zip(spanned, numbers.update_window_dims, strict=True)}
+    axes = tuple(int(axis) for axis in numbers.scatter_dims_to_operand_dims)
+    limits = tuple(shape[axis] - window[axis] for axis in axes)
+    writers = writers_of(equation)
+    if not updates.size or writers & DROPPING:
+        return None
+    if "bincount" in writers:
+        return Access("bincount", "clamped or dropped", shape, axes, limits, first=1, packed=True)
+    outcome = _outcome(equation.params["mode"], "dropped")
+    return Access(equation.primitive.name, outcome, shape, axes, limits, first=1, packed=True)
+
+
+def _slice(equation, sizes, first):
+    shape = equation.invars[0].aval.shape
+    limits = tuple(length - size for length, size in zip(shape, sizes, strict=True))
+    if 0 in sizes:
+        return None
+    axes = tuple(range(len(shape)))
+    return Access(equation.primitive.name, "clamped", shape, axes, limits, first, packed=False)
+
+
+def _select(equation):
+    """One of several arrays by number; by a boolean it cannot be out of range."""
+    cases = len(equation.invars) - 1
+    by_number = jnp.issubdtype(equation.invars[0].aval.dtype, jnp.integer)
+    return Access("select_n", "undefined", (cases,), (0,), (cases - 1,), first=0, packed=False) if by_number else None
+
+
+# The functions of JAX that clip the index they are given, and by how much the upper end is more than the largest
+# index in range: one can insert behind the last element, but not delete there.
+CLIPPING = {"switch": 0, "insert": 0, "delete": 1}
+
+
+def _clip(equation):
+    """The access that a function of JAX clips its index for, with a constant upper end."""
+    by = next(iter(writers_of(equation) & CLIPPING.keys()), None)
+    first, last = (1, 2) if equation.primitive.name == "clamp" else (0, 2)
+    if by is None or len(equation.invars) != 3 or not is_literal(equation.invars[last]):
+        return None
+    # In an index type that cannot hold the upper end, the end wraps round.
+    limit = int(np.asarray(equation.invars[last].val).astype(equation.invars[first].aval.dtype)) - CLIPPING[by]
+    return Access(by, "clamped", (limit + 1,), (0,), (limit,), first, packed=False)
+
+
+# The functions of JAX that drop what is out of range on purpose: a histogram counts what lies in its bins, and
+# `nonzero` puts its surplus behind the last element.
+DROPPING = {"nonzero", "histogram"}
+
+# Primitives whose result has the elements of the operand and no others.
+RESHAPING = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose copy pvary".split())
+
+
+def indices_of(access: Access, ins: Sequence[Any]) -> list[Any]:
+    """The index of each axis, from the operands of an access; where they cannot be separated, the array of all axes."""
+    indices = list(ins[access.first :][: len(access.axes)])
+    return _columns(indices[0], len(access.axes)) if access.packed else indices
+
+
+def _columns(index, count):
+    """Each column of an index array `[..., count]`, where it was put together from columns."""
+    equation = index.equation
+    if index.name != "concatenate" or equation.params["dimension"] != len(shape_of(equation.invars[0])) - 1:
+        return [index] * count
+    parts = zip(index.args, equation.invars, strict=True)
+    return [column for part, var in parts for column in _columns(part, shape_of(var)[-1])]
+
+
+def index_given(access: Access, axis: int, index: Any) -> tuple[Any, str]:
+    """The index to judge, where JAX does more to it than to add the length to a negative one.
+
+    - A type of few bits cannot hold a larger length: JAX adds what is left of the length in that type, so a negative
+      index reaches another element. The index that the program gave counts.
+    - `bincount` counts what is negative as 0. Here too the index that the program gave counts.
+    - An index of 64 bits is cut off to 32 once the length is added. What it was before counts.
+
+    Args:
+        access: the access.
+        axis: the axis of the array.
+        index: its index, a `Computed`.
+
+    Returns:
+        The index to judge, a `Computed`, and what happens to it out of range.
+    """
+    select = _unshaped(index, _among_integers)
+    if [select.name, *(arg.name for arg in select.args[:3:2])] != ["select_n", "lt", "add"]:
+        return index, access.outcome
+    given, (_, added) = _unshaped(select.args[1], _widens), select.args[2].equation.invars
+    if access.by == "bincount" and given.name == "max":
+        return given.args[1], access.outcome
+    length, numbers = access.shape[axis], 2 ** jnp.iinfo(added.aval.dtype).bits
+    wraps = length >= numbers and is_literal(added) and (length - int(added.val)) % numbers == 0
+    return (given, "wrapped") if wraps else (select, access.outcome)
+
+
+def _unshaped(value, converts):
+    """The value that was only given another shape, or a type that it `converts` to."""
+    while value.name in RESHAPING or (value.name == "convert_element_type" and converts(*_dtypes(value.equation))):
+        value = value.args[0]
+    return value
+
+
+def _dtypes(equation):
+    return equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+
+
+def _widens(before, after):
+    return _among_integers(before, after) and np.can_cast(before, after)
+
+
+def _among_integers(before, after):
+    return jnp.issubdtype(before, jnp.integer) and jnp.issubdtype(after, jnp.integer)
