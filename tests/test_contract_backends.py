@@ -37,7 +37,7 @@ PAIRS = (
 )  # fmt: skip
 
 LOOP, KERNEL, GPU_LOOP = "loop", "emulate", "the loop of a GPU"
-QUICK = tuple((*pair, backend) for pair in PAIRS[:2] for backend in (GPU_LOOP, LOOP)) + ((*PAIRS[0], KERNEL),)
+QUICK = (*((*pair, backend) for pair in PAIRS[:2] for backend in (GPU_LOOP, LOOP)), (*PAIRS[0], KERNEL))
 
 
 def each(*backends):
