@@ -19,7 +19,7 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import Status
-from jaxopt_lite.lanes import kernel
+from jaxopt_lite.lanes.gpu import kernel
 from tests.test_contract import assert_same_bits, lanes
 
 pytestmark = pytest.mark.hardly_optimised

@@ -12,7 +12,7 @@ from jaxopt_lite.cores import cores
 from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.demo.programs import Compiler, in_a_hurry
-from jaxopt_lite.lanes.tiles import Lanes, Work, tile_width
+from jaxopt_lite.lanes.widths import Lanes, Work, tile_width
 from jaxopt_lite.progress import interruptible
 
 __all__ = ["demo", "devices"]

@@ -23,9 +23,8 @@ from jaxtyping import PyTree
 from jaxopt_lite.jaxprs import as_function, largest_array, opened, operations, without_consts
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
-from jaxopt_lite.lanes.precision import exact_products
-from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.lanes.tiles import Lanes, compiler_options
+from jaxopt_lite.lanes.settings import exact_products, in_own_settings
+from jaxopt_lite.lanes.widths import Lanes, compiler_options
 
 __all__ = ["Captured", "Program", "Signature", "capture", "run"]
 

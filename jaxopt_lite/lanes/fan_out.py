@@ -21,7 +21,7 @@ from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, PyTree
 
 from jaxopt_lite.cores import cores
-from jaxopt_lite.lanes import tiles
+from jaxopt_lite.lanes import widths
 from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = ["Part", "Rows", "computes_now", "fan_out", "part_size", "why_undivided"]
@@ -49,7 +49,7 @@ class Rows(NamedTuple):
 
     def parts(self, operations: int) -> int:
         """Into how many parts the cores may divide it, where a call of the function computes so many numbers."""
-        return min(cores(), tiles.parts(self.size, self.unknowns, self.calls * operations, self.evaluations))
+        return min(cores(), widths.parts(self.size, self.unknowns, self.calls * operations, self.evaluations))
 
 
 class Part(NamedTuple):

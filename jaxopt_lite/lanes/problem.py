@@ -21,8 +21,7 @@ from jaxopt_lite.lanes import derivatives
 from jaxopt_lite.lanes.calls import Hint, call
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.lanes_last import lanes_last
-from jaxopt_lite.lanes.precision import exact_products
-from jaxopt_lite.lanes.settings import in_own_settings
+from jaxopt_lite.lanes.settings import exact_products, in_own_settings
 
 __all__ = [
     "Batch",

@@ -1,7 +1,7 @@
 """Between arrays with the batch axis first, a row a problem, and tiles with the lane axis last. Used by the engine.
 
 A scatter and a cumulative sum are what this takes on a GPU or TPU. On the CPU neither can be part of a native function
-(`lanes/tiles.py`), and a tile has few lanes, so there it goes lane by lane.
+(`lanes/native.py`), and a tile has few lanes, so there it goes lane by lane.
 """
 
 import math

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 
-__all__ = ["checks_numbers", "in_own_settings", "own_settings", "unchecked_numbers"]
+__all__ = ["checks_numbers", "exact_products", "in_own_settings", "own_settings", "unchecked_numbers"]
 
 _config: Any = jax.config
 _NOTHING = nullcontext()
@@ -55,3 +55,13 @@ def unchecked_numbers() -> AbstractContextManager:
         stack.enter_context(jax.debug_nans(False))
         stack.enter_context(jax.debug_infs(False))
         return stack.pop_all()
+
+
+def exact_products() -> AbstractContextManager:
+    """A context in which products are traced exact to the dtype, unless the user has chosen otherwise.
+
+    By themselves a GPU and a TPU round the factors of a float32 product to 10 and 7 bits, with which no float32
+    tolerance can be met.
+    """
+    chosen = _config.jax_default_matmul_precision
+    return jax.default_matmul_precision(chosen or "highest")

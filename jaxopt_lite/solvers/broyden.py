@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, rematvec
-from jaxopt_lite.lanes.tiles import Work
+from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.broyden_family import Move, Secant
 from jaxopt_lite.solvers.damped_newton import DampedNewton, dense_direction
 from jaxopt_lite.solvers.keywords import says_what_instead

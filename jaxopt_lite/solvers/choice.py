@@ -13,15 +13,16 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxopt_lite.jaxprs import largest_array
-from jaxopt_lite.lanes import program, tiles, triton
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.engine import Method
 from jaxopt_lite.lanes.fan_out import Rows
-from jaxopt_lite.lanes.graph import DTYPES, NotInAKernel
-from jaxopt_lite.lanes.problem import Function, LaneProblem
-from jaxopt_lite.lanes.program import Program
+from jaxopt_lite.lanes.gpu import program, triton
+from jaxopt_lite.lanes.gpu.graph import NotInAKernel
+from jaxopt_lite.lanes.gpu.program import Program
+from jaxopt_lite.lanes.native import why_not_native
+from jaxopt_lite.lanes.problem import Function
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.lanes.tiles import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work
+from jaxopt_lite.lanes.widths import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work, tile_width
 
 __all__ = [
     "Choice",
@@ -111,7 +112,7 @@ class Plan(NamedTuple):
         size = None if self.alone else batch
         array_bytes = largest_array(self.function.closed)
         platform = jax.default_backend() if platform is None else platform
-        return tiles.tile_width(self.lanes(n, dtype), platform, size, array_bytes)
+        return tile_width(self.lanes(n, dtype), platform, size, array_bytes)
 
 
 class Choice(NamedTuple):
@@ -158,15 +159,15 @@ def choose(
     """
     (size, n), platform = x0.shape, jax.default_backend() if platform is None else platform
     width, columns = plan.width(size, n, x0.dtype, platform), 1 if plan.function.is_scalar else n
-    why_not_native = "only a CPU has native functions"
+    reason = "only a CPU has native functions"
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes
-        why_not_native = tiles.why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
+        reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
     try:
         traced = _kernel(plan, is_mapped, leaves, n, x0.dtype, resumes)
-    except NotInAKernel as reason:
-        return Choice(width, why_not_native, None, str(reason))
-    return Choice(width, why_not_native, traced, "")
+    except NotInAKernel as why:
+        return Choice(width, reason, None, str(why))
+    return Choice(width, reason, traced, "")
 
 
 def _kernel(plan: Plan, is_mapped, leaves, n: int, dtype, resumes: bool) -> Program:
@@ -186,23 +187,7 @@ def _kernel(plan: Plan, is_mapped, leaves, n: int, dtype, resumes: bool) -> Prog
     if options.keep_state or options.record:
         wanted = "keep_state" if options.keep_state else "record"
         raise NotInAKernel(f"`{wanted}` wants numbers that a kernel does not bring out of its registers")
-    strange = [str(leaf.dtype) for leaf in leaves if str(leaf.dtype) not in DTYPES]
-    if strange:
-        raise NotInAKernel(f"an argument is {strange[0]}, and a kernel takes {', '.join(DTYPES)}")
-    mapped, shared = [], []
-    for leaf, flag in zip(leaves, is_mapped, strict=True):
-        (mapped if flag else shared).append(jax.ShapeDtypeStruct(leaf.shape[1:] if flag else leaf.shape, leaf.dtype))
-
-    def bind(mapped, shared):
-        mapped, shared = iter(mapped), iter(shared)
-        every = tuple(next(mapped) if flag else next(shared) for flag in is_mapped)
-        return LaneProblem(plan.function, every, is_mapped)
-
-    traced = program.trace(plan.solver.methods()[0], bind, n, dtype, mapped, shared)
-    reason = tiles.why_no_kernel(dtype, traced.words, traced.operations(traced.begin, traced.step))
-    if reason:
-        raise NotInAKernel(reason)
-    return traced
+    return program.trace(plan.solver.methods()[0], plan.function, is_mapped, leaves, n, dtype)
 
 
 def without_numbers(solver: Solver) -> Solver:

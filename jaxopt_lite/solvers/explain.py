@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.jaxprs import operations
-from jaxopt_lite.lanes import tiles
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
+from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.problem import Batch, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.settings import in_own_settings
+from jaxopt_lite.lanes.widths import EVALUATIONS
 from jaxopt_lite.solvers.choice import Options, Plan, Solver, check_backend, choose
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.solve import check_function
@@ -146,7 +147,7 @@ def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     if choice.program is not None and (platform == "gpu" or plan.options.backend == "emulate"):
         program = choice.program
         return Explanation(
-            "kernel", platform, tiles.KERNEL_WIDTH, tiles.kernel_tiles(size), size, later=later,
+            "kernel", platform, kernel.WIDTH, kernel.tiles(size), size, later=later,
             words=program.words, operations=program.operations(program.begin, program.step),
             step_operations=program.operations(program.step),
         )  # fmt: skip
@@ -154,7 +155,7 @@ def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     if platform != "cpu":
         return Explanation("loop", platform, choice.width, 1, size, reason, later)
     computed = operations(plan.function.closed)
-    rows = Rows(size, (), n, tiles.EVALUATIONS[plan.solver.kind])
+    rows = Rows(size, (), n, EVALUATIONS[plan.solver.kind])
     undivided = "it is one problem" if plan.alone else why_undivided(rows, computed)
     return Explanation(
         "loop" if choice.why_not_native else "native call", platform, choice.width, 1, size,

@@ -22,7 +22,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_lite.lanes.precision import exact_products
+from jaxopt_lite.lanes.settings import exact_products
 
 __all__ = ["known", "with_implicit_derivatives"]
 

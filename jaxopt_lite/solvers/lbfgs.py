@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.lanes.arithmetic import dot
-from jaxopt_lite.lanes.tiles import Work
+from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import at, dot, on_cpu, take_where
-from jaxopt_lite.lanes.tiles import Work
+from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.broyden import damping
 from jaxopt_lite.solvers.broyden_family import Move, Secant
 from jaxopt_lite.solvers.damped_newton import DampedNewton

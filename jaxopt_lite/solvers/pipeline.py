@@ -14,15 +14,18 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jaxopt_lite.lanes import engine, kernel, tiles
+from jaxopt_lite.lanes import engine
 from jaxopt_lite.lanes.arithmetic import max_abs
 from jaxopt_lite.lanes.derivatives import value_and_grad
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
+from jaxopt_lite.lanes.gpu import kernel
+from jaxopt_lite.lanes.native import as_one_native_call
 from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, batch_of, mapped_leaves, trace, with_mapped
 from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
+from jaxopt_lite.lanes.widths import steps_at_once
 from jaxopt_lite.solvers.choice import Choice, Options, Plan, choose, without_numbers
 from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
 from jaxopt_lite.solvers.solution import History, Solution
@@ -177,7 +180,7 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
     first, *others = plan.solver.methods()
     states = None if states is None else engine.resumed(states)
     choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
-    run = _runner(plan, choice, is_mapped, x0, leaves)
+    run = _runner(plan, choice, is_mapped, leaves)
     outcome = _first(plan, choice, is_mapped, leaves, Queue(x0, (), limits, states), partial(run, first))
     for method in () if plan.only_first else others:
         exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
@@ -237,25 +240,22 @@ def _first(plan: Plan, choice: Choice, is_mapped, leaves, queue: Queue, in_loop:
     def by_kernel(queue: Queue) -> Outcome:
         queue = queue._replace(mapped=mapped_leaves(leaves, is_mapped))
         shared = tuple(leaf for leaf, flag in zip(leaves, is_mapped, strict=True) if not flag)
-        count, emulated = tiles.kernel_tiles(queue.size), options.backend == "emulate"
-        return kernel.run(program, queue, shared, count, interpret=emulated)
+        return kernel.run(program, queue, shared, interpret=options.backend == "emulate")
 
     if options.backend == "emulate":
         return by_kernel(queue)
     return jax.lax.platform_dependent(queue, cuda=by_kernel, default=in_loop)
 
 
-def _runner(plan: Plan, choice: Choice, is_mapped, x0, leaves) -> Callable[..., Outcome]:
+def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outcome]:
     """The engine, set up for this function and its arguments."""
-    n, width = x0.shape[1], choice.width
     mapped, bind = _split(plan.function, is_mapped, leaves)
-    at_once = tiles.steps_at_once(jax.default_backend())
-    lane_bytes, columns = plan.lanes(n, x0.dtype).bytes, 1 if plan.function.is_scalar else n
+    at_once = steps_at_once(jax.default_backend())
 
     def run(method, queue: Queue, **options) -> Outcome:
-        solve = partial(engine.run, method, bind, width=width, steps_at_once=at_once, **options)
-        native = tiles.as_one_native_call(solve, plan.function.closed.jaxpr, width, lane_bytes, columns)
-        return native(queue._replace(mapped=mapped))
+        solve = partial(engine.run, method, bind, width=choice.width, steps_at_once=at_once, **options)
+        solve = solve if choice.why_not_native else as_one_native_call(solve)
+        return solve(queue._replace(mapped=mapped))
 
     return run
 

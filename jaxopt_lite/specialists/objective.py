@@ -15,9 +15,9 @@ from jaxopt_lite.lanes.arithmetic import on_cpu
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.devices import over_devices
 from jaxopt_lite.lanes.fan_out import Rows
-from jaxopt_lite.lanes.precision import exact_products
 from jaxopt_lite.lanes.rows import in_tiles
-from jaxopt_lite.lanes.tiles import EVALUATIONS
+from jaxopt_lite.lanes.settings import exact_products
+from jaxopt_lite.lanes.widths import EVALUATIONS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.hoist import Hoisted, hoist

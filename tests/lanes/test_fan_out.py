@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
-from jaxopt_lite.lanes import fan_out, tiles
+from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.lanes.fan_out import Rows, computes_now, part_size, why_undivided
 
 pytestmark = pytest.mark.hardly_optimised
@@ -34,7 +34,7 @@ def divided(monkeypatch):
     """Three cores, and no batch too small for them; how many parts were started where."""
     started = []
     monkeypatch.setattr(fan_out, "cores", lambda: 3)
-    monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
+    monkeypatch.setattr(widths, "_PART_OPERATIONS", 1)
     submit = fan_out._submitted
     monkeypatch.setattr(fan_out, "_submitted", lambda *call: started.append(call) or submit(*call))
     return started

@@ -74,7 +74,7 @@ MUTANTS = (
         ("tests/lanes/test_fan_out.py",),
     ),
     Mutant(
-        LANES + "kernel.py",
+        LANES + "gpu/kernel.py",
         "_SHARPER = 1 - 2**-4",
         "_SHARPER = 1 + 2**6",
         ("tests/test_contract_backends.py",),

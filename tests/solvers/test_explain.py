@@ -7,7 +7,7 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out
-from tests.lanes.test_kernel import is_kernel, lowered
+from tests.lanes.gpu.test_kernel import is_kernel, lowered
 
 pytestmark = pytest.mark.hardly_optimised
 

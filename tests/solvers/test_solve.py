@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
-from jaxopt_lite.lanes import fan_out, tiles
+from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.solvers import pipeline
 
 pytestmark = pytest.mark.hardly_optimised
@@ -149,7 +149,7 @@ def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypa
     traced, method = [], pipeline.run_methods
     monkeypatch.setattr(pipeline, "run_methods", lambda *a: traced.append((a[0].only_first, len(a[3]))) or method(*a))
     monkeypatch.setattr(fan_out, "cores", lambda: 2)
-    monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
+    monkeypatch.setattr(widths, "_PART_OPERATIONS", 1)
     rng = np.random.default_rng(0)
     x0, a = rng.normal(size=(size, 2)), np.linspace(0.5, -2, size)
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lite.lanes import fan_out, tiles
+from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.specialists import fit
 from tests.specialists import models
 
@@ -53,7 +53,7 @@ def test_every_core_fits_its_share_to_the_bit(monkeypatch):
     started = []
     submit = fan_out._submitted
     monkeypatch.setattr(fan_out, "cores", lambda: 3)
-    monkeypatch.setattr(tiles, "_PART_OPERATIONS", 1)
+    monkeypatch.setattr(widths, "_PART_OPERATIONS", 1)
     monkeypatch.setattr(fan_out, "_submitted", lambda *call: started.append(call) or submit(*call))
     shared = fit(base, models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
     assert started

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, branches, called, current_line
-from jaxopt_lite.lanes.elementwise import ELEMENTWISE
-from jaxopt_lite.lanes.graph import Graph, NotInAKernel, is_known
-from jaxopt_lite.lanes.scalar_rules import ARRAYS, as_scalars, known
+from jaxopt_lite.lanes.gpu.arrays import ARRAYS, as_scalars, known
+from jaxopt_lite.lanes.gpu.elementwise import ELEMENTWISE
+from jaxopt_lite.lanes.gpu.graph import Graph, NotInAKernel, is_known
 
 __all__ = ["interpret", "leaves_like"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from jax import lax
 
-from jaxopt_lite.lanes.elementwise import ELEMENTWISE
-from jaxopt_lite.lanes.graph import Graph, NotInAKernel, is_known, number
+from jaxopt_lite.lanes.gpu.elementwise import ELEMENTWISE
+from jaxopt_lite.lanes.gpu.graph import Graph, NotInAKernel, is_known, number
 
 __all__ = ["ARRAYS", "as_scalars", "known"]
 

@@ -10,14 +10,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxopt_lite.lanes.arithmetic import take_where
 from jaxopt_lite.lanes.engine import Limits, Method, stopped, verdict
-from jaxopt_lite.lanes.graph import Graph, Node, Scalar, reachable
-from jaxopt_lite.lanes.scalar import interpret, leaves_like
+from jaxopt_lite.lanes.gpu.graph import DTYPES, Graph, Node, NotInAKernel, Scalar, reachable
+from jaxopt_lite.lanes.gpu.scalar import interpret, leaves_like
+from jaxopt_lite.lanes.problem import Function, LaneProblem
 from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Program", "trace"]
+
+# A thread has 255 registers of 32 bits. What a lane carries from step to step takes these, and about as many more hold
+# what a step computes; beyond, the compiler spills to memory. Measured on compiled kernels, `docs/accelerators.md`.
+_MOST_WORDS = 140
+_MOST_OPERATIONS = 4096  # of straight-line code, for which compilers already take half a minute
 
 _REPORTED = ("x", "status", "steps", "evaluations", "first_error")
 
@@ -62,20 +69,60 @@ class Program(NamedTuple):
         return len(reachable([graph[row] for graph in graphs for row in self.live]))
 
 
-def trace(method: Method, bind: Callable, n: int, dtype, mapped: list, shared: list) -> Program:
+def trace(
+    method: Method, function: Function, is_mapped: tuple[bool, ...], leaves: tuple[Array, ...], n: int, dtype
+) -> Program:
     """Trace a method for one problem.
 
     Args:
         method: the solver.
-        bind: `(mapped leaves, shared leaves)` of one problem -> the problem, on vectors without a lane axis.
+        function: the user's.
+        is_mapped: which leaves have a batch axis, first.
+        leaves: what the problems are given by; only shapes and dtypes matter.
         n: the number of unknowns.
         dtype: of the unknowns.
-        mapped: shapes and dtypes of one problem's share of the mapped leaves.
-        shared: the same of the shared leaves.
 
     Raises:
         NotInAKernel: with the reason.
     """
+    strange = [str(leaf.dtype) for leaf in leaves if str(leaf.dtype) not in DTYPES]
+    if strange:
+        raise NotInAKernel(f"an argument is {strange[0]}, and a kernel takes {', '.join(DTYPES)}")
+    if jnp.dtype(dtype).name not in ("float32", "float64"):
+        raise NotInAKernel(f"the unknowns are {jnp.dtype(dtype).name}, and a kernel takes float32 and float64")
+    program = _traced(method, _problem(function, is_mapped), *_specs(is_mapped, leaves), n, dtype)
+    operations = program.operations(program.begin, program.step)
+    if program.words > _MOST_WORDS:
+        raise NotInAKernel(
+            f"a lane carries {program.words} numbers of 32 bits from step to step, and the registers of a thread hold "
+            f"about {_MOST_WORDS} beside what a step computes"
+        )
+    if operations > _MOST_OPERATIONS:
+        raise NotInAKernel(
+            f"a step is {operations:,} operations on single numbers; a kernel has at most {_MOST_OPERATIONS:,}"
+        )
+    return program
+
+
+def _problem(function: Function, is_mapped: tuple[bool, ...]) -> Callable:
+    """`bind(mapped leaves, shared leaves)` of one problem -> the problem, on vectors without a lane axis."""
+
+    def bind(mapped, shared):
+        mapped, shared = iter(mapped), iter(shared)
+        return LaneProblem(function, tuple(next(mapped) if flag else next(shared) for flag in is_mapped), is_mapped)
+
+    return bind
+
+
+def _specs(is_mapped: tuple[bool, ...], leaves: tuple[Array, ...]) -> tuple[list, list]:
+    """Shapes and dtypes of one problem's share of the mapped leaves, and of the shared ones."""
+    mapped, shared = [], []
+    for leaf, flag in zip(leaves, is_mapped, strict=True):
+        (mapped if flag else shared).append(jax.ShapeDtypeStruct(leaf.shape[1:] if flag else leaf.shape, leaf.dtype))
+    return mapped, shared
+
+
+def _traced(method: Method, bind: Callable, mapped: list, shared: list, n: int, dtype) -> Program:
     graph = Graph()
     spec = jax.eval_shape(method.init, jax.ShapeDtypeStruct((n,), dtype))
     names = [path[0].name for path, _ in jax.tree_util.tree_leaves_with_path(spec)]

@@ -13,7 +13,7 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import Status
-from jaxopt_lite.lanes import tiles, triton
+from jaxopt_lite.lanes.gpu import kernel, triton
 from tests.problems import MGH_UNCONSTRAINED, perturbed
 
 pytestmark = pytest.mark.hardly_optimised
@@ -209,11 +209,11 @@ def test_a_kernel_is_made_only_where_one_is_asked_for():
 
 def test_tiles_share_a_batch():
     """All lanes at work for a small batch, and many problems a lane for a large one."""
-    assert [tiles.kernel_tiles(batch) for batch in (1, 32, 33, 1000)] == [1, 1, 2, 32]
+    assert [kernel.tiles(batch) for batch in (1, 32, 33, 1000)] == [1, 1, 2, 32]
     for batch in (10**5, 10**6, 10**7, 10**8):
-        count = tiles.kernel_tiles(batch)
-        assert tiles._FEWEST_KERNEL_TILES <= count or count * tiles.KERNEL_WIDTH >= batch
-        assert batch / count / tiles.KERNEL_WIDTH <= 2 * tiles._REFILLS
+        count = kernel.tiles(batch)
+        assert kernel._FEWEST_TILES <= count or count * kernel.WIDTH >= batch
+        assert batch / count / kernel.WIDTH <= 2 * kernel._REFILLS
 
 
 @pytest.mark.parametrize("option", [{"keep_state": True}, {"record": 3}])

@@ -14,15 +14,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from jaxopt_lite.lanes import triton
 from jaxopt_lite.lanes.engine import Outcome, Queue
-from jaxopt_lite.lanes.graph import emit
-from jaxopt_lite.lanes.program import Program
+from jaxopt_lite.lanes.gpu import triton
+from jaxopt_lite.lanes.gpu.graph import emit
+from jaxopt_lite.lanes.gpu.program import Program
 from jaxopt_lite.lanes.status import Status
-from jaxopt_lite.lanes.tiles import KERNEL_WIDTH
 
-__all__ = ["run"]
+__all__ = ["WIDTH", "run", "tiles"]
 
+WIDTH = 32
+"""The lanes of a tile that is one kernel: a warp, whose threads need no barrier to agree on when to stop."""
+
+_FEWEST_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once; problems to a lane where there are many
 # What verifies an answer rounds otherwise than the kernel, which therefore asks a little more of it.
 _SHARPER = 1 - 2**-4
 _FIELDS = ("x", "first_error", "status", "steps", "evaluations")
@@ -166,17 +169,22 @@ def _stored(leaf: Array) -> Array:
     return leaf.astype(jnp.int32) if leaf.dtype == bool else leaf
 
 
-def run(program: Program, queue: Queue, shared: tuple[Array, ...], tiles: int, *, interpret: bool = False) -> Outcome:
+def tiles(batch: int) -> int:
+    """How many tiles of a kernel share a batch: enough to fill a GPU, and not so many that lanes have few problems."""
+    all_at_once = -(-batch // WIDTH)
+    return min(all_at_once, max(_FEWEST_TILES, all_at_once // _REFILLS))
+
+
+def run(program: Program, queue: Queue, shared: tuple[Array, ...], *, interpret: bool = False) -> Outcome:
     """Solve every problem of the queue.
 
     Args:
         program: what a lane does.
         queue: the problems; neither `states` nor `order`.
         shared: the leaves that all problems share.
-        tiles: how many tiles share the queue.
         interpret: emulate the kernel, on any platform.
     """
-    size, width, limits = queue.size, KERNEL_WIDTH, queue.limits
+    size, count, limits = queue.size, tiles(queue.size), queue.limits
     limits = limits._replace(atol=_SHARPER * limits.atol, rtol=_SHARPER * limits.rtol)
     columns = lambda leaf: list(leaf.reshape(size, -1).T)  # noqa: E731
     given = [row for leaf in (queue.start, *limits, *queue.mapped) for row in columns(leaf)]
@@ -185,10 +193,10 @@ def run(program: Program, queue: Queue, shared: tuple[Array, ...], tiles: int, *
     cost = 1 + round(program.operations(program.begin) / program.operations(program.step))
     flat = [_stored(leaf.ravel()) for leaf in shared if leaf.size]
     sizes = tuple(leaf.size for leaf in flat)
-    kernel = _Kernel(program, layout, reported, sizes, size, -(-size // tiles), width, cost)
-    counts = [sum(array == k for array, _ in reported.places) for k in range(len(reported.dtypes))]
-    out = [jax.ShapeDtypeStruct((count, size + 1), dtype) for count, dtype in zip(counts, reported.dtypes, strict=True)]
-    arrays = triton.launch(kernel, tiles, width, [*layout.pack(given), *flat], out, interpret)
+    kernel = _Kernel(program, layout, reported, sizes, size, -(-size // count), WIDTH, cost)
+    rows = [sum(array == k for array, _ in reported.places) for k in range(len(reported.dtypes))]
+    out = [jax.ShapeDtypeStruct((row, size + 1), dtype) for row, dtype in zip(rows, reported.dtypes, strict=True)]
+    arrays = triton.launch(kernel, count, WIDTH, [*layout.pack(given), *flat], out, interpret)
     rows = [arrays[array][row, :size] for array, row in reported.places]
     n = len(program.rows_of("x"))
     first_error, status, steps, evaluations = rows[n:]

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from jaxopt_lite.lanes import scalar_rules
-from jaxopt_lite.lanes.graph import Graph, NotInAKernel, emit, reachable
-from jaxopt_lite.lanes.scalar import interpret, leaves_like
+from jaxopt_lite.lanes.gpu import arrays
+from jaxopt_lite.lanes.gpu.graph import Graph, NotInAKernel, emit, reachable
+from jaxopt_lite.lanes.gpu.scalar import interpret, leaves_like
 from tests import problems
 
 pytestmark = pytest.mark.hardly_optimised
@@ -164,7 +164,7 @@ def test_only_elementwise_operations_are_left():
 
 
 def test_a_fault_of_a_rule_is_a_reason_and_no_crash(monkeypatch):
-    monkeypatch.setitem(scalar_rules.ARRAYS, "rev", lambda graph, params, x: params["axes"])
+    monkeypatch.setitem(arrays.ARRAYS, "rev", lambda graph, params, x: params["axes"])
     with pytest.raises(NotInAKernel, match="a fault of this library.*KeyError.*`rev` at .*test_scalar.py"):
         nodes_of(lambda x: x[::-1], jax.ShapeDtypeStruct((3,), np.dtype(float)))
 

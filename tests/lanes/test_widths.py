@@ -1,11 +1,9 @@
 """Tiles are powers of two, narrower for larger problems; the same width for any batch on the CPU."""
 
-import jax
-import jax.numpy as jnp
 import pytest
 
-from jaxopt_lite.lanes import tiles
-from jaxopt_lite.lanes.tiles import Lanes, Work, tile_width
+from jaxopt_lite.lanes import widths
+from jaxopt_lite.lanes.widths import Lanes, Work, tile_width
 
 BYTES = [0, 1, 8, 100, 1000, 5000, 10_000, 24_000, 100_000, 10**7, 10**9]
 
@@ -79,13 +77,13 @@ def cpu(monkeypatch):
                     raise OSError
                 return about
 
-        monkeypatch.setattr(tiles, "Path", Path)
-        monkeypatch.setattr(tiles, "_WIDE_FROM", (0,))
+        monkeypatch.setattr(widths, "Path", Path)
+        monkeypatch.setattr(widths, "_WIDE_FROM", (0,))
         forget()
 
     def forget():
-        tiles._wide_vectors_pay.cache_clear()
-        tiles.compiler_options.cache_clear()
+        widths._wide_vectors_pay.cache_clear()
+        widths.compiler_options.cache_clear()
 
     yield pretend
     monkeypatch.undo()
@@ -108,54 +106,12 @@ WIDE = (("xla_cpu_prefer_vector_width", 512),)
 )
 def test_wide_vectors_are_for_cpus_on_which_they_were_measured(cpu, about, options):
     cpu(about)
-    assert tiles.compiler_options(SMALL, 0) == options
+    assert widths.compiler_options(SMALL, 0) == options
 
 
 def test_wide_vectors_are_for_tiles_that_gain_by_them(cpu):
     cpu("AuthenticAMD avx512f")
-    assert tiles.compiler_options(SMALL, 1000) == WIDE
-    assert tiles.compiler_options(SMALL, 1 << 20) is None  # too few lanes
-    assert tiles.compiler_options(SMALL._replace(bytes=6000), 0) is None
-    assert tiles.compiler_options(SMALL._replace(work=Work.TERMS), 0) is None
-
-
-def inner(x):
-    return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) * 2, x)
-
-
-def _is_native(jaxpr, width: int, columns: int) -> bool:
-    return tiles.why_not_native(jaxpr, width, 0, columns) is None
-
-
-@pytest.mark.parametrize(
-    "fun, native",
-    [
-        (lambda x: jnp.sum(x**2), True),
-        (inner, True),
-        (lambda x: jax.nn.logsumexp(jax.nn.softplus(x[1:] / x[:-1])), True),
-        (lambda x: x @ x, False),
-        (lambda x: jnp.sort(x), False),
-        (lambda x: x[jnp.argsort(x)], False),
-        (lambda x: jax.lax.cond(x[0] > 0, lambda x: jnp.cumsum(x), lambda x: x, x), False),
-        (lambda x: jax.jit(lambda x: jnp.linalg.solve(jnp.eye(4) + x, x))(x), False),
-    ],
-    ids=["elementwise", "loop", "functions", "matrix product", "sort", "gather", "in a branch", "in a call"],
-)
-def test_what_the_compiler_gives_to_a_library_is_not_native(fun, native):
-    jaxpr = jax.make_jaxpr(fun)(jnp.ones(4)).jaxpr
-    assert _is_native(jaxpr, 64, 1) is native
-
-
-def test_large_arrays_and_reductions_are_not_native():
-    small, large = (jax.make_jaxpr(lambda x: x + 1)(jnp.ones(n)).jaxpr for n in (10, 10_000))
-    assert _is_native(small, 64, 10) and not _is_native(large, 64, 1)
-    sums = jax.make_jaxpr(jnp.sum)(jnp.ones(30)).jaxpr
-    assert _is_native(sums, 64, 1) and not _is_native(sums, 64, 30)
-
-
-def test_a_loop_computes_the_same_as_one_native_call():
-    loop = lambda x: jax.lax.while_loop(lambda x: jnp.any(x < 100), lambda x: x * 2 + 1, x)
-    jaxpr = jax.make_jaxpr(lambda x: x * 2)(jnp.ones(())).jaxpr
-    native = tiles.as_one_native_call(loop, jaxpr, 8, 8, 1)
-    assert native is not loop
-    assert jax.jit(native)(jnp.ones(8)).tolist() == loop(jnp.ones(8)).tolist()
+    assert widths.compiler_options(SMALL, 1000) == WIDE
+    assert widths.compiler_options(SMALL, 1 << 20) is None  # too few lanes
+    assert widths.compiler_options(SMALL._replace(bytes=6000), 0) is None
+    assert widths.compiler_options(SMALL._replace(work=Work.TERMS), 0) is None

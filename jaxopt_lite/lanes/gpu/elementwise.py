@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lite.lanes.graph import DTYPES, Graph, NotInAKernel, Scalar, number
+from jaxopt_lite.lanes.gpu.graph import DTYPES, Graph, NotInAKernel, Scalar, number
 
 __all__ = ["ELEMENTWISE"]
 

@@ -1,0 +1,47 @@
+"""What can be one native function of the CPU, and that it computes the same."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxopt_lite.lanes.native import as_one_native_call, why_not_native
+
+
+def inner(x):
+    return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) * 2, x)
+
+
+def is_native(jaxpr, width: int, columns: int) -> bool:
+    return why_not_native(jaxpr, width, 0, columns) is None
+
+
+@pytest.mark.parametrize(
+    "fun, native",
+    [
+        (lambda x: jnp.sum(x**2), True),
+        (inner, True),
+        (lambda x: jax.nn.logsumexp(jax.nn.softplus(x[1:] / x[:-1])), True),
+        (lambda x: x @ x, False),
+        (lambda x: jnp.sort(x), False),
+        (lambda x: x[jnp.argsort(x)], False),
+        (lambda x: jax.lax.cond(x[0] > 0, lambda x: jnp.cumsum(x), lambda x: x, x), False),
+        (lambda x: jax.jit(lambda x: jnp.linalg.solve(jnp.eye(4) + x, x))(x), False),
+    ],
+    ids=["elementwise", "loop", "functions", "matrix product", "sort", "gather", "in a branch", "in a call"],
+)
+def test_what_the_compiler_gives_to_a_library_is_not_native(fun, native):
+    jaxpr = jax.make_jaxpr(fun)(jnp.ones(4)).jaxpr
+    assert is_native(jaxpr, 64, 1) is native
+
+
+def test_large_arrays_and_reductions_are_not_native():
+    small, large = (jax.make_jaxpr(lambda x: x + 1)(jnp.ones(n)).jaxpr for n in (10, 10_000))
+    assert is_native(small, 64, 10) and not is_native(large, 64, 1)
+    sums = jax.make_jaxpr(jnp.sum)(jnp.ones(30)).jaxpr
+    assert is_native(sums, 64, 1) and not is_native(sums, 64, 30)
+
+
+def test_a_loop_computes_the_same_as_one_native_call():
+    loop = lambda x: jax.lax.while_loop(lambda x: jnp.any(x < 100), lambda x: x * 2 + 1, x)
+    native = as_one_native_call(loop)
+    assert jax.jit(native)(jnp.ones(8)).tolist() == loop(jnp.ones(8)).tolist()
