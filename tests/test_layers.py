@@ -273,18 +273,29 @@ def test_a_file_loads_only_what_it_needs(module: str):
     assert len(loaded) <= most and not loaded & apart, sorted(loaded)
 
 
-@pytest.mark.parametrize("inside", ["bpe"])
-def test_no_file_needs_itself(inside: str):
-    """There is no cycle of imports in a room, not even of those inside functions."""
-    sources = {source.module: source for source in package_sources() if home(source) == inside}
-    needs = {}
-    for module, source in sources.items():
-        names = {name for name, _ in imports_in(source)}
-        needs[module] = {name if name in sources else name.rpartition(".")[0] for name in names} & sources.keys()
-    del needs[f"{PACKAGE}.{inside}"]  # its own names are loaded when they are asked for
-    while free := {module for module, wanted in needs.items() if not wanted & needs.keys()}:
-        needs = {module: wanted for module, wanted in needs.items() if module not in free}
-    assert not needs
+def reading_order(text: str) -> list[str]:
+    """The files that the docstring of an `__init__` lists: `- `name`: what it is`."""
+    lists = re.findall(r"^- ((?:`[a-z_0-9/]+`(?:, | and )?)+)", ast.get_docstring(ast.parse(text)) or "", re.MULTILINE)
+    return [name.rstrip("/") for names in lists for name in re.findall(r"`(.+?)`", names)]
+
+
+FOLDERS = sorted(path.parent for path in (ROOT / PACKAGE).glob("*/**/__init__.py"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(ROOT / PACKAGE).as_posix())
+def test_a_folder_lists_its_files_in_reading_order(folder: Path):
+    """None is missing, and none imports one that comes later: there are floors inside the rooms too."""
+    order = reading_order((folder / "__init__.py").read_text())
+    there = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert sorted(order) == sorted(there - {"__init__"})
+    sources = {path: source_of(path) for path in folder.rglob("*.py") if path != folder / "__init__.py"}
+    for path, source in sources.items():
+        mine = path.relative_to(folder).parts[0].removesuffix(".py")
+        late = {node for function in functions_in(source) for _, node in imports_in(source, function)}
+        for name, node in imports_in(source):
+            inside = name.removeprefix(".".join(folder.relative_to(ROOT).parts) + ".").split(".")[0]
+            if node not in late and name.startswith(PACKAGE) and inside in there and inside != mine:
+                assert order.index(inside) < order.index(mine), source.at(node, f"`{mine}` imports `{inside}`")
 
 
 def test_the_walk_finds_the_package():

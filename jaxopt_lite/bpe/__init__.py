@@ -26,8 +26,7 @@ To train:
 - `merges`: which merges come next, and the proof that many at a time are exact.
 - `training`: from text to merges; `train`.
 - `report` and `command`: `python -m jaxopt_lite bpe`.
-
-`accelerator/` does the same on a device, by JAX; files above load it when a device is asked for.
+- `accelerator/`: the same on a device, by JAX; files above load it when a device is asked for.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,22 @@
 """Real problems: power flow (root finding) and NIST regressions (minimisation) with published answers, and real text.
 
-`network`, `power_flow`, `nist` and `regression` hold problems and data; they import no solver, so that each can be
-read, and solved, by itself. `lowest_voltage` and `confidence` solve ten thousand of each kind and say what the
-answers mean; `encoding` learns a tokenizer, and tries it; `specialists` fits one to each of many modules. What they
-compile, `programs` compiles in a second thread. `python -m jaxopt_lite` runs all four.
+Files, in reading order; each imports only from those above it. Problems and data, which import no solver, so that each
+can be read, and solved, by itself:
+
+- `network`: bus, generator and branch tables.
+- `power_flow`: AC power flow as root finding.
+- `nist`: NIST's files of nonlinear regressions.
+- `regression`: the regressions as minimisation.
+
+What `python -m jaxopt_lite` runs:
+
+- `batches`: a long batch, shown, certified and counted.
+- `report`: what a batch came to.
+- `programs`: what the parts run, compiled in a second thread.
+- `lowest_voltage`: ten thousand power flows.
+- `confidence`: ten thousand refits of each of three regressions.
+- `encoding`: a tokenizer learned and tried.
+- `modules`: the modules of Python's standard library as texts.
+- `specialists`: one fitted to each of many modules.
+- `command`: the command line.
 """

@@ -1,1 +1,23 @@
-"""Floor 1: the solvers and what checks, reports and differentiates their answers. Imports `lanes` only."""
+"""Floor 1: the methods, and what runs, verifies, differentiates and reports them.
+
+Files, in reading order; each imports only from those above it:
+
+- `line_search`: a step length, by one evaluation at a time.
+- `quasi_newton`: the iteration that BFGS and L-BFGS share.
+- `keywords`: what there is here for the keywords of other libraries.
+- `bfgs`, `lbfgs`: the inverse Hessian, as a matrix or as the last steps.
+- `broyden_family`: the iteration that both forms of Broyden's method share.
+- `damped_newton`: the fallback of root finding.
+- `broyden`, `limited_broyden`: the inverse Jacobian, as a matrix or as a few terms.
+
+From a batch to a solution:
+
+- `solution`: what comes out.
+- `tolerances`: what settings there are by default, and for each problem.
+- `choice`: how a batch is solved, decided once.
+- `implicit`: derivatives by the implicit function theorem.
+- `pipeline`: run the methods, verify every answer, report.
+- `solve`: `root` and `minimize`.
+- `multistart`, `chunks`, `explain`: many starts; long batches; how a batch would be solved.
+- `certify`: autodiff's verdict on points from anywhere.
+"""
