@@ -24,7 +24,6 @@ FLOORS = {
     "cores": -1,
     "files": -1,
     "jaxprs": -1,
-    "lazy": -1,
     "progress": -1,
     "sizes": -1,
     "lanes": 0,
@@ -42,7 +41,6 @@ GROUND = {"jax", "jaxtyping", "numpy"}
 MAY_IMPORT = {
     "cores": set(),
     "files": set(),
-    "lazy": set(),
     "jaxprs": GROUND,
     "progress": {"rich"},
     "lanes": GROUND,
@@ -360,7 +358,7 @@ BROKEN = {
         "stands on no floor",
     ),
     "lanes use scipy": (outside_only_what_is_declared, "lanes.a", "import scipy.linalg", "scipy.linalg"),
-    "the lowest floor uses NumPy": (outside_only_what_is_declared, "lazy", "import numpy", "numpy"),
+    "the lowest floor uses NumPy": (outside_only_what_is_declared, "files", "import numpy", "numpy"),
     "bounds use rich": (outside_only_what_is_declared, "bounds.a", "from rich import print", "rich"),
     "lanes use matplotlib": (
         outside_only_what_is_declared,

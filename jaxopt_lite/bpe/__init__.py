@@ -29,39 +29,6 @@ To train:
 - `accelerator/`: the same on a device, by JAX; files above load it when a device is asked for.
 """
 
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from jaxopt_lite.lazy import lazy
-
-if TYPE_CHECKING:
-    from jaxopt_lite.bpe.accelerator.pairs import Pairs, count_pairs
-    from jaxopt_lite.bpe.accelerator.words import sum_over_hosts
-    from jaxopt_lite.bpe.corpus import count_words
-    from jaxopt_lite.bpe.patterns import Splitter, splitter
-    from jaxopt_lite.bpe.tokenizer import Tokenizer, load
-    from jaxopt_lite.bpe.training import train
-    from jaxopt_lite.bpe.vocabulary import Vocabulary
-
-__all__ = [
-    "Pairs",
-    "Splitter",
-    "Tokenizer",
-    "Vocabulary",
-    "count_pairs",
-    "count_words",
-    "load",
-    "splitter",
-    "sum_over_hosts",
-    "train",
-]
-
-_NAMES_IN = {
-    "accelerator.pairs": ["Pairs", "count_pairs"],
-    "accelerator.words": ["sum_over_hosts"],
-    "corpus": ["count_words"],
-    "patterns": ["Splitter", "splitter"],
-    "tokenizer": ["Tokenizer", "load"],
-    "training": ["train"],
-    "vocabulary": ["Vocabulary"],
-}
-__getattr__, __dir__ = lazy(__name__, _NAMES_IN)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .accelerator.pairs import Pairs as Pairs
+from .accelerator.pairs import count_pairs as count_pairs
+from .accelerator.words import sum_over_hosts as sum_over_hosts
+from .corpus import count_words as count_words
+from .patterns import Splitter as Splitter
+from .patterns import splitter as splitter
+from .tokenizer import Tokenizer as Tokenizer
+from .tokenizer import load as load
+from .training import train as train
+from .vocabulary import Vocabulary as Vocabulary
