@@ -25,7 +25,7 @@ from jaxopt_lite.specialists import (
     linear_parameters,
     merge,
 )
-from jaxopt_lite.specialists.methods import _sum_of_changes
+from jaxopt_lite.specialists.merging.methods import _sum_of_changes
 from tests.oracles import merging as oracle
 from tests.specialists.small import library_of, network, random_library, small_base
 
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.hardly_optimised
 BASE = small_base()
 SCALES = IA3("hidden") + Shift("bias")
 LOW_RANK = LoRA("hidden", rank=2, alpha=3.0) + Shift("bias")
-LINEAR_METHODS = [Mean(), TaskArithmetic(1.0), DARE(0.0)]
-SIGNED_METHODS = [TIES(1.0), DARE(0.0, TIES(1.0))]
+LINEAR_METHODS = [Mean(), TaskArithmetic(1.0), DARE(1.0)]
+SIGNED_METHODS = [TIES(1.0), DARE(1.0, TIES(1.0))]
 
 
 def rows(library):
@@ -89,7 +89,7 @@ METHODS = [
     TaskArithmetic(0.4),
     TIES(0.4),
     DARE(0.5),
-    DARE(0.3, TIES(0.5), seed=3),
+    DARE(0.7, TIES(0.5), seed=3),
     Fisher(),
     RegMean(inputs("abc")),
 ]
@@ -115,12 +115,12 @@ def test_default_weights():
     library = random_library(BASE, SCALES, "abc")
     np.testing.assert_allclose(rows(merge(library))[0], rows(library).mean(0), rtol=1e-12)
     np.testing.assert_allclose(rows(merge(library, "arithmetic"))[0], 0.3 * rows(library).sum(0), rtol=1e-12)
-    np.testing.assert_allclose(rows(merge(library, DARE(0.0)))[0], rows(library).mean(0), rtol=1e-12)
+    np.testing.assert_allclose(rows(merge(library, DARE(1.0)))[0], rows(library).mean(0), rtol=1e-12)
 
 
 def test_sums_take_some_specialists_at_a_time(monkeypatch):
     """The same sum, and of many specialists never all dense changes at once: as compiled, for 1,000 of 64 KB each."""
-    monkeypatch.setattr(import_module("jaxopt_lite.specialists.sums"), "_MEMORY", 3 * 90 * 91 * 8)
+    monkeypatch.setattr(import_module("jaxopt_lite.specialists.tasks"), "_MEMORY", 3 * 90 * 91 * 8)
     base = Base({"w": jnp.zeros((90, 91))}, lambda params, x: x @ params["w"])
     library, weights = random_library(base, LoRA("w", rank=2), "abcdefgh"), np.arange(8) - 2.5
     for method, scale in ((Mean(), 1.0), (TaskArithmetic(0.4), 0.4)):
@@ -168,13 +168,13 @@ def test_dare_drops_and_rescales():
     """What is left is the entry over 1 − p, a share of about 1 − p is left, and the seed chooses."""
     base = Base({"w": jnp.zeros((100, 100))}, lambda params, x: x @ params["w"])
     library = random_library(base, Shift("w"), "a")
-    merged = rows(merge(library, DARE(0.7, seed=1)))
+    merged = rows(merge(library, DARE(0.3, seed=1)))
     kept = merged != 0
     np.testing.assert_allclose(merged[kept], rows(library)[kept] / 0.3, rtol=1e-12)
     assert abs(kept.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 1e4)
-    other = rows(merge(library, DARE(0.7, seed=2))) != 0
+    other = rows(merge(library, DARE(0.3, seed=2))) != 0
     assert abs((kept & other).mean() - 0.09) < 5 * np.sqrt(0.09 / 1e4)
-    assert np.array_equal(rows(merge(library.rename({"a": "z"}), DARE(0.7, seed=1))), merged)
+    assert np.array_equal(rows(merge(library.rename({"a": "z"}), DARE(0.3, seed=1))), merged)
 
 
 def test_dare_drops_of_each_specialist_on_its_own():
@@ -325,7 +325,7 @@ def test_regmean_needs_examples_of_each():
 
 
 @pytest.mark.parametrize(
-    "method", [*LINEAR_METHODS, *SIGNED_METHODS, TaskArithmetic(0.3), TIES(0.37), DARE(0.25, seed=4)], ids=repr
+    "method", [*LINEAR_METHODS, *SIGNED_METHODS, TaskArithmetic(0.3), TIES(0.37), DARE(0.75, seed=4)], ids=repr
 )
 def test_the_recipe_reproduces_the_specialist(method):
     """The card's recipe is an expression in the parents, and these are known by their ids."""
@@ -346,9 +346,9 @@ def test_a_recipe_names_the_data_it_depends_on():
 
 def test_the_card_and_the_profile():
     library = random_library(BASE, SCALES, "abc")
-    merged = merge(library, "ties", name="new", author="someone", licence="MIT")
+    merged = merge(library, "ties", name="new", author="someone", license="MIT")
     (card,) = merged.cards
-    assert (card.name, card.author, card.licence, card.examples) == ("new", "someone", "MIT", 6)
+    assert (card.name, card.author, card.license, card.examples) == ("new", "someone", "MIT", 6)
     assert card.parents == library.ids and "TIES(density=0.2" in card.recipe
     assert merged.profile.count.tolist() == [6]
     mean = (1 * library.profile.mean[0] + 2 * library.profile.mean[1] + 3 * library.profile.mean[2]) / 6
@@ -375,9 +375,9 @@ def test_merge_refuses():
     for density in (0.0, 1.1, np.nan):
         with pytest.raises(ValueError, match="density"):
             TIES(density)
-    for drop in (-0.1, 1.0, np.nan):
-        with pytest.raises(ValueError, match="drop"):
-            DARE(drop)
+    for density in (0.0, 1.1, np.nan):
+        with pytest.raises(ValueError, match="density"):
+            DARE(density)
 
 
 def test_compressing_is_the_best_of_its_rank():

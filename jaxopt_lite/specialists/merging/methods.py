@@ -5,7 +5,7 @@ With Δ_i the change that specialist i makes, in the linear form of its adapter,
     Mean             Σ w_i Δ_i, w = 1/k                   Wortsman et al., arXiv 2203.05482
     TaskArithmetic   λ Σ w_i Δ_i, w = 1                   Ilharco et al., arXiv 2212.04089
     TIES             trim, elect a sign, disjoint mean    Yadav et al., arXiv 2306.01708
-    DARE             drop at random and rescale           Yu et al., arXiv 2311.03099
+    DARE             keep at random and rescale           Yu et al., arXiv 2311.03099
     Fisher           Σ w_i F_i Δ_i / Σ w_i F_i            Matena and Raffel, arXiv 2111.09832
     RegMean          (Σ G_i)⁻¹ Σ G_i Δ_i                  Jin et al., arXiv 2212.09849; in `regmean.py`
 
@@ -14,23 +14,22 @@ the result of a merge holds a dense matrix, and `compress` makes LoRA of it agai
 """
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
+from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed, whole
 from jaxopt_lite.specialists.base import digest
-from jaxopt_lite.specialists.checks import POSITIVE, SHARE, number, whole
-from jaxopt_lite.specialists.frozen import frozen
-from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.linear import flat, linear_parameters, unflat
-from jaxopt_lite.specialists.sums import weighted_sum
+from jaxopt_lite.specialists.library import Card, Library, Profile
+from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat
+from jaxopt_lite.specialists.tasks import weighted_sum
 
-__all__ = ["DARE", "TIES", "Fisher", "Mean", "Method", "TaskArithmetic", "check_relative"]
+__all__ = ["DARE", "TIES", "Fisher", "Mean", "Method", "TaskArithmetic", "check_relative", "merge"]
 
 _KEPT = "the share of entries to keep, above 0 and at most 1", lambda share: 0 < share <= 1
 
@@ -40,7 +39,7 @@ class Method:
     """A way to make one change of several."""
 
     def weights(self, k: int) -> Float[Array, " k"]:
-        """The weights where none are given."""
+        """The default weights."""
         return jnp.ones(k)
 
     def merged(self, library: Library, weights: Float[Array, " k"]) -> Parameters:
@@ -48,7 +47,7 @@ class Method:
         return self.combine(library, linear_parameters(library), weights)
 
     def combine(self, library: Library, deltas: Parameters, weights: Float[Array, " k"]) -> Parameters:
-        """The same of changes that are already there, leaves `[k, ...]`."""
+        """The same for given changes, leaves `[k, ...]`."""
         raise NotImplementedError
 
 
@@ -96,7 +95,7 @@ class TaskArithmetic(Method):
 
 @dataclass(frozen=True)
 class TIES(Method):
-    """Of each specialist the largest entries, and for every number the weighted mean of those with the elected sign.
+    """The largest entries of each specialist, and for every number the weighted mean of those with the elected sign.
 
     Entries are chosen among all numbers of a specialist, exactly `round(density · numbers)` of them and at least one.
     A number's sign is that of the weighted sum of what is left; where that is zero, the sign of the majority of all
@@ -131,30 +130,31 @@ class TIES(Method):
         return unflat(self.scale * mean, deltas)
 
 
+@renamed(drop="density, which is 1 - drop")
 @dataclass(frozen=True)
 class DARE(Method):
-    """Every entry is dropped with probability p; what is left is divided by 1 − p; then another method merges.
+    """Every entry is kept with probability p, and divided by it; then another method merges what is left.
 
-    What is dropped of a specialist depends on the seed and on its id, not on its place.
+    What is kept of a specialist depends on the seed and on its id, not on its index.
 
     Weights: what they are to the method that merges what is left.
 
     Args:
-        drop: p.
+        density: p, the expected share of entries that is kept.
         then: the method that merges what is left.
         seed: of the choice. With few numbers the result depends strongly on it; compare several.
 
     Raises:
         TypeError: a `then` that is no method.
-        ValueError: a `drop` outside of [0, 1); a `seed` that is no whole number.
+        ValueError: a `density` outside of (0, 1]; a `seed` that is no whole number.
     """
 
-    drop: float = 0.5
+    density: float = 0.5
     then: Method = field(default_factory=Mean)
     seed: int = 0
 
     def __post_init__(self):
-        number("drop", self.drop, ("a probability, at least 0 and below 1", SHARE[1]))
+        number("density", self.density, _KEPT)
         whole("seed", self.seed)
         if not isinstance(self.then, Method):
             raise TypeError(f"then={self.then!r}: expected a method, such as Mean().")
@@ -165,8 +165,8 @@ class DARE(Method):
     def combine(self, library, deltas, weights):
         entries = flat(deltas)
         keys = [jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode())) for name in library.ids]
-        kept = jnp.stack([jax.random.bernoulli(key, 1 - self.drop, entries.shape[1:]) for key in keys])
-        return self.then.combine(library, unflat(jnp.where(kept, entries / (1 - self.drop), 0), deltas), weights)
+        kept = jnp.stack([jax.random.bernoulli(key, self.density, entries.shape[1:]) for key in keys])
+        return self.then.combine(library, unflat(jnp.where(kept, entries / self.density, 0), deltas), weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +226,7 @@ class Fisher(Method):
 
 
 def check_relative(weights: Float[Array, " k"]) -> None:
-    """For methods that divide by a sum of weights.
+    """Check the weights of methods that divide by their sum.
 
     Raises:
         ValueError: negative ones, or all zero.
@@ -253,6 +253,88 @@ def _sum_of_changes(params, parameters: Parameters, weights, adapter: Adapter) -
 def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"]:
     """The largest entries of each row, the first of equal ones, and zeros."""
     count = max(1, round(density * entries.shape[1]))
-    _, places = jax.lax.top_k(jnp.abs(entries), count)
-    kept = jnp.zeros(entries.shape, bool).at[jnp.arange(entries.shape[0])[:, None], places].set(True)
+    _, indices = jax.lax.top_k(jnp.abs(entries), count)
+    kept = jnp.zeros(entries.shape, bool).at[jnp.arange(entries.shape[0])[:, None], indices].set(True)
     return jnp.where(kept, entries, 0)
+
+
+_METHODS = {"mean": Mean, "arithmetic": TaskArithmetic, "ties": TIES, "dare": DARE, "fisher": Fisher}
+
+
+@renamed(licence="license")
+def merge(
+    library: Library,
+    method: Method | str = "mean",
+    weights: Float[ArrayLike, " k"] | None = None,
+    *,
+    name: str = "merged",
+    author: str = "",
+    license: str = "",
+) -> Library:
+    """One specialist out of all those of a library; choose some by `library[["a", "b"]]`.
+
+    Args:
+        library: the specialists to merge.
+        method: `Mean()`, `TaskArithmetic()`, `TIES()`, `DARE()`, `Fisher()` or `RegMean(...)`, with their settings; or
+            one of "mean", "arithmetic", "ties", "dare" and "fisher" for the defaults.
+        weights: of the specialists, `[k]`. What they mean, and are by default, the methods say.
+        name: of the result.
+        author: for its card.
+        license: for its card.
+
+    Returns:
+        A library of one. Its adapter is `library.adapter.linear`, which for IA3 and Shift is the same. Its card has the
+        parents' ids and the recipe; its profile their mean features, but no Fisher diagonal.
+
+    Raises:
+        TypeError: weights that are not real numbers, such as a mask; a name that is not a string.
+        ValueError: an empty library; weights that are not k finite numbers; what a method needs and does not get.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import Base, Shift, fit, merge
+        >>> base = Base({"b": jnp.zeros(1)}, lambda params, x: x + params["b"])
+        >>> tasks = {"one": (jnp.zeros((4, 1)), jnp.ones((4, 1))), "three": (jnp.zeros((4, 1)), jnp.full((4, 1), 3.0))}
+        >>> library = fit(base, Shift("b"), tasks, lambda out, y: jnp.sum((out - y) ** 2), prior=0.0, progress=False)
+        >>> round(float(merge(library).parameters["shift:b"][0, 0]), 3)
+        2.0
+    """
+    method = _method(method)
+    if len(library) == 0:
+        raise ValueError("library is empty; expected at least one specialist to merge.")
+    weights = _weights(method, weights, library)
+    a = method.merged(library, weights)
+    recipe = f"merge(parents, {method!r}, weights={np.asarray(weights).tolist()})"
+    card = Card(name, examples=sum(c.examples for c in library.cards), recipe=recipe, author=author, license=license)
+    count = library.profile.count
+    share = jnp.where(jnp.sum(count) > 0, count, 1)
+    mean = jnp.sum(share[:, None] * library.profile.mean, axis=0) / jnp.sum(share)
+    return specialist_of(library, a, card, jnp.sum(count), mean.astype(library.profile.mean.dtype))
+
+
+def specialist_of(library: Library, a: Parameters, card: Card, count, mean) -> Library:
+    """A library of one with all of this one as its parents, in the linear form of the adapter."""
+    one = jax.tree.map(lambda leaf: leaf[None], a)
+    profile = Profile(
+        jnp.asarray(count)[None], mean[None], jax.tree.map(jnp.zeros_like, one), jnp.zeros_like(mean[None])
+    )
+    return Library(library.base, one, profile, library.adapter.linear, (replace(card, parents=library.ids),))
+
+
+def _method(method: Method | str) -> Method:
+    if isinstance(method, str) and method in _METHODS:
+        return _METHODS[method]()
+    if not isinstance(method, Method):
+        raise ValueError(f"method={method!r}: expected one of {', '.join(_METHODS)}, or a method with its settings.")
+    return method
+
+
+def _weights(method: Method, weights, library: Library) -> Float[Array, " k"]:
+    dtype = jnp.result_type(*jax.tree.leaves(library.parameters))
+    given = np.array(method.weights(len(library)) if weights is None else weights)
+    check_real("weights", given)
+    with np.errstate(over="ignore"):
+        kept = given.astype(dtype)
+    if given.shape != (len(library),) or not np.isfinite(kept).all():
+        raise ValueError(f"weights={given.tolist()}: expected {len(library)} finite numbers, one for each specialist.")
+    return jnp.asarray(kept)

@@ -1,7 +1,7 @@
 """What goes into a layer: the second moments XᵀX of whatever a model multiplies its matrices with.
 
 The model is any JAX function. Its matrices are followed through its jaxpr, through casts, transposes and calls, to the
-products in which they stand.
+products in which they are used.
 """
 
 from collections import Counter
@@ -16,9 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.activations import bind
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
-from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
-from jaxopt_lite.specialists.tasks import Task
-from jaxopt_lite.specialists.tiles import product
+from jaxopt_lite.specialists.tasks import Task, of_tasks, weighted_mean
 
 __all__ = ["Moments", "moments"]
 
@@ -40,7 +38,7 @@ class _Found(NamedTuple):
 
 
 def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, tasks: list[Task]) -> Moments:
-    """The second moments of the inputs of those layers whose matrix stands in products along one axis only.
+    """The second moments of the inputs of those layers whose matrix is used in products along one axis only.
 
     Args:
         apply: `apply(params, x)`, for one input.
@@ -66,8 +64,8 @@ def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, ta
     changed = jax.eval_shape(adapter.apply, params, jax.tree.map(lambda leaf: leaf[0], a))
     function = apply, Signature.of(changed, tasks[0].x, mapped=(0, 1))
 
-    def of_bucket(places, task):
-        mine = jax.tree.map(lambda leaf: leaf[places], a)
+    def of_bucket(indices, task):
+        mine = jax.tree.map(lambda leaf: leaf[indices], a)
         return run(_of_bucket, (adapter,), [function], params, mine, task)
 
     means = of_tasks(of_bucket, tasks)
@@ -144,6 +142,6 @@ def _note(eqn, values: list, known: list[_Leaf | None], found: _Found) -> bool:
         return False
     rows = jnp.moveaxis(x, contracted[1 - side][0], -1).reshape(-1, x.shape[contracted[1 - side][0]])
     key = leaf.name, leaf.order[contracted[side][0]]
-    xx = product(rows.T, rows)
+    xx = jnp.matmul(rows.T, rows, precision="highest")
     found.products[key] = found.products[key] + xx if key in found.products else xx
     return True

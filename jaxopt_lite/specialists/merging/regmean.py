@@ -22,14 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxopt_lite.specialists.adapters import IA3, Parameters, Part, Shift
+from jaxopt_lite.specialists.adapters import Parameters
+from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.base import digest
-from jaxopt_lite.specialists.checks import POSITIVE, number
-from jaxopt_lite.specialists.gram import moments
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.methods import Method, check_relative
+from jaxopt_lite.specialists.merging.gram import moments
+from jaxopt_lite.specialists.merging.methods import Method, check_relative
 from jaxopt_lite.specialists.tasks import Task, checked, named
-from jaxopt_lite.specialists.tiles import product
 
 __all__ = ["RegMean"]
 
@@ -47,7 +46,7 @@ class RegMean(Method):
         ridge: a pull to the mean where the examples say nothing, relative to the mean of the diagonal.
 
     Raises:
-        TypeError: no mapping, a name that is no text, a task that is no tuple.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
         ValueError: an `off_diagonal` outside of [0, 1], or a `ridge` that is not positive.
     """
 
@@ -63,7 +62,7 @@ class RegMean(Method):
     def __repr__(self) -> str:
         texts = []
         for name, task in sorted(self.tasks.items()):
-            leaves = {f"{place}": np.asarray(leaf) for place, leaf in enumerate(jax.tree.leaves(Task(*task).x))}
+            leaves = {f"{k}": np.asarray(leaf) for k, leaf in enumerate(jax.tree.leaves(Task(*task).x))}
             texts.append(f"{name}: {digest(leaves)}")
         return f"RegMean(<{digest({}, *texts)[:16]}>, off_diagonal={self.off_diagonal}, ridge={self.ridge})"
 
@@ -75,13 +74,13 @@ class RegMean(Method):
         merged: Parameters = {}
         for part, name, leaf in adapter.linear.matches(base.params):
             (key,) = (f"{key}:{name}" for key in part.keys)
-            wide = jnp.promote_types(leaf.dtype, jnp.float32)  # of fewer bits there is no solve
+            wide = jnp.promote_types(leaf.dtype, jnp.float32)  # half precision has no solve
             delta = deltas[key].astype(wide)
             mean = jnp.tensordot(share, delta, 1, precision="highest")
             if name in seen:
                 axis, g = seen[name][0], seen[name][1].astype(wide)
                 g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)
-                h = jax.vmap(partial(_quadratic, part, leaf.astype(wide), axis))(g)
+                h = jax.vmap(partial(part.quadratic, leaf.astype(wide), axis))(g)
                 mean += self._shift(h, delta - mean, share, axis)
             merged[key] = mean.astype(deltas[key].dtype)
         return merged
@@ -107,15 +106,3 @@ class RegMean(Method):
 
 def _positive(rho):
     return jnp.where(rho > 0, rho, 1)
-
-
-def _quadratic(part: Part, leaf: Float[Array, "..."], axis: int, g: Float[Array, "m m"]) -> Array:
-    """H of a part's parameters, for a product that sums over an axis of the leaf; a vector where it is diagonal."""
-    if isinstance(part, Shift):
-        return g
-    if not isinstance(part, IA3):
-        raise ValueError(f"RegMean has no formula for {part}; take another method.")
-    w = jnp.moveaxis(leaf, axis, 0)
-    if part.axis % 2 == axis:
-        return g * product(w, w.T)
-    return jnp.einsum("in,ij,jn->n", w, g, w, precision="highest")

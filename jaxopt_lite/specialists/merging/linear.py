@@ -21,12 +21,12 @@ def linear_parameters(library: Library) -> Parameters:
 
 
 def flat(tree: Parameters) -> Float[Array, "k p"]:
-    """All numbers of each specialist in a row."""
+    """All numbers of each specialist as one row."""
     return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(tree)], axis=1)
 
 
 def unflat(flat: Float[Array, "*k p"], like: Parameters) -> Parameters:
-    """The other way round, for one specialist, or for all; each leaf in its own dtype."""
+    """The inverse of `flat`, for one specialist or for all; each leaf in its own dtype."""
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
     parts = jnp.split(flat, ends, axis=-1)
