@@ -186,7 +186,7 @@ def _kin(library: Library, train: dict[str, Task]) -> list[dict]:
         "Task2Vec": probe(Shift("out/b"), probe="hidden/w"),
         "Task2Vec of the adapter": probe(Shift("out/b"), probe=ADAPTER.parts[0] + ADAPTER.parts[1]),
         "tuned parameters": tuned_parameters(library),
-        "tuned parameters, standardised": tuned_parameters(library, standardise=True),
+        "tuned parameters, standardized": tuned_parameters(library, standardize=True),
         "mean features": Embeddings(library.names, centered),
     }
     chance = _by_chance(library.names)

@@ -367,7 +367,7 @@ BROKEN = {
         "matplotlib",
     ),
     "the demo needs matplotlib": (outside_only_what_is_declared, "demo.a", "import matplotlib", "matplotlib"),
-    "a solver uses scipy": (outside_only_what_is_declared, "solvers.a", "from scipy import linalg", "scipy"),
+    "a solver uses sklearn": (outside_only_what_is_declared, "solvers.a", "from sklearn import svm", "sklearn"),
     "import in a function": (at_the_top, "solvers.a", "def f():\n    import math", "math inside `f`"),
     "import in a method": (
         at_the_top,

@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.demo.encoding import library_sources
+from jaxopt_lite.specialists.language import encode, padding
 from jaxopt_lite.specialists.tasks import Task
-from jaxopt_lite.specialists.windows import encode, padding
 
 __all__ = ["Module", "modules", "tasks"]
 

@@ -19,13 +19,12 @@ from jaxopt_lite.specialists.adapters import IA3, Shift
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.evaluate import evaluate, task_losses
 from jaxopt_lite.specialists.fit import fit
-from jaxopt_lite.specialists.language import language_model, window_loss
+from jaxopt_lite.specialists.language import bits_per_byte, language_model, window_loss
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.report import Report
 from jaxopt_lite.specialists.routers.calibration import calibrate
 from jaxopt_lite.specialists.routers.lda import LDA
 from jaxopt_lite.specialists.tasks import Task
-from jaxopt_lite.specialists.units import bits_per_byte
 
 __all__ = ["STEPS", "run"]
 

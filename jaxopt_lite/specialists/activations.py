@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.jaxprs import Equation, Interpreter, bind, called
 
-__all__ = ["LowRank", "Scaled", "dense", "on_activations"]
+__all__ = ["LowRank", "Scaled", "dense", "is_changed", "on_activations"]
 
 
 class Scaled(NamedTuple):
@@ -30,6 +30,31 @@ class Scaled(NamedTuple):
     scale: Float[Array, " d"]
     axis: int
 
+    def dense(self) -> Array:
+        return _times(self.leaf, self.scale, self.axis)
+
+    def transposed(self, order: tuple[int, ...]) -> "Scaled | None":
+        return Scaled(lax.transpose(self.leaf, order), self.scale, order.index(self.axis))
+
+    def product(self, eqn, x, side: int) -> Array | None:
+        """The product `eqn` with `x`, in which the changed matrix is the factor number `side`."""
+        own, others = eqn.params["dimension_numbers"][0][side], eqn.params["dimension_numbers"][0][1 - side]
+        if self.axis in own:
+            return _product(eqn, _times(x, self.scale, others[own.index(self.axis)]), self.leaf, side)
+        y = _product(eqn, x, self.leaf, side)
+        return _times(y, self.scale, _axis_in_product(eqn, self.axis, side, x.ndim))
+
+    def rows(self, eqn, indices) -> Array | None:
+        """Rows looked up in a table whose columns are scaled: the rows, scaled."""
+        numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+        if numbers.operand_batching_dims or sizes[self.axis] != self.leaf.shape[self.axis]:
+            return None
+        kept = [k for k in range(self.leaf.ndim) if k not in numbers.collapsed_slice_dims]
+        if self.axis not in kept:
+            return None
+        rows = bind(eqn, [self.leaf, indices])[0]
+        return _times(rows, self.scale, numbers.offset_dims[kept.index(self.axis)])
+
 
 class LowRank(NamedTuple):
     """`leaf + down @ up`."""
@@ -38,14 +63,34 @@ class LowRank(NamedTuple):
     down: Float[Array, "*stack m r"]
     up: Float[Array, "*stack r n"]
 
+    def dense(self) -> Array:
+        return self.leaf + self.down @ self.up
+
+    def transposed(self, order: tuple[int, ...]) -> "LowRank | None":
+        return LowRank(self.leaf.T, self.up.T, self.down.T) if order == (1, 0) else None
+
+    def product(self, eqn, x, side: int) -> Array | None:
+        """The product `eqn` with `x`, in which the changed matrix is the factor number `side`."""
+        contracted, batched = eqn.params["dimension_numbers"]
+        own, others = contracted[side], contracted[1 - side]
+        if batched[0] or len(own) != 1 or self.leaf.ndim != 2:
+            return None
+        first, second = (self.down, self.up) if own[0] == 0 else (self.up, self.down)
+        inner = _contract(eqn, x, first, others[0], own[0])
+        change = _contract(eqn, inner, second, inner.ndim - 1, own[0])
+        return _product(eqn, x, self.leaf, side) + (change if side else jnp.moveaxis(change, -1, 0))
+
+    def rows(self, eqn, indices) -> Array | None:
+        """No rule: the table is computed."""
+        return None
+
+
+_FORMS = (Scaled, LowRank)  # forms of a changed array; a new one has the same methods, and is listed here
+
 
 def dense(value: Any) -> Any:
-    """What a `Scaled` or `LowRank` stands for, as an array; anything else as it is."""
-    if isinstance(value, Scaled):
-        return _times(value.leaf, value.scale, value.axis)
-    if isinstance(value, LowRank):
-        return value.leaf + value.down @ value.up
-    return value
+    """The array that a changed one stands for; anything else as it is."""
+    return value.dense() if is_changed(value) else value
 
 
 def _times(x, scale, axis: int):
@@ -66,7 +111,7 @@ def on_activations(apply: Callable, params: PyTree) -> Callable:
     """
 
     def changed_apply(changed: PyTree, x: PyTree) -> PyTree:
-        leaves = jax.tree.leaves(changed, is_leaf=_is_changed)
+        leaves = jax.tree.leaves(changed, is_leaf=is_changed)
         specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
         closed, shape = jax.make_jaxpr(apply, return_shape=True)(*specs)
         outputs = _OnActivations().run(closed, [*leaves, *jax.tree.leaves(x)])
@@ -75,8 +120,9 @@ def on_activations(apply: Callable, params: PyTree) -> Callable:
     return changed_apply
 
 
-def _is_changed(value: Any) -> bool:
-    return isinstance(value, Scaled | LowRank)
+def is_changed(value: Any) -> bool:
+    """Whether a value stands for a changed array."""
+    return isinstance(value, _FORMS)
 
 
 class _OnActivations(Interpreter):
@@ -87,7 +133,7 @@ class _OnActivations(Interpreter):
         inner = called(equation) if name in ("jit", "pjit") else None
         if inner is not None:
             return self.call(inner, values)
-        if any(map(_is_changed, values)):
+        if any(map(is_changed, values)):
             result = _RULES[name](equation, *values) if name in _RULES else None
             if result is not None:
                 return [result]
@@ -101,39 +147,22 @@ def _convert(eqn, value):
 
 
 def _transpose(eqn, value):
-    order = tuple(eqn.params["permutation"])
-    if isinstance(value, Scaled):
-        return Scaled(lax.transpose(value.leaf, order), value.scale, order.index(value.axis))
-    if order != (1, 0):
-        return None
-    return LowRank(value.leaf.T, value.up.T, value.down.T)
+    return value.transposed(tuple(eqn.params["permutation"]))
 
 
 def _dot(eqn, left, right):
-    """A product with one changed matrix; with two, the right one is followed."""
-    if _is_changed(right):
-        return _dot_with(eqn, dense(left), right, changed_side=1)
-    return _dot_with(eqn, dense(right), left, changed_side=0)
+    """A product with one changed matrix; of two, the right one is followed."""
+    if is_changed(right):
+        return right.product(eqn, dense(left), 1)
+    return left.product(eqn, dense(right), 0)
 
 
-def _dot_with(eqn, x, matrix, changed_side: int):
-    contracted, batched = eqn.params["dimension_numbers"]
-    own, others = contracted[changed_side], contracted[1 - changed_side]
+def _gather(eqn, value, indices):
+    return value.rows(eqn, indices) if is_changed(value) else None
 
-    def product(x, leaf):
-        return bind(eqn, [x, leaf] if changed_side else [leaf, x])[0]
 
-    if isinstance(matrix, LowRank):
-        if batched[0] or len(own) != 1 or matrix.leaf.ndim != 2:
-            return None
-        first, second = (matrix.down, matrix.up) if own[0] == 0 else (matrix.up, matrix.down)
-        inner = _contract(eqn, x, first, others[0], own[0])
-        change = _contract(eqn, inner, second, inner.ndim - 1, own[0])
-        return product(x, matrix.leaf) + (change if changed_side else jnp.moveaxis(change, -1, 0))
-    if matrix.axis in own:
-        return product(_times(x, matrix.scale, others[own.index(matrix.axis)]), matrix.leaf)
-    y = product(x, matrix.leaf)
-    return _times(y, matrix.scale, _axis_of_product(eqn, matrix.axis, changed_side, x.ndim))
+def _product(eqn, x, leaf, side: int):
+    return bind(eqn, [x, leaf] if side else [leaf, x])[0]
 
 
 def _contract(eqn, x, matrix, x_axis: int, matrix_axis: int):
@@ -141,8 +170,8 @@ def _contract(eqn, x, matrix, x_axis: int, matrix_axis: int):
     return lax.dot_general(x, matrix, (((x_axis,), (matrix_axis,)), ((), ())), precision=precision)
 
 
-def _axis_of_product(eqn, axis: int, side: int, other_rank: int) -> int:
-    """Which axis of a product that of a factor becomes, if it is not summed over: shared, left, then right axes."""
+def _axis_in_product(eqn, axis: int, side: int, other_rank: int) -> int:
+    """The axis of a product that an axis of a factor becomes: shared axes come first, then the left and right ones."""
     contracted, batched = eqn.params["dimension_numbers"]
     if axis in batched[side]:
         return list(batched[side]).index(axis)
@@ -150,22 +179,6 @@ def _axis_of_product(eqn, axis: int, side: int, other_rank: int) -> int:
     before = sum(k not in gone for k in range(axis))
     lefts = other_rank - len(contracted[0]) - len(batched[0]) if side else 0
     return len(batched[0]) + lefts + before
-
-
-def _gather(eqn, value, indices):
-    """Rows looked up in a table whose columns are scaled: the rows, scaled."""
-    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    if (
-        not isinstance(value, Scaled)
-        or numbers.operand_batching_dims
-        or sizes[value.axis] != value.leaf.shape[value.axis]
-    ):
-        return None
-    kept = [k for k in range(value.leaf.ndim) if k not in numbers.collapsed_slice_dims]
-    if value.axis not in kept:
-        return None
-    rows = bind(eqn, [value.leaf, indices])[0]
-    return _times(rows, value.scale, numbers.offset_dims[kept.index(value.axis)])
 
 
 _RULES = {"convert_element_type": _convert, "dot_general": _dot, "gather": _gather, "transpose": _transpose}

@@ -21,12 +21,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from jaxopt_lite.specialists.activations import LowRank, Scaled, dense
-from jaxopt_lite.specialists.checks import POSITIVE, is_unicode, number, text, whole
+from jaxopt_lite.specialists.activations import LowRank, Scaled, dense, is_changed
+from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, number, text, whole
 
-__all__ = ["IA3", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
+__all__ = ["IA3", "KINDS", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
 
 Parameters = dict[str, Any]  # arrays, or whatever stands for them
 _SCALE = "a positive number, or None for a scale of 1", POSITIVE[1]
@@ -36,7 +36,7 @@ def leaf_names(params: PyTree) -> list[str]:
     """The names of the leaves of a pytree: the keys on the way to each, joined by slashes.
 
     Raises:
-        ValueError: two leaves of one name, such as those of `{"a": {"b": ...}, "a/b": ...}`; a name that is no Unicode.
+        ValueError: two leaves of one name, as in `{"a": {"b": ...}, "a/b": ...}`; a name that is not valid Unicode.
     """
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _with_paths(params)]
     if len(set(names)) < len(names):
@@ -56,17 +56,17 @@ def _with_paths(params: PyTree):
 class Part:
     """One kind of change to the leaves whose names match `path`, with `*` for any characters.
 
-    A kind of your own is a frozen dataclass too. What it does is compiled by its fields: its methods read nothing else
-    that may change.
+    A new kind is a frozen dataclass, and an entry of `KINDS`; `docs/add_an_adapter.md` shows one. Programs are compiled
+    for the values of its fields: its methods read nothing else that may change.
 
     Args:
         path: which leaves; keys joined by slashes, as `leaf_names` gives them. A leaf's own name means that leaf alone.
 
     Raises:
-        TypeError: a path that is no text.
+        TypeError: a path that is not a string.
     """
 
-    keys: ClassVar[tuple[str, ...]]  # of its parameters for one leaf
+    keys: ClassVar[tuple[str, ...]]  # names of its parameters for one leaf
 
     path: str
 
@@ -88,9 +88,33 @@ class Part:
         """The changed leaf: an array, or a form of it that costs less where it is multiplied."""
         raise NotImplementedError
 
+    def scaled(self, share: Array, *parameters: Array) -> tuple[Array, ...]:
+        """The parameters of `share` times the change; by default for a change that is linear in all of them."""
+        return tuple(share.astype(each.dtype) * each for each in parameters)
+
+    def factors(self, *parameters: Array) -> tuple[Array, Array] | None:
+        """Matrices `[m, r]` and `[r, n]` whose product has the direction of the change; None if there are none."""
+        return None
+
+    def quadratic(self, leaf: Array, axis: int, g: Float[Array, "m m"]) -> Array:
+        """H, with aᵀ H a = ‖X Δ‖² for the parameters a of a change Δ that is linear in them, and Xᵀ X = g.
+
+        Args:
+            leaf: the matrix that Δ changes.
+            axis: the axis of the leaf that the product with X sums over.
+            g: the second moments of the inputs X of the layer.
+
+        Returns:
+            H as a matrix, or as a vector where it is diagonal.
+
+        Raises:
+            ValueError: no formula is known for this kind.
+        """
+        raise ValueError(f"RegMean has no formula for {self}; take another method.")
+
     @property
     def linear(self) -> "Part":
-        """The part of which this one is a parametrisation and which is linear in its own parameters."""
+        """The part that makes the same changes and is linear in its own parameters; by default this one."""
         return self
 
     def to_linear(self, *parameters: Array) -> tuple[Array, ...]:
@@ -108,7 +132,7 @@ class IA3(Part):
 
     Args:
         path: which leaves, as for every part.
-        axis: the axis that is scaled. Axis 0 of the matrix behind a layer scales the layer's activations.
+        axis: the axis that is scaled. Axis 0 of the matrix after a layer scales the layer's activations.
     """
 
     keys: ClassVar = ("scale",)
@@ -128,6 +152,13 @@ class IA3(Part):
         (s,) = parameters
         return Scaled(leaf, 1 + s, self.axis % leaf.ndim)
 
+    def quadratic(self, leaf, axis, g):
+        """G ∘ W Wᵀ for Δ = diag(s) W, and the diagonal of Wᵀ G W for Δ = W diag(s)."""
+        w = jnp.moveaxis(leaf, axis, 0)
+        if self.axis % 2 == axis:
+            return g * jnp.matmul(w, w.T, precision="highest")
+        return jnp.einsum("in,ij,jn->n", w, g, w, precision="highest")
+
 
 @dataclass(frozen=True)
 class Shift(Part):
@@ -141,6 +172,10 @@ class Shift(Part):
     def change(self, leaf, *parameters):
         (s,) = parameters
         return leaf + s
+
+    def quadratic(self, leaf, axis, g):
+        """G itself: Δ is any matrix."""
+        return g
 
 
 @dataclass(frozen=True)
@@ -166,7 +201,7 @@ class LoRA(Part):
         self._set("seed", whole("seed", self.seed))
         if self.alpha is not None:
             known = number("alpha", self.alpha, _SCALE)
-            self._set("alpha", self.alpha if type(self.alpha) is int else known)  # whose text is part of ids
+            self._set("alpha", self.alpha if type(self.alpha) is int else known)  # its text is part of ids
 
     @property
     def scale(self) -> float:
@@ -185,6 +220,15 @@ class LoRA(Part):
         down, up = parameters
         return LowRank(leaf, down, self.scale * up)
 
+    def scaled(self, share, *parameters):
+        """One of the two factors of a product is scaled."""
+        down, up = parameters
+        return down, share.astype(up.dtype) * up
+
+    def factors(self, *parameters):
+        down, up = parameters
+        return down, up
+
     @property
     def linear(self) -> Shift:
         return Shift(self.path)
@@ -196,7 +240,7 @@ class LoRA(Part):
     def from_linear(self, *parameters):
         """The largest singular values; `down` has orthonormal columns, also where the change is zero."""
         (change,) = parameters
-        wide = jnp.promote_types(change.dtype, jnp.float32)  # of fewer bits there is no such decomposition
+        wide = jnp.promote_types(change.dtype, jnp.float32)  # half precision has no such decomposition
         u, s, v = jnp.linalg.svd(change.astype(wide), full_matrices=False)
         kept = min(self.rank, s.shape[-1])
         down, up = u[..., :kept], (s[..., None] * v)[..., :kept, :] / self.scale
@@ -262,11 +306,11 @@ class Adapter:
     def apply(self, params: PyTree, a: Parameters) -> PyTree:
         """The changed parameters as arrays, in a pytree like `params`."""
         changed = self.change(params, a)
-        return jax.tree.map(dense, changed, is_leaf=lambda leaf: isinstance(leaf, Scaled | LowRank))
+        return jax.tree.map(dense, changed, is_leaf=is_changed)
 
     @property
     def linear(self) -> "Adapter":
-        """The adapter that is linear in its parameters and of which this one is a parametrisation."""
+        """The adapter that is linear in its parameters and of which this one is a parametrization."""
         return Adapter(tuple(part.linear for part in self.parts))
 
     def to_linear(self, params: PyTree, a: Parameters) -> Parameters:
@@ -284,6 +328,14 @@ class Adapter:
             values = part.from_linear(*(linear[key] for key in _keys(part.linear, name)))
             a |= dict(zip(_keys(part, name), values, strict=True))
         return a
+
+    def scaled(self, params: PyTree, share: Array, a: Parameters) -> Parameters:
+        """The parameters that make `share` times the change."""
+        scaled: Parameters = {}
+        keys_of = [(part, _keys(part, name)) for part, name, _ in self.matches(params)]
+        for part, keys in sorted(keys_of, key=lambda pair: pair[1][-1]):  # whatever the order of the parts, to the bit
+            scaled |= dict(zip(keys, part.scaled(share, *(a[key] for key in keys)), strict=True))
+        return scaled
 
     def spec(self) -> list[dict[str, Any]]:
         """The adapter as plain data, for files; `from_spec` reads it."""
@@ -310,12 +362,12 @@ def _matches(name: str, path: str) -> bool:
     if not rest:
         return name == path
     *middle, last = rest
-    place, end = len(first), len(name) - len(last)
-    for piece in middle:  # the first place for each leaves most for the next
-        place = name.find(piece, place, end) + len(piece)
-        if place < len(piece):
+    position, end = len(first), len(name) - len(last)
+    for piece in middle:  # the first position of each leaves most for the next
+        position = name.find(piece, position, end) + len(piece)
+        if position < len(piece):
             return False
-    return name.startswith(first) and name.endswith(last) and place <= end
+    return name.startswith(first) and name.endswith(last) and position <= end
 
 
 def _keys(part: Part, name: str) -> list[str]:
@@ -335,7 +387,7 @@ def as_adapter(adapter: Adapter | Part) -> Adapter:
     return adapter
 
 
-_KINDS = {kind.__name__: kind for kind in (IA3, LoRA, Shift)}
+KINDS: dict[str, type[Part]] = {kind.__name__: kind for kind in (IA3, LoRA, Shift)}  # by the names in files
 
 
 def from_spec(spec: list[dict[str, Any]]) -> Adapter:
@@ -347,9 +399,9 @@ def from_spec(spec: list[dict[str, Any]]) -> Adapter:
     parts = []
     for entry in spec:
         settings = dict(entry)
-        kind = _KINDS.get(settings.pop("kind", None))
+        kind = KINDS.get(settings.pop("kind", None))
         if kind is None:
-            raise ValueError(f"an adapter of kind {entry.get('kind')!r}; expected one of {', '.join(_KINDS)}.")
+            raise ValueError(f"an adapter of kind {entry.get('kind')!r}; expected one of {', '.join(KINDS)}.")
         try:
             parts.append(kind(**settings))
         except TypeError as error:

@@ -10,11 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
-from jaxopt_lite.specialists.checks import is_unicode, text
-from jaxopt_lite.specialists.frozen import frozen, inputs, remembered
+from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text
 
 __all__ = ["Base", "batched", "digest"]
 
@@ -32,11 +30,12 @@ class Base:
         params: its parameters, a pytree of arrays. Those of NumPy are copied: who changes one later changes no base.
         apply: `apply(params, x) -> y`, any JAX function.
         features: `features(params, x) -> [d]`, what a router sees of an input; without it nothing can be routed.
-        tokenizer: what made the inputs out of text, where something did.
+        tokenizer: what made the inputs out of text, where something did: a `bpe.Tokenizer`, or anything with a
+            `fingerprint`, a string.
         name: of the model, part of its fingerprint. Two functions with the same parameters need different names.
 
     Raises:
-        TypeError: an `apply` or `features` that is no function, a `name` that is no text.
+        TypeError: an `apply` or `features` that is not a function, a `name` that is not a string.
         ValueError: a `name` that UTF-8 cannot write.
 
     Example:
@@ -50,7 +49,7 @@ class Base:
     params: PyTree
     apply: Callable[[PyTree, PyTree], PyTree] = field(metadata={"static": True})
     features: Callable[[PyTree, PyTree], Array] | None = field(default=None, metadata={"static": True})
-    tokenizer: Tokenizer | None = field(default=None, metadata={"static": True})
+    tokenizer: Any = field(default=None, metadata={"static": True})
     name: str = field(default="base", metadata={"static": True})
 
     def __post_init__(self):
@@ -59,7 +58,7 @@ class Base:
         if self.features is not None and not callable(self.features):
             raise TypeError(f"features is {type(self.features).__name__}; expected a function features(params, x).")
         if not is_unicode(text("name", self.name)):
-            raise ValueError(f"name={self.name!r}: expected a text that UTF-8 can write.")
+            raise ValueError(f"name={self.name!r}: expected a string that UTF-8 can write.")
         object.__setattr__(self, "params", frozen(self.params))
 
     @property
@@ -114,20 +113,23 @@ def _by_name(params: PyTree) -> dict[str, np.ndarray]:
     return dict(zip(leaf_names(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
 
 
-def _tokenizer_digest(tokenizer: Tokenizer | None) -> str:
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """The fingerprint of a tokenizer. This room reads attributes of `bpe.Tokenizer`, and does not import it."""
     if tokenizer is None:
         return ""
+    if hasattr(tokenizer, "fingerprint"):
+        return text("tokenizer.fingerprint", tokenizer.fingerprint)
     v, words = tokenizer.vocabulary, tokenizer.splitter
     tokens = {f"{k}": np.frombuffer(token, np.uint8) for k, token in enumerate(v.tokens)}
     merges = {"merges": v.merges, "merged": v.merged}
     texts = [repr(sorted(v.special_tokens.items())), v.level, repr(words)]
-    if v.added_tokens or v.found_last:  # without them the fingerprint is what it was before there were any
+    if v.added_tokens or v.found_last:  # without them the fingerprint is that of earlier versions
         texts += [repr(sorted(v.added_tokens.items())), repr(sorted(v.found_last))]
     return digest(tokens | merges, *texts)
 
 
 def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
-    """SHA-256 of texts and of named arrays: of each its name, dtype, shape and bytes, the least significant first."""
+    """SHA-256 of texts and of named arrays: for each its name, dtype, shape and bytes, the least significant first."""
     total = hashlib.sha256()
     for each in texts:
         total.update(f"{len(each)}:{each};".encode())
@@ -141,5 +143,5 @@ def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
 
 @cache
 def _known(dtype: np.dtype) -> tuple[str, np.dtype]:
-    """Its name, which NumPy makes anew each time, and itself with the least significant byte first."""
+    """Its name, which NumPy makes at each request, and itself with the least significant byte first."""
     return dtype.name, dtype.newbyteorder("<")

@@ -16,26 +16,27 @@ They are taken in the linear form of the adapter, where equal changes have equal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
+from jaxopt_lite.specialists.arguments import freeze_fields, number, own, renamed, whole
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.checks import number, whole
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
-from jaxopt_lite.specialists.frozen import freeze_fields, own
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.linear import flat, linear_parameters
+from jaxopt_lite.specialists.merging.linear import flat, linear_parameters
 from jaxopt_lite.specialists.tasks import Task, checked
 
-__all__ = ["Distance", "Embeddings", "distances", "nearest", "task2vec", "tuned_parameters"]
+__all__ = ["Distance", "Embeddings", "Similarity", "distances", "nearest", "similarity", "task2vec", "tuned_parameters"]
 
 Distance = Literal["cosine", "task2vec", "asymmetric"]
 
@@ -134,7 +135,7 @@ def task2vec(
 
 @dataclass(frozen=True)
 class _Units:
-    """Of the squared gradients those of the probe, averaged over all axes but the last."""
+    """The squared gradients of the probe, averaged over all axes but the last."""
 
     keys: tuple[str, ...]
 
@@ -143,16 +144,17 @@ class _Units:
         return jax.tree.map(lambda leaf: jnp.mean(jnp.atleast_1d(leaf), axis=tuple(range(leaf.ndim - 1))), kept)
 
 
-def tuned_parameters(library: Library, *, standardise: bool = False) -> Embeddings:
+@renamed(standardise="standardize")
+def tuned_parameters(library: Library, *, standardize: bool = False) -> Embeddings:
     """The parameters of specialists as embeddings of their tasks: the linear form of the adapter, zero for the base.
 
     Args:
         library: the specialists.
-        standardise: whether to take each number in standard deviations from its mean over the library, so that none
+        standardize: whether to take each number in standard deviations from its mean over the library, so that none
             dominates by its unit. An embedding then depends on the others.
     """
     vectors = flat(linear_parameters(library))
-    if standardise:
+    if standardize:
         deviation = jnp.std(vectors, axis=0)
         vectors = (vectors - jnp.mean(vectors, axis=0)) / jnp.where(deviation > 0, deviation, 1)
     return Embeddings(library.names, vectors, "cosine")
@@ -166,7 +168,7 @@ def distances(
     alpha: float = 0.15,
     trivial: Float[ArrayLike, "*d"] | None = None,
 ) -> Float[Array, "T S"]:
-    """How far tasks are apart.
+    """How far apart tasks are.
 
     Args:
         embeddings: of T tasks.
@@ -193,11 +195,11 @@ def distances(
         return _rows(a, b, _cosine)
     if bool(jnp.any(a < 0)) or bool(jnp.any(b < 0)):
         raise ValueError(f'kind={kind!r} compares Fisher diagonals, and some numbers are negative; take "cosine".')
-    apart = _rows(a, b, _normalised)
+    apart = _rows(a, b, _normalized)
     if kind == "task2vec":
         return apart
     zero = jnp.broadcast_to(jnp.mean(a) if trivial is None else jnp.asarray(own(trivial), a.dtype), (1, a.shape[1]))
-    return apart - alpha * _rows(a, zero, _normalised)
+    return apart - alpha * _rows(a, zero, _normalized)
 
 
 @partial(jax.jit, static_argnames="distance")
@@ -213,7 +215,7 @@ def _cosine(a, b):
     return 1 - jnp.clip(cosine, -1, 1)  # never below 0 by rounding
 
 
-def _normalised(a, b):
+def _normalized(a, b):
     """A unit that matters for neither counts for nothing."""
     total = jnp.where(a + b > 0, a + b, 1)
     return _cosine(a / total, b / total)
@@ -244,3 +246,66 @@ def nearest(
     apart = np.asarray(distances(embeddings, kind, to=Embeddings(("query",), vector[None], embeddings.distance)))[:, 0]
     order = [row for row in np.argsort(apart, kind="stable") if embeddings.names[row] != query]
     return [(embeddings.names[row], float(apart[row])) for row in order[:k]]
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """Distances between tasks, on the host.
+
+    Attributes:
+        names: of the tasks.
+        distance: from each (rows) to each (columns).
+    """
+
+    names: tuple[str, ...]
+    distance: Float[np.ndarray, "T T"]
+
+    def ordered(self) -> "Similarity":
+        """In the order of a hierarchical clustering by average linkage: near tasks are side by side."""
+        rows = _order((self.distance + self.distance.T) / 2)
+        return Similarity(tuple(self.names[row] for row in rows), self.distance[np.ix_(rows, rows)])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the matrix, dark where tasks are near.
+
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib import pyplot  # pyright: ignore[reportMissingImports]  # optional
+        except ImportError as error:
+            raise ImportError("a plot needs matplotlib: pip install 'jaxopt-lite[plot]'.") from error
+        if ax is None:
+            size = 2 + 0.2 * len(self.names)
+            _, ax = pyplot.subplots(figsize=(size, size))
+        ax.imshow(self.distance, cmap="viridis")
+        ax.set_xticks(range(len(self.names)), self.names, rotation=90)
+        ax.set_yticks(range(len(self.names)), self.names)
+        return ax
+
+
+def similarity(embeddings: Embeddings, kind: Distance | None = None) -> Similarity:
+    """The distances of tasks as a matrix to look at; `kind` as for `distances`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import Embeddings, similarity
+        >>> vectors = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.1, 1.0]])
+        >>> similarity(Embeddings(("a", "b", "c", "d"), vectors)).ordered().names
+        ('a', 'c', 'd', 'b')
+    """
+    return Similarity(embeddings.names, np.asarray(distances(embeddings, kind)))
+
+
+def _order(distance: Float[np.ndarray, "T T"]) -> list[int]:
+    """The leaves of the tree of average linkage, in the order in which neighbors are as near as they can be."""
+    if len(distance) < 2:
+        return list(range(len(distance)))
+    apart = squareform(distance.astype(float), checks=False)
+    return leaves_list(linkage(apart, "average", optimal_ordering=True)).tolist()

@@ -13,10 +13,9 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.base import Base, batched
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.merging import merge
-from jaxopt_lite.specialists.report import Cost, Report, Routing, Row
+from jaxopt_lite.specialists.merging.methods import merge
+from jaxopt_lite.specialists.report import PER_EXAMPLE, Cost, Report, Routing, Row, Unit
 from jaxopt_lite.specialists.tasks import Task, checked
-from jaxopt_lite.specialists.units import PER_EXAMPLE, Unit
 
 __all__ = ["evaluate", "task_losses"]
 
@@ -80,8 +79,8 @@ def evaluate(
     if not known:
         raise ValueError(f"tasks are {', '.join(tasks) or 'none'}; expected some with the names of specialists.")
     test = _Examples(known, loss, unit, library)
-    places = {name: place for place, name in enumerate(library.names)}
-    own = np.array([places[name] for name in known], np.int32)[test.of]
+    index_of = {name: index for index, name in enumerate(library.names)}
+    own = np.array([index_of[name] for name in known], np.int32)[test.of]
     routed = test.route(router)
     nowhere, first = np.full(len(own), -1, np.int32), np.zeros(len(own), np.int32)
     drawn = np.random.default_rng(seed).integers(0, len(library), len(own)).astype(np.int32)
@@ -115,8 +114,8 @@ def task_losses(
         unit: in what the losses are.
     """
     test = _Examples(checked(tasks), loss, unit, library)
-    places = {name: place for place, name in enumerate(library.names)}
-    own = np.array([places.get(name, -1) for name in tasks], np.int32)[test.of]
+    index_of = {name: index for index, name in enumerate(library.names)}
+    own = np.array([index_of.get(name, -1) for name in tasks], np.int32)[test.of]
     by_task = test.row("own", library, own).by_task
     assert by_task is not None
     return by_task

@@ -16,12 +16,10 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
+from jaxopt_lite.specialists.arguments import frozen, whole
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.checks import whole
-from jaxopt_lite.specialists.frozen import frozen
 from jaxopt_lite.specialists.library import adapted
-from jaxopt_lite.specialists.sums import of_tasks, weighted_mean
-from jaxopt_lite.specialists.tasks import Task, checked
+from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean
 
 __all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradients"]
 
@@ -79,7 +77,7 @@ def fisher_diagonal(
         A dictionary like `parameters`.
 
     Raises:
-        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
         ValueError: tasks without examples, NaN or infinity in them; parameters of another number or shape.
     """
     adapter, tasks = as_adapter(adapter), checked(tasks)
@@ -110,9 +108,9 @@ def squared_gradients(
     functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)
     core = _with_true_labels if draws.sample is None else _of_bucket
 
-    def of_bucket(places, task):
-        a = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], parameters)
-        return run(core, (adapter, draws.number, summary), functions, base.params, a, task, keys[places])
+    def of_bucket(indices, task):
+        a = jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], parameters)
+        return run(core, (adapter, draws.number, summary), functions, base.params, a, task, keys[indices])
 
     return of_tasks(of_bucket, list(tasks.values()))
 
@@ -147,14 +145,14 @@ def _of_bucket(
             return summary(jax.tree.map(jnp.square, gradient))
 
         def of_example(example):
-            x, y, place = example
+            x, y, index = example
             if sample is None:
                 return squares(x, y)
-            drawn = jax.random.split(jax.random.fold_in(key, place), number)
+            drawn = jax.random.split(jax.random.fold_in(key, index), number)
             labels = jax.vmap(sample, in_axes=(0, None, None))(drawn, model(params, a, x), y)
             return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(squares, in_axes=(None, 0))(x, labels))
 
-        places = jnp.arange(task.weight.shape[0])
-        return weighted_mean(of_example, (task.x, task.y, places), task.weight)
+        indices = jnp.arange(task.weight.shape[0])
+        return weighted_mean(of_example, (task.x, task.y, indices), task.weight)
 
     return jax.lax.map(of_task, (parameters, task, keys))

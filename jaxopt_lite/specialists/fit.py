@@ -1,6 +1,6 @@
 """Fit the adapters of all tasks at once: one batched solve by BFGS, every fit verified.
 
-For a task with examples (x_i, y_i) of weight w_i, an adapter's parameters `a` minimise
+For a task with examples (x_i, y_i) of weight w_i, an adapter's parameters `a` minimize
 
     ( Σ_i w_i loss(model_a(x_i), y_i) + ½ prior ‖a − center‖² ) / Σ_i w_i,
 
@@ -10,29 +10,62 @@ near the base. Whatever in the model does not depend on `a` is computed once per
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PyTree
 
+from jaxopt_lite.jaxprs import largest_array
+from jaxopt_lite.lanes.arithmetic import on_cpu
+from jaxopt_lite.lanes.capture import Signature, run
+from jaxopt_lite.lanes.devices import over_devices
+from jaxopt_lite.lanes.fan_out import Rows
+from jaxopt_lite.lanes.rows import in_tiles
+from jaxopt_lite.lanes.settings import exact_products
 from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.lanes.widths import EVALUATIONS
 from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
+from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
+from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, check_real, number, renamed, text
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.checks import NOT_NEGATIVE, check_real, number, text
-from jaxopt_lite.specialists.library import Card, Library, Profile
-from jaxopt_lite.specialists.objective import Fitted, Model, bytes_per_example, solve
-from jaxopt_lite.specialists.tasks import Bucket, Task, buckets, checked
+from jaxopt_lite.specialists.hoist import Hoisted, hoist
+from jaxopt_lite.specialists.library import Card, Library, Profile, adapted
+from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighted_mean
 
 __all__ = ["fit"]
 
 _LARGEST_DENSE = 128  # parameters, up to which the inverse Hessian is kept whole
-_MEMORY = 1 << 28  # bytes of what is known once per example, for the tasks that are solved together
+_MEMORY = 1 << 28  # bytes of what is computed once per example, for the tasks that are solved together
+_MEAN_MEMORY = 1 << 26  # bytes of the largest array, for the tasks whose means are computed together
+_TOGETHER = 64  # such tasks on a CPU, however many tasks there are: no bit depends on the number
 
 
+class _Model(NamedTuple):
+    """What is fitted: functions for one input, and the adapter."""
+
+    apply: Callable
+    features: Callable | None
+    adapter: Adapter
+    loss: Callable
+
+
+class _Fitted(NamedTuple):
+    """The results of some tasks, stacked."""
+
+    parameters: Parameters
+    profile: Profile
+    loss: Float[Array, " T"]
+    status: Int[Array, " T"]
+
+
+@renamed(licence="license")
 def fit(
     base: Base,
     adapter: Adapter | Part,
@@ -44,7 +77,7 @@ def fit(
     start: Parameters | None = None,
     center: Parameters | None = None,
     author: str = "",
-    licence: str = "",
+    license: str = "",
     progress: bool = True,
 ) -> Library:
     """One specialist for each task, all fitted in one batched solve; ragged tasks share arrays by size.
@@ -57,9 +90,9 @@ def fit(
         prior: the strength of the prior, in examples of curvature 1; 0 for none.
         solver: `BFGS()` or `LBFGS()`; by default the former for up to 128 parameters.
         start: where to start: the parameters of one adapter, or stacked `[T, ...]`; by default `center`.
-        center: of the prior, likewise; by default the identity.
+        center: of the prior, in the same form; by default the identity.
         author: for the cards.
-        licence: for the cards.
+        license: for the cards.
         progress: whether to show a progress bar.
 
     Returns:
@@ -67,7 +100,7 @@ def fit(
         Ctrl-C it holds the tasks that were done, with a warning.
 
     Raises:
-        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
         ValueError: tasks without examples, shapes that differ, NaN or infinity; a `prior` that is negative.
 
     Example:
@@ -81,24 +114,26 @@ def fit(
         [2.0, -1.0]
     """
     adapter, tasks = as_adapter(adapter), checked(tasks)
-    prior, author, licence = number("prior", prior, NOT_NEGATIVE), text("author", author), text("licence", licence)
+    prior, author, license = number("prior", prior, NOT_NEGATIVE), text("author", author), text("license", license)
     identity = adapter.identity(base.params)
     center = _one_each("center", identity if center is None else center, identity, len(tasks))
     start = center if start is None else _one_each("start", start, identity, len(tasks))
-    model = Model(base.apply, base.features, adapter, loss)
+    model = _Model(base.apply, base.features, adapter, loss)
     solver = solver or (BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS())
-    fitted: list[tuple[np.ndarray, Fitted]] = []
+    fitted: list[tuple[np.ndarray, _Fitted]] = []
     with interruptible(), progress_bar(progress) as bar:
         shown = bar.add_task("fitting", total=len(tasks))
         try:
-            for places, task in _chunks(model, base.params, list(tasks.values())):
-                first, near = jax.tree.map(lambda leaf, places=places: leaf[places], (start, center))
-                fitted.append((places, jax.device_get(solve(model, base.params, task, first, near, prior, solver))))
-                bar.update(shown, advance=places.size)
+            for indices, task in _pieces(model, base.params, list(tasks.values())):
+                first, near = jax.tree.map(lambda leaf, indices=indices: leaf[indices], (start, center))
+                fitted.append(
+                    (indices, jax.device_get(_solve_bucket(model, base.params, task, first, near, prior, solver)))
+                )
+                bar.update(shown, advance=indices.size)
         except KeyboardInterrupt:
-            done = sum(places.size for places, _ in fitted)
-            warnings.warn(f"interrupted: {done} of {len(tasks)} tasks are fitted.", stacklevel=2)
-    return _library(base, adapter, tasks, fitted, author, licence)
+            done = sum(indices.size for indices, _ in fitted)
+            warnings.warn(f"interrupted: {done} of {len(tasks)} tasks are fitted.", stacklevel=3)
+    return _library(base, adapter, tasks, fitted, author, license)
 
 
 def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> Parameters:
@@ -116,39 +151,145 @@ def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> 
     return {key: spread(key) for key in identity}
 
 
-def _chunks(model: Model, params: PyTree, tasks: list[Task]) -> Iterator[Bucket]:
-    """The buckets, in pieces whose examples fit in memory."""
+def _pieces(model: _Model, params: PyTree, tasks: list[Task]) -> Iterator[Bucket]:
+    """The tasks in pieces whose examples fit in memory."""
     if not tasks:
-        return
-    each = bytes_per_example(model, params, tasks[0])
-    for places, task in buckets(tasks):
-        size = task.weight.shape[1]
-        count = max(1, min(len(places), _MEMORY // (each * size)))
-        for first in range(0, len(places), count):
-            piece = slice(max(0, min(first, len(places) - count)), first + count)
-            yield Bucket(places[piece], jax.tree.map(lambda leaf, piece=piece: leaf[piece], task))
+        return iter(())
+    each = _bytes_per_example(model, params, tasks[0])
+    return pieces(tasks, lambda size: _MEMORY // (each * size))
 
 
-def _library(base: Base, adapter: Adapter, tasks: dict[str, Task], fitted, author: str, licence: str) -> Library:
+def _library(base: Base, adapter: Adapter, tasks: dict[str, Task], fitted, author: str, license: str) -> Library:
     """What was fitted, in the order of the tasks."""
     if not fitted:
         fitted = [(np.zeros(0, int), _nothing(base, adapter))]
-    places = np.concatenate([places for places, _ in fitted])
-    _, rows = np.unique(places, return_index=True)
-    whole: Fitted = jax.tree.map(lambda *leaves: np.concatenate(leaves)[rows], *(result for _, result in fitted))
+    indices = np.concatenate([indices for indices, _ in fitted])
+    _, rows = np.unique(indices, return_index=True)
+    whole: _Fitted = jax.tree.map(lambda *leaves: np.concatenate(leaves)[rows], *(result for _, result in fitted))
     names = list(tasks)
     cards = tuple(
         Card(
-            names[place], tasks[names[place]].examples, float(loss), Status(status).name, author=author, licence=licence
+            names[index], tasks[names[index]].examples, float(loss), Status(status).name, author=author, license=license
         )
-        for place, loss, status in zip(places[rows].tolist(), whole.loss, whole.status.tolist(), strict=True)
+        for index, loss, status in zip(indices[rows].tolist(), whole.loss, whole.status.tolist(), strict=True)
     )
     parameters, profile = jax.tree.map(jnp.asarray, (whole.parameters, whole.profile))
     return Library(base, parameters, profile, adapter, cards)
 
 
-def _nothing(base: Base, adapter: Adapter) -> Fitted:
-    """What comes of no tasks."""
+def _nothing(base: Base, adapter: Adapter) -> _Fitted:
+    """The result of no tasks."""
     none = {key: jnp.zeros((0, *leaf.shape), leaf.dtype) for key, leaf in adapter.identity(base.params).items()}
     nobody, features = jnp.zeros(0), jnp.zeros((0, 0))
-    return Fitted(none, Profile(nobody, features, none, features), nobody, jnp.zeros(0, jnp.int32))
+    return _Fitted(none, Profile(nobody, features, none, features), nobody, jnp.zeros(0, jnp.int32))
+
+
+def _solve_bucket(
+    model: _Model, params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver
+) -> _Fitted:
+    """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve on all devices of the host."""
+    core = _without_features if model.features is None else _solve
+    arguments = params, task, start, center, prior, solver
+    return run(core, (model.adapter,), _functions(model, params, task), *arguments, rows=_rows(*arguments))
+
+
+def _rows(params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Rows:
+    """The tasks in the arguments of `_solve`."""
+    size, examples = task.weight.shape
+    counts = [len(jax.tree.leaves(each)) for each in (params, task, start, center, prior, solver)]
+    axes = tuple((axis,) * count for axis, count in zip((None, 0, 0, 0, None, None), counts, strict=True))
+    unknowns = sum(leaf.size // size for leaf in start.values())
+    return Rows(size, axes, unknowns, EVALUATIONS["minimum"], calls=examples)
+
+
+def _functions(model: _Model, params: PyTree, task: Task) -> list[tuple[Callable, Signature]]:
+    """The user's functions, each with its arguments for one example."""
+    f, a, x = _of_one(model, params, task)
+    of_input = Signature.of(params, x, mapped=(0, 0), exact=True)
+    of_output = Signature.of(jax.eval_shape(f, params, a, x), task.y, mapped=(0, 2), exact=True)
+    functions = [(model.apply, of_input), (model.loss, of_output)]
+    return functions if model.features is None else [*functions, (model.features, of_input)]
+
+
+def _without_features(apply, loss, *others) -> _Fitted:
+    return _solve(apply, loss, None, *others)
+
+
+def _solve(apply, loss, features, adapter: Adapter, params, task: Task, start, center, prior, solver) -> _Fitted:
+    share = partial(_solve_share, _Model(apply, features, adapter, loss), params, prior, solver)
+    devices = jax.local_devices()
+    if len(devices) > 1:
+        share = over_devices(share, Mesh(np.asarray(devices), ("tasks",)))
+    with exact_products():
+        return share(task, start, center)
+
+
+def _solve_share(model: _Model, params: PyTree, prior, solver, task: Task, start, center) -> _Fitted:
+    parts = _hoisted(model, params, task)
+    shared = parts.shared(params)
+    known = jax.vmap(jax.vmap(partial(parts.example, params)))(task.x)
+
+    def losses(a, known, y):
+        """The loss of each example of one task."""
+        return jax.vmap(lambda known, y: model.loss(parts.rest(a, shared, known), y))(known, y)
+
+    def objective(a, args):
+        known, y, weight, center = args
+        apart = sum(jnp.sum((a[key] - center[key]) ** 2) for key in a)
+        loss = jnp.sum(weight * losses(a, known, y)) / jnp.sum(weight)
+        return loss + prior / 2 * apart / jnp.sum(weight), loss
+
+    data = known, task.y, task.weight
+    solution = minimize(objective, start, (*data, center), solver=solver, has_aux=True)
+
+    def squared_gradient(a, example):
+        alone = jax.tree.map(lambda leaf: leaf[None], example)
+        return jax.tree.map(jnp.square, jax.grad(lambda a: losses(a, *alone)[0])(a))
+
+    mean = _mean_features(model, params, task)
+    profile = Profile(
+        count=jnp.sum(task.weight > 0, axis=1).astype(task.weight.dtype),
+        mean=mean,
+        fisher=_means(squared_gradient, solution.x, (known, task.y), task.weight),
+        gate=jnp.zeros_like(mean),
+    )
+    return _Fitted(solution.x, profile, solution.aux, solution.status)
+
+
+def _bytes_per_example(model: _Model, params: PyTree, task: Task) -> int:
+    """How much memory what is computed of each example before the solve takes; `task` is one task."""
+    parts = _hoisted(model, params, jax.tree.map(lambda leaf: leaf[None], task))
+    known = jax.eval_shape(parts.example, params, jax.tree.map(lambda leaf: leaf[0], task.x))
+    return max(1, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((known, task.y))))
+
+
+def _hoisted(model: _Model, params: PyTree, task: Task) -> Hoisted:
+    f, a, x = _of_one(model, params, task)
+    return hoist(f, params, a, x)
+
+
+def _of_one(model: _Model, params: PyTree, task: Task) -> tuple[Callable, Parameters, PyTree]:
+    """The base with an adapter, `f(params, a, x)`, and the shapes of `a` and of one input."""
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), task.x)
+    return adapted(model.adapter, model.apply), jax.eval_shape(model.adapter.identity, params), x
+
+
+def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T d"]:
+    """The mean features of each task's inputs; of width zero for a base without features."""
+    features = model.features
+    if features is None:
+        return jnp.zeros((task.weight.shape[0], 0))
+    return _means(lambda _, x: features(params, x), (), task.x, task.weight)
+
+
+def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"]) -> PyTree:
+    """The weighted mean over the examples of `f(of_task[t], example)` for each task, some tasks at a time."""
+    first = jax.tree.map(lambda leaf: leaf[0], (of_task, jax.tree.map(lambda leaf: leaf[:, 0], examples)))
+    size = largest_array(jax.make_jaxpr(f)(*first)) * weight.shape[1]
+
+    def mean(args):
+        own, examples, weight = args
+        return weighted_mean(lambda example: f(own, example), examples, weight)
+
+    together = max(1, min(_TOGETHER if on_cpu() else weight.shape[0], _MEAN_MEMORY // max(size, 1)))
+    return in_tiles(mean, True, together)((of_task, examples, weight))

@@ -1,4 +1,6 @@
-"""A small language model to make specialists of: an n-gram model with one hidden layer (Bengio et al., JMLR 2003).
+"""Text: windows of token ids, and a small language model to make specialists of.
+
+It is an n-gram model with one hidden layer (Bengio et al., JMLR 2003).
 
 Each token of a window is predicted from the `context` tokens before it:
 
@@ -12,10 +14,11 @@ not `hidden` more, and the logits of a large vocabulary one product of that widt
 `IA3("out/w", axis=0)` scales the hidden activations, `Shift("hidden/b")` and `Shift("out/b")` move biases.
 """
 
+import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +29,88 @@ from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.progress import interruptible, progress_bar
+from jaxopt_lite.specialists.arguments import POSITIVE, number, whole
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.checks import POSITIVE, number, whole
-from jaxopt_lite.specialists.windows import encode, padding
+from jaxopt_lite.specialists.report import Unit
 
-__all__ = ["language_model", "window_loss"]
+__all__ = ["Windows", "bits_per_byte", "byte_lengths", "encode", "language_model", "padding", "window_loss", "windows"]
 
+_BYTES = 256
 _CHUNK = 50  # steps between two looks at the clock and the keyboard
+
+
+class Windows(NamedTuple):
+    """Windows of a text, ready to be a task of `fit`: inputs, what their predictions are compared with, and weights.
+
+    Attributes:
+        x: token ids, filled up with the padding.
+        y: the same: a language model predicts its own input. Neither can be written to; to mask labels, copy them.
+        weight: how many tokens each window has, so that a mean over windows is one over tokens.
+    """
+
+    x: Int[np.ndarray, "N length"]
+    y: Int[np.ndarray, "N length"]
+    weight: Float[np.ndarray, " N"]
+
+
+def windows(
+    texts: str | Iterable[str], tokenizer: Tokenizer | None = None, length: int = 64, stride: int | None = None
+) -> Windows:
+    """Cut texts into windows. No window holds parts of two texts.
+
+    Args:
+        texts: one text, or several.
+        tokenizer: what makes tokens of them; without one they are the bytes of the text in UTF-8.
+        length: of a window, in tokens.
+        stride: from the start of one window to that of the next; by default `length`, so that none overlap.
+
+    Returns:
+        The windows, in the order of the texts; of an empty text there are none.
+
+    Raises:
+        ValueError: a length or stride below 1; `texts` without any text.
+
+    Example:
+        >>> from jaxopt_lite.specialists import windows
+        >>> windows("abcde", length=3).x.tolist()
+        [[97, 98, 99], [100, 101, 256]]
+    """
+    length = whole("length", length, least=1)
+    stride = length if stride is None else whole("stride", stride, least=1)
+    rows = encode([texts] if isinstance(texts, str) else list(texts), tokenizer)
+    pieces = [row[start : start + length] for row in rows for start in _starts(len(row), length, stride)]
+    if not pieces:
+        raise ValueError("texts hold no text; expected at least one token.")
+    x = np.full((len(pieces), length), padding(tokenizer), np.int32)
+    for window, piece in zip(x, pieces, strict=True):
+        window[: len(piece)] = piece
+    x.flags.writeable = False  # one array stands for both
+    return Windows(x, x, np.array([len(piece) for piece in pieces], np.float32))
+
+
+def _starts(size: int, length: int, stride: int) -> range:
+    """Where windows start: none lies whole in the one before it."""
+    return range(0, max(size - max(length - stride, 0), 1) if size else 0, stride)
+
+
+def encode(texts: Sequence[str], tokenizer: Tokenizer | None) -> list[np.ndarray]:
+    """The ids of each text; of bytes that `surrogateescape` kept, these bytes."""
+    if tokenizer is None:
+        return [np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8) for text in texts]
+    return [np.asarray(ids, np.int32) for ids in tokenizer.encode_batch(texts, special="ignore")]
+
+
+def padding(tokenizer: Tokenizer | None) -> int:
+    """The id that stands for no token: the one after the last."""
+    return _BYTES if tokenizer is None else tokenizer.vocab_size
+
+
+def byte_lengths(tokenizer: Tokenizer | None) -> Int[np.ndarray, " size"]:
+    """How many bytes of text each id stands for, the padding included."""
+    if tokenizer is None:
+        return np.append(np.ones(_BYTES, np.int64), 0)
+    vocabulary = tokenizer.vocabulary
+    return np.append([len(text) for text in vocabulary.texts] + vocabulary.ends_word, 0)
 
 
 def language_model(
@@ -122,7 +200,7 @@ def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
 
 
 def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> Int[Array, " tokens"]:
-    """All texts in one row, with padding behind each, at least a window long."""
+    """All texts in one row, with padding after each, at least a window long."""
     end = np.array([padding(tokenizer)], np.int32)
     rows = [row.astype(np.int32) for row in encode(texts, tokenizer) if row.size]
     if not rows:
@@ -179,3 +257,21 @@ def _steps(update, shape: tuple[int, int], params, state, tokens, key, start, st
         return optax.apply_updates(params, changes), state, loss
 
     return lax.fori_loop(start, stop, step, (params, state, jnp.zeros((), jnp.float32)))
+
+
+def bits_per_byte(tokenizer: Tokenizer | None = None) -> Unit:
+    """Bits per byte of text, for windows of token ids with losses in nats per token, weighted by their tokens.
+
+    Args:
+        tokenizer: what made the tokens; without one they are bytes.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxopt_lite.specialists import bits_per_byte, windows
+        >>> x, _, weight = windows("abcde", length=3)
+        >>> nats = np.full(2, np.log(256))  # a token, for each window
+        >>> float((weight * nats).sum() / bits_per_byte().amount(x, weight).sum())
+        8.0
+    """
+    lengths = math.log(2) * byte_lengths(tokenizer)
+    return Unit("bits per byte", lambda x, weight: lengths[np.asarray(x)].sum(axis=-1))

@@ -1,10 +1,12 @@
-"""Very many specialists of one base: their adapters stacked, what a router knows of each, and a card each."""
+"""Very many specialists of one base: their adapters stacked, and for each what routers know of it, and a card."""
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,32 +18,31 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
+from jaxopt_lite.specialists.arguments import check_real, frozen, inputs, own, remembered, renamed, text, whole
 from jaxopt_lite.specialists.base import Base, digest
-from jaxopt_lite.specialists.checks import check_real, text, whole
-from jaxopt_lite.specialists.choose import rows_of
-from jaxopt_lite.specialists.frozen import frozen, inputs, own, remembered
 
-__all__ = ["Card", "Library", "Profile", "adapted"]
+__all__ = ["Card", "Library", "Profile", "adapted", "rows_of"]
 
 
+@renamed(licence="license")
 @dataclass(frozen=True)
 class Card:
-    """What is known of one specialist beside its numbers.
+    """What is known of one specialist besides its numbers.
 
     Attributes:
         name: unique in a library.
         examples: how many it was fitted to.
         loss: the mean loss on them; None where it is not known or not finite.
-        status: what became of its fit, by the name of a `Status`.
+        status: the outcome of its fit, by the name of a `Status`.
         parents: the ids of the specialists it was made of.
         recipe: how it was made of them.
         author: who made it.
-        licence: under which it may be used.
+        license: under which it may be used.
         notes: anything else.
 
     Raises:
-        TypeError: a text that is none, parents that are no texts, a loss that is no number.
-        ValueError: `examples` that is no whole number, or a negative one.
+        TypeError: a field that is not a string, parents that are not strings, a loss that is not a number.
+        ValueError: `examples` that is not a whole number, or is negative.
     """
 
     name: str
@@ -51,24 +52,24 @@ class Card:
     parents: tuple[str, ...] = ()
     recipe: str = ""
     author: str = ""
-    licence: str = ""
+    license: str = ""
     notes: str = ""
 
     def __post_init__(self):
-        for what in ("name", "status", "recipe", "author", "licence", "notes"):
+        for what in ("name", "status", "recipe", "author", "license", "notes"):
             self._set(what, text(what, getattr(self, what)))
         if isinstance(self.parents, str):
-            raise TypeError(f"parents={self.parents!r}: expected several texts, and not one.")
+            raise TypeError(f"parents={self.parents!r}: expected several strings, and not one.")
         self._set("parents", tuple(text("parents", parent) for parent in self.parents))
         self._set("examples", whole("examples", self.examples, least=0))
         if self.loss is not None:
             check_real("loss", self.loss)
-            # NaN is unlike itself, so that a card that holds it would be too, and a library with it new to every `jit`.
+            # NaN is unlike itself: a card with one would be too, and its library would be new to every `jit`.
             self._set("loss", float(self.loss) if math.isfinite(self.loss) else None)
 
     @property
     def solved(self) -> bool:
-        """Whether its fit ended well, as `Solution.success` has it."""
+        """Whether its fit ended well, as `Solution.success` says."""
         return self.status in Status.__members__ and bool(is_solved(Status[self.status]))
 
     def _set(self, what: str, value) -> None:
@@ -97,7 +98,7 @@ class Profile:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Library:
-    """T specialists of one base. Nothing changes it; what adds or removes gives a new one.
+    """T specialists of one base. It never changes; adding or removing gives a new one.
 
     As a pytree its leaves are the parameters of the base, of the adapters `[T, ...]`, and the profile. Arrays of NumPy
     are copied: who changes one later changes no specialist.
@@ -121,7 +122,7 @@ class Library:
             object.__setattr__(self, what, frozen(getattr(self, what)))
         object.__setattr__(self, "adapter", as_adapter(self.adapter))
         object.__setattr__(self, "cards", tuple(self.cards))
-        if len(self._places) < len(self):
+        if len(self._index_of) < len(self):
             repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
             raise ValueError(f"cards: the names {', '.join(repeated)} are there more than once.")
 
@@ -129,19 +130,19 @@ class Library:
         return len(self.cards)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        return name in self._index_of
 
     def __getitem__(
         self, which: str | int | Sequence[str] | Sequence[int] | slice | Bool[ArrayLike, " T"]
     ) -> "Library":
-        """The library of some specialists, by name, place, slice, or a mask of booleans.
+        """The library of some specialists, by name, index, slice, or a mask of booleans.
 
         Raises:
-            KeyError: a name or a place that is not there.
+            KeyError: a name or an index that is not there.
             IndexError: a mask of another length.
             TypeError: anything else.
         """
-        return self._take(rows_of(which, self._places))
+        return self._take(rows_of(which, self._index_of))
 
     def __repr__(self) -> str:
         kinds = " + ".join(f"{type(part).__name__}({part.path})" for part in self.adapter.parts)
@@ -158,8 +159,8 @@ class Library:
         return self.adapter.size(self.base.params)
 
     @property
-    def _places(self) -> dict[str, int]:
-        return remembered(self, "_place_of", (), lambda: {card.name: place for place, card in enumerate(self.cards)})
+    def _index_of(self) -> dict[str, int]:
+        return remembered(self, "_indices", (), lambda: {card.name: index for index, card in enumerate(self.cards)})
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -176,9 +177,9 @@ class Library:
 
         Raises:
             KeyError: a name that is not there.
-            TypeError: a name that is no text.
+            TypeError: a name that is not a string.
         """
-        (row,) = rows_of(text("name", name), self._places)
+        (row,) = rows_of(text("name", name), self._index_of)
         return jax.tree.map(lambda leaf: leaf[row], self.parameters)
 
     def add(self, other: "Library") -> "Library":
@@ -192,10 +193,10 @@ class Library:
         self._check_kin(other)
         both = [name for name in other.names if name in self]
         for name in both:
-            if self.ids[self._places[name]] != other.ids[other._places[name]]:
+            if self.ids[self._index_of[name]] != other.ids[other._index_of[name]]:
                 raise ValueError(f"both libraries have a {name!r}, and not the same one; `rename` one of them.")
         new = other[[name for name in other.names if name not in self]]
-        if not len(self) or not len(new):  # what is of no specialists may have no width
+        if not len(self) or not len(new):  # a library of none may have no width
             return self if len(self) else new
         parameters, profile = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), self._arrays, new._arrays)
         return self._with(parameters, profile, self.cards + new.cards)
@@ -206,7 +207,7 @@ class Library:
         Raises:
             KeyError: a name that is not there.
         """
-        gone = set(rows_of(list(names) if isinstance(names, set | frozenset) else names, self._places))
+        gone = set(rows_of(list(names) if isinstance(names, set | frozenset) else names, self._index_of))
         return self._take([row for row in range(len(self)) if row not in gone])
 
     def rename(self, names: Mapping[str, str]) -> "Library":
@@ -214,9 +215,9 @@ class Library:
 
         Raises:
             KeyError: an old name that is not there.
-            TypeError: a name that is no text.
+            TypeError: a name that is not a string.
         """
-        rows_of([text("an old name", name) for name in names], self._places)
+        rows_of([text("an old name", name) for name in names], self._index_of)
         cards = tuple(replace(card, name=names.get(card.name, card.name)) for card in self.cards)
         return self._with(self.parameters, self.profile, cards)
 
@@ -233,7 +234,7 @@ class Library:
 
         Raises:
             IndexError: an index out of range that can be seen.
-            TypeError: an index that is not of whole numbers, such as a mask; weights that are no real numbers.
+            TypeError: an index that is not of whole numbers, such as a mask; weights that are not real numbers.
             ValueError: k specialists without weights, or weights of another shape.
         """
         index, weight = own(index), None if weight is None else own(weight)
@@ -250,8 +251,8 @@ class Library:
         return replace(self, parameters=parameters, profile=profile, cards=cards)
 
     def _take(self, rows: Sequence[int]) -> "Library":
-        places = np.asarray(rows, np.int32)
-        parameters, profile = jax.tree.map(lambda leaf: leaf[places], self._arrays)
+        indices = np.asarray(rows, np.int32)
+        parameters, profile = jax.tree.map(lambda leaf: leaf[indices], self._arrays)
         return self._with(parameters, profile, tuple(self.cards[row] for row in rows))
 
     def _check_kin(self, other: "Library") -> None:
@@ -325,6 +326,56 @@ def _as_int32(index):
 def _rows_or_base(index, leaf, identity):
     """The rows of a stacked leaf, the identity at −1, NaN out of range; it copies as many as the batch has."""
     if not leaf.shape[0]:
-        leaf = jnp.full((1, *identity.shape), jnp.nan, leaf.dtype)  # no gather is from nothing
+        leaf = jnp.full((1, *identity.shape), jnp.nan, leaf.dtype)  # nothing can be gathered from no rows
     rows = leaf.at[jnp.where(index < 0, leaf.shape[0], index)].get(mode="fill", fill_value=jnp.nan)
     return jnp.where(jnp.expand_dims(index == -1, tuple(range(1, rows.ndim))), identity, rows)
+
+
+_EXPECTED = "expected names, whole numbers, a slice, or a mask of booleans"
+
+
+def rows_of(which: Any, index_of: Mapping[str, int]) -> list[int]:
+    """The indices of those that are chosen, in the order of the choice.
+
+    Args:
+        which: a name, an index or a slice; several names or indices; or a mask.
+        index_of: of all names, `{name: index}`.
+
+    Raises:
+        KeyError: a name or an index that is not there.
+        IndexError: a mask of another length, or an array with other axes than one.
+        TypeError: anything else, such as `True`, a number with a fraction, or a set, which has no order.
+    """
+    if isinstance(which, slice):
+        if any(isinstance(end, bool) for end in (which.start, which.stop, which.step)):
+            raise TypeError(f"{which} has truth values for its ends; {_EXPECTED}.")
+        return list(range(len(index_of)))[which]
+    if isinstance(which, np.ndarray | jax.Array):
+        if which.ndim > 1:
+            raise IndexError(f"an array of shape {which.shape} chooses no specialists; {_EXPECTED}, along one axis.")
+        which = np.asarray(which).tolist()
+    if isinstance(which, str | bytes | set | frozenset) or not isinstance(which, Iterable):
+        return [_row(which, index_of)]
+    keys = list(which)
+    if not keys or not all(map(_is_truth, keys)):
+        return [_row(key, index_of) for key in keys]
+    if len(keys) != len(index_of):
+        raise IndexError(f"a mask of {len(keys)} booleans; expected {len(index_of)}, one for each specialist.")
+    return [row for row, chosen in enumerate(keys) if chosen]
+
+
+def _is_truth(key: Any) -> bool:
+    return isinstance(key, bool) or getattr(key, "dtype", None) == np.bool_
+
+
+def _row(key: Any, index_of: Mapping[str, int]) -> int:
+    size = len(index_of)
+    try:
+        if _is_truth(key):  # which Python takes for 0 or 1
+            raise TypeError
+        row = index_of.get(key) if isinstance(key, str) else operator.index(key)
+    except TypeError:
+        raise TypeError(f"{key!r}, of {type(key).__name__}, chooses no specialist; {_EXPECTED}.") from None
+    if row is None or not -size <= row < size:
+        raise KeyError(f"no specialist {key!r} in this library of {size}.")
+    return row % size

@@ -1,6 +1,6 @@
 """Novel tasks as compositions of skills: learned weights over the specialists there are.
 
-For each task the weights w minimise, over its few examples,
+For each task the weights w minimize, over its few examples,
 
     ( Σ_n loss(model with Σ_i w_i Δ_i, x_n) + ½ ridge ‖w − 1/k‖² ) / n
 
@@ -23,16 +23,17 @@ from jaxtyping import Array, PyTree
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Shift
+from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, number, renamed
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.checks import NOT_NEGATIVE, number
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.library import Library, adapted
-from jaxopt_lite.specialists.linear import linear_parameters
+from jaxopt_lite.specialists.merging.linear import linear_parameters
 from jaxopt_lite.specialists.tasks import Task
 
 __all__ = ["mix"]
 
 
+@renamed(licence="license")
 def mix(
     library: Library,
     tasks: Mapping[str, Task | tuple],
@@ -41,7 +42,7 @@ def mix(
     ridge: float = 1.0,
     solver: BFGS | LBFGS | None = None,
     author: str = "",
-    licence: str = "",
+    license: str = "",
     progress: bool = True,
 ) -> Library:
     """One specialist for each novel task, a weighted sum of those of a library; all in one batched solve.
@@ -53,7 +54,7 @@ def mix(
         ridge: how strongly the weights are pulled to 1/k, in examples of curvature 1. With few examples take more.
         solver: as for `fit`.
         author: for the cards.
-        licence: for the cards.
+        license: for the cards.
         progress: whether to show a progress bar.
 
     Returns:
@@ -88,7 +89,7 @@ def mix(
     even = {"shift:weights": np.full(k, 1 / k, dtype)}
     fitted = fit(
         mixture, Shift("weights"), tasks, loss, prior=ridge, center=even, solver=solver, author=author,
-        licence=licence, progress=progress,
+        license=license, progress=progress,
     )  # fmt: skip
     weights = fitted.parameters["shift:weights"]
     mixed = jax.vmap(_Mixture.sum, in_axes=(None, 0))(deltas, weights)

@@ -1,17 +1,33 @@
-"""What an evaluation came to: plain numbers, and a table for people."""
+"""What an evaluation found, and its units: plain numbers, and a table for people."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Cost", "Report", "Routing", "Row"]
+__all__ = ["PER_EXAMPLE", "Cost", "Report", "Routing", "Row", "Unit"]
 
 _WIDTH = 100  # characters
+
+
+class Unit(NamedTuple):
+    """A reported loss is Σ w_i loss_i / Σ amount_i, over the examples of one task or of all.
+
+    Attributes:
+        name: as printed.
+        amount: `amount(x, weight) -> [N]`, what of it each example has.
+    """
+
+    name: str
+    amount: Callable[[PyTree, Float[np.ndarray, " N"]], Float[np.ndarray, " N"]]
+
+
+PER_EXAMPLE = Unit("mean loss", lambda x, weight: weight)
 
 
 class Row(NamedTuple):
@@ -31,7 +47,7 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name, and below it the examples."""
+        """The name, and the examples below it."""
         return self.name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(self.name, *self.examples)
 
 

@@ -1,20 +1,25 @@
-"""Tasks are ragged: some have five examples, some five thousand. Here they become few arrays of one shape each.
+"""The examples of tasks: ragged ones as few arrays of one shape, and sums over them some examples at a time.
 
-Examples are filled up with copies that weigh nothing. Tasks of like size share a bucket. Each bucket is compiled once,
-which takes seconds, so that a bucket of their own pays only for tasks that are many or much smaller than the others.
+Some tasks have five examples, some five thousand. Examples are filled up with copies that weigh nothing. Tasks of
+similar size share a bucket. Each bucket is compiled once, which takes seconds, so that a bucket of its own pays only
+for tasks that are many or much smaller than the others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
-from jaxopt_lite.specialists.checks import check_kept, check_real, text
+from jaxopt_lite.jaxprs import largest_array
+from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
-__all__ = ["Bucket", "Task", "buckets", "checked", "named", "of_examples"]
+__all__ = [
+    "Bucket", "Task", "buckets", "checked", "named", "of_examples", "of_tasks", "pieces", "weighted_mean",
+    "weighted_sum",
+]  # fmt: skip
 
 _WORTH = 200_000  # examples of filling that are worth compiling for, at about 30 µs of solving an example
 
@@ -25,7 +30,7 @@ class Task(NamedTuple):
     Attributes:
         x: inputs, leaves `[N, ...]`.
         y: what the loss compares the outputs with, leaves `[N, ...]`.
-        weight: what each example counts, `[N]`; by default 1.
+        weight: the weight of each example, `[N]`; by default 1.
     """
 
     x: PyTree
@@ -39,9 +44,9 @@ class Task(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """Tasks of like size, filled up to one: leaves `[T, N, ...]`, and which tasks they are."""
+    """Tasks of similar size, filled up to one size: leaves `[T, N, ...]`, and which tasks they are."""
 
-    places: np.ndarray
+    indices: np.ndarray
     task: Task
 
 
@@ -49,7 +54,7 @@ def checked(tasks: Mapping[str, Task | tuple]) -> dict[str, Task]:
     """The tasks as NumPy arrays with weights.
 
     Raises:
-        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
         ValueError: no examples, sizes or shapes that differ, weights that are negative or all zero, NaN or infinity;
             numbers too large for the dtypes that JAX has enabled.
     """
@@ -66,7 +71,7 @@ def named(tasks: Mapping[str, tuple]) -> dict[str, tuple]:
     """The tasks by name; a mapping that makes them when it is asked is asked once.
 
     Raises:
-        TypeError: no mapping, a name that is no text, a task that is no tuple.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
     """
     if not isinstance(tasks, Mapping):
         raise TypeError(f"tasks is {type(tasks).__name__}; expected a mapping from names to Task(x, y).")
@@ -80,7 +85,7 @@ def named(tasks: Mapping[str, tuple]) -> dict[str, tuple]:
 
 
 def of_examples(name: str, parts: PyTree, weight: Any, least: int) -> tuple[PyTree, np.ndarray]:
-    """What a task has for each of its examples, leaves `[N, ...]`, and what each counts; as NumPy arrays.
+    """The parts of a task, leaves `[N, ...]`, and the weight of each example, as NumPy arrays.
 
     Args:
         name: of the task.
@@ -138,7 +143,7 @@ def _shapes(task: Task):
 
 
 def buckets(tasks: list[Task]) -> Iterator[Bucket]:
-    """The tasks by size, the largest first."""
+    """The tasks in buckets by size, the largest first."""
     counts = np.array([task.examples for task in tasks], int)
     order = np.argsort(-counts, kind="stable")
     start = 0
@@ -147,13 +152,27 @@ def buckets(tasks: list[Task]) -> Iterator[Bucket]:
         end = start + int(np.sum(2 * counts[order[start:]] > size))
         filling_saved = (len(order) - end) * (size - counts[order[end:]].max(initial=0))
         end = end if filling_saved >= _WORTH else len(order)
-        places = order[start:end]
-        yield Bucket(places, _stacked([tasks[place] for place in places.tolist()], _round_up(int(size))))
+        indices = order[start:end]
+        yield Bucket(indices, _stacked([tasks[index] for index in indices.tolist()], _round_up(int(size))))
         start = end
 
 
+def pieces(tasks: list[Task], most: Callable[[int], int]) -> Iterator[Bucket]:
+    """The buckets, in pieces of one size: the last one reaches back, so that a bucket is compiled once.
+
+    Args:
+        tasks: the tasks.
+        most: how many tasks a piece may have, by the number of examples that each is filled up to.
+    """
+    for indices, task in buckets(tasks):
+        count = max(1, min(len(indices), most(task.weight.shape[1])))
+        for first in range(0, len(indices), count):
+            piece = slice(max(0, min(first, len(indices) - count)), first + count)
+            yield Bucket(indices[piece], jax.tree.map(lambda leaf, piece=piece: leaf[piece], task))
+
+
 def _round_up(size: int) -> int:
-    """To a multiple of 8, and beyond 64 of an eighth of a power of two: few sizes, most of them compiled already."""
+    """To a multiple of 8, or beyond 64 of an eighth of a power of two: few sizes, most of them compiled before."""
     step = max(8, 1 << max(size.bit_length() - 4, 0))
     return -(-size // step) * step
 
@@ -170,3 +189,46 @@ def _stacked(tasks: list[Task], size: int) -> Task:
     for row, task in zip(stacked.weight, tasks, strict=True):
         row[task.examples :] = 0
     return stacked
+
+
+_MEMORY = 1 << 26  # bytes of the largest array of a function, for the examples that are run together
+
+
+def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
+    """Σ_n weight_n f(example_n) / Σ_n weight_n, for `examples` with leaves `[N, ...]`."""
+    total = weighted_sum(f, examples, weight)
+    return jax.tree.map(lambda leaf: leaf / jnp.sum(weight).astype(leaf.dtype), total)
+
+
+def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
+    """Σ_n weight_n f(example_n), for `examples` with leaves `[N, ...]`."""
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
+    together = max(1, min(weight.shape[0], _MEMORY // max(largest_array(closed), 1)))
+    chunks = -(-weight.shape[0] // together)
+    together = -(-weight.shape[0] // chunks)  # all of one size, with little filling
+
+    def split(leaf, fill):
+        filling = jnp.broadcast_to(fill, (chunks * together - leaf.shape[0], *leaf.shape[1:])).astype(leaf.dtype)
+        return jnp.concatenate([leaf, filling]).reshape(chunks, together, *leaf.shape[1:])
+
+    @jax.checkpoint  # for a derivative the values are computed again, rather than kept for all examples
+    def add(total, chunk):
+        examples, weight = chunk
+        values = jax.vmap(f)(examples)
+
+        def added(t, v):
+            return t + jnp.tensordot(weight.astype(v.dtype), v, 1, precision="highest")
+
+        return jax.tree.map(added, total, values), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
+    total, _ = jax.lax.scan(add, zero, filled)
+    return total
+
+
+def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: list[Task]) -> PyTree:
+    """`f(indices, task)` of each bucket of tasks, leaves `[t, ...]`, joined in the order of the tasks: `[T, ...]`."""
+    done = [(indices, f(indices, task)) for indices, task in buckets(tasks)]
+    rows = np.argsort(np.concatenate([indices for indices, _ in done]))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[rows], *(values for _, values in done))

@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS = (
     # The prior is twice as strong.
     Mutant(
-        "jaxopt_lite/specialists/objective.py",
+        "jaxopt_lite/specialists/fit.py",
         "return loss + prior / 2 * apart / jnp.sum(weight), loss",
         "return loss + prior * apart / jnp.sum(weight), loss",
         ("tests/specialists/test_fit.py",),
@@ -26,16 +26,16 @@ MUTANTS = (
     ),
     # The last piece reaches back too far, and is another program.
     Mutant(
-        "jaxopt_lite/specialists/routers/gates.py",
-        "slice(max(0, min(first, len(places) - _CHUNK)), first + _CHUNK)",
-        "slice(max(0, min(first, len(places) - _CHUNK - 1)), first + _CHUNK)",
+        "jaxopt_lite/specialists/tasks.py",
+        "slice(max(0, min(first, len(indices) - count)), first + count)",
+        "slice(max(0, min(first, len(indices) - count - 1)), first + count)",
         ("tests/specialists/routers/test_gates.py",),
     ),
     # Both factors of a product are scaled, and the change by the square.
     Mutant(
-        "jaxopt_lite/specialists/routers/gates.py",
-        "leaf if key.startswith(first) else share.astype(leaf.dtype) * leaf",
-        "share.astype(leaf.dtype) * leaf",
+        "jaxopt_lite/specialists/adapters.py",
+        "return down, share.astype(up.dtype) * up",
+        "return share.astype(down.dtype) * down, share.astype(up.dtype) * up",
         ("tests/specialists/routers/test_gates.py",),
     ),
     # The variance of a mean of n inputs is forgotten.
@@ -54,31 +54,31 @@ MUTANTS = (
     ),
     # Where entries cancel, the positive sign is elected.
     Mutant(
-        "jaxopt_lite/specialists/methods.py",
+        "jaxopt_lite/specialists/merging/methods.py",
         "sign = jnp.where(sign == 0, jnp.sign(jnp.sum(sign)), sign)",
         "sign = jnp.where(sign == 0, 1, sign)",
-        ("tests/specialists/test_merging.py",),
+        ("tests/specialists/merging/test_methods.py",),
     ),
     # What is left is not rescaled.
     Mutant(
-        "jaxopt_lite/specialists/methods.py",
-        "jnp.where(kept, entries / (1 - self.drop), 0)",
+        "jaxopt_lite/specialists/merging/methods.py",
+        "jnp.where(kept, entries / self.density, 0)",
         "jnp.where(kept, entries, 0)",
-        ("tests/specialists/test_merging.py",),
+        ("tests/specialists/merging/test_methods.py",),
     ),
     # The diagonal shrinks with the rest.
     Mutant(
-        "jaxopt_lite/specialists/regmean.py",
+        "jaxopt_lite/specialists/merging/regmean.py",
         "g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)",
         "g = self.off_diagonal * g",
-        ("tests/specialists/test_merging.py",),
+        ("tests/specialists/merging/test_methods.py",),
     ),
     # Up to 256 rows are a single tile, which XLA computes otherwise.
     Mutant(
-        "jaxopt_lite/specialists/tiles.py",
+        "jaxopt_lite/specialists/routing.py",
         "size = max(2, -(-leaf.shape[0] // _TILE)) * _TILE",
         "size = max(1, -(-leaf.shape[0] // _TILE)) * _TILE",
-        ("tests/specialists/test_tiles.py",),
+        ("tests/specialists/test_routing_bits.py",),
     ),
     # Features that are no numbers are routed.
     Mutant(
@@ -96,9 +96,44 @@ MUTANTS = (
     ),
     # Clusters are as far apart as their farthest members.
     Mutant(
-        "jaxopt_lite/specialists/similarity.py",
-        "row = (n * apart[i] + m * apart[j]) / (n + m)",
-        "row = np.maximum(apart[i], apart[j])",
+        "jaxopt_lite/specialists/embedding.py",
+        'linkage(apart, "average", optimal_ordering=True)',
+        'linkage(apart, "complete", optimal_ordering=True)',
         ("tests/specialists/test_embedding.py",),
+    ),
+    # A formula is that of the other axis.
+    Mutant(
+        "jaxopt_lite/specialists/adapters.py",
+        "if self.axis % 2 == axis:",
+        "if self.axis % 2 != axis:",
+        ("tests/specialists/merging/test_methods.py",),
+    ),
+    # Whoever reads during a save sees a part of it.
+    Mutant(
+        "jaxopt_lite/specialists/files.py",
+        "    for commit in _commits(path):  # a save whose files are not moved yet",
+        "    for commit in []:",
+        ("tests/specialists/test_files_at_once.py",),
+    ),
+    # What was read is not looked at again, whatever was saved meanwhile.
+    Mutant(
+        "jaxopt_lite/specialists/files.py",
+        "        if now == listing:",
+        "        if True:",
+        ("tests/specialists/test_files_at_once.py",),
+    ),
+    # A file that was put there again after a kill is removed.
+    Mutant(
+        "jaxopt_lite/specialists/files.py",
+        "            if removed.get(name) == listed.stamp:",
+        "            if name in removed:",
+        ("tests/specialists/test_files_at_once.py",),
+    ),
+    # Specialists are in the order of their files.
+    Mutant(
+        "jaxopt_lite/specialists/files.py",
+        "key=lambda file: (key[file], file))",
+        "key=lambda file: file)",
+        ("tests/specialists/test_files.py",),
     ),
 )

@@ -3,7 +3,6 @@
 import os
 import threading
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +88,6 @@ def cut_power(monkeypatch, after: int) -> list[str]:
 
         monkeypatch.setattr(owner, name, call, raising=False)
 
-    for owner, name in [(os, "replace"), (os, "fsync"), (Path, "unlink")]:
+    for owner, name in [(os, name) for name in ("mkdir", "replace", "rename", "fsync", "unlink", "rmdir")]:
         wrap(owner, name, getattr(owner, name))
     return calls

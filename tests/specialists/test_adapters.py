@@ -190,7 +190,7 @@ def test_a_name_that_no_file_can_hold():
              lambda: Adapter(["a"]), lambda: Adapter((None,)), lambda: Shift("a") + None]
 )  # fmt: skip
 def test_parts_are_parts_and_paths_are_texts(make):
-    with pytest.raises(TypeError, match="expected (a text|IA3)"):
+    with pytest.raises(TypeError, match="expected (a string|IA3)"):
         make()
 
 

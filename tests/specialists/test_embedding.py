@@ -25,8 +25,8 @@ from jaxopt_lite.specialists import (
     linear_parameters,
     nearest,
     similarity,
-    sums,
     task2vec,
+    tasks,
     tuned_parameters,
 )
 from tests.specialists.small import random_library, small_base
@@ -138,7 +138,7 @@ def test_the_empirical_fisher_is_the_mean_of_squares(adapter):
 def test_few_examples_at_a_time_give_the_same(monkeypatch):
     library = random_library(SOFTMAX, Shift("w"), "abc")
     at_once = fisher_diagonal(SOFTMAX, Shift("w"), library.parameters, TASKS, lambda o, y: cross_entropy(o, y))
-    monkeypatch.setattr(sums, "_MEMORY", 12 * 7 * 8)  # 7 examples of 12 numbers
+    monkeypatch.setattr(tasks, "_MEMORY", 12 * 7 * 8)  # 7 examples of 12 numbers
     by_sevens = fisher_diagonal(SOFTMAX, Shift("w"), library.parameters, TASKS, lambda o, y: cross_entropy(o, y))
     np.testing.assert_allclose(by_sevens["shift:w"], at_once["shift:w"], rtol=1e-12)
 
@@ -179,10 +179,10 @@ def test_tuned_parameters_are_the_linear_form():
     np.testing.assert_array_equal(embeddings.vectors, expected)
 
 
-def test_standardised():
+def test_standardized():
     library = random_library(small_base(), Shift("bias"), "abcd")
     library.parameters["shift:bias"] = library.parameters["shift:bias"].at[:, 2].set(7.0)
-    vectors = tuned_parameters(library, standardise=True).vectors
+    vectors = tuned_parameters(library, standardize=True).vectors
     np.testing.assert_allclose(vectors.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(vectors.std(0), [1, 1, 0, 1, 1, 1], rtol=1e-12)
 

@@ -17,16 +17,15 @@ from jaxopt_lite.specialists import (
     Base,
     Geometry,
     Shift,
+    files,
     fit,
     load,
     load_base,
-    rebuild_index,
     save,
     save_base,
     save_one,
-    store,
 )
-from jaxopt_lite.specialists.specialist_files import Rows
+from jaxopt_lite.specialists.files import Rows
 from tests.faults import Fault, failing_at, lines
 from tests.specialists.store_cases import base_of, library_of
 
@@ -35,12 +34,8 @@ pytestmark = pytest.mark.hardly_optimised
 BASE, OTHER = base_of(), base_of(seed=1)
 OLD = library_of("a", "b")
 NEW = OLD.remove("a").add(library_of("c"))
-MORE, KEPT = OLD.add(library_of("c")), library_of("c").add(OLD)
-GIFT = OLD.add(library_of("gift"))
-FILES = (
-    "files", "specialists/store", "specialists/journal", "specialists/folder_index", "specialists/base_files",
-    "specialists/routers/geometry",
-)  # fmt: skip
+MORE = OLD.add(library_of("c"))
+FILES = "files", "specialists/files", "specialists/routers/lda"
 
 
 class Case(NamedTuple):
@@ -70,21 +65,15 @@ def geometry(center: float) -> Geometry:
     return Geometry(np.full(1, center, "f4"), np.ones((1, 1), "f4"), one, one, BASE.fingerprint)
 
 
-def with_a_gift(place: Path) -> None:
-    save(OLD, place)
-    save_one(library_of("gift"), place / "gift.safetensors")
-
-
 CASES = {
     "a first save": Case(lambda p: None, lambda p: save(OLD, p), ids, None, OLD.ids),
     "a save of more": Case(lambda p: save(OLD, p), lambda p: save(MORE, p), ids, OLD.ids, MORE.ids),
     "a save that keeps": Case(
-        lambda p: save(OLD, p), lambda p: save(library_of("c"), p, others="keep"), ids, OLD.ids, KEPT.ids
+        lambda p: save(OLD, p), lambda p: save(library_of("c"), p, others="keep"), ids, OLD.ids, MORE.ids
     ),
     "a save that removes": Case(
         lambda p: save(OLD, p), lambda p: save(NEW, p, others="remove"), ids, OLD.ids, NEW.ids
     ),
-    "a new index": Case(with_a_gift, lambda p: rebuild_index(p, BASE), ids, OLD.ids, GIFT.ids),
     "one file": Case(
         lambda p: save_one(OLD["a"], p / "x"), lambda p: save_one(OLD["b"], p / "x"), lambda p: ids(p / "x"),
         OLD["a"].ids, OLD["b"].ids,
@@ -123,8 +112,8 @@ class Place:
         assert self.read() in (case.old, case.new)
         case.write(self.path)
         assert self.read() == case.new
-        left = set(os.listdir(self.path)) - {"index.json", ".lock", "x"}
-        assert len(left) == (len(load(self.path, BASE)) if (self.path / "index.json").exists() else 0), left
+        left = set(os.listdir(self.path)) - {".lock", "x"}
+        assert len(left) == (len(case.new) if case.read is ids else 0), left
 
 
 # In a quick run every fifth line fails, another fifth for each case.
@@ -153,7 +142,7 @@ def test_an_error_at_any_line_of_a_writer(tmp_path, name, step):
 @pytest.mark.parametrize("name", ["a first save", "a save of more", "a save that keeps", "a save that removes"])
 def test_an_error_in_a_thread_that_writes(tmp_path, monkeypatch, name, error):
     """Before a file is written, after it was, and where it is made."""
-    case, put = CASES[name], store.put
+    case, put = CASES[name], files.put
     place = Place(case, tmp_path)
 
     def fail(*_):
@@ -164,8 +153,7 @@ def test_an_error_in_a_thread_that_writes(tmp_path, monkeypatch, name, error):
         raise error("in a thread")
 
     for owner, what, instead in [
-        (store, "put", fail), (store, "put", put_and_fail), (store, "_holds", fail), (Rows, "data", fail),
-        (Rows, "entry", fail),
+        (files, "put", fail), (files, "put", put_and_fail), (Rows, "data", fail),
     ]:  # fmt: skip
         place.restore()
         before = sorted(os.listdir(place.path))

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import IA3, Card, Library, Profile, Shift, fit
+from jaxopt_lite.specialists import IA3, Adapter, Base, Card, Library, Profile, Shift, fit, nearest, tuned_parameters
 from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
+from tests.specialists.spaces import plane
+
+pytestmark = pytest.mark.hardly_optimised
 
 ADAPTER = models.ADAPTERS["lora"]
 
@@ -185,3 +188,211 @@ def test_a_card_is_solved_by_what_became_of_its_fit():
     """Also where rounding allows no more; and a word of somebody else's is no verdict."""
     ends = {"CONVERGED": True, "AT_PRECISION": True, "STALLED": False, "": False, "fine": False}
     assert {status: Card("a", status=status).solved for status in ends} == ends
+
+
+# What is chosen is what was meant: names, places, slices and masks. Whatever else Python takes for one is refused.
+
+
+BASE = Base({"b": jnp.zeros(1)}, lambda params, x: x + params["b"])
+NAMES = "abcd"
+
+
+def library_of(count: int, base: Base = BASE) -> Library:
+    a, none = {"shift:b": jnp.arange(1.0, count + 1)[:, None]}, jnp.zeros((count, 0))
+    cards = tuple(Card(NAMES[k] if count == 4 else f"s{k}", loss=float(k)) for k in range(count))
+    return Library(base, a, Profile(jnp.ones(count), none, a, none), Adapter((Shift("b"),)), cards)
+
+
+LIBRARY = library_of(4)
+MASK = [False, True, False, True]
+CHOICES = {
+    "a mask": (np.array(MASK), "bd"),
+    "a mask of JAX": (jnp.array(MASK), "bd"),
+    "a list of truth values": (MASK, "bd"),
+    "a list of those of NumPy": (list(np.array(MASK)), "bd"),
+    "a comparison": (np.array([card.loss for card in LIBRARY.cards]) > 1.5, "cd"),
+    "a list of those of JAX": ([loss > 1.5 for loss in jnp.arange(4.0)], "cd"),
+    "no one": (np.zeros(4, bool), ""),
+    "everyone": (np.ones(4, bool), "abcd"),
+    "nothing": ([], ""),
+    "an empty array": (np.array([]), ""),
+    "places": (np.array([3, 0]), "da"),
+    "places of JAX": (jnp.array([3, 0]), "da"),
+    "small places": (np.array([3, -4], np.int8), "da"),
+    "large places": (np.array([3, 0], np.uint64), "da"),
+    "a place": (np.int64(2), "c"),
+    "a place of JAX": (jnp.array(2), "c"),
+    "places from the end": ([-1, -2], "dc"),
+    "places of both kinds": ([jnp.array(1), np.int32(2), 0], "bca"),
+    "names": (["d", "a"], "da"),
+    "names of NumPy": (np.array(["d", "a"]), "da"),
+    "a tuple": (("d", 0), "da"),
+    "a generator": ((name for name in "da"), "da"),
+    "the keys of a dictionary": ({"d": 1, "a": 2}, "da"),
+    "a slice": (slice(None, None, -2), "db"),
+}
+REFUSED = {
+    "a truth value": (True, TypeError, "True, of bool, chooses no specialist; expected names"),
+    "one of NumPy": (np.True_, TypeError, "chooses no specialist"),
+    "one in an array": (np.array(True), TypeError, "chooses no specialist"),
+    "one of JAX": (jnp.array(False), TypeError, "chooses no specialist"),
+    "a mask too short": (np.array(MASK[:2]), IndexError, "a mask of 2 booleans; expected 4, one for each"),
+    "a mask too long": ([*MASK, True], IndexError, "a mask of 5 booleans"),
+    "a mask of a mask": (np.array([MASK]), IndexError, r"shape \(1, 4\) chooses no specialists"),
+    "a truth value among places": ([0, True], TypeError, "True, of bool, chooses"),
+    "a place among truth values": ([True, False, True, 1], TypeError, "True, of bool, chooses"),
+    "a fraction": (1.7, TypeError, "1.7, of float"),
+    "fractions": ([1.7], TypeError, "1.7, of float"),
+    "floats that are whole": (np.array([1.0, 2.0]), TypeError, "1.0, of float"),
+    "a float of JAX": (jnp.array(1.0), TypeError, "of float"),
+    "a complex number": ([1j], TypeError, "of complex"),
+    "bytes": (b"a", TypeError, "of bytes"),
+    "None": (None, TypeError, "None, of NoneType"),
+    "a list of None": ([None], TypeError, "None, of NoneType"),
+    "a set, which has no order": ({"a", "b"}, TypeError, "of set"),
+    "a table of places": (np.array([[0, 1]]), IndexError, "along one axis"),
+    "nested lists": ([["a"]], TypeError, "of list"),
+    "a slice from truth to truth": (slice(True, None), TypeError, "truth values for its ends"),
+    "a slice by names": (slice("a", "c"), TypeError, "slice indices must be integers"),
+    "a place too large": ([4], KeyError, "no specialist 4 in this library of 4"),
+    "a place too far from the end": (np.array([-5]), KeyError, "no specialist -5"),
+    "a number with a name": ("1", KeyError, "no specialist '1'"),
+}
+
+
+@pytest.mark.parametrize(("which", "names"), CHOICES.values(), ids=CHOICES)
+def test_those_are_taken(which, names):
+    taken = LIBRARY[which]
+    assert taken.names == tuple(names)
+    assert taken.parameters["shift:b"].ravel().tolist() == [NAMES.index(name) + 1 for name in names]
+
+
+@pytest.mark.parametrize(("which", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_those_are_refused(which, error, message):
+    with pytest.raises(error, match=message):
+        LIBRARY[which]
+    if not isinstance(which, slice | set):
+        with pytest.raises(error, match=message):
+            LIBRARY.remove(which)
+
+
+def test_removing_chooses_in_the_same_ways():
+    assert LIBRARY.remove(np.array(MASK)).names == ("a", "c")
+    assert LIBRARY.remove({"a", "d"}).names == ("b", "c") == LIBRARY.remove([0, -1]).names
+    assert LIBRARY.remove(2).names == ("a", "b", "d") == LIBRARY.remove("c").names
+    assert LIBRARY.remove([]).names == LIBRARY.remove(np.zeros(4, bool)).names == tuple(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [({0: "x"}, TypeError), ({"a": 1}, TypeError), ({"a": None}, TypeError), ({True: "x"}, TypeError),
+     ({"x": "a"}, KeyError), ({"a": "b"}, ValueError)],
+)  # fmt: skip
+def test_a_new_name_goes_from_text_to_text(names, error):
+    with pytest.raises(error, match="string|no specialist|more than once"):
+        LIBRARY.rename(names)
+
+
+def test_one_adapter_is_of_one_name():
+    assert LIBRARY.adapter_of("c")["shift:b"] == 3
+    for which in (np.array(MASK), ["a"], True, 1.0, 1, None):
+        with pytest.raises(TypeError, match="expected a string"):
+            LIBRARY.adapter_of(which)
+
+
+X = np.zeros((2, 1), np.float32)
+NO_INDEX = {
+    "a mask": np.array([True, False]),
+    "a list of truth values": [True, False],
+    "fractions": np.array([0.5, 1.0]),
+    "floats that are whole": [0.0, 1.0],
+    "complex numbers": np.array([0j, 1]),
+    "names": np.array(["a", "b"]),
+    "objects": np.array([None, 1]),
+}
+
+
+@pytest.mark.parametrize("index", NO_INDEX.values(), ids=NO_INDEX)
+def test_an_index_is_of_whole_numbers(index):
+    with pytest.raises(TypeError, match="index is of .*; expected whole numbers"):
+        LIBRARY.apply(X, index)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float32", "complex64"])
+def test_an_index_is_of_whole_numbers_under_jit_too(dtype):
+    with pytest.raises(TypeError, match=f"index is of {dtype}"):
+        jax.jit(LIBRARY.apply)(X, jnp.array([0, 1]).astype(dtype))
+    with pytest.raises(TypeError, match="weight is of bool; expected real numbers"):
+        jax.jit(LIBRARY.apply)(X, jnp.array([[0, 1], [1, 2]]), jnp.ones((2, 2), bool))
+
+
+@pytest.mark.parametrize(
+    "weight", [np.ones((2, 2), bool), [[True, False]] * 2, np.ones((2, 2), complex), [["a"] * 2] * 2]
+)
+def test_weights_are_real_numbers(weight):
+    with pytest.raises(TypeError, match="weight is of .*; expected real numbers"):
+        LIBRARY.apply(X, [[0, 1], [2, 3]], weight)
+
+
+@pytest.mark.parametrize(
+    ("index", "weight"),
+    [
+        (0, None), (0, 1.0), (np.zeros((2, 1, 1), int), np.ones((2, 1, 1))),
+        (np.zeros((2, 0), int), np.ones((2, 0))), ([[0], [1]], None), ([0, 1], [1.0, 1.0]), ([[0], [1]], [1.0, 1.0]),
+    ],
+)  # fmt: skip
+def test_an_index_has_one_axis_or_two(index, weight):
+    with pytest.raises(ValueError, match=r"expected \[B\] alone, or \[B, k\] for both"):
+        LIBRARY.apply(X, index, weight)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_an_index_means_the_same_in_every_dtype(dtype):
+    """With 300 specialists: 255 is not −1 in eight bits, −1 is not 255, and what is out of range stays so."""
+    library, known = library_of(300), np.iinfo(dtype)
+    values = [v for v in (-1, 0, 3, 127, 255, 299) if known.min <= v <= known.max]
+    expected = [v + 1 for v in values]
+    x = np.zeros((len(values), 1), np.float32)
+    for f in (library.apply, jax.jit(library.apply)):
+        assert f(x, np.array(values, dtype)).ravel().tolist() == expected
+    for value in (-2, 300, 2**31, 2**32, 2**32 + 5, 2**63 + 5, -(2**31) - 2, -(2**32) + 5):
+        if known.min <= value <= known.max:
+            index = np.array([value, 1], dtype)
+            with pytest.raises(IndexError, match=f"index holds {value}"):
+                library.apply(X, index)
+            found = np.asarray(jax.jit(library.apply)(X, index)).ravel()
+            assert np.isnan(found[0]) and found[1] == 2
+
+
+def test_an_index_is_checked_before_jax_cuts_it_to_32_bits():
+    with jax.enable_x64(False), pytest.raises(IndexError, match="index holds 4294967297"):
+        LIBRARY.apply(X, np.array([2**32 + 1, 0]))
+
+
+def test_a_weighted_sum_is_of_floating_point():
+    """Cast to whole numbers, weights below one would all be zero."""
+    base = Base(BASE.params, lambda params, x: {"sum": x + params["b"], "best": jnp.argmax(x)})
+    library = library_of(4, base)
+    assert library.apply(X, [1, 2])["best"].tolist() == [0, 0]
+    with pytest.raises(TypeError, match="an output is of int.*expected floating point for a weighted sum"):
+        library.apply(X, [[0, 1], [2, 3]], [[0.5, 0.5], [0.5, 0.5]])
+
+
+def test_inputs_are_checked_before_jax_cuts_them_to_32_bits():
+    base = plane(2)
+    with jax.enable_x64(False):
+        for x in (np.full((1, 2), 2**32 + 1), np.full((1, 2), 1e300)):
+            with pytest.raises(ValueError, match="x holds a number that is too large"):
+                base.embed(x)
+        with pytest.raises(ValueError, match="x holds a number that is too large for int32"):
+            LIBRARY.apply(np.full((1, 1), 2**40), [0])
+
+
+@pytest.mark.parametrize("k", [True, 1.0, "1", None, -1, np.float32(1), jnp.array(1.5)])
+def test_nearest_are_a_whole_number(k):
+    with pytest.raises(ValueError, match="k=.*: expected a whole number of at least 0"):
+        nearest(LIBRARY, "a", k)
+
+
+def test_nearest_counts_with_numbers_of_numpy():
+    assert len(nearest(tuned_parameters(LIBRARY), "a", np.int64(2))) == 2 and nearest(LIBRARY, "a", 0) == []

@@ -19,7 +19,7 @@ def test_every_example_is_in_one_bucket_with_its_weight(sizes):
     tasks = list(checked({str(k): task(size) for k, size in enumerate(sizes)}).values())
     seen = {}
     for bucket in buckets(tasks):
-        for place, x, y, weight in zip(bucket.places, *bucket.task, strict=True):
+        for place, x, y, weight in zip(bucket.indices, *bucket.task, strict=True):
             real = weight > 0
             assert np.isfinite(x).all() and not weight[~real].any()
             seen[int(place)] = (x[real], y[real], weight[real])
@@ -31,9 +31,9 @@ def test_every_example_is_in_one_bucket_with_its_weight(sizes):
 
 def test_a_bucket_of_their_own_when_it_saves_much_and_only_then():
     few = checked({str(k): task(size) for k, size in enumerate([1000] * 5 + [10] * 50)})
-    assert [len(bucket.places) for bucket in buckets(list(few.values()))] == [55]
+    assert [len(bucket.indices) for bucket in buckets(list(few.values()))] == [55]
     many = checked({str(k): task(size) for k, size in enumerate([10] * 500 + [1000] * 5)})
-    assert [(len(b.places), b.task.weight.shape[1]) for b in buckets(list(many.values()))] == [(5, 1024), (500, 16)]
+    assert [(len(b.indices), b.task.weight.shape[1]) for b in buckets(list(many.values()))] == [(5, 1024), (500, 16)]
 
 
 def test_few_sizes_for_many_tasks():

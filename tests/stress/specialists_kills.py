@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxopt_lite.specialists import Geometry, load, load_base, rebuild_index, save, save_base, save_one
+from jaxopt_lite.specialists import Geometry, load, load_base, save, save_base, save_one
 from tests.specialists.store_cases import base_of, library_of
 
 __all__ = ["main"]
@@ -54,19 +54,7 @@ def _kept(place: Path, number: int) -> None:
 
 def _which_kept(place: Path) -> int:
     names = load(place, _BASES[0]).names
-    return [("a", "b", "c"), ("x", "y", "a", "b", "c")].index(names)
-
-
-def _indexed(place: Path, number: int) -> None:
-    if number:
-        save_one(library_of("gift"), place / "gift.safetensors")
-        rebuild_index(place, _BASES[0])
-    else:
-        save(_LIBRARIES[0], place, others="remove")
-
-
-def _which_indexed(place: Path) -> int:
-    return [3, 4].index(len(load(place, _BASES[0])))
+    return [("a", "b", "c"), ("a", "b", "c", "x", "y")].index(names)
 
 
 def _geometry(number: int) -> Geometry:
@@ -76,7 +64,6 @@ def _geometry(number: int) -> Geometry:
 KINDS = {
     "folder": Kind(lambda place, k: save(_LIBRARIES[k], place, others="remove"), _folder),
     "kept": Kind(_kept, _which_kept),
-    "index": Kind(_indexed, _which_indexed),
     "file": Kind(
         lambda place, k: save_one(_LIBRARIES[k][0], place / "x"),
         lambda place: [library.ids[:1] for library in _LIBRARIES].index(load(place / "x", _BASES[0]).ids),
@@ -147,11 +134,8 @@ def _try(name: str, count: int, rng: random.Random, litter: Counter[str]) -> lis
 
 def _files(place: Path, name: str) -> list[str]:
     """What is there beside what is in use."""
-    there = set(os.listdir(place)) - {"x", "index.json", ".lock"}
-    if (place / "index.json").exists():
-        used = (place / "index.json").read_text()
-        there = {file for file in there if f'"{file}"' not in used}
-    return sorted(there - ({"gift.safetensors"} if name == "index" else set()))
+    there = set(os.listdir(place)) - {"x", ".lock"}
+    return sorted(name for name in there if not name.endswith(".safetensors"))
 
 
 def main() -> int:

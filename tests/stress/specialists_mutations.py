@@ -2,7 +2,8 @@
 
     python -m tests.stress.specialists_mutations [--count 6000] [--seed 0]
 
-Valid files are made: a folder with its index, a specialist's own file, a base, a geometry, the journal of a save. Then
+Valid files are made: a folder, one of an earlier version with its index, a specialist's own file, a base, a geometry, a
+save of which not all is done. Then
 bytes are flipped, cut, doubled or spliced; values in their JSON are replaced by values of every type, keys dropped,
 renamed or doubled; and numbers are replaced by NaN. Half of the time the checksums, and the id, are made right again,
 so that the checks behind them are reached. An error that is no ValueError and no OSError, a load that takes long, or a
@@ -38,7 +39,6 @@ from jaxopt_lite.specialists import (
     Shift,
     load,
     load_base,
-    rebuild_index,
     save,
     save_base,
     save_one,
@@ -62,7 +62,7 @@ _LAYERS = Base(
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 7, 2**31, 2**63, 2**64, 10**400, -(10**30), 0.0, 1.5, -0.0, 1e308, float("nan"),
     float("inf"), "", "x", "1", "a" * 3000, "\ud800", "\0", "../x.safetensors", "/tmp/x.safetensors", "C:x.safetensors",
-    "index.json", ".lock", "F32", "F64", "F4", "I64", "BOOL", "__metadata__", "0" * 64, [], {}, [[]], [0], [1, 2, 3],
+    "index.json", "license", "F32", "F64", "F4", "I64", "BOOL", "__metadata__", "0" * 64, [], {}, [[]], [0], [1, 2, 3],
     [None], ["x"], [-1], [2**62, 2**62], [0, 2**62], [1.0], {"a": 1}, {"": None}, {"kind": "Shift", "path": "*"},
     [{"kind": "LoRA", "path": "hidden", "rank": 10**9}], [{"kind": "IA3", "path": "*a" * 50 + "b"}], [{"kind": ["x"]}],
 ]  # fmt: skip
@@ -102,14 +102,16 @@ def _valid(folder: Path) -> Path:
     """One of each kind, each in a folder of its own."""
     for number, adapter in enumerate(_ADAPTERS):
         library = library_of("a", "b", "ü\ud800", base=_BASE, adapter=adapter)
-        for name in ("folder", "journal", "save"):
+        for name in ("folder", "pending", "save"):
             save(library, folder / f"{name} {number}")
         (folder / f"file {number}").mkdir()
         save_one(library["a"], folder / f"file {number}" / "one.safetensors")
-        journal = folder / f"journal {number}" / ".saving.json"
-        files = {path.name: "0" * 64 for path in journal.parent.glob("*.safetensors")} | {"y.safetensors": "1" * 64}
-        content = {"format": "jaxopt_lite save under way", "version": "1", "first": False, "files": files}
-        _write_json(journal, content, True)
+        commit = folder / f"pending {number}" / ".saved-00000000"
+        commit.mkdir()
+        save_one(library_of("d", base=_BASE, adapter=adapter), commit / "d.safetensors")
+        removed = {path.name: [0, 0, path.stat().st_size] for path in commit.parent.glob("*.safetensors")}
+        _write_json(commit / "removed.json", removed, False)
+    shutil.copytree(Path(__file__).parents[1] / "specialists" / "version_1" / "library", folder / "old")
     for name, base in (("base 0", _BASE), ("base 1", _LAYERS)):
         (folder / name).mkdir()
         save_base(base, folder / name / "one.safetensors")
@@ -126,14 +128,15 @@ def _again(number: int, place: Path) -> object:
 
 _KINDS: dict[str, Callable[[Path], object]] = {
     "folder 0": lambda place: load(place, _BASE),
-    "folder 1": lambda place: rebuild_index(place, _BASE),
+    "folder 1": lambda place: load(place, _BASE, errors="skip"),
+    "old": lambda place: load(place, _BASE),
     "file 0": lambda place: load(place / "one.safetensors", _BASE),
     "file 1": lambda place: load(place / "one.safetensors", _BASE),
     "base 0": lambda place: load_base(place / "one.safetensors", _BASE),
     "base 1": lambda place: load_base(place / "one.safetensors", _LAYERS),
     "geometry": lambda place: Geometry.load(place / "one.safetensors", _BASE),
-    "journal 0": lambda place: _again(0, place),
-    "journal 1": lambda place: rebuild_index(place, _BASE),
+    "pending 0": lambda place: _again(0, place),
+    "pending 1": lambda place: load(place, _BASE),
     "save 0": lambda place: _again(0, place),
     "save 1": lambda place: load(place, _BASE, errors="skip"),
 }
@@ -194,9 +197,9 @@ def _stop(*_: object) -> None:
 
 def _spoil(rng: random.Random, place: Path, name: str, valid: Path) -> str:
     """Make a mistake in one of the files; what it was."""
-    files = sorted(path for path in place.iterdir() if path.name != ".lock")
-    if name.startswith("journal"):
-        files = [place / ".saving.json"] * 3 + files
+    files = sorted(path for path in place.iterdir() if path.name[0] != ".")
+    if name.startswith("pending"):
+        files = [*[place / ".saved-00000000" / "removed.json"] * 3, place / ".saved-00000000" / "d.safetensors", *files]
     path = rng.choice(files)
     is_json, right = path.suffix == ".json", rng.random() < 0.5
     if rng.random() < 0.35:
@@ -225,7 +228,7 @@ def _spoilt_bytes(rng: random.Random, data: bytes, valid: Path) -> bytes:
         elif how == 3:
             del out[rng.choice([start, end]) :]
         elif how == 4:
-            other = rng.choice(sorted(valid.rglob("*.[sj]*"))).read_bytes()
+            other = rng.choice(sorted(path for path in valid.rglob("*.[sj]*") if path.is_file())).read_bytes()
             out[start:] = other[rng.randrange(len(other)) :]
         else:
             length = rng.choice([0, 1, 7, len(out), max(len(out) - 8, 0), 2**31, 2**63, 2**64 - 1])

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxopt_lite.specialists.adapters import LoRA
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routing import Router
 
@@ -47,18 +46,21 @@ class Arrow(Router):
 
 
 def _factors(library: Library, leaf: str | None):
-    first, second = LoRA.keys
-    names = [key.partition(":")[2] for key in library.parameters if key.startswith(f"{first}:")]
-    names = [name for name in names if library.parameters[f"{first}:{name}"].ndim == 3]
-    if leaf is not None and leaf in names:
-        names = [leaf]
-    if len(names) != 1 or leaf not in (None, names[0]):
-        found = ", ".join(names) or "none"
+    """The factors of the changes of one matrix, stacked."""
+    found = {}
+    for part, name, matrix in library.adapter.matches(library.base.params):
+        factors = part.factors(*(library.parameters[f"{key}:{name}"] for key in part.keys))
+        if factors is not None and jnp.ndim(matrix) == 2:
+            found[name] = factors
+    if leaf is not None and leaf in found:
+        return found[leaf]
+    if len(found) != 1 or leaf is not None:
         raise ValueError(
-            f"Arrow needs a LoRA on one matrix, and those of this library are: {found}. Its parameters are "
-            f"{', '.join(library.parameters)}. Give one of the matrices as `leaf`, or take another router."
+            f"Arrow needs a LoRA on one matrix, and those of this library are: {', '.join(found) or 'none'}. Its "
+            f"parameters are {', '.join(library.parameters)}. Give one of the matrices as `leaf`, or take another "
+            "router."
         )
-    return library.parameters[f"{first}:{names[0]}"], library.parameters[f"{second}:{names[0]}"]
+    return next(iter(found.values()))
 
 
 @jax.jit

@@ -2,7 +2,7 @@
 
 The threshold is a quantile of the novelty of n inputs of known tasks. The ⌈(n + 1)(1 − α)⌉-th smallest of them is
 exceeded by a further such input with a probability of at most α, whatever the distribution: split conformal prediction,
-Angelopoulos and Bates, arXiv 2107.07511, section 1. The temperature minimises the cross-entropy of the softmax of the
+Angelopoulos and Bates, arXiv 2107.07511, section 1. The temperature minimizes the cross-entropy of the softmax of the
 scores: Guo et al., arXiv 1706.04599.
 """
 
@@ -18,16 +18,13 @@ from numpy.typing import NDArray
 
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solve import minimize
+from jaxopt_lite.specialists.arguments import SHARE, number
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.checks import SHARE, number
-from jaxopt_lite.specialists.routers.covariance import Whitening, means, whitening
-from jaxopt_lite.specialists.routers.features import features_of
-from jaxopt_lite.specialists.routers.geometry import Geometry
-from jaxopt_lite.specialists.routers.lda import LDA
-from jaxopt_lite.specialists.routing import Router
+from jaxopt_lite.specialists.routers.lda import LDA, Geometry, Whitening, means, whitening
+from jaxopt_lite.specialists.routing import Router, features_of
 from jaxopt_lite.specialists.tasks import named
 
-__all__ = ["calibrate", "calibrated"]
+__all__ = ["calibrate", "calibrated", "quantile", "shuffled_ranks"]
 
 _SCORES = 1 << 22  # numbers, for the temperature: its inputs are a sample, where all would be more
 
@@ -52,14 +49,14 @@ def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01,
         A `Geometry`, for `LDA.of(library, geometry)`.
 
     Raises:
-        TypeError: no mapping, a name that is no text, a task that is no tuple, inputs that are no numbers.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
         ValueError: a base without features; NaN or infinity among them; features that do not vary; too few inputs for
             the share of `fallback`.
     """
     share = _fallback(fallback)
     tasks = named(tasks)
     features, index = features_of(base, tasks)
-    size, half = len(tasks), _halves(index, seed)
+    size, half = len(tasks), shuffled_ranks(index, seed) % 2 == 0
     dtype = features.dtype
     features = features.astype(np.float64)
     novelty, temperature = [], []
@@ -135,14 +132,13 @@ def _fallback(share: float) -> float:
     return number("fallback", share, SHARE)
 
 
-def _halves(index: NDArray, seed: int) -> NDArray:
-    """Half of each task, at random."""
+def shuffled_ranks(index: NDArray, seed: int) -> NDArray:
+    """The rank of each input among those of its task, in a random order."""
     order = np.random.default_rng(seed).permutation(len(index))
     order = order[np.argsort(index[order], kind="stable")]
-    half = np.zeros(len(index), bool)
-    start = np.searchsorted(index[order], index[order])
-    half[order] = (np.arange(len(order)) - start) % 2 == 0
-    return half
+    ranks = np.empty(len(index), int)
+    ranks[order] = np.arange(len(order)) - np.searchsorted(index[order], index[order])
+    return ranks
 
 
 def _own_novelty(features: NDArray, mean: NDArray, count: NDArray, space: Whitening) -> NDArray:

@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_lite.specialists.checks import check_real
-from jaxopt_lite.specialists.frozen import own
+from jaxopt_lite.specialists.arguments import check_real, own
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.routers.geometry import Geometry
-from jaxopt_lite.specialists.routing import Router
-from jaxopt_lite.specialists.tiles import squared_distances
+from jaxopt_lite.specialists.routers.lda import Geometry
+from jaxopt_lite.specialists.routing import Router, squared_distances
 
 __all__ = ["Centroid"]
 
@@ -62,7 +60,7 @@ class Centroid(Router):
         """For tasks with these means; the center is zero by default.
 
         Raises:
-            TypeError: means that are no real numbers.
+            TypeError: means that are not real numbers.
             ValueError: another metric; means without a row for each task.
         """
         if metric not in ("cosine", "euclid"):

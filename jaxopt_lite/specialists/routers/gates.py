@@ -1,14 +1,14 @@
 """Gates: each specialist learns, alone and after its fit, for which inputs it is of use.
 
 PHATGOOSE: Muqeeth, Liu, Liu and Raffel, Learning to route among specialized experts for zero-shot generalization, arXiv
-2402.05859, section 3. All but a vector v is frozen, and v, which starts at zero, minimises the specialist's own loss
+2402.05859, section 3. All but a vector v is frozen, and v, which starts at zero, minimizes the specialist's own loss
 with its change of the model scaled by σ(vᵀ u), u the features of the input. Scores are the products of v and u after
-both are normalised, ṽᵀ ũ / √d.
+both are normalized, ṽᵀ ũ / √d.
 """
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import jax
@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
-from jaxopt_lite.specialists.adapters import Adapter, LoRA, Parameters
-from jaxopt_lite.specialists.checks import POSITIVE, number
+from jaxopt_lite.specialists.adapters import Adapter
+from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.library import Library, adapted
-from jaxopt_lite.specialists.routers.features import features_of
-from jaxopt_lite.specialists.routing import Router
-from jaxopt_lite.specialists.tasks import Bucket, Task, buckets, checked
+from jaxopt_lite.specialists.routing import Router, features_of
+from jaxopt_lite.specialists.tasks import Task, checked, pieces
 
 __all__ = ["Gates", "fit_gates"]
 
@@ -36,7 +35,7 @@ _PRIOR = "a positive number; without one, gates grow without bound", POSITIVE[1]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Gates(Router):
-    """Scores are the products of normalised gates and normalised features.
+    """Scores are the products of normalized gates and normalized features.
 
     It was designed for each token at each layer, where specialists are trained apart and no inputs are shared. Once per
     input it is one direction in feature space, learned without a look at any other task; compare it with `LDA` by
@@ -59,10 +58,10 @@ class Gates(Router):
                 f"none of {len(library)} specialists has a gate; `fit_gates(library, tasks, loss)` learns them."
             )
         bias, one = jnp.where(known, jnp.zeros_like(gate[:, 0]), -jnp.inf), jnp.ones((), gate.dtype)
-        return cls(_normalised(gate) / np.sqrt(gate.shape[1]), bias, jnp.inf * one, one)
+        return cls(_normalized(gate) / np.sqrt(gate.shape[1]), bias, jnp.inf * one, one)
 
     def query(self, features):
-        return _normalised(features)
+        return _normalized(features)
 
 
 def fit_gates(
@@ -86,7 +85,7 @@ def fit_gates(
         The library with another `profile.gate`; all else in it stays.
 
     Raises:
-        TypeError: no mapping, a name that is no text, a task that is no tuple, examples that are no numbers.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
         ValueError: a base without features, features that are not finite; tasks without examples, shapes that differ,
             NaN or infinity; weights that are negative or all zero; a `prior` that is not positive.
         KeyError: a task that is no specialist's.
@@ -101,21 +100,21 @@ def fit_gates(
     objective = _Objective(library.base.apply, chosen.adapter, loss)
     solver = solver or LBFGS(atol=1e-6, rtol=1e-4)
     gates, status = np.zeros((len(tasks), features.shape[1]), features.dtype), np.zeros(len(tasks), int)
-    for places, ((x, u), y, weight) in _chunks(_with_features(list(tasks.values()), features, index)):
-        a = jax.tree.map(lambda leaf, places=places: leaf[places], chosen.parameters)
+    for indices, ((x, u), y, weight) in pieces(_with_features(list(tasks.values()), features, index), lambda _: _CHUNK):
+        a = jax.tree.map(lambda leaf, indices=indices: leaf[indices], chosen.parameters)
         args, axes = (library.base.params, prior, a, x, y, u, weight), (None, None, 0, 0, 0, 0, 0)
-        v = jnp.zeros((len(places), u.shape[-1]), u.dtype)
+        v = jnp.zeros((len(indices), u.shape[-1]), u.dtype)
         solution = minimize(objective, v, args, solver=solver, args_axes=axes)
-        gates[places], status[places] = solution.x, solution.status
+        gates[indices], status[indices] = solution.x, solution.status
     _warn_of(status)
-    place = {name: place for place, name in enumerate(library.names)}
-    rows = np.array([place[name] for name in tasks])
+    row_of = {name: row for row, name in enumerate(library.names)}
+    rows = np.array([row_of[name] for name in tasks])
     gate = library.profile.gate.at[rows].set(jnp.asarray(gates, library.profile.gate.dtype))
     return replace(library, profile=replace(library.profile, gate=gate))
 
 
 def _weighty(task: Task) -> Task:
-    """Without the examples that weigh nothing: only those of the others need features."""
+    """Without the examples of weight 0: only the others need features."""
     use = task.weight > 0
     return Task(*jax.tree.map(lambda leaf: leaf[use], tuple(task)))
 
@@ -124,14 +123,6 @@ def _with_features(tasks: list[Task], features: NDArray, index: NDArray) -> list
     """The tasks with inputs `(x, u)`, u the features."""
     split = np.split(features, np.searchsorted(index, np.arange(1, len(tasks))))
     return [Task((x, u), y, weight.astype(u.dtype)) for (x, y, weight), u in zip(tasks, split, strict=True)]
-
-
-def _chunks(tasks: list[Task]) -> Iterator[Bucket]:
-    """The buckets, in pieces of one size: the last one reaches back, so that a bucket is compiled once."""
-    for places, task in buckets(tasks):
-        for first in range(0, len(places), _CHUNK):
-            piece = slice(max(0, min(first, len(places) - _CHUNK)), first + _CHUNK)
-            yield Bucket(places[piece], jax.tree.map(lambda leaf, piece=piece: leaf[piece], task))
 
 
 def _warn_of(status: NDArray) -> None:
@@ -156,19 +147,13 @@ class _Objective:
         model = adapted(self.adapter, self.apply)
 
         def one(x, y, u):
-            return self.loss(model(params, _scaled(a, jax.nn.sigmoid(v @ u)), x), y)
+            return self.loss(model(params, self.adapter.scaled(params, jax.nn.sigmoid(v @ u), a), x), y)
 
         losses = jax.vmap(one)(x, y, u)
         return (jnp.sum(weight * losses) + 0.5 * prior * jnp.sum(v**2)) / jnp.sum(weight)
 
 
-def _scaled(a: Parameters, share) -> Parameters:
-    """The parameters that make `share` times the change: of a product of two factors, one is scaled."""
-    first = f"{LoRA.keys[0]}:"
-    return {key: leaf if key.startswith(first) else share.astype(leaf.dtype) * leaf for key, leaf in a.items()}
-
-
-def _normalised(x):
+def _normalized(x):
     """Layer norm without a scale or a shift of its own; what is constant becomes zero."""
     x = x - jnp.mean(x, axis=1, keepdims=True)
     variance = jnp.mean(x**2, axis=1, keepdims=True)

@@ -1,6 +1,7 @@
 """Linear discriminant analysis: the nearest mean, in units of the spread within tasks. The default router.
 
-All tasks share the covariance Σ of the `Geometry`; a specialist ships the mean μ and the number n of its inputs. With
+All tasks share the covariance Σ of the `Geometry`, which is made once for a base, frozen, and shared by all who add
+specialists to it; a specialist ships the mean μ and the number n of its inputs. With
 known means the most likely task is the one with the largest score −½ (x − μ)ᵀ Σ⁻¹ (x − μ): Hastie, Tibshirani and
 Friedman, The Elements of Statistical Learning, 2nd ed., section 4.3, with equal priors. A mean of n inputs is itself
 off by a covariance of Σ / n, so that x − μ has the covariance (1 + 1/n) Σ, and the score becomes
@@ -8,24 +9,130 @@ off by a covariance of Σ / n, so that x − μ has the covariance (1 + 1/n) Σ,
     −½ c ‖(x − μ) W‖²,    c = n / (n + 1),    W Wᵀ = Σ⁻¹.
 
 An input of the task itself has then the same distribution of scores whatever n is: a specialist of few examples is
-neither favoured nor slighted, and one threshold is right for all. (The full log-density has a further term ½ d log c.
-It is right for means that may be anywhere; for tasks that lie close to each other it slights those of few examples.)
+neither favored nor put at a disadvantage, and one threshold is right for all. (The full log-density has a further term
+½ d log c. It is right for means that may be anywhere; for tasks that lie close to each other it disfavors those of few
+examples.)
+
+Σ is the covariance within tasks, pooled over them and shrunk, on the host in float64: Ledoit and Wolf, A
+well-conditioned estimator for large-dimensional covariance matrices, J. Multivariate Analysis 88 (2004), 365-411. It is
+drawn towards a multiple of the identity, by the share that is best in the mean squared error as both the number of
+inputs and d grow, for features scaled to variance 1, so that the units of the features do not matter.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
+from numpy.typing import NDArray
 
-from jaxopt_lite.specialists.checks import check_real
-from jaxopt_lite.specialists.frozen import own
+from jaxopt_lite.files import write
+from jaxopt_lite.specialists.arguments import check_real, freeze_fields, own
+from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.routers.geometry import Geometry
-from jaxopt_lite.specialists.routing import Router
-from jaxopt_lite.specialists.tiles import by_tiles, filled, product, squared_distances
+from jaxopt_lite.specialists.routing import Router, by_tiles, filled, product, squared_distances
+from jaxopt_lite.specialists.tensor_files import check_dtypes, check_exists, check_tensors, encode, read
 
-__all__ = ["LDA"]
+__all__ = ["LDA", "Geometry", "Whitening", "means", "shrinkage", "whitening"]
+
+_KIND = "jaxopt_lite geometry"
+_ARRAYS = ("center", "whiten", "threshold", "temperature")
+_AGAIN = "make it again by `calibrate(base, tasks)`"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Geometry:
+    """The feature space of a base, from inputs of many tasks; `calibrate` makes one. A pytree of d features.
+
+    Attributes:
+        center: the mean features.
+        whiten: `(features − center) @ whiten` has within a task about the identity for its covariance.
+        threshold: the largest novelty of an input that is not sent to the base, for LDA.
+        temperature: of the softmax of LDA's scores.
+        fingerprint: of the base.
+    """
+
+    center: Float[Array, " d"]
+    whiten: Float[Array, "d d"]
+    threshold: Float[Array, ""]
+    temperature: Float[Array, ""]
+    fingerprint: str = field(metadata={"static": True})
+
+    def __post_init__(self):
+        freeze_fields(self)
+
+    def save(self, file: str | Path) -> None:
+        """Save it as one safetensors file, with a checksum; what is there is replaced, at once.
+
+        Raises:
+            OSError: it cannot be written; what is there stays as it is.
+            ValueError: what `load` would refuse.
+        """
+        tensors = {name: np.asarray(getattr(self, name), order="C") for name in _ARRAYS}
+        _check(tensors)
+        write(file, encode(_KIND, tensors, {"base": self.fingerprint}))
+
+    @classmethod
+    def load(cls, file: str | Path, base: Base) -> "Geometry":
+        """Read what `save` wrote.
+
+        Args:
+            file: the file.
+            base: the base it was made for.
+
+        Raises:
+            FileNotFoundError: nothing there.
+            OSError: it cannot be looked at.
+            ValueError: the geometry of another base; a damaged file or something else; a center or a matrix that is
+                not finite, a matrix with a row or a column of zeros, a threshold that is NaN or −∞, a temperature that
+                is not positive and finite.
+        """
+        file = Path(file)
+        check_exists(file, "`Geometry.save`")
+        try:
+            tensors, metadata = read(file, _KIND, {"1": ("base",)})
+            _check(tensors)
+            arrays = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
+            geometry = cls(**arrays, fingerprint=metadata["base"])
+            geometry.check(base)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+        return geometry
+
+    def check(self, base: Base) -> None:
+        """Refuse another base.
+
+        Raises:
+            ValueError: the geometry of another base.
+        """
+        if self.fingerprint != base.fingerprint:
+            raise ValueError(
+                f"this geometry is of the base {self.fingerprint[:12]}…, not of {base.name!r}, {base.fingerprint[:12]}…"
+                "; make one by `calibrate(base, tasks)`."
+            )
+
+
+def _check(tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse numbers with which no input could be routed, or all would be routed alike."""
+    d = np.size(tensors.get("center", ()))
+    check_tensors(tensors, {"center": (d,), "whiten": (d, d), "threshold": (), "temperature": ()})
+    check_dtypes(tensors, floating=True)
+    for name in ("center", "whiten"):
+        if not d or not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{name!r} is empty or holds NaN or infinity; {_AGAIN}.")
+    used = tensors["whiten"] != 0
+    if not (used.any(axis=0).all() and used.any(axis=1).all()):
+        raise ValueError(f"'whiten' has a row or a column of zeros; expected a matrix with an inverse; {_AGAIN}.")
+    threshold, temperature = (float(tensors[name]) for name in ("threshold", "temperature"))
+    if not threshold > -np.inf:
+        raise ValueError(f"'threshold' is {threshold}; expected a number, infinity for no fallback; {_AGAIN}.")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"'temperature' is {temperature}; expected a positive number; {_AGAIN}.")
 
 
 @jax.tree_util.register_dataclass
@@ -65,7 +172,7 @@ class LDA(Router):
         """For tasks with these means of `count` inputs. One with no inputs, or no finite mean, is never chosen.
 
         Raises:
-            TypeError: means or counts that are no real numbers.
+            TypeError: means or counts that are not real numbers.
             ValueError: means of another width than the geometry's; not as many counts.
         """
         mean, count = (_numbers(*given, geometry.center.dtype) for given in (("mean", mean), ("count", count)))
@@ -108,3 +215,50 @@ def _rows(mean, count, center, whiten):
         return jnp.where(known[:, None], weight, 0), jnp.where(known, jnp.zeros_like(c), -jnp.inf)
 
     return by_tiles(tile, (mean, count))
+
+
+class Whitening(NamedTuple):
+    """`(x − center) @ matrix` has, within a task, about the identity for its covariance."""
+
+    center: NDArray
+    matrix: NDArray
+
+
+def means(features: NDArray, index: NDArray, size: int) -> tuple[NDArray, NDArray]:
+    """The mean features of each task, `[T, d]`, and the number of its inputs, `[T]`; zeros where there are none."""
+    count = np.bincount(index, minlength=size)
+    total = np.zeros((size, features.shape[1]))
+    np.add.at(total, index, features)
+    return total / np.maximum(count, 1)[:, None], count
+
+
+def whitening(features: NDArray, index: NDArray, size: int) -> Whitening:
+    """From the features `[N, d]` of inputs of the tasks `index`.
+
+    Raises:
+        ValueError: features that do not vary within any task.
+    """
+    mean, count = means(features, index, size)
+    z, freedom = features - mean[index], len(features) - int(np.count_nonzero(count))
+    deviation = np.sqrt((z**2).sum(axis=0) / max(freedom, 1))
+    if freedom < 1 or not deviation.any():
+        raise ValueError(
+            f"the features of {len(features)} inputs of {size} tasks do not vary within the tasks; expected several "
+            "different inputs of some task."
+        )
+    deviation[deviation == 0] = 1
+    z /= deviation
+    covariance, share = z.T @ z / freedom, shrinkage(z, freedom)
+    covariance = (1 - share) * covariance + share * np.mean(np.diag(covariance)) * np.eye(len(deviation))
+    value, vector = np.linalg.eigh(covariance)
+    floor = np.finfo(np.float64).eps * len(value) * value.max()  # a share of 0 may leave zeros
+    return Whitening(features.mean(axis=0), vector / np.sqrt(np.maximum(value, floor)) / deviation[:, None])
+
+
+def shrinkage(z: NDArray, freedom: int) -> float:
+    """The share of the identity for centered rows `z`, from 0 to 1."""
+    s = z.T @ z / freedom
+    scatter = np.sum(np.sum(z**2, axis=1) ** 2) - freedom * np.sum(s**2)  # Σ ‖z zᵀ − S‖²
+    noise = max(scatter, 0.0) / freedom**2
+    distance = np.sum((s - np.mean(np.diag(s)) * np.eye(len(s))) ** 2)
+    return float(min(noise, distance) / distance) if distance > 0 else 1.0

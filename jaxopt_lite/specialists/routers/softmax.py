@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
-from jaxopt_lite.specialists.checks import NOT_NEGATIVE, number
+from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, number
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.routers.calibration import calibrated
-from jaxopt_lite.specialists.routers.features import features_of
-from jaxopt_lite.specialists.routing import Router
-from jaxopt_lite.specialists.sums import weighted_sum
-from jaxopt_lite.specialists.tasks import named
-from jaxopt_lite.specialists.tiles import product
+from jaxopt_lite.specialists.routers.calibration import calibrated, shuffled_ranks
+from jaxopt_lite.specialists.routing import Router, features_of, product
+from jaxopt_lite.specialists.tasks import named, weighted_sum
 
 __all__ = ["Softmax"]
 
@@ -60,7 +57,7 @@ class Softmax(Router):
             seed: of what is held out.
 
         Raises:
-            TypeError: no mapping, a name that is no text, a task that is no tuple, inputs that are no numbers.
+            TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
             ValueError: a specialist without a task, or without inputs; too few inputs for the share of `fallback`.
 
         Warns:
@@ -82,12 +79,7 @@ class Softmax(Router):
 
 def _held_out(index: NDArray, seed: int) -> NDArray:
     """A fifth of the inputs of each task, at random, and never the only one."""
-    order = np.random.default_rng(seed).permutation(len(index))
-    order = order[np.argsort(index[order], kind="stable")]
-    place = np.arange(len(order)) - np.searchsorted(index[order], index[order])
-    held = np.zeros(len(index), bool)
-    held[order] = place % _HELD_OUT == 1
-    return held
+    return shuffled_ranks(index, seed) % _HELD_OUT == 1
 
 
 def _fitted(features: NDArray, index: NDArray, size: int, ridge: float, solver: LBFGS | None):

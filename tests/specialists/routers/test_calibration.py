@@ -8,7 +8,7 @@ import pytest
 
 from jaxopt_lite.specialists import LDA, Base, Centroid, calibrate, calibrated, route
 from jaxopt_lite.specialists.routers.calibration import quantile
-from jaxopt_lite.specialists.routers.covariance import whitening
+from jaxopt_lite.specialists.routers.lda import whitening
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
 pytestmark = pytest.mark.hardly_optimised

@@ -1,4 +1,4 @@
-"""Centroid: cosine and distance, centred."""
+"""Centroid: cosine and distance, centered."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,8 @@ import pytest
 
 from jaxopt_lite.specialists import Centroid, Geometry
 from tests.specialists.spaces import library_at, plane
+
+pytestmark = pytest.mark.hardly_optimised
 
 RNG = np.random.default_rng(0)
 MEAN, X = RNG.normal(size=(6, 4)), RNG.normal(size=(9, 4))

@@ -16,7 +16,7 @@ from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
 pytestmark = pytest.mark.hardly_optimised
 
-sums = import_module("jaxopt_lite.specialists.sums")
+sums = import_module("jaxopt_lite.specialists.tasks")
 
 RNG = np.random.default_rng(0)
 MEAN = 4 * RNG.normal(size=(4, 3))

@@ -1,0 +1,216 @@
+"""What users hand over: whether it is what it has to be, and copies of what they may change later.
+
+Python takes `True` for 1, and NumPy a mask of booleans for indices 0 and 1, where someone meant another thing. So a
+truth value is no number here, and neither is a string; the numbers of NumPy and JAX are.
+
+A NumPy array may be changed in place after it was handed over: its owner would then give other answers than its
+fingerprint says. JAX too reads such an array after the call that it was given to has returned. So what could be
+changed is copied, and only that; arrays of JAX never are.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import wraps
+from operator import is_
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+__all__ = [
+    "NOT_NEGATIVE", "POSITIVE", "SHARE", "check_kept", "check_real", "freeze_fields", "frozen", "inputs",
+    "is_unicode", "number", "own", "remembered", "renamed", "text", "whole",
+]  # fmt: skip
+
+Value = TypeVar("Value")
+Function = TypeVar("Function", bound=Callable[..., Any])
+Range = tuple[str, Callable[[float], bool]]
+NOT_NEGATIVE: Range = ("a number that is not negative", lambda value: 0 <= value < np.inf)
+POSITIVE: Range = ("a positive number", lambda value: 0 < value < np.inf)
+SHARE: Range = ("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
+_FINITE: Range = ("a finite number", np.isfinite)
+
+
+def whole(name: str, value: Any, least: int | None = None) -> int:
+    """An argument as a Python integer.
+
+    Raises:
+        ValueError: it is not one, or below `least`.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        known = operator.index(value)
+    except TypeError:
+        known = None
+    if known is None or (least is not None and known < least):
+        raise ValueError(
+            f"{name}={value!r}: expected a whole number{'' if least is None else f' of at least {least}'}."
+        )
+    return known
+
+
+def number(name: str, value: Any, range: Range = _FINITE) -> float:
+    """An argument as a Python float, within a range.
+
+    Raises:
+        ValueError: it is not one, or outside of the range.
+    """
+    expected, fits = range
+    known = np.nan
+    if _is_real(getattr(value, "dtype", type(value))):
+        with suppress(TypeError, ValueError, OverflowError):
+            known = float(value)
+    if not fits(known):
+        raise ValueError(f"{name}={value!r}: expected {expected}.")
+    return known
+
+
+def text(name: str, value: Any) -> str:
+    """An argument that is a string.
+
+    Raises:
+        TypeError: it is not one.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: expected a string.")
+    return str(value)
+
+
+def renamed(**names: str) -> Callable[[Function], Function]:
+    """A decorator of a function or class: a keyword's old name raises an error that says the new one, `old="new"`.
+
+    Raises:
+        TypeError: a call with an old name.
+    """
+
+    def decorate(function: Function) -> Function:
+        if isinstance(function, type):
+            start: Any = function.__init__
+            function.__init__ = decorate(start)
+            return function  # pyright: ignore[reportReturnType]
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                raise TypeError(f"{old}={kwargs[old]!r}: this keyword is now called {names[old]}.")
+            return function(*args, **kwargs)
+
+        return call  # pyright: ignore[reportReturnType]
+
+    return decorate
+
+
+def is_unicode(value: str) -> bool:
+    """Whether UTF-8 can encode a string: it cannot encode lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_real(name: str, array: Any) -> None:
+    """Refuse arrays of booleans, complex numbers, strings or objects where numbers are meant; also under `jit`.
+
+    Raises:
+        TypeError: such an array.
+    """
+    dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+    if not _is_real(dtype):
+        raise TypeError(f"{name} is of {dtype.name}; expected real numbers.")
+
+
+def check_kept(name: str, array: np.ndarray) -> None:
+    """Refuse what is not a number, or one that JAX would change: without 64 bits, 2³² + 1 would silently become 1.
+
+    Raises:
+        TypeError: an array of anything else.
+        ValueError: a number that is too large.
+    """
+    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 4:
+        return  # the usual case, at once
+    if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.number):
+        raise TypeError(f"{name} holds {array.dtype.name}; expected arrays of numbers.")
+    kept = jax.dtypes.canonicalize_dtype(array.dtype)
+    if kept == array.dtype or not array.size:
+        return
+    whole = jnp.issubdtype(kept, jnp.integer)
+    known, numbers = (jnp.iinfo(kept), array) if whole else (jnp.finfo(kept), np.real(array[np.isfinite(array)]))
+    if numbers.size and not (known.min <= numbers.min() and numbers.max() <= known.max):
+        raise ValueError(
+            f"{name} holds a number that is too large for {kept.name}; make it smaller, or enable {array.dtype.name}: "
+            "jax.config.update('jax_enable_x64', True)."
+        )
+
+
+def _is_real(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def frozen(tree: PyTree) -> PyTree:
+    """A pytree with containers of its own, in which NumPy arrays that could be changed are copies that cannot."""
+    return tree if isinstance(tree, jax.Array) else jax.tree.map(_frozen, tree)
+
+
+def own(value: Any) -> Any:
+    """One array; a copy if it is not a JAX array."""
+    return value if isinstance(value, jax.Array) else np.array(value)
+
+
+def freeze_fields(owner: Any) -> None:
+    """`frozen` for the arrays that are fields of a frozen dataclass."""
+    for name, value in vars(owner).items():
+        if isinstance(value, np.ndarray):
+            object.__setattr__(owner, name, frozen(value))
+
+
+def inputs(x: PyTree) -> PyTree:
+    """Inputs of a model, which JAX may read only after the call has returned.
+
+    Raises:
+        TypeError: arrays of NumPy that hold no numbers.
+        ValueError: numbers in them that are too large for the dtypes that JAX has enabled.
+    """
+    return x if isinstance(x, jax.Array) else _input(x) if isinstance(x, np.ndarray) else jax.tree.map(_input, x)
+
+
+def _input(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        check_kept("x", leaf)
+    return _frozen(leaf)
+
+
+def _frozen(leaf: Any) -> Any:
+    if _is_lasting(leaf):
+        return leaf
+    copy = leaf.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _is_lasting(leaf: Any) -> bool:
+    """Whether it is not a NumPy array, or one that nobody can write to, nor to what it is a view of."""
+    while isinstance(leaf, np.ndarray):
+        if leaf.flags.writeable:
+            return False
+        leaf = leaf.base
+    return True
+
+
+def remembered(owner: Any, name: str, leaves: Sequence[Any], compute: Callable[[], Value]) -> Value:
+    """`compute()`, kept in an object for as long as these are the arrays that it was computed of.
+
+    There is no lock, which a process that is forked meanwhile would inherit, held for ever: two threads that ask at
+    once compute the same twice.
+    """
+    known = vars(owner).get(name)
+    if known is not None and len(known[0]) == len(leaves) and all(map(is_, known[0], leaves)):
+        return known[1]
+    value = compute()
+    if all(map(_is_lasting, leaves)):
+        vars(owner)[name] = tuple(leaves), value
+    return value

@@ -1,0 +1,7 @@
+"""Merging: one specialist out of several. Files, in reading order:
+
+linear   what specialists change, in the linear form of their adapter, and back to LoRA
+methods  `merge`, and the methods that are arithmetic on these changes
+gram     the second moments of the inputs of a model's layers
+regmean  the method that needs them
+"""

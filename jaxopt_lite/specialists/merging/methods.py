@@ -1,0 +1,340 @@
+"""Ways to make one change of several, by arithmetic on the linear form of their adapters.
+
+With Δ_i the change that specialist i makes, in the linear form of its adapter, and w_i its weight:
+
+    Mean             Σ w_i Δ_i, w = 1/k                   Wortsman et al., arXiv 2203.05482
+    TaskArithmetic   λ Σ w_i Δ_i, w = 1                   Ilharco et al., arXiv 2212.04089
+    TIES             trim, elect a sign, disjoint mean    Yadav et al., arXiv 2306.01708
+    DARE             keep at random and rescale           Yu et al., arXiv 2311.03099
+    Fisher           Σ w_i F_i Δ_i / Σ w_i F_i            Matena and Raffel, arXiv 2111.09832
+    RegMean          (Σ G_i)⁻¹ Σ G_i Δ_i                  Jin et al., arXiv 2212.09849; in `regmean.py`
+
+The factors of LoRA are never merged, for a sum of products is not the product of sums. Its linear form is the product:
+the result of a merge holds a dense matrix, and `compress` makes LoRA of it again.
+"""
+
+import zlib
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from jaxopt_lite.specialists.adapters import Adapter, Parameters
+from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed, whole
+from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.library import Card, Library, Profile
+from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat
+from jaxopt_lite.specialists.tasks import weighted_sum
+
+__all__ = ["DARE", "TIES", "Fisher", "Mean", "Method", "TaskArithmetic", "check_relative", "merge"]
+
+_KEPT = "the share of entries to keep, above 0 and at most 1", lambda share: 0 < share <= 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make one change of several."""
+
+    def weights(self, k: int) -> Float[Array, " k"]:
+        """The default weights."""
+        return jnp.ones(k)
+
+    def merged(self, library: Library, weights: Float[Array, " k"]) -> Parameters:
+        """One change, leaves `[...]`, of a library's specialists, in the linear form of their adapter."""
+        return self.combine(library, linear_parameters(library), weights)
+
+    def combine(self, library: Library, deltas: Parameters, weights: Float[Array, " k"]) -> Parameters:
+        """The same for given changes, leaves `[k, ...]`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Mean(Method):
+    """Σ w_i Δ_i.
+
+    Weights: what each change is multiplied by, of any sign; by default 1/k. They are not divided by their sum.
+    """
+
+    def weights(self, k):
+        return jnp.full(k, 1 / k)
+
+    def merged(self, library, weights):
+        return _sum_of_changes(library.base.params, library.parameters, weights, library.adapter)
+
+    def combine(self, library, deltas, weights):
+        return _weighted_sum(deltas, weights)
+
+
+@dataclass(frozen=True)
+class TaskArithmetic(Method):
+    """λ Σ w_i Δ_i.
+
+    Weights: what each change is multiplied by, of any sign; by default 1. They are not divided by their sum.
+
+    Args:
+        scale: λ. With many specialists 1 is too much: 0.2 to 0.4 is usual.
+
+    Raises:
+        ValueError: a `scale` that is no finite number.
+    """
+
+    scale: float = 0.3
+
+    def __post_init__(self):
+        number("scale", self.scale)
+
+    def merged(self, library, weights):
+        return _scaled(self.scale, Mean().merged(library, weights))
+
+    def combine(self, library, deltas, weights):
+        return _scaled(self.scale, _weighted_sum(deltas, weights))
+
+
+@dataclass(frozen=True)
+class TIES(Method):
+    """The largest entries of each specialist, and for every number the weighted mean of those with the elected sign.
+
+    Entries are chosen among all numbers of a specialist, exactly `round(density · numbers)` of them and at least one.
+    A number's sign is that of the weighted sum of what is left; where that is zero, the sign of the majority of all
+    numbers.
+
+    Weights: how much each specialist counts in the election, where a negative one turns its changes round, and in the
+    mean, ``Σ w_i Δ_i / Σ |w_i|`` over those that agree; by default 1. Their common size does not matter.
+
+    Args:
+        density: the share of entries that is kept. Where there are few, keep many.
+        scale: λ, what the result is multiplied by.
+
+    Raises:
+        ValueError: a `density` outside of (0, 1]; a `scale` that is no finite number.
+    """
+
+    density: float = 0.2
+    scale: float = 1.0
+
+    def __post_init__(self):
+        number("density", self.density, _KEPT)
+        number("scale", self.scale)
+
+    def combine(self, library, deltas, weights):
+        w = weights[:, None]
+        trimmed = w * _trimmed(flat(deltas), self.density)
+        sign = jnp.sign(jnp.sum(trimmed, axis=0))
+        sign = jnp.where(sign == 0, jnp.sign(jnp.sum(sign)), sign)
+        agrees = (jnp.sign(trimmed) == sign) & (trimmed != 0)
+        total = jnp.sum(jnp.where(agrees, jnp.abs(w), 0), axis=0)
+        mean = jnp.sum(trimmed, axis=0, where=agrees) / jnp.where(total > 0, total, 1)
+        return unflat(self.scale * mean, deltas)
+
+
+@renamed(drop="density, which is 1 - drop")
+@dataclass(frozen=True)
+class DARE(Method):
+    """Every entry is kept with probability p, and divided by it; then another method merges what is left.
+
+    What is kept of a specialist depends on the seed and on its id, not on its index.
+
+    Weights: what they are to the method that merges what is left.
+
+    Args:
+        density: p, the expected share of entries that is kept.
+        then: the method that merges what is left.
+        seed: of the choice. With few numbers the result depends strongly on it; compare several.
+
+    Raises:
+        TypeError: a `then` that is no method.
+        ValueError: a `density` outside of (0, 1]; a `seed` that is no whole number.
+    """
+
+    density: float = 0.5
+    then: Method = field(default_factory=Mean)
+    seed: int = 0
+
+    def __post_init__(self):
+        number("density", self.density, _KEPT)
+        whole("seed", self.seed)
+        if not isinstance(self.then, Method):
+            raise TypeError(f"then={self.then!r}: expected a method, such as Mean().")
+
+    def weights(self, k):
+        return self.then.weights(k)
+
+    def combine(self, library, deltas, weights):
+        entries = flat(deltas)
+        keys = [jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode())) for name in library.ids]
+        kept = jnp.stack([jax.random.bernoulli(key, self.density, entries.shape[1:]) for key in keys])
+        return self.then.combine(library, unflat(jnp.where(kept, entries / self.density, 0), deltas), weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Fisher(Method):
+    """Σ w_i F_i Δ_i / Σ w_i F_i, each F_i, a diagonal, divided by its norm; the mean where all F_i are zero.
+
+    Weights: what each diagonal is multiplied by, none negative, by default 1. They are relative, so that one specialist
+    merges to itself.
+
+    Args:
+        diagonal: the Fisher diagonals for the parameters of `adapter.linear`, `[k, ...]`; by default those that the
+            library's profile holds. It holds none for LoRA, where they are those of the factors and not of their
+            product: `fisher_diagonal` computes them.
+        floor: is added to the normalised diagonals, so that what has no information counts as in the mean.
+
+    Raises:
+        ValueError: a `floor` that is not positive, or no finite number.
+    """
+
+    diagonal: Parameters | None = None
+    floor: float = 1e-6
+
+    def __post_init__(self):
+        number("floor", self.floor, POSITIVE)
+        object.__setattr__(self, "diagonal", frozen(self.diagonal))
+
+    def __repr__(self) -> str:
+        known = None if self.diagonal is None else f"<{digest(self.diagonal)[:16]}>"
+        return f"Fisher(diagonal={known}, floor={self.floor})"
+
+    def combine(self, library, deltas, weights):
+        check_relative(weights)
+        diagonal = self._diagonal(library, deltas)
+        f = flat(diagonal)
+        empty = [name for name, used in zip(library.names, np.asarray(jnp.any(f > 0, axis=1)), strict=True) if not used]
+        if empty:
+            raise ValueError(
+                f"no Fisher diagonal is known of {', '.join(empty)}: it is zero, as in what was merged before. "
+                "Compute it by `fisher_diagonal` and give Fisher(diagonal=...)."
+            )
+        f = weights[:, None] * (f / jnp.linalg.norm(f, axis=1, keepdims=True) + self.floor)
+        return unflat(jnp.sum(f * flat(deltas), axis=0) / jnp.sum(f, axis=0), deltas)
+
+    def _diagonal(self, library: Library, deltas: Parameters) -> Parameters:
+        diagonal = library.profile.fisher if self.diagonal is None else self.diagonal
+        shapes = {key: leaf.shape for key, leaf in deltas.items()}
+        arrived = {key: jnp.shape(leaf) for key, leaf in diagonal.items()}
+        if arrived == shapes:
+            return jax.tree.map(jnp.asarray, dict(diagonal))
+        if self.diagonal is None:
+            raise ValueError(
+                f"the library's Fisher diagonals are those of {sorted(arrived)}, and what is merged is "
+                f"{sorted(shapes)}: the diagonal for LoRA's product does not follow from those of its factors. Give "
+                "Fisher(diagonal=fisher_diagonal(...)) for the linear form, or take RegMean, TIES or Mean."
+            )
+        raise ValueError(f"diagonal has the shapes {arrived}; expected {shapes}.")
+
+
+def check_relative(weights: Float[Array, " k"]) -> None:
+    """Check the weights of methods that divide by their sum.
+
+    Raises:
+        ValueError: negative ones, or all zero.
+    """
+    known = np.asarray(weights)
+    if np.any(known < 0) or not np.any(known > 0):
+        raise ValueError(f"weights={known.tolist()}: expected none negative and one positive, for they are relative.")
+
+
+def _scaled(factor, tree: Parameters) -> Parameters:
+    return jax.tree.map(lambda leaf: factor * leaf, tree)
+
+
+def _weighted_sum(deltas: Parameters, weights) -> Parameters:
+    return jax.tree.map(lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1, precision="highest"), deltas)
+
+
+@partial(jax.jit, static_argnames="adapter")
+def _sum_of_changes(params, parameters: Parameters, weights, adapter: Adapter) -> Parameters:
+    """Σ w_i Δ_i, some specialists at a time: of LoRA each Δ_i is a dense matrix, and all of them may be too many."""
+    return weighted_sum(partial(adapter.to_linear, params), parameters, weights)
+
+
+def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"]:
+    """The largest entries of each row, the first of equal ones, and zeros."""
+    count = max(1, round(density * entries.shape[1]))
+    _, indices = jax.lax.top_k(jnp.abs(entries), count)
+    kept = jnp.zeros(entries.shape, bool).at[jnp.arange(entries.shape[0])[:, None], indices].set(True)
+    return jnp.where(kept, entries, 0)
+
+
+_METHODS = {"mean": Mean, "arithmetic": TaskArithmetic, "ties": TIES, "dare": DARE, "fisher": Fisher}
+
+
+@renamed(licence="license")
+def merge(
+    library: Library,
+    method: Method | str = "mean",
+    weights: Float[ArrayLike, " k"] | None = None,
+    *,
+    name: str = "merged",
+    author: str = "",
+    license: str = "",
+) -> Library:
+    """One specialist out of all those of a library; choose some by `library[["a", "b"]]`.
+
+    Args:
+        library: the specialists to merge.
+        method: `Mean()`, `TaskArithmetic()`, `TIES()`, `DARE()`, `Fisher()` or `RegMean(...)`, with their settings; or
+            one of "mean", "arithmetic", "ties", "dare" and "fisher" for the defaults.
+        weights: of the specialists, `[k]`. What they mean, and are by default, the methods say.
+        name: of the result.
+        author: for its card.
+        license: for its card.
+
+    Returns:
+        A library of one. Its adapter is `library.adapter.linear`, which for IA3 and Shift is the same. Its card has the
+        parents' ids and the recipe; its profile their mean features, but no Fisher diagonal.
+
+    Raises:
+        TypeError: weights that are not real numbers, such as a mask; a name that is not a string.
+        ValueError: an empty library; weights that are not k finite numbers; what a method needs and does not get.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxopt_lite.specialists import Base, Shift, fit, merge
+        >>> base = Base({"b": jnp.zeros(1)}, lambda params, x: x + params["b"])
+        >>> tasks = {"one": (jnp.zeros((4, 1)), jnp.ones((4, 1))), "three": (jnp.zeros((4, 1)), jnp.full((4, 1), 3.0))}
+        >>> library = fit(base, Shift("b"), tasks, lambda out, y: jnp.sum((out - y) ** 2), prior=0.0, progress=False)
+        >>> round(float(merge(library).parameters["shift:b"][0, 0]), 3)
+        2.0
+    """
+    method = _method(method)
+    if len(library) == 0:
+        raise ValueError("library is empty; expected at least one specialist to merge.")
+    weights = _weights(method, weights, library)
+    a = method.merged(library, weights)
+    recipe = f"merge(parents, {method!r}, weights={np.asarray(weights).tolist()})"
+    card = Card(name, examples=sum(c.examples for c in library.cards), recipe=recipe, author=author, license=license)
+    count = library.profile.count
+    share = jnp.where(jnp.sum(count) > 0, count, 1)
+    mean = jnp.sum(share[:, None] * library.profile.mean, axis=0) / jnp.sum(share)
+    return specialist_of(library, a, card, jnp.sum(count), mean.astype(library.profile.mean.dtype))
+
+
+def specialist_of(library: Library, a: Parameters, card: Card, count, mean) -> Library:
+    """A library of one with all of this one as its parents, in the linear form of the adapter."""
+    one = jax.tree.map(lambda leaf: leaf[None], a)
+    profile = Profile(
+        jnp.asarray(count)[None], mean[None], jax.tree.map(jnp.zeros_like, one), jnp.zeros_like(mean[None])
+    )
+    return Library(library.base, one, profile, library.adapter.linear, (replace(card, parents=library.ids),))
+
+
+def _method(method: Method | str) -> Method:
+    if isinstance(method, str) and method in _METHODS:
+        return _METHODS[method]()
+    if not isinstance(method, Method):
+        raise ValueError(f"method={method!r}: expected one of {', '.join(_METHODS)}, or a method with its settings.")
+    return method
+
+
+def _weights(method: Method, weights, library: Library) -> Float[Array, " k"]:
+    dtype = jnp.result_type(*jax.tree.leaves(library.parameters))
+    given = np.array(method.weights(len(library)) if weights is None else weights)
+    check_real("weights", given)
+    with np.errstate(over="ignore"):
+        kept = given.astype(dtype)
+    if given.shape != (len(library),) or not np.isfinite(kept).all():
+        raise ValueError(f"weights={given.tolist()}: expected {len(library)} finite numbers, one for each specialist.")
+    return jnp.asarray(kept)

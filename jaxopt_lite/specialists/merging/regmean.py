@@ -1,0 +1,108 @@
+"""RegMean: the change whose layers answer as those of the specialists do, on the inputs of each.
+
+    min_Δ Σ_i w_i ‖X_i (Δ − Δ_i)‖²        Δ = (Σ w_i G_i)⁻¹ Σ w_i G_i Δ_i,    G_i = X_iᵀ X_i
+
+Jin et al., arXiv 2212.09849. X_i are the inputs of a layer when specialist i sees its own examples; G_i
+is their mean, so that a task counts the same however many examples it has. The same sum of squares, written in the
+parameters a of any linear adapter, is Σ_i w_i (a − a_i)ᵀ H_i (a − a_i), and its minimum the same formula:
+
+    Δ any matrix              H = G
+    Δ = diag(s) W             H = G ∘ W Wᵀ
+    Δ = W diag(s)             H = the diagonal of Wᵀ G W
+
+Everything else, biases and tables that are looked up, is averaged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxopt_lite.specialists.adapters import Parameters
+from jaxopt_lite.specialists.arguments import POSITIVE, number
+from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.merging.gram import moments
+from jaxopt_lite.specialists.merging.methods import Method, check_relative
+from jaxopt_lite.specialists.tasks import Task, checked, named
+
+__all__ = ["RegMean"]
+
+
+@dataclass(frozen=True, eq=False)
+class RegMean(Method):
+    """(Σ w_i G_i)⁻¹ Σ w_i G_i Δ_i for matrices that are multiplied with activations; other leaves are averaged.
+
+    Weights: what each sum of squares is multiplied by, none negative, by default 1. They are relative, so that one
+    specialist merges to itself.
+
+    Args:
+        tasks: examples of each specialist, by name, as for `fit`. Their labels are not used.
+        off_diagonal: what the off-diagonal entries of G are multiplied by; below 1 the inverse is more stable.
+        ridge: a pull to the mean where the examples say nothing, relative to the mean of the diagonal.
+
+    Raises:
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
+        ValueError: an `off_diagonal` outside of [0, 1], or a `ridge` that is not positive.
+    """
+
+    tasks: Mapping[str, Task | tuple]
+    off_diagonal: float = 0.9
+    ridge: float = 1e-4
+
+    def __post_init__(self):
+        number("off_diagonal", self.off_diagonal, ("a factor from 0 to 1", lambda factor: 0 <= factor <= 1))
+        number("ridge", self.ridge, ("a positive number; without one G may have no inverse", POSITIVE[1]))
+        object.__setattr__(self, "tasks", named(self.tasks))
+
+    def __repr__(self) -> str:
+        texts = []
+        for name, task in sorted(self.tasks.items()):
+            leaves = {f"{k}": np.asarray(leaf) for k, leaf in enumerate(jax.tree.leaves(Task(*task).x))}
+            texts.append(f"{name}: {digest(leaves)}")
+        return f"RegMean(<{digest({}, *texts)[:16]}>, off_diagonal={self.off_diagonal}, ridge={self.ridge})"
+
+    def combine(self, library, deltas, weights):
+        check_relative(weights)
+        share = weights / jnp.sum(weights)
+        base, adapter = library.base, library.adapter
+        seen = moments(base.apply, adapter, base.params, library.parameters, self._tasks(library))
+        merged: Parameters = {}
+        for part, name, leaf in adapter.linear.matches(base.params):
+            (key,) = (f"{key}:{name}" for key in part.keys)
+            wide = jnp.promote_types(leaf.dtype, jnp.float32)  # half precision has no solve
+            delta = deltas[key].astype(wide)
+            mean = jnp.tensordot(share, delta, 1, precision="highest")
+            if name in seen:
+                axis, g = seen[name][0], seen[name][1].astype(wide)
+                g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)
+                h = jax.vmap(partial(part.quadratic, leaf.astype(wide), axis))(g)
+                mean += self._shift(h, delta - mean, share, axis)
+            merged[key] = mean.astype(deltas[key].dtype)
+        return merged
+
+    def _tasks(self, library: Library) -> list[Task]:
+        missing = [name for name in library.names if name not in self.tasks]
+        if missing:
+            raise ValueError(f"tasks has no examples of {', '.join(missing)}; expected some of every specialist.")
+        return list(checked({name: self.tasks[name] for name in library.names}).values())
+
+    def _shift(self, h: Float[Array, "k ..."], apart: Float[Array, "k ..."], share, axis: int) -> Array:
+        """The minimum's distance from the mean: (Σ w_i H_i + ρ)⁻¹ Σ w_i H_i (a_i − mean)."""
+        total = jnp.tensordot(share, h, 1, precision="highest")
+        if h.ndim == 2:
+            rho = _positive(self.ridge * jnp.mean(total))
+            return jnp.sum(share[:, None] * h * apart, axis=0) / (total + rho)
+        rho = _positive(self.ridge * jnp.trace(total) / total.shape[0])
+        columns = jnp.moveaxis(apart, 1 + axis, 1) if apart.ndim == 3 else apart[:, :, None]
+        pull = jnp.einsum("k,kij,kjn->in", share, h, columns, precision="highest")
+        solved = jnp.linalg.solve(total + rho * jnp.eye(total.shape[0], dtype=total.dtype), pull)
+        return jnp.moveaxis(solved, 0, axis) if apart.ndim == 3 else solved[:, 0]
+
+
+def _positive(rho):
+    return jnp.where(rho > 0, rho, 1)
