@@ -41,8 +41,6 @@ BACKENDS = ("auto", "kernel", "loop", "emulate")
 GPU kernel on a CUDA device, and an error where there can be none; `emulate` runs that kernel in JAX's interpreter on
 any platform, to test it."""
 
-_UNPROVEN = 'it is asked for by backend="kernel" alone, until one has run on a GPU and was faster there'
-
 
 class Solver(Protocol):
     """The settings of a solver: a frozen dataclass, registered as a pytree, whose tolerances are its leaves.
@@ -163,31 +161,28 @@ def choose(
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes
         reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
-    try:
-        traced = _kernel(plan, is_mapped, leaves, n, x0.dtype, resumes)
-    except NotInAKernel as why:
-        return Choice(width, reason, None, str(why))
-    return Choice(width, reason, traced, "")
+    why = _why_no_kernel(plan.options, resumes)
+    if not why:
+        try:
+            traced = program.trace(plan.solver.methods()[0], plan.function, is_mapped, leaves, n, x0.dtype)
+            return Choice(width, reason, traced, "")
+        except NotInAKernel as found:
+            why = str(found)
+    return Choice(width, reason, None, why)
 
 
-def _kernel(plan: Plan, is_mapped, leaves, n: int, dtype, resumes: bool) -> Program:
-    """The kernel of a plan's first method.
-
-    Raises:
-        NotInAKernel: with the reason.
-    """
-    options = plan.options
-    if options.backend in ("auto", "loop"):
-        raise NotInAKernel(_UNPROVEN if options.backend == "auto" else 'backend="loop" forbids it')
-    unavailable = triton.why_unavailable()
-    if unavailable:
-        raise NotInAKernel(unavailable)
+def _why_no_kernel(options: Options, resumes: bool) -> str:
+    """What rules out a kernel, whatever the function is; or nothing."""
+    if options.backend == "auto":
+        return 'it is asked for by backend="kernel" alone, until one has run on a GPU and was faster there'
+    if options.backend == "loop":
+        return 'backend="loop" forbids it'
     if resumes:
-        raise NotInAKernel("`resume` goes on from states that a kernel does not take into its registers")
+        return "`resume` goes on from states that a kernel does not take into its registers"
     if options.keep_state or options.record:
         wanted = "keep_state" if options.keep_state else "record"
-        raise NotInAKernel(f"`{wanted}` wants numbers that a kernel does not bring out of its registers")
-    return program.trace(plan.solver.methods()[0], plan.function, is_mapped, leaves, n, dtype)
+        return f"`{wanted}` wants numbers that a kernel does not bring out of its registers"
+    return triton.why_unavailable() or ""
 
 
 def without_numbers(solver: Solver) -> Solver:
