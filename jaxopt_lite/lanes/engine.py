@@ -24,11 +24,11 @@ from jaxopt_lite.lanes.status import Status
 __all__ = ["Limits", "Method", "Outcome", "Queue", "resumed", "run", "stopped", "verdict"]
 
 _PAUSED = 16  # how much lower the status of a lane is that is out of steps
-_LAP_COST = 2  # of writing out, refilling and beginning lanes, in steps of the whole tile, about
+_PAUSE_COST = 2  # of writing out, refilling and starting lanes, in steps of the whole tile, about
 
 
 class Limits(NamedTuple):
-    """When a lane ends; one entry a problem, or a lane."""
+    """When a lane ends; one entry per problem, or per lane."""
 
     atol: Float[Array, "*L"]
     rtol: Float[Array, "*L"]
@@ -60,7 +60,7 @@ class Method(Protocol):
         ...
 
     def begin(self, problem: Any, limits: Limits, state: Any, /) -> Any:
-        """Let every lane set out from where it is, as one that is WAITING must. Afterwards it runs, or has ended."""
+        """Start every lane from where it is, as one that is WAITING must. Afterwards it runs, or has ended."""
         ...
 
     def step(self, problem: Any, limits: Limits, state: Any, /) -> Any:
@@ -93,7 +93,7 @@ class Queue(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of each problem, batch axis first."""
+    """The outcome of each problem, batch axis first."""
 
     x: Float[Array, "B n"]
     status: Int[Array, " B"]
@@ -138,7 +138,7 @@ def run(
     size, loose = queue.size, method.loose if keep_state else ()
     count = jnp.int32(size) if queue.length is None else queue.length
 
-    def lap(carry):
+    def round_(carry):
         pool, taken, outcome = carry
         pool, taken = _refill(method, queue, count, pool, taken, record)
         pool = _begin(method, bind, pool)
@@ -151,7 +151,7 @@ def run(
 
     pool = _empty_pool(method, queue, width, record)
     outcome = _blank_outcome(pool, size, keep_state)
-    _, _, outcome = jax.lax.while_loop(unfinished, lap, (pool, jnp.int32(0), outcome))
+    _, _, outcome = jax.lax.while_loop(unfinished, round_, (pool, jnp.int32(0), outcome))
     return jax.tree.map(lambda leaf: leaf[:size], outcome)
 
 
@@ -162,7 +162,7 @@ def stopped(limits: Limits, state: Any) -> Any:
 
 
 def verdict(status: Int[Array, "*L"]) -> Int[Array, "*L"]:
-    """What became of lanes: of one that was stopped, MAX_STEPS."""
+    """The outcome of lanes: of one that was stopped, MAX_STEPS."""
     return jnp.where(status < Status.EMPTY, Status.MAX_STEPS, status).astype(jnp.int32)
 
 
@@ -177,7 +177,7 @@ def _in_work(status):
 
 
 def _begin(method: Method, bind, pool: _Pool) -> _Pool:
-    """Let the waiting lanes set out."""
+    """Start the waiting lanes."""
     waiting = pool.state.status == Status.WAITING
     begun = stopped(pool.limits, method.begin(bind(pool.mapped), pool.limits, pool.state))
     state = take_where(waiting, begun, pool.state)
@@ -185,7 +185,7 @@ def _begin(method: Method, bind, pool: _Pool) -> _Pool:
 
 
 def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose: tuple[str, ...]) -> _Pool:
-    """Step until it pays to stop: until idle lanes have missed as many steps as a lap costs.
+    """Step until it pays to stop: until idle lanes have missed as many steps as a pause costs.
 
     The fields that a step leaves `loose` are put back in lanes that do not run.
     """
@@ -194,7 +194,7 @@ def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose:
 
     def worthwhile(carry):
         state, _, missed = carry
-        return jnp.any(state.status == Status.RUNNING) & (missed < _LAP_COST * width)
+        return jnp.any(state.status == Status.RUNNING) & (missed < _PAUSE_COST * width)
 
     def step(_, carry):
         state, record, missed = carry

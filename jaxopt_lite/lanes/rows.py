@@ -45,7 +45,7 @@ def in_tiles(fun: Callable, on: PyTree, width: int) -> Callable:
         flags = jax.tree.leaves(jax.tree.broadcast(on, arguments))
         mapped = [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag]
         size = len(mapped[0])
-        if size == 1:  # XLA would see that all lanes hold the same, and round them otherwise
+        if size == 1:  # XLA would see that all lanes hold the same, and round them differently
             mapped = [jnp.concatenate([leaf, leaf]) for leaf in mapped]
         count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
         index = jnp.minimum(jnp.arange(count * width), len(mapped[0]) - 1).reshape(count, width)
@@ -64,14 +64,14 @@ def in_tiles(fun: Callable, on: PyTree, width: int) -> Callable:
 
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:
-    """The rows of these problems, a lane each; `source` is in bounds."""
+    """The rows of these problems, one per lane; `source` is in bounds."""
 
     def one(leaf):
         shape, numbers = leaf.shape[1:], math.prod(leaf.shape[1:])
         if not on_cpu() or leaf.size > _MOST_INDEX:
             return jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1)
         # Number by number, without a transpose: one would leave the lanes far apart in memory, and a loop over such may
-        # round its last lanes otherwise; see `lanes_last`.
+        # round its last lanes differently; see `lanes_last`.
         index = source * numbers + jnp.arange(numbers, dtype=source.dtype)[:, None]
         return leaf.reshape(-1).at[index].get(mode="promise_in_bounds").reshape(*shape, source.size)
 

@@ -1,4 +1,4 @@
-"""What became of a lane: one code each, and for each code a sentence that says what to try."""
+"""The outcome of a problem: one code each, and for each code a sentence that says what to try."""
 
 from enum import IntEnum
 from typing import Any

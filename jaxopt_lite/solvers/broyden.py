@@ -72,7 +72,7 @@ class Broyden:
         max_steps: the most iterations (accepted steps), a number or one per problem.
         jacobian: what the first Jacobian is: `"autodiff"`, the true one, or `"identity"`, as in Broyden's paper;
             −I where the derivative of F along F points against F.
-        rescue: whether lanes that make no progress have the true Jacobian computed anew, and those that still fail go
+        rescue: whether lanes that make no progress have the true Jacobian recomputed, and those that still fail go
             to a damped Newton method. Without it, and with `jacobian="identity"`, this is the plain method.
 
     Example:

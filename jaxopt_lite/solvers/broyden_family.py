@@ -4,7 +4,7 @@
 
 B approximates J⁻¹, and the update uses the step actually taken. One step is one evaluation of F together with its
 derivative along p, which gives the slope of φ(α) = ‖F(x + α p)‖². A lane that makes little progress waits for B to be
-computed anew by autodiff; one that fails with the true Jacobian ends here, and the next method may take it on.
+recomputed by autodiff; one that fails with the true Jacobian ends here, and the next method may take it on.
 
 Sources: Broyden, Math. Comp. 19 (1965) 577; Nocedal and Wright, Numerical Optimization, 2nd ed., section 11.1.
 """
@@ -26,7 +26,7 @@ _ENOUGH = 1e-4  # a trial must reduce φ by this fraction of what a linear F pro
 _STEEP = 0.5  # a trial at which φ still falls this steeply, relative to φ, is too short
 _GOOD = 0.1  # unless it has already reduced φ to this fraction
 _SLOW = 0.5  # a step that leaves more of φ than this makes little progress
-_PATIENCE = 3  # so many of them in a row, and B is computed anew
+_PATIENCE = 3  # so many of them in a row, and B is recomputed
 _LONG = 10  # so many steps with a fresh B should have brought φ down to _GOOD
 _TRIALS, _TRIALS_FRESH = 6, 25  # before a search is given up, with an updated B and with a fresh one
 
@@ -52,7 +52,7 @@ class Inverse(Protocol):
         ...
 
     def refresh(self, problem, x: Float[Array, "n *L"], b: Any) -> tuple[Array, Any, Array]:
-        """The residual f at x, B anew there, and the direction −B f."""
+        """The residual f at x, B recomputed there, and the direction −B f."""
         ...
 
 
@@ -105,7 +105,7 @@ class Secant(NamedTuple):
         )  # fmt: skip
 
     def begin(self, problem, limits, state: State) -> State:
-        """Set out from x with B anew: at first, and where progress has been slow."""
+        """Start from x with a new B: at first, and where progress has been slow."""
         first = state.evaluations == 0
         f, b, p = self._directions(problem, state, first)
         error = max_abs(f)
@@ -179,7 +179,7 @@ class Secant(NamedTuple):
         return new._replace(evaluations=state.evaluations + running, b=b)
 
     def _narrow(self, state: State, rejected, low, phi, slope) -> State:
-        """Where the trial was rejected, choose the next; if that leads nowhere have B computed anew, or end here."""
+        """Where the trial was rejected, choose the next; if that leads nowhere have B recomputed, or end here."""
         search = line_search.tighten(state.search, low, phi, slope)
         hopeless = (state.age <= 1) | (not self.refresh)
         exhausted = rejected & (search.trials >= jnp.where(hopeless, _TRIALS_FRESH, _TRIALS))

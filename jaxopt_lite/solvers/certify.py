@@ -48,7 +48,7 @@ class Curvature(IntEnum):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RootCertificate:
-    """The verdict on a root, one entry a problem.
+    """The verdict on a root, one entry per problem.
 
     Attributes:
         residual: ‖F(x)‖∞.
@@ -68,7 +68,7 @@ class RootCertificate:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MinimumCertificate:
-    """The verdict on a minimum, one entry a problem.
+    """The verdict on a minimum, one entry per problem.
 
     Attributes:
         gradient: ‖∇f(x)‖∞.
@@ -90,7 +90,7 @@ class MinimumCertificate:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DerivativeCheck:
-    """Autodiff against central finite differences, one entry a problem.
+    """Autodiff against central finite differences, one entry per problem.
 
     Attributes:
         difference: the largest difference of any entry, relative to the largest derivative of the problem, at least 1.

@@ -98,7 +98,7 @@ class DampedNewton(NamedTuple):
             first_error=first_error, tried=state.tried + 1,
         )  # fmt: skip
         new = take_where(_is_over(new, finite), _next_attempt(new), new)
-        # XLA may compute `_is_over` anew for each number that depends on it, rounding otherwise. A lane of which all
+        # XLA may recompute `_is_over` for each number that depends on it, rounding differently. A lane of which all
         # but `attempt` believed that the attempt is over would begin the same one for ever, but for this count.
         spent = (new.attempt >= _ATTEMPTS) | (new.evaluations >= _ATTEMPTS * _STEPS_PER_ATTEMPT)
         status = jnp.where(spent, Status.NO_ROOT, state.status)

@@ -39,7 +39,7 @@ class Explanation:
         reason: why it is not a kernel, or not one native call; empty where it is.
         later: what becomes of the lanes that the first method gives up.
         words: how many 32-bit registers a lane's numbers take in a kernel, where one was considered and traced.
-        operations: how many operations on single numbers setting out and a step take together, likewise.
+        operations: how many operations on single numbers the start and a step take together, likewise.
         step_operations: of these, those of a step.
         cores: on how many cores of a CPU a call solves it that is not inside a `jax.jit` or another transformation.
         undivided: why that is one, if so.

@@ -33,7 +33,7 @@ _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
 _FACTORED = 128
 _LAST_RESORT = 8192  # unknowns up to which products that fail are followed by a factorisation, one problem at a time
 _MEMORY = 5  # directions that the next is made orthogonal to: more save hardly a step
-_CYCLE = 20  # steps after which the residual is computed anew, and has to be smaller
+_CYCLE = 20  # steps after which the residual is recomputed, and has to be smaller
 _BASIS_NUMBERS = 1 << 20  # the most numbers of directions held at once: about what a cache holds
 
 
@@ -214,13 +214,13 @@ def _by_products(problems: _Problems, forward: bool, together: int, b):
             return jnp.linalg.solve(columns.T, b)
 
         def again(x, leaves, solved, b, before, exists):
-            anew = lambda: jnp.where(exists, before, factored(x, leaves, solved, b))  # noqa: E731
-            return jax.lax.cond(_any(~exists), anew, lambda: before)
+            retry = lambda: jnp.where(exists, before, factored(x, leaves, solved, b))  # noqa: E731
+            return jax.lax.cond(_any(~exists), retry, lambda: before)
 
         answer, exists = problems.each(by_products, together, b)
         if n <= _LAST_RESORT:
-            anew = lambda: problems.each(again, 1, b, answer, exists)  # noqa: E731
-            answer, exists = jax.lax.cond(_any(~exists), anew, lambda: answer), True
+            retry = lambda: problems.each(again, 1, b, answer, exists)  # noqa: E731
+            answer, exists = jax.lax.cond(_any(~exists), retry, lambda: answer), True
         return jax.vmap(_zero_for_zero)(b, answer, problems.solved & exists)
 
     def times(v):

@@ -172,7 +172,7 @@ def gave_up(status: Int[Array, " B"]) -> Bool[Array, " B"]:
 def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
     if x0.shape[0] == 0:
         return _nothing(x0, plan.options.record)
-    if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them otherwise
+    if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them differently
         x0, limits, states = _twice((x0, limits, states))
         leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
         outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)

@@ -60,7 +60,7 @@ class State(NamedTuple):
     """What a lane carries. `f`, `g` and the direction `p` belong to the current point `x`.
 
     `f` and `g` are in the lane's own `unit`, which is not 1 only where the squares of g would overflow. A search is
-    `settling` when its next trial is taken whatever it shows. `lowest` is the least f since H was last begun anew, and
+    `settling` when its next trial is taken whatever it shows. `lowest` is the least f since H was last restarted, and
     `idle` counts the evaluations since f fell visibly below it.
     """
 
@@ -89,7 +89,7 @@ class QuasiNewton(NamedTuple):
 
     @property
     def loose(self) -> tuple[str, ...]:
-        """A search is only for a lane that runs: any other has ended, or waits to set out anew."""
+        """A search is only for a lane that runs: any other has ended, or waits to restart."""
         return "search", "settling"
 
     @property
@@ -200,5 +200,5 @@ def _is_bottomless(f):
 
 
 def _restart_or(is_steepest, failure: Status):
-    """A lane that cannot go on asks for H to be started anew, once: with the gradient itself it has failed."""
+    """A lane that cannot go on asks for H to be restarted, once: with the gradient itself it has failed."""
     return jnp.where(is_steepest, failure, Status.WAITING)

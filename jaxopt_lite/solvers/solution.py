@@ -1,4 +1,4 @@
-"""What a solve returns: arrays, one entry a problem, with readable views on the host."""
+"""What a solve returns: arrays, one entry per problem, with readable views on the host."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ class Solution:
         fun: for a minimum f(x), `[B]`; for a root the residual F(x), a pytree like that of `fun`, with the batch axis.
         grad: for a minimum ∇f(x), a pytree like `x`; for a root `None`.
         error: the verified criterion: ‖∇f(x)‖∞ or ‖F(x)‖∞, recomputed at `x`.
-        status: what became of each problem, a `Status`.
+        status: the outcome of each problem, a `Status`.
         success: `status` is CONVERGED or AT_PRECISION. NaN is never success.
         steps: accepted steps.
         evaluations: evaluations of `fun` (with a derivative) in the iterations.

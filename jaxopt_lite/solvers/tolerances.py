@@ -48,7 +48,7 @@ def check_not_negative(name: str, value) -> None:
 
 
 def limits(solver, kind: str, size: int, dtype) -> Limits:
-    """The solver's `atol`, `rtol` and `max_steps`, one entry a problem.
+    """The solver's `atol`, `rtol` and `max_steps`, one entry per problem.
 
     Raises:
         ValueError: a setting that is neither one number nor one per problem.
@@ -64,7 +64,7 @@ def limits(solver, kind: str, size: int, dtype) -> Limits:
 
 
 def per_problem(name: str, value, size: int, dtype) -> Array:
-    """A setting with one entry a problem.
+    """A setting with one entry per problem.
 
     Raises:
         ValueError: it is neither one number nor one per problem.

@@ -1,6 +1,6 @@
 """The engine's loop as one kernel, in which every number of a lane stays in a register from first step to last.
 
-A tile of lanes has a share of the queue. It takes problems, lets them set out, steps them until it pays to stop, and
+A tile of lanes has a share of the queue. It takes problems, starts them, steps them until it pays to stop, and
 writes out those that have ended, as `engine` does and by the same rule. Nothing but starts and answers ever touches
 memory. What the lanes do is a `Program`.
 """
@@ -26,7 +26,7 @@ WIDTH = 32
 """The lanes of a tile that is one kernel: a warp, whose threads need no barrier to agree on when to stop."""
 
 _FEWEST_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once; problems to a lane where there are many
-# What verifies an answer rounds otherwise than the kernel, which therefore asks a little more of it.
+# What verifies an answer rounds differently from the kernel, which therefore asks a little more of it.
 _SHARPER = 1 - 2**-4
 _FIELDS = ("x", "first_error", "status", "steps", "evaluations")
 
@@ -72,7 +72,7 @@ class _Kernel(NamedTuple):
     size: int
     share: int
     width: int
-    lap_cost: int
+    pause_cost: int
 
     def __call__(self, *references):
         """Solve this tile's share of the problems. References: what is given, what is shared, what is reported."""
@@ -84,13 +84,13 @@ class _Kernel(NamedTuple):
 
         first = triton.tile_number() * self.share
         end = jnp.minimum(first + self.share, self.size)
-        self._laps(first, end, partial(self._load, given), common, partial(self._report, reported))
+        self._solve(first, end, partial(self._load, given), common, partial(self._report, reported))
 
-    def _laps(self, first, end, load, common, report):
+    def _solve(self, first, end, load, common, report):
         def in_work(tile: _Tile):
             return (tile.taken < end) | (jnp.min(self._status(tile.rows)) < 0)
 
-        def lap(tile: _Tile) -> _Tile:
+        def round_(tile: _Tile) -> _Tile:
             tile = self._refill(tile, end, load)
             known = tile.given + common
             rows = self._emit(self.program.begin, tile.rows, known)
@@ -102,7 +102,7 @@ class _Kernel(NamedTuple):
         given = load(lane)
         rows = self._emit(self.program.init, [], given)
         rows[self._status_place] = lane + jnp.int32(Status.NOT_STARTED)
-        lax.while_loop(in_work, lap, _Tile(first, lane, given, rows))
+        lax.while_loop(in_work, round_, _Tile(first, lane, given, rows))
 
     def _refill(self, tile: _Tile, end, load) -> _Tile:
         """Give the next problems to the lanes that have none in work."""
@@ -116,7 +116,7 @@ class _Kernel(NamedTuple):
         return _Tile(taken, jnp.where(filled, place, tile.problem), choose(new, tile.given), rows)
 
     def _advance(self, rows, known, more):
-        """Step until it pays to stop: until idle lanes have missed as many steps as a lap costs."""
+        """Step until it pays to stop: until idle lanes have missed as many steps as a pause costs."""
 
         def counts(rows):
             """How many lanes run, and how many stand idle that could have work."""
@@ -128,7 +128,7 @@ class _Kernel(NamedTuple):
 
         def worthwhile(carry):
             _, running, missed = carry
-            return (running > 0) & (missed < self.lap_cost * self.width)
+            return (running > 0) & (missed < self.pause_cost * self.width)
 
         def step(carry):
             rows = self._emit(self.program.step, carry[0], known)

@@ -1,4 +1,4 @@
-"""A method and a user's function as graphs on rows of lanes: a state before the start, setting out, and one step.
+"""A method and a user's function as graphs on rows of lanes: a state before the start, the start, and one step.
 
 The method is the one that the engine runs: its `init`, `begin` and `step`, and the function inside them, are traced for
 one problem without a lane axis, and interpreted number by number (`scalar`). Used by `kernel`.
@@ -36,7 +36,7 @@ class Program(NamedTuple):
         leaves: the rows of the state; the `given` ones, which are the start, the limits and the mapped arguments of a
             problem; and the numbers that all lanes share.
         init: every row of the state before the first evaluation.
-        begin: every row of the state after setting out, in the lanes that wait for it.
+        begin: every row of the state after the start, in the lanes that wait for it.
         step: every row of the state after a step.
         places: for each row of the state, which leaf of its pytree it comes from, and where in that leaf.
         names: the field of the state that each row belongs to.
