@@ -170,7 +170,7 @@ def _pivot(column, rows, k):
 
 
 def _exchange(rows, k, pivot, m, order):
-    """Rows k and `pivot`, another one in each lane, change places."""
+    """Exchange rows k and `pivot`, which differs from lane to lane."""
     is_k, is_pivot = rows == k, rows == pivot
     row, number = _entry(m, pivot), _entry(order, pivot)
     m = jnp.where(is_k[:, None], row[None], jnp.where(is_pivot[:, None], at(m, k)[None], m))
@@ -178,7 +178,7 @@ def _exchange(rows, k, pivot, m, order):
 
 
 def _put_columns(m, order):
-    """Column k goes to place `order[k]`."""
+    """Column k becomes column `order[k]`."""
     rows = jnp.arange(order.shape[0], dtype=jnp.int32).reshape((-1,) + (1,) * (order.ndim - 1))
     source = jnp.argmax(order[:, None] == jnp.broadcast_to(rows, order.shape)[None], axis=0)
     return jnp.take_along_axis(m, source[None], axis=1, mode="promise_in_bounds")

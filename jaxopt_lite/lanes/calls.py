@@ -20,7 +20,7 @@ _EXPLAINED = (IndexError, AttributeError, ValueError, TypeError)
 
 
 def split(fun: Callable, args: PyTree) -> tuple[Callable, PyTree]:
-    """A function of the numbers in `args` alone, and these: None stands in the place of everything else."""
+    """A function of the numbers in `args` alone, and these: None instead of everything else."""
     leaves, tree = jax.tree.flatten(args)
     if all(map(_is_number, map(type, leaves))):
         return fun, args
@@ -45,7 +45,7 @@ def _is_static(leaf: Any) -> bool:
 
 
 def _joined(fun: Callable, tree: Any, is_static: tuple[bool, ...], static: tuple, x: PyTree, numbers: PyTree) -> Any:
-    """`fun(x, args)`, with the numbers in their places among the rest."""
+    """`fun(x, args)`, with the numbers where they were among the rest."""
     left = iter(jax.tree.leaves(numbers))
     leaves = [other if flag else next(left) for flag, other in zip(is_static, static, strict=True)]
     return call(fun, x, jax.tree.unflatten(tree, leaves))

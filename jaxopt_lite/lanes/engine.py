@@ -261,10 +261,10 @@ def _refill(method: Method, queue: Queue, count, pool: _Pool, taken, record: int
     """Give the next problems of the queue to the lanes that have none in work."""
     size = queue.size
     free = ~_in_work(pool.state.status)
-    place = taken + count_up_to(free) - 1
-    filled = free & (place < count)
-    place = jnp.clip(place, 0, size - 1)
-    next_problem = place if queue.order is None else queue.order.at[place].get(mode="promise_in_bounds")
+    turn = taken + count_up_to(free) - 1
+    filled = free & (turn < count)
+    turn = jnp.clip(turn, 0, size - 1)
+    next_problem = turn if queue.order is None else queue.order.at[turn].get(mode="promise_in_bounds")
     index = jnp.where(free, jnp.where(filled, next_problem, size), pool.problem)
     source = jnp.minimum(index, size - 1)
 

@@ -121,6 +121,6 @@ def _count_at_once(chosen):
 def chosen(todo: Bool[Array, " B"]) -> tuple[Int[Array, " B"], Int[Array, ""]]:
     """The numbers of the chosen problems, in order and at the front, and how many there are."""
     size = todo.size
-    place = jnp.where(todo, jnp.cumsum(todo, dtype=jnp.int32) - 1, size)
-    order = jnp.zeros((size + 1,), jnp.int32).at[place].set(jnp.arange(size, dtype=jnp.int32))
+    target = jnp.where(todo, jnp.cumsum(todo, dtype=jnp.int32) - 1, size)
+    order = jnp.zeros((size + 1,), jnp.int32).at[target].set(jnp.arange(size, dtype=jnp.int32))
     return order[:size], jnp.sum(todo, dtype=jnp.int32)

@@ -94,7 +94,7 @@ class DerivativeCheck:
 
     Attributes:
         difference: the largest difference of any entry, relative to the largest derivative of the problem, at least 1.
-        worst: the unknown (place in the ravelled `x`) where it occurs.
+        worst: the unknown (index in the raveled `x`) where it occurs.
         agree: difference ≤ tolerance, and all finite.
     """
 

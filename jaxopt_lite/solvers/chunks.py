@@ -64,13 +64,13 @@ def in_chunks(
         task = bar.add_task("solving", total=todo.size)
         try:
             for start in range(0, max(todo.size, 1), chunk):
-                places = todo[start : start + chunk]
-                part = _solve_places(solve, x0, args, places, chunk)
+                index = todo[start : start + chunk]
+                part = _solve_chunk(solve, x0, args, index, chunk)
                 result = _not_started(part, size) if result is None else result
-                _store(result, part, places)
+                _store(result, part, index)
                 solved += int(np.sum(part.success))
-                share = solved / max(start + places.size, 1)
-                bar.update(task, advance=places.size, description=f"solved {share:.2%}")
+                share = solved / max(start + index.size, 1)
+                bar.update(task, advance=index.size, description=f"solved {share:.2%}")
         except KeyboardInterrupt:
             if result is None:
                 raise
@@ -88,23 +88,23 @@ def _keep(result: Solution | None, error: Exception) -> None:
         error.add_note("What in_chunks had solved by then is this error's `done`: solve the rest by in_chunks(done=…).")
 
 
-def _solve_places(solve, x0: PyTree, args: PyTree, places: np.ndarray, chunk: int) -> Solution:
+def _solve_chunk(solve, x0: PyTree, args: PyTree, index: np.ndarray, chunk: int) -> Solution:
     """The solution of these problems; a short last chunk is filled up with its first problem."""
-    filler = np.full(chunk - places.size, places[0]) if places.size else np.empty(0, int)
-    rows = np.concatenate([places, filler]).astype(int)
+    filler = np.full(chunk - index.size, index[0]) if index.size else np.empty(0, int)
+    rows = np.concatenate([index, filler]).astype(int)
     solution = solve(*jax.tree.map(lambda leaf: leaf[rows], (x0, args)))
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[: places.size], solution)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[: index.size], solution)
 
 
-def _store(result: Solution, part: Solution, places: np.ndarray) -> None:
-    """Put the answers of a chunk in their places, the statuses last: what is interrupted before that is not started."""
+def _store(result: Solution, part: Solution, index: np.ndarray) -> None:
+    """Put the answers of a chunk in their rows, the statuses last: what is interrupted before that is not started."""
 
     def put(whole, part):
         if whole is not result.status:
-            whole[places] = part
+            whole[index] = part
 
     jax.tree.map(put, result, part)
-    result.status[places] = part.status
+    result.status[index] = part.status
 
 
 def _whole(result: Solution) -> Solution:

@@ -1,4 +1,4 @@
-"""Newton's method with the true Jacobian at every step: the last resort of root finding, for the lanes still failing.
+"""Newton's method with the true Jacobian at every step: the fallback of root finding, for the lanes still failing.
 
 A lane makes attempts, one after the other, until one finds a root:
 
@@ -150,8 +150,8 @@ def _is_over(state: State, finite):
 def _next_attempt(state: State) -> State:
     """Start over: from `x0`, or from a point scattered around it."""
     attempt = state.attempt + 1
-    place = jnp.clip(attempt - len(_FREE_STEP), 0, _SCATTERED - 1)
-    offsets = jnp.asarray(_scatter(state.x.shape[0]), state.x.dtype)[place]
+    row = jnp.clip(attempt - len(_FREE_STEP), 0, _SCATTERED - 1)
+    offsets = jnp.asarray(_scatter(state.x.shape[0]), state.x.dtype)[row]
     offsets = jnp.moveaxis(offsets, -1, 0)
     offset = jnp.where(attempt >= len(_FREE_STEP), offsets * jnp.maximum(_unit(state.x0), jnp.abs(state.x0)), 0)
     infinite = jnp.full_like(state.phi, jnp.inf)

@@ -31,7 +31,9 @@ _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
 # times as long as products do for systems as easy as those of fixed points, and no longer for hard ones. With 256 it
 # takes longer for both; with 32 it is all the same, and what was factored cannot fail.
 _FACTORED = 128
-_LAST_RESORT = 8192  # unknowns up to which products that fail are followed by a factorisation, one problem at a time
+_LARGEST_FACTORED = (
+    8192  # unknowns up to which products that fail are followed by a factorisation, one problem at a time
+)
 _MEMORY = 5  # directions that the next is made orthogonal to: more save hardly a step
 _CYCLE = 20  # steps after which the residual is recomputed, and has to be smaller
 _BASIS_NUMBERS = 1 << 20  # the most numbers of directions held at once: about what a cache holds
@@ -207,7 +209,7 @@ def _by_products(problems: _Problems, forward: bool, together: int, b):
     def solve(transposed: bool, _, b):
         def by_products(x, leaves, solved, b):
             b = jnp.where(solved, b, 0)
-            return _conjugate_residuals(product(x, leaves, transposed), b, eps, impatient=n <= _LAST_RESORT)
+            return _conjugate_residuals(product(x, leaves, transposed), b, eps, impatient=n <= _LARGEST_FACTORED)
 
         def factored(x, leaves, solved, b):
             columns = jax.lax.map(product(x, leaves, transposed), jnp.eye(n, dtype=b.dtype), batch_size=_FACTORED)
@@ -218,7 +220,7 @@ def _by_products(problems: _Problems, forward: bool, together: int, b):
             return jax.lax.cond(_any(~exists), retry, lambda: before)
 
         answer, exists = problems.each(by_products, together, b)
-        if n <= _LAST_RESORT:
+        if n <= _LARGEST_FACTORED:
             retry = lambda: problems.each(again, 1, b, answer, exists)  # noqa: E731
             answer, exists = jax.lax.cond(_any(~exists), retry, lambda: answer), True
         return jax.vmap(_zero_for_zero)(b, answer, problems.solved & exists)
@@ -295,7 +297,7 @@ def _any_of_all(axis_size, in_batched, flags):
 
 
 def _fill(leaves: tuple, replaced: dict, positions=None) -> tuple:
-    """The leaves with some replaced; `positions` are the places the leaves stand for."""
+    """The leaves with some replaced; `positions` are their indices among all leaves."""
     positions = range(len(leaves)) if positions is None else positions
     return tuple(replaced.get(k, leaf) for k, leaf in zip(positions, leaves, strict=True))
 

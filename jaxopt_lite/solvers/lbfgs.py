@@ -20,7 +20,7 @@ __all__ = ["LBFGS"]
 
 
 class _Pairs(NamedTuple):
-    """The stored pairs, oldest first. ρ = 1 / yᵀs is zero where a place is empty, so that it has no effect."""
+    """The stored pairs, oldest first. ρ = 1 / yᵀs is zero where an entry is empty, so that it has no effect."""
 
     s: Float[Array, "m n *L"]
     y: Float[Array, "m n *L"]

@@ -2,7 +2,7 @@
 
     B = β I + Σₖ uₖ vₖᵀ
 
-Each update adds one term; when the memory is full it restarts from β I, with β from the last step. The last resort
+Each update adds one term; when the memory is full it restarts from β I, with β from the last step. The fallback
 is a damped Newton method whose directions come from conjugate gradients, so that no matrix is ever formed.
 
 Sources: Kelley, Solving Nonlinear Equations with Newton's Method, chapter 4; Paige and Saunders, ACM TOMS 8 (1982) 43,

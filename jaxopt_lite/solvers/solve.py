@@ -41,8 +41,8 @@ def root(
         fun: `fun(x, args) -> residual`, written for one problem; the residual has as many numbers as `x`. It may be
             `fun(x)` where there are no args.
         x0: starts; a pytree whose leaves are `[B, ...]`.
-        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and `False`
-            among its leaves are passed as they are.
+        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
+            `False` among its leaves are passed as they are.
         solver: `Broyden()` (the default) or `LimitedBroyden()`, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
@@ -97,8 +97,8 @@ def minimize(
         fun: `fun(x, args) -> scalar`, written for one problem, smooth and differentiable by JAX. It may be `fun(x)`
             where there are no args.
         x0: starts; a pytree whose leaves are `[B, ...]`.
-        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and `False`
-            among its leaves are passed as they are.
+        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
+            `False` among its leaves are passed as they are.
         solver: `BFGS()` (the default) or `LBFGS()` for many unknowns, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.

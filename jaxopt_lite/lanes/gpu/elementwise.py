@@ -52,8 +52,8 @@ def _select_n(graph: Graph, params, which, *cases):
     if which.dtype == bool:
         return graph("select", which, *reversed(cases)) if len(cases) == 2 else cases[0]
     chosen = cases[-1]
-    for place in reversed(range(len(cases) - 1)):
-        chosen = graph("select", graph("le", which, _number(which, place)), cases[place], chosen)
+    for case in reversed(range(len(cases) - 1)):
+        chosen = graph("select", graph("le", which, _number(which, case)), cases[case], chosen)
     return chosen
 
 

@@ -24,13 +24,13 @@ MOST_NODES = 20_000  # a compiler takes minutes for more straight-line code
 class NotInAKernel(Exception):
     """Why a function cannot become one kernel, in one sentence; with the primitive to blame and its line."""
 
-    def __init__(self, reason: str, primitive: str = "", place: str = ""):
+    def __init__(self, reason: str, primitive: str = "", line: str = ""):
         super().__init__(reason)
-        self.reason, self.primitive, self.place = reason, primitive, place
+        self.reason, self.primitive, self.line = reason, primitive, line
 
     def __str__(self) -> str:
-        place = f" at {self.place}" if self.place else ""
-        return f"{self.reason} (`{self.primitive}`{place})" if self.primitive else self.reason
+        line = f" at {self.line}" if self.line else ""
+        return f"{self.reason} (`{self.primitive}`{line})" if self.primitive else self.reason
 
 
 class Node:

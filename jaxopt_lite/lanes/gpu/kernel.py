@@ -35,20 +35,20 @@ class Layout(NamedTuple):
     """Which row of which array each number is in. The arrays are `[rows, problems]`, one for each dtype."""
 
     dtypes: tuple[np.dtype, ...]
-    places: tuple[tuple[int, int], ...]
+    entries: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, dtypes) -> "Layout":
         """For numbers of these dtypes; bools are stored as integers."""
         stored = [np.dtype(np.int32 if jnp.issubdtype(dtype, jnp.bool_) else dtype) for dtype in dtypes]
         distinct = sorted(set(stored), key=str)
-        places = [(distinct.index(dtype), stored[:k].count(dtype)) for k, dtype in enumerate(stored)]
-        return cls(tuple(distinct), tuple(places))
+        entries = [(distinct.index(dtype), stored[:k].count(dtype)) for k, dtype in enumerate(stored)]
+        return cls(tuple(distinct), tuple(entries))
 
     def pack(self, rows: list[Array]) -> list[Array]:
         """The arrays of these rows."""
         parts: list[list[Array]] = [[] for _ in self.dtypes]
-        for (array, _), row in zip(self.places, rows, strict=True):
+        for (array, _), row in zip(self.entries, rows, strict=True):
             parts[array].append(row.astype(self.dtypes[array]))
         return [jnp.stack(part) for part in parts]
 
@@ -101,19 +101,19 @@ class _Kernel(NamedTuple):
         lane = jnp.arange(self.width, dtype=jnp.int32) * 0
         given = load(lane)
         rows = self._emit(self.program.init, [], given)
-        rows[self._status_place] = lane + jnp.int32(Status.NOT_STARTED)
+        rows[self._status_row] = lane + jnp.int32(Status.NOT_STARTED)
         lax.while_loop(in_work, round_, _Tile(first, lane, given, rows))
 
     def _refill(self, tile: _Tile, end, load) -> _Tile:
         """Give the next problems to the lanes that have none in work."""
         free = self._status(tile.rows) >= 0
-        place = tile.taken + jnp.cumsum(free.astype(jnp.int32), dtype=jnp.int32) - 1
-        filled = free & (place < end)
-        new = load(jnp.clip(place, 0, self.size - 1))
+        turn = tile.taken + jnp.cumsum(free.astype(jnp.int32), dtype=jnp.int32) - 1
+        filled = free & (turn < end)
+        new = load(jnp.clip(turn, 0, self.size - 1))
         choose = lambda new, old: [jnp.where(filled, a, b) for a, b in zip(new, old, strict=True)]  # noqa: E731
         rows = choose(self._emit(self.program.init, [], new), tile.rows)
         taken = jnp.minimum(tile.taken + jnp.sum(free.astype(jnp.int32), dtype=jnp.int32), end)
-        return _Tile(taken, jnp.where(filled, place, tile.problem), choose(new, tile.given), rows)
+        return _Tile(taken, jnp.where(filled, turn, tile.problem), choose(new, tile.given), rows)
 
     def _advance(self, rows, known, more):
         """Step until it pays to stop: until idle lanes have missed as many steps as a pause costs."""
@@ -138,30 +138,30 @@ class _Kernel(NamedTuple):
         return lax.while_loop(worthwhile, step, (rows, counts(rows)[0], jnp.int32(0)))[0]
 
     @property
-    def _status_place(self) -> int:
+    def _status_row(self) -> int:
         return self.program.live.index(self.program.rows_of("status")[0])
 
     def _status(self, rows):
-        return rows[self._status_place]
+        return rows[self._status_row]
 
     def _emit(self, graph, rows, known) -> list[Array]:
         """The live rows of a graph, given the rows of the state and all other numbers."""
-        leaves: list = [None] * len(self.program.places) + list(known)
+        leaves: list = [None] * len(self.program.entries) + list(known)
         for leaf, row in zip(self.program.live, rows, strict=False):
             leaves[leaf] = row
         return emit([graph[leaf] for leaf in self.program.live], leaves, self.width)
 
     def _load(self, references, problem) -> list[Array]:
-        nodes = self.program.leaves[len(self.program.places) :]
-        rows = [references[array][row, problem] for array, row in self.given.places]
+        nodes = self.program.leaves[len(self.program.entries) :]
+        rows = [references[array][row, problem] for array, row in self.given.entries]
         return [row.astype(node.dtype) for row, node in zip(rows, nodes, strict=False)]
 
     def _report(self, references, problem, rows, ended):
-        """Write out the lanes that have ended. The others name the spare place, and do not write there either."""
+        """Write out the lanes that have ended. The others name the spare entry, and do not write there either."""
         live, problem = self.program.live, jnp.where(ended, problem, self.size)
         reported = [rows[live.index(row)] for name in _FIELDS for row in self.program.rows_of(name)]
-        for (array, place), row in zip(self.reported.places, reported, strict=True):
-            triton.store(references[array], place, problem, row.astype(self.reported.dtypes[array]), ended)
+        for (array, of), row in zip(self.reported.entries, reported, strict=True):
+            triton.store(references[array], of, problem, row.astype(self.reported.dtypes[array]), ended)
 
 
 def _stored(leaf: Array) -> Array:
@@ -194,10 +194,10 @@ def run(program: Program, queue: Queue, shared: tuple[Array, ...], *, interpret:
     flat = [_stored(leaf.ravel()) for leaf in shared if leaf.size]
     sizes = tuple(leaf.size for leaf in flat)
     kernel = _Kernel(program, layout, reported, sizes, size, -(-size // count), WIDTH, cost)
-    rows = [sum(array == k for array, _ in reported.places) for k in range(len(reported.dtypes))]
+    rows = [sum(array == k for array, _ in reported.entries) for k in range(len(reported.dtypes))]
     out = [jax.ShapeDtypeStruct((row, size + 1), dtype) for row, dtype in zip(rows, reported.dtypes, strict=True)]
     arrays = triton.launch(kernel, count, WIDTH, [*layout.pack(given), *flat], out, interpret)
-    rows = [arrays[array][row, :size] for array, row in reported.places]
+    rows = [arrays[array][row, :size] for array, row in reported.entries]
     n = len(program.rows_of("x"))
     first_error, status, steps, evaluations = rows[n:]
     return Outcome(jnp.stack(rows[:n], axis=-1), status, steps, evaluations, first_error, record=(), states=None)

@@ -38,7 +38,7 @@ class Program(NamedTuple):
         init: every row of the state before the first evaluation.
         begin: every row of the state after the start, in the lanes that wait for it.
         step: every row of the state after a step.
-        places: for each row of the state, which leaf of its pytree it comes from, and where in that leaf.
+        entries: for each row of the state, which leaf of its pytree it comes from, and where in that leaf.
         names: the field of the state that each row belongs to.
         live: the rows that a reported number may depend on; a kernel carries no other.
         given: how many leaves a problem is given by.
@@ -48,7 +48,7 @@ class Program(NamedTuple):
     init: tuple[Scalar, ...]
     begin: tuple[Scalar, ...]
     step: tuple[Scalar, ...]
-    places: tuple[tuple[int, int], ...]
+    entries: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     live: tuple[int, ...]
     given: int
@@ -60,7 +60,7 @@ class Program(NamedTuple):
     @property
     def words(self) -> int:
         """The 32-bit registers that one lane's live rows and its problem take."""
-        rows, n = len(self.places), len(self.rows_of("x"))
+        rows, n = len(self.entries), len(self.rows_of("x"))
         kept = [self.leaves[row] for row in self.live] + list(self.leaves[rows + n :])  # the start is not kept
         return sum(-(-node.dtype.itemsize // 4) for node in kept)
 
@@ -126,7 +126,7 @@ def _traced(method: Method, bind: Callable, mapped: list, shared: list, n: int, 
     graph = Graph()
     spec = jax.eval_shape(method.init, jax.ShapeDtypeStruct((n,), dtype))
     names = [path[0].name for path, _ in jax.tree_util.tree_leaves_with_path(spec)]
-    state, places = _state_leaves(graph, jax.tree.leaves(spec), names, method.symmetric)
+    state, entries = _state_leaves(graph, jax.tree.leaves(spec), names, method.symmetric)
     limits = jax.eval_shape(lambda: Limits(jnp.zeros((), dtype), jnp.zeros((), dtype), jnp.int32(0)))
     start = leaves_like(graph, jax.ShapeDtypeStruct((n,), dtype))
     fixed, common = ([leaves_like(graph, like) for like in group] for group in ((*limits, *mapped), shared))
@@ -140,15 +140,15 @@ def _traced(method: Method, bind: Callable, mapped: list, shared: list, n: int, 
 
     def rows(part, specs, arrays):
         new = interpret(graph, jax.make_jaxpr(part)(*specs), arrays)
-        return tuple(new[leaf].flat[place] for leaf, place in places)
+        return tuple(new[leaf].flat[entry] for leaf, entry in entries)
 
     specs, arrays = (spec, limits, mapped, shared), [*state, *fixed, *common]
     init = rows(method.init, [jax.ShapeDtypeStruct((n,), dtype)], [start])
     graphs = rows(begin, specs, arrays), rows(step, specs, arrays)
-    row_names = tuple(names[leaf] for leaf, _ in places)
-    live = _live([row for row, name in enumerate(row_names) if name in _REPORTED], graphs, len(places))
+    row_names = tuple(names[leaf] for leaf, _ in entries)
+    live = _live([row for row, name in enumerate(row_names) if name in _REPORTED], graphs, len(entries))
     given = n + sum(array.size for array in fixed)
-    return Program(tuple(graph.leaves), init, *graphs, tuple(places), row_names, live, given)
+    return Program(tuple(graph.leaves), init, *graphs, tuple(entries), row_names, live, given)
 
 
 def _ended(limits: Limits, state):
@@ -158,19 +158,19 @@ def _ended(limits: Limits, state):
 
 
 def _state_leaves(graph: Graph, spec: list, names: list[str], symmetric) -> tuple[list[np.ndarray], list]:
-    """The numbers of a state. A symmetric matrix has those on and above its diagonal, each in two places."""
+    """The numbers of a state. A symmetric matrix has those on and above its diagonal, each at two indices."""
     arrays: list[np.ndarray] = []
-    places: list[tuple[int, int]] = []
+    entries: list[tuple[int, int]] = []
     for leaf, (like, name) in enumerate(zip(spec, names, strict=True)):
         array = np.empty(like.shape, object)
-        for place, index in enumerate(np.ndindex(like.shape)):
+        for entry, index in enumerate(np.ndindex(like.shape)):
             if name in symmetric and len(index) == 2 and index[0] > index[1]:
                 array[index] = array[index[::-1]]
             else:
                 array[index] = graph.leaf(like.dtype)
-                places.append((leaf, place))
+                entries.append((leaf, entry))
         arrays.append(array)
-    return arrays, places
+    return arrays, entries
 
 
 def _live(reported: list[int], graphs: tuple, rows: int) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ class _Scalars(Interpreter):
         except Exception as cause:  # a fault of a rule must not keep a solve from being a loop
             error = cause if isinstance(cause, NotInAKernel) else NotInAKernel(_FAULT.format(cause=cause))
             # The innermost equation is the reason.
-            name, line = error.primitive or equation.primitive.name, error.place or current_line()
+            name, line = error.primitive or equation.primitive.name, error.line or current_line()
             raise NotInAKernel(error.reason, name, line) from None
 
     def _results(self, equation: Equation, arrays: list[np.ndarray]) -> Sequence[np.ndarray]:

@@ -1,6 +1,6 @@
-"""The one place that knows which compiler makes the GPU kernel: Pallas with its Triton backend.
+"""The one file that knows which compiler makes the GPU kernel: Pallas with its Triton backend.
 
-Another backend replaces this file. A kernel reads and writes chosen places of rows of arrays; all else it does is
+Another backend replaces this file. A kernel reads and writes chosen entries of rows of arrays; all else it does is
 elementwise on a tile of lanes, with loops, sums and a running sum over the tile.
 """
 
@@ -34,9 +34,9 @@ def tile_number():
     return pl.program_id(0)
 
 
-def store(reference, row: int, places, values, mask) -> None:
-    """Write the values of the lanes of `mask` to their places in a row."""
-    plgpu.store(reference.at[row, places], values, mask=mask)
+def store(reference, row: int, index, values, mask) -> None:
+    """Write the values of the lanes of `mask` to their entries of a row."""
+    plgpu.store(reference.at[row, index], values, mask=mask)
 
 
 def launch(kernel: Callable, tiles: int, width: int, operands: list, out: list, interpret: bool) -> list:
