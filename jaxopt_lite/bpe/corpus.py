@@ -349,7 +349,7 @@ def _whole_words(
 
 
 def _last_cut(text: str, first: int, special_tokens: tuple[str, ...]) -> int | None:
-    """The last character, or one of the last, before which the text may be cut, from `first` on; None if there is none."""
+    """One of the last characters, from `first` on, before which the text may be cut; None if there is none."""
     longest = max(map(len, special_tokens), default=0)
     for start in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, first), first)):
         for at in reversed([match.start() for match in ONE_CUT.finditer(text, start)]):
