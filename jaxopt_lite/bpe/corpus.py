@@ -31,6 +31,7 @@ MOST_PROCESSES = 32  # by default; what they find is put together in this proces
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
 NEAR_THE_END = 2000  # characters in which most texts may be cut
+_BEFORE = 2  # characters before a cut that `ONE_CUT` looks at
 
 _LOOKED_AT = 100  # items that are checked for being names of files; who passes names by mistake begins with them
 _LONGEST_NAME = 1000
@@ -324,18 +325,21 @@ def _whole_words(
     A block that cannot be cut anywhere grows by the next one.
     """
     longest = max(map(len, special_tokens), default=0)
-    waiting: list[str] = []  # what was looked through in vain
-    last, size = "", 0
+    waiting: list[str] = []  # in which there is no cut
+    last, first, size = "", 0, 0  # the end of what was read, and where in it a cut may be
     for text, amount in blocks:
         if last and text:  # there is no need to cut where nothing follows
-            at = _last_cut(last, special_tokens) if splitter.local else None
+            at = _last_cut(last, first, special_tokens) if splitter.local else None
             if at is None:
-                # The next time with the end of this one alone, so that long waits take linear time.
-                at = max(len(last) - NEAR_THE_END - longest, 0)
+                # Only the end is looked through again, so that long waits take linear time. What is before a cut is
+                # kept as far as it matters: a special token may begin there.
+                first = max(len(last) - longest, first)
+                at = max(first - longest - _BEFORE, 0)
                 waiting.append(last[:at])
+                first -= at
             else:
                 yield "".join([*waiting, last[:at]]), size
-                waiting, size = [], 0
+                waiting, first, size = [], 0, 0
             last = last[at:]
         last += text
         size += amount
@@ -344,11 +348,11 @@ def _whole_words(
         yield rest, size
 
 
-def _last_cut(text: str, special_tokens: tuple[str, ...]) -> int | None:
-    """The last character, or one of the last, before which the text may be cut; None if there is none."""
+def _last_cut(text: str, first: int, special_tokens: tuple[str, ...]) -> int | None:
+    """One of the last characters, from `first` on, before which the text may be cut; None if there is none."""
     longest = max(map(len, special_tokens), default=0)
-    for first in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, 0), 0)):
-        for at in reversed([match.start() for match in ONE_CUT.finditer(text, first)]):
+    for start in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, first), first)):
+        for at in reversed([match.start() for match in ONE_CUT.finditer(text, start)]):
             if at + longest <= len(text) and not _inside_special(text, at, special_tokens):
                 return at
     return None

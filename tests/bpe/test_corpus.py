@@ -6,6 +6,7 @@ import io
 import json  # noqa: F401  # which a line of code needs
 import lzma
 import os
+import random
 import re
 import signal
 import subprocess
@@ -77,6 +78,25 @@ def test_cuts_change_no_word(
                 text
             )
             assert count_words([text], splitter(scheme), special_tokens=special_tokens, processes=1) == expected
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 20])
+def test_no_special_token_is_cut(monkeypatch, block):
+    """Wherever it begins, and whatever looks like one."""
+    monkeypatch.setattr(corpus, "BLOCK", block)
+    monkeypatch.setattr(corpus, "NEAR_THE_END", 2)
+    special, choose, number = ("<|end of text|>",), random.Random(block), 0
+
+    def found(text):
+        return [piece for is_token, piece in Finder(special).cut(text) if is_token]
+
+    for _ in range(100):
+        text = "".join(choose.choices([*special, "<|end", " of", " text|>", " ", "\n", "a", "b c", "d" * 30], k=20))
+        parts = [part for batch in corpus.batches([text], splitter("gpt4"), special, "strict") for part in batch.texts]
+        assert "".join(parts) == text
+        assert [token for part in parts for token in found(part)] == found(text), text
+        number += len(parts)
+    assert number > 200
 
 
 @pytest.mark.parametrize("scheme", [*STOCK, "whitespace"])

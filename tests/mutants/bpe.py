@@ -58,6 +58,13 @@ MUTANTS = (
         r"(?<=\S\n)(?=[^/])",
         ("tests/bpe/test_cuts.py", "tests/bpe/test_corpus.py"),
     ),
+    # A special token that begins before what is looked through is cut.
+    Mutant(
+        "jaxopt_lite/bpe/corpus.py",
+        "at = max(first - longest - _BEFORE, 0)",
+        "at = max(first - _BEFORE, 0)",
+        ("tests/bpe/test_corpus.py",),
+    ),
     # New pairs take the numbers of the first.
     Mutant(
         "jaxopt_lite/bpe/pairs.py",
