@@ -38,7 +38,7 @@ MESSAGES: dict[Status, str] = {
     ),
     Status.STALLED: (
         "stalled: many evaluations without a visible decrease. The returned point is the best seen. Try "
-        "float64, other units or other starts (`multistart`), or loosen `atol`/`rtol`."
+        "float64, other units or other starts (`multistart`), loosen `atol`/`rtol`, or smooth a kink, as of |x|."
     ),
     Status.NONFINITE_START: (
         "not finite at the start: `x0`, or the function or its derivative there, is NaN or infinite. Start elsewhere, "
