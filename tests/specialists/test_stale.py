@@ -131,6 +131,15 @@ def gram(f, loss):
 
 USES = {"embed": embed, "apply": apply, "fit": fitted, "evaluate": evaluated, "fisher": fisher, "gram": gram}
 WITH_A_LOSS = ["fit", "evaluate", "fisher"]
+# Every use asks the same function what has to be traced again: some are tried with all ways, the others with two.
+FEW = [by_global, by_large_array]
+
+
+def ways_for(uses, with_all: str):
+    """The uses, each with the ways to read that are tried; all of them in a slow test."""
+    quick = [pytest.param(use, WAYS if use == with_all else FEW, id=use) for use in uses]
+    slow = [pytest.param(use, WAYS, id=f"{use}, all ways", marks=pytest.mark.slow) for use in uses if use != with_all]
+    return pytest.mark.parametrize(("use", "ways"), quick + slow)
 
 
 def fresh(use, of, factor):
@@ -144,21 +153,21 @@ def close(ours, expected):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("use", USES)
-def test_a_model_computes_what_it_reads_now(use):
+@ways_for(USES, with_all="apply")
+def test_a_model_computes_what_it_reads_now(use, ways):
     answers = {factor: fresh(use, plain, factor) for factor in (1.0, 3.0)}
     assert not all(map(np.array_equal, jax.tree.leaves(answers[1.0]), jax.tree.leaves(answers[3.0])))
-    for way in WAYS:
+    for way in ways:
         function, change = way(plain)
         for factor in (1.0, 3.0, 1.0):
             change(factor)
             close(USES[use](function, square), answers[factor])
 
 
-@pytest.mark.parametrize("use", WITH_A_LOSS)
-def test_a_loss_computes_what_it_reads_now(use):
+@ways_for(WITH_A_LOSS, with_all="fisher")
+def test_a_loss_computes_what_it_reads_now(use, ways):
     answers = {factor: fresh(use, square, factor) for factor in (1.0, 3.0)}
-    for way in WAYS:
+    for way in ways:
         function, change = way(square)
         for factor in (3.0, 1.0):
             change(factor)
