@@ -1,26 +1,32 @@
 """A system of specialists: one base model, very many tiny adapters, fitted in one batched solve, routed by input.
 
-Files, in reading order:
+Files, in reading order; each imports only from those above it:
 
-adapters     what a specialist changes of the base's parameters: IA3, LoRA, Shift
-activations  a changed model computed on its activations, so that each input of a batch can have its own change
-arguments    checks and copies of what users hand over
-base         the one model that all share
-library      very many specialists of a base, stacked; serving them
-tasks        ragged examples as few arrays, and sums over them
-hoist        what of a model does not depend on an adapter is computed once
-fit          the adapters of all tasks in one batched solve
-routing      every input to its best specialists, or to the base
-routers/     the routers, and how they are calibrated
-merging/     one specialist out of several
-mixing       novel tasks as learned weights of specialists
-fisher       the diagonal of the Fisher information
-embedding    tasks as vectors, and their similarity
-tensor_files files of named arrays
-files        bases and specialists on disk: a folder is a library
-report       what an evaluation found, and its units
-evaluate     routed specialists compared with the alternatives
-language     a small language model to make specialists of, with its windows of text
+- `arguments`: checks and copies of what users hand over.
+- `activations`: a changed model computed on its activations, so that each input of a batch can have its own change.
+- `adapters`: what a specialist changes of the base's parameters: IA3, LoRA, Shift.
+- `base`: the one model that all share.
+- `tasks`: ragged examples as few arrays, and sums over them.
+- `library`: very many specialists of a base, stacked; serving them.
+- `hoist`: what of a model does not depend on an adapter is computed once.
+- `fit`: the adapters of all tasks in one batched solve.
+
+To keep, to choose, to combine:
+
+- `tensor_files`: safetensors with a checksum.
+- `files`: bases and libraries on disk.
+- `routing`: every input to the specialists with the best score, or to the base.
+- `routers/`: where the scores come from.
+- `merging/`: one specialist out of several.
+- `mixing`: learned weights over the specialists there are.
+- `fisher`: the diagonal of the Fisher information.
+- `embedding`: tasks as vectors, and how far they are apart.
+
+To judge:
+
+- `report`: what an evaluation found.
+- `evaluate`: beside the alternatives.
+- `language`: text as examples, and a small language model.
 """
 
 from jaxopt_lite.specialists.adapters import IA3, Adapter, LoRA, Shift
