@@ -187,4 +187,16 @@ MUTANTS = (
         "                places = todo[start : start + chunk - 1]",
         ("tests/solvers/test_chunks.py",),
     ),
+    Mutant(
+        SOLVERS + "limited_broyden.py",
+        "        bf += u * jnp.where(usable, dot(v, f), 0)",
+        "        bf += u * dot(v, s)",
+        ("tests/solvers/test_textbook.py",),
+    ),
+    Mutant(
+        SOLVERS + "bfgs.py",
+        "        scale = jnp.where(first & usable, alpha * y_slope / jnp.where(yhy > 0, yhy, 1), 1)",
+        "        scale = jnp.where(usable, alpha * y_slope / jnp.where(yhy > 0, yhy, 1), 1)",
+        ("tests/solvers/test_textbook.py",),
+    ),
 )

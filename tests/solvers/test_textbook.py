@@ -1,0 +1,112 @@
+"""The methods on lanes are those of the textbooks: the same update at every step, and the same answers."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+from jaxopt_lite import Status
+from jaxopt_lite.lanes.engine import Limits
+from jaxopt_lite.lanes.problem import LaneProblem, batch_of, trace
+from tests.oracles import solvers as textbook
+
+pytestmark = pytest.mark.hardly_optimised
+
+N, LANES, MEMORY = 4, 6, 3
+STARTS = np.random.default_rng(0).uniform(-0.6, 0.6, (LANES, N))
+
+
+def residual(x, _=None):
+    """Almost linear, so that no update is damped."""
+    return 2 * x + 0.4 * jnp.sin(x) + 0.3 * jnp.roll(x, 1) - 0.2 * jnp.roll(x, 2) - 1
+
+
+def objective(x, _=None):
+    """Convex, so that every step has curvature."""
+    return jnp.sum(jnp.cosh(x - 0.5)) + 0.5 * jnp.sum((x - jnp.roll(x, 1)) ** 2 * jnp.arange(1.0, N + 1))
+
+
+SOLVERS = {
+    "broyden": jol.Broyden(jacobian="identity", rescue=False),
+    "limited broyden": jol.LimitedBroyden(rescue=False),
+    "bfgs": jol.BFGS(),
+    "lbfgs": jol.LBFGS(memory=MEMORY),
+}
+
+
+def states(solver: str) -> list:
+    """The states of all lanes after the start and after each evaluation, until all have ended."""
+    fun = residual if "broyden" in solver else objective
+    batch, layout = batch_of(STARTS, None, (), True)
+    function, batch = trace(fun, batch, layout, False)
+    problem = LaneProblem(function, batch.leaves, batch.is_mapped)
+    limits = Limits(np.full(LANES, 1e-10), np.zeros(LANES), np.full(LANES, 100, np.int32))
+    method = SOLVERS[solver].methods()[0]
+    step = jax.jit(lambda state: method.step(problem, limits, state))
+    found = [jax.jit(lambda x: method.begin(problem, limits, method.init(x)))(batch.x.T)]
+    while np.any(found[-1].status == Status.RUNNING):
+        found.append(step(found[-1]))
+    assert np.all(found[-1].status == Status.CONVERGED)
+    return jax.tree.map(np.asarray, found)
+
+
+def steps(solver: str):
+    """For each lane, the states after the start and after each step: of a search, only the evaluation that ended it."""
+    every = states(solver)
+    for lane in range(LANES):
+        own = [jax.tree.map(lambda leaf: leaf[..., lane], state) for state in every]  # noqa: B023
+        taken = [k for k in range(1, len(own)) if own[k].steps > own[k - 1].steps]
+        assert len(taken) >= 4
+        yield [own[0], *(own[k] for k in taken)]
+
+
+@pytest.mark.parametrize("solver", ["broyden", "limited broyden"])
+def test_the_jacobian_is_broydens_at_every_step(solver):
+    for own in steps(solver):
+        inverse = as_matrix(own[0].b)
+        jacobian = np.linalg.inv(inverse)
+        np.testing.assert_array_equal(np.abs(inverse), np.eye(N))
+        for before, after in itertools.pairwise(own):
+            jacobian = textbook.next_jacobian(jacobian, after.x - before.x, after.f - before.f)
+            np.testing.assert_allclose(as_matrix(after.b) @ jacobian, np.eye(N), atol=1e-6)
+            np.testing.assert_allclose(after.p, -as_matrix(after.b) @ after.f, rtol=1e-6, atol=1e-14)
+
+
+def as_matrix(b) -> np.ndarray:
+    """B of one lane, of either form."""
+    if isinstance(b, np.ndarray):
+        return b
+    terms = (np.outer(u, v) for u, v in zip(b.u[: b.used], b.v[: b.used], strict=True))
+    return sum(terms, b.scale * np.eye(N))
+
+
+def test_the_inverse_hessian_is_that_of_bfgs_at_every_step():
+    for own in steps("bfgs"):
+        inverse = np.eye(N)
+        for k, (before, after) in enumerate(itertools.pairwise(own)):
+            s, y = after.x - before.x, after.g - before.g
+            inverse = textbook.next_inverse(inverse if k else (y @ s) / (y @ y) * inverse, s, y)
+            np.testing.assert_allclose(after.h, inverse, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(after.p, -after.h @ after.g, rtol=1e-6, atol=1e-12)
+
+
+def test_the_direction_is_that_of_the_last_pairs():
+    for own in steps("lbfgs"):
+        pairs = [(after.x - before.x, after.g - before.g) for before, after in itertools.pairwise(own)]
+        for k, after in enumerate(own[1:], 1):
+            inverse = textbook.limited_inverse(pairs[max(0, k - MEMORY) : k])
+            np.testing.assert_allclose(after.p, -inverse @ after.g, rtol=1e-4, atol=1e-9)
+
+
+def test_the_answers_are_those_of_the_plain_iterations():
+    roots = jol.root(residual, STARTS, solver=SOLVERS["broyden"]).x
+    plain = functools.partial(textbook.broyden, lambda x: np.asarray(residual(x)), tolerance=1e-11)
+    np.testing.assert_allclose(roots, [plain(x, jacobian=np.eye(N)) for x in STARTS], atol=1e-8)
+    minima = jol.minimize(objective, STARTS).x
+    gradient = jax.jit(jax.grad(objective))
+    plain = functools.partial(textbook.bfgs, lambda x: float(objective(x)), lambda x: np.asarray(gradient(x)))
+    np.testing.assert_allclose(minima, [plain(x, tolerance=1e-8) for x in STARTS], atol=1e-6)
