@@ -1,4 +1,7 @@
-"""The problem sets are what they say: plain loops, published values and SciPy agree; derivatives finite."""
+"""The problem sets are what they say: plain loops, published values and SciPy agree; derivatives finite.
+
+They hardly ever change, so all of this is slow; `solvers/test_problem_sets.py` says when it has to be run.
+"""
 
 import functools
 import math
@@ -11,7 +14,7 @@ import scipy.optimize
 
 from tests.problems import MGH_EQUATIONS, MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, NONLINEAR_23, perturbed
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = [pytest.mark.hardly_optimised, pytest.mark.slow]
 
 SYSTEMS = {p.name: p for p in NONLINEAR_23 + MGH_EQUATIONS}
 OBJECTIVES = {p.name: p for p in MGH_UNCONSTRAINED + MGH_LEAST_SQUARES}

@@ -1,7 +1,7 @@
 """The loop over a pool of lanes: every problem is taken once, served, and reported in its own place.
 
 The method is a toy whose every number is known beforehand: a lane counts up from its start, by one a step, to the
-goal of its problem, and waits to begin anew at every multiple of its `rest`.
+goal of its problem, and waits to restart at every multiple of its `rest`.
 """
 
 from typing import Any, NamedTuple
@@ -30,9 +30,11 @@ class Count(NamedTuple):
 
 
 class Counter(NamedTuple):
-    """Counts to the goal; with `rest`, waits to begin anew at every multiple of it."""
+    """Counts to the goal; with `rest`, waits to restart at every multiple of it."""
 
     rest: int = 0
+
+    loose = symmetric = ()
 
     def init(self, start):
         row = jnp.zeros(start.shape[1:], jnp.int32)
@@ -85,7 +87,7 @@ def test_every_problem_is_solved_and_reported_in_its_place(width, rest):
 
 
 def test_short_problems_go_through_the_other_lanes_while_a_long_one_runs():
-    """The 39 short ones take 13 laps of three lanes, each with at most 3 steps more than a problem needs."""
+    """The 39 short ones take 13 rounds of three lanes, each with at most 3 steps more than a problem needs."""
     goals = np.full(40, 10)
     goals[3] = 150
     total = []
@@ -95,22 +97,22 @@ def test_short_problems_go_through_the_other_lanes_while_a_long_one_runs():
     assert 150 <= len(total) <= 13 * (10 + 3)
 
 
-def test_a_lap_waits_until_idle_lanes_have_missed_what_it_costs():
+def test_a_pause_waits_until_idle_lanes_have_missed_what_it_costs():
     """Lanes that end one after the other are written out together, and those that end together at once."""
 
-    def laps(goals):
+    def pauses(goals):
         begun = []
         outcome = count(np.asarray(goals), 4, Tracked([], begun))
         jax.effects_barrier()
         np.testing.assert_array_equal(outcome.steps, goals)
         return len(begun)
 
-    assert engine._LAP_COST == 2, "what follows is counted for it"
-    assert laps([5] * 12) == 3
+    assert engine._PAUSE_COST == 2, "what follows is counted for it"
+    assert pauses([5] * 12) == 3
     # Lanes end at 1, 2, 3 and 4; after step 4 the others have missed 1 + 2 + 3 < 8 steps, and all are refilled.
-    assert laps([1, 2, 3, 4] * 3) == 3
+    assert pauses([1, 2, 3, 4] * 3) == 3
     # Three lanes idle beside the long one miss 8 steps in the third.
-    assert laps([1, 1, 1, 9] + [1] * 3) == 2
+    assert pauses([1, 1, 1, 9] + [1] * 3) == 2
 
 
 @pytest.mark.parametrize("at_once", [2, 3, 7])
@@ -140,10 +142,10 @@ def test_the_question_whether_to_go_on_is_asked_that_often(monkeypatch, at_once,
 
 
 class Tracked(NamedTuple):
-    """The counter, with a note of every step of the pool and of every lap."""
+    """The counter, with a note of every step of the pool and of every pause."""
 
     notes: list
-    laps: list | None = None
+    pauses: list | None = None
 
     def init(self, start):
         return Counter().init(start)
@@ -153,8 +155,8 @@ class Tracked(NamedTuple):
         return Counter().step(problem, limits, state)
 
     def begin(self, problem, limits, state):
-        if self.laps is not None:
-            jax.debug.callback(lambda: self.laps.append(1))
+        if self.pauses is not None:
+            jax.debug.callback(lambda: self.pauses.append(1))
         return Counter().begin(problem, limits, state)
 
     def progress(self, state):

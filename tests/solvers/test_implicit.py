@@ -227,6 +227,7 @@ def test_many_unknowns_have_the_derivatives_of_their_dense_systems():
         np.testing.assert_allclose(found, (plus - minus) / (2 * step), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_many_unknowns_of_a_minimum():
     """min ½ xᵀHx − aᵀx + Σ s x⁴/4 in float32: dx/da = (H + 3 s x²)⁻¹, and ∂²/∂a² by the gradient of a gradient."""
     hessian = (W @ W.T + np.eye(MANY)).astype("f4")
@@ -260,7 +261,7 @@ def test_what_products_cannot_solve_is_factored_or_nan(monkeypatch):
 
     expected = np.linalg.solve(matrices.transpose(0, 2, 1), weights[..., None])[..., 0]
     np.testing.assert_allclose(slope(a), expected, rtol=1e-8, atol=1e-9)
-    monkeypatch.setattr(implicit, "_LAST_RESORT", 0)
+    monkeypatch.setattr(implicit, "_LARGEST_FACTORED", 0)
     jax.clear_caches()
     without = slope(a)
     assert np.all(np.isnan(without[0]))
@@ -297,7 +298,8 @@ def test_a_function_that_has_one_mode_has_its_derivatives(n):
     np.testing.assert_allclose(moved, a * (1 - z**2) / (1 - (1 - z**2) / 2), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype):
     """x³ = a, and min Σ x⁴/4 − a x, which has the same answer: dx/da = 1 / (3 x²)."""
     a = jnp.asarray([[1.0, 2.0], [3.0, 4.0]], dtype)
@@ -330,7 +332,7 @@ def test_many_unknowns_in_half_precision():
 
 
 @pytest.mark.parametrize("hopeless", [-1.0, np.nan])
-@pytest.mark.parametrize("n", [1, MANY])
+@pytest.mark.parametrize("n", [1, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_a_mask_after_the_solve_keeps_unsolved_problems_out(n, hopeless):
     """s x² = a has the root √(a/s). What all share gets the derivatives of the problems that have one."""
     a = np.array([4.0, hopeless, 9.0])

@@ -10,6 +10,8 @@ Every answer is judged apart from the solvers, by the problem's own function in 
 """
 
 import functools
+import hashlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
+from tests import problems
 from tests.problems import MGH_EQUATIONS, MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, NONLINEAR_23, perturbed
 
 pytestmark = pytest.mark.hardly_optimised
@@ -27,6 +30,17 @@ BROYDEN, BFGS = jol.Broyden(), jol.BFGS()
 EASY_TO_COMPILE = ("helical valley", "gaussian", "box 3d", "penalty I 4", "brown dennis", "beale", "wood")
 FEW_MINIMA = tuple(p for p in MGH_UNCONSTRAINED if p.name in EASY_TO_COMPILE)
 FEW_SYSTEMS = NONLINEAR_23[::8]
+
+
+TESTED = "03c85092586c9470"  # of the file that passed `tests/test_problems.py`, the start of its SHA-256
+
+
+def test_the_problems_are_those_that_were_tested():
+    digest = hashlib.sha256(Path(problems.__file__).read_bytes()).hexdigest()
+    assert digest.startswith(TESTED), (
+        f"tests/problems.py has changed: run `pytest -m '' tests/test_problems.py`, and if all passes write "
+        f"TESTED = {digest[: len(TESTED)]!r} here"
+    )
 
 
 def solved(problem, solver_name, dtype):
