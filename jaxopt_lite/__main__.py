@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m jaxopt_lite", description=jol.__doc__)
+    parser = argparse.ArgumentParser("python -m jaxopt_lite", description=(jol.__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     demo = commands.add_parser(
         "demo", help="ten thousand power flows and regressions, a tokenizer, specialists (default)"

@@ -1,6 +1,6 @@
 """Writing files, for the whole package: what was there before stays whole until the new one is. Standard library only.
 
-A file is written under a hidden name of its own beside its place, flushed to disk, and renamed. Whoever reads
+A file is written under a hidden name of its own next to it, flushed to disk, and renamed. Whoever reads
 meanwhile, or after a crash, sees the old file or the new one; two writers of one file do not meet. A writer holds a
 lock on what it writes, so that what a killed one left behind is known by its free lock, and cleared by the next.
 """
@@ -56,7 +56,7 @@ def put(path: Path, data: bytes) -> None:
 
 
 def _put(path: Path, beside: Path, data: bytes) -> bool:
-    """Write the file by way of another one; False where that was taken for litter before it could be locked."""
+    """Write the file by way of another one; False where that was taken for leftovers before it could be locked."""
     try:
         with open(beside, "xb") as file:
             if fcntl is not None:
@@ -86,8 +86,8 @@ def tidy(folder: Path) -> None:
     if fcntl is None:
         return
     with suppress(OSError), os.scandir(folder) as entries:
-        litter = [e.path for e in entries if _PART.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
-        for path in litter:
+        leftovers = [e.path for e in entries if _PART.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+        for path in leftovers:
             with suppress(OSError), open(path, "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while its writer lives
                 os.unlink(path)

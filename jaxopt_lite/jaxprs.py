@@ -1,4 +1,4 @@
-"""JAX's programs as data: what is in a jaxpr, and one interpreter of jaxprs. Only this file knows JAX's versions.
+"""JAX's programs as data: what is in a jaxpr, as every version of JAX writes it, and one interpreter of jaxprs.
 
 A jaxpr is what JAX makes of a function when it traces it: a list of equations, each the application of a primitive to
 variables and literals. An `Interpreter` evaluates the equations one by one, on values of any kind: arrays, rows of

@@ -35,8 +35,8 @@ def pytest_collection_finish(session):
 @pytest.fixture(autouse=True)
 def _effort(request):
     """Compile the programs of tests marked so in half the time."""
-    hardly_optimised = request.node.get_closest_marker("hardly_optimised") is not None
-    jax.config.update("jax_disable_most_optimizations", hardly_optimised)
+    hardly_optimized = request.node.get_closest_marker("hardly_optimized") is not None
+    jax.config.update("jax_disable_most_optimizations", hardly_optimized)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -22,7 +22,7 @@ from jaxopt_lite import Status
 from jaxopt_lite.lanes.gpu import kernel
 from tests.test_contract import assert_same_bits, lanes
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 MINIMIZERS = {"bfgs": jol.BFGS(), "lbfgs": jol.LBFGS(memory=2)}
 ROOT_SOLVERS = {

@@ -19,7 +19,7 @@ import pytest
 
 import jaxopt_lite
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = sorted((ROOT / "jaxopt_lite").rglob("*.py"))

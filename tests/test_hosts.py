@@ -15,7 +15,7 @@ import pytest
 import jaxopt_lite as jol
 from jaxopt_lite import bpe
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 TEXTS = [f"the cat {k} sat on the mat, the rat {k % 3} sat on the cat\0 ünd naïve \udce4 {k * k}" for k in range(40)]
 

@@ -28,7 +28,7 @@ from jaxopt_lite.jaxprs import (
 )
 from tests.lines import here
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 X = jnp.arange(3.0)
 TABLE = np.arange(6.0).reshape(2, 3)

@@ -43,13 +43,13 @@ MAY_IMPORT = {
     "files": set(),
     "jaxprs": GROUND,
     "progress": {"rich"},
+    "sizes": set(),
     "lanes": GROUND,
     "bounds": GROUND,
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {re.split(r"[^\w-]", wanted)[0] for wanted in PROJECT["dependencies"]}
 OPTIONAL = {"matplotlib"}  # may be imported inside a function, and need not be installed
-MAY_IMPORT["sizes"] = set()
 
 FUNCTION_LINES = 45  # without the docstring
 

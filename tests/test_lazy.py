@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import jaxopt_lite
-from jaxopt_lite import bpe
+from jaxopt_lite import bpe, specialists
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [jaxopt_lite, bpe]
+PACKAGES = [jaxopt_lite, bpe, specialists]
 
 names_of = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 
@@ -75,6 +75,11 @@ def test_what_needs_jax_loads_it(tmp_path, code):
     assert run(code, tmp_path) == "True\n"
 
 
+def test_a_library_of_specialists_loads_nothing_of_byte_pairs(tmp_path):
+    code = "import sys, jaxopt_lite.specialists.library; print([name for name in sys.modules if '.bpe' in name])"
+    assert run(code, tmp_path) == "[]\nTrue\n"
+
+
 @names_of
 def test_all_names_are_there_and_listed(package):
     for name in package.__all__:
@@ -86,10 +91,12 @@ def test_all_names_are_there_and_listed(package):
 
 
 @names_of
-def test_no_lazy_name_is_that_of_another_module(package):
-    """Importing the module would put it in the place of what the name means."""
-    there = {path.stem for path in Path(package.__file__).parent.iterdir()}
-    assert all(inspect.ismodule(getattr(package, name)) for name in there & set(package.__all__))
+def test_importing_a_module_replaces_no_public_name(package):
+    """Where a function has the name of its module, the name means the function, whatever is imported in which order."""
+    for path in Path(package.__file__).parent.glob("[a-z]*.py"):
+        importlib.import_module(f"{package.__name__}.{path.stem}")
+    modules = {name for name in package.__all__ if inspect.ismodule(getattr(package, name))}
+    assert modules == ({"bounds", "bpe", "specialists"} if package is jaxopt_lite else set())
 
 
 @names_of

@@ -14,7 +14,7 @@ import scipy.optimize
 
 from tests.problems import MGH_EQUATIONS, MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, NONLINEAR_23, perturbed
 
-pytestmark = [pytest.mark.hardly_optimised, pytest.mark.slow]
+pytestmark = [pytest.mark.hardly_optimized, pytest.mark.slow]
 
 SYSTEMS = {p.name: p for p in NONLINEAR_23 + MGH_EQUATIONS}
 OBJECTIVES = {p.name: p for p in MGH_UNCONSTRAINED + MGH_LEAST_SQUARES}

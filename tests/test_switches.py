@@ -9,7 +9,7 @@ import pytest
 
 import jaxopt_lite as jol
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 SOLVERS = {"BFGS": jol.BFGS(), "LBFGS": jol.LBFGS(), "Broyden": jol.Broyden(), "LimitedBroyden": jol.LimitedBroyden()}
 X0, A = np.zeros((3, 2)), np.array([1.0, 2.0, 3.0])

@@ -5,7 +5,7 @@ Files, in reading order; each imports only from those above it:
 - `arithmetic`: linear algebra on a row of lanes, in the lines of the textbook.
 - `status`: what a problem came to, and what to try.
 - `settings`: JAX's switches, as the code here is written for.
-- `widths`: how many lanes a tile has, and every other measured constant.
+- `widths`: how many lanes a tile has, and how many parts a batch, by measurement.
 - `lanes_last`: a function of one problem on a tile, as by `jax.vmap`, with the lanes last.
 - `native`: a whole solve as one native function of the CPU.
 - `rows`: from rows of a batch to lanes and back.

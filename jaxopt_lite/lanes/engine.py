@@ -5,9 +5,10 @@ lanes is in work, and as soon as it pays the answers of those that have ended ar
 the queue take their place. Nearly every lane does useful work at nearly every step, and only the lanes in work hold
 matrices. A lane's arithmetic never depends on which lane it is or who its neighbours are.
 
-A method is an object with `init`, `begin` and `step`. A step is one evaluation of the user's function in every lane.
-A lane whose status is WAITING needs something rarer: its first evaluation, or a new Jacobian. It is served by `begin`
-between runs of the inner loop, so that the inner loop stays small enough to be compiled as one native function.
+A method is an object with `init`, `begin`, `step` and `progress`, and says which fields of its state are special. A
+step is one evaluation of the user's function in every lane. A lane whose status is WAITING needs something rarer: its
+first evaluation, or a new Jacobian. It is served by `begin` between runs of the inner loop, so that the inner loop
+stays small enough to be compiled as one native function.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How many lanes a tile has, and what else was measured: every measured choice of the solvers on a CPU, in one file.
+"""How many lanes a tile has, and how many parts a batch is worth: measured choices, in one file.
 
 The width is a matter of what LLVM makes of the pass over a lane's matrix: it unrolls rows of few lanes completely,
 which keeps the vectors of a rank-two update in registers, but turns much else into scalar code. While the matrices of a

@@ -38,8 +38,8 @@ __all__ = [
 
 BACKENDS = ("auto", "kernel", "loop", "emulate")
 """What a caller may ask for. `auto` is the loop, which on a CPU is one native function where it can be; `kernel` is one
-GPU kernel on a CUDA device, and an error where there can be none; `emulate` runs that kernel in JAX's interpreter on
-any platform, to test it."""
+kernel on an NVIDIA GPU, the loop on other platforms, and an error where a kernel is impossible; `emulate` runs that
+kernel in JAX's interpreter on any platform, to test it."""
 
 
 class Solver(Protocol):
@@ -117,23 +117,19 @@ class Choice(NamedTuple):
     """How a batch is solved on a platform.
 
     Args:
+        backend: what solves the batch.
         width: the lanes of a tile of the loop.
         why_not_native: why the loop is not one native CPU function; None where it is.
-        program: what a lane of a kernel does, where a kernel solves the batch.
-        why_no_kernel: why none does; empty where one does.
+        program: what a lane of a kernel does, where one is asked for and possible. On other platforms than a GPU it
+            waits in the program for one.
+        why_no_kernel: why there is none; empty where there is one.
     """
 
+    backend: Literal["kernel", "native call", "loop"]
     width: int
     why_not_native: str | None
     program: Program | None
     why_no_kernel: str
-
-    @property
-    def backend(self) -> Literal["kernel", "native call", "loop"]:
-        """What solves the batch."""
-        if self.program is not None:
-            return "kernel"
-        return "loop" if self.why_not_native else "native call"
 
 
 def check_backend(backend: str) -> None:
@@ -161,14 +157,15 @@ def choose(
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes
         reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
-    why = _why_no_kernel(plan.options, resumes)
+    loop, why = "loop" if reason else "native call", _why_no_kernel(plan.options, resumes)
     if not why:
         try:
             traced = program.trace(plan.solver.methods()[0], plan.function, is_mapped, leaves, n, x0.dtype)
-            return Choice(width, reason, traced, "")
+            runs = platform == "gpu" or plan.options.backend == "emulate"
+            return Choice("kernel" if runs else loop, width, reason, traced, "")
         except NotInAKernel as found:
             why = str(found)
-    return Choice(width, reason, None, why)
+    return Choice(loop, width, reason, None, why)
 
 
 def _why_no_kernel(options: Options, resumes: bool) -> str:

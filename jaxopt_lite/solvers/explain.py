@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS
 from jaxopt_lite.solvers.choice import Options, Plan, Solver, check_backend, choose
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.solve import check_function
+from jaxopt_lite.solvers.solve import check_function, expect
 
 __all__ = ["Explanation", "explain"]
 
@@ -105,13 +105,14 @@ def explain(
         record: as for `minimize`.
         keep_state: as for `minimize`.
         platform: `"cpu"`, `"gpu"` (NVIDIA) or `"tpu"`, even one that is not present; `None`: the one JAX would use.
-        backend: as for `minimize`; where `"kernel"` cannot be, the reason says why.
+        backend: as for `minimize`; on a GPU, where `"kernel"` is impossible, the reason says why.
 
     Returns:
         An `Explanation`. Its reason names the operation that stands in the way of a kernel, and its line.
 
     Raises:
         ValueError: an unknown platform or backend.
+        TypeError: no function, or no solver.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxopt_lite as jol
@@ -125,6 +126,7 @@ def explain(
         raise ValueError(f"platform={platform!r}: expected one of {', '.join(map(repr, PLATFORMS))}.")
     check_backend(backend)
     check_function(fun)
+    solver = expect(solver, "explain", "a solver of `minimize` or `root`", "minimum", "root")
     fun, args = split(fun, args)
     options = Options(axis_per_leaf(args, args_axes), batched, has_aux, record, keep_state, backend)
     called, found = partial(signature_of(x0, args, options.axes, batched).call, fun), []
@@ -144,24 +146,23 @@ def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     size, n = batch.x.shape
     later = _LATER if len(plan.solver.methods()) > 1 else ""
     choice = choose(plan, batch.is_mapped, batch.leaves, batch.x, platform=platform)
-    if choice.program is not None and (platform == "gpu" or plan.options.backend == "emulate"):
-        program = choice.program
+    if choice.backend == "kernel":
+        program: Any = choice.program
         return Explanation(
             "kernel", platform, kernel.WIDTH, kernel.tiles(size), size, later=later,
             words=program.words, operations=program.operations(program.begin, program.step),
             step_operations=program.operations(program.step),
         )  # fmt: skip
-    reason = choice.why_no_kernel if platform == "gpu" else ""
     if platform != "cpu":
-        return Explanation("loop", platform, choice.width, 1, size, reason, later)
+        reason = choice.why_no_kernel if platform == "gpu" else ""
+        return Explanation(choice.backend, platform, choice.width, 1, size, reason, later)
     computed = operations(plan.function.closed)
     rows = Rows(size, (), n, EVALUATIONS[plan.solver.kind])
     undivided = "it is one problem" if plan.alone else why_undivided(rows, computed)
     return Explanation(
-        "loop" if choice.why_not_native else "native call", platform, choice.width, 1, size,
-        choice.why_not_native or "", later,
+        choice.backend, platform, choice.width, 1, size, choice.why_not_native or "", later,
         cores=1 if undivided else rows.parts(computed), undivided=undivided or "",
     )  # fmt: skip
 
 
-_LATER = "Lanes that it gives up as STALLED or NO_ROOT go on in a loop compiled by XLA, by the damped Newton method."
+_LATER = "Lanes that it gives up as STALLED or NO_ROOT go on in a loop compiled by XLA, by the fallback."

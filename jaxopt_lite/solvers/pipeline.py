@@ -31,7 +31,7 @@ from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
-__all__ = ["briefly", "gave_up", "run_methods", "solved"]
+__all__ = ["first_method_only", "gave_up", "run_methods", "solved"]
 
 Kind = Literal["root", "minimum"]
 
@@ -46,7 +46,7 @@ def solved(
     _check_size(kind, function, batch)
     plan = Plan(function, without_numbers(solver), options, not options.batched, only_first)
     _check_resume(resume, solver, batch)
-    limits = limits_of(solver, kind, batch.x.shape[0], batch.x.dtype)
+    limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
     one, is_mapped = partial(_verified, kind, function), batch.is_mapped
 
     def verified(x, leaves):
@@ -89,10 +89,10 @@ def _without_batch_axis(solution: Solution) -> Solution:
     return Solution(**{**vars(without), "state": solution.state})
 
 
-def briefly(*operands: Any) -> tuple[Solution, Array]:
-    """What is tried first, without what few batches need and takes as long to compile: later methods, second thoughts.
+def first_method_only(*operands: Any) -> tuple[Solution, Array]:
+    """What is tried first, without what few batches need: later methods, and the check for rounding.
 
-    And which problems need it.
+    And which problems need these, which take as long to compile.
     """
     solution = solved(*operands, only_first=True)
     return solution, _is_doubtful(solution.status, solution.error)

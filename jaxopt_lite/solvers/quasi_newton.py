@@ -108,7 +108,7 @@ class QuasiNewton(NamedTuple):
         )  # fmt: skip
 
     def begin(self, problem, limits, state: State) -> State:
-        """Set out along the gradient with H = I: at first, and where H has broken down."""
+        """Start along the gradient with H = I: at first, and where H has broken down."""
         f, g = problem.value_and_grad(state.x)
         error = max_abs(g)
         first, unit = state.evaluations == 0, _unit(error)

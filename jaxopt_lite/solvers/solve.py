@@ -13,7 +13,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import briefly, solved
+from jaxopt_lite.solvers.pipeline import first_method_only, solved
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.tolerances import checked
 
@@ -51,8 +51,8 @@ def root(
         keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
         backend: how to compute it. `"auto"` and `"loop"`: by a loop that XLA compiles, on a CPU as one native function
-            where it can be (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, and an error
-            where there can be none.
+            where it can be (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, by the loop on
+            other platforms, and an error where a kernel is impossible; `"emulate"`: by an emulated kernel, as a test.
 
     Returns:
         A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
@@ -107,8 +107,8 @@ def minimize(
         keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
         backend: how to compute it. `"auto"` and `"loop"`: by a loop that XLA compiles, on a CPU as one native function
-            where it can be (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, and an error
-            where there can be none.
+            where it can be (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, by the loop on
+            other platforms, and an error where a kernel is impossible; `"emulate"`: by an emulated kernel, as a test.
 
     Returns:
         A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
@@ -164,7 +164,9 @@ def solve(
     functions = [(fun, signature)]
 
     def call(asked: Options) -> Solution:
-        return run(solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=briefly)
+        return run(
+            solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=first_method_only
+        )
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
         return call(asked)

@@ -47,13 +47,13 @@ def check_not_negative(name: str, value) -> None:
         raise ValueError(f"{name}={value}: expected numbers that are not negative and not NaN.")
 
 
-def limits(solver, kind: str, size: int, dtype) -> Limits:
+def limits(solver, size: int, dtype) -> Limits:
     """The solver's `atol`, `rtol` and `max_steps`, one entry per problem.
 
     Raises:
         ValueError: a setting that is neither one number nor one per problem.
     """
-    table = _ROOT if kind == "root" else _MINIMUM
+    table = _ROOT if solver.kind == "root" else _MINIMUM
     half_precision = (float(jnp.finfo(dtype).eps),) * 2
     atol, rtol = table.get(jnp.dtype(dtype).name, half_precision)
     return Limits(

@@ -190,7 +190,7 @@ class Library:
         Raises:
             ValueError: another base, tokenizer or adapter; one name for different specialists.
         """
-        self._check_kin(other)
+        self._check_compatible(other)
         both = [name for name in other.names if name in self]
         for name in both:
             if self.ids[self._index_of[name]] != other.ids[other._index_of[name]]:
@@ -255,7 +255,7 @@ class Library:
         parameters, profile = jax.tree.map(lambda leaf: leaf[indices], self._arrays)
         return self._with(parameters, profile, tuple(self.cards[row] for row in rows))
 
-    def _check_kin(self, other: "Library") -> None:
+    def _check_compatible(self, other: "Library") -> None:
         mine, theirs = (
             {
                 "base": library.base.fingerprint,

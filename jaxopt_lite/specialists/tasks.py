@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.jaxprs import largest_array
+from jaxopt_lite.sizes import round_up
 from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
 __all__ = [
@@ -153,7 +154,8 @@ def buckets(tasks: list[Task]) -> Iterator[Bucket]:
         filling_saved = (len(order) - end) * (size - counts[order[end:]].max(initial=0))
         end = end if filling_saved >= _WORTH else len(order)
         indices = order[start:end]
-        yield Bucket(indices, _stacked([tasks[index] for index in indices.tolist()], _round_up(int(size))))
+        filled = round_up(int(size), parts=8, least=8)  # few sizes, most of them compiled before
+        yield Bucket(indices, _stacked([tasks[index] for index in indices.tolist()], filled))
         start = end
 
 
@@ -169,12 +171,6 @@ def pieces(tasks: list[Task], most: Callable[[int], int]) -> Iterator[Bucket]:
         for first in range(0, len(indices), count):
             piece = slice(max(0, min(first, len(indices) - count)), first + count)
             yield Bucket(indices[piece], jax.tree.map(lambda leaf, piece=piece: leaf[piece], task))
-
-
-def _round_up(size: int) -> int:
-    """To a multiple of 8, or beyond 64 of an eighth of a power of two: few sizes, most of them compiled before."""
-    step = max(8, 1 << max(size.bit_length() - 4, 0))
-    return -(-size // step) * step
 
 
 def _stacked(tasks: list[Task], size: int) -> Task:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jaxopt_lite.bounds import Buffer, BufferOverflowError, checked, find_unchecked
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 VALUES = st.floats(-100, 100, width=32)
 

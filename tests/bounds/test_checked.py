@@ -16,7 +16,7 @@ from jaxopt_lite.bounds import OutOfRangeError, checked, find_unchecked
 from tests.bounds import test_unchecked as programs
 from tests.lines import here
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 X = jnp.arange(5.0)
 

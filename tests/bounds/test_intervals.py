@@ -11,7 +11,7 @@ from jax import lax
 from jaxopt_lite.bounds.intervals import UNKNOWN, Interval, fit, of_constant, whole
 from jaxopt_lite.bounds.ranges import ranges_of
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 DTYPES = [jnp.int8, jnp.uint8, jnp.int32]
 EXAMPLES = [10, pytest.param(60, marks=pytest.mark.slow)]  # of what an operation is given

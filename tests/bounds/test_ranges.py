@@ -10,7 +10,7 @@ from jax import lax
 from jaxopt_lite.bounds.intervals import Interval
 from tests.bounds.test_intervals import assert_inside
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 STEPS = {
     "count": lambda c, d: c + d,

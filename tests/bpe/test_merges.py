@@ -12,7 +12,7 @@ from jaxopt_lite.bpe.pairs import LOOK_AHEAD, Candidates, Words
 from tests.bpe.corpora import laid_out, random_words
 from tests.oracles.bpe import learn_slowly
 
-pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+pytestmark = pytest.mark.hardly_optimized  # all is of whole numbers
 
 
 # --- The order of pairs, and how many of the first are sure to be the next merges -------------------------------------

@@ -26,7 +26,7 @@ from tests.bpe.texts import (
 )
 from tests.oracles.bpe import slow_encoder
 
-pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+pytestmark = pytest.mark.hardly_optimized  # all is of whole numbers
 
 BYTES = tuple(bytes([value]) for value in range(256))
 

@@ -28,7 +28,7 @@ from tests.faults import Fault, failing_at, lines
 CLASSIC = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
 
 
-pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+pytestmark = pytest.mark.hardly_optimized  # all is of whole numbers
 
 
 def few_words(seed, count=300):

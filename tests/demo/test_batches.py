@@ -7,7 +7,7 @@ import jaxopt_lite as jol
 from jaxopt_lite.demo.batches import Tally, solve_and_verify
 from jaxopt_lite.demo.programs import Compiler
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 A = np.linspace(1.0, 2.0, 7)[:, None]
 

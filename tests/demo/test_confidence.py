@@ -10,7 +10,7 @@ from jaxopt_lite.demo import confidence, regression
 from jaxopt_lite.demo.nist import read
 from jaxopt_lite.demo.programs import Compiler
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 NAMES = sorted(regression.MODELS)
 DIGITS = 6

@@ -13,7 +13,7 @@ from jaxopt_lite.demo import power_flow
 from jaxopt_lite.demo.network import read_case
 from tests.demo.cases import CASES, case_with_injections, network_of, rows, solved_by_pypower, unknowns_of
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)

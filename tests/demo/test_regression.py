@@ -9,7 +9,7 @@ from scipy import optimize
 from jaxopt_lite.demo import regression
 from jaxopt_lite.demo.nist import read
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 NAMES = sorted(regression.MODELS)
 EASY = ["Misra1a", "DanWood", "Kirby2", "Hahn1", "Rat42", "Thurber"]

@@ -10,7 +10,7 @@ from rich.console import Console
 from jaxopt_lite.demo import specialists
 from jaxopt_lite.demo.modules import Module, modules
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 WORDS = {"numbers": "total = total + value * count\n", "texts": "return 'name: ' + self.name.strip()\n"}
 

@@ -6,7 +6,7 @@ import pytest
 
 from jaxopt_lite.lanes.arithmetic import at, dot, eye, fold, inverse, matvec, max_abs, outer, rematvec, take_where
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 SIZES = [1, 2, 3, 5, 7, 12]
 each_size = pytest.mark.parametrize("n", SIZES)

@@ -13,7 +13,7 @@ import pytest
 from jaxopt_lite.lanes import capture as module
 from jaxopt_lite.lanes.capture import Signature, capture, run
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 X = np.arange(3.0)
 FACTOR = 2.0

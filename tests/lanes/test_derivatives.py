@@ -8,7 +8,7 @@ import pytest
 from jaxopt_lite.lanes import derivatives
 from jaxopt_lite.lanes.lanes_last import lanes_last
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 A = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 1.0]])
 X, P = jnp.array([0.5, -1.0, 2.0]), jnp.array([1.0, 2.0, -1.0])

@@ -11,7 +11,7 @@ import pytest
 
 import jaxopt_lite as jol
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 SETUP = """
     import jaxopt_lite as jol

@@ -15,7 +15,7 @@ from jaxopt_lite.lanes import engine, rows
 from jaxopt_lite.lanes.engine import Limits, Queue, resumed
 from jaxopt_lite.lanes.status import Status
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 class Count(NamedTuple):

@@ -12,7 +12,7 @@ import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.lanes.fan_out import Rows, computes_now, part_size, why_undivided
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 SIZE = 301
 ROWS = Rows(SIZE, ((0,),), 2, 10)

@@ -10,7 +10,7 @@ import pytest
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from tests.forms import FORMS, batch
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 LANES = 16
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxopt_lite.lanes.problem import LaneProblem, axis_per_leaf, batch_of, trace
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 def batch(x0, args=None, args_axes=0, batched=True):

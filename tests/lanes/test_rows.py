@@ -7,7 +7,7 @@ import pytest
 
 from jaxopt_lite.lanes import rows
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])

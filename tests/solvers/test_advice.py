@@ -12,7 +12,7 @@ import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.lanes.status import MESSAGES
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 PLAIN = jol.Broyden(rescue=False)  # which compiles in less time
 

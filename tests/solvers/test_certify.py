@@ -7,7 +7,7 @@ import pytest
 
 import jaxopt_lite as jol
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 def test_a_root_its_error_and_its_conditioning():

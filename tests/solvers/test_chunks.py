@@ -7,7 +7,7 @@ import pytest
 import jaxopt_lite as jol
 from tests.faults import Fault, failing_at, lines
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 def _bowl(x, a):

@@ -7,7 +7,7 @@ import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.solvers import damped_newton
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 def test_a_lane_ends_by_its_evaluations_even_if_no_attempt_ever_does(monkeypatch):

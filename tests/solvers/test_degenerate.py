@@ -11,7 +11,7 @@ import pytest
 import jaxopt_lite as jol
 from jaxopt_lite import Status
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 C, U, N, S, F = Status.CONVERGED, Status.UNBOUNDED, Status.NO_ROOT, Status.STALLED, Status.NONFINITE_START
 

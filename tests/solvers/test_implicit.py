@@ -10,7 +10,7 @@ import pytest
 import jaxopt_lite as jol
 from jaxopt_lite.solvers import implicit
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 # Without its second method, which has no part in a derivative and would double what is compiled.
 TIGHT = {"broyden": jol.Broyden(atol=1e-12, rescue=False), "bfgs": jol.BFGS(atol=1e-9)}

@@ -10,7 +10,7 @@ from jax import export
 
 import jaxopt_lite as jol
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 def _rosenbrock(x, steepness):

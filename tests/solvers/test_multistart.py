@@ -6,7 +6,7 @@ import pytest
 
 import jaxopt_lite as jol
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 def _wells(x, tilt):

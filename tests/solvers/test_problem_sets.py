@@ -22,7 +22,7 @@ import jaxopt_lite as jol
 from tests import problems
 from tests.problems import MGH_EQUATIONS, MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, NONLINEAR_23, perturbed
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 COUNT = 100
 ALL = NONLINEAR_23 + MGH_EQUATIONS + MGH_UNCONSTRAINED + MGH_LEAST_SQUARES

@@ -11,7 +11,7 @@ import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.solvers import pipeline
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 PLAIN = jol.Broyden(rescue=False)  # which compiles in less time
 X = np.zeros((3, 2))

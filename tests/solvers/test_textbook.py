@@ -14,7 +14,7 @@ from jaxopt_lite.lanes.engine import Limits
 from jaxopt_lite.lanes.problem import LaneProblem, batch_of, trace
 from tests.oracles import solvers as textbook
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 N, LANES, MEMORY = 4, 6, 3
 STARTS = np.random.default_rng(0).uniform(-0.6, 0.6, (LANES, N))

@@ -9,7 +9,7 @@ import pytest
 
 import jaxopt_lite as jol
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 SHARED = np.zeros(2)
 PLAIN = jol.Broyden(rescue=False)

@@ -31,7 +31,7 @@ from jaxopt_lite.specialists import (
 )
 from tests.specialists.small import random_library, small_base
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 RNG = np.random.default_rng(0)
 SOFTMAX = Base(

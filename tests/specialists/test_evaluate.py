@@ -9,7 +9,7 @@ import pytest
 
 from jaxopt_lite.specialists import Base, LoRA, Shift, Unit, evaluate, fit
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 OFFSETS = {"low": -2.0, "none": 0.0, "high": 4.0}
 SIZES = {"low": 4, "none": 6, "high": 10}

@@ -29,7 +29,7 @@ from jaxopt_lite.specialists.files import Rows
 from tests.faults import Fault, failing_at, lines
 from tests.specialists.store_cases import base_of, library_of
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 BASE, OTHER = base_of(), base_of(seed=1)
 OLD = library_of("a", "b")

@@ -16,7 +16,7 @@ from jaxopt_lite.specialists import IA3, Base, Shift, Task, fit
 from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
 
-pytestmark = pytest.mark.hardly_optimised  # what is compared to the bit is in `test_fit_bits.py`
+pytestmark = pytest.mark.hardly_optimized  # what is compared to the bit is in `test_fit_bits.py`
 
 SIZES = (16, 9)  # of tasks that are filled up to one size, so that tests share a program
 

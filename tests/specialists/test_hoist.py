@@ -9,7 +9,7 @@ from jaxopt_lite.specialists.hoist import hoist
 from jaxopt_lite.specialists.library import adapted
 from tests.specialists import models
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 
 @pytest.mark.parametrize("adapter", models.ADAPTERS.values(), ids=models.ADAPTERS.keys())

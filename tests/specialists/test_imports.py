@@ -51,11 +51,3 @@ def test_a_fit_walks_through_few_files_of_the_room():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOM).as_posix())
 def test_no_file_imports_itself_by_way_of_others(path):
     assert path not in set().union(*map(closure, imports(path)))
-
-
-def test_every_file_is_in_a_reading_order():
-    for folder in (ROOM, ROOM / "routers", ROOM / "merging"):
-        doc = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
-        listed = [line.split()[0].rstrip("/") for line in doc.split("reading order:")[1].split("\n") if line.strip()]
-        there = {path.stem for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"}
-        assert sorted(listed) == sorted(there - {"__init__", "__pycache__"})

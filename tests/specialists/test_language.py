@@ -11,7 +11,7 @@ from jaxopt_lite import bpe, specialists
 from jaxopt_lite.specialists import IA3, LoRA, Shift, bits_per_byte, language_model, window_loss, windows
 from jaxopt_lite.specialists import language as module
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 TEXT = "the cat sat on the mat, and the dog sat on the cat. " * 20
 SMALL = dict(embed=8, hidden=8, steps=300, batch=8, length=32, progress=False)

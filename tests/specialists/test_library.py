@@ -13,7 +13,7 @@ from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
 from tests.specialists.spaces import plane
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 ADAPTER = models.ADAPTERS["lora"]
 

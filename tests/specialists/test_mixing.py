@@ -9,7 +9,7 @@ import pytest
 from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, fit, linear_parameters, merge, mix
 from tests.specialists.small import random_library, small_base
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 BASE = small_base()
 LINE = Base({"w": jnp.zeros((4, 3))}, lambda params, x: x @ params["w"])  # without features

@@ -13,7 +13,7 @@ from jaxopt_lite.specialists import Base, Centroid, Router, Softmax, Task, calib
 from jaxopt_lite.specialists.routing import features_of
 from tests.specialists.spaces import library_at, plane
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 RNG = np.random.default_rng(0)
 

@@ -23,7 +23,7 @@ from jaxopt_lite.specialists import (
 )
 from jaxopt_lite.specialists.evaluate import task_losses
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 FACTOR = 1.0
 SETTINGS = types.ModuleType("settings")

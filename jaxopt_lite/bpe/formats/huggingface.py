@@ -4,9 +4,9 @@ The second half, `difference`, is about regular expressions, of which there are 
 this package reads patterns, and Oniguruma's, Hugging Face's. They look alike and differ in many points: `\w` has other
 characters, `{1,3}+` is a repetition of a repetition there, `$` matches at every line end, `&&` is an operator. So a
 pattern is taken for the same in both only where all of it is known to be. What is known is written down here, and
-tested by comparing the two, over all characters and on random patterns, in `tests/bpe/formats/test_dialect.py`. What
-remains is their age: each engine knows the characters of its version of Unicode, and a letter that is too new for one
-is no letter there.
+tested by comparing the two, over all characters and on random patterns, in `tests/bpe/formats/test_huggingface.py`.
+What remains is their age: each engine knows the characters of its version of Unicode, and a letter that is too new for
+one is no letter there.
 """
 
 import re

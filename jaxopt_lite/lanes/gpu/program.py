@@ -33,7 +33,7 @@ class Program(NamedTuple):
     """Graphs whose leaves are the numbers of a lane.
 
     Args:
-        leaves: the rows of the state; the `given` ones, which are the start, the limits and the mapped arguments of a
+        leaves: the rows of the state; what a problem is given by: the start, the limits and the mapped arguments of a
             problem; and the numbers that all lanes share.
         init: every row of the state before the first evaluation.
         begin: every row of the state after the start, in the lanes that wait for it.
@@ -41,7 +41,6 @@ class Program(NamedTuple):
         entries: for each row of the state, which leaf of its pytree it comes from, and where in that leaf.
         names: the field of the state that each row belongs to.
         live: the rows that a reported number may depend on; a kernel carries no other.
-        given: how many leaves a problem is given by.
     """
 
     leaves: tuple[Node, ...]
@@ -51,7 +50,6 @@ class Program(NamedTuple):
     entries: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     live: tuple[int, ...]
-    given: int
 
     def rows_of(self, name: str) -> list[int]:
         """The rows of a field of the state."""
@@ -147,8 +145,7 @@ def _traced(method: Method, bind: Callable, mapped: list, shared: list, n: int, 
     graphs = rows(begin, specs, arrays), rows(step, specs, arrays)
     row_names = tuple(names[leaf] for leaf, _ in entries)
     live = _live([row for row, name in enumerate(row_names) if name in _REPORTED], graphs, len(entries))
-    given = n + sum(array.size for array in fixed)
-    return Program(tuple(graph.leaves), init, *graphs, tuple(entries), row_names, live, given)
+    return Program(tuple(graph.leaves), init, *graphs, tuple(entries), row_names, live)
 
 
 def _ended(limits: Limits, state):

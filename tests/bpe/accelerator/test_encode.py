@@ -10,7 +10,7 @@ from jaxopt_lite.bpe.reference import encode
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from tests.bpe.corpora import LONGEST, random_vocabulary, words_to_encode
 
-pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+pytestmark = pytest.mark.hardly_optimized  # all is of whole numbers
 
 
 STEPS = 4  # of every search

@@ -16,7 +16,7 @@ from jaxopt_lite.bpe.pairs import Candidates, Host, Linked, OnHost, Words, apply
 from jaxopt_lite.bpe.reference import count
 from tests.bpe.corpora import laid_out, random_words
 
-pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+pytestmark = pytest.mark.hardly_optimized  # all is of whole numbers
 
 SIZE = 400  # symbols in a row: one shape, one program
 

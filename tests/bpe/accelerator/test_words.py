@@ -20,7 +20,7 @@ from jaxopt_lite.bpe.patterns import STOCK, Splitter, splitter
 from tests.bpe.test_cuts import PATTERNS, TEXTS
 from tests.bpe.test_patterns import odd_texts
 
-pytestmark = pytest.mark.hardly_optimised  # all is of whole numbers
+pytestmark = pytest.mark.hardly_optimized  # all is of whole numbers
 
 SCHEMES = [*STOCK, "whitespace"]
 DEVICE = jax.devices("cpu")[0]

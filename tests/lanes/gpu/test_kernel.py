@@ -16,7 +16,7 @@ from jaxopt_lite import Status
 from jaxopt_lite.lanes.gpu import kernel, triton
 from tests.problems import MGH_UNCONSTRAINED, perturbed
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 # As little optimisation of the emulated kernel as XLA can be asked for: it is run once.
 quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

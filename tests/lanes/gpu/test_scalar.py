@@ -15,7 +15,7 @@ from jaxopt_lite.lanes.gpu.graph import Graph, NotInAKernel, emit, reachable
 from jaxopt_lite.lanes.gpu.scalar import interpret, leaves_like
 from tests import problems
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 MATRIX = np.random.default_rng(0).standard_normal((3, 4))
 POINTS = np.random.default_rng(1).standard_normal((4, 8))  # four unknowns, eight lanes

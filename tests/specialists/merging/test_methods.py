@@ -29,7 +29,7 @@ from jaxopt_lite.specialists.merging.methods import _sum_of_changes
 from tests.oracles import merging as oracle
 from tests.specialists.small import library_of, network, random_library, small_base
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 BASE = small_base()
 SCALES = IA3("hidden") + Shift("bias")

@@ -7,7 +7,7 @@ import pytest
 
 from jaxopt_lite.specialists import Adapter, Arrow, Base, Card, Library, LoRA, Profile, Shift
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 RNG = np.random.default_rng(0)
 PARAMS = {"w1": jnp.zeros((6, 5)), "w2": jnp.zeros((5, 4)), "b": jnp.zeros(5)}

@@ -11,7 +11,7 @@ from jaxopt_lite.specialists.routers.calibration import quantile
 from jaxopt_lite.specialists.routers.lda import whitening
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 D = 8
 RNG = np.random.default_rng(0)

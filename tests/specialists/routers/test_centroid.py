@@ -8,7 +8,7 @@ import pytest
 from jaxopt_lite.specialists import Centroid, Geometry
 from tests.specialists.spaces import library_at, plane
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 RNG = np.random.default_rng(0)
 MEAN, X = RNG.normal(size=(6, 4)), RNG.normal(size=(9, 4))

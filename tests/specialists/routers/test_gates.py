@@ -13,7 +13,7 @@ from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import Adapter, Base, Card, Gates, Library, LoRA, Profile, Shift, fit_gates, route
 from jaxopt_lite.specialists.routers import gates
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 D, T = 6, 4
 COUNT = 101  # of examples, about, in all tests, and three tasks at a time: so they share a program

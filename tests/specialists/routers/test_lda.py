@@ -101,7 +101,7 @@ def test_tasks_that_are_far_apart(spacing):
     assert 0.02 < np.mean(index == -1) < 0.07
 
 
-@pytest.mark.hardly_optimised
+@pytest.mark.hardly_optimized
 def test_few_examples_are_neither_favored_nor_put_at_a_disadvantage():
     """A task known by two inputs among one known by a thousand, drawn 100 times: inputs of either find their own.
 
@@ -118,7 +118,7 @@ def test_few_examples_are_neither_favored_nor_put_at_a_disadvantage():
     assert few < 0.17 and many < 0.17
 
 
-@pytest.mark.hardly_optimised
+@pytest.mark.hardly_optimized
 def test_unknown_tasks_are_never_chosen():
     """No examples, or a mean that is not finite."""
     mean = np.array([[0, 0], [0, 0], [np.nan, 0], [3, 3]])
@@ -127,7 +127,7 @@ def test_unknown_tasks_are_never_chosen():
     assert np.isfinite(route(router, np.zeros((1, 2)), 4).weight).all()
 
 
-@pytest.mark.hardly_optimised
+@pytest.mark.hardly_optimized
 def test_more_features_than_inputs():
     """Their covariance is singular; shrunk it is not, and far tasks are told apart."""
     mean = 3 * RNG.normal(size=(4, 60))

@@ -14,7 +14,7 @@ from jaxopt_lite.specialists import Softmax, route
 from jaxopt_lite.specialists.routers.softmax import _cross_entropy, _fitted, _held_out
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
-pytestmark = pytest.mark.hardly_optimised
+pytestmark = pytest.mark.hardly_optimized
 
 sums = import_module("jaxopt_lite.specialists.tasks")
 
