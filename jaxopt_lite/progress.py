@@ -16,10 +16,15 @@ _SOON = 0.01  # seconds
 _OFTEN = 3.0  # seconds; whoever reads a log begins to wonder after five
 
 
-def progress_bar(shown: bool, *counters: ProgressColumn) -> Progress:
-    """A bar for one task, whose description stands before it; the counters behind it say how many of how many."""
+def progress_bar(shown: bool | None, *counters: ProgressColumn) -> Progress:
+    """A bar for one task, whose description stands before it; the counters behind it say how many of how many.
+
+    Where it is None whether it is shown, it is on a terminal and in a notebook.
+    """
+    console = Console(stderr=True)
+    shown = console.is_terminal or console.is_jupyter if shown is None else shown
     columns = (TextColumn("{task.description}"), BarColumn(), *(counters or (MofNCompleteColumn(),)))
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not shown)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def count_words(
             bytes are `word.encode("utf-8", "surrogateescape")`).
         processes: how many processes count. Default: one for every core that this process may use, at most 32. Small
             corpora are counted in this process.
-        progress: whether to show a progress bar. Default: if standard error is a terminal and the corpus is not small.
+        progress: whether to show a progress bar. Default: on a terminal and in a notebook, if the corpus is not small.
         device: a JAX device on which to find words and count them, from this process alone, with the same result. The
             host still splits what is distinct. The device is not used for a custom pattern, for texts with NUL
             characters, and where there are very many pieces or a text cannot be cut anywhere for 64 MB. Default: the
@@ -138,10 +138,9 @@ def count_words(
             break
     else:
         processes, progress = 1, bool(progress)
-    shown = sys.stderr.isatty() if progress is None else progress
     if processes is None:
         processes = _usual_processes() if device is None else 1
-    with _Bar(shown, total) as bar, Pool(splitter, special, processes, bar.advance, find) as pool:
+    with _Bar(progress, total) as bar, Pool(splitter, special, processes, bar.advance, find) as pool:
         while head:
             pool.put(head.pop(0))
         for batch in stream:
@@ -366,7 +365,7 @@ def _inside_special(text: str, at: int, special_tokens: tuple[str, ...]) -> bool
 class _Bar:
     """A progress bar on standard error, or nothing."""
 
-    def __init__(self, shown: bool, total: int | None):
+    def __init__(self, shown: bool | None, total: int | None):
         self.progress = progress_bar(shown, DownloadColumn(), TransferSpeedColumn())
         self.task = self.progress.add_task("counting words", total=total)
 

@@ -5,7 +5,6 @@
 
 import hashlib
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -91,7 +90,7 @@ def train(
         errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
         extend: a tokenizer to learn more merges for. It decides the pattern, level, marks and special tokens.
         processes: to count words with. Default: all cores.
-        progress: whether to show progress on the terminal. Default: if standard error is one.
+        progress: whether to show a progress bar. Default: on a terminal and in a notebook.
         checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
             it, with the same result as an uninterrupted one.
         device: a JAX device to merge on, with the same result. Default: the host, by NumPy, which is quicker for the
@@ -129,7 +128,7 @@ def train(
     base = base_of(counts)
     # 4. The words as base symbols, and the merges.
     run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
-    run.go(_goal(vocab_size, merges, base), _shows(progress))
+    run.go(_goal(vocab_size, merges, base), progress)
     return Tokenizer(run.vocabulary(), split)
 
 
@@ -250,10 +249,6 @@ def _in_a_row(symbols, lengths, counts) -> Words:
     return Words(symbols, last, np.repeat(counts, lengths))
 
 
-def _shows(progress: bool | None) -> bool:
-    return sys.stderr.isatty() if progress is None else progress
-
-
 @dataclass
 class _Run:
     """One training run: what it starts from, and how it stops."""
@@ -266,7 +261,7 @@ class _Run:
     device: Any
     checkpoint: str | Path | None
 
-    def go(self, goal: int, shows: bool) -> None:
+    def go(self, goal: int, progress: bool | None) -> None:
         """Learn up to `goal` merges."""
         self.learner = Learner(
             words_of(self.word_counts, self.base), self.base.tokens, tie=self.tie, min_frequency=self.min_frequency,
@@ -276,7 +271,7 @@ class _Run:
         self._resume(goal)
         end = None
         try:
-            with interruptible(), saved_at_sigterm(self._save), progress_bar(shows) as bar:
+            with interruptible(), saved_at_sigterm(self._save), progress_bar(progress) as bar:
                 self._learn(goal, bar)
         except KeyboardInterrupt:
             end = "interrupted"

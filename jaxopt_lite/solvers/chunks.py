@@ -20,7 +20,7 @@ def in_chunks(
     args: PyTree = None,
     *,
     chunk: int = 65_536,
-    progress: bool = True,
+    progress: bool | None = None,
     done: Solution | None = None,
 ) -> Solution:
     """Solve a long batch chunk by chunk. All chunks have one size, so that only the first compiles.
@@ -31,7 +31,8 @@ def in_chunks(
         x0: starts; leaves `[B, ...]`, arrays or memory maps.
         args: leaves `[B, ...]`; what all problems share belongs in `solve`.
         chunk: how many problems at a time.
-        progress: whether to show a progress bar, with the share solved so far.
+        progress: whether to show a progress bar, with the share solved so far. Default: on a terminal and in a
+            notebook.
         done: what an earlier call for the same problems returned or, as the attribute `done` of its error, left; only
             its `NOT_STARTED` problems are solved.
 

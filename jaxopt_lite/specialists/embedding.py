@@ -78,7 +78,7 @@ def task2vec(
     seed: int = 0,
     prior: float = 1.0,
     solver: BFGS | LBFGS | None = None,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Embeddings:
     """Task2Vec: how much each unit of the base matters for each task.
 
@@ -98,7 +98,7 @@ def task2vec(
         seed: of the draws.
         prior: of the fit of the head.
         solver: of the fit of the head.
-        progress: whether to show the progress of the fit.
+        progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
         The embeddings, in the order of `tasks`.

@@ -78,7 +78,7 @@ def fit(
     center: Parameters | None = None,
     author: str = "",
     license: str = "",
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Library:
     """One specialist for each task, all fitted in one batched solve; ragged tasks share arrays by size.
 
@@ -93,7 +93,7 @@ def fit(
         center: of the prior, in the same form; by default the identity.
         author: for the cards.
         license: for the cards.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
         A library in the order of `tasks`. A card's `status` says whether its fit was verified as converged. After

@@ -125,7 +125,7 @@ def language_model(
     length: int = 64,
     learning_rate: float = 0.01,
     seed: int = 0,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Base:
     """Train a language model on texts, by Adam with a learning rate that falls along a cosine.
 
@@ -140,7 +140,7 @@ def language_model(
         length: of these windows, in tokens.
         learning_rate: at the start.
         seed: of the start and of what is drawn.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
         A base, for windows of token ids `[w]`, padded as `windows` does: `apply` gives logits `[w, vocabulary]`, and
@@ -219,7 +219,7 @@ def _initial(key, vocabulary: int, context: int, embed: int, hidden: int) -> dic
     }
 
 
-def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows: bool):
+def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows: bool | None):
     """The trained parameters; on the host, chunk by chunk."""
     adam = optax.adam(rate)
     run = jax.jit(partial(_steps, adam.update, shape))

@@ -43,7 +43,7 @@ def mix(
     solver: BFGS | LBFGS | None = None,
     author: str = "",
     license: str = "",
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> Library:
     """One specialist for each novel task, a weighted sum of those of a library; all in one batched solve.
 
@@ -55,7 +55,7 @@ def mix(
         solver: as for `fit`.
         author: for the cards.
         license: for the cards.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
         A library of ordinary specialists, in the order of `tasks`, with the adapter `library.adapter.linear`. The cards

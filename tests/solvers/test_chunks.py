@@ -107,8 +107,10 @@ def test_an_empty_batch():
 
 
 def test_progress_is_shown(capsys):
-    jol.in_chunks(_solve, STARTS, TARGETS, chunk=5)
+    jol.in_chunks(_solve, STARTS, TARGETS, chunk=5, progress=True)
     assert "10/10" in capsys.readouterr().err
+    jol.in_chunks(_solve, STARTS, TARGETS, chunk=5)  # this is no terminal
+    assert capsys.readouterr().err == ""
 
 
 def test_bad_input_is_refused():
