@@ -130,12 +130,15 @@ def has_custom_vjp(jaxpr: Any) -> bool:
     return any(equation.primitive.name == "custom_vjp_call" for equation in _with_one_mode(jaxpr))
 
 
+_WITH_ONE_MODE = {"while", "custom_vjp_call", "pure_callback", "io_callback", "debug_callback"}
+
+
 def _with_one_mode(jaxpr: Any) -> list[Equation]:
     """The equations of a jaxpr that have one mode of differentiation, or none."""
 
     def has_one(equation: Equation) -> bool:
         name = equation.primitive.name
-        return name in ("while", "custom_vjp_call") or name.endswith("callback")
+        return name in _WITH_ONE_MODE
 
     def enters(equation: Equation) -> bool:
         return equation.primitive.name != "custom_jvp_call" and not has_one(equation)

@@ -22,7 +22,7 @@ from jaxopt_lite.lanes.arithmetic import take_where
 from jaxopt_lite.lanes.rows import count_up_to, load, store
 from jaxopt_lite.lanes.status import Status
 
-__all__ = ["Limits", "Method", "Outcome", "Queue", "resumed", "run", "stopped", "verdict"]
+__all__ = ["Limits", "Method", "Outcome", "Problem", "Queue", "State", "resumed", "run", "stopped", "verdict"]
 
 _PAUSED = 16  # how much lower the status of a lane is that is out of steps
 _PAUSE_COST = 2  # of writing out, refilling and starting lanes, in steps of the whole tile, about
@@ -36,12 +36,49 @@ class Limits(NamedTuple):
     max_steps: Int[Array, "*L"]
 
 
-class Method(Protocol):
-    """A solver on lanes: all that the engine and a kernel read of it.
+class Problem(Protocol):
+    """What a method may ask of the user's function on a tile; `problem.LaneProblem` answers."""
 
-    States are NamedTuples with at least `x`, `status`, `steps`, `evaluations`, `first_error`. The engine itself ends a
-    lane that is out of steps.
-    """
+    def value(self, x: Array, /) -> Array:
+        """F(x)."""
+        ...
+
+    def value_and_grad(self, x: Array, /) -> tuple[Array, Array]:
+        """f(x) and ∇f(x), of a scalar function."""
+        ...
+
+    def value_and_slope(self, x: Array, p: Array, /, needed: bool = False) -> tuple[Array, Array]:
+        """F(x) and J p; NaN for a J p that there is not, unless it is `needed`."""
+        ...
+
+    def pullback(self, x: Array, u: Array, /) -> Array:
+        """Jᵀ u at x."""
+        ...
+
+    def value_and_jacobian(self, x: Array, /) -> tuple[Array, Array]:
+        """F(x) and J(x), `[m, n, L]`."""
+        ...
+
+
+class State(Protocol):
+    """What a lane carries: a NamedTuple with at least these fields. The engine itself ends a lane out of steps."""
+
+    @property
+    def x(self) -> Array: ...
+    @property
+    def status(self) -> Array: ...
+    @property
+    def steps(self) -> Array: ...
+    @property
+    def evaluations(self) -> Array: ...
+    @property
+    def first_error(self) -> Array: ...
+
+    def _replace(self, **fields: Any) -> Any: ...
+
+
+class Method(Protocol):
+    """A solver on lanes: all that the engine and a kernel read of it."""
 
     @property
     def loose(self) -> tuple[str, ...]:
@@ -56,15 +93,17 @@ class Method(Protocol):
         """The fields of a state that are symmetric matrices, of which a kernel keeps one half."""
         ...
 
-    def init(self, start: Any, /) -> Any:
-        """The state before the first evaluation, WAITING, from the queue's `start`."""
+    def init(self, start: Any, /) -> State:
+        """The state before the first evaluation, WAITING, from the queue's `start`. In what follows `problem` is a
+        `Problem`, and `state` what `init` returns.
+        """
         ...
 
-    def begin(self, problem: Any, limits: Limits, state: Any, /) -> Any:
+    def begin(self, problem: Any, limits: Limits, state: Any, /) -> State:
         """Start every lane from where it is, as one that is WAITING must. Afterwards it runs, or has ended."""
         ...
 
-    def step(self, problem: Any, limits: Limits, state: Any, /) -> Any:
+    def step(self, problem: Any, limits: Limits, state: Any, /) -> State:
         """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit, but for `loose`."""
         ...
 
