@@ -22,7 +22,8 @@ def run(code: str, folder: Path) -> str:
     """What a fresh process prints that runs this code and then says whether it has loaded JAX."""
     code += "\nimport sys; print('jax' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error", "-c", code]
+    shared = "ignore:Error reading persistent compilation cache entry"  # an entry that another process is writing
+    command = [sys.executable, "-W", "error", "-W", shared, "-c", code]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
