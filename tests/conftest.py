@@ -11,7 +11,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _folder = tempfile.TemporaryDirectory(prefix="jaxopt_lite_tests_", ignore_cleanup_errors=True)
     atexit.register(_folder.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder.name
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")  # what takes less is not worth a file
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax

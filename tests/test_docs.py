@@ -164,7 +164,14 @@ def apart(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", x64)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+LONG = {"specialists.md"}  # which trains a language model
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path.name in LONG else ()) for path in PAGES],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
 def test_page_runs(path):
     """The page's Python, copied out from top to bottom, works."""
     run(path, path.read_text(encoding="utf-8"))

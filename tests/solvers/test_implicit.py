@@ -198,6 +198,7 @@ def layer(x, w, dtype=np.float64):
     return jol.root(residual, jnp.zeros(x.shape, dtype), (x, w), args_axes=(0, None), solver=solver).x
 
 
+@pytest.mark.slow
 def test_many_unknowns_have_the_derivatives_of_their_dense_systems():
     rng = np.random.default_rng(3)
     x, dx, weights = rng.standard_normal((3, 2, MANY))

@@ -44,6 +44,7 @@ def test_a_pressure_in_pascal_is_found(solver):
     np.testing.assert_allclose(slope, np.gradient(gas_pressure(density), density), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_temperatures_in_float32_are_found():
     before = np.random.default_rng(0).uniform(220, 380, 500).astype(np.float32)
     found = jol.root(radiating, before, before)

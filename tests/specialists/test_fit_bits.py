@@ -9,12 +9,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.specialists import fit
 from tests.specialists import models
 
 
+@pytest.mark.slow
 def test_many_devices_fit_as_one_does_to_the_bit():
     """In a process with four; that the second fit is divided among them is noted when it is traced."""
     code = """

@@ -56,6 +56,7 @@ def test_broyden_refreshes_its_jacobian_inside_and_leaves_the_rest_to_the_second
     assert np.all(residual[ours.success] <= 1e-9)
 
 
+@pytest.mark.slow
 def test_a_batch_of_none_and_of_one_and_no_batch():
     one = np.array([[0.5, 0.5]])
     assert quickly(lambda x: jol.minimize(rosenbrock, x, np.ones(0), backend="emulate"))(one[:0]).x.shape == (0, 2)
@@ -65,6 +66,7 @@ def test_a_batch_of_none_and_of_one_and_no_batch():
     np.testing.assert_array_equal(alone.x, batch.x[0])
 
 
+@pytest.mark.slow
 def test_mapped_and_shared_arguments_and_what_is_closed_over():
     rng = np.random.default_rng(1)
     features, labels = rng.standard_normal((6, 2)), rng.integers(0, 2, (40, 6)).astype(float)
