@@ -1,0 +1,311 @@
+"""NIST's nonlinear regressions as they come: `python -m benchmarks.nist [--quick] [--only PATTERN]`.
+
+All 27 of NIST's StRD, each from both of NIST's starts. The minimizers get the sum of the squares of the residuals with
+nothing scaled, Levenberg-Marquardt the residuals. One judge: a start is solved where every parameter agrees with the
+certified one to 6 digits.
+"""
+
+import argparse
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+import scipy.optimize
+import tensorflow_probability.substrates.jax as tfp
+from rich.console import Console
+from rich.table import Table
+
+import jaxopt_lite as jol
+from benchmarks import harness
+from benchmarks.timing import use_cpu
+from jaxopt_lite.demo import nist, regression
+
+_DIGITS = 6  # that an answer must have to count as solved
+_CERTIFIED_DIGITS = 11
+_TOLERANCE = 1e-12  # of the gradient, for those that stop by it
+_OPTIMISTIX = {"rtol": 1e-10, "atol": 1e-13}  # of steps and of changes of the value
+_MAX_STEPS = 20_000
+_FEW = ("Misra1a", "Nelson", "Lanczos3", "BoxBOD")
+_LEVELS = ("lower", "average", "higher")
+_FOLDERS = (Path(nist.__file__).parent / "data" / "nist", Path(__file__).parent / "data" / "nist")
+
+
+def _gaussians(b, x):
+    """Two peaks on a baseline that decays."""
+    peaks = b[2] * jnp.exp(-(((x - b[3]) / b[4]) ** 2)) + b[5] * jnp.exp(-(((x - b[6]) / b[7]) ** 2))
+    return b[0] * jnp.exp(-b[1] * x) + peaks
+
+
+def _exponentials(b, x):
+    return b[0] * jnp.exp(-b[1] * x) + b[2] * jnp.exp(-b[3] * x) + b[4] * jnp.exp(-b[5] * x)
+
+
+def _cycle(cosine, sine, period, x):
+    return cosine * jnp.cos(2 * jnp.pi * x / period) + sine * jnp.sin(2 * jnp.pi * x / period)
+
+
+MODELS: dict[str, Callable] = regression.MODELS | {
+    "Misra1b": lambda b, x: b[0] * (1 - (1 + b[1] * x / 2) ** -2),
+    "Misra1c": lambda b, x: b[0] * (1 - (1 + 2 * b[1] * x) ** -0.5),
+    "Misra1d": lambda b, x: b[0] * b[1] * x / (1 + b[1] * x),
+    "Chwirut1": lambda b, x: jnp.exp(-b[0] * x) / (b[1] + b[2] * x),
+    "Lanczos1": _exponentials,
+    "Lanczos2": _exponentials,
+    "Lanczos3": _exponentials,
+    "Gauss1": _gaussians,
+    "Gauss2": _gaussians,
+    "Gauss3": _gaussians,
+    "ENSO": lambda b, x: b[0] + _cycle(b[1], b[2], 12, x) + _cycle(b[4], b[5], b[3], x) + _cycle(b[7], b[8], b[6], x),
+    "Nelson": lambda b, x: b[0] - b[1] * x[0] * jnp.exp(-b[2] * x[1]),
+    "Bennett5": lambda b, x: b[0] * (b[1] + x) ** (-1 / b[2]),
+}
+
+
+def read(name: str) -> nist.Dataset:
+    """A data set, shipped with the package or kept here. Nelson's two predictors are the rows of `x`."""
+    path = next(path for folder in _FOLDERS if (path := folder / f"{name}.dat").exists())
+    text = path.read_text(encoding="ascii")
+    if name != "Nelson":
+        return nist.parse(text, name)
+    lines = text.splitlines()
+    first = next(number for number, line in enumerate(lines) if re.match(r"Data:\s+y", line)) + 1
+    y, *x = np.loadtxt(lines[first:]).T
+    one = [line.rsplit(maxsplit=1)[0] for line in lines[first:]]  # the reader knows one predictor
+    return nist.parse("\n".join(lines[:first] + one), name)._replace(x=np.array(x), y=np.log(y))
+
+
+def check(dataset: nist.Dataset, residual: Callable) -> dict:
+    """That the model has the certified sum of squares at the certified parameters; and how conditioned it is there.
+
+    The parameters are certified to 11 digits, which matters for Lanczos1: its residuals are 1e-13. `condition` is that
+    of the Jacobian, `condition_scaled` the same with columns of length one. A sum of squares has their squares.
+    """
+    b = jnp.asarray(dataset.parameters)
+    slopes = np.asarray(jax.jacfwd(residual)(b))
+    found = float(jnp.sum(residual(b) ** 2))
+    rounding = np.sum((np.abs(slopes) @ np.abs(dataset.parameters) * 0.5 * 10.0 ** (1 - _CERTIFIED_DIGITS)) ** 2)
+    certified = dataset.residual_sum_of_squares
+    assert abs(found - certified) <= 1e-9 * certified + rounding, (dataset.name, found, certified, rounding)
+    scaled = slopes / np.linalg.norm(slopes, axis=0)
+    return {
+        "certified_value": certified,
+        "value_at_certified": found,
+        "condition": float(np.linalg.cond(slopes)),
+        "condition_scaled": float(np.linalg.cond(scaled)),
+    }
+
+
+def digits(x: np.ndarray, certified: np.ndarray) -> float:
+    """The log relative error of the worst parameter, 0 to 11; for a certified value of 0 the absolute error counts."""
+    error = np.abs(x - certified) / np.where(certified == 0, 1.0, np.abs(certified))
+    with np.errstate(divide="ignore"):
+        worst = -np.log10(np.max(error)) if np.all(np.isfinite(error)) else 0.0
+    return float(np.clip(worst, 0.0, _CERTIFIED_DIGITS))
+
+
+# --- Every solver as (residual, starts) -> an answer for each start ----------------------------------------------
+
+
+class Answer(NamedTuple):
+    x: np.ndarray
+    success: bool  # what the solver says
+    outcome: str  # in its words
+    steps: int | None
+
+
+def _squares(residual: Callable) -> Callable:
+    return lambda b: jnp.sum(residual(b) ** 2)
+
+
+def ours(residual: Callable, starts: np.ndarray, solver) -> list[Answer]:
+    fun = _squares(residual)
+    settings = solver(atol=_TOLERANCE, rtol=0.0, max_steps=_MAX_STEPS)
+    found = jax.device_get(jol.minimize(lambda b, args: fun(b), starts, solver=settings))
+    names = [jol.Status(code).name for code in found.status.tolist()]
+    return _answers(found.x, found.success, names, found.steps)
+
+
+def tfp_bfgs(residual: Callable, starts: np.ndarray) -> list[Answer]:
+    value_and_grad = jax.vmap(jax.value_and_grad(_squares(residual)))
+    settings = {"tolerance": _TOLERANCE, "max_iterations": _MAX_STEPS}
+    solve = jax.jit(lambda x: tfp.optimizer.bfgs_minimize(value_and_grad, x, **settings))
+    found = jax.device_get(solve(starts))
+    words = np.where(found.failed, "failed", np.where(found.converged, "converged", "out of steps"))
+    return _answers(found.position, found.converged & ~found.failed, words, [int(found.num_iterations)] * len(starts))
+
+
+def optimistix(residual: Callable, starts: np.ndarray, solver) -> list[Answer]:
+    settings = solver(**_OPTIMISTIX)
+    run, fun = optx.minimise, _squares(residual)
+    if solver is optx.LevenbergMarquardt:
+        run, fun = optx.least_squares, residual
+
+    def solve(start):
+        found = run(lambda b, args: fun(b), settings, start, max_steps=_MAX_STEPS, throw=False)
+        return found.value, found.result == optx.RESULTS.successful, found.stats["num_steps"]
+
+    x, success, steps = jax.device_get(jax.jit(jax.vmap(solve))(starts))
+    return _answers(x, success, np.where(success, "successful", "not successful"), steps)
+
+
+def scipy_minimum(residual: Callable, starts: np.ndarray, method: str, options: dict, hess: bool = False):
+    """One start after the other, with exact gradients."""
+    fun = _squares(residual)
+    value_and_grad, hessian = jax.jit(jax.value_and_grad(fun)), jax.jit(jax.hessian(fun))
+
+    def objective(b):
+        value, grad = value_and_grad(b)
+        return float(value), np.asarray(grad)
+
+    more = {"hess": lambda b: np.asarray(hessian(b))} if hess else {}
+    answers = []
+    for start in starts:
+        try:
+            with np.errstate(all="ignore"):
+                found = scipy.optimize.minimize(objective, start, jac=True, method=method, options=options, **more)
+        except (ValueError, np.linalg.LinAlgError) as error:  # a Hessian that is not finite
+            answers.append(Answer(np.full(len(start), np.nan), False, f"{type(error).__name__}: {error}", None))
+        else:
+            answers.append(Answer(found.x, bool(found.success), found.message, found.nit))
+    return answers
+
+
+def _answers(x, success, outcome, steps) -> list[Answer]:
+    columns = (np.asarray(x), map(bool, success), map(str, outcome), map(int, steps))
+    return [Answer(*row) for row in zip(*columns, strict=True)]
+
+
+def methods() -> dict[str, Callable]:
+    few = {"gtol": _TOLERANCE, "maxiter": _MAX_STEPS}
+    limited = few | {"maxfun": 10 * _MAX_STEPS, "ftol": 0.0}
+    return {
+        "BFGS": partial(ours, solver=jol.BFGS),
+        "LBFGS": partial(ours, solver=jol.LBFGS),
+        "SciPy BFGS": partial(scipy_minimum, method="BFGS", options=few),
+        "SciPy L-BFGS-B": partial(scipy_minimum, method="L-BFGS-B", options=limited),
+        "SciPy trust-exact": partial(scipy_minimum, method="trust-exact", options=few, hess=True),
+        "TensorFlow Probability BFGS": tfp_bfgs,
+        "optimistix BFGS": partial(optimistix, solver=optx.BFGS),
+        "optimistix LevenbergMarquardt": partial(optimistix, solver=optx.LevenbergMarquardt),
+    }
+
+
+_OURS = ("BFGS", "LBFGS")
+
+
+# --- The race, and what is printed -------------------------------------------------------------------------------
+
+
+def race(name: str) -> list[dict]:
+    """A row for each start and solver."""
+    dataset = read(name)
+
+    def residual(b):
+        return dataset.y - MODELS[name](b, dataset.x)
+
+    facts = {"dataset": name, "level": dataset.level} | check(dataset, residual)
+    judge = jax.jit(jax.value_and_grad(_squares(residual)))
+    rows = []
+    for method, solve in methods().items():
+        for start, answer in enumerate(solve(residual, dataset.starts), start=1):
+            value, grad = judge(answer.x)
+            agree = digits(answer.x, dataset.parameters)
+            row = facts | {"start": start, "method": method, "digits": agree, "solved": agree >= _DIGITS}
+            row |= {"success": answer.success, "outcome": answer.outcome, "steps": answer.steps}
+            row |= {"value": _number(value), "gradient": _number(jnp.max(jnp.abs(grad)))}
+            rows.append(row | {"x": [_number(entry) for entry in answer.x]})
+    jax.clear_caches()  # hundreds of programs would stay in memory
+    return rows
+
+
+def _number(value) -> float | None:
+    """As JSON can say it."""
+    return float(value) if np.isfinite(value) else None
+
+
+def print_summary(rows: list[dict]) -> None:
+    """A line for each solver."""
+    starts = len({(row["dataset"], row["start"]) for row in rows})
+    table = Table(title=f"NIST StRD, nonlinear regression: of {starts} starts", title_justify="left")
+    table.add_column("solver", no_wrap=True)
+    for heading in ("solved", *_LEVELS, "called a success", "of these wrong", "other order"):
+        table.add_column(heading, justify="right")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        claimed = [row for row in mine if row["success"]]
+        table.add_row(
+            f"[bold]{method}[/bold]" if method in _OURS else method,
+            str(_solved(mine)),
+            *(_share([row for row in mine if row["level"] == level]) for level in _LEVELS),
+            str(len(claimed)),
+            str(len(claimed) - _solved(claimed)),
+            str(sum(map(_in_another_order, mine))),
+        )
+    Console(width=130).print(table)
+
+
+def _in_another_order(row: dict) -> bool:
+    """Not solved, though as good a fit as the certified one: the same terms in another order, such as exponentials."""
+    return not row["solved"] and row["value"] is not None and row["value"] <= (1 + 1e-12) * row["value_at_certified"]
+
+
+def _solved(rows: list[dict]) -> int:
+    return sum(row["solved"] for row in rows)
+
+
+def _share(rows: list[dict]) -> str:
+    return f"{_solved(rows)} of {len(rows)}"
+
+
+def print_misses(rows: list[dict]) -> None:
+    """What this library did not solve, and which peers did."""
+    for method in _OURS:
+        table = Table(title=f"{method}: not solved", title_justify="left")
+        for heading in ("data set", "start", "status", "steps", "digits", "value / certified", "‖∇f‖∞", "condition"):
+            table.add_column(heading, justify="left" if heading in ("data set", "status") else "right")
+        table.add_column("scaled", justify="right")
+        table.add_column("peers that solve it", justify="right")
+        for row in rows:
+            if row["method"] != method or row["solved"]:
+                continue
+            same = [other for other in rows if (other["dataset"], other["start"]) == (row["dataset"], row["start"])]
+            table.add_row(
+                row["dataset"],
+                str(row["start"]),
+                row["outcome"],
+                f"{row['steps']:,}",
+                f"{row['digits']:.1f}",
+                "" if row["value"] is None else f"{row['value'] / row['certified_value']:.6g}",
+                "" if row["gradient"] is None else f"{row['gradient']:.0e}",
+                f"{row['condition']:.0e}",
+                f"{row['condition_scaled']:.0e}",
+                _share([other for other in same if other["method"] not in _OURS]),
+            )
+        Console(width=130).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="four data sets; nothing is saved")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="data sets of matching names")
+    options = parser.parse_args()
+    names = [name for name in (_FEW if options.quick else MODELS) if re.search(options.only, name)]
+    if not names:
+        parser.error(f"--only {options.only!r} matches none of {sorted(MODELS)}.")
+    load = harness.check_load()
+    use_cpu()
+    rows = [row for name in names for row in race(name)]
+    print_summary(rows)
+    print_misses(rows)
+    if not options.quick:
+        print("wrote", harness.save("nist", rows, load, options.only))
+
+
+if __name__ == "__main__":
+    main()
