@@ -31,7 +31,6 @@ __all__ = [
     "check_backend",
     "choose",
     "lanes_for",
-    "lanes_of",
     "rows_of",
     "without_numbers",
 ]

@@ -249,8 +249,11 @@ def _first(plan: Plan, choice: Choice, is_mapped, leaves, queue: Queue, in_loop:
 
 def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outcome]:
     """The engine, set up for this function and its arguments."""
-    mapped, bind = _split(plan.function, is_mapped, leaves)
-    at_once = steps_at_once(jax.default_backend())
+    mapped, at_once = mapped_leaves(leaves, is_mapped), steps_at_once(jax.default_backend())
+
+    def bind(tile: tuple[Array, ...]) -> LaneProblem:
+        """The problem on a tile, of whose mapped leaves the lane axis is last."""
+        return LaneProblem(plan.function, with_mapped(leaves, is_mapped, tile), is_mapped)
 
     def run(method, queue: Queue, **options) -> Outcome:
         solve = partial(engine.run, method, bind, width=choice.width, steps_at_once=at_once, **options)
@@ -258,15 +261,6 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
         return solve(queue._replace(mapped=mapped))
 
     return run
-
-
-def _split(function: Function, is_mapped, leaves):
-    """The mapped leaves, and how to bind a tile of them: mapped leaves, lane axis last -> the problem on that tile."""
-
-    def bind(tile: tuple[Array, ...]) -> LaneProblem:
-        return LaneProblem(function, with_mapped(leaves, is_mapped, tile), is_mapped)
-
-    return mapped_leaves(leaves, is_mapped), bind
 
 
 def _verified(kind: Kind, function: Function, x, leaves):
