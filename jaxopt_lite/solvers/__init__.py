@@ -14,6 +14,7 @@ Files, in reading order; each imports only from those above it:
 
 From a batch to a solution:
 
+- `covariance`: how well the data determine the unknowns of a fit.
 - `solution`: what comes out.
 - `box`: bounds on the unknowns.
 - `tolerances`: what settings there are by default, and for each problem.

@@ -126,7 +126,7 @@ def explain(
         raise ValueError(f"platform={platform!r}: expected one of {', '.join(map(repr, PLATFORMS))}.")
     check_backend(backend)
     check_function(fun)
-    solver = expect(solver, "explain", "a solver of `minimize` or `root`", "minimum", "root")
+    solver = expect(solver, "explain", "a solver, such as BFGS()", "minimum", "root", "least squares")
     fun, args = split(fun, args)
     options = Options(axis_per_leaf(args, args_axes), batched, has_aux, record, keep_state, backend)
     called, found = partial(signature_of(x0, args, options.axes, batched).call, fun), []
