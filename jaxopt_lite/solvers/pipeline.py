@@ -1,8 +1,9 @@
 """One batch from its starts to its solution: run a solver's methods, verify every answer, and report.
 
 The methods follow one another: each takes on the lanes that the one before could not solve. A call that can look at
-what the first has left tries that alone: most batches need no more, and it compiles in half the time. Whatever a
-method claims, the status is decided by what autodiff finds at the answer.
+what the first has left tries that alone: most batches need no more, and it compiles in half the time. A call for minima
+then looks at what rounding does, before it compiles the fallback. Whatever a method claims, the status is decided by
+what autodiff finds at the answer.
 """
 
 from collections.abc import Callable
@@ -26,25 +27,31 @@ from jaxopt_lite.lanes.rows import chosen, in_tiles
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.widths import steps_at_once
-from jaxopt_lite.solvers.choice import Choice, Options, Plan, choose, without_numbers
+from jaxopt_lite.solvers.choice import Choice, Options, Plan, Reach, choose, without_numbers
 from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
+from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
-__all__ = ["first_method_only", "gave_up", "run_methods", "solved"]
+__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_so_far"]
 
 Kind = Literal["root", "minimum"]
 
 
-def solved(
-    fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume, *, only_first: bool = False
-) -> Solution:
+def solved(*operands: Any) -> Solution:
     """What `root` and `minimize` compile; for `lanes.capture.run`."""
+    return solved_so_far(Reach.FALLBACK, *operands)[0]
+
+
+def solved_so_far(
+    reach: Reach, fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume
+) -> tuple[Solution, Bool[Array, "*B"]]:
+    """The same, but no further than this; and which problems need more, which takes as long to compile."""
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
     _check_size(kind, function, batch)
-    plan = Plan(function, without_numbers(solver), options, not options.batched, only_first)
+    plan = Plan(function, without_numbers(solver), options, not options.batched, reach)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
     one, is_mapped = partial(_verified, kind, function), batch.is_mapped
@@ -57,7 +64,7 @@ def solved(
         outcome = run_methods(plan, is_mapped, leaves, *others)
         values = value, _, _, error = verified(outcome.x, leaves)
         status = _verdict(outcome, others[1], value, error)
-        if not only_first:
+        if reach > Reach.FIRST:
             exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, error))
             status = jnp.where(exact, Status.AT_PRECISION, status)
             status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
@@ -80,7 +87,20 @@ def solved(
         history=History(*outcome.record) if options.record else None,
         state=outcome.states,
     )
-    return solution if options.batched else _without_batch_axis(solution)
+    wanting = _wanting(plan, status, error, batch.x, x, value, grad)
+    return (solution, wanting) if options.batched else (_without_batch_axis(solution), wanting)
+
+
+def _wanting(plan: Plan, status, error, x0, x, value, grad) -> Bool[Array, " B"]:
+    """Which problems need what lies beyond the plan's reach."""
+    if plan.reach == Reach.FALLBACK:
+        return jnp.zeros_like(status, bool)
+    wanting = _is_doubtful(status, error) if plan.reach == Reach.FIRST else gave_up(status)
+    if not plan.later_methods():
+        return wanting if plan.reach == Reach.FIRST else jnp.zeros_like(wanting)
+    if plan.solver.kind == "minimum":
+        wanting |= (status == Status.CONVERGED) & jax.vmap(has_strayed)(x, x0, value[:, 0], grad)
+    return wanting
 
 
 def _without_batch_axis(solution: Solution) -> Solution:
@@ -89,13 +109,11 @@ def _without_batch_axis(solution: Solution) -> Solution:
     return Solution(**{**vars(without), "state": solution.state})
 
 
-def first_method_only(*operands: Any) -> tuple[Solution, Array]:
-    """What is tried first, without what few batches need: later methods, and the check for rounding.
-
-    And which problems need these, which take as long to compile.
-    """
-    solution = solved(*operands, only_first=True)
-    return solution, _is_doubtful(solution.status, solution.error)
+SHORTER = {
+    "root": (partial(solved_so_far, Reach.FIRST),),
+    "minimum": (partial(solved_so_far, Reach.FIRST), partial(solved_so_far, Reach.ROUNDING)),
+}
+"""What is tried before `solved`, without what few batches need; for `lanes.capture.run`."""
 
 
 def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
@@ -177,15 +195,16 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
         leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
         outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)
         return jax.tree.map(lambda leaf: leaf[:1], outcome)
-    first, *others = plan.solver.methods()
+    first, *_ = plan.solver.methods()
+    later = plan.later_methods() if plan.reach == Reach.FALLBACK else ()
     states = None if states is None else engine.resumed(states)
     choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
     run = _runner(plan, choice, is_mapped, leaves)
     outcome = _first(plan, choice, is_mapped, leaves, Queue(x0, (), limits, states), partial(run, first))
-    for method in () if plan.only_first else others:
+    for method in later:
         exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
         outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
-        todo = gave_up(outcome.status)
+        todo = gave_up(outcome.status) | _ran_off(plan, is_mapped, x0, leaves, outcome)
 
         def redo(outcome, method=method, todo=todo):
             order, length = chosen(todo)
@@ -196,6 +215,25 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
 
         outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome
+
+
+def _ran_off(plan: Plan, is_mapped, x0, leaves, outcome: Outcome) -> Bool[Array, " B"]:
+    """Which problems have left the slopes that they started on, for a place so flat that it looks like a minimum."""
+    nothing = jnp.zeros_like(outcome.status, bool)
+    if plan.solver.kind == "root":
+        return nothing
+
+    def one(x, leaves):
+        value, grad, _, _ = _verified("minimum", plan.function, x, leaves)
+        return value[0], grad
+
+    far = (outcome.status == Status.CONVERGED) & jax.vmap(is_far)(outcome.x, x0)
+
+    def look():
+        value, grad = _evaluate(plan, is_mapped, *jax.lax.stop_gradient((outcome.x, leaves)), one)
+        return far & jax.vmap(has_strayed)(outcome.x, x0, value, grad)
+
+    return jax.lax.cond(jnp.any(far), look, lambda: nothing)
 
 
 def _twice(batches):

@@ -13,7 +13,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import first_method_only, solved
+from jaxopt_lite.solvers.pipeline import SHORTER, solved
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.tolerances import checked
 
@@ -164,9 +164,8 @@ def solve(
     functions = [(fun, signature)]
 
     def call(asked: Options) -> Solution:
-        return run(
-            solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=first_method_only
-        )
+        shorter = SHORTER[solver.kind]
+        return run(solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, shorter=shorter)
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
         return call(asked)
