@@ -31,8 +31,8 @@ LARGEST = 64
 _FIRST_RADIUS = 0.1  # of the size of the start, in its own units
 _ENOUGH, _POOR, _GOOD = 1e-4, 0.25, 0.75  # of the predicted reduction: to accept a trial, to shrink and to grow Δ
 _SHRINK, _GROW = 0.25, 2.0
-_VISIBLE = 10  # eps of f: a smaller reduction is lost in rounding
-_LAST_STEPS = 3  # where no reduction is visible any more
+_HIDDEN = 2 / 3  # eps to this power, of f: changes of f that rounding may hide, for its terms are rounded too
+_LAST_STEPS = 20  # where no reduction is visible any more, and the gradient decides
 _FAR = 10  # units of the start
 _ATTEMPTS = 2
 _MOST = (200, 2000)  # evaluations of each attempt
@@ -43,7 +43,7 @@ class State(NamedTuple):
     """What a lane carries. `f`, `g` and `h` belong to the attempt's point `at_x`, and `p` leads to the next trial.
 
     `length` is ‖D p‖. `lowest` is the least f seen, and `x`, with the largest entry `error` of its gradient, the best
-    of the points that are as low up to rounding. `ending` counts the steps without a visible reduction.
+    of the points that are as low up to rounding. `ending` counts the steps whose reduction rounding hides.
     """
 
     x: Float[Array, "n *L"]
@@ -98,13 +98,14 @@ class TrustRegion(NamedTuple):
         error = max_abs(g)
         finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.all(jnp.isfinite(h), axis=(0, 1))
         ratio = (state.f - f) / jnp.where(state.predicted > 0, state.predicted, 1)
-        level = f <= state.f + _rounding(state.f)
-        accepted = finite & (starting | jnp.where(_is_invisible(state), level, ratio > _ENOUGH))
+        hidden = _is_hidden(state)
+        flatter = (f <= state.f + _rounding(state.f)) & (max_abs(state.unit * g) < max_abs(state.unit * state.g))
+        accepted = finite & (starting | jnp.where(hidden, flatter, ratio > _ENOUGH))
         tolerance = limits.atol + limits.rtol * jnp.where(state.evaluations == 0, error, state.first_error)
         accepted, finite, ratio = optimization_barrier((accepted, finite, ratio))
 
-        moved = take_where(accepted, state._replace(at_x=x, f=f, g=g, h=h), state)
-        moved = self._aim(_fit_radius(moved, finite, starting, ratio))
+        fitted = take_where(starting, state, _fit_radius(state, accepted, ratio))
+        moved = self._aim(take_where(accepted, fitted._replace(at_x=x, f=f, g=g, h=h), fitted))
         # As low as any, or lower: but the point that the lane came with is not to be left for one that is above it.
         as_low = finite & (f <= state.lowest + jnp.where(starting, 0, _rounding(state.lowest)))
         better = as_low & ((f < state.lowest - _rounding(state.lowest)) | (error < state.error))
@@ -112,7 +113,7 @@ class TrustRegion(NamedTuple):
             x=jnp.where(better, x, state.x), error=jnp.where(better, error, state.error),
             lowest=jnp.where(as_low, jnp.minimum(f, state.lowest), state.lowest),
             first_error=jnp.where(state.evaluations == 0, error, state.first_error),
-            ending=jnp.where(_is_invisible(state) & ~starting, state.ending + 1, 0),
+            ending=jnp.where(hidden & ~starting, jnp.where(accepted, state.ending + 1, _LAST_STEPS), 0),
             steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + 1, tried=state.tried + 1,
         )  # fmt: skip
         # A lane that came with a small gradient is here because it has left the slopes of its start: to `x0` at once.
@@ -194,20 +195,24 @@ def has_strayed(x: Float[Array, "n"], x0: Float[Array, "n"], f, g: Float[Array, 
 
 def _rounding(f):
     """What f may seem to have changed by."""
-    return 4 * jnp.finfo(f.dtype).eps * jnp.where(jnp.isfinite(f), jnp.abs(f), 0)
+    return jnp.finfo(f.dtype).eps ** _HIDDEN * jnp.where(jnp.isfinite(f), jnp.abs(f), 0)
 
 
-def _is_invisible(state: State):
+def _is_hidden(state: State):
     """Whether f is expected to fall by less than rounding shows."""
-    return state.predicted <= _VISIBLE * jnp.finfo(state.f.dtype).eps * jnp.abs(state.f)
+    return state.predicted <= _rounding(state.f)
 
 
-def _fit_radius(state: State, finite, starting, ratio) -> State:
-    """Δ shrinks where the model was poor, and grows where it was good and the step ended at the border."""
-    poor = ~finite | (ratio < _POOR)
-    good = finite & (ratio > _GOOD) & (state.length > 0.99 * state.radius)
+def _fit_radius(state: State, accepted, ratio) -> State:
+    """Δ shrinks where the model was poor, and grows where it was good and the step ended at the border.
+
+    Of a reduction that rounding hides it is not known how good the model was.
+    """
+    hidden = _is_hidden(state)
+    poor = ~accepted | (~hidden & (ratio < _POOR))
+    good = accepted & (hidden | (ratio > _GOOD)) & (state.length > 0.99 * state.radius)
     radius = jnp.where(poor, _SHRINK * state.length, jnp.where(good, _GROW * state.radius, state.radius))
-    return state._replace(radius=jnp.where(starting | _is_invisible(state), state.radius, radius))
+    return state._replace(radius=radius)
 
 
 def _is_over(state: State):
