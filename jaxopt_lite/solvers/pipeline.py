@@ -211,7 +211,9 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
             # From here on the tolerance is absolute, and the steps are what is left.
             atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
             left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
-            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, length=length)), todo)
+            queue = Queue((outcome.x, x0), (), left, order=order, length=length)
+            # Not every Hessian can be part of a native function whose gradient can.
+            return _merge(outcome, run(method, queue, native=plan.solver.kind == "root"), todo)
 
         outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome
@@ -293,9 +295,9 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
         """The problem on a tile, of whose mapped leaves the lane axis is last."""
         return LaneProblem(plan.function, with_mapped(leaves, is_mapped, tile), is_mapped)
 
-    def run(method, queue: Queue, **options) -> Outcome:
+    def run(method, queue: Queue, *, native: bool = True, **options) -> Outcome:
         solve = partial(engine.run, method, bind, width=choice.width, steps_at_once=at_once, **options)
-        solve = solve if choice.why_not_native else as_one_native_call(solve)
+        solve = as_one_native_call(solve) if native and not choice.why_not_native else solve
         return solve(queue._replace(mapped=mapped))
 
     return run
