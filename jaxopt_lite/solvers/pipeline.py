@@ -37,6 +37,8 @@ __all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_so_far"]
 
 Kind = Literal["root", "minimum"]
 
+_FURTHER = 1 / 8  # of the way from the start: where else a flat place is looked at
+
 
 def solved(*operands: Any) -> Solution:
     """What `root` and `minimize` compile; for `lanes.capture.run`."""
@@ -87,19 +89,19 @@ def solved_so_far(
         history=History(*outcome.record) if options.record else None,
         state=outcome.states,
     )
-    wanting = _wanting(plan, status, error, batch.x, x, value, grad)
+    wanting = _wanting(plan, batch, x, status, value, grad, error)
     return (solution, wanting) if options.batched else (_without_batch_axis(solution), wanting)
 
 
-def _wanting(plan: Plan, status, error, x0, x, value, grad) -> Bool[Array, " B"]:
+def _wanting(plan: Plan, batch: Batch, x, status, value, grad, error) -> Bool[Array, " B"]:
     """Which problems need what lies beyond the plan's reach."""
-    if plan.reach == Reach.FALLBACK:
-        return jnp.zeros_like(status, bool)
-    wanting = _is_doubtful(status, error) if plan.reach == Reach.FIRST else gave_up(status)
-    if not plan.later_methods():
-        return wanting if plan.reach == Reach.FIRST else jnp.zeros_like(wanting)
-    if plan.solver.kind == "minimum":
-        wanting |= (status == Status.CONVERGED) & jax.vmap(has_strayed)(x, x0, value[:, 0], grad)
+    nothing, first = jnp.zeros_like(status, bool), plan.reach == Reach.FIRST
+    wanting = _is_doubtful(status, error) if first else nothing
+    if plan.reach < Reach.FALLBACK and plan.later_methods():
+        wanting |= gave_up(status)
+        if plan.solver.kind == "minimum":
+            values = value[:, 0], grad
+            wanting |= _ran_off(plan, batch.is_mapped, batch.x, x, batch.leaves, status == Status.CONVERGED, values)
     return wanting
 
 
@@ -204,7 +206,9 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
     for method in later:
         exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
         outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
-        todo = gave_up(outcome.status) | _ran_off(plan, is_mapped, x0, leaves, outcome)
+        todo = gave_up(outcome.status)
+        if plan.solver.kind == "minimum":
+            todo |= _ran_off(plan, is_mapped, x0, outcome.x, leaves, outcome.status == Status.CONVERGED)
 
         def redo(outcome, method=method, todo=todo):
             order, length = chosen(todo)
@@ -219,23 +223,27 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
     return outcome
 
 
-def _ran_off(plan: Plan, is_mapped, x0, leaves, outcome: Outcome) -> Bool[Array, " B"]:
-    """Which problems have left the slopes that they started on, for a place so flat that it looks like a minimum."""
-    nothing = jnp.zeros_like(outcome.status, bool)
-    if plan.solver.kind == "root":
-        return nothing
+def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bool[Array, " B"]:
+    """Which problems have left the slopes that they started on, for a place so flat that it looks like a minimum.
+
+    `values` are f(x) and ∇f(x), where they are known. What is flat at x alone, such as a minimum that is met exactly,
+    is not so further on.
+    """
+
+    def strayed(x, values=None):
+        values = _evaluate(plan, is_mapped, *jax.lax.stop_gradient((x, leaves)), one) if values is None else values
+        return jax.vmap(has_strayed)(x, x0, *values)
 
     def one(x, leaves):
         value, grad, _, _ = _verified("minimum", plan.function, x, leaves)
         return value[0], grad
 
-    far = (outcome.status == Status.CONVERGED) & jax.vmap(is_far)(outcome.x, x0)
+    def among(candidates, which: Callable):
+        return jax.lax.cond(jnp.any(candidates), lambda: candidates & which(), lambda: jnp.zeros_like(candidates))
 
-    def look():
-        value, grad = _evaluate(plan, is_mapped, *jax.lax.stop_gradient((outcome.x, leaves)), one)
-        return far & jax.vmap(has_strayed)(outcome.x, x0, value, grad)
-
-    return jax.lax.cond(jnp.any(far), look, lambda: nothing)
+    far = converged & jax.vmap(is_far)(x, x0)
+    seems = among(far, lambda: strayed(x)) if values is None else far & strayed(x, values)
+    return among(seems, lambda: strayed(x + _FURTHER * (x - x0)))
 
 
 def _twice(batches):
