@@ -153,24 +153,25 @@ def step_within(
     """
     w, v = eigh(h)
     c = rematvec(v, g)
+    lowest = jnp.min(w, axis=0)
+    above = w - lowest  # μ = λ + lowest keeps its digits where λ would lose them
 
-    def at(lam):
-        positive = w + lam > 0
-        inverse = jnp.where(positive, 1 / jnp.where(positive, w + lam, 1), 0)
+    def at(mu):
+        positive = above + mu > 0
+        inverse = jnp.where(positive, 1 / jnp.where(positive, above + mu, 1), 0)
         z = -c * inverse
         return z, dot(z, z), dot(z, z * inverse)
 
-    def newton(_, lam):
-        """A step for 1 / radius = 1 / ‖z(λ)‖, which from below never leads above the solution."""
-        _, square, slope = at(lam)
+    def newton(_, mu):
+        """A step for 1 / radius = 1 / ‖z(μ)‖, which from below never leads above the solution."""
+        _, square, slope = at(mu)
         length = jnp.sqrt(square)
         change = square / jnp.where(slope > 0, slope, 1) * (length - radius) / radius
-        return lam + jnp.where((slope > 0) & (length > radius), change, 0)
+        return mu + jnp.where((slope > 0) & (length > radius), change, 0)
 
-    # With a smaller λ one entry of z alone would be longer than the radius.
-    least = jnp.maximum(jnp.max(jnp.abs(c) / radius - w, axis=0), 0)
-    lam = jax.lax.fori_loop(0, _SECULAR_STEPS, newton, least)
-    z, square, _ = at(lam)
+    # With a smaller μ one entry of z alone would be longer than the radius, or λ negative.
+    least = jnp.maximum(jnp.max(jnp.abs(c) / radius - above, axis=0), jnp.maximum(lowest, 0))
+    z, square, _ = at(jax.lax.fori_loop(0, _SECULAR_STEPS, newton, least))
     is_lowest = jnp.arange(len(w)).reshape((-1,) + (1,) * (w.ndim - 1)) == jnp.argmin(w, axis=0)
     rest = jnp.sqrt(jnp.maximum(radius**2 - square, 0))
     z = z + jnp.where(is_lowest & (w < 0), jnp.where(z < 0, -rest, rest), 0)
