@@ -5,8 +5,8 @@
 A lane makes attempts, one after the other: from the best point so far, then from `x0`. In each an unknown is measured
 in units u of where the attempt starts, so that the region has the shape of the problem, whatever units its author
 chose. H comes from autodiff, and the step from the eigenvalues of D⁻¹HD⁻¹, which negative ones and a gradient without
-a part along them (the "hard case") do not trouble. f may fall below what rounding shows: there the last steps are
-Newton's own, and the point with the least gradient is the answer. No answer is above the point that a lane came with.
+a part along them (the "hard case") do not trouble. Where f is to fall by less than rounding shows, a step has to lessen
+the gradient instead. No answer is above the point that a lane came with, by more than what rounding may hide.
 
 Sources: Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983) 553; Conn, Gould and Toint, Trust-Region Methods (2000),
 algorithm 7.3.1 and section 17.4.

@@ -96,35 +96,28 @@ def test_no_answer_is_worse_than_the_first_methods():
     plain, found = (jol.minimize(kinked, x0, a, solver=jol.BFGS(rescue=rescue)) for rescue in (False, True))
     stalled = np.asarray(plain.status) == Status.STALLED
     assert stalled.any() and not stalled.all()
-    assert (found.fun <= plain.fun + 1e-12).all()
+    assert (found.fun <= plain.fun + np.finfo(float).eps ** (2 / 3) * np.abs(plain.fun)).all()
     np.testing.assert_array_equal(np.asarray(found.x)[~stalled], np.asarray(plain.x)[~stalled])
     assert (np.asarray(found.success) >= np.asarray(plain.success)).all()
     assert found.evaluations.max() < 1000
 
 
 def test_without_a_hessian_there_is_no_fallback_and_no_error():
-    @jax.custom_vjp
-    def distance(x):
-        return jnp.sum(jnp.abs(x - 0.3))
-
-    def slope(x, bar):
-        sign = jax.pure_callback(lambda x: np.sign(x - 0.3), x, x, vmap_method="expand_dims")
-        return (bar * sign,)
-
-    distance.defvjp(lambda x: (distance(x), x), slope)
-    fun, x0 = lambda x, _: distance(x), np.array([[1.0], [-2.0]])
+    """JAX has the derivative of the incomplete gamma function by its first argument once, and not twice."""
+    fun = lambda x, _: jnp.sum(jnp.abs(jax.scipy.special.gammainc(jnp.exp(x), 1.0) - 0.3))
+    x0 = np.array([[1.0], [-2.0]])
     found, plain = jol.minimize(fun, x0), jol.minimize(fun, x0, solver=jol.BFGS(rescue=False))
     assert (found.status == Status.STALLED).all()
     np.testing.assert_array_equal(found.x, plain.x)
     np.testing.assert_array_equal(found.evaluations, plain.evaluations)
-    assert "fallback" not in str(jol.explain(fun, x0, solver=jol.BFGS()))
+    assert "by the fallback" not in str(jol.explain(fun, x0, solver=jol.BFGS()))
 
 
 def test_many_unknowns_have_no_fallback():
     fun = lambda x, _: jnp.sum(x**4)
     for n, text in ((trust_region.LARGEST, True), (trust_region.LARGEST + 1, False)):
-        assert ("fallback" in str(jol.explain(fun, np.ones((2, n)), solver=jol.LBFGS()))) == text
-    assert "fallback" not in str(jol.explain(fun, np.ones((2, 2)), solver=jol.LBFGS(rescue=False)))
+        assert ("by the fallback" in str(jol.explain(fun, np.ones((2, n)), solver=jol.LBFGS()))) == text
+    assert "by the fallback" not in str(jol.explain(fun, np.ones((2, 2)), solver=jol.LBFGS(rescue=False)))
 
 
 def test_a_lane_ends_by_its_evaluations_even_if_no_attempt_ever_does(monkeypatch):
@@ -157,11 +150,11 @@ def test_what_counts_as_strayed():
 
 def test_a_minimum_met_exactly_has_not_strayed():
     """Its gradient is zero, and it is far from its start, but f is not flat around it."""
-    start, target = np.full((4, 2), 0.01), np.array([[3.0, 4.0]] * 4)
+    start, target = np.linspace(0.01, 0.04, 32).reshape(16, 2), np.array([[3.0, 4.0]] * 16)
     fun = lambda x, a: jnp.sum((x - a) ** 2) + 1
-    found = jol.minimize(fun, start, target, solver=jol.BFGS(atol=1e-14))
-    plain = jol.minimize(fun, start, target, solver=jol.BFGS(atol=1e-14, rescue=False))
+    found = jol.minimize(fun, start, target, solver=jol.BFGS(atol=1e-15))
+    plain = jol.minimize(fun, start, target, solver=jol.BFGS(atol=1e-15, rescue=False))
     assert found.success.all() and (np.asarray(found.grad) == 0).any()
     np.testing.assert_array_equal(found.evaluations, plain.evaluations)
-    jitted = jax.jit(lambda x, a: jol.minimize(fun, x, a, solver=jol.BFGS(atol=1e-14)).evaluations)
+    jitted = jax.jit(lambda x, a: jol.minimize(fun, x, a, solver=jol.BFGS(atol=1e-15)).evaluations)
     np.testing.assert_array_equal(jitted(start, target), plain.evaluations)
