@@ -235,8 +235,8 @@ def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bo
         return jax.vmap(has_strayed)(x, x0, *values)
 
     def one(x, leaves):
-        value, grad, _, _ = _verified("minimum", plan.function, x, leaves)
-        return value[0], grad
+        (value, _), grad = value_and_grad(lambda x: (plan.function.value(x, leaves)[0], None), x)
+        return value, grad
 
     def among(candidates, which: Callable):
         return jax.lax.cond(jnp.any(candidates), lambda: candidates & which(), lambda: jnp.zeros_like(candidates))
