@@ -76,7 +76,7 @@ class BFGS:
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
         rescue: whether problems that stall, or run off to where `fun` is flat, go to Newton's method in a trust region,
-            with the true Hessian. That is for up to 64 unknowns, and for what JAX can differentiate twice.
+            with the true Hessian. That is for up to 32 unknowns, and for what JAX can differentiate twice.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol

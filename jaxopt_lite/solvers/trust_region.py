@@ -25,8 +25,9 @@ from jaxopt_lite.solvers.quasi_newton import is_bottomless
 
 __all__ = ["LARGEST", "State", "TrustRegion", "has_strayed", "is_far", "step_within", "units"]
 
-LARGEST = 64
-"""The most unknowns: with more the eigenvalues take longer than what they save."""
+LARGEST = 32
+"""The most unknowns. With twice as many the eigenvalues take fifteen times as long: a few lanes that stall would take
+longer than the rest of a batch."""
 
 _FIRST_RADIUS = 0.1  # of the size of the start, in its own units
 _ENOUGH, _POOR, _GOOD = 1e-4, 0.25, 0.75  # of the predicted reduction: to accept a trial, to shrink and to grow Δ
