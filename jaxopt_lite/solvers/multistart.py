@@ -73,7 +73,7 @@ def multistart(
     signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
     rows, lanes = rows_of(starts, options.axes, chosen, starts=count), lanes_for(chosen, signature)
     return run(
-        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None,
+        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, None,
         rows=rows, lanes=lanes, shorter=_SHORTER[chosen.kind],
     )  # fmt: skip
 
@@ -101,7 +101,7 @@ def _from_every_start(*operands) -> Solution:
     return _so_far(partial(solved_so_far, Reach.FALLBACK), *operands)[0]
 
 
-def _so_far(solve_starts: Callable, fun: Callable, options: Options, starts, args, solver, resume):
+def _so_far(solve_starts: Callable, fun: Callable, options: Options, starts, args, solver, resume, beside):
     """The same, solved so far, and which problems have a start that needs more."""
     size, count = jnp.shape(jax.tree.leaves(starts)[0])[:2]
     x0 = jax.tree.map(lambda leaf: jnp.reshape(leaf, (size * count, *leaf.shape[2:])), starts)

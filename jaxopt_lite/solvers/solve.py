@@ -10,6 +10,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.box import axes_of
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
@@ -147,9 +148,16 @@ def check_function(fun) -> None:
 
 
 def solve(
-    fun: Callable, x0: PyTree, args: PyTree, solver: Solver, args_axes: PyTree, resume: Any = None, **options: Any
+    fun: Callable,
+    x0: PyTree,
+    args: PyTree,
+    solver: Solver,
+    args_axes: PyTree,
+    resume: Any = None,
+    beside: dict[str, PyTree] | None = None,
+    **options: Any,
 ) -> Solution:
-    """What `root` and `minimize` share: the solver says which of the two it is."""
+    """What `root`, `minimize` and `least_squares` share: the solver says which of them it is."""
     check_function(fun)
     solver = checked(solver)
     fun, args = split(fun, args)
@@ -160,12 +168,15 @@ def solve(
     signature = signature_of(x0, args, asked.axes, asked.batched)
     rows, lanes = (None, None)
     if asked.batched:
-        rows, lanes = rows_of(x0, asked.axes, solver, resume), lanes_for(solver, signature)
+        aside = axes_of(beside or {}, x0, asked.batched)
+        rows, lanes = rows_of(x0, asked.axes, solver, resume, beside=aside), lanes_for(solver, signature)
     functions = [(fun, signature)]
 
     def call(asked: Options) -> Solution:
-        shorter = SHORTER[solver.kind]
-        return run(solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, shorter=shorter)
+        return run(
+            solved, (asked,), functions, x0, args, solver, resume, beside,
+            rows=rows, lanes=lanes, shorter=SHORTER[solver.kind],
+        )  # fmt: skip
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
         return call(asked)
