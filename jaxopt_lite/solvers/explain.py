@@ -144,7 +144,7 @@ def explain(
 
 def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     size, n = batch.x.shape
-    later = _LATER if len(plan.solver.methods()) > 1 else ""
+    later = _LATER if plan.later_methods() else ""
     choice = choose(plan, batch.is_mapped, batch.leaves, batch.x, platform=platform)
     if choice.backend == "kernel":
         program: Any = choice.program
