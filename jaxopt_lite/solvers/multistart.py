@@ -12,9 +12,9 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
-from jaxopt_lite.solvers.choice import Options, Reach, Solver, lanes_for, rows_of
+from jaxopt_lite.solvers.choice import Options, Solver, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import SHORTER, solved_so_far
+from jaxopt_lite.solvers.pipeline import solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import check_function, expect, solve
 from jaxopt_lite.solvers.tolerances import checked
@@ -73,9 +73,8 @@ def multistart(
     signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
     rows, lanes = rows_of(starts, options.axes, chosen, starts=count), lanes_for(chosen, signature)
     return run(
-        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, None,
-        rows=rows, lanes=lanes, shorter=_SHORTER[chosen.kind],
-    )  # fmt: skip
+        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, None, rows=rows, lanes=lanes
+    )
 
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:
@@ -96,13 +95,8 @@ def _one_start(leaf) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((jnp.shape(leaf)[0], *jnp.shape(leaf)[2:]), jnp.result_type(leaf))
 
 
-def _from_every_start(*operands) -> Solution:
+def _from_every_start(fun: Callable, options: Options, starts, args, solver, resume, beside) -> Solution:
     """The best answers of a batch; for `lanes.capture.run`. All starts of all problems are one batch."""
-    return _so_far(partial(solved_so_far, Reach.FALLBACK), *operands)[0]
-
-
-def _so_far(solve_starts: Callable, fun: Callable, options: Options, starts, args, solver, resume, beside):
-    """The same, solved so far, and which problems have a start that needs more."""
     size, count = jnp.shape(jax.tree.leaves(starts)[0])[:2]
     x0 = jax.tree.map(lambda leaf: jnp.reshape(leaf, (size * count, *leaf.shape[2:])), starts)
     leaves, tree = jax.tree.flatten(args)
@@ -111,12 +105,9 @@ def _so_far(solve_starts: Callable, fun: Callable, options: Options, starts, arg
     ]
     settings = jax.tree.map(lambda leaf: jnp.repeat(leaf, count) if jnp.ndim(leaf) else leaf, solver)
     args = jax.tree.unflatten(tree, repeated)
-    every, wanting = solve_starts(fun, options, x0, args, settings, resume)
+    every = solved_in_a_program(fun, options, x0, args, settings, resume)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
-    return _best(every, solver.kind == "root"), jnp.any(wanting.reshape(size, count), axis=1)
-
-
-_SHORTER = {kind: tuple(partial(_so_far, each) for each in shorter) for kind, shorter in SHORTER.items()}
+    return _best(every, solver.kind == "root")
 
 
 @in_own_settings

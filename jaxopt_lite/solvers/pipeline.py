@@ -37,7 +37,7 @@ from jaxopt_lite.solvers.tolerances import limits as limits_of
 from jaxopt_lite.solvers.tolerances import per_problem
 from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
-__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_so_far"]
+__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
 
 Kind = Literal["root", "minimum", "least squares"]
 
@@ -70,6 +70,12 @@ _FURTHER = 1 / 8  # of the way from the start: where else a flat place is looked
 def solved(*operands: Any) -> Solution:
     """What `root`, `minimize` and `least_squares` compile; for `lanes.capture.run`."""
     return solved_so_far(Reach.FALLBACK, *operands)[0]
+
+
+def solved_in_a_program(fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, *others: Any) -> Solution:
+    """The same for a call that is part of a larger program, where a fallback would be compiled needed or not."""
+    reach = Reach.ROUNDING if getattr(solver, "rescue", True) is None else Reach.FALLBACK
+    return solved_so_far(reach, fun, options, x0, args, solver, *others)[0]
 
 
 def solved_so_far(
