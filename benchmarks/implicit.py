@@ -41,8 +41,8 @@ def _layer(z, x, weights):
 
 def _ours(solver) -> Callable:
     def solve(x, weights):
-        residual = lambda z, args: z - _layer(z, *args)  # noqa: E731
-        return jol.root(residual, jnp.zeros_like(x), (x, weights), args_axes=(0, None), solver=solver).x
+        layer = lambda z, args: _layer(z, *args)  # noqa: E731
+        return jol.fixed_point(layer, jnp.zeros_like(x), (x, weights), args_axes=(0, None), solver=solver).x
 
     return solve
 

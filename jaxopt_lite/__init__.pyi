@@ -16,6 +16,7 @@ from .solvers.certify import check_derivatives as check_derivatives
 from .solvers.chunks import in_chunks as in_chunks
 from .solvers.explain import Explanation as Explanation
 from .solvers.explain import explain as explain
+from .solvers.fixed_point import fixed_point as fixed_point
 from .solvers.lbfgs import LBFGS as LBFGS
 from .solvers.limited_broyden import LimitedBroyden as LimitedBroyden
 from .solvers.multistart import multistart as multistart

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from jaxopt_lite.lanes.calls import split
+from jaxopt_lite.lanes.calls import call, split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
@@ -147,9 +147,19 @@ def check_function(fun) -> None:
 
 
 def solve(
-    fun: Callable, x0: PyTree, args: PyTree, solver: Solver, args_axes: PyTree, resume: Any = None, **options: Any
+    fun: Callable,
+    x0: PyTree,
+    args: PyTree,
+    solver: Solver,
+    args_axes: PyTree,
+    resume: Any = None,
+    called: Callable = call,
+    **options: Any,
 ) -> Solution:
-    """What `root` and `minimize` share: the solver says which of the two it is."""
+    """What `root` and `minimize` share: the solver says which of the two it is.
+
+    What is solved is `called(fun, x, args, hint)`, as `calls.call` calls a function.
+    """
     check_function(fun)
     solver = checked(solver)
     fun, args = split(fun, args)
@@ -157,20 +167,20 @@ def solve(
     if asked.record < 0:
         raise ValueError(f"record={asked.record}: expected how many steps to record, 0 for none.")
     check_backend(asked.backend)
-    signature = signature_of(x0, args, asked.axes, asked.batched)
+    signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:
         rows, lanes = rows_of(x0, asked.axes, solver, resume), lanes_for(solver, signature)
     functions = [(fun, signature)]
 
-    def call(asked: Options) -> Solution:
+    def answer(asked: Options) -> Solution:
         return run(
             solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=first_method_only
         )
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
-        return call(asked)
+        return answer(asked)
     # Records end in NaN and states hold infinity, so that what JAX checks is an answer without them.
-    call(asked._replace(record=0, keep_state=False))
+    answer(asked._replace(record=0, keep_state=False))
     with unchecked_numbers():
-        return call(asked)
+        return answer(asked)
