@@ -217,13 +217,27 @@ def _dot_general(tile: _Tile, equation: Equation, rows: list[_Row]):
     (contract_a, contract_b), (batch_a, batch_b) = equation.params["dimension_numbers"]
     if a.on and b.on:
         return _own_product(tile, equation, rows)
-    if b.on:
-        return equation.primitive.bind(a.value, b.value, **equation.params)
-    swapped = equation.params | {"dimension_numbers": ((contract_b, contract_a), (batch_b, batch_a))}
-    result = equation.primitive.bind(b.value, a.value, **swapped)
-    rank, batch = equation.outvars[0].aval.ndim, len(batch_a)
-    free_b = equation.invars[1].aval.ndim - batch - len(contract_b)
-    return lax.transpose(result, (*range(batch), *range(batch + free_b, rank), *range(batch, batch + free_b), rank))
+    if a.on:  # A B = (Bᵀ Aᵀ)ᵀ
+        swapped = equation.params | {"dimension_numbers": ((contract_b, contract_a), (batch_b, batch_a))}
+        result = _shared_product(equation.primitive, b.value, a.value, swapped)
+        rank, batch = equation.outvars[0].aval.ndim, len(batch_a)
+        free_b = equation.invars[1].aval.ndim - batch - len(contract_b)
+        return lax.transpose(result, (*range(batch), *range(batch + free_b, rank), *range(batch, batch + free_b), rank))
+    return _shared_product(equation.primitive, a.value, b.value, equation.params)
+
+
+def _shared_product(primitive: Any, shared: Any, lanes: Any, params: dict[str, Any]):
+    """A product of what all lanes share with what each has, `[..., L]`.
+
+    Where the rows of a matrix are the terms of a sum a library would go through it column by column, or copy it. Then it
+    multiplies the lanes as rows instead, of which there are fewer numbers to turn.
+    """
+    (contract, contract_lanes), (batch, _) = params["dimension_numbers"]
+    if not on_cpu() or batch or (shared.ndim, lanes.ndim, *contract) != (2, 2, 0):
+        return primitive.bind(shared, lanes, **params)
+    turned = params | {"dimension_numbers": (((1,), (0,)), ((), ()))}
+    result = primitive.bind(lax.optimization_barrier(lanes.T), shared, **turned)
+    return lax.optimization_barrier(result).T
 
 
 def _own_product(tile: _Tile, equation: Equation, rows: list[_Row]):
