@@ -60,7 +60,8 @@ def fixed_point(
             may be `fun(x)` where there are no args.
         x0: starts; a pytree whose leaves are `[B, ...]`.
         args: as for `root`.
-        solver: `LimitedBroyden()` (the default) or `Broyden()`, which takes the true Jacobian of F to start with.
+        solver: `LimitedBroyden(slopes=False)`, the default, whose steps each evaluate `fun` once; or
+            `Broyden()`, which starts from the true Jacobian of F.
         args_axes: as for `root`.
         batched: as for `root`.
         has_aux: whether `fun` returns `(g(x), aux)`.
@@ -83,7 +84,7 @@ def fixed_point(
         >>> [round(float(x), 2) for x in sol.x[:, 0]]
         [0.9, 0.74, 0.51]
     """
-    chosen = LimitedBroyden() if solver is None else solver
+    chosen = LimitedBroyden(slopes=False) if solver is None else solver
     chosen = expect(chosen, "fixed_point", "LimitedBroyden() or Broyden()", "root")
     return solve(
         fun, x0, args, chosen, args_axes, resume, _residual_and_aux if has_aux else _residual,
