@@ -27,7 +27,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
 from jaxopt_lite.solvers.choice import Choice, Options, Plan, choose, without_numbers
-from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
+from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 
@@ -64,7 +64,8 @@ def solved(
         return outcome.x, is_solved(status), (values, status, outcome)
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
-    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped)
+    factored = factored_up_to(kind, solver.work)
+    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped, factored)
     x, success, (values, status, outcome) = solve(batch.leaves, others)
     value, grad, aux, error = known(verified, values)(x, batch.leaves)
     solution = Solution(
