@@ -94,7 +94,8 @@ class _Tile(Interpreter):
         inner = called(equation, despite_rules=not self._keeps_rules)
         if inner is not None:
             return self.call(inner, rows)
-        if is_own_product(equation) and (on_cpu() or all(row.on for row in rows)):
+        shares = not all(row.on for row in rows)
+        if is_own_product(equation) and not (shares and (self._keeps_rules or not on_cpu())):
             return [_own_product(self, equation, rows)]
         if not any(row.on for row in rows):
             return [_Row(result, False) for result in bind(equation, [row.value for row in rows])]
