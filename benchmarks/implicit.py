@@ -67,8 +67,9 @@ def _jaxopt(kind, **options) -> Callable:
 def _entries(make: Callable) -> tuple[Entry, ...]:
     """`make(solve)` of everybody."""
     gmres = lx.GMRES(rtol=_LINEAR, atol=1e-8)  # without an absolute tolerance it breaks down
+    limited = jol.LimitedBroyden(atol=_TOLERANCE, rtol=0.0, rescue=False, slopes=False)
     return (
-        Entry("LimitedBroyden", make(_ours(jol.LimitedBroyden(atol=_TOLERANCE, rtol=0.0, rescue=False, slopes=False))), is_ours=True),
+        Entry("LimitedBroyden", make(_ours(limited)), is_ours=True),
         Entry(
             "Broyden",
             make(_ours(jol.Broyden(atol=_TOLERANCE, rtol=0.0, rescue=False, jacobian="identity"))),

@@ -233,8 +233,8 @@ def _dot_general(tile: _Tile, equation: Equation, rows: list[_Row]):
 def _shared_product(primitive: Any, shared: Any, lanes: Any, params: dict[str, Any]):
     """A product of what all lanes share with what each has, `[..., L]`.
 
-    Where the rows of a matrix are the terms of a sum XLA's library would take several times as long as where its columns
-    are. Then it multiplies the lanes as rows instead, which are fewer numbers to turn than those of the matrix.
+    A sum over the rows of a shared matrix takes XLA's library several times as long as one over its columns. So it
+    multiplies the lanes by it instead, as rows, which are fewer numbers to turn than those of the matrix.
     """
     (contract, _), (batch, _) = params["dimension_numbers"]
     if not on_cpu() or batch or (shared.ndim, lanes.ndim, *contract) != (2, 2, 0):

@@ -157,9 +157,7 @@ def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
 
 @lru_cache(1024)
 @in_own_settings
-def _signature(
-    x_tree, x_types, args_tree, types, axes, batched: bool, called: Callable, promotion: tuple
-) -> Signature:
+def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, called: Callable, promotion: tuple) -> Signature:
     """`signature_of`; the last argument only tells calls apart."""
     found = []
 

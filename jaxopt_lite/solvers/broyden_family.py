@@ -2,9 +2,9 @@
 
     p = −B F(x),   α ≈ argmin ‖F(x + α p)‖²,   s = α p,   y = F(x + s) − F(x),   B⁺ = update(B, s, y)
 
-B approximates J⁻¹, and the update uses the step actually taken. One step is one evaluation of F together with its
-derivative along p, which gives the slope of φ(α) = ‖F(x + α p)‖²; or of F alone, where `slopes` are not asked for. A lane that makes little progress waits for B to be
-recomputed by autodiff; one that fails with the true Jacobian ends here, and the next method may take it on.
+B approximates J⁻¹, and the update uses the step actually taken. One step is one evaluation of F, by default together
+with its derivative along p, which gives the slope of φ(α) = ‖F(x + α p)‖². A lane that makes little progress waits for
+B to be recomputed by autodiff; one that fails with the true Jacobian ends here, and the next method may take it on.
 
 Sources: Broyden, Math. Comp. 19 (1965) 577; Nocedal and Wright, Numerical Optimization, 2nd ed., section 11.1.
 """

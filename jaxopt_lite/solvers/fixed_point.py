@@ -4,12 +4,12 @@ With this sign the step from J⁰ = I, as limited-memory Broyden takes it first,
 
     x⁺ = x − F(x) = g(x) ,
 
-and each later step also uses what the earlier ones have found of J = I − g′. Anderson's mixing is the nearest relative.
-Both are quasi-Newton methods from a multiple of the identity that keep a few latest steps s and changes y of F. Anderson
-changes the inverse B as little as possible (in the Frobenius norm) to satisfy B y = s for all steps kept at once, which
-is the family of Broyden's second method; here J is changed as little as possible to satisfy J s = y for one step after
-the other, which is his first. Anderson takes every step whole; here the residual has to fall, and what does not fall is
-left to a Newton method.
+and each later step also uses what the earlier ones have found of J = I − g′. Anderson's mixing is the nearest
+relative. Both are quasi-Newton methods from a multiple of the identity that keep a few latest steps s and changes y of
+F. Anderson changes the inverse B as little as possible, in the Frobenius norm, to satisfy B y = s for all kept steps at
+once, as Broyden's second method does for one. Here J is changed as little as possible to satisfy J s = y for one step
+after the other, which is Broyden's first. Anderson takes every step whole; here the residual has to fall, and a problem
+for which it does not goes to a Newton method.
 
 Sources: Anderson, J. ACM 12 (1965) 547, for the mixing; Eyert, J. Comput. Phys. 124 (1996) 271, and Fang and Saad,
 Numer. Linear Algebra Appl. 16 (2009) 197, for both as families of secant methods (theirs of types II and I); Walker and
@@ -50,14 +50,14 @@ def fixed_point(
 ) -> Solution:
     """Solve g(x) = x for a batch of problems in one call, whether or not the iteration x ← g(x) converges.
 
-    It is `root` of F(x) = x − g(x), by default in limited memory. From J = I the first step is x ← g(x); what follows is
-    a secant method like Anderson's mixing, but of the other of Broyden's two families: it changes the Jacobian as little
-    as possible where Anderson changes the inverse (Fang and Saad, Numer. Linear Algebra Appl. 16 (2009) 197; Walker and
-    Ni, SIAM J. Numer. Anal. 49 (2011) 1715), and steps that do not bring ‖F‖ down are shortened.
+    It is `root` of F(x) = x − g(x), by default in limited memory. From J = I the first step is x ← g(x). What follows
+    is a secant method like Anderson's mixing, but of the other of Broyden's two families: it changes the Jacobian as
+    little as possible where Anderson changes the inverse, and shortens steps that do not bring ‖F‖ down. Sources: Fang
+    and Saad, Numer. Linear Algebra Appl. 16 (2009) 197; Walker and Ni, SIAM J. Numer. Anal. 49 (2011) 1715.
 
     Args:
-        fun: `fun(x, args) -> g(x)`, written for one problem; it returns what `x` is, in structure, shapes and dtypes. It
-            may be `fun(x)` where there are no args.
+        fun: `fun(x, args) -> g(x)`, written for one problem, with the structure, shapes and dtypes of `x`. It may be
+            `fun(x)` where there are no args.
         x0: starts; a pytree whose leaves are `[B, ...]`.
         args: as for `root`.
         solver: `LimitedBroyden(slopes=False)`, the default, whose steps each evaluate `fun` once; or
@@ -72,7 +72,8 @@ def fixed_point(
 
     Returns:
         A `Solution` as of `root`: its `error` is ‖g(x) − x‖∞, recomputed at `x`, and its `fun` is x − g(x). Its
-        derivatives are those of the implicit function theorem; beyond 128 unknowns they form no matrix.
+        derivatives are those of the implicit function theorem; beyond 16 unknowns they form no matrix
+        where the solver is limited in memory.
 
     Raises:
         ValueError: `fun` returns another structure or other shapes than `x`; else as for `root`.
@@ -116,15 +117,15 @@ def _without(x: PyTree, value: PyTree, hint: Hint | None) -> PyTree:
     wanted, arrived = jax.tree.structure(x), jax.tree.structure(value)
     if wanted != arrived:
         raise ValueError(
-            f"fun(x, args) returned the structure {arrived}; expected that of x, {wanted}, as of a function whose fixed "
-            "points are looked for. If it returns (value, aux), pass has_aux=True."
+            f"fun(x, args) returned the structure {arrived}; expected that of x, {wanted}, as of a function with fixed "
+            "points. If it returns (value, aux), pass has_aux=True."
         )
     for (path, leaf), new in zip(jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(value), strict=True):
         name = jax.tree_util.keystr(path)
         if jnp.shape(new) != leaf.shape:
             raise ValueError(
                 f"fun(x, args){name} has shape {jnp.shape(new)}; expected that of x{name}, {leaf.shape}, as of a "
-                f"function whose fixed points are looked for.{f' {hint.text}' if hint else ''}"
+                f"function with fixed points.{f' {hint.text}' if hint else ''}"
             )
         if jnp.result_type(new) != leaf.dtype:
             raise TypeError(

@@ -62,9 +62,9 @@ def with_implicit_derivatives(
     be zero; so a zero tangent, or a zero cotangent behind a mask, gives zero here too, and not 0 · NaN. The same holds
     where ∂G/∂x is singular.
 
-    More unknowns than are `factored`: ‖∂G/∂x dx + ∂G/∂θ dθ‖ ≤ eps^¾ ‖∂G/∂θ dθ‖, or what rounding in ∂G/∂x dx makes of it. A
-    problem that does not get there is factored, up to 8192 unknowns; the derivative is NaN beyond. Numbers of half
-    precision are solved for in single precision, and rounded at the end.
+    More unknowns than are `factored`: ‖∂G/∂x dx + ∂G/∂θ dθ‖ ≤ eps^¾ ‖∂G/∂θ dθ‖, or what rounding in ∂G/∂x dx makes of
+    it. A problem that does not get there is factored, up to 8192 unknowns; the derivative is NaN beyond. Numbers of
+    half precision are solved for in single precision, and rounded at the end.
 
     The others (the start, the tolerances) have no influence on a solution, and no derivative.
     """
