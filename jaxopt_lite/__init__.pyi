@@ -18,6 +18,8 @@ from .solvers.explain import Explanation as Explanation
 from .solvers.explain import explain as explain
 from .solvers.fixed_point import fixed_point as fixed_point
 from .solvers.lbfgs import LBFGS as LBFGS
+from .solvers.least_squares import least_squares as least_squares
+from .solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .solvers.limited_broyden import LimitedBroyden as LimitedBroyden
 from .solvers.multistart import multistart as multistart
 from .solvers.solution import History as History

@@ -17,8 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec", "take_where"]
+__all__ = [
+    "at", "column_norms", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec",
+    "take_where", "triangle", "triangle_solve",
+]  # fmt: skip
 
+_DEPENDENT = 8  # columns whose part across those before them is so many eps of their length, are
 _STRAIGHT = 10  # rounds of `fold`; measured, `docs/performance.md`
 
 
@@ -137,6 +141,55 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     m, order = jax.lax.fori_loop(0, n, eliminate, (a, order))
     # Exchanged rows of A are exchanged columns of the inverse.
     return jax.lax.cond(jnp.any(order != rows), _put_columns, lambda m, _: m, m, order)
+
+
+def column_norms(a: Float[Array, "m n *L"]) -> Float[Array, "n *L"]:
+    """The lengths of the columns of A in every lane."""
+    return jnp.sqrt(fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros_like(a[0]), a))
+
+
+def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
+    """R and Qᵀb, of A = QR with R upper triangular, in every lane; m may be less than n.
+
+    By modified Gram-Schmidt elimination of A and b together, which for least squares is as stable as Householder's, and
+    whose every operation is one on rows of lanes. A column that depends on those before it, to rounding, is left out,
+    and has zeros in its row of R. Source: Björck, Numerical Methods for Least Squares Problems, section 2.4.
+    """
+    n = a.shape[1]
+    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
+    least = (_DEPENDENT * jnp.finfo(a.dtype).eps * column_norms(a)) ** 2
+
+    def eliminate(k, carry):
+        a, b, r, c = carry
+        column = at(a, k, 1)
+        square = dot(column, column)
+        independent = square > at(least, k)
+        q = jnp.where(independent, column / jnp.sqrt(jnp.where(independent, square, 1)), 0)
+        q = jax.lax.optimization_barrier(q)
+        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)
+        row, entry = jax.lax.optimization_barrier((row, entry))
+        here = index == k
+        return a - outer(q, row), b - q * entry, jnp.where(here[:, None], row[None], r), jnp.where(here, entry, c)
+
+    like = jnp.zeros_like(a[0])
+    return jax.lax.fori_loop(0, n, eliminate, (a, b, jnp.zeros((n, *like.shape), a.dtype), like))[2:]
+
+
+def triangle_solve(
+    r: Float[Array, "n n *L"], v: Float[Array, "n *L"], transposed: bool = False
+) -> Float[Array, "n *L"]:
+    """R⁻¹ v, or R⁻ᵀ v, in every lane, for an upper triangular R; where its diagonal is zero, so is the entry."""
+    n = v.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (v.ndim - 1))
+
+    def substitute(k, carry):
+        v, x = carry
+        k = k if transposed else n - 1 - k
+        pivot = at(at(r, k), k)
+        entry = jnp.where(pivot == 0, 0, at(v, k) / jnp.where(pivot == 0, 1, pivot))
+        return v - at(r, k, 0 if transposed else 1) * entry, jnp.where(index == k, entry, x)
+
+    return jax.lax.fori_loop(0, n, substitute, (v, jnp.zeros_like(v)))[1]
 
 
 def _straight_inverse(rows: list[Array]) -> Array:

@@ -25,6 +25,7 @@ from jaxopt_lite.lanes.settings import exact_products, in_own_settings
 
 __all__ = [
     "Batch",
+    "Box",
     "Function",
     "LaneProblem",
     "Layout",
@@ -53,11 +54,27 @@ class Layout(NamedTuple):
     args_tree: Any
 
 
+class Box(NamedTuple):
+    """Where the unknowns may be: lower ≤ x ≤ upper, of one problem or on lanes."""
+
+    lower: Float[Array, "n *L"]
+    upper: Float[Array, "n *L"]
+
+    def nearest(self, x):
+        """The point of the box next to x."""
+        return jnp.clip(x, self.lower, self.upper)
+
+    def holds(self, x, gradient):
+        """Which unknowns are at a bound that keeps a descent from going on: they are active."""
+        return ((x <= self.lower) & (gradient >= 0)) | ((x >= self.upper) & (gradient <= 0))
+
+
 class Function(NamedTuple):
     """The user's function as data: a jaxpr for one problem. Called with `x` [n] and leaves, it returns `(value, aux)`.
 
-    The value is a vector of `size` numbers, of one for a scalar. The leaves are those of `args`, and then everything
-    the function closed over.
+    The value is a vector of `size` numbers, of one for a scalar. The leaves are those of `args`, then everything the
+    function closed over, and then what is named `beside` it: what a solver is told of each problem. The `loss` is what
+    a method for least squares makes of the residuals.
     """
 
     closed: Any
@@ -65,11 +82,26 @@ class Function(NamedTuple):
     output_tree: Any
     unravel_value: Callable[[Array], PyTree]
     is_scalar: bool
+    beside: tuple[str, ...] = ()
+    loss: str = "linear"
 
     def __call__(self, x, leaves):
-        count = len(self.closed.in_avals) - 1
-        flat = as_function(self.closed, leaves[count:])(x, *leaves[:count])
+        count, own = len(self.closed.in_avals) - 1, len(leaves) - len(self.beside)
+        flat = as_function(self.closed, leaves[count:own])(x, *leaves[:count])
         return jax.tree.unflatten(self.output_tree, flat)
+
+    def named(self, name: str, leaves) -> Any:
+        """The leaf of this name beside the function; None where there is none."""
+        return leaves[len(leaves) - len(self.beside) + self.beside.index(name)] if name in self.beside else None
+
+    def weighing(self, leaves) -> tuple[str, Any]:
+        """What is made of residuals: the name of the loss, and the size of an outlier."""
+        return self.loss, self.named("f_scale", leaves)
+
+    def box(self, leaves) -> Box | None:
+        """The bounds on x, if there are any."""
+        lower = self.named("lower", leaves)
+        return None if lower is None else Box(lower, self.named("upper", leaves))
 
     def value(self, x, leaves):
         """The value alone, without `aux`, in the dtype of `x`."""
@@ -374,6 +406,16 @@ class LaneProblem:
     def pullback(self, x, u):
         """Jᵀ u at x."""
         return self._lanes(derivatives.pullback, x, u)
+
+    @property
+    def box(self) -> Box | None:
+        """The bounds on x, if there are any."""
+        return self._function.box(self._leaves)
+
+    @property
+    def loss(self) -> tuple[str, Any]:
+        """What is made of residuals: the name of the loss, and the size of an outlier."""
+        return self._function.weighing(self._leaves)
 
     def value_and_jacobian(self, x):
         """F(x) and J(x), `[m, n, L]`."""

@@ -9,16 +9,20 @@ Files, in reading order; each imports only from those above it:
 - `broyden_family`: the iteration that both forms of Broyden's method share.
 - `damped_newton`: the fallback of root finding.
 - `broyden`, `limited_broyden`: the inverse Jacobian, as a matrix or as a few terms.
+- `losses`: what residuals are worth in least squares.
+- `levenberg_marquardt`: a trust region around a linear model of residuals.
 
 From a batch to a solution:
 
 - `solution`: what comes out.
+- `box`: bounds on the unknowns.
 - `tolerances`: what settings there are by default, and for each problem.
 - `choice`: how a batch is solved, decided once.
 - `implicit`: derivatives by the implicit function theorem.
 - `pipeline`: run the methods, verify every answer, report.
 - `solve`: `root` and `minimize`.
 - `fixed_point`: roots of x − g(x).
+- `least_squares`: curve fits.
 - `multistart`, `chunks`, `explain`: many starts; long batches; how a batch would be solved.
 - `certify`: autodiff's verdict on points from anywhere.
 """

@@ -45,7 +45,7 @@ class Solver(Protocol):
     """The settings of a solver: a frozen dataclass, registered as a pytree, whose tolerances are its leaves.
 
     Args:
-        kind: what it finds, "root" or "minimum", and so whether it is for `root` or for `minimize`.
+        kind: what it finds, "root", "minimum" or "least squares", and so which front door it is for.
         work: what a step does to the memory of a lane; the width of a tile follows from it.
         atol: the largest residual, or entry of a gradient, of a solved problem; by default it depends on the dtype.
         rtol: the same, relative to that at the start.
@@ -77,6 +77,8 @@ class Options(NamedTuple):
         record: how many steps of progress to record.
         keep_state: whether to return the states, with which a solve can go on.
         backend: one of `BACKENDS`.
+        loss: what is made of residuals, one of `losses.LOSSES`.
+        derivatives: of a least-squares solution, "exact" or "gauss-newton".
     """
 
     axes: tuple[int | None, ...]
@@ -85,6 +87,8 @@ class Options(NamedTuple):
     record: int = 0
     keep_state: bool = False
     backend: str = "auto"
+    loss: str = "linear"
+    derivatives: str = "exact"
 
 
 class Plan(NamedTuple):
@@ -157,7 +161,7 @@ def choose(
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes
         reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
-    loop, why = "loop" if reason else "native call", _why_no_kernel(plan.options, resumes)
+    loop, why = "loop" if reason else "native call", _why_no_kernel(plan, resumes)
     if not why:
         try:
             traced = program.trace(plan.solver.methods()[0], plan.function, is_mapped, leaves, n, x0.dtype)
@@ -168,8 +172,9 @@ def choose(
     return Choice(loop, width, reason, None, why)
 
 
-def _why_no_kernel(options: Options, resumes: bool) -> str:
+def _why_no_kernel(plan: Plan, resumes: bool) -> str:
     """What rules out a kernel, whatever the function is; or nothing."""
+    options = plan.options
     if options.backend == "auto":
         return 'it is asked for by backend="kernel" alone, until one has run on a GPU and was faster there'
     if options.backend == "loop":
@@ -179,6 +184,8 @@ def _why_no_kernel(options: Options, resumes: bool) -> str:
     if options.keep_state or options.record:
         wanted = "keep_state" if options.keep_state else "record"
         return f"`{wanted}` wants numbers that a kernel does not bring out of its registers"
+    if plan.function.beside:
+        return "a kernel takes no bounds and no loss"
     return triton.why_unavailable() or ""
 
 
@@ -208,9 +215,11 @@ def _lanes_for(settings: Any, signature: Signature) -> Lanes:
     return lanes_of(settings, sum(leaf.size for leaf in leaves), jnp.result_type(*leaves))
 
 
-def rows_of(x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, starts: int = 1) -> Rows | None:
+def rows_of(
+    x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, *, beside: tuple = (), starts: int = 1
+) -> Rows | None:
     """The batch in the last arguments of `pipeline.solved`, whose shapes have been checked; None for one so small that
-    it has one part. `x0` has so many starts of each problem.
+    it has one part. `x0` has so many starts of each problem, and what is said beside the function these axes.
     """
     leaves = jax.tree.leaves(x0)
     size = np.shape(leaves[0])[0]
@@ -220,4 +229,5 @@ def rows_of(x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, starts:
     of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
     unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves) // starts
     evaluations = EVALUATIONS[solver.kind]
-    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, evaluations, starts)
+    arguments = (0,) * len(leaves), axes, of_settings, (0,) * len(states), beside
+    return Rows(size, arguments, unknowns, evaluations, starts)

@@ -88,7 +88,7 @@ def fixed_point(
     chosen = LimitedBroyden(slopes=False) if solver is None else solver
     chosen = expect(chosen, "fixed_point", "LimitedBroyden() or Broyden()", "root")
     return solve(
-        fun, x0, args, chosen, args_axes, resume, _residual_and_aux if has_aux else _residual,
+        fun, x0, args, chosen, args_axes, resume, called=_residual_and_aux if has_aux else _residual,
         batched=batched, has_aux=has_aux, record=record, keep_state=keep_state, backend=backend,
     )  # fmt: skip
 

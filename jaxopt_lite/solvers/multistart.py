@@ -72,7 +72,9 @@ def multistart(
     options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
     signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
     rows, lanes = rows_of(starts, options.axes, chosen, starts=count), lanes_for(chosen, signature)
-    return run(_from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, rows=rows, lanes=lanes)
+    return run(
+        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, None, rows=rows, lanes=lanes
+    )
 
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:
@@ -93,7 +95,7 @@ def _one_start(leaf) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((jnp.shape(leaf)[0], *jnp.shape(leaf)[2:]), jnp.result_type(leaf))
 
 
-def _from_every_start(fun: Callable, options: Options, starts, args, solver, resume) -> Solution:
+def _from_every_start(fun: Callable, options: Options, starts, args, solver, resume, beside) -> Solution:
     """The best answers of a batch; for `lanes.capture.run`. All starts of all problems are one batch."""
     size, count = jnp.shape(jax.tree.leaves(starts)[0])[:2]
     x0 = jax.tree.map(lambda leaf: jnp.reshape(leaf, (size * count, *leaf.shape[2:])), starts)

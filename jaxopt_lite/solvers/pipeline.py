@@ -7,7 +7,7 @@ method claims, the status is decided by what autodiff finds at the answer.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,35 +15,63 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes import engine
-from jaxopt_lite.lanes.arithmetic import max_abs
-from jaxopt_lite.lanes.derivatives import value_and_grad
+from jaxopt_lite.lanes.arithmetic import max_abs, rematvec
+from jaxopt_lite.lanes.derivatives import pullback, value_and_grad, value_and_jacobian
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.native import as_one_native_call
-from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, batch_of, mapped_leaves, trace, with_mapped
+from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, Layout, batch_of, mapped_leaves, trace, with_mapped
 from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
+from jaxopt_lite.solvers.box import active, in_rows
 from jaxopt_lite.solvers.choice import Choice, Options, Plan, choose, without_numbers
 from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
+from jaxopt_lite.solvers.levenberg_marquardt import model
+from jaxopt_lite.solvers.losses import twice_cost
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
+from jaxopt_lite.solvers.tolerances import per_problem
 
 __all__ = ["first_method_only", "gave_up", "run_methods", "solved"]
 
-Kind = Literal["root", "minimum"]
+Kind = Literal["root", "minimum", "least squares"]
+
+
+class Values(NamedTuple):
+    """What autodiff finds at a point, independent of any solver. What there is not is None.
+
+    Args:
+        value: F(x), or f(x) as a vector of one number.
+        grad: of f, or of the cost of the residuals.
+        aux: the second output of the function.
+        error: the criterion.
+        cost: ½‖F(x)‖², or that of another loss.
+        triangle: R of the Jacobian QR of the residuals, as the loss weighs them.
+        active: which unknowns are at a bound.
+    """
+
+    value: Float[Array, "*B m"]
+    grad: Float[Array, "*B n"] | None
+    aux: PyTree
+    error: Float[Array, "*B"]
+    cost: Float[Array, "*B"] | None = None
+    triangle: Float[Array, "*B n n"] | None = None
+    active: Int[Array, "*B n"] | None = None
 
 
 def solved(
-    fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume, *, only_first: bool = False
-) -> Solution:
-    """What `root` and `minimize` compile; for `lanes.capture.run`."""
+    fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume, beside: dict[str, PyTree] | None = None,
+    *, only_first: bool = False,
+) -> Solution:  # fmt: skip
+    """What `root`, `minimize` and `least_squares` compile; for `lanes.capture.run`."""
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
     _check_size(kind, function, batch)
+    function, batch = _told(function, batch, options, x0, beside or {})
     plan = Plan(function, without_numbers(solver), options, not options.batched, only_first)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
@@ -55,10 +83,10 @@ def solved(
     @in_own_settings
     def run(leaves, others):
         outcome = run_methods(plan, is_mapped, leaves, *others)
-        values = value, _, _, error = verified(outcome.x, leaves)
-        status = _verdict(outcome, others[1], value, error)
+        values = verified(outcome.x, leaves)
+        status = _verdict(outcome, others[1], values.value, values.error)
         if not only_first:
-            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, error))
+            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, values.error))
             status = jnp.where(exact, Status.AT_PRECISION, status)
             status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
         return outcome.x, is_solved(status), (values, status, outcome)
@@ -67,21 +95,35 @@ def solved(
     factored = factored_up_to(kind, solver.work)
     solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped, factored)
     x, success, (values, status, outcome) = solve(batch.leaves, others)
-    value, grad, aux, error = known(verified, values)(x, batch.leaves)
-    solution = Solution(
-        x=jax.vmap(layout.unravel)(x),
-        fun=jax.vmap(function.unravel_value)(value) if kind == "root" else value[:, 0],
-        grad=None if grad is None else jax.vmap(layout.unravel)(grad),
-        error=error,
-        status=status,
+    values = known(verified, values)(x, batch.leaves)
+    solution = _solution(plan, layout, x, values, outcome._replace(status=status), success)
+    return solution if options.batched else _without_batch_axis(solution)
+
+
+def _solution(plan: Plan, layout: Layout, x, values: Values, outcome: Outcome, success) -> Solution:
+    """What the caller gets: the user's pytrees again."""
+    function, unravel = plan.function, jax.vmap(layout.unravel)
+    is_value = plan.solver.kind == "minimum"
+    return Solution(
+        x=unravel(x),
+        fun=values.value[:, 0] if is_value else jax.vmap(function.unravel_value)(values.value),
+        grad=None if values.grad is None else unravel(values.grad),
+        error=values.error,
+        status=outcome.status,
         success=success,
         steps=outcome.steps,
         evaluations=outcome.evaluations,
-        aux=aux,
-        history=History(*outcome.record) if options.record else None,
+        aux=values.aux,
+        cost=values.cost,
+        active=None if values.active is None else _whole_numbers(unravel(values.active)),
+        triangle=values.triangle,
+        history=History(*outcome.record) if plan.options.record else None,
         state=outcome.states,
     )
-    return solution if options.batched else _without_batch_axis(solution)
+
+
+def _whole_numbers(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.int32), tree)
 
 
 def _without_batch_axis(solution: Solution) -> Solution:
@@ -103,15 +145,32 @@ def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
     n = batch.x.shape[1]
     if kind == "minimum" and not function.is_scalar:
         raise ValueError(
-            f"fun(x, args) returned {function.size} numbers; expected one scalar, of shape (). For a least-squares "
-            "problem return the sum of the squares; if it returns (value, aux), pass has_aux=True."
+            f"fun(x, args) returned {function.size} numbers; expected one scalar, of shape (). For the "
+            "sum of their squares use `least_squares`; if it returns (value, aux), pass has_aux=True."
         )
     if kind == "root" and function.size != n:
         raise ValueError(
             f"fun(x, args) returned {function.size} numbers for {n} unknowns; a root needs as many equations as "
-            "unknowns. For more equations minimise the sum of their squares; if it returns (residual, aux), pass "
+            "unknowns. For another number of equations use `least_squares`; if it returns (residual, aux), pass "
             "has_aux=True."
         )
+    if function.size == 0:
+        raise ValueError("fun(x, args) returned no numbers; expected at least one residual.")
+
+
+def _told(
+    function: Function, batch: Batch, options: Options, x0: PyTree, beside: dict[str, PyTree]
+) -> tuple[Function, Batch]:
+    """The function and the batch with what is said beside it: more leaves, a row a problem. Starts are in the box."""
+    size, dtype = batch.x.shape[0], batch.x.dtype
+    rows = {name: in_rows(tree, x0, options.batched, dtype) for name, tree in beside.items() if name != "f_scale"}
+    if "f_scale" in beside:
+        rows["f_scale"] = per_problem("f_scale", beside["f_scale"], size, dtype)
+    function = function._replace(beside=tuple(rows), loss=options.loss)
+    leaves = (*batch.leaves, *rows.values())
+    box = function.box(leaves)
+    x = batch.x if box is None else box.nearest(batch.x)
+    return function, Batch(x, leaves, batch.is_mapped + (True,) * len(rows))
 
 
 def _check_resume(resume, solver, batch: Batch) -> None:
@@ -264,19 +323,26 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
     return run
 
 
-def _verified(kind: Kind, function: Function, x, leaves):
-    """Value, gradient, aux and error at one point, by autodiff and independent of any solver."""
-    if kind == "root":
+def _verified(kind: Kind, function: Function, x, leaves) -> Values:
+    """What autodiff finds at one point."""
+    box = function.box(leaves)
+    at_bound = None if box is None else active(x, *box)
+    if kind != "minimum":
         value, aux = function(x, leaves)
         value = value.astype(x.dtype)
-        return value, None, aux, max_abs(value)
+        if kind == "root":
+            return Values(value, None, aux, max_abs(value))
+        _, j = value_and_jacobian(partial(function.value, leaves=leaves), x)
+        found = model(function.weighing(leaves), box, x, value, j)
+        return Values(value, rematvec(found.r, found.c), aux, found.error, found.cost / 2, found.r, at_bound)
 
     def scalar(x):
         value, aux = function(x, leaves)
         return value[0].astype(x.dtype), aux
 
     (value, aux), grad = value_and_grad(scalar, x)
-    return value[None], grad, aux, max_abs(grad)
+    slope = grad if box is None else jnp.where(box.holds(x, grad), 0, grad)
+    return Values(value[None], grad, aux, max_abs(slope), active=at_bound)
 
 
 def _verdict(outcome: Outcome, limits: Limits, value, error):
@@ -312,9 +378,23 @@ def _at_precision(plan: Plan, is_mapped, x, leaves, doubtful: Bool[Array, " B"])
 
 @in_own_settings
 def _condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
-    """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum."""
-    value = partial(plan.function.value, leaves=leaves)
-    return value(x) if plan.solver.kind == "root" else value_and_grad(lambda x: (value(x)[0], None), x)[1]
+    """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum.
+
+    Of an unknown that a bound holds, how far it is from it. Gauss and Newton's derivatives leave out those of J.
+    """
+    value, box = partial(plan.function.value, leaves=leaves), plan.function.box(leaves)
+    if plan.solver.kind == "root":
+        return value(x)
+    if plan.solver.kind == "minimum":
+        slope = value_and_grad(lambda x: (value(x)[0], None), x)[1]
+    else:
+        cost = lambda f: jnp.sum(twice_cost(*plan.function.weighing(leaves), f)) / 2  # noqa: E731
+        at = jax.lax.stop_gradient(x) if plan.options.derivatives == "gauss-newton" else x
+        slope = pullback(value, at, jax.grad(cost)(value(x)))
+    if box is None:
+        return slope
+    nearest = jnp.where(x <= box.lower, box.lower, box.upper)
+    return jnp.where(box.holds(x, slope), x - nearest, slope)
 
 
 def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):

@@ -39,14 +39,20 @@ class Solution:
 
     Attributes:
         x: the best points seen, even where a solve failed; a pytree like `x0`.
-        fun: for a minimum f(x), `[B]`; for a root the residual F(x), a pytree like that of `fun`, with the batch axis.
-        grad: for a minimum ∇f(x), a pytree like `x`; for a root `None`.
-        error: the verified criterion: ‖∇f(x)‖∞ or ‖F(x)‖∞, recomputed at `x`.
+        fun: for a minimum f(x), `[B]`; for a root or least squares the residual F(x), a pytree like that of `fun`,
+            with the batch axis.
+        grad: for a minimum ∇f(x), a pytree like `x`; for least squares that of the cost; for a root `None`.
+        error: the verified criterion, recomputed at `x`: ‖∇f(x)‖∞ for a minimum, ‖F(x)‖∞ for a root; for least
+            squares the largest cosine of an angle between F(x) and a column of its Jacobian. With bounds a slope that
+            leads out of them does not count.
         status: the outcome of each problem, a `Status`.
         success: `status` is CONVERGED or AT_PRECISION. NaN is never success.
         steps: accepted steps.
         evaluations: evaluations of `fun` (with a derivative) in the iterations.
         aux: the second output of `fun` at `x`, with `has_aux=True`.
+        cost: of least squares, half the sum of the squares of the residuals, or of what the loss makes of them.
+        active: with bounds, a pytree like `x`: -1 of an unknown at its lower bound, 1 at its upper one, else 0.
+        triangle: of least squares, R of the QR factorization of the Jacobian at `x`, as the loss weighs it.
         history: with `record=K`, progress over the first K steps.
         state: with `keep_state=True`, what `resume` needs.
     """
@@ -60,6 +66,9 @@ class Solution:
     steps: Int[Array, "*B"]
     evaluations: Int[Array, "*B"]
     aux: PyTree = None
+    cost: Float[Array, "*B"] | None = None
+    active: PyTree = None
+    triangle: Float[Array, "*B n n"] | None = None
     history: History | None = None
     state: Any = None
 

@@ -10,6 +10,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.box import axes_of
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
@@ -153,10 +154,11 @@ def solve(
     solver: Solver,
     args_axes: PyTree,
     resume: Any = None,
+    beside: dict[str, PyTree] | None = None,
     called: Callable = call,
     **options: Any,
 ) -> Solution:
-    """What `root` and `minimize` share: the solver says which of the two it is.
+    """What `root`, `minimize` and `least_squares` share: the solver says which of them it is.
 
     What is solved is `called(fun, x, args, hint)`, as `calls.call` calls a function.
     """
@@ -170,13 +172,15 @@ def solve(
     signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:
-        rows, lanes = rows_of(x0, asked.axes, solver, resume), lanes_for(solver, signature)
+        aside = axes_of(beside or {}, x0, asked.batched)
+        rows, lanes = rows_of(x0, asked.axes, solver, resume, beside=aside), lanes_for(solver, signature)
     functions = [(fun, signature)]
 
     def answer(asked: Options) -> Solution:
         return run(
-            solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=first_method_only
-        )
+            solved, (asked,), functions, x0, args, solver, resume, beside,
+            rows=rows, lanes=lanes, short=first_method_only,
+        )  # fmt: skip
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
         return answer(asked)
