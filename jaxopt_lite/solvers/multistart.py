@@ -14,7 +14,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.choice import Options, Solver, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import solved
+from jaxopt_lite.solvers.pipeline import solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import check_function, expect, solve
 from jaxopt_lite.solvers.tolerances import checked
@@ -105,7 +105,7 @@ def _from_every_start(fun: Callable, options: Options, starts, args, solver, res
     ]
     settings = jax.tree.map(lambda leaf: jnp.repeat(leaf, count) if jnp.ndim(leaf) else leaf, solver)
     args = jax.tree.unflatten(tree, repeated)
-    every = solved(fun, options, x0, args, settings, resume)
+    every = solved_in_a_program(fun, options, x0, args, settings, resume)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
     return _best(every, solver.kind == "root")
 
