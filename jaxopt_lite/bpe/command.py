@@ -147,7 +147,11 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         _say(options, "warning", warning.message)
     if any("interrupted" in str(warning.message) for warning in caught):
         raise KeyboardInterrupt  # `train` has caught it, to hand over what was learned; a checkpoint has that too
-    _save(tokenizer, options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _save(tokenizer, options)
+    for warning in caught:
+        _say(options, "warning", warning.message)
     if options.output != _STANDARD:
         console.print(f"{options.output}: {tokenizer}", markup=False, soft_wrap=True)
 
@@ -171,7 +175,9 @@ def _rehearse(options: argparse.Namespace, settings: dict) -> None:
         elif output.exists() and options.output != _STANDARD:
             twin.touch()
         try:
-            train({}, merges=0, **settings).save(twin, options.format)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are said when it is saved
+                train({}, merges=0, **settings).save(twin, options.format)
         except (ValueError, TypeError) as error:
             options.parser.error(str(error).replace(str(twin), options.output))
 

@@ -324,11 +324,12 @@ def _whole_words(
     A block that cannot be cut anywhere grows by the next one.
     """
     longest = max(map(len, special_tokens), default=0)
+    may_cut = splitter.local and splitter.normalizer is None
     waiting: list[str] = []  # in which there is no cut
     last, first, size = "", 0, 0  # the end of what was read, and where in it a cut may be
     for text, amount in blocks:
         if last and text:  # there is no need to cut where nothing follows
-            at = _last_cut(last, first, special_tokens) if splitter.local else None
+            at = _last_cut(last, first, special_tokens) if may_cut else None
             if at is None:
                 # Only the end is looked through again, so that long waits take linear time. What is before a cut is
                 # kept as far as it matters: a special token may begin there.

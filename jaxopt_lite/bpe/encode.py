@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from threading import Lock
 from typing import NamedTuple, TypeVar
 from weakref import WeakSet
@@ -412,12 +412,18 @@ class Encoder:
         self._words, self._pieces, self._lock = Cache(_WORDS), Pieces(splitter, self._ids_of), Lock()
         _encoders.add(self)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of texts."""
+    def encode(self, texts: Sequence[str], firsts: Sequence[bool] = ()) -> list[list[int]]:
+        """The ids of texts that are normalized.
+
+        Args:
+            texts: the texts, or pieces of some.
+            firsts: whether nothing is before each of them. Default: all are whole.
+        """
         with self._lock:
             if self._splitter.local and sum(map(len, texts)) > _SHORT:
                 return self._by_pieces(texts)
-            return [row for group in _groups(texts, _AT_ONCE) for row in self._by_words(group)]
+            begins = iter(firsts or repeat(True))
+            return [row for group in _groups(texts, _AT_ONCE) for row in self._by_words(group, begins)]
 
     def words(self, words: set[str]) -> dict[str, list[int]]:
         """The ids of distinct words."""
@@ -425,8 +431,8 @@ class Encoder:
             known = self._known(words)
             return {word: list(known[word]) for word in words}
 
-    def _by_words(self, texts: Iterable[str]) -> list[list[int]]:
-        cut = [self._splitter.words(text) for text in texts]
+    def _by_words(self, texts: Iterable[str], firsts: Iterator[bool]) -> list[list[int]]:
+        cut = [self._splitter.words(text, next(firsts)) for text in texts]
         find = self._known(set(_flat(cut))).__getitem__
         return [list(_flat(map(find, words))) for words in cut]
 
@@ -440,7 +446,7 @@ class Encoder:
             begun += known[stops[-1] if stops else 0 :]
         for k, text in enumerate(texts):
             if "\0" in text:
-                rows[k] = self._by_words([text])[0]
+                rows[k] = self._by_words([text], repeat(True))[0]
         return rows
 
     def _ids_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
