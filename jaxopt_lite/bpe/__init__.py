@@ -7,6 +7,7 @@ Files, in reading order; each imports only from those above it:
 - `reference`: the sequential algorithm, slowly: what byte-pair encoding is.
 - `arguments`: what callers give, checked.
 - `cuts`: where a text may be cut so that its words stay whole.
+- `age`: one version of Unicode for all words.
 - `oniguruma`: regular expressions as Hugging Face reads them.
 - `steps`: normalizers and pre-tokenizers of files.
 - `patterns`: what a word is, and which tokens are found before; `splitter`.

@@ -256,7 +256,7 @@ def _around(part: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         token = _in(_in(item, "SpecialToken"), "id")
         ids = _in(_in(known, token), "ids")
         if not isinstance(ids, list) or not all(type(k) is int for k in ids):
-            raise ValueError(f"TemplateProcessing with {item!r:.80}; expected one Sequence, and special tokens with ids")
+            raise ValueError(f"TemplateProcessing with {item!r:.80}; expected one Sequence, and tokens with ids")
         (before if behind is None else behind).extend(ids)
     if behind is None:
         raise ValueError("TemplateProcessing without a Sequence; expected one")

@@ -7,11 +7,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import regex
 
+from jaxopt_lite.bpe.age import of_unicode_16
 from jaxopt_lite.bpe.arguments import texts
 from jaxopt_lite.bpe.cuts import starts
 from jaxopt_lite.bpe.steps import GPT2_WORDS, WHITE, normalizer, pre_tokenizer
@@ -37,7 +38,8 @@ LLAMA3 = (
     r"|\s+(?!\S)|\s+"
 )
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-STOCK = {"gpt2": GPT2, "gpt4": GPT4, "o200k": O200K, "llama3": LLAMA3, "qwen2": QWEN2}
+TEKKEN = O200K.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace(r"\p{N}{1,3}", r"\p{N}")
+STOCK = {"gpt2": GPT2, "gpt4": GPT4, "o200k": O200K, "llama3": LLAMA3, "qwen2": QWEN2, "tekken": TEKKEN}
 
 # What else people call them: tiktoken's encodings, and the models that have them.
 _ALSO = {
@@ -49,6 +51,7 @@ _ALSO = {
     "gpt-5-nano o1 o1-mini o3 o3-mini o4-mini gpt-oss gpt-oss-20b gpt-oss-120b",
     "llama3": "llama-3 llama3.1 llama-3.1 llama3.2 llama-3.2 llama3.3 llama-3.3",
     "qwen2": "qwen qwen-2 qwen2.5 qwen-2.5 qwen3 qwen-3",
+    "tekken": "mistral-nemo mistral-small mistral-large pixtral",
 }
 NAMES = {name: scheme for scheme, others in _ALSO.items() for name in (scheme, *others.split())}
 NAMES["whitespace"] = "whitespace"
@@ -78,7 +81,7 @@ class Splitter:
     """Cuts a text into words. Made by `splitter`, which checks what it is given.
 
     Attributes:
-        name: "whitespace", "gpt2", "gpt4", "o200k", "llama3", "qwen2", "custom", or "steps".
+        name: "whitespace", "gpt2", "gpt4", "o200k", "llama3", "qwen2", "tekken", "custom", or "steps".
         pattern: the pattern, in the language of the `regex` library; None for "whitespace".
         end_of_word: what is written behind every word of the whitespace scheme, such as "_"; None for nothing.
         normalizer: what a text becomes before, as the JSON of a `tokenizer.json`; see `steps.py`. None: it stays.
@@ -115,9 +118,11 @@ class Splitter:
         if self.pattern is None:
             return text.split()
         whole, plain = _compiled(self.pattern)
-        if plain is not None:
-            return plain.findall(text) if text.isascii() else whole.findall(text)
-        return _isolated(whole, text)
+        if plain is not None and text.isascii():
+            return plain.findall(text)
+        aged = of_unicode_16(text)
+        words = _isolated(whole, aged) if plain is None else whole.findall(aged)
+        return words if aged is text or aged == text else _of_lengths(text, words)
 
     def chunks(self, text: str) -> list[str]:
         """Coarser pieces whose words, one after the other, are the words of the text.
@@ -143,7 +148,7 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
 
     Args:
         pattern: "whitespace" (words are what is between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
-            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", what else these are called, such as
+            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", "tekken" (Mistral's), what else these are called, such as
             "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of the `regex` library.
         end_of_word: a mark behind every word of the whitespace scheme, such as "_" or "</w>". Default: none.
 
@@ -204,6 +209,12 @@ def _isolated(pattern: regex.Pattern[str], text: str) -> list[str]:
             start = match.end()
     words.append(text[start:])
     return [word for word in words if word]
+
+
+def _of_lengths(text: str, like: list[str]) -> list[str]:
+    """A text cut into pieces that are as long as others."""
+    ends = list(accumulate(map(len, like)))
+    return [text[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _check(pattern: str) -> None:
@@ -302,9 +313,7 @@ class Finder:
         for match in pattern.finditer(text):
             token, start, stop = known[match.group()], match.start(), match.end()
             if flags := self.flags.get(token):
-                if "single_word" in flags and (
-                    (start and _WORD.match(text, start - 1)) or _WORD.match(text, stop)
-                ):
+                if "single_word" in flags and ((start and _WORD.match(text, start - 1)) or _WORD.match(text, stop)):
                     continue
                 if "lstrip" in flags:
                     start = max(len(text[:start].rstrip(WHITE)), end)

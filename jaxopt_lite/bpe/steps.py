@@ -20,6 +20,7 @@ from typing import Any
 
 import regex
 
+from jaxopt_lite.bpe.age import YOUNG_CAPITALS, YOUNG_PUNCTUATION, of_unicode_16
 from jaxopt_lite.bpe.oniguruma import difference, translated
 
 __all__ = ["GPT2_WORDS", "WHITE", "WORDS_OF_CLIP", "as_parts", "compiled", "get", "normalizer", "pre_tokenizer"]
@@ -38,7 +39,7 @@ _FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 _BEHAVIORS = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 _SCHEMES = ("always", "first", "never")
 _WORD = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]"  # Rust's \w
-_PUNCTUATION = rf"[{regex.escape(string.punctuation)}\p{{P}}]"
+_PUNCTUATION = rf"(?![{YOUNG_PUNCTUATION}])[{regex.escape(string.punctuation)}\p{{P}}]"
 
 Text = Callable[[str], str]
 Words = Callable[[str, bool], Iterable[str]]
@@ -77,7 +78,9 @@ def compiled(part: Mapping[str, Any]) -> regex.Pattern[str]:
     pattern = get(part, "pattern", dict)
     if "String" in pattern:
         found = get(pattern, "String", str)
-        return regex.compile(regex.escape(found) if found else r"(?!)")  # nothing is found nowhere
+        if not found:
+            raise ValueError(f"{part['type']} by an empty text; expected something to look for")
+        return regex.compile(regex.escape(found))
     pattern = translated(get(pattern, "Regex", str), "oniguruma")
     if found := difference(pattern):
         raise ValueError(f"{part['type']} by {pattern!r:.200}, which is read otherwise here, or may be: {found}")
@@ -142,15 +145,24 @@ def _in_form(form: str, text: str) -> str:
 
 def _lowercase(part: Mapping[str, Any]) -> Text:
     # One character at a time: `str.lower` has another sigma at the end of words.
-    return lambda text: "σ".join(piece.lower() for piece in text.split("Σ"))
+    def lower(text: str) -> str:
+        if text.isascii():
+            return text.lower()
+        return "σ".join(piece.lower() for piece in text.translate(YOUNG_CAPITALS).split("Σ"))
+
+    return lower
 
 
 def _replace(part: Mapping[str, Any]) -> Text:
     pattern, content = compiled(part), get(part, "content", str)
-    if "String" in part["pattern"] and part["pattern"]["String"]:
+    if "String" in part["pattern"]:
         wanted = part["pattern"]["String"]
         return lambda text: text.replace(wanted, content)
-    return lambda text: pattern.sub(lambda _: content, text)
+
+    def replaced(text: str) -> str:
+        return "".join(content if is_match else piece for piece, is_match in _spans(pattern, False, text))
+
+    return replaced
 
 
 def _prepend(part: Mapping[str, Any]) -> Text:
@@ -168,12 +180,8 @@ def _strip(part: Mapping[str, Any]) -> Text:
     return stripped
 
 
-def _strip_accents(part: Mapping[str, Any]) -> Text:
-    return lambda text: "".join(c for c in text if unicodedata.category(c)[0] != "M")
-
-
 _NORMALIZERS: dict[str, Callable[[Mapping[str, Any]], Text]] = {
-    "Lowercase": _lowercase, "Replace": _replace, "Prepend": _prepend, "Strip": _strip, "StripAccents": _strip_accents,
+    "Lowercase": _lowercase, "Replace": _replace, "Prepend": _prepend, "Strip": _strip,
 }  # fmt: skip
 
 
@@ -224,11 +232,11 @@ def _pre_tokenizer(part: Mapping[str, Any]) -> Words:
 def _spans(pattern: regex.Pattern[str], invert: bool, text: str) -> list[tuple[str, bool]]:
     """The text in pieces, each with whether it is a match."""
     pieces, start = [], 0
-    for match in pattern.finditer(text):
+    for match in pattern.finditer(of_unicode_16(text)):
         if match.end() > match.start():
             if match.start() > start:
                 pieces.append((text[start : match.start()], invert))
-            pieces.append((match.group(), not invert))
+            pieces.append((text[match.start() : match.end()], not invert))
             start = match.end()
     if start < len(text):
         pieces.append((text[start:], invert))

@@ -197,7 +197,13 @@ class Tokenizer:
 
     @overload
     def encode_batch(
-        self, texts: Sequence[str], *, special: str = "raise", length: int, pad: int = 0, overflow: str = "raise",
+        self,
+        texts: Sequence[str],
+        *,
+        special: str = "raise",
+        length: int,
+        pad: int = 0,
+        overflow: str = "raise",
         template: bool = False,
     ) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]": ...
 

@@ -80,7 +80,8 @@ def train(
         level: "byte" (the default): base symbols are bytes. "char": they are characters.
         min_frequency: pairs that occur less often are not merged. Default 1.
         max_token_length: the longest token, in bytes or characters as `level` says. Default: no limit.
-        special_tokens: texts that are one token each; never split, merged or counted. They get the first ids.
+        special_tokens: texts that are one token each; never split, merged or counted. They get the first ids, or with
+            `extend` the first that are free.
         initial_alphabet: at byte level the order of the 256 bytes, "bytes" (by value, the default) or "gpt2" (as
             Hugging Face numbers them). At character level characters that get a symbol even if the corpus lacks them.
         byte_fallback: at character level, 256 tokens for the bytes of characters that have no symbol.
@@ -88,7 +89,7 @@ def train(
         tie: of equally frequent pairs, "id": the smallest (left, right) first; "subword-nmt" or "sentencepiece": as
             those choose.
         errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
-        extend: a tokenizer to learn more merges for. It decides the pattern, level, marks and special tokens.
+        extend: a tokenizer to learn more merges for. It decides the pattern, level and marks; its ids stay.
         processes: to count words with. Default: all cores.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
         checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
@@ -112,8 +113,11 @@ def train(
     # 1. Settings.
     settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
     _check_numbers(vocab_size, merges, min_frequency, max_token_length)
-    _check(settings, tie, extend, texts("special_tokens", special_tokens))
+    special_tokens = texts("special_tokens", special_tokens)
+    _check(settings, tie, extend)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
+    if extend is not None:
+        extend = _with_special(extend, special_tokens)
     special = Finder(tuple(special_tokens)) if extend is None else extend.finder
     if checkpoint is not None:
         check_checkpoint(Path(checkpoint))
@@ -129,7 +133,7 @@ def train(
     # 4. The words as base symbols, and the merges.
     run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
     run.go(_goal(vocab_size, merges, base), progress)
-    return Tokenizer(run.vocabulary(), split)
+    return Tokenizer(run.vocabulary(), split, *([] if extend is None else [extend.around]))
 
 
 def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
@@ -141,7 +145,7 @@ def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
             whole_number(name, value, least=0)
 
 
-def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None, special_tokens: tuple[str, ...]) -> None:
+def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> None:
     if tie not in TIES:
         raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
     if settings["level"] not in LEVELS:
@@ -154,11 +158,26 @@ def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None, spec
     if extend is not None and not isinstance(extend, Tokenizer):
         raise ValueError(f"extend={extend!r:.80}: expected a Tokenizer; `bpe.load` reads one from a file.")
     defaults = dict(pattern="gpt4", end_of_word=None, level="byte", byte_fallback=False, unknown=None)
-    if extend is not None and (settings != defaults or special_tokens):
+    if extend is not None and settings != defaults:
         changed = [name for name, value in settings.items() if value != defaults[name]]
+        raise ValueError(f"{', '.join(changed)} cannot be given with extend=: the tokenizer to extend decides.")
+
+
+def _with_special(tokenizer: Tokenizer, more: Sequence[str]) -> Tokenizer:
+    """The tokenizer with more special tokens, behind all that it has."""
+    v = tokenizer.vocabulary
+    if v.is_marked or v.by_token:
         raise ValueError(
-            f"{', '.join(changed) or 'special_tokens'} cannot be given with extend=: the tokenizer to extend decides."
+            "extend= has a tokenizer whose symbols depend on their place in a word, or whose tokens can be made in "
+            "several ways; its merges cannot be learned on. Train anew."
         )
+    new = [text for text in more if text not in v.special_tokens]
+    if taken := [text for text in new if tokenizer.token_to_id(text) is not None]:
+        raise ValueError(f"special_tokens has {taken[0]!r:.80}, which is a token of extend=; expected other texts.")
+    first = len(v.tokens)
+    special = {**v.special_tokens, **{text: first + k for k, text in enumerate(new)}}
+    tokens = (*v.tokens, *map(to_bytes, new))
+    return Tokenizer(replace(v, tokens=tokens, special_tokens=special), tokenizer.splitter, tokenizer.around)
 
 
 def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:

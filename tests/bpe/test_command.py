@@ -42,9 +42,14 @@ def run(place, monkeypatch, capfdbinary):
             status = stop.code
         sys.stdout.flush()
         found = capfdbinary.readouterr()
-        return status, found.out, found.err.decode()
+        return status, found.out, without_serving(found.err.decode())
 
     return run
+
+
+def without_serving(err):
+    """Standard error without the warning that tokenizers 1.0 does not take the default pattern."""
+    return "".join(line for line in err.splitlines(keepends=True) if "tokenizers 1.0 does not take" not in line)
 
 
 TRAIN = ("train", "text.txt", "--merges", "9", "--output", "t.json")
@@ -96,7 +101,7 @@ def test_standard_input_and_output_stand_where_files_do():
     done = subprocess.run(
         [*COMMAND, "train", "-", "--merges", "9", "-o", "-"], cwd=ROOT, input=TEXT.encode(), capture_output=True
     )
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, without_serving(done.stderr.decode())) == (0, "")
     assert len(json.loads(done.stdout)["model"]["merges"]) == 9
 
 
@@ -168,7 +173,7 @@ WRONG = {
         "tiktoken",
     ),
     "the checkpoint": (*TRAIN, "--checkpoint", "t.json"),
-    "a pattern that the form reads otherwise": (*TRAIN, "--pattern", r"\w+"),
+    "a pattern that the form reads otherwise": (*TRAIN, "--pattern", r"\X+"),
     "a folder where a file is": ("train", "text.txt", "--merges", "1", "-o", "text.txt", "--format", "gpt2"),
 }
 

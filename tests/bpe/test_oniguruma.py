@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
 from jaxopt_lite.bpe import oniguruma
-from jaxopt_lite.bpe.oniguruma import difference, translated
+from jaxopt_lite.bpe.oniguruma import difference
 from jaxopt_lite.bpe.patterns import RELATIVES, STOCK, splitter
 
 NASTY = [

@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_lite.bpe.around import Around, as_characters, decoder, from_characters, is_byte, template
 from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, tokens_by_id
 from jaxopt_lite.bpe.oniguruma import difference, translated
-from jaxopt_lite.bpe.patterns import LLAMA3, LOCAL, O200K, QWEN2, STOCK, Splitter, splitter
+from jaxopt_lite.bpe.patterns import LLAMA3, LOCAL, O200K, QWEN2, STOCK, TEKKEN, Splitter, splitter
 from jaxopt_lite.bpe.steps import GPT2_WORDS, as_parts, normalizer, pre_tokenizer
 from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, FLAGS, Vocabulary
 
@@ -32,7 +32,7 @@ _AT_SPACES: list[Mapping[str, Any]] = [
 ]
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 # The only patterns that tokenizers 1.0 takes (1.0.0rc3), by their text.
-_TAKEN = frozenset({LLAMA3, QWEN2, O200K, LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}{1,2}")})
+_TAKEN = frozenset({LLAMA3, QWEN2, O200K, TEKKEN, LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}{1,2}")})
 _SHAPE = {
     "model": {
         "type?": (str, None), "vocab": {str: int}, "merges": [(str, [str])], "dropout?": (float, int, None),
@@ -61,7 +61,11 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
             "of tiktoken that this comes from; use format='tiktoken' or 'jaxopt_lite'."
         )
     texts = texts_of(v)
-    named = [] if v.fallback is None else [(texts[k], name) for k, name in zip(v.fallback.tolist(), BYTE_NAMES, strict=True) if k >= 0]
+    named = (
+        []
+        if v.fallback is None
+        else [(texts[k], name) for k, name in zip(v.fallback.tolist(), BYTE_NAMES, strict=True) if k >= 0]
+    )
     if any(text != name for text, name in named):
         raise ValueError("format='huggingface' expects the fallback tokens to be called '<0x00>' to '<0xFF>'.")
     added = [
@@ -152,7 +156,7 @@ def _as_step(split: Splitter, is_bytes: bool) -> dict[str, Any] | None:
         warnings.warn(
             f"tokenizers 1.0 does not take the pattern of {split.name!r}, {pattern!r:.60}: it knows few, by their "
             "text, and raises when it encodes. tokenizers 0.23 does, and transformers with it. To serve with 1.0 train "
-            "with pattern='llama3', 'qwen2', 'o200k', 'gpt2' or 'whitespace' ('llama3' has the words of 'gpt4' but for "
+            "with pattern='llama3', 'qwen2', 'o200k', 'tekken', 'gpt2' or 'whitespace' ('llama3' has the words of 'gpt4' but for "
             "whitespace at the end of a text).",
             ServingWarning,
             stacklevel=6,

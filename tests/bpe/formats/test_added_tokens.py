@@ -194,8 +194,6 @@ WRONG = {
     "a gap": ([added("<a>", 257)], "gives the id 256"),
     "a byte's name under another id": ([added("é", 256)], r"has the ids \d+ and 256 for 'é'"),
     "a byte's name": ([added("Ġ", ALPHABET["Ġ"])], "in its vocab is the byte b' '"),
-    "rstrip": ([added("<a>", 256, rstrip=True)], "with rstrip"),
-    "single_word": ([added("<a>", 256, single_word=True)], "with single_word"),
     "a flag that is none": ([added("<a>", 256, special=1)], r"added_tokens\[0\].special is 1; expected true or false"),
     "an id that is none": ([added("<a>", 256.0)], r"added_tokens\[0\].id is 256.0; expected a whole number"),
     "a text that is none": ([added(None, 256)], r"added_tokens\[0\].content is null; expected a text"),

@@ -275,8 +275,11 @@ REFUSED = {
     "no step": ("a.json", hf(pre_tokenizer=3), "expected a mapping with a type"),
     "a setting": ("a.json", hf(pre_tokenizer__add_prefix_space=3), "add_prefix_space=3; expected bool"),
     "CTC decoder": ("a.json", hf(decoder={"type": "CTC"}), "the decoder 'CTC'"),
-    "a template": ("a.json", hf(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": 3}],
-                                                "special_tokens": {}}), "TemplateProcessing with"),
+    "a template": (
+        "a.json",
+        hf(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": 3}], "special_tokens": {}}),
+        "TemplateProcessing with",
+    ),
     "an odd merge": ("a.json", hf(model__merges=["a b c"]), "merge 0 is 'a b c'; expected two texts"),
     "a foreign merge": ("a.json", hf(model__merges=[["q", "\u1234"]]), "is not in the vocabulary"),
     "an id far away": ("a.json", hf(added_tokens=[], model__vocab={"a": 10**9}, model__merges=[]), "with few gaps"),
@@ -341,9 +344,7 @@ def test_other_refusals(tmp_path, gpt4):
         gpt4.save(tmp_path / "a.json", "pickle")
     with pytest.raises(ValueError, match="expected it to end with"):
         gpt4.save(tmp_path / "a.model")
-    with pytest.raises(
-        ValueError, match=r"Hugging Face's engine reads it otherwise, or may: '\\X' at character 3"
-    ):
+    with pytest.raises(ValueError, match=r"Hugging Face's engine reads it otherwise, or may: '\\X' at character 3"):
         Tokenizer(gpt4.vocabulary, splitter(r"\d|\X")).save(tmp_path / "a.json")
     with pytest.raises(ValueError, match="both called"):
         Tokenizer(Vocabulary((*BYTES, b"a"), [], [], special_tokens={"a": 256}), gpt4.splitter).save(

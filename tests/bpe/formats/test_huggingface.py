@@ -1,0 +1,189 @@
+"""Every `tokenizer.json` of a byte-pair encoding: the same ids, the same text again, and the same file again."""
+
+import json
+import random
+
+import pytest
+import tokenizers
+from tokenizers import models, trainers
+
+from jaxopt_lite import bpe
+from jaxopt_lite.bpe.vocabulary import BYTE_NAMES
+from tests.bpe.formats.test_formats import added, ids_elsewhere
+from tests.bpe.test_steps import theirs
+from tests.bpe.texts import odd_texts, sources
+
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+PREFIXED = LEVEL | {"add_prefix_space": True, "use_regex": True}
+META = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}
+SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+LLAMA2_DECODER = {
+    "type": "Sequence",
+    "decoders": [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+    ],
+}  # fmt: skip
+
+
+def split(pattern, behavior="Isolated", invert=False):
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}
+
+
+def steps(*parts):
+    return {"type": "Sequence", "pretokenizers": list(parts)}
+
+
+def normal(*parts):
+    return {"type": "Sequence", "normalizers": list(parts)}
+
+
+# Parts of a file, and settings of its model.
+FILES = {
+    "NFC": (dict(normalizer={"type": "NFC"}, pre_tokenizer=LEVEL | {"use_regex": True}), {}),
+    "no normalizer in a sequence": (dict(normalizer=normal(), pre_tokenizer=PREFIXED), {}),
+    "three splits": (
+        dict(pre_tokenizer=steps(split(r"\p{N}{1,3}"), split("[一-龥ぁ-ヿ]+"), split(r"\s?\w+|[^\w\s]"), LEVEL)),
+        {},
+    ),
+    "what is matched": (dict(pre_tokenizer=steps(split(r"\w+|\S|\s+", "Removed", True), LEVEL)), {}),
+    "Llama 2": (
+        dict(normalizer=normal({"type": "Prepend", "prepend": "▁"}, SPACES), pre_tokenizer=None, decoder=LLAMA2_DECODER),
+        {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"},
+    ),
+    "Metaspace": (dict(pre_tokenizer=META, decoder=META), {"unk_token": "<unk>"}),
+    "Gemma": (
+        dict(normalizer=SPACES, pre_tokenizer={"type": "Split", "pattern": {"String": " "},
+                                               "behavior": "MergedWithPrevious", "invert": False}),
+        {"byte_fallback": True, "unk_token": "<unk>", "fuse_unk": True, "ignore_merges": True},
+    ),
+    "a suffix": (
+        dict(normalizer=normal({"type": "NFC"}, {"type": "Lowercase"}), pre_tokenizer={"type": "Whitespace"},
+             decoder={"type": "BPEDecoder", "suffix": "</w>"}),
+        {"end_of_word_suffix": "</w>", "unk_token": "<unk>"},
+    ),
+    "a prefix": (
+        dict(pre_tokenizer=steps({"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Isolated"}),
+             decoder={"type": "WordPiece", "prefix": "##", "cleanup": True}),
+        {"continuing_subword_prefix": "##", "unk_token": "<unk>", "fuse_unk": True},
+    ),
+    "bytes with a suffix": (
+        dict(normalizer={"type": "Lowercase"}, pre_tokenizer=steps(split(r"\w+|\S", "Removed", True), LEVEL)),
+        {"end_of_word_suffix": "</w>", "unk_token": "<unk>"},
+    ),
+    "digits": (dict(pre_tokenizer=steps({"type": "Digits", "individual_digits": True}, PREFIXED)), {}),
+}  # fmt: skip
+TEXTS = [
+    *sources()[:3],
+    *odd_texts(150, seed=8),
+    "<unk><s> a <s>b",
+    "x<pad>  y",
+    "qaQa Qab",
+    "ab abc<w>d <w> e.<w>",
+    "",
+    " ▁ ",
+]
+
+
+def file_of(parts, settings):
+    """A file with these parts, and a vocabulary that Hugging Face trains with them."""
+    tokenizer = theirs(**parts)
+    marks = {k: v for k, v in settings.items() if k in ("continuing_subword_prefix", "end_of_word_suffix")}
+    tokenizer.model = models.BPE(unk_token=settings.get("unk_token"), **marks)
+    names = [*BYTE_NAMES] if settings.get("byte_fallback") else []
+    is_bytes = "ByteLevel" in json.dumps(parts)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet() if is_bytes else []
+    trainer = trainers.BpeTrainer(
+        vocab_size=1600, special_tokens=["<unk>", "<s>"], show_progress=False, initial_alphabet=alphabet,
+        limit_alphabet=300, min_frequency=2, **marks,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(sources()[:6] + odd_texts(100), trainer)
+    content = json.loads(tokenizer.to_str())
+    vocab = content["model"]["vocab"]
+    vocab |= {name: len(vocab) + k for k, name in enumerate(names)}
+    if is_bytes and marks:  # every byte at the end of a word
+        missing = [letter + "</w>" for letter in alphabet if letter + "</w>" not in vocab]
+        vocab |= {name: len(vocab) + k for k, name in enumerate(missing)}
+    content["model"] |= settings
+    end = len(vocab)
+    content["added_tokens"] += [
+        added("<pad>", end, lstrip=True, rstrip=True),
+        added("<w>", end + 1, single_word=True, special=False),
+        added("Qa", end + 2, normalized=True, special=False),
+    ]
+    return content
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_kind_of_file(tmp_path, kind):
+    """As it came and as written again; padding and truncation are set aside with a word."""
+    path, again, own = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "own.json"
+    content = file_of(*FILES[kind])
+    path.write_text(json.dumps(content))
+    tokenizer = bpe.load(path)
+    expected = ids_elsewhere(path, TEXTS)
+    assert tokenizer.encode_batch(TEXTS, special="encode") == expected
+    assert [tokenizer.encode(text, special="encode") for text in TEXTS[:60]] == expected[:60]
+    elsewhere = tokenizers.Tokenizer.from_file(str(path))
+    texts = [elsewhere.decode(row, skip_special_tokens=False) for row in expected]
+    if content["decoder"] is not None or tokenizer.around.decoder is not None:
+        # They decode a token that is `normalized` as what its text becomes; here it stays what it is.
+        rows = [(row, text) for row, text, source in zip(expected, texts, TEXTS, strict=True) if "Qa" not in source]
+        assert [tokenizer.decode(row) for row, _ in rows] == [text for _, text in rows]
+    tokenizer.save(again)
+    assert ids_elsewhere(again, TEXTS) == expected
+    tokenizer.save(own, "jaxopt_lite")
+    for path in (again, own):
+        assert bpe.load(path).encode_batch(TEXTS, special="encode") == expected
+    assert bpe.load(own) == tokenizer
+
+
+def test_padding_and_truncation_are_set_aside_with_a_word(tmp_path):
+    content = file_of(*FILES["NFC"]) | {"truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst",
+                                                       "stride": 0}}  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="has truncation set, which is left out here"):
+        assert len(bpe.load(tmp_path / "a.json").encode("abc def ghi jkl mno")) > 3
+
+
+def test_templates_on_request(tmp_path):
+    content = file_of(*FILES["NFC"])
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    known = {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
+    template = {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": known}
+    roberta = {"type": "RobertaProcessing", "sep": ["<pad>", 1600], "cls": ["<s>", 1], "trim_offsets": True,
+               "add_prefix_space": False}  # fmt: skip
+    for processor in (template, roberta, {"type": "Sequence", "processors": [LEVEL, template]}, LEVEL):
+        path = tmp_path / "a.json"
+        path.write_text(json.dumps(content | {"post_processor": processor}))
+        tokenizer, elsewhere = bpe.load(path), tokenizers.Tokenizer.from_file(str(path))
+        expected = [row.ids for row in elsewhere.encode_batch(["a b", ""])]
+        assert tokenizer.encode_batch(["a b", ""], template=True) == expected
+        assert tokenizer.encode("a b", template=True) == expected[0]
+        tokenizer.save(path)
+        assert bpe.load(path) == tokenizer
+
+
+def test_more_merges_and_special_tokens_for_what_was_read(tmp_path):
+    """`extend=` with a normalizer and steps: words as its files find them, and ids that stay."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(file_of(*FILES["three splits"])))
+    old = bpe.load(path)
+    new = bpe.train(["Zebra zebra " * 30], merges=3, extend=old, special_tokens=["<new>"], progress=False)
+    assert new.vocabulary.tokens[: old.vocab_size] == old.vocabulary.tokens
+    assert new.special_tokens == {**old.special_tokens, "<new>": old.vocab_size}
+    assert len(new.encode("zebra")) < len(old.encode("zebra"))
+    new.save(path)
+    assert bpe.load(path).encode("zebra<new>", special="encode") == ids_elsewhere(path, ["zebra<new>"])[0]
+
+
+def test_tokens_as_text(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(file_of(*FILES["NFC"])))
+    tokenizer, elsewhere = bpe.load(path), tokenizers.Tokenizer.from_file(str(path))
+    assert tokenizer.get_vocab() == elsewhere.get_vocab(with_added_tokens=True)
+    assert tokenizer.tokenize("a café") == [
+        tokenizer.id_to_token(k).decode("utf-8", "replace") for k in tokenizer.encode("a café")
+    ]
+    draw = random.Random(0).sample(sorted(tokenizer.get_vocab()), 50)
+    assert [tokenizer.get_vocab()[name] for name in draw] == [elsewhere.token_to_id(name) for name in draw]
