@@ -25,6 +25,7 @@ To encode:
 To train:
 
 - `counting`: the words of texts, counted in this process and in workers.
+- `readers`: files of texts as people have them.
 - `corpus`: files, texts or counts; `count_words`.
 - `pairs`: pairs of neighbouring symbols, counted and merged.
 - `merges`: which merges come next, and the proof that many at a time are exact.

@@ -148,8 +148,8 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
 
     Args:
         pattern: "whitespace" (words are what is between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
-            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", "tekken" (Mistral's), what else these are called, such as
-            "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of the `regex` library.
+            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", "tekken" (Mistral's), what else these are
+            called, such as "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of `regex`.
         end_of_word: a mark behind every word of the whitespace scheme, such as "_" or "</w>". Default: none.
 
     Raises:

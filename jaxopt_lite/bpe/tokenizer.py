@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -49,7 +49,7 @@ class Tokenizer:
 
     vocabulary: Vocabulary
     splitter: Splitter
-    around: Around = Around()
+    around: Around = field(default_factory=Around)
 
     def __post_init__(self):
         if not isinstance(self.vocabulary, Vocabulary) or not isinstance(self.splitter, Splitter):

@@ -21,6 +21,7 @@ from rich.progress import Progress
 
 from jaxopt_lite import files
 from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number
+from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.merges import TIES, Learner
 from jaxopt_lite.bpe.pairs import Words
@@ -59,6 +60,7 @@ def train(
     unknown: str | None = None,
     tie: str = "id",
     errors: str = "strict",
+    field: str = "text",
     extend: Tokenizer | None = None,
     processes: int | None = None,
     progress: bool | None = None,
@@ -72,7 +74,8 @@ def train(
     same on every machine and device.
 
     Args:
-        corpus: a path or several (`pathlib.Path`), an iterable of texts, or ready counts, word -> count.
+        corpus: a path or several (`pathlib.Path`), of files or folders, an iterable of texts, or ready counts, word ->
+            count; see `count_words`.
         vocab_size: how many tokens in all. Give either this or `merges`.
         merges: how many merges.
         pattern: what a word is: "gpt4" (the default), or anything that `splitter` takes.
@@ -89,6 +92,7 @@ def train(
         tie: of equally frequent pairs, "id": the smallest (left, right) first; "subword-nmt" or "sentencepiece": as
             those choose.
         errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
+        field: of JSON lines and Parquet, which field is the text.
         extend: a tokenizer to learn more merges for. It decides the pattern, level and marks; its ids stay.
         processes: to count words with. Default: all cores.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
@@ -115,10 +119,9 @@ def train(
     _check_numbers(vocab_size, merges, min_frequency, max_token_length)
     special_tokens = texts("special_tokens", special_tokens)
     _check(settings, tie, extend)
+    extend = None if extend is None else _with_special(extend, special_tokens)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
-    if extend is not None:
-        extend = _with_special(extend, special_tokens)
-    special = Finder(tuple(special_tokens)) if extend is None else extend.finder
+    special = Finder(special_tokens) if extend is None else extend.finder
     if checkpoint is not None:
         check_checkpoint(Path(checkpoint))
 
@@ -127,13 +130,14 @@ def train(
 
     _goal(vocab_size, merges, base_of({}))  # refuses what it can before the work
     # 2. The distinct words, and how often each occurs.
-    counts = count_words(corpus, split, special_tokens=special, errors=errors, processes=processes, progress=progress)
+    reading = dict(errors=errors, field=field, processes=processes, progress=progress)
+    counts = count_words(corpus, split, special_tokens=special, **reading)
     # 3. What there is before the first merge.
     base = base_of(counts)
     # 4. The words as base symbols, and the merges.
     run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
     run.go(_goal(vocab_size, merges, base), progress)
-    return Tokenizer(run.vocabulary(), split, *([] if extend is None else [extend.around]))
+    return Tokenizer(run.vocabulary(), split, Around() if extend is None else extend.around)
 
 
 def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:

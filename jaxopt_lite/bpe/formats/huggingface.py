@@ -156,8 +156,8 @@ def _as_step(split: Splitter, is_bytes: bool) -> dict[str, Any] | None:
         warnings.warn(
             f"tokenizers 1.0 does not take the pattern of {split.name!r}, {pattern!r:.60}: it knows few, by their "
             "text, and raises when it encodes. tokenizers 0.23 does, and transformers with it. To serve with 1.0 train "
-            "with pattern='llama3', 'qwen2', 'o200k', 'tekken', 'gpt2' or 'whitespace' ('llama3' has the words of 'gpt4' but for "
-            "whitespace at the end of a text).",
+            "with pattern='llama3', which has the words of 'gpt4' but for whitespace at the end of a text, or 'qwen2', "
+            "'o200k', 'tekken', 'gpt2' or 'whitespace'.",
             ServingWarning,
             stacklevel=6,
         )

@@ -48,7 +48,7 @@ FILES = {
     ),
     "what is matched": (dict(pre_tokenizer=steps(split(r"\w+|\S|\s+", "Removed", True), LEVEL)), {}),
     "Llama 2": (
-        dict(normalizer=normal({"type": "Prepend", "prepend": "▁"}, SPACES), pre_tokenizer=None, decoder=LLAMA2_DECODER),
+        dict(normalizer=normal({"type": "Prepend", "prepend": "▁"}, SPACES), decoder=LLAMA2_DECODER),
         {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"},
     ),
     "Metaspace": (dict(pre_tokenizer=META, decoder=META), {"unk_token": "<unk>"}),
@@ -139,8 +139,8 @@ def test_every_kind_of_file(tmp_path, kind):
 
 
 def test_padding_and_truncation_are_set_aside_with_a_word(tmp_path):
-    content = file_of(*FILES["NFC"]) | {"truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst",
-                                                       "stride": 0}}  # fmt: skip
+    truncation = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    content = file_of(*FILES["NFC"]) | {"truncation": truncation}
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.warns(UserWarning, match="has truncation set, which is left out here"):
         assert len(bpe.load(tmp_path / "a.json").encode("abc def ghi jkl mno")) > 3
@@ -182,8 +182,7 @@ def test_tokens_as_text(tmp_path):
     path.write_text(json.dumps(file_of(*FILES["NFC"])))
     tokenizer, elsewhere = bpe.load(path), tokenizers.Tokenizer.from_file(str(path))
     assert tokenizer.get_vocab() == elsewhere.get_vocab(with_added_tokens=True)
-    assert tokenizer.tokenize("a café") == [
-        tokenizer.id_to_token(k).decode("utf-8", "replace") for k in tokenizer.encode("a café")
-    ]
+    known = map(tokenizer.id_to_token, tokenizer.encode("a café"))
+    assert tokenizer.tokenize("a café") == [token.decode("utf-8", "replace") for token in known]
     draw = random.Random(0).sample(sorted(tokenizer.get_vocab()), 50)
     assert [tokenizer.get_vocab()[name] for name in draw] == [elsewhere.token_to_id(name) for name in draw]
