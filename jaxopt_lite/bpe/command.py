@@ -85,9 +85,7 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
         "files", nargs="+", metavar="FILE",
         help="texts to learn from: plain, .jsonl or .parquet, packed or not; folders of them; '-' for standard input",
     )  # fmt: skip
-    parser.add_argument(
-        "--field", default="text", help="of .jsonl and .parquet, which field is the text (default text)"
-    )
+    parser.add_argument("--field", default="text", help="of records, which field is the text (default text)")
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--vocab-size", type=count, metavar="N", help="how many tokens in all")
     size.add_argument("--merges", type=count, metavar="N", help="or how many merges")

@@ -84,8 +84,8 @@ def count_words(
     Raises:
         TypeError: a corpus, or an item in it, that is none of these; a device that is none of JAX.
         ValueError: a str that names an existing file; a file that is no text, such as `.pdf`; a folder without texts; a
-            record without the field; bytes that are not UTF-8, under "strict"; a count below zero; an unknown value of `errors`; fewer
-            than one process, or more than one with a device.
+            record without the field; bytes that are not UTF-8, under "strict"; a count below zero; an unknown value of
+            `errors`; fewer than one process, or more than one with a device.
         OSError: a file that is missing, or cannot be read.
         ImportError: Parquet or zstd without the package that reads it.
         RuntimeError: a process ended before its time, for instance because memory ran out.

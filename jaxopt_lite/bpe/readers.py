@@ -9,7 +9,7 @@ import gzip
 import json
 import lzma
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -114,7 +114,7 @@ def files_of(path: Path) -> list[Path]:
     if path.is_dir():
         return _named(path, "**/*", lambda name: _IN_FOLDERS.intersection(_kinds(name)))
     if not path.exists() and _SIGNS.intersection(str(path)):
-        fixed = [k for k, part in enumerate(path.parts) if _SIGNS.intersection(part)][0]
+        fixed = next(k for k, part in enumerate(path.parts) if _SIGNS.intersection(part))
         return _named(Path(*path.parts[:fixed]), str(Path(*path.parts[fixed:])), lambda _: True)
     existing_file(path)
     _check_kind(path)
@@ -152,7 +152,7 @@ def size_of(paths: Iterable[Path]) -> int | None:
     return total
 
 
-def parts(path: Path, errors: str, field: str) -> Iterator[Part]:
+def parts(path: Path, errors: str, field: str) -> Generator[Part, None, None]:
     """The texts of a file, long ones in parts.
 
     Args:
@@ -192,7 +192,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 def _zstd(path: Path) -> IO[bytes]:
     try:
-        import zstandard
+        import zstandard  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(f"{path}: reading zstd needs the package zstandard: pip install zstandard") from None
     return zstandard.open(path, "rb")  # pyright: ignore[reportReturnType]
@@ -254,7 +254,7 @@ def _of_lines(path: Path, errors: str, field: str) -> Iterator[str]:
                 yield text
 
 
-def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def _lines(file: IO[bytes], path: Path) -> Generator[bytes, None, None]:
     rest = b""
     for number, data in enumerate(_read(file, path)):
         if not number:
@@ -278,8 +278,8 @@ def _field(record: Any, field: str, where: str) -> str | None:
 
 def _of_parquet(path: Path, field: str) -> Iterator[str]:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(f"{path}: reading Parquet needs the package pyarrow: pip install pyarrow") from None
     try:

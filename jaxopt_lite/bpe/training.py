@@ -114,7 +114,6 @@ def train(
         >>> tokenizer.decode(tokenizer.encode("lower low"))
         'lower low'
     """
-    # 1. Settings.
     settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
     _check_numbers(vocab_size, merges, min_frequency, max_token_length)
     special_tokens = texts("special_tokens", special_tokens)
@@ -122,19 +121,16 @@ def train(
     extend = None if extend is None else _with_special(extend, special_tokens)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
     special = Finder(special_tokens) if extend is None else extend.finder
-    if checkpoint is not None:
-        check_checkpoint(Path(checkpoint))
+    check_checkpoint(checkpoint)
 
     def base_of(counts: Mapping[str, int]) -> Vocabulary:
         return _base(counts, split, special.tokens, initial_alphabet, settings) if extend is None else extend.vocabulary
 
     _goal(vocab_size, merges, base_of({}))  # refuses what it can before the work
-    # 2. The distinct words, and how often each occurs.
-    reading = dict(errors=errors, field=field, processes=processes, progress=progress)
-    counts = count_words(corpus, split, special_tokens=special, **reading)
-    # 3. What there is before the first merge.
+    counts = count_words(
+        corpus, split, special_tokens=special, errors=errors, field=field, processes=processes, progress=progress
+    )
     base = base_of(counts)
-    # 4. The words as base symbols, and the merges.
     run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
     run.go(_goal(vocab_size, merges, base), progress)
     return Tokenizer(run.vocabulary(), split, Around() if extend is None else extend.around)
@@ -396,13 +392,16 @@ def _checksum(merges: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.array(hashlib.sha256(b"".join(little)).hexdigest())
 
 
-def check_checkpoint(path: Path) -> None:
-    """Find out before the work that a checkpoint can be written, or that there is one of some run.
+def check_checkpoint(checkpoint: str | Path | None) -> None:
+    """Find out before the work that a checkpoint, if one is wanted, can be written, or that there is one of some run.
 
     Raises:
         ValueError: the file is something else.
         OSError: there is no such folder, or the file cannot be read.
     """
+    if checkpoint is None:
+        return
+    path = Path(checkpoint)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
     _content(path)
