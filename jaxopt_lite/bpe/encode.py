@@ -9,6 +9,7 @@ In each word the pair whose merge comes first in the order is merged, the leftmo
   merge creates come later in the order, so nothing comes between two occurrences of one pair. Merging all pairs that
   come before their neighbours would not: in "abcd" with the order cd, b+cd, ab, the pair ab comes before its neighbour
   bc, which is no pair, yet b+cd comes first.
+- `merge_long` does that for one very long word.
 - `Pieces` cuts long texts (`cuts.py`) and looks pieces up by number; only new ones are split into words.
 - `Encoder` puts it together, remembers words (`cache.py`), and uses an accelerator where a program has one.
 """
@@ -30,9 +31,9 @@ from jaxopt_lite.bpe.cache import Cache
 from jaxopt_lite.bpe.cuts import WALL, starts
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.table import Table
-from jaxopt_lite.bpe.vocabulary import Symbols, Vocabulary
+from jaxopt_lite.bpe.vocabulary import Symbols, Vocabulary, once
 
-__all__ = ["Encoder", "PairTable", "PieceWords", "Pieces", "merge_together", "merge_word", "split_pieces"]
+__all__ = ["Encoder", "PairTable", "PieceWords", "Pieces", "merge_long", "merge_together", "merge_word", "split_pieces"]
 
 _LONG = 256  # symbols from which a heap is quicker than looking at all pairs
 _NONE = 2**62  # later than any merge
@@ -49,6 +50,8 @@ _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF
 
 _WORDS = 25_000_000  # bytes of a generation of words, of which there are two
 _AT_ONCE = 4_000_000  # characters that are worked on together, which bounds the memory
+_PIECE, _REACH = 64, 4  # symbols of a piece of a long word; tokens on either side that are encoded again, at first
+_VERY_LONG = 2000  # symbols from which a word is encoded in pieces
 _SHORT = 2000  # characters that are encoded word by word in less time than in arrays
 _FEW = 64  # words that are merged one by one in less time than together
 _MANY = 4096  # words that are worth a call to an accelerator
@@ -131,7 +134,8 @@ class PairTable:
     """
 
     def __init__(self, vocabulary: Vocabulary):
-        self.merged, self._size = vocabulary.merged, len(vocabulary.tokens)
+        self.merged, self.size = vocabulary.merged, len(vocabulary.tokens)
+        self._vocabulary = vocabulary
         bits = (_SLOTS * len(self.merged) + 1).bit_length()
         self._shift, self._wrap = np.uint64(64 - bits), 2**bits - 1
         self._keys, self._ranks = np.full(2**bits, -1, np.int64), np.full(2**bits, _NO_RANK, np.int32)
@@ -156,8 +160,25 @@ class PairTable:
             other = other[(found[other] != keys[other]) & (found[other] >= 0)]
         return np.where(found == keys, self._ranks[slots], _NO_RANK)
 
+    def symbols_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The base symbols that tokens are made of, one after the other, and how many each has."""
+        symbols, ends = self._made_of
+        first, size = ends[ids], ends[ids + 1] - ends[ids]
+        total = np.cumsum(size)
+        inside = np.arange(size.sum()) - np.repeat(total - size, size)
+        return symbols[np.repeat(first, size) + inside], size
+
+    @once
+    def _made_of(self) -> tuple[np.ndarray, np.ndarray]:
+        """The base symbols of every token, in one row, and where each one's begin."""
+        made: list[list[int]] = [[k] for k in range(self.size)]
+        for (left, right), k in zip(self._vocabulary.merges.tolist(), self.merged.tolist(), strict=True):
+            made[k] = made[left] + made[right]
+        sizes = np.fromiter(map(len, made), np.int64, self.size)
+        return np.fromiter(_flat(made), np.int32, sizes.sum()), np.append(0, np.cumsum(sizes))
+
     def _keys_of(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return left.astype(np.int64) * self._size + right
+        return left.astype(np.int64) * self.size + right
 
     def _slots_of(self, keys: np.ndarray) -> np.ndarray:
         return (keys.astype(np.uint64) * _MIX >> self._shift).astype(np.int64)
@@ -251,6 +272,71 @@ def _merge(words: _Row, begins: np.ndarray, at: np.ndarray, table: PairTable) ->
     beside = beside[rank[beside] != _END]
     rank[beside] = table.ranks(ids[beside], ids[beside + 1])
     return _Row(ids, rank, number, size)
+
+
+def merge_long(symbols: np.ndarray, table: PairTable) -> np.ndarray:
+    """Encode one very long word, such as text without spaces: in pieces, which are put right where they meet.
+
+    A row of tokens is what the merges make of its symbols if and only if that holds for any two neighbours by
+    themselves (van Antwerpen and Neubeck, "So many tokens, so little time", 2024). So the word is cut anywhere, the
+    pieces are encoded together, and around two tokens that would be others together some more of both sides are encoded
+    again, until there are none. In the worst case, a run of one letter, that is all of the word in the end.
+
+    Args:
+        symbols: int32 `[N]`, its base symbols.
+        table: the merges, which must be ordered, no two of them of one token.
+
+    Returns:
+        The ids, int32.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxopt_lite.bpe.encode import PairTable, merge_long
+        >>> from jaxopt_lite.bpe.vocabulary import Vocabulary
+        >>> table = PairTable(Vocabulary((b"a", b"b", b"ab"), merges=[[0, 1]], merged=[2]))
+        >>> merge_long(np.array([0, 1] * 3, np.int32), table).tolist()
+        [2, 2, 2]
+    """
+    lengths = np.full(-(-symbols.size // _PIECE), _PIECE)
+    lengths[-1] -= lengths.sum() - symbols.size
+    ids, _ = merge_together(symbols, lengths, table)
+    reach, good = _REACH, np.zeros(0, np.int64)
+    while True:
+        pairs = ids[:-1].astype(np.int64) * table.size + ids[1:]
+        new = np.setdiff1d(pairs, good)
+        good = np.union1d(good, new[_stay(new, table)])
+        bad = np.flatnonzero(~np.isin(pairs, good))
+        if not bad.size:
+            return ids
+        ids = _again(ids, bad, reach, table)
+        reach *= 2
+
+
+def _stay(pairs: np.ndarray, table: PairTable) -> np.ndarray:
+    """Which pairs of tokens, `left * size + right`, are what the merges make of their symbols."""
+    left, right = pairs // table.size, pairs % table.size
+    symbols, lengths = table.symbols_of(np.column_stack([left, right]).ravel())
+    ids, sizes = merge_together(symbols, lengths.reshape(-1, 2).sum(axis=1), table)
+    first = np.cumsum(sizes) - sizes
+    return (sizes == 2) & (ids[first] == left) & (ids[np.minimum(first + 1, ids.size - 1)] == right)
+
+
+def _again(ids: np.ndarray, bad: np.ndarray, reach: int, table: PairTable) -> np.ndarray:
+    """Encode some tokens on either side of each bad pair again, those of windows that touch together."""
+    inside = np.zeros(ids.size + 1, np.int64)
+    np.add.at(inside, np.maximum(bad + 1 - reach, 0), 1)
+    np.add.at(inside, np.minimum(bad + 1 + reach, ids.size), -1)
+    is_inside = np.cumsum(inside[:-1]) > 0
+    begins = np.flatnonzero(np.diff(is_inside.astype(np.int8), prepend=0) == 1)
+    symbols, lengths = table.symbols_of(ids[is_inside])
+    counts = np.add.reduceat(is_inside, begins, dtype=np.int64)  # tokens of each window
+    ends = np.cumsum(counts)
+    sizes = np.add.reduceat(lengths, ends - counts)
+    made, many = merge_together(symbols, sizes, table)
+    # What is outside of windows stays, in its place.
+    places = np.repeat(begins, many) * 2 + 1
+    order = np.argsort(np.concatenate([np.flatnonzero(~is_inside) * 2, places]), kind="stable")
+    return np.concatenate([ids[~is_inside], made])[order]
 
 
 class PieceWords(NamedTuple):
@@ -481,6 +567,9 @@ class Encoder:
         ]
 
     def _merge_one(self, symbols: list[int]) -> tuple[int, ...]:
+        if len(symbols) >= _VERY_LONG and self._vocabulary.is_unique:
+            self._table = self._table or PairTable(self._vocabulary)
+            return tuple(self._numbers[merge_long(np.array(symbols, np.int32), self._table)].tolist())
         return tuple(merge_word(symbols, self._vocabulary.ranks, self._merged, len(self._numbers)))
 
     def _merge_together(self, symbols: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -167,6 +167,11 @@ class Vocabulary:
         return bool(np.all(last[self.merges].max(axis=1, initial=-1) < np.arange(self.merged.size)))
 
     @once
+    def is_unique(self) -> bool:
+        """Whether merges are in order, and each token is made by one of them at most."""
+        return self.is_ordered and np.unique(self.merged).size == self.merged.size
+
+    @once
     def base(self) -> tuple[int, ...]:
         """The base symbols: ids that no merge makes, without the mark, fallback bytes, special and added tokens.
 
