@@ -53,6 +53,7 @@ _AT_ONCE = 4_000_000  # characters that are worked on together, which bounds the
 _PIECE, _REACH = 64, 4  # symbols of a piece of a long word; tokens on either side that are encoded again, at first
 _VERY_LONG = 2000  # symbols from which a word is encoded in pieces
 _SHORT = 2000  # characters that are encoded word by word in less time than in arrays
+_RECENT, _MOST_RECENT = 256, 4096  # characters of a text that is remembered whole, and how many such texts
 _FEW = 64  # words that are merged one by one in less time than together
 _MANY = 4096  # words that are worth a call to an accelerator
 _LONGEST = 64  # symbols of a word that is merged with others; longer ones are few
@@ -501,6 +502,7 @@ class Encoder:
         self._whole = vocabulary.words if vocabulary.whole_words else {}
         self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
         self._table = self._rules = None
+        self.recent: dict[str, tuple[int, ...]] = {}  # the ids of short texts
         self._words, self._pieces, self._lock = Cache(_WORDS), Pieces(splitter, self._ids_of), Lock()
         _encoders.add(self)
 
@@ -516,6 +518,23 @@ class Encoder:
                 return self._by_pieces(texts)
             begins = iter(firsts or repeat(True))
             return [row for group in _groups(texts, _AT_ONCE) for row in self._by_words(group, begins)]
+
+    def encode_one(self, text: str) -> list[int]:
+        """The ids of one text in which no token is found before; short ones are remembered whole.
+
+        What is remembered is right at any time, so that it is looked up without a turn.
+        """
+        if len(text) > _SHORT:
+            return self.encode([text])[0]
+        try:
+            ids = list(_flat(map(self._words.__getitem__, self._splitter.words(text))))
+        except KeyError:
+            ids = self.encode([text])[0]
+        if len(text) <= _RECENT:
+            if len(self.recent) >= _MOST_RECENT:
+                self.recent = {}
+            self.recent[text] = tuple(ids)
+        return ids
 
     def words(self, words: set[str]) -> dict[str, list[int]]:
         """The ids of distinct words."""

@@ -182,6 +182,12 @@ class Tokenizer:
             >>> len(tokenizer.encode("ab<end>", special="encode"))
             2
         """
+        if not (return_offsets or template) and special in SPECIAL_MODES and type(text) is str:
+            ids = self._encoder.recent.get(text)
+            if ids is not None:
+                return list(ids)
+            if not self.finder.finds((text,)):
+                return self._encoder.encode_one(text)
         _check_text(text, "text")
         _check_mode(special)
         if return_offsets:
