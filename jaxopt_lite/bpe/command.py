@@ -135,7 +135,7 @@ def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable
                 print("\nStopped.", file=sys.stderr)
             return INTERRUPTED
         except BrokenPipeError:  # whoever reads has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _open("stdout").fileno())  # for what Python writes when it ends
             return 1
         except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             _say(options, "error", error)

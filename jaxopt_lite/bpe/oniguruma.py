@@ -313,6 +313,13 @@ _LINE_ENDS = r"(?>\r\n|[\n-\r\u0085\u2028\u2029])"
 _AT_START, _AT_END = r"(?<![\s\S])", r"(?![\s\S])"
 
 
+_POSIX = {
+    "alpha": r"\p{Alphabetic}", "digit": r"\p{Nd}", "alnum": r"\p{Alphabetic}\p{Nd}", "space": r"\s",
+    "upper": r"\p{Uppercase}", "xdigit": "0-9A-Fa-f", "blank": r"\t\p{Zs}", "cntrl": r"\p{Cc}",
+    "word": _LETTER_LIKE,
+}  # fmt: skip
+
+
 class _Language(NamedTuple):
     """What constructs mean that the other language lacks, or reads otherwise.
 
@@ -320,6 +327,7 @@ class _Language(NamedTuple):
         sets: the members of classes behind a backslash; those of a capital letter are all others.
         more: further ones that they have outside of brackets.
         points: places, and whole expressions.
+        posix: the members of classes such as "[:alpha:]".
         any_group: how a group begins in which "." is any character.
         nests: whether brackets in brackets are classes, and "&&" is what is in both.
         is_possessive: whether "{1,3}+" gives nothing back; else it repeats a repetition.
@@ -328,6 +336,7 @@ class _Language(NamedTuple):
     sets: dict[str, str]
     more: dict[str, str]
     points: dict[str, str]
+    posix: dict[str, str]
     any_group: str
     nests: bool
     is_possessive: bool
@@ -341,7 +350,7 @@ _ONIGURUMA = _Language(
         "^": r"(?:(?<![\s\S])|(?<=\n)(?=[\s\S]))", "$": r"(?:(?=\n)|(?<!\n)(?![\s\S]))", r"\e": r"\x1B",
         r"\N": r"[^\n]", r"\O": r"[\s\S]", r"\R": _LINE_ENDS,
     },
-    "(?m:", nests=True, is_possessive=False,
+    _POSIX, "(?m:", nests=True, is_possessive=False,
 )  # fmt: skip
 _REGEX = _Language(
     {"w": _LETTER_LIKE + r"\p{Join_Control}", "h": r"\t\p{Zs}"},
@@ -350,14 +359,10 @@ _REGEX = _Language(
         r"\A": _AT_START, r"\z": _AT_END, r"\Z": _AT_END, r"\v": r"\x0B", r"\a": r"\x07", "^": _AT_START,
         "$": r"(?:(?=\n(?![\s\S]))|(?![\s\S]))", r"\R": _LINE_ENDS,
     },
+    _POSIX | {"digit": "0-9", "alnum": r"\p{Alphabetic}0-9", "word": _LETTER_LIKE + r"\p{Join_Control}"},
     "(?s:", nests=False, is_possessive=True,
 )  # fmt: skip
 _LANGUAGES = {"oniguruma": _ONIGURUMA, "regex": _REGEX}
-_POSIX = {
-    "alpha": r"\p{Alphabetic}", "digit": r"\p{Nd}", "alnum": r"\p{Alphabetic}\p{Nd}", "space": r"\s",
-    "upper": r"\p{Uppercase}", "xdigit": "0-9A-Fa-f", "blank": r"\t\p{Zs}", "cntrl": r"\p{Cc}",
-    "word": _LETTER_LIKE,
-}  # fmt: skip
 _OPENED = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|P?<[A-Za-z_]\w*>|[a-z]+:))?")
 _NAMED_GROUP = re.compile(r"\(\?P?<[A-Za-z_]\w*>")
 _REPEATED = re.compile(r"(\{\d+(?:,\d*)?\}|\{,\d+\})([+?]?)|[*+?][+?]?", re.ASCII)
@@ -519,9 +524,9 @@ class _Translator:
     def member(self, members: list[str], others: list[str]) -> None:
         character = self.pattern[self.at]
         if found := _POSIX_CLASS.match(self.pattern, self.at):
-            if found[1] not in _POSIX:
+            if found[1] not in self.language.posix:
                 raise _Differs
-            members.append(_POSIX[found[1]])
+            members.append(self.language.posix[found[1]])
             self.at = found.end()
         elif character == "[" and self.language.nests:
             is_negative, rows = self.classes()

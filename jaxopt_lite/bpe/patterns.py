@@ -17,7 +17,7 @@ from jaxopt_lite.bpe.arguments import texts
 from jaxopt_lite.bpe.cuts import starts
 from jaxopt_lite.bpe.steps import GPT2_WORDS, WHITE, normalizer, pre_tokenizer
 
-__all__ = ["Finder", "Splitter", "splitter"]
+__all__ = ["LITERAL", "Finder", "Splitter", "splitter"]
 
 # Written so that `regex`, Rust's fancy-regex (tiktoken, rustbpe) and Oniguruma (tokenizers) read them alike: Oniguruma
 # takes `{1,3}+` for a repetition and `$` for the end of a line, so that tiktoken's own spelling would not do there.
@@ -225,7 +225,7 @@ def _check(pattern: str) -> None:
         raise ValueError(
             f"pattern={pattern!r}: neither a name ({_names()}) nor a pattern that `regex` compiles: {error}."
         ) from error
-    if not pattern or _LITERAL.fullmatch(pattern):
+    if not pattern or LITERAL.fullmatch(pattern):
         raise ValueError(
             f"pattern={pattern!r}: expected a name or a regular expression; this one matches itself only. If that is "
             f"what you mean, write '(?:{pattern})'. Names are {_names()}, and what else they are called: "
@@ -234,7 +234,7 @@ def _check(pattern: str) -> None:
 
 
 # Text without a construct, in which a name or a word can be seen; the point in "4.1" is none.
-_LITERAL = re.compile(r"(?=.*\w)(?:[^\\^$.*+?{}\[\]|()]|(?<=\w)\.(?=\w))+", re.DOTALL)
+LITERAL = re.compile(r"(?=.*\w)(?:[^\\^$.*+?{}\[\]|()]|(?<=\w)\.(?=\w))+", re.DOTALL)
 
 
 def _names() -> str:

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
 from jaxopt_lite.bpe import oniguruma
-from jaxopt_lite.bpe.oniguruma import difference
+from jaxopt_lite.bpe.oniguruma import difference, translated
 from jaxopt_lite.bpe.patterns import RELATIVES, STOCK, splitter
 
 NASTY = [
@@ -309,3 +309,45 @@ def test_what_is_advised_means_what_was_meant():
         for text in ("abc 12345 ab", *(text for seed in range(40) for text in texts(seed))):
             text = text.replace("\u200d", "")  # joins letters, and is one for `regex`
             assert splitter(old).words(text) == splitter(new).words(text), (old, text)
+
+
+# --- Translations -------------------------------------------------------------------------------------------------
+
+FROM_ONIGURUMA = [
+    r"\w+|[^\w\s]+", r"a|\W", r"\ba", r"a\b", r"\B.", r"\h+", r"\H+", r"a\Z", r"\Aa", r"a\z", "^a", "^.", "a$", ".$",
+    r"\p{N}{1,3}+", r"\p{N}{2}?x", r"\p{N}{,3}x", r"[\p{L}&&[^\p{Han}]]+", "[[a-c][x-z]]+", "[^[a-c]x]+",
+    "[[:alpha:]]+", "[^[:alpha:]]", "[[:alpha:]_-]+", "(?m:.)+?n", "(?m:.+)", "(?<name>a)", r"\x{e9}+", r"\x{1F642}",
+    r"\v+", r"\a|\e", r"\N+", r"\O", r"\R", r"[\w-]+", r"[\W_]+", r"[^\W_]+", r"[\H0]+", "[a-z&&[^aeiou]]+",
+    "[^a-z&&[^aeiou]]+", r"\P{^L}+", "(?i)ab", "[[^a]b]+", "(?m)a.", r"\w+(?:'\w+)?|[^\w\s]", r"[\w&&[^\d]]+",
+    "[[:digit:]]+", "[[:alnum:]]+",
+]  # fmt: skip
+FROM_REGEX = [
+    r"\w+|[^\w\s]+", r"a|\W", r"\ba", r"\B.", r"\h+", r"a\Z", r"\Aa", "^a", "a$", ".$", r"\p{N}{1,3}+", r"\p{N}{2}?x",
+    r"\p{N}{,3}x", "[a&&b]+", "[a[b]+", "[[:alpha:]]+", "(?s:.+)n", "(?s).", "(?P<n>a)", r"\pL+", r"\P{^L}", r"\R",
+    r"[\w-]+", r"[\W_]+", r"[^\W_]+", r"\v", r"\a", r"\U0001F642", r"\xe9+", "(?i)ab", r"\d{1,3}+|\D",
+    "[[:digit:]]+", "[[:alnum:]]+",
+]  # fmt: skip
+ENDS = ["ab²½a_b", "a\nb\n", "a\n", "\n\n", "a_1é²x", "abcdef 0F", "12345x", "12x", "123x", "x\n ", "aA\u0301"]
+
+
+def test_what_is_translated_means_what_was_meant(recwarn):
+    """Constructs that mean something else in the other language, by the words of that in which they are written."""
+    many = [*ENDS, *(text for seed in range(60) for text in texts(seed, 5))]
+    for language, patterns in (("oniguruma", FROM_ONIGURUMA), ("regex", FROM_REGEX)):
+        for pattern in patterns:
+            made = translated(pattern, language)
+            assert difference(made) is None, (language, pattern, made)
+            here, there = (made, pattern) if language == "oniguruma" else (pattern, made)
+            here = splitter(here if here.startswith("(?") else f"(?:{here})")
+            for text in many:
+                assert here.words(text) == words_elsewhere(there, text), (language, pattern, made, text)
+
+
+def test_what_is_the_same_is_left_alone():
+    for pattern in (r" ?\p{L}+|\s+", *STOCK.values()):
+        assert translated(pattern, "regex") == translated(pattern, "oniguruma") == pattern
+
+
+def test_what_cannot_be_translated_stays_so_that_it_is_named():
+    for pattern in (r"(a)\1", r"\X", r"[[:punct:]]", "(?i:strasse)", "[", "a)", "(", "\\"):
+        assert difference(translated(pattern, "oniguruma")) and difference(translated(pattern, "regex"))

@@ -8,6 +8,7 @@ are cut in pieces and much faster.
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from jaxopt_lite.bpe.around import Around, as_characters, decoder, from_characters, is_byte, template
 from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, tokens_by_id
 from jaxopt_lite.bpe.oniguruma import difference, translated
-from jaxopt_lite.bpe.patterns import LLAMA3, LOCAL, O200K, QWEN2, STOCK, TEKKEN, Splitter, splitter
+from jaxopt_lite.bpe.patterns import LITERAL, LLAMA3, LOCAL, O200K, QWEN2, STOCK, TEKKEN, Splitter, splitter
 from jaxopt_lite.bpe.steps import GPT2_WORDS, as_parts, normalizer, pre_tokenizer
 from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, FLAGS, Vocabulary
 
@@ -181,14 +182,13 @@ def _pre_tokenizer(part: Any, normal: str | None, fail) -> tuple[Splitter, bool]
         pattern = _one_pattern(steps, is_bytes)
         if pattern is None:
             return Splitter("steps", "", normalizer=normal, steps=text), is_bytes
-        known = splitter(pattern)
-        return Splitter(known.name, known.pattern, normalizer=normal), is_bytes
+        return replace(pattern, normalizer=normal), is_bytes
     except (ValueError, TypeError) as error:
         raise fail(f"has {error}") from None
 
 
-def _one_pattern(steps: list[Mapping[str, Any]], is_bytes: bool) -> str | None:
-    """The pattern, or name, with the words of these steps, if there is one."""
+def _one_pattern(steps: list[Mapping[str, Any]], is_bytes: bool) -> Splitter | None:
+    """The splitter by one pattern with the words of these steps, if there is one."""
     steps = list(steps)
     if is_bytes:
         last = steps.pop()
@@ -197,17 +197,17 @@ def _one_pattern(steps: list[Mapping[str, Any]], is_bytes: bool) -> str | None:
         if last.get("use_regex", True):
             steps.append({"type": "Split", "pattern": {"Regex": GPT2_WORDS}, "behavior": "Isolated"})
     if steps == _AT_SPACES:
-        return "whitespace"
+        return splitter("whitespace")
     if len(steps) != 1 or steps[0]["type"] != "Split" or "Regex" not in steps[0]["pattern"]:
         return None
     pattern, behavior, invert = steps[0]["pattern"]["Regex"], steps[0].get("behavior"), bool(steps[0].get("invert"))
     if (pattern, behavior, invert) == (_SPACES, "Removed", False):
-        return "whitespace"
-    pattern = "gpt2" if pattern == GPT2_WORDS else translated(pattern, "oniguruma")
+        return splitter("whitespace")
+    pattern = STOCK["gpt2"] if pattern == GPT2_WORDS else translated(pattern, "oniguruma")
     if behavior == "Isolated" and not invert:
-        return pattern
+        return splitter(f"(?:{pattern})" if LITERAL.fullmatch(pattern) else pattern)  # it is no name, whatever it is
     # What is known here matches all there is, so that nothing between is left to remove.
-    return pattern if (behavior, invert) == ("Removed", True) and pattern in LOCAL | {"gpt2"} else None
+    return splitter(pattern) if (behavior, invert) == ("Removed", True) and pattern in LOCAL else None
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------

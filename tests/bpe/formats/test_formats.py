@@ -367,7 +367,12 @@ def test_other_refusals(tmp_path, gpt4):
         with pytest.raises(FileNotFoundError, match=rf"{missing}: there is no such file"):
             load(tmp_path / missing)
     with pytest.raises(ValueError, match="byte level"):
-        characters().save(tmp_path / "folder")
+        characters().save(tmp_path / "folder", "gpt2")
+    for given in ({"eos": "<|end|>"}, {"chat_template": "{{ messages }}"}):
+        with pytest.raises(ValueError, match="format='transformers'"):
+            gpt4.save(tmp_path / "a.json", **given)
+    with pytest.raises(ValueError, match=r"pad='x': expected a special token of this tokenizer \('<\|begin"):
+        gpt4.save(tmp_path / "folder", pad="x")
     # Merges whose order is not that of their ids.
     backwards = Vocabulary((*BYTES, b"bc", b"ab"), [(97, 98), (98, 99)], [257, 256])
     with pytest.raises(ValueError, match="order of the ids"):
