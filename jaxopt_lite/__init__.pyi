@@ -14,9 +14,13 @@ from .solvers.certify import certify_minimum as certify_minimum
 from .solvers.certify import certify_root as certify_root
 from .solvers.certify import check_derivatives as check_derivatives
 from .solvers.chunks import in_chunks as in_chunks
+from .solvers.covariance import Covariance as Covariance
 from .solvers.explain import Explanation as Explanation
 from .solvers.explain import explain as explain
+from .solvers.fixed_point import fixed_point as fixed_point
 from .solvers.lbfgs import LBFGS as LBFGS
+from .solvers.least_squares import least_squares as least_squares
+from .solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .solvers.limited_broyden import LimitedBroyden as LimitedBroyden
 from .solvers.multistart import multistart as multistart
 from .solvers.solution import History as History

@@ -17,9 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["at", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec", "take_where"]
+__all__ = [
+    "at", "column_norms", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec",
+    "take_where", "triangle", "triangle_solve",
+]  # fmt: skip
 
+_DEPENDENT = 8  # columns whose part across those before them is so many eps of their length, are
 _STRAIGHT = 10  # rounds of `fold`; measured, `docs/performance.md`
+_SWEEPS = 15  # of Jacobi's method, which converges quadratically: about eight are enough
 
 
 def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
@@ -139,6 +144,55 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     return jax.lax.cond(jnp.any(order != rows), _put_columns, lambda m, _: m, m, order)
 
 
+def column_norms(a: Float[Array, "m n *L"]) -> Float[Array, "n *L"]:
+    """The lengths of the columns of A in every lane."""
+    return jnp.sqrt(fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros_like(a[0]), a))
+
+
+def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
+    """R and Qᵀb, of A = QR with R upper triangular, in every lane; m may be less than n.
+
+    By modified Gram-Schmidt elimination of A and b together, which for least squares is as stable as Householder's, and
+    whose every operation is one on rows of lanes. A column that depends on those before it, to rounding, is left out,
+    and has zeros in its row of R. Source: Björck, Numerical Methods for Least Squares Problems, section 2.4.
+    """
+    n = a.shape[1]
+    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
+    least = (_DEPENDENT * jnp.finfo(a.dtype).eps * column_norms(a)) ** 2
+
+    def eliminate(k, carry):
+        a, b, r, c = carry
+        column = at(a, k, 1)
+        square = dot(column, column)
+        independent = square > at(least, k)
+        q = jnp.where(independent, column / jnp.sqrt(jnp.where(independent, square, 1)), 0)
+        q = jax.lax.optimization_barrier(q)
+        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)
+        row, entry = jax.lax.optimization_barrier((row, entry))
+        here = index == k
+        return a - outer(q, row), b - q * entry, jnp.where(here[:, None], row[None], r), jnp.where(here, entry, c)
+
+    like = jnp.zeros_like(a[0])
+    return jax.lax.fori_loop(0, n, eliminate, (a, b, jnp.zeros((n, *like.shape), a.dtype), like))[2:]
+
+
+def triangle_solve(
+    r: Float[Array, "n n *L"], v: Float[Array, "n *L"], transposed: bool = False
+) -> Float[Array, "n *L"]:
+    """R⁻¹ v, or R⁻ᵀ v, in every lane, for an upper triangular R; where its diagonal is zero, so is the entry."""
+    n = v.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (v.ndim - 1))
+
+    def substitute(k, carry):
+        v, x = carry
+        k = k if transposed else n - 1 - k
+        pivot = at(at(r, k), k)
+        entry = jnp.where(pivot == 0, 0, at(v, k) / jnp.where(pivot == 0, 1, pivot))
+        return v - at(r, k, 0 if transposed else 1) * entry, jnp.where(index == k, entry, x)
+
+    return jax.lax.fori_loop(0, n, substitute, (v, jnp.zeros_like(v)))[1]
+
+
 def _straight_inverse(rows: list[Array]) -> Array:
     """Gauss-Jordan elimination with partial pivoting, every exchange of rows a selection."""
     n, exchanges = len(rows), []
@@ -188,6 +242,72 @@ def _entry(a: Array, index: Array) -> Array:
     """Entry `index` of the first axis, another one in each lane."""
     index = index.reshape((1,) * (a.ndim - index.ndim) + index.shape)
     return jnp.take_along_axis(a, index, axis=0, mode="promise_in_bounds")[0]
+
+
+def eigh(a: Float[Array, "n n *L"]) -> tuple[Float[Array, "n *L"], Float[Array, "n n *L"]]:
+    """The eigenvalues w of a symmetric matrix in every lane, in no order, and its eigenvectors, the columns of V.
+
+    On the CPU by Jacobi's method, which finds small eigenvalues of a positive definite matrix to the digits that its
+    scaling leaves them. Each round turns n/2 pairs of unknowns at once, and n − 1 rounds are a sweep over all pairs.
+    A lane that is done is turned by nothing more, to the bit, whatever its neighbors need; one that is not finite
+    stays so. Source: Golub and Van Loan, Matrix Computations, 4th ed., section 8.5, with the pairs of algorithm 8.5.4.
+    """
+    if not on_cpu():  # the platform's library
+        w, v = jnp.linalg.eigh(jnp.moveaxis(a, (0, 1), (-2, -1)))
+        return jnp.moveaxis(w, -1, 0), jnp.moveaxis(v, (-2, -1), (0, 1))
+    n, odd = a.shape[0], a.shape[0] % 2
+    grown = ((0, odd),) * 2 + ((0, 0),) * (a.ndim - 2)
+    own = jnp.eye(n + odd, dtype=bool).reshape((n + odd,) * 2 + (1,) * (a.ndim - 2))
+    a = jnp.pad(a, grown)  # with an unknown that is paired with nothing
+    w = jnp.sum(jnp.where(own, a, 0), axis=1)
+    a = jnp.where(own, 0, a)
+
+    def sweep(carry):
+        count, *rest = carry
+        return count + 1, *jax.lax.fori_loop(0, n + odd - 1, lambda _, c: _turn_pairs(*c), tuple(rest))
+
+    def unfinished(carry):
+        count, w, a, _ = carry
+        return (count < _SWEEPS) & jnp.any(_is_coupled(a, w[:, None], w[None]))
+
+    _, w, _, rows = jax.lax.while_loop(unfinished, sweep, (0, w, a, eye(w)))
+    return w[:n], jnp.swapaxes(rows[:n, :n], 0, 1)
+
+
+def _is_coupled(entry, w, other):
+    """Whether an entry off the diagonal counts beside the two on it."""
+    return jnp.abs(entry) > jnp.finfo(entry.dtype).eps * jnp.sqrt(jnp.abs(w)) * jnp.sqrt(jnp.abs(other))
+
+
+def _turn_pairs(w, a, rows):
+    """Make the entries zero that couple unknown k and n/2 + k; then pair the unknowns anew, as a round robin does.
+
+    `a` has a diagonal of zeros, and `w` what belongs there.
+    """
+    half = w.shape[0] // 2
+    pairs = jnp.eye(half, dtype=bool).reshape((half, half) + (1,) * (w.ndim - 1))
+    entry = jnp.sum(jnp.where(pairs, a[:half, half:], 0), axis=1)
+    coupled = _is_coupled(entry, w[:half], w[half:])
+    tau = (w[half:] - w[:half]) / jnp.where(coupled, 2 * entry, 1)
+    t = jnp.where(tau < 0, -1, 1) / (jnp.abs(tau) + jnp.sqrt(1 + tau**2))
+    t = jnp.where(coupled, t, 0)
+    c = 1 / jnp.sqrt(1 + t**2)
+    w, c, s = jax.lax.optimization_barrier((w + jnp.concatenate([-t * entry, t * entry]), c, t * c))
+
+    def turn(m):
+        upper, lower = m[:half], m[half:]
+        c_, s_ = (jnp.expand_dims(k, 1) if m.ndim > w.ndim else k for k in (c, s))
+        return jnp.concatenate([c_ * upper - s_ * lower, s_ * upper + c_ * lower])
+
+    def pair_anew(m):
+        parts = (m[:1], m[half : half + 1], m[1 : half - 1], m[half + 1 :], m[half - 1 : half])
+        return m if half == 1 else jnp.concatenate(parts)
+
+    a = jnp.swapaxes(turn(jnp.swapaxes(turn(a), 0, 1)), 0, 1)
+    both = jnp.concatenate([jnp.concatenate([pairs, pairs], 1)] * 2)
+    a = jnp.where(both & jnp.concatenate([coupled, coupled])[:, None], 0, a)
+    a = jnp.swapaxes(pair_anew(jnp.swapaxes(pair_anew(a), 0, 1)), 0, 1)
+    return pair_anew(w), a, pair_anew(turn(rows))
 
 
 def take_where(mask: Bool[Array, "*L"], new, old):

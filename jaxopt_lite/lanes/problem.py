@@ -25,6 +25,7 @@ from jaxopt_lite.lanes.settings import exact_products, in_own_settings
 
 __all__ = [
     "Batch",
+    "Box",
     "Function",
     "LaneProblem",
     "Layout",
@@ -53,11 +54,27 @@ class Layout(NamedTuple):
     args_tree: Any
 
 
+class Box(NamedTuple):
+    """Where the unknowns may be: lower ≤ x ≤ upper, of one problem or on lanes."""
+
+    lower: Float[Array, "n *L"]
+    upper: Float[Array, "n *L"]
+
+    def nearest(self, x):
+        """The point of the box next to x."""
+        return jnp.clip(x, self.lower, self.upper)
+
+    def holds(self, x, gradient):
+        """Which unknowns are at a bound that keeps a descent from going on: they are active."""
+        return ((x <= self.lower) & (gradient >= 0)) | ((x >= self.upper) & (gradient <= 0))
+
+
 class Function(NamedTuple):
     """The user's function as data: a jaxpr for one problem. Called with `x` [n] and leaves, it returns `(value, aux)`.
 
-    The value is a vector of `size` numbers, of one for a scalar. The leaves are those of `args`, and then everything
-    the function closed over.
+    The value is a vector of `size` numbers, of one for a scalar. The leaves are those of `args`, then everything the
+    function closed over, and then what is named `beside` it: what a solver is told of each problem. The `loss` is what
+    a method for least squares makes of the residuals.
     """
 
     closed: Any
@@ -65,11 +82,26 @@ class Function(NamedTuple):
     output_tree: Any
     unravel_value: Callable[[Array], PyTree]
     is_scalar: bool
+    beside: tuple[str, ...] = ()
+    loss: str = "linear"
 
     def __call__(self, x, leaves):
-        count = len(self.closed.in_avals) - 1
-        flat = as_function(self.closed, leaves[count:])(x, *leaves[:count])
+        count, own = len(self.closed.in_avals) - 1, len(leaves) - len(self.beside)
+        flat = as_function(self.closed, leaves[count:own])(x, *leaves[:count])
         return jax.tree.unflatten(self.output_tree, flat)
+
+    def named(self, name: str, leaves) -> Any:
+        """The leaf of this name beside the function; None where there is none."""
+        return leaves[len(leaves) - len(self.beside) + self.beside.index(name)] if name in self.beside else None
+
+    def weighing(self, leaves) -> tuple[str, Any]:
+        """What is made of residuals: the name of the loss, and the size of an outlier."""
+        return self.loss, self.named("f_scale", leaves)
+
+    def box(self, leaves) -> Box | None:
+        """The bounds on x, if there are any."""
+        lower = self.named("lower", leaves)
+        return None if lower is None else Box(lower, self.named("upper", leaves))
 
     def value(self, x, leaves):
         """The value alone, without `aux`, in the dtype of `x`."""
@@ -106,12 +138,17 @@ def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bo
     return Batch(flat, leaves, is_mapped), Layout(unravel, jax.tree.structure(args))
 
 
-def signature_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool) -> Signature:
-    """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`."""
+def signature_of(
+    x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool, called: Callable = call
+) -> Signature:
+    """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`.
+
+    `called(fun, x, args, hint)` calls it, as `calls.call` does.
+    """
     x_leaves, x_tree = jax.tree.flatten(x0)
     leaves, tree = jax.tree.flatten(args)
     x_types, types = tuple(map(_type_of, x_leaves)), tuple(map(_type_of, leaves))
-    return _signature(x_tree, x_types, tree, types, axes, batched, _promotion())
+    return _signature(x_tree, x_types, tree, types, axes, batched, called, _promotion())
 
 
 def _hint(x: PyTree, x0: PyTree, batched: bool) -> Hint | None:
@@ -152,7 +189,7 @@ def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
 
 @lru_cache(1024)
 @in_own_settings
-def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion: tuple) -> Signature:
+def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, called: Callable, promotion: tuple) -> Signature:
     """`signature_of`; the last argument only tells calls apart."""
     found = []
 
@@ -160,7 +197,7 @@ def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion
         batch, layout = batch_of(x0, args, axes, batched)
         x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
         args = jax.tree.unflatten(layout.args_tree, _one_of_each(batch))
-        found.append(Signature(x, args, call=partial(call, hint=_hint(x, x0, batched))))
+        found.append(Signature(x, args, call=partial(called, hint=_hint(x, x0, batched))))
         return ()
 
     x0, args = (
@@ -361,6 +398,10 @@ class LaneProblem:
 
         return self._lanes(for_one, x)
 
+    def value_grad_and_hessian(self, x):
+        """f(x), ∇f(x) and ∇²f(x), `[n, n, L]`, for a scalar function."""
+        return self._lanes(lambda f, x: derivatives.value_grad_and_hessian(lambda x: f(x)[0], x), x)
+
     def value_and_slope(self, x, p, needed: bool = False):
         """F(x) and its derivative along p, J p; one that is not `needed` is NaN where there is no derivative."""
         asks_first = derivatives.has_custom_vjp(self._function.closed)
@@ -369,6 +410,16 @@ class LaneProblem:
     def pullback(self, x, u):
         """Jᵀ u at x."""
         return self._lanes(derivatives.pullback, x, u)
+
+    @property
+    def box(self) -> Box | None:
+        """The bounds on x, if there are any."""
+        return self._function.box(self._leaves)
+
+    @property
+    def loss(self) -> tuple[str, Any]:
+        """What is made of residuals: the name of the loss, and the size of an outlier."""
+        return self._function.weighing(self._leaves)
 
     def value_and_jacobian(self, x):
         """F(x) and J(x), `[m, n, L]`."""

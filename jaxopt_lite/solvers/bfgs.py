@@ -15,7 +15,7 @@ so that all but one of the products are known from the line search, and
 H stays symmetric, up to rounding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import jax
@@ -26,6 +26,7 @@ from jaxopt_lite.lanes.arithmetic import dot, eye, matvec, outer
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
+from jaxopt_lite.solvers.trust_region import TrustRegion
 
 __all__ = ["BFGS"]
 
@@ -74,6 +75,10 @@ class BFGS:
             so that changing it compiles nothing. Default 1e-6 in float64, 1e-3 in float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
+        rescue: whether problems that stall, or run off to where `fun` is flat, go to Newton's method in a trust region,
+            with the true Hessian. That is for up to 32 unknowns, and for what JAX can differentiate twice. By default
+            they do in a plain call on a CPU, where that method is compiled once some problem needs it; `True` has it in
+            a `jax.jit` and in `multistart` too, which then take three times as long to compile, and `False` nowhere.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -88,7 +93,9 @@ class BFGS:
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
+    rescue: bool | None = field(default=None, metadata={"static": True})
 
-    def methods(self) -> tuple[QuasiNewton]:
-        """The iteration, for the engine."""
-        return (QuasiNewton(_DenseInverse()),)
+    def methods(self):
+        """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
+        first = QuasiNewton(_DenseInverse())
+        return (first,) if self.rescue is False else (first, TrustRegion())

@@ -4,6 +4,7 @@ The methods and the answers are the same on every backend.
 """
 
 import math
+from enum import IntEnum
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxopt_lite.jaxprs import largest_array
+from jaxopt_lite.jaxprs import largest_array, opened
 from jaxopt_lite.lanes.capture import Signature
+from jaxopt_lite.lanes.derivatives import has_hessian
 from jaxopt_lite.lanes.engine import Method
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.gpu import program, triton
@@ -23,11 +25,13 @@ from jaxopt_lite.lanes.native import why_not_native
 from jaxopt_lite.lanes.problem import Function
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work, tile_width
+from jaxopt_lite.solvers.trust_region import LARGEST
 
 __all__ = [
     "Choice",
     "Options",
     "Plan",
+    "Reach",
     "check_backend",
     "choose",
     "lanes_for",
@@ -45,7 +49,7 @@ class Solver(Protocol):
     """The settings of a solver: a frozen dataclass, registered as a pytree, whose tolerances are its leaves.
 
     Args:
-        kind: what it finds, "root" or "minimum", and so whether it is for `root` or for `minimize`.
+        kind: what it finds, "root", "minimum" or "least squares", and so which front door it is for.
         work: what a step does to the memory of a lane; the width of a tile follows from it.
         atol: the largest residual, or entry of a gradient, of a solved problem; by default it depends on the dtype.
         rtol: the same, relative to that at the start.
@@ -77,6 +81,8 @@ class Options(NamedTuple):
         record: how many steps of progress to record.
         keep_state: whether to return the states, with which a solve can go on.
         backend: one of `BACKENDS`.
+        loss: what is made of residuals, one of `losses.LOSSES`.
+        derivatives: of a least-squares solution, "exact" or "gauss-newton".
     """
 
     axes: tuple[int | None, ...]
@@ -85,20 +91,43 @@ class Options(NamedTuple):
     record: int = 0
     keep_state: bool = False
     backend: str = "auto"
+    loss: str = "linear"
+    derivatives: str = "exact"
+
+
+class Reach(IntEnum):
+    """How far a solve goes for problems that its first method gives up. Each is compiled only where one needs it."""
+
+    FIRST = 0
+    """No further."""
+    ROUNDING = 1
+    """It looks whether they are as good as the dtype allows."""
+    FALLBACK = 2
+    """Later methods take on the others."""
 
 
 class Plan(NamedTuple):
     """What does not change from batch to batch: the function, the solver, and what was asked for.
 
-    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. With
-    `only_first` no method takes on what the first has given up, and nothing looks at what rounding does.
+    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. `reach` is
+    how far a solve goes for problems that its first method gives up.
     """
 
     function: Function
     solver: Solver
     options: Options
     alone: bool
-    only_first: bool = False
+    reach: Reach = Reach.FALLBACK
+
+    def later_methods(self) -> tuple[Method, ...]:
+        """What takes on the lanes that the first method gives up.
+
+        For minima that is for what has a Hessian, of few unknowns, without bounds.
+        """
+        _, *later = self.solver.methods()
+        if later and self.solver.kind == "minimum" and (self.function.beside or not _has_hessian(self.function)):
+            return ()
+        return tuple(later)
 
     def lanes(self, n: int, dtype) -> Lanes:
         """What tiles are made of."""
@@ -131,6 +160,13 @@ class Choice(NamedTuple):
     why_no_kernel: str
 
 
+def _has_hessian(function: Function) -> bool:
+    """Whether JAX can differentiate the function twice, and it is worth it."""
+    inner, _ = opened(function.closed)
+    x, *leaves = (jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in (*inner.invars, *inner.constvars))
+    return x.size <= LARGEST and has_hessian(lambda x, *leaves: function.value(x, leaves)[0], x, *leaves)
+
+
 def check_backend(backend: str) -> None:
     """Raises ValueError for a backend that there is not."""
     if backend not in BACKENDS:
@@ -151,12 +187,13 @@ def choose(
         resumes: whether the solve goes on from states.
     """
     (size, n), platform = x0.shape, jax.default_backend() if platform is None else platform
-    width, columns = plan.width(size, n, x0.dtype, platform), 1 if plan.function.is_scalar else n
+    has_matrix = not plan.function.is_scalar and plan.solver.work != Work.TERMS
+    width, columns = plan.width(size, n, x0.dtype, platform), n if has_matrix else 1
     reason = "only a CPU has native functions"
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes
         reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
-    loop, why = "loop" if reason else "native call", _why_no_kernel(plan.options, resumes)
+    loop, why = "loop" if reason else "native call", _why_no_kernel(plan, resumes)
     if not why:
         try:
             traced = program.trace(plan.solver.methods()[0], plan.function, is_mapped, leaves, n, x0.dtype)
@@ -167,8 +204,9 @@ def choose(
     return Choice(loop, width, reason, None, why)
 
 
-def _why_no_kernel(options: Options, resumes: bool) -> str:
+def _why_no_kernel(plan: Plan, resumes: bool) -> str:
     """What rules out a kernel, whatever the function is; or nothing."""
+    options = plan.options
     if options.backend == "auto":
         return 'it is asked for by backend="kernel" alone, until one has run on a GPU and was faster there'
     if options.backend == "loop":
@@ -178,6 +216,8 @@ def _why_no_kernel(options: Options, resumes: bool) -> str:
     if options.keep_state or options.record:
         wanted = "keep_state" if options.keep_state else "record"
         return f"`{wanted}` wants numbers that a kernel does not bring out of its registers"
+    if plan.function.beside:
+        return "a kernel takes no bounds and no loss"
     return triton.why_unavailable() or ""
 
 
@@ -207,9 +247,11 @@ def _lanes_for(settings: Any, signature: Signature) -> Lanes:
     return lanes_of(settings, sum(leaf.size for leaf in leaves), jnp.result_type(*leaves))
 
 
-def rows_of(x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, starts: int = 1) -> Rows | None:
+def rows_of(
+    x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, *, beside: tuple = (), starts: int = 1
+) -> Rows | None:
     """The batch in the last arguments of `pipeline.solved`, whose shapes have been checked; None for one so small that
-    it has one part. `x0` has so many starts of each problem.
+    it has one part. `x0` has so many starts of each problem, and what is said beside the function these axes.
     """
     leaves = jax.tree.leaves(x0)
     size = np.shape(leaves[0])[0]
@@ -219,4 +261,5 @@ def rows_of(x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, starts:
     of_settings = tuple(0 if np.ndim(leaf) else None for leaf in settings)
     unknowns = sum(math.prod(np.shape(leaf)[1:]) for leaf in leaves) // starts
     evaluations = EVALUATIONS[solver.kind]
-    return Rows(size, ((0,) * len(leaves), axes, of_settings, (0,) * len(states)), unknowns, evaluations, starts)
+    arguments = (0,) * len(leaves), axes, of_settings, (0,) * len(states), beside
+    return Rows(size, arguments, unknowns, evaluations, starts)

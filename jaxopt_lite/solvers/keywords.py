@@ -24,8 +24,8 @@ _INSTEAD = {
     "bounds": f"there are none yet; {_CHANGE}", "constraints": f"there are none yet; {_CHANGE}",
     "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",
     "throw": "`solution.raise_if_failed()` raises", "adjoint": "derivatives are those of the implicit function theorem",
-    "fn": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`", "in_axes": "it is `args_axes`",
-    "path": "it is `backend`",
+    "fn": "it is `fun`", "g": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`",
+    "in_axes": "it is `args_axes`", "path": "it is `backend`",
 }  # fmt: skip
 
 _Function = TypeVar("_Function", bound=Callable)

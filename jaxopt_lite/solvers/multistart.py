@@ -14,7 +14,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.choice import Options, Solver, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import solved
+from jaxopt_lite.solvers.pipeline import solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import check_function, expect, solve
 from jaxopt_lite.solvers.tolerances import checked
@@ -72,7 +72,9 @@ def multistart(
     options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
     signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
     rows, lanes = rows_of(starts, options.axes, chosen, starts=count), lanes_for(chosen, signature)
-    return run(_from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, rows=rows, lanes=lanes)
+    return run(
+        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, None, rows=rows, lanes=lanes
+    )
 
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:
@@ -93,7 +95,7 @@ def _one_start(leaf) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((jnp.shape(leaf)[0], *jnp.shape(leaf)[2:]), jnp.result_type(leaf))
 
 
-def _from_every_start(fun: Callable, options: Options, starts, args, solver, resume) -> Solution:
+def _from_every_start(fun: Callable, options: Options, starts, args, solver, resume, beside) -> Solution:
     """The best answers of a batch; for `lanes.capture.run`. All starts of all problems are one batch."""
     size, count = jnp.shape(jax.tree.leaves(starts)[0])[:2]
     x0 = jax.tree.map(lambda leaf: jnp.reshape(leaf, (size * count, *leaf.shape[2:])), starts)
@@ -103,7 +105,7 @@ def _from_every_start(fun: Callable, options: Options, starts, args, solver, res
     ]
     settings = jax.tree.map(lambda leaf: jnp.repeat(leaf, count) if jnp.ndim(leaf) else leaf, solver)
     args = jax.tree.unflatten(tree, repeated)
-    every = solved(fun, options, x0, args, settings, resume)
+    every = solved_in_a_program(fun, options, x0, args, settings, resume)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
     return _best(every, solver.kind == "root")
 

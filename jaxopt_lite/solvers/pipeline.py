@@ -1,13 +1,14 @@
 """One batch from its starts to its solution: run a solver's methods, verify every answer, and report.
 
 The methods follow one another: each takes on the lanes that the one before could not solve. A call that can look at
-what the first has left tries that alone: most batches need no more, and it compiles in half the time. Whatever a
-method claims, the status is decided by what autodiff finds at the answer.
+what the first has left tries that alone: most batches need no more, and it compiles in half the time. A call for minima
+then looks at what rounding does, before it compiles the fallback. Whatever a method claims, the status is decided by
+what autodiff finds at the answer.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,36 +16,79 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes import engine
-from jaxopt_lite.lanes.arithmetic import max_abs
-from jaxopt_lite.lanes.derivatives import value_and_grad
+from jaxopt_lite.lanes.arithmetic import max_abs, rematvec
+from jaxopt_lite.lanes.derivatives import pullback, value_and_grad, value_and_jacobian
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.native import as_one_native_call
-from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, batch_of, mapped_leaves, trace, with_mapped
+from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, Layout, batch_of, mapped_leaves, trace, with_mapped
 from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
-from jaxopt_lite.lanes.widths import steps_at_once
-from jaxopt_lite.solvers.choice import Choice, Options, Plan, choose, without_numbers
-from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
+from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
+from jaxopt_lite.solvers.box import active, in_rows
+from jaxopt_lite.solvers.choice import Choice, Options, Plan, Reach, choose, without_numbers
+from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
+from jaxopt_lite.solvers.levenberg_marquardt import model
+from jaxopt_lite.solvers.losses import twice_cost
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
+from jaxopt_lite.solvers.tolerances import per_problem
+from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
-__all__ = ["first_method_only", "gave_up", "run_methods", "solved"]
+__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
 
-Kind = Literal["root", "minimum"]
+Kind = Literal["root", "minimum", "least squares"]
 
 
-def solved(
-    fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume, *, only_first: bool = False
-) -> Solution:
-    """What `root` and `minimize` compile; for `lanes.capture.run`."""
+class Values(NamedTuple):
+    """What autodiff finds at a point, independent of any solver. What there is not is None.
+
+    Args:
+        value: F(x), or f(x) as a vector of one number.
+        grad: of f, or of the cost of the residuals.
+        aux: the second output of the function.
+        error: the criterion.
+        cost: ½‖F(x)‖², or that of another loss.
+        triangle: R of the Jacobian QR of the residuals, as the loss weighs them.
+        active: which unknowns are at a bound.
+    """
+
+    value: Float[Array, "*B m"]
+    grad: Float[Array, "*B n"] | None
+    aux: PyTree
+    error: Float[Array, "*B"]
+    cost: Float[Array, "*B"] | None = None
+    triangle: Float[Array, "*B n n"] | None = None
+    active: Int[Array, "*B n"] | None = None
+
+
+_FURTHER = 1 / 8  # of the way from the start: where else a flat place is looked at
+
+
+def solved(*operands: Any) -> Solution:
+    """What `root`, `minimize` and `least_squares` compile; for `lanes.capture.run`."""
+    return solved_so_far(Reach.FALLBACK, *operands)[0]
+
+
+def solved_in_a_program(fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, *others: Any) -> Solution:
+    """The same for a call that is part of a larger program, where a fallback would be compiled needed or not."""
+    reach = Reach.ROUNDING if getattr(solver, "rescue", True) is None else Reach.FALLBACK
+    return solved_so_far(reach, fun, options, x0, args, solver, *others)[0]
+
+
+def solved_so_far(
+    reach: Reach, fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume,
+    beside: dict[str, PyTree] | None = None,
+) -> tuple[Solution, Bool[Array, "*B"]]:  # fmt: skip
+    """The same, but no further than this; and which problems need more, which takes as long to compile."""
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
     _check_size(kind, function, batch)
-    plan = Plan(function, without_numbers(solver), options, not options.batched, only_first)
+    function, batch = _told(function, batch, options, x0, beside or {})
+    plan = Plan(function, without_numbers(solver), options, not options.batched, reach)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
     one, is_mapped = partial(_verified, kind, function), batch.is_mapped
@@ -55,32 +99,60 @@ def solved(
     @in_own_settings
     def run(leaves, others):
         outcome = run_methods(plan, is_mapped, leaves, *others)
-        values = value, _, _, error = verified(outcome.x, leaves)
-        status = _verdict(outcome, others[1], value, error)
-        if not only_first:
-            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, error))
+        values = verified(outcome.x, leaves)
+        status = _verdict(outcome, others[1], values.value, values.error)
+        if reach > Reach.FIRST:
+            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, values.error))
             status = jnp.where(exact, Status.AT_PRECISION, status)
             status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
         return outcome.x, is_solved(status), (values, status, outcome)
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
-    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped)
+    factored = factored_up_to(kind, solver.work)
+    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped, factored)
     x, success, (values, status, outcome) = solve(batch.leaves, others)
-    value, grad, aux, error = known(verified, values)(x, batch.leaves)
-    solution = Solution(
-        x=jax.vmap(layout.unravel)(x),
-        fun=jax.vmap(function.unravel_value)(value) if kind == "root" else value[:, 0],
-        grad=None if grad is None else jax.vmap(layout.unravel)(grad),
-        error=error,
-        status=status,
+    values = known(verified, values)(x, batch.leaves)
+    solution = _solution(plan, layout, x, values, outcome._replace(status=status), success)
+    wanting = _wanting(plan, batch, x, values, status)
+    return (solution if options.batched else _without_batch_axis(solution)), wanting
+
+
+def _solution(plan: Plan, layout: Layout, x, values: Values, outcome: Outcome, success) -> Solution:
+    """What the caller gets: the user's pytrees again."""
+    function, unravel = plan.function, jax.vmap(layout.unravel)
+    is_value = plan.solver.kind == "minimum"
+    return Solution(
+        x=unravel(x),
+        fun=values.value[:, 0] if is_value else jax.vmap(function.unravel_value)(values.value),
+        grad=None if values.grad is None else unravel(values.grad),
+        error=values.error,
+        status=outcome.status,
         success=success,
         steps=outcome.steps,
         evaluations=outcome.evaluations,
-        aux=aux,
-        history=History(*outcome.record) if options.record else None,
+        aux=values.aux,
+        cost=values.cost,
+        active=None if values.active is None else _whole_numbers(unravel(values.active)),
+        triangle=values.triangle,
+        history=History(*outcome.record) if plan.options.record else None,
         state=outcome.states,
     )
-    return solution if options.batched else _without_batch_axis(solution)
+
+
+def _wanting(plan: Plan, batch: Batch, x, values: Values, status) -> Bool[Array, " B"]:
+    """Which problems need what lies beyond the plan's reach."""
+    nothing, first = jnp.zeros_like(status, bool), plan.reach == Reach.FIRST
+    wanting = _is_doubtful(status, values.error) if first else nothing
+    if plan.reach < Reach.FALLBACK and plan.later_methods():
+        wanting |= gave_up(status)
+        if plan.solver.kind == "minimum":
+            known = values.value[:, 0], values.grad
+            wanting |= _ran_off(plan, batch.is_mapped, batch.x, x, batch.leaves, status == Status.CONVERGED, known)
+    return wanting
+
+
+def _whole_numbers(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.int32), tree)
 
 
 def _without_batch_axis(solution: Solution) -> Solution:
@@ -89,28 +161,44 @@ def _without_batch_axis(solution: Solution) -> Solution:
     return Solution(**{**vars(without), "state": solution.state})
 
 
-def first_method_only(*operands: Any) -> tuple[Solution, Array]:
-    """What is tried first, without what few batches need: later methods, and the check for rounding.
-
-    And which problems need these, which take as long to compile.
-    """
-    solution = solved(*operands, only_first=True)
-    return solution, _is_doubtful(solution.status, solution.error)
+SHORTER = {
+    "root": (partial(solved_so_far, Reach.FIRST),),
+    "minimum": (partial(solved_so_far, Reach.FIRST), partial(solved_so_far, Reach.ROUNDING)),
+    "least squares": (partial(solved_so_far, Reach.FIRST),),
+}
+"""What is tried before `solved`, without what few batches need; for `lanes.capture.run`."""
 
 
 def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
     n = batch.x.shape[1]
     if kind == "minimum" and not function.is_scalar:
         raise ValueError(
-            f"fun(x, args) returned {function.size} numbers; expected one scalar, of shape (). For a least-squares "
-            "problem return the sum of the squares; if it returns (value, aux), pass has_aux=True."
+            f"fun(x, args) returned {function.size} numbers; expected one scalar, of shape (). For the "
+            "sum of their squares use `least_squares`; if it returns (value, aux), pass has_aux=True."
         )
     if kind == "root" and function.size != n:
         raise ValueError(
             f"fun(x, args) returned {function.size} numbers for {n} unknowns; a root needs as many equations as "
-            "unknowns. For more equations minimise the sum of their squares; if it returns (residual, aux), pass "
+            "unknowns. For another number of equations use `least_squares`; if it returns (residual, aux), pass "
             "has_aux=True."
         )
+    if function.size == 0:
+        raise ValueError("fun(x, args) returned no numbers; expected at least one residual.")
+
+
+def _told(
+    function: Function, batch: Batch, options: Options, x0: PyTree, beside: dict[str, PyTree]
+) -> tuple[Function, Batch]:
+    """The function and the batch with what is said beside it: more leaves, a row a problem. Starts are in the box."""
+    size, dtype = batch.x.shape[0], batch.x.dtype
+    rows = {name: in_rows(tree, x0, options.batched, dtype) for name, tree in beside.items() if name != "f_scale"}
+    if "f_scale" in beside:
+        rows["f_scale"] = per_problem("f_scale", beside["f_scale"], size, dtype)
+    function = function._replace(beside=tuple(rows), loss=options.loss)
+    leaves = (*batch.leaves, *rows.values())
+    box = function.box(leaves)
+    x = batch.x if box is None else box.nearest(batch.x)
+    return function, Batch(x, leaves, batch.is_mapped + (True,) * len(rows))
 
 
 def _check_resume(resume, solver, batch: Batch) -> None:
@@ -177,25 +265,53 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
         leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
         outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)
         return jax.tree.map(lambda leaf: leaf[:1], outcome)
-    first, *others = plan.solver.methods()
+    first, *_ = plan.solver.methods()
+    later = plan.later_methods() if plan.reach == Reach.FALLBACK else ()
     states = None if states is None else engine.resumed(states)
     choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
     run = _runner(plan, choice, is_mapped, leaves)
     outcome = _first(plan, choice, is_mapped, leaves, Queue(x0, (), limits, states), partial(run, first))
-    for method in () if plan.only_first else others:
+    for method in later:
         exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
         outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
         todo = gave_up(outcome.status)
+        if plan.solver.kind == "minimum":
+            todo |= _ran_off(plan, is_mapped, x0, outcome.x, leaves, outcome.status == Status.CONVERGED)
 
         def redo(outcome, method=method, todo=todo):
             order, length = chosen(todo)
             # From here on the tolerance is absolute, and the steps are what is left.
             atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
             left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
-            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, length=length)), todo)
+            queue = Queue((outcome.x, x0), (), left, order=order, length=length)
+            # Not every Hessian can be part of a native function whose gradient can.
+            return _merge(outcome, run(method, queue, native=plan.solver.kind == "root"), todo)
 
         outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome
+
+
+def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bool[Array, " B"]:
+    """Which problems have left the slopes that they started on, for a place so flat that it looks like a minimum.
+
+    `values` are f(x) and ∇f(x), where they are known. What is flat at x alone, such as a minimum that is met exactly,
+    is not so further on.
+    """
+
+    def strayed(x, values=None):
+        values = _evaluate(plan, is_mapped, *jax.lax.stop_gradient((x, leaves)), one) if values is None else values
+        return jax.vmap(has_strayed)(x, x0, *values)
+
+    def one(x, leaves):
+        (value, _), grad = value_and_grad(lambda x: (plan.function.value(x, leaves)[0], None), x)
+        return value, grad
+
+    def among(candidates, which: Callable):
+        return jax.lax.cond(jnp.any(candidates), lambda: candidates & which(), lambda: jnp.zeros_like(candidates))
+
+    far = converged & jax.vmap(is_far)(x, x0)
+    seems = among(far, lambda: strayed(x)) if values is None else far & strayed(x, values)
+    return among(seems, lambda: strayed(x + _FURTHER * (x - x0)))
 
 
 def _twice(batches):
@@ -255,27 +371,34 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
         """The problem on a tile, of whose mapped leaves the lane axis is last."""
         return LaneProblem(plan.function, with_mapped(leaves, is_mapped, tile), is_mapped)
 
-    def run(method, queue: Queue, **options) -> Outcome:
+    def run(method, queue: Queue, *, native: bool = True, **options) -> Outcome:
         solve = partial(engine.run, method, bind, width=choice.width, steps_at_once=at_once, **options)
-        solve = solve if choice.why_not_native else as_one_native_call(solve)
+        solve = as_one_native_call(solve) if native and not choice.why_not_native else solve
         return solve(queue._replace(mapped=mapped))
 
     return run
 
 
-def _verified(kind: Kind, function: Function, x, leaves):
-    """Value, gradient, aux and error at one point, by autodiff and independent of any solver."""
-    if kind == "root":
+def _verified(kind: Kind, function: Function, x, leaves) -> Values:
+    """What autodiff finds at one point."""
+    box = function.box(leaves)
+    at_bound = None if box is None else active(x, *box)
+    if kind != "minimum":
         value, aux = function(x, leaves)
         value = value.astype(x.dtype)
-        return value, None, aux, max_abs(value)
+        if kind == "root":
+            return Values(value, None, aux, max_abs(value))
+        _, j = value_and_jacobian(partial(function.value, leaves=leaves), x)
+        found = model(function.weighing(leaves), box, x, value, j)
+        return Values(value, rematvec(found.r, found.c), aux, found.error, found.cost / 2, found.r, at_bound)
 
     def scalar(x):
         value, aux = function(x, leaves)
         return value[0].astype(x.dtype), aux
 
     (value, aux), grad = value_and_grad(scalar, x)
-    return value[None], grad, aux, max_abs(grad)
+    slope = grad if box is None else jnp.where(box.holds(x, grad), 0, grad)
+    return Values(value[None], grad, aux, max_abs(slope), active=at_bound)
 
 
 def _verdict(outcome: Outcome, limits: Limits, value, error):
@@ -311,13 +434,29 @@ def _at_precision(plan: Plan, is_mapped, x, leaves, doubtful: Bool[Array, " B"])
 
 @in_own_settings
 def _condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
-    """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum."""
-    value = partial(plan.function.value, leaves=leaves)
-    return value(x) if plan.solver.kind == "root" else value_and_grad(lambda x: (value(x)[0], None), x)[1]
+    """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum.
+
+    Of an unknown that a bound holds, how far it is from it. Gauss and Newton's derivatives leave out those of J.
+    """
+    value, box = partial(plan.function.value, leaves=leaves), plan.function.box(leaves)
+    if plan.solver.kind == "root":
+        return value(x)
+    if plan.solver.kind == "minimum":
+        slope = value_and_grad(lambda x: (value(x)[0], None), x)[1]
+    else:
+        cost = lambda f: jnp.sum(twice_cost(*plan.function.weighing(leaves), f)) / 2  # noqa: E731
+        at = jax.lax.stop_gradient(x) if plan.options.derivatives == "gauss-newton" else x
+        slope = pullback(value, at, jax.grad(cost)(value(x)))
+    if box is None:
+        return slope
+    nearest = jnp.where(x <= box.lower, box.lower, box.upper)
+    return jnp.where(box.holds(x, slope), x - nearest, slope)
 
 
 def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
     if len(x) == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
-    return in_tiles(one, (True, is_mapped), 2 * plan.width(len(x), x.shape[1], x.dtype))(x, leaves)
+    (size, n), platform = x.shape, jax.default_backend()
+    width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
+    return in_tiles(one, (True, is_mapped), width)(x, leaves)

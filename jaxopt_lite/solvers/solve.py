@@ -5,15 +5,16 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from jaxopt_lite.lanes.calls import split
+from jaxopt_lite.lanes.calls import call, split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.box import axes_of
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import first_method_only, solved
+from jaxopt_lite.solvers.pipeline import SHORTER, solved, solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.tolerances import checked
 
@@ -147,9 +148,20 @@ def check_function(fun) -> None:
 
 
 def solve(
-    fun: Callable, x0: PyTree, args: PyTree, solver: Solver, args_axes: PyTree, resume: Any = None, **options: Any
+    fun: Callable,
+    x0: PyTree,
+    args: PyTree,
+    solver: Solver,
+    args_axes: PyTree,
+    resume: Any = None,
+    beside: dict[str, PyTree] | None = None,
+    called: Callable = call,
+    **options: Any,
 ) -> Solution:
-    """What `root` and `minimize` share: the solver says which of the two it is."""
+    """What `root`, `minimize` and `least_squares` share: the solver says which of them it is.
+
+    What is solved is `called(fun, x, args, hint)`, as `calls.call` calls a function.
+    """
     check_function(fun)
     solver = checked(solver)
     fun, args = split(fun, args)
@@ -157,20 +169,22 @@ def solve(
     if asked.record < 0:
         raise ValueError(f"record={asked.record}: expected how many steps to record, 0 for none.")
     check_backend(asked.backend)
-    signature = signature_of(x0, args, asked.axes, asked.batched)
+    signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:
-        rows, lanes = rows_of(x0, asked.axes, solver, resume), lanes_for(solver, signature)
+        aside = axes_of(beside or {}, x0, asked.batched)
+        rows, lanes = rows_of(x0, asked.axes, solver, resume, beside=aside), lanes_for(solver, signature)
     functions = [(fun, signature)]
 
-    def call(asked: Options) -> Solution:
+    def answer(asked: Options) -> Solution:
         return run(
-            solved, (asked,), functions, x0, args, solver, resume, rows=rows, lanes=lanes, short=first_method_only
-        )
+            solved, (asked,), functions, x0, args, solver, resume, beside,
+            rows=rows, lanes=lanes, shorter=SHORTER[solver.kind], in_a_program=solved_in_a_program,
+        )  # fmt: skip
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
-        return call(asked)
+        return answer(asked)
     # Records end in NaN and states hold infinity, so that what JAX checks is an answer without them.
-    call(asked._replace(record=0, keep_state=False))
+    answer(asked._replace(record=0, keep_state=False))
     with unchecked_numbers():
-        return call(asked)
+        return answer(asked)

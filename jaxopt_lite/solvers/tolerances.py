@@ -14,6 +14,8 @@ __all__ = ["check_not_negative", "checked", "limits", "per_problem"]
 # (atol, rtol). Measured on the standard problem sets: what the arithmetic of each dtype reaches on nearly all of them.
 _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
 _MINIMUM = {"float64": (1e-6, 0.0), "float32": (1e-3, 0.0)}
+_LEAST_SQUARES = {"float64": (1e-11, 0.0), "float32": (1e-4, 0.0)}
+_TABLES = {"root": _ROOT, "minimum": _MINIMUM, "least squares": _LEAST_SQUARES}
 _MOST_STEPS = 2**31 - 1  # that an int32 counts
 
 
@@ -53,9 +55,8 @@ def limits(solver, size: int, dtype) -> Limits:
     Raises:
         ValueError: a setting that is neither one number nor one per problem.
     """
-    table = _ROOT if solver.kind == "root" else _MINIMUM
     half_precision = (float(jnp.finfo(dtype).eps),) * 2
-    atol, rtol = table.get(jnp.dtype(dtype).name, half_precision)
+    atol, rtol = _TABLES[solver.kind].get(jnp.dtype(dtype).name, half_precision)
     return Limits(
         per_problem("atol", atol if solver.atol is None else solver.atol, size, dtype),
         per_problem("rtol", rtol if solver.rtol is None else solver.rtol, size, dtype),

@@ -1,0 +1,100 @@
+"""The front door to least squares: `least_squares` checks what it is given, and has it solved."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import ArrayLike, Float, PyTree
+
+from jaxopt_lite.solvers.box import checked_bounds
+from jaxopt_lite.solvers.choice import Solver
+from jaxopt_lite.solvers.keywords import says_what_instead
+from jaxopt_lite.solvers.levenberg_marquardt import LevenbergMarquardt
+from jaxopt_lite.solvers.losses import LOSSES
+from jaxopt_lite.solvers.solution import Solution
+from jaxopt_lite.solvers.solve import expect, solve
+from jaxopt_lite.solvers.tolerances import check_not_negative
+
+__all__ = ["least_squares"]
+
+DERIVATIVES = ("exact", "gauss-newton")
+
+
+@says_what_instead
+def least_squares(
+    fun: Callable,
+    x0: PyTree,
+    args: PyTree = None,
+    *,
+    bounds: Any = None,
+    loss: str = "linear",
+    f_scale: Float[ArrayLike, "*B"] = 1.0,
+    solver: Solver | None = None,
+    args_axes: PyTree = 0,
+    batched: bool = True,
+    has_aux: bool = False,
+    derivatives: str = "exact",
+    record: int = 0,
+    keep_state: bool = False,
+    resume: Any = None,
+    backend: str = "auto",
+) -> Solution:
+    """Minimise ½ Σ ρ(Fᵢ(x)²) for a batch of problems in one call: curve fits, for instance.
+
+    Args:
+        fun: `fun(x, args) -> residuals`, written for one problem: any number of them, fewer than unknowns too, in any
+            pytree. It may be `fun(x)` where there are no args.
+        x0: starts; a pytree whose leaves are `[B, ...]`. One outside its bounds is moved onto them.
+        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
+            `False` among its leaves are passed as they are.
+        bounds: `(lower, upper)`, each one number for all unknowns, None, or a pytree like `x0` of what broadcasts
+            against its leaves: `[n]` for all problems, `[B, n]` for each its own. Infinite where there is none; equal
+            for an unknown that is fixed.
+        loss: ρ, by SciPy's names: `"linear"`, the sum of squares; or one that outliers sway less, `"soft_l1"`,
+            `"huber"`, `"cauchy"` or `"arctan"`.
+        f_scale: the size C of a residual that is an outlier, a number or one per problem: ρ is C² ρ((F/C)²). Not used
+            with `"linear"`.
+        solver: `LevenbergMarquardt()`, the default, with its tolerances.
+        args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
+        batched: False to solve one problem, without a batch axis anywhere.
+        has_aux: whether `fun` returns `(residuals, aux)`.
+        derivatives: what the derivatives of the solution are by: `"exact"`, the Hessian of the cost; `"gauss-newton"`,
+            JᵀJ in its place, which needs no second derivative of `fun` in x.
+        record: how many steps of progress to record, `Solution.history`.
+        keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
+        resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
+        backend: how to compute it, as for `minimize`.
+
+    Returns:
+        A `Solution`, with the residuals as `fun`, the `cost`, which unknowns are `active` at a bound, and what
+        `Solution.covariance` takes. Its derivatives with respect to `args`, the bounds, and anything `fun` closes over
+        are those of the implicit function theorem, of the unknowns that no bound holds.
+
+    Raises:
+        ValueError: shapes that do not fit, bounds that exclude each other, an unknown loss; the message names the
+            argument.
+        TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
+            differentiate; a keyword that is not one.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> t = jnp.linspace(0.0, 4.0, 20)
+        >>> decay = lambda b, y: b[0] * jnp.exp(-b[1] * t) - y
+        >>> rates = jnp.array([[0.5], [1.0], [2.0]])
+        >>> sol = jol.least_squares(decay, jnp.ones((3, 2)), 3 * jnp.exp(-rates * t), bounds=(0, [10, 1.5]))
+        >>> [round(float(rate), 2) for rate in sol.x[:, 1]], sol.active[:, 1].tolist()
+        ([0.5, 1.0, 1.5], [0, 0, 1])
+    """
+    chosen = LevenbergMarquardt() if solver is None else solver
+    chosen = expect(chosen, "least_squares", "LevenbergMarquardt()", "least squares")
+    if loss not in LOSSES:
+        raise ValueError(f"loss={loss!r}: expected one of {', '.join(map(repr, LOSSES))}.")
+    if derivatives not in DERIVATIVES:
+        raise ValueError(f"derivatives={derivatives!r}: expected one of {', '.join(map(repr, DERIVATIVES))}.")
+    check_not_negative("f_scale", f_scale)
+    beside = checked_bounds(bounds, x0)
+    if loss != "linear":
+        beside["f_scale"] = f_scale
+    return solve(
+        fun, x0, args, chosen, args_axes, resume, beside, batched=batched, has_aux=has_aux, record=record,
+        keep_state=keep_state, backend=backend, loss=loss, derivatives=derivatives,
+    )  # fmt: skip

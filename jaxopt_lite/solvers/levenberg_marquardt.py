@@ -1,0 +1,299 @@
+"""The Levenberg-Marquardt method for least squares, as a method on lanes, in the trust-region form of MINPACK.
+
+    min ‖F(x) + J p‖   for   ‖D p‖ ≤ Δ:   p = −(JᵀJ + λ D²)⁻¹ JᵀF
+
+D holds the largest column norms of J so far, so that no step depends on the units of the unknowns, and Δ follows how
+well the model predicts. A step is one evaluation of F together with J. Of these a lane keeps R and c = QᵀF, J = QR: as
+JᵀJ = RᵀR and JᵀF = Rᵀc, that is all that any later step needs, and it is as small as n however many residuals there
+are. Nowhere is JᵀJ formed, which would lose half of the digits.
+
+Where there are bounds, the unknowns that a bound holds leave the model, and so do those that the step takes across one,
+which go as far as their bound (Kanzow, Yamashita and Fukushima 2004; Bertsekas 1982).
+
+Sources: Moré, "The Levenberg-Marquardt algorithm: implementation and theory", Lecture Notes in Mathematics 630 (1978);
+Nocedal and Wright, Numerical Optimization, 2nd ed., section 10.3; Kanzow, Yamashita and Fukushima, J. Comput. Appl.
+Math. 172 (2004) 375, for bounds; Bertsekas, SIAM J. Control Optim. 20 (1982) 221.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import optimization_barrier
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from jaxopt_lite.lanes.arithmetic import (
+    at,
+    column_norms,
+    dot,
+    eye,
+    fold,
+    matvec,
+    max_abs,
+    rematvec,
+    take_where,
+    triangle,
+    triangle_solve,
+)  # fmt: skip
+from jaxopt_lite.lanes.problem import Box
+from jaxopt_lite.lanes.status import Status
+from jaxopt_lite.lanes.widths import Work
+from jaxopt_lite.solvers.keywords import says_what_instead
+from jaxopt_lite.solvers.losses import twice_cost, weighted
+
+__all__ = ["LevenbergMarquardt", "Model", "model"]
+
+_ENOUGH = 1e-4  # of the predicted reduction
+_POOR, _GOOD = 0.25, 0.75  # ratios of the actual to the predicted reduction, at which Δ changes
+_CLOSE = 0.1  # how near ‖D p‖ comes to Δ
+_SEARCH = 10  # the most steps to find λ
+_PASSES = 2  # so often unknowns that a step takes across a bound leave the model
+_ROUNDING = 2  # eps of |F| + |J| |x|, below which a slope of the cost means nothing
+_PATIENCE = 8  # trials in a row of which neither the cost nor the slopes show a gain
+_SLOPE = 0.9  # of the error before, that a step leaves which the cost does not show
+
+
+class Model(NamedTuple):
+    """The residuals near a point: ‖F(x + p)‖² ≈ ‖R p + c‖² + what no p changes; JᵀJ = RᵀR and JᵀF = Rᵀc.
+
+    `cost` is ‖F(x)‖², or twice the cost by another loss. `error` is the largest cosine of an angle between F and a
+    column of J, of a direction into the box; a slope that rounding x alone would make counts as zero. The `noise` is
+    what that may do to the cost.
+    """
+
+    cost: Float[Array, "*L"]
+    noise: Float[Array, "*L"]
+    r: Float[Array, "n n *L"]
+    c: Float[Array, "n *L"]
+    error: Float[Array, "*L"]
+
+
+def model(loss: tuple[str, Any], box: Box | None, x: Float[Array, "n *L"], f, j) -> Model:
+    """The model at x, of its residuals f `[m, *L]` and Jacobian j `[m, n, *L]`; a loss is a name and a scale."""
+    terms = twice_cost(*loss, f)
+    cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
+    f, j = optimization_barrier(weighted(*loss, f, j))
+    length = jnp.sqrt(dot(f, f))
+    r, c = optimization_barrier(triangle(j, f))
+    gradient, sizes = rematvec(r, c), column_norms(r)
+    rounding = _ROUNDING * jnp.finfo(x.dtype).eps * (length + dot(sizes, jnp.abs(x)))
+    counts = jnp.abs(gradient) > sizes * rounding
+    if box is not None:
+        counts &= ~box.holds(x, gradient)
+    cosines = jnp.abs(gradient) / jnp.where(counts, sizes * length, 1)
+    error = max_abs(jnp.where(counts, cosines, jnp.where(jnp.isfinite(gradient), 0, jnp.nan)))
+    return Model(cost, (2 * length + rounding) * rounding, r, c, error)
+
+
+class State(NamedTuple):
+    """What a lane carries. The `model` is that of the current point `x`, and `p` leads to the next trial.
+
+    `length` is ‖D p‖, and `predicted` what the step takes away from the cost by the model. The damping is λ; `idle`
+    counts the trials in a row that showed nothing.
+    """
+
+    x: Float[Array, "n *L"]
+    model: Model
+    d: Float[Array, "n *L"]
+    p: Float[Array, "n *L"]
+    length: Float[Array, "*L"]
+    predicted: Float[Array, "*L"]
+    radius: Float[Array, "*L"]
+    damping: Float[Array, "*L"]
+    idle: Int[Array, "*L"]
+    steps: Int[Array, "*L"]
+    evaluations: Int[Array, "*L"]
+    first_error: Float[Array, "*L"]
+    status: Int[Array, "*L"]
+
+
+class _TrustRegion(NamedTuple):
+    """The method: `init`, `begin` and `step` on lanes, for the engine."""
+
+    loose = symmetric = ()
+
+    def init(self, x) -> State:
+        """Before the first evaluation."""
+        row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
+        count = jnp.zeros(x.shape[1:], jnp.int32)
+        return State(
+            x=x, model=Model(row, row, jnp.zeros_like(eye(x)), zero, row), d=zero, p=zero, length=row, predicted=row,
+            radius=row, damping=row, idle=count, steps=count, evaluations=count, first_error=row,
+            status=count + Status.WAITING,
+        )  # fmt: skip
+
+    def begin(self, problem, limits, state: State) -> State:
+        """Nothing to prepare: the first step evaluates at x."""
+        return state._replace(status=jnp.full_like(state.status, Status.RUNNING))
+
+    def step(self, problem, limits, state: State) -> State:
+        """Evaluate the trial point, accept it or not, and choose the next one."""
+        running, starting = state.status == Status.RUNNING, state.evaluations == 0
+        box, x = problem.box, state.x + state.p
+        x = optimization_barrier(x if box is None else box.nearest(x))
+        f, j = optimization_barrier(problem.value_and_jacobian(x))
+        new, old = model(problem.loss, box, x, f, j), state.model
+        finite = jnp.isfinite(new.cost) & jnp.isfinite(new.error) & jnp.isfinite(max_abs(x))
+        gain = old.cost - new.cost
+        ratio = jnp.where(finite, gain / jnp.where(state.predicted > 0, state.predicted, jnp.inf), -1)
+        # Differences of the cost below its rounding errors mean nothing: there the slopes decide.
+        unseen = finite & (jnp.abs(gain) <= old.noise)
+        accepted = running & finite & (starting | (ratio > _ENOUGH) | (unseen & (new.error <= _SLOPE * old.error)))
+        accepted, finite, ratio, unseen = optimization_barrier((accepted, finite, ratio, unseen))
+
+        first_error = jnp.where(starting, new.error, state.first_error)
+        converged = accepted & (new.error <= limits.atol + limits.rtol * first_error)
+        rest = state.length <= jnp.finfo(x.dtype).eps * _length(state.d * state.x)
+        idle = jnp.where(accepted, 0, state.idle + unseen)
+        ended = running & ~accepted & ~starting & (rest | (idle >= _PATIENCE))
+        status = jnp.where(ended, Status.STALLED, state.status)
+        status = jnp.where(running & starting & ~finite, Status.NONFINITE_START, status)
+        status = jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
+
+        ratio = jnp.where(unseen, jnp.where(accepted, (_POOR + _GOOD) / 2, -1), ratio)
+        resized = self._resize(state, new, finite & ~unseen, ratio)
+        resized = take_where(running & ~starting, resized, state)
+        x, best = take_where(accepted, (x, new), (state.x, old))
+        d = jnp.maximum(state.d, jnp.where(accepted, column_norms(new.r), 0))
+        turned = _aim(resized._replace(x=x, model=best, d=d, idle=idle), box)
+        return take_where(running, turned, state)._replace(
+            steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + running,
+            first_error=first_error, status=status,
+        )  # fmt: skip
+
+    def _resize(self, state: State, new: Model, finite, ratio) -> State:
+        """Δ and λ after a trial. Where it was poor, Δ is cut to the minimum of the parabola along the step."""
+        gain = state.model.cost - new.cost
+        slope = 2 * dot(state.model.c, matvec(state.model.r, state.p))
+        cut = jnp.where(finite, -slope / 2 / jnp.where(gain + slope < 0, -(gain + slope), 1), 0)
+        cut = jnp.where(finite & (ratio >= 0), 0.5, jnp.clip(cut, 0.1, 0.5))
+        poor, good = ratio <= _POOR, (ratio >= _GOOD) | ((ratio > _POOR) & (state.damping == 0))
+        radius = jnp.where(good, 2 * state.length, state.radius)
+        radius = jnp.where(poor, cut * jnp.minimum(state.radius, 10 * state.length), radius)
+        damping = jnp.where(poor, state.damping / cut, jnp.where(good, state.damping / 2, state.damping))
+        return state._replace(radius=radius, damping=damping)
+
+    def progress(self, state: State):
+        """The cost and the error at the current point."""
+        return state.model.cost / 2, state.model.error
+
+
+def _length(v):
+    return jnp.sqrt(dot(v, v))
+
+
+def _aim(state: State, box: Box | None) -> State:
+    """The step from the current point, within Δ and within the box."""
+    x, (_, _, r, c, _), d = state.x, state.model, jnp.where(state.d > 0, state.d, 1)
+    size = _length(d * x)
+    radius = jnp.where(state.radius > 0, state.radius, jnp.where(size > 0, size, 1))
+    scaled = r / d[None]
+    if box is None:
+        z, damping = _within(scaled, c, radius, state.damping)
+        p = z / d
+    else:
+        p, damping = _into_box(box, x, scaled, c, d, radius, state.damping)
+    ahead = matvec(r, p)
+    predicted = -dot(ahead, 2 * c + ahead)
+    length = _length(d * p)
+    # The first step is the only one whose Δ is a guess.
+    radius = jnp.where(state.radius > 0, radius, jnp.minimum(radius, length))
+    return state._replace(p=p, length=length, predicted=predicted, radius=radius, damping=damping)
+
+
+def _within(s, c, radius, damping):
+    """z and λ with (SᵀS + λI) z = −Sᵀc and ‖z‖ ≈ Δ, or λ = 0 where ‖z‖ is less; S is upper triangular.
+
+    Newton's method for 1/‖z‖ = 1/Δ, kept within bounds on λ: Moré, algorithm 5.5.
+    """
+    z = -triangle_solve(s, c)
+    length, slope = _length(z), _length(rematvec(s, c))
+    upper, inside = slope / radius, length <= (1 + _CLOSE) * radius
+    start = jnp.where(damping > 0, damping, slope / _positive(length))
+
+    def seeking(carry):
+        k, *_, found = carry
+        return (k < _SEARCH) & ~jnp.all(found)
+
+    def seek(carry):
+        k, z, lam, lower, upper, found = carry
+        trial = jnp.clip(lam, lower, upper)
+        trial = jnp.where(trial > 0, trial, jnp.maximum(jnp.finfo(z.dtype).tiny, 1e-3 * upper))
+        t, e = triangle(jnp.concatenate([s, eye(c) * jnp.sqrt(trial)]), jnp.concatenate([c, jnp.zeros_like(c)]))
+        t, e = optimization_barrier((t, e))
+        moved = -triangle_solve(t, e)
+        length = _length(moved)
+        w = triangle_solve(t, moved / _positive(length), transposed=True)
+        is_long = length > radius
+        lower, upper = jnp.where(is_long, trial, lower), jnp.where(is_long, upper, trial)
+        now = jnp.abs(length - radius) <= _CLOSE * radius
+        further = jnp.where(now, trial, trial + (length - radius) / radius / _positive(dot(w, w)))
+        z, lam = take_where(found, (z, lam), (moved, further))
+        return k + 1, z, lam, lower, upper, found | now
+
+    found = inside | ~jnp.isfinite(slope)
+    _, z, lam, *_ = jax.lax.while_loop(seeking, seek, (jnp.int32(0), z, start, jnp.zeros_like(start), upper, found))
+    return z, jnp.where(inside, 0, lam)
+
+
+def _into_box(box: Box, x, s, c, d, radius, damping):
+    """The step p that stays in the box, and its λ. S and c are of the scaled unknowns D p."""
+    gradient = rematvec(s, c)
+    held, fixed = box.holds(x, gradient), jnp.zeros_like(x)  # which unknowns the model leaves out, and their D p
+    z, lam = jnp.zeros_like(x), damping
+    for _ in range(1 + _PASSES):
+        z, lam = _within(*triangle(jnp.where(held[None], 0, s), c + matvec(s, fixed)), radius, damping)
+        z = jnp.where(held, fixed, z)
+        reached = box.nearest(x + z / d) - x
+        crosses = ~held & (reached != z / d)
+        held, fixed = held | crosses, jnp.where(crosses, d * reached, fixed)
+    p = box.nearest(x + z / d) - x
+    # Along the gradient every unknown moves by itself, and the cost falls however the box cuts it.
+    square = dot(gradient, gradient)
+    ahead = matvec(s, gradient)
+    along = jnp.minimum(square / _positive(dot(ahead, ahead)), radius / _positive(jnp.sqrt(square)))
+    steepest = box.nearest(x - along * gradient / d) - x
+    change = matvec(s, d * p)
+    useful = -dot(change, 2 * c + change) > 0
+    return jnp.where(useful, p, steepest), lam
+
+
+def _positive(value):
+    return jnp.where(value > 0, value, 1)
+
+
+@says_what_instead
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """Settings of the Levenberg-Marquardt method, for `least_squares`. A lane carries n² numbers.
+
+    Args:
+        atol: a lane has converged when the largest cosine of an angle between the residual vector and a column of the
+            Jacobian is ≤ atol + rtol × that at the start: a measure without units, MINPACK's `gtol`. A slope of the
+            cost no larger than what rounding x makes counts as zero, so that a perfect fit has converged too. A number
+            or one per problem, `[B]`; traced, so that changing it compiles nothing. Default 1e-11 in float64, 1e-4 in
+            float32.
+        rtol: the relative part. Default 0.
+        max_steps: the most iterations (accepted steps), a number or one per problem.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxopt_lite as jol
+        >>> t = jnp.linspace(0.0, 4.0, 20)
+        >>> decay = lambda b, y: b[0] * jnp.exp(-b[1] * t) - y
+        >>> sol = jol.least_squares(decay, jnp.ones((1, 2)), 3 * jnp.exp(-0.7 * t)[None])
+        >>> [round(float(b), 3) for b in sol.x[0]]
+        [3.0, 0.7]
+    """
+
+    kind: ClassVar[str] = "least squares"
+    work: ClassVar[Work] = Work.RANK_ONE
+
+    atol: Float[ArrayLike, "*B"] | None = None
+    rtol: Float[ArrayLike, "*B"] | None = None
+    max_steps: ArrayLike = 1000
+
+    def methods(self) -> tuple[_TrustRegion]:
+        """The iteration, for the engine."""
+        return (_TrustRegion(),)

@@ -1,0 +1,68 @@
+"""Robust losses: how much a large residual counts, by SciPy's names.
+
+The cost of residuals f is ½ Σ C² ρ((f/C)²) with C the scale beyond which a residual is an outlier. Its gradient is
+Jᵀ(ρ' f), and its Hessian about Jᵀ diag(ρ' + 2 ρ'' f²/C²) J: those of other residuals and another Jacobian, so that a
+method for the sum of squares needs to know no more.
+
+Source: Triggs, McLauchlan, Hartley and Fitzgibbon, "Bundle adjustment: a modern synthesis", LNCS 1883 (2000), section
+4.3; the losses are those of `scipy.optimize.least_squares`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["LOSSES", "Loss", "twice_cost", "weighted"]
+
+
+class Loss(NamedTuple):
+    """ρ(z), ρ'(z) and ρ''(z), for z ≥ 0."""
+
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+    curvature: Callable[[Array], Array]
+
+
+def _root(z):
+    """√z, for z > 1 alone: elsewhere it is not used, and its derivative at zero must not be either."""
+    return jnp.sqrt(jnp.maximum(z, 1))
+
+
+LOSSES: dict[str, Loss | None] = {
+    "linear": None,
+    "soft_l1": Loss(
+        lambda z: 2 * z / (jnp.sqrt(1 + z) + 1),  # 2 (√(1 + z) − 1), which would cancel
+        lambda z: 1 / jnp.sqrt(1 + z),
+        lambda z: -0.5 / jnp.sqrt(1 + z) ** 3,
+    ),
+    "huber": Loss(
+        lambda z: jnp.where(z <= 1, z, 2 * _root(z) - 1),
+        lambda z: 1 / _root(z),
+        lambda z: jnp.where(z <= 1, 0, -0.5 / _root(z) ** 3),
+    ),
+    "cauchy": Loss(jnp.log1p, lambda z: 1 / (1 + z), lambda z: -1 / (1 + z) ** 2),
+    "arctan": Loss(jnp.arctan, lambda z: 1 / (1 + z * z), lambda z: -2 * z / (1 + z * z) ** 2),
+}
+"""By name; "linear" is the sum of squares itself."""
+
+
+def twice_cost(loss: str, scale: Any, f: Float[Array, "m *L"]) -> Float[Array, "m *L"]:
+    """What each residual adds to twice the cost; the scale is one number per lane, and None of "linear"."""
+    rho = LOSSES[loss]
+    return f * f if rho is None else scale * scale * rho.value((f / scale) ** 2)
+
+
+def weighted(loss: str, scale: Any, f: Float[Array, "m *L"], j: Float[Array, "m n *L"]) -> tuple[Array, Array]:
+    """Residuals and a Jacobian whose JᵀF is the gradient of the cost, and whose JᵀJ is about its Hessian.
+
+    A residual at which the cost curves the other way keeps its part of the gradient, and next to none of the Hessian.
+    """
+    rho = LOSSES[loss]
+    if rho is None:
+        return f, j
+    z = (f / scale) ** 2
+    slope = rho.slope(z)
+    weight = jnp.sqrt(jnp.maximum(slope + 2 * z * rho.curvature(z), jnp.finfo(f.dtype).eps))
+    return f * slope / weight, j * weight[:, None]
