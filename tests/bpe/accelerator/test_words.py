@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_lite import bounds
-from jaxopt_lite.bpe import readers
+from jaxopt_lite.bpe import corpus, readers
 from jaxopt_lite.bpe.accelerator import words
 from jaxopt_lite.bpe.accelerator.words import find_pieces, piece_starts, runs
 from jaxopt_lite.bpe.corpus import count_words
