@@ -22,6 +22,8 @@ _INSTEAD = {
     "method": "`solver` says by which method, as in minimize(fun, x0, solver=LBFGS())",
     "history_size": _MEMORY, "maxcor": _MEMORY, "m": _MEMORY,
     "bounds": f"there are none yet; {_CHANGE}", "constraints": f"there are none yet; {_CHANGE}",
+    "p0": "it is `x0`", "sigma": "divide the residuals by it, and see Solution.covariance(absolute_sigma=True)",
+    "x_scale": "steps do not depend on the units of the unknowns", "xdata": "pass it in `args`",
     "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",
     "throw": "`solution.raise_if_failed()` raises", "adjoint": "derivatives are those of the implicit function theorem",
     "fn": "it is `fun`", "g": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`",

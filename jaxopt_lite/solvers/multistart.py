@@ -1,7 +1,6 @@
 """Many starts for each problem, solved as one batch; the best answer of each problem is kept."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -35,15 +34,16 @@ def multistart(
 ) -> Solution:
     """Solve every problem from each of its starts and keep its best answer.
 
-    The best is a solved one if there is any, and among those the one with the lowest value: f(x) for a minimum,
-    ‖F(x)‖∞ for a root.
+    The best is a solved one if there is any, and among those the one with the lowest value: f(x) for a minimum, the
+    cost for least squares, ‖F(x)‖∞ for a root.
 
     Args:
-        fun: as for `minimize`, or for `root` with one of its solvers.
+        fun: as for `minimize`, or for `root` or `least_squares` with one of their solvers.
         starts: like `x0`, with an axis of starts after the batch axis: leaves `[B, K, ...]`, or `[K, ...]` when not
             `batched`.
         args: as for `minimize`; shared by all starts of a problem.
-        solver: a minimiser (`BFGS()`, the default, or `LBFGS()`) looks for minima, a root solver for roots.
+        solver: a minimiser (`BFGS()`, the default, or `LBFGS()`) looks for minima, a root solver for roots,
+            `LevenbergMarquardt()` for the best fit.
         args_axes: as for `minimize`.
         batched: as for `minimize`.
         has_aux: as for `minimize`.
@@ -64,10 +64,10 @@ def multistart(
     """
     check_function(fun)
     chosen = BFGS() if solver is None else solver
-    chosen = checked(expect(chosen, "multistart", "a solver of `minimize` or `root`", "minimum", "root"))
+    chosen = checked(expect(chosen, "multistart", "a solver, such as BFGS()", "minimum", "root", "least squares"))
     count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
-        return _best(solve(fun, starts, args, chosen, None, has_aux=has_aux), chosen.kind == "root")
+        return _best(solve(fun, starts, args, chosen, None, has_aux=has_aux))
     fun, args = split(fun, args)
     options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
     signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
@@ -107,14 +107,15 @@ def _from_every_start(fun: Callable, options: Options, starts, args, solver, res
     args = jax.tree.unflatten(tree, repeated)
     every = solved_in_a_program(fun, options, x0, args, settings, resume)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
-    return _best(every, solver.kind == "root")
+    return _best(every)
 
 
 @in_own_settings
-@partial(jax.jit, static_argnames="is_root")
-def _best(every: Solution, is_root: bool) -> Solution:
+@jax.jit
+def _best(every: Solution) -> Solution:
     """The best along the leading axis, that of the starts."""
-    value = every.error if is_root else every.fun
+    has_value = every.grad is not None  # a root has none
+    value = (every.fun if every.cost is None else every.cost) if has_value else every.error
     value = jnp.where(jnp.isnan(value), jnp.inf, value)
     rank = jnp.lexsort((value, ~every.success), axis=0)
     return jax.tree.map(lambda leaf: _pick(leaf, rank[0]), every)

@@ -131,6 +131,16 @@ def test_what_cannot_be_fitted_says_so():
     np.testing.assert_allclose(found.x[1], 1.0)
 
 
+def test_the_best_of_many_starts():
+    """A wave, whose cost has many minima in its frequency."""
+    wave = lambda b, y: b[0] * jnp.sin(b[1] * T) - y
+    y = np.array([2 * np.sin(3.1 * T), -1.5 * np.sin(5.2 * T)])
+    starts = jnp.stack([jnp.ones(12), jnp.linspace(0.5, 6, 12)], axis=1)
+    best = jol.multistart(wave, jnp.tile(starts, (2, 1, 1)), y, solver=jol.LevenbergMarquardt())
+    assert best.success.all() and best.cost.max() < 1e-20
+    np.testing.assert_allclose(best.x, [[2, 3.1], [-1.5, 5.2]], rtol=1e-9)
+
+
 # --- Bounds ------------------------------------------------------------------------------------------------------
 
 

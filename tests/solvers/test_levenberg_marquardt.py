@@ -24,9 +24,13 @@ def systems():
     return jnp.asarray(s.transpose(1, 2, 0)), jnp.asarray(c.T), jnp.asarray(radius)
 
 
+def slopes(s, c):
+    return jnp.einsum("ijl,il->jl", s, c)
+
+
 def test_the_step_is_that_of_a_damping_and_as_long_as_the_radius(systems):
     s, c, radius = systems
-    z, lam = map(np.asarray, jax.jit(lm._within)(s, c, radius, jnp.zeros(L)))
+    z, lam = map(np.asarray, jax.jit(lm._within)(s, c, jnp.linalg.norm(slopes(s, c), axis=0), radius, jnp.zeros(L)))
     seen = {"free": 0, "damped": 0}
     for k in range(1, L):
         one, right = np.asarray(s[..., k]), np.asarray(c[:, k])
@@ -48,7 +52,7 @@ def test_a_step_into_a_box_stays_there_and_goes_down(systems):
     inside = jnp.asarray(rng.uniform(-1, 1, (N, L)))
     x = jnp.clip(inside, box.lower, box.upper)
     d = jnp.ones((N, L))
-    p, _ = jax.jit(lm._into_box)(box, x, s, c, d, radius, jnp.zeros(L))
+    p, _ = jax.jit(lm._into_box)(box, x, s, c, slopes(s, c), d, radius, jnp.zeros(L))
     np.testing.assert_allclose(box.nearest(x + p), x + p, rtol=1e-14)  # `step` moves the rounding back
     assert (np.linalg.norm(p, axis=0) <= 1.1 * radius * np.sqrt(N) + 1e-12).all()
     ahead = jnp.einsum("ijl,jl->il", s, p)
@@ -60,7 +64,7 @@ def test_the_box_step_is_the_best_one_where_the_region_is_wide():
     s = jnp.array([[1.0, 0.9], [0.0, 0.4]])[..., None]
     c = -s[:, 0] * 2.0 - s[:, 1] * 1.0  # the free step is (2, 1)
     box = Box(jnp.full((2, 1), -10.0), jnp.array([[0.5], [10.0]]))
-    p, _ = lm._into_box(box, jnp.zeros((2, 1)), s, c, jnp.ones((2, 1)), jnp.array([100.0]), jnp.zeros(1))
+    p, _ = lm._into_box(box, jnp.zeros((2, 1)), s, c, slopes(s, c), jnp.ones((2, 1)), jnp.array([100.0]), jnp.zeros(1))
     rest = -np.asarray(c[:, 0]) - 0.5 * np.asarray(s[:, 0, 0])
     best = np.asarray(s[:, 1, 0]) @ rest / np.sum(np.asarray(s[:, 1, 0]) ** 2)
     np.testing.assert_allclose(p[:, 0], [0.5, best], rtol=1e-12)
