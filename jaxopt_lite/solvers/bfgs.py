@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
-from jaxopt_lite.lanes.arithmetic import dot, eye, matvec, outer
+from jaxopt_lite.lanes.arithmetic import at, dot, eye, matvec, outer
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
@@ -56,6 +56,36 @@ class _DenseInverse:
         wg = _held(half * slope_after - lam * scale * qg)
         h = scale * h + outer(p, w) + outer(w, p)
         return h, -(q + p * wg + w * slope_after)
+
+    def learn(self, h, move: Move, g):
+        alpha, p, before, slope, slope_after, usable, first = move
+        y = g - before
+        y_slope = jnp.where(usable, slope_after - slope, 1)
+        moving = jnp.where(p == 0, 0, y)
+        square = dot(moving, moving)
+        scale = jnp.where(first & usable, alpha * y_slope / jnp.where(square > 0, square, 1), 1)
+        hy = scale * matvec(h, y)
+        lam = jnp.where(usable, 1 / y_slope, 0)
+        half = lam / 2 * (alpha + lam * dot(hy, y))
+        p = jnp.where(usable, p, 0)
+        w = jnp.where(usable, half * p - lam * hy, 0)
+        p, w, scale = jax.lax.optimization_barrier((p, w, scale))
+        return scale * h + outer(p, w) + outer(w, p)
+
+    def newton(self, h, g, held, moved):
+        def drop(k, carry):
+            h, p = carry
+            column = at(h, k)
+            pivot = at(column, k)
+            weight = jnp.where(at(held, k) & (pivot > 0), 1 / jnp.where(pivot > 0, pivot, 1), 0)
+            column, weight = jax.lax.optimization_barrier((column, weight))
+            return h - outer(column, weight * column), p + column * (weight * (at(moved, k) - at(p, k)))
+
+        def drop_if_any(k, carry):
+            return jax.lax.cond(jnp.any(at(held, k)), lambda carry: drop(k, carry), lambda carry: carry, carry)
+
+        _, p = jax.lax.fori_loop(0, g.shape[0], drop_if_any, (h, -matvec(h, g)))
+        return jnp.where(held, moved, p)
 
 
 def _held(row):

@@ -49,6 +49,20 @@ class _LastPairs(NamedTuple):
         h = _Pairs(push(h.s, s), push(h.y, y), push(h.rho, rho), scale)
         return h, -_two_loops(h, g)
 
+    def learn(self, h: _Pairs, move: Move, g):
+        return self.update(h, move, g)[0]
+
+    def newton(self, h: _Pairs, g, held, moved):
+        s, y = (jnp.where(held, 0, pairs) for pairs in (h.s, h.y))
+        sy, yy, ss = jax.vmap(dot)(s, y), jax.vmap(dot)(y, y), jax.vmap(dot)(s, s)
+        usable = (h.rho > 0) & (sy > jnp.finfo(g.dtype).eps * jnp.sqrt(ss * yy))
+        rho = jnp.where(usable, 1 / jnp.where(usable, sy, 1), 0)
+        scale = h.scale
+        for k in range(self.m):
+            scale = jnp.where(usable[k], sy[k] / jnp.where(usable[k], yy[k], 1), scale)
+        p = -_two_loops(_Pairs(s, y, rho, scale), jnp.where(held, 0, g))
+        return jnp.where(held, moved, p)
+
 
 def _two_loops(h: _Pairs, g):
     """H g."""

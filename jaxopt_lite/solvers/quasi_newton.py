@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_lite.lanes.arithmetic import dot, max_abs, take_where
+from jaxopt_lite.lanes.arithmetic import at, dot, fold, max_abs, take_where
+from jaxopt_lite.lanes.problem import Box
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
 from jaxopt_lite.solvers.line_search import Search
@@ -53,6 +54,17 @@ class Memory(Protocol):
 
     def update(self, h: Any, move: Move, g: Float[Array, "n *L"]) -> tuple[Any, Array]:
         """H⁺ where the move is usable and H elsewhere, and the direction −H⁺ g, with g the gradient after it."""
+        ...
+
+    def learn(self, h: Any, move: Move, g: Float[Array, "n *L"]) -> Any:
+        """H⁺ alone, after a move along any direction."""
+        ...
+
+    def newton(self, h: Any, g: Float[Array, "n *L"], held: Bool[Array, "n *L"], moved: Float[Array, "n *L"]) -> Array:
+        """The minimum of the model with the gradient g and the inverse Hessian H, in which what is `held` has `moved`.
+
+        The others move by −(H⁻¹)⁻¹ (g + H⁻¹ moved), where of the matrices only their rows and columns are meant.
+        """
         ...
 
 
@@ -109,20 +121,24 @@ class QuasiNewton(NamedTuple):
 
     def begin(self, problem, limits, state: State) -> State:
         """Start along the gradient with H = I: at first, and where H has broken down."""
+        box = problem.box
         f, g = problem.value_and_grad(state.x)
-        error = max_abs(g)
+        free = g if box is None else box.slope(state.x, g)
+        error = max_abs(free)
         first, unit = state.evaluations == 0, _unit(error)
         first_error = jnp.where(first, error, state.first_error)
         f, g = optimization_barrier((unit * f, unit * g))
-        slope = -dot(g, g)
-        trial = 1 / jnp.maximum(1, jnp.sqrt(-slope))  # along the gradient itself the scale is unknown
+        p = None if box is None else _first_direction(box, state.x, g)
+        slope = -dot(g, g) if p is None else dot(p, g)
+        # Along the gradient itself the scale is unknown.
+        trial = 1 / jnp.maximum(1, jnp.sqrt(-slope)) if p is None else jnp.ones_like(f)
         size = max_abs(state.x)
         finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.isfinite(size)
         far = (state.idle == _ENDLESS) & (size > 1 / jnp.finfo(f.dtype).eps)
         status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, Status.RUNNING)
         status = jnp.where(_is_bottomless(f) | far, Status.UNBOUNDED, status)
         return state._replace(
-            unit=unit, f=f, g=g, p=-g, slope=slope, search=line_search.start(trial, f, slope),
+            unit=unit, f=f, g=g, p=-g if p is None else p, slope=slope, search=line_search.start(trial, f, slope),
             h=self.memory.identity(state.x), settling=jnp.zeros_like(state.settling),
             is_steepest=jnp.ones_like(state.is_steepest), lowest=f, idle=jnp.maximum(state.idle, 0),
             evaluations=state.evaluations + 1, first_error=first_error,
@@ -132,13 +148,17 @@ class QuasiNewton(NamedTuple):
     def step(self, problem, limits, state: State) -> State:
         """Evaluate the trial point; accept it and turn, or narrow the search."""
         running = state.status == Status.RUNNING
-        alpha = state.search.trial
-        x = optimization_barrier(state.x + alpha * state.p)
+        box, alpha = problem.box, state.search.trial
+        x = optimization_barrier(state.x + alpha * state.p if box is None else box.along(state.x, state.p, alpha))
         f, g = problem.value_and_grad(x)
         f, g = optimization_barrier((state.unit * f, state.unit * g))
-        slope, error = optimization_barrier((dot(g, state.p), max_abs(g)))
+        free = g if box is None else box.slope(x, g)
+        slope, error = optimization_barrier((dot(g, state.p), max_abs(free)))
         finite = jnp.isfinite(f) & jnp.isfinite(error)
         low, long = line_search.accepts(alpha, state.f, state.slope, f, slope)
+        most = None if box is None else _most(box, state.x, state.p)
+        if most is not None:
+            long |= alpha >= most
         bottomless, endless = _is_bottomless(f), low & line_search.is_endless(state.search)
         accepted = running & finite & (state.settling | (low & long) | bottomless | endless)
         rejected = running & ~accepted
@@ -146,9 +166,9 @@ class QuasiNewton(NamedTuple):
 
         usable = accepted & (slope - state.slope > jnp.finfo(f.dtype).eps * -state.slope)
         move = Move(alpha, state.p, state.g, state.slope, slope, usable, state.is_steepest)
-        h, p = self.memory.update(state.h, move, g)
+        h, p = self.memory.update(state.h, move, g) if box is None else self._update_within(box, state.h, move, x, g)
         p, slope_ahead = optimization_barrier((p, dot(p, g)))
-        searching = self._narrow(state, rejected, low, f, slope)
+        searching = self._narrow(state, rejected, low, f, slope, most)
         lost = ~((slope_ahead < 0) & jnp.isfinite(slope_ahead))  # not a direction of descent: H has broken down
         is_steepest = state.is_steepest & ~usable
         lower = f < state.lowest - jnp.finfo(f.dtype).eps * jnp.abs(f)
@@ -170,9 +190,29 @@ class QuasiNewton(NamedTuple):
         status = jnp.where(at_rest, Status.STALLED, new.status).astype(jnp.int32)
         return new._replace(evaluations=state.evaluations + running, idle=idle, status=status, h=h)
 
-    def _narrow(self, state: State, rejected, low, f, slope) -> State:
+    def _update_within(self, box: Box, h: Any, move: Move, x, g):
+        """H⁺ and the direction from x: Newton's step among the unknowns that no bound holds, as far as the box goes.
+
+        Unknowns that it takes across a bound go as far as their bound, and the others make the best of that.
+        """
+        h = self.memory.learn(h, move, g)
+        free, held, still = box.slope(x, g), box.holds(x, g), jnp.zeros_like(x)
+        first = move.first & ~move.usable
+        p = jnp.where(first, _first_direction(box, x, g), self.memory.newton(h, free, held, still))
+        reached = box.nearest(x + p) - x
+        crosses = ~held & (reached != p)
+        bent = self.memory.newton(h, free, held | crosses, jnp.where(crosses, reached, 0))
+        bent = box.nearest(x + jnp.where(first, p, bent)) - x
+        # Without those that lead out at once, p descends still; so it does up to the first bound on its way.
+        inward = jnp.where((reached == 0) & crosses, 0, p)
+        short = jnp.minimum(_most(box, x, inward), 1) * inward
+        return h, jnp.where(dot(bent, g) < 0, bent, short)
+
+    def _narrow(self, state: State, rejected, low, f, slope, most) -> State:
         """Where the trial was rejected, choose the next, or settle for the best of the bracket if it cannot shrink."""
         search = line_search.tighten(state.search, low, f, slope)
+        if most is not None:
+            search = search._replace(trial=jnp.minimum(search.trial, most))
         exhausted = line_search.is_exhausted(search, state.f, state.slope)
         settle = exhausted & (search.low.step > 0)
         lost = exhausted & ~settle
@@ -183,9 +223,24 @@ class QuasiNewton(NamedTuple):
         status = jnp.where(rejected, status, state.status).astype(jnp.int32)
         return state._replace(search=search, settling=settle, status=status)
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """f and ‖∇f‖∞ at the current point."""
-        return state.f / state.unit, max_abs(state.g) / state.unit
+        box = problem.box
+        slope = state.g if box is None else box.slope(state.x, state.g)
+        return state.f / state.unit, max_abs(slope) / state.unit
+
+
+def _first_direction(box: Box, x, g):
+    """Along the gradient into the box. How far is unknown: one unit at the most."""
+    slope = box.slope(x, g)
+    return box.nearest(x - slope / jnp.maximum(1, jnp.sqrt(dot(slope, slope)))) - x
+
+
+def _most(box: Box, x, p):
+    """The largest α with x + α p in the box."""
+    reach = box.reach(x, p)
+    most = fold(lambda k, least, reach: jnp.minimum(least, at(reach, k)), x.shape[0], jnp.full_like(x[0], jnp.inf), reach)
+    return most
 
 
 def _unit(error):

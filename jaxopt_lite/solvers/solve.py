@@ -10,7 +10,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
-from jaxopt_lite.solvers.box import axes_of
+from jaxopt_lite.solvers.box import axes_of, checked_bounds
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
@@ -83,6 +83,7 @@ def minimize(
     x0: PyTree,
     args: PyTree = None,
     *,
+    bounds: Any = None,
     solver: Solver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
@@ -129,7 +130,7 @@ def minimize(
     """
     chosen = expect(BFGS() if solver is None else solver, "minimize", "BFGS() or LBFGS()", "minimum")
     return solve(
-        fun, x0, args, chosen, args_axes, resume,
+        fun, x0, args, chosen, args_axes, resume, checked_bounds(bounds, x0),
         batched=batched, has_aux=has_aux, record=record, keep_state=keep_state, backend=backend,
     )  # fmt: skip
 
