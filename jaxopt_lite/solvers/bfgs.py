@@ -13,9 +13,14 @@ so that all but one of the products are known from the line search, and
     H⁺ = H + p wᵀ + w pᵀ,   w = λ (½ (α + λ yᵀH y − 2) p − q),   λ = 1 / (φ'(α) − φ'(0)).
 
 H stays symmetric, up to rounding.
+
+Where bounds bend the direction, H y is a product of its own, and yᵀy is of the unknowns that have moved. An unknown k
+leaves the model by H ← H − h hᵀ / h_kk, h column k of H: of the others this is the inverse of their part of H⁻¹. Its
+own move then moves them by h / h_kk each unit.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -58,33 +63,30 @@ class _DenseInverse:
         return h, -(q + p * wg + w * slope_after)
 
     def learn(self, h, move: Move, g):
-        alpha, p, before, slope, slope_after, usable, first = move
-        y = g - before
-        y_slope = jnp.where(usable, slope_after - slope, 1)
-        moving = jnp.where(p == 0, 0, y)
-        square = dot(moving, moving)
+        alpha, p, g_before, slope, slope_after, usable, first = move
+        y, y_slope = g - g_before, jnp.where(usable, slope_after - slope, 1)
+        y_moved = jnp.where(p == 0, 0, y)
+        square = dot(y_moved, y_moved)
         scale = jnp.where(first & usable, alpha * y_slope / jnp.where(square > 0, square, 1), 1)
         hy = scale * matvec(h, y)
         lam = jnp.where(usable, 1 / y_slope, 0)
-        half = lam / 2 * (alpha + lam * dot(hy, y))
         p = jnp.where(usable, p, 0)
-        w = jnp.where(usable, half * p - lam * hy, 0)
+        w = jnp.where(usable, lam / 2 * (alpha + lam * dot(hy, y)) * p - lam * hy, 0)
         p, w, scale = jax.lax.optimization_barrier((p, w, scale))
         return scale * h + outer(p, w) + outer(w, p)
 
     def newton(self, h, g, held, moved):
-        def drop(k, carry):
-            h, p = carry
+        def leave(k, h, p):
             column = at(h, k)
             pivot = at(column, k)
             weight = jnp.where(at(held, k) & (pivot > 0), 1 / jnp.where(pivot > 0, pivot, 1), 0)
             column, weight = jax.lax.optimization_barrier((column, weight))
             return h - outer(column, weight * column), p + column * (weight * (at(moved, k) - at(p, k)))
 
-        def drop_if_any(k, carry):
-            return jax.lax.cond(jnp.any(at(held, k)), lambda carry: drop(k, carry), lambda carry: carry, carry)
+        def each(k, carry):
+            return jax.lax.cond(jnp.any(at(held, k)), partial(leave, k), lambda *same: same, *carry)
 
-        _, p = jax.lax.fori_loop(0, g.shape[0], drop_if_any, (h, -matvec(h, g)))
+        _, p = jax.lax.fori_loop(0, g.shape[0], each, (h, -matvec(h, g)))
         return jnp.where(held, moved, p)
 
 
@@ -100,8 +102,9 @@ class BFGS:
     """Settings of the BFGS minimiser. A lane carries n² numbers; beyond a few hundred unknowns use `LBFGS`.
 
     Args:
-        atol: a lane has converged when ‖∇f(x)‖∞ ≤ atol + rtol ‖∇f(x0)‖∞. A number or one per problem, `[B]`; traced,
-            so that changing it compiles nothing. Default 1e-6 in float64, 1e-3 in float32.
+        atol: a lane has converged when ‖∇f(x)‖∞ ≤ atol + rtol ‖∇f(x0)‖∞, with bounds of what they do not hold of the
+            gradient. A number or one per problem, `[B]`; traced, so that changing it compiles nothing. Default 1e-6 in
+            float64, 1e-3 in float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
 

@@ -1,7 +1,8 @@
 """L-BFGS: the inverse Hessian as the last few steps, for problems with many unknowns.
 
 The direction comes from the two-loop recursion over the `m` stored pairs (s, y). Nocedal and Wright, Numerical
-Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20).
+Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20). What a bound holds leaves the pairs: H is then made
+of the other unknowns' parts of the steps, as far as these curve up.
 """
 
 from dataclasses import dataclass, field
@@ -54,14 +55,13 @@ class _LastPairs(NamedTuple):
 
     def newton(self, h: _Pairs, g, held, moved):
         s, y = (jnp.where(held, 0, pairs) for pairs in (h.s, h.y))
-        sy, yy, ss = jax.vmap(dot)(s, y), jax.vmap(dot)(y, y), jax.vmap(dot)(s, s)
-        usable = (h.rho > 0) & (sy > jnp.finfo(g.dtype).eps * jnp.sqrt(ss * yy))
+        ss, sy, yy = (jax.vmap(dot)(*pair) for pair in ((s, s), (s, y), (y, y)))
+        usable = sy > jnp.finfo(g.dtype).eps * jnp.sqrt(ss * yy)  # which no empty entry is
         rho = jnp.where(usable, 1 / jnp.where(usable, sy, 1), 0)
-        scale = h.scale
-        for k in range(self.m):
-            scale = jnp.where(usable[k], sy[k] / jnp.where(usable[k], yy[k], 1), scale)
-        p = -_two_loops(_Pairs(s, y, rho, scale), jnp.where(held, 0, g))
-        return jnp.where(held, moved, p)
+        scales = jnp.where(usable, sy / jnp.where(usable, yy, 1), 0)
+        newest = lambda older, scale: (jnp.where(scale > 0, scale, older), None)  # noqa: E731
+        scale, _ = jax.lax.scan(newest, h.scale, scales)
+        return jnp.where(held, moved, -_two_loops(_Pairs(s, y, rho, scale), jnp.where(held, 0, g)))
 
 
 def _two_loops(h: _Pairs, g):

@@ -4,6 +4,13 @@
 
 α comes from the flattened line search, so one step is one evaluation. How H, the inverse Hessian, is kept is the one
 thing in which the two solvers differ: a `Memory`. Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 6.1.
+
+Where there are bounds, the unknowns A that one holds leave the model of f, and the others take Newton's step in what is
+left, with H that of all of them: p_A = 0, and p_F = −(H⁻¹)_FF⁻¹ ∇f_F. Unknowns that it takes across a bound go as far
+as their bound. α is at most that at which the next unknown comes to its bound, and there it need not be long enough.
+
+Sources for bounds: Bertsekas, SIAM J. Control Optim. 20 (1982) 221; Byrd, Lu, Nocedal and Zhu, SIAM J. Sci. Comput. 16
+(1995) 1190, for a model of all unknowns that is minimized among some; Nocedal and Wright, section 16.7.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +19,7 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_lite.lanes.arithmetic import at, dot, fold, max_abs, take_where
+from jaxopt_lite.lanes.arithmetic import dot, max_abs, take_where
 from jaxopt_lite.lanes.problem import Box
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
@@ -57,14 +64,11 @@ class Memory(Protocol):
         ...
 
     def learn(self, h: Any, move: Move, g: Float[Array, "n *L"]) -> Any:
-        """H⁺ alone, after a move along any direction."""
+        """H⁺ where the move is usable, and H elsewhere; the direction of the move need not be −H times the gradient."""
         ...
 
     def newton(self, h: Any, g: Float[Array, "n *L"], held: Bool[Array, "n *L"], moved: Float[Array, "n *L"]) -> Array:
-        """The minimum of the model with the gradient g and the inverse Hessian H, in which what is `held` has `moved`.
-
-        The others move by −(H⁻¹)⁻¹ (g + H⁻¹ moved), where of the matrices only their rows and columns are meant.
-        """
+        """The p of the least gᵀp + ½ pᵀ H⁻¹ p in which the unknowns that are `held` have `moved` so far."""
         ...
 
 
@@ -156,9 +160,8 @@ class QuasiNewton(NamedTuple):
         slope, error = optimization_barrier((dot(g, state.p), max_abs(free)))
         finite = jnp.isfinite(f) & jnp.isfinite(error)
         low, long = line_search.accepts(alpha, state.f, state.slope, f, slope)
-        most = None if box is None else _most(box, state.x, state.p)
-        if most is not None:
-            long |= alpha >= most
+        most = None if box is None else box.most(state.x, state.p)
+        long = long if most is None else long | (alpha >= most)
         bottomless, endless = _is_bottomless(f), low & line_search.is_endless(state.search)
         accepted = running & finite & (state.settling | (low & long) | bottomless | endless)
         rejected = running & ~accepted
@@ -191,28 +194,27 @@ class QuasiNewton(NamedTuple):
         return new._replace(evaluations=state.evaluations + running, idle=idle, status=status, h=h)
 
     def _update_within(self, box: Box, h: Any, move: Move, x, g):
-        """H⁺ and the direction from x: Newton's step among the unknowns that no bound holds, as far as the box goes.
+        """H⁺, and a direction from x whose full step stays in the box.
 
-        Unknowns that it takes across a bound go as far as their bound, and the others make the best of that.
+        Unknowns that Newton's step takes across a bound go as far as their bound, and the others make the best of that.
+        Where this is no descent, all go together until the first of them comes to its bound.
         """
         h = self.memory.learn(h, move, g)
-        free, held, still = box.slope(x, g), box.holds(x, g), jnp.zeros_like(x)
-        first = move.first & ~move.usable
-        p = jnp.where(first, _first_direction(box, x, g), self.memory.newton(h, free, held, still))
+        free, held = box.slope(x, g), box.holds(x, g)
+        p = self.memory.newton(h, free, held, jnp.zeros_like(x))
         reached = box.nearest(x + p) - x
         crosses = ~held & (reached != p)
         bent = self.memory.newton(h, free, held | crosses, jnp.where(crosses, reached, 0))
-        bent = box.nearest(x + jnp.where(first, p, bent)) - x
-        # Without those that lead out at once, p descends still; so it does up to the first bound on its way.
-        inward = jnp.where((reached == 0) & crosses, 0, p)
-        short = jnp.minimum(_most(box, x, inward), 1) * inward
-        return h, jnp.where(dot(bent, g) < 0, bent, short)
+        bent = box.nearest(x + bent) - x
+        inward = jnp.where(crosses & (reached == 0), 0, p)  # what leads out at once would only ascend inside
+        together = jnp.minimum(box.most(x, inward), 1) * inward
+        p = jnp.where(dot(bent, g) < 0, bent, together)
+        return h, jnp.where(move.first & ~move.usable, _first_direction(box, x, g), p)
 
     def _narrow(self, state: State, rejected, low, f, slope, most) -> State:
         """Where the trial was rejected, choose the next, or settle for the best of the bracket if it cannot shrink."""
         search = line_search.tighten(state.search, low, f, slope)
-        if most is not None:
-            search = search._replace(trial=jnp.minimum(search.trial, most))
+        search = search if most is None else search._replace(trial=jnp.minimum(search.trial, most))
         exhausted = line_search.is_exhausted(search, state.f, state.slope)
         settle = exhausted & (search.low.step > 0)
         lost = exhausted & ~settle
@@ -234,13 +236,6 @@ def _first_direction(box: Box, x, g):
     """Along the gradient into the box. How far is unknown: one unit at the most."""
     slope = box.slope(x, g)
     return box.nearest(x - slope / jnp.maximum(1, jnp.sqrt(dot(slope, slope)))) - x
-
-
-def _most(box: Box, x, p):
-    """The largest α with x + α p in the box."""
-    reach = box.reach(x, p)
-    most = fold(lambda k, least, reach: jnp.minimum(least, at(reach, k)), x.shape[0], jnp.full_like(x[0], jnp.inf), reach)
-    return most
 
 
 def _unit(error):
