@@ -14,6 +14,7 @@ from .solvers.certify import certify_minimum as certify_minimum
 from .solvers.certify import certify_root as certify_root
 from .solvers.certify import check_derivatives as check_derivatives
 from .solvers.chunks import in_chunks as in_chunks
+from .solvers.covariance import Covariance as Covariance
 from .solvers.explain import Explanation as Explanation
 from .solvers.explain import explain as explain
 from .solvers.lbfgs import LBFGS as LBFGS

@@ -77,14 +77,14 @@ def problem_of(solver, name):
 def ask(solver, fun, x0, args=None, settings=None, rescue=False, **options):
     """`minimize` or `root`, with the solver of this name and other settings.
 
-    The second method of a solver of roots is left out unless asked for: the program is half as long then.
+    The second method of a solver is left out unless asked for: the program is half as long then.
     """
     entry = jol.minimize if solver in MINIMIZERS else jol.root
     return entry(fun, x0, args, solver=replace(chosen(solver, rescue), **(settings or {})), **options)
 
 
 def chosen(solver, rescue):
-    return SOLVERS[solver] if solver in MINIMIZERS or rescue else replace(SOLVERS[solver], rescue=False)
+    return SOLVERS[solver] if rescue else replace(SOLVERS[solver], rescue=False)
 
 
 def starts(solver, name, count=COUNT, dtype="float64"):
@@ -560,7 +560,7 @@ def small(solver, rescue=False):
 @pytest.mark.parametrize(
     "solver, rescue",
     [
-        ("bfgs", False),
+        ("bfgs", True),
         ("lbfgs", False),
         ("broyden", True),
         ("limited broyden", True),

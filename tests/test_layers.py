@@ -73,11 +73,13 @@ class Import(NamedTuple):
     node: ast.stmt
 
 
-def package_sources() -> list[Source]:
+@cache
+def package_sources() -> tuple[Source, ...]:
     """Every Python file of the package."""
-    return [source_of(path) for path in sorted((ROOT / PACKAGE).rglob("*.py"))]
+    return tuple(source_of(path) for path in sorted((ROOT / PACKAGE).rglob("*.py")))
 
 
+@cache
 def source_of(path: Path) -> Source:
     relative = path.relative_to(ROOT)
     parts = relative.with_suffix("").parts

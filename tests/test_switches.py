@@ -12,6 +12,9 @@ import jaxopt_lite as jol
 pytestmark = pytest.mark.hardly_optimized
 
 SOLVERS = {"BFGS": jol.BFGS(), "LBFGS": jol.LBFGS(), "Broyden": jol.Broyden(), "LimitedBroyden": jol.LimitedBroyden()}
+each_solver = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name.startswith("L") else ()) for name in SOLVERS]
+)
 X0, A = np.zeros((3, 2)), np.array([1.0, 2.0, 3.0])
 
 
@@ -43,9 +46,7 @@ def everything(name, x0, a):
     return first, again, jax.grad(answer)(a), jax.grad(jax.jit(answer))(a), jax.vmap(one)(x0, a), more
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name.startswith("L") else ()) for name in SOLVERS]
-)
+@each_solver
 def test_strictness_stops_nothing(name):
     """It shows when a program is traced: none is compiled."""
     jax.clear_caches()  # of what other switches have had traced
@@ -75,7 +76,7 @@ def test_a_function_that_breaks_a_rule_is_told_after_it_has_been_solved_without(
     assert np.allclose(find(), A)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_solver
 def test_without_jit_it_is_compiled_all_the_same(name):
     expected = solve(name, X0, A, record=4)
     with jax.disable_jit():
@@ -83,7 +84,7 @@ def test_without_jit_it_is_compiled_all_the_same(name):
     jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@each_solver
 def test_nan_and_infinity_where_they_are_meant_are_no_finds(name):
     expected = solve(name, X0, A, record=30, keep_state=True)
     assert expected.success.all() and np.isnan(np.asarray(expected.history.error)[:, -1]).all()

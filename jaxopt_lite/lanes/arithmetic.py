@@ -18,12 +18,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = [
-    "at", "column_norms", "dot", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec",
+    "at", "column_norms", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec",
     "take_where", "triangle", "triangle_solve",
 ]  # fmt: skip
 
 _DEPENDENT = 8  # columns whose part across those before them is so many eps of their length, are
 _STRAIGHT = 10  # rounds of `fold`; measured, `docs/performance.md`
+_SWEEPS = 15  # of Jacobi's method, which converges quadratically: about eight are enough
 
 
 def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
@@ -241,6 +242,72 @@ def _entry(a: Array, index: Array) -> Array:
     """Entry `index` of the first axis, another one in each lane."""
     index = index.reshape((1,) * (a.ndim - index.ndim) + index.shape)
     return jnp.take_along_axis(a, index, axis=0, mode="promise_in_bounds")[0]
+
+
+def eigh(a: Float[Array, "n n *L"]) -> tuple[Float[Array, "n *L"], Float[Array, "n n *L"]]:
+    """The eigenvalues w of a symmetric matrix in every lane, in no order, and its eigenvectors, the columns of V.
+
+    On the CPU by Jacobi's method, which finds small eigenvalues of a positive definite matrix to the digits that its
+    scaling leaves them. Each round turns n/2 pairs of unknowns at once, and n − 1 rounds are a sweep over all pairs.
+    A lane that is done is turned by nothing more, to the bit, whatever its neighbors need; one that is not finite
+    stays so. Source: Golub and Van Loan, Matrix Computations, 4th ed., section 8.5, with the pairs of algorithm 8.5.4.
+    """
+    if not on_cpu():  # the platform's library
+        w, v = jnp.linalg.eigh(jnp.moveaxis(a, (0, 1), (-2, -1)))
+        return jnp.moveaxis(w, -1, 0), jnp.moveaxis(v, (-2, -1), (0, 1))
+    n, odd = a.shape[0], a.shape[0] % 2
+    grown = ((0, odd),) * 2 + ((0, 0),) * (a.ndim - 2)
+    own = jnp.eye(n + odd, dtype=bool).reshape((n + odd,) * 2 + (1,) * (a.ndim - 2))
+    a = jnp.pad(a, grown)  # with an unknown that is paired with nothing
+    w = jnp.sum(jnp.where(own, a, 0), axis=1)
+    a = jnp.where(own, 0, a)
+
+    def sweep(carry):
+        count, *rest = carry
+        return count + 1, *jax.lax.fori_loop(0, n + odd - 1, lambda _, c: _turn_pairs(*c), tuple(rest))
+
+    def unfinished(carry):
+        count, w, a, _ = carry
+        return (count < _SWEEPS) & jnp.any(_is_coupled(a, w[:, None], w[None]))
+
+    _, w, _, rows = jax.lax.while_loop(unfinished, sweep, (0, w, a, eye(w)))
+    return w[:n], jnp.swapaxes(rows[:n, :n], 0, 1)
+
+
+def _is_coupled(entry, w, other):
+    """Whether an entry off the diagonal counts beside the two on it."""
+    return jnp.abs(entry) > jnp.finfo(entry.dtype).eps * jnp.sqrt(jnp.abs(w)) * jnp.sqrt(jnp.abs(other))
+
+
+def _turn_pairs(w, a, rows):
+    """Make the entries zero that couple unknown k and n/2 + k; then pair the unknowns anew, as a round robin does.
+
+    `a` has a diagonal of zeros, and `w` what belongs there.
+    """
+    half = w.shape[0] // 2
+    pairs = jnp.eye(half, dtype=bool).reshape((half, half) + (1,) * (w.ndim - 1))
+    entry = jnp.sum(jnp.where(pairs, a[:half, half:], 0), axis=1)
+    coupled = _is_coupled(entry, w[:half], w[half:])
+    tau = (w[half:] - w[:half]) / jnp.where(coupled, 2 * entry, 1)
+    t = jnp.where(tau < 0, -1, 1) / (jnp.abs(tau) + jnp.sqrt(1 + tau**2))
+    t = jnp.where(coupled, t, 0)
+    c = 1 / jnp.sqrt(1 + t**2)
+    w, c, s = jax.lax.optimization_barrier((w + jnp.concatenate([-t * entry, t * entry]), c, t * c))
+
+    def turn(m):
+        upper, lower = m[:half], m[half:]
+        c_, s_ = (jnp.expand_dims(k, 1) if m.ndim > w.ndim else k for k in (c, s))
+        return jnp.concatenate([c_ * upper - s_ * lower, s_ * upper + c_ * lower])
+
+    def pair_anew(m):
+        parts = (m[:1], m[half : half + 1], m[1 : half - 1], m[half + 1 :], m[half - 1 : half])
+        return m if half == 1 else jnp.concatenate(parts)
+
+    a = jnp.swapaxes(turn(jnp.swapaxes(turn(a), 0, 1)), 0, 1)
+    both = jnp.concatenate([jnp.concatenate([pairs, pairs], 1)] * 2)
+    a = jnp.where(both & jnp.concatenate([coupled, coupled])[:, None], 0, a)
+    a = jnp.swapaxes(pair_anew(jnp.swapaxes(pair_anew(a), 0, 1)), 0, 1)
+    return pair_anew(w), a, pair_anew(turn(rows))
 
 
 def take_where(mask: Bool[Array, "*L"], new, old):

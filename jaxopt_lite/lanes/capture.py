@@ -140,7 +140,7 @@ def run(
     *arguments: PyTree,
     rows: Rows | None = None,
     lanes: Lanes | None = None,
-    short: Callable | None = None,
+    shorter: tuple[Callable, ...] = (),
 ) -> PyTree:
     """`core(*funs, *options, *arguments)`, compiled, with whatever the functions compute now.
 
@@ -151,18 +151,19 @@ def run(
         arguments: pytrees of arrays.
         rows: the batch in the arguments and results, which may be divided over cores.
         lanes: what the tiles are made of, where most of the work is on such.
-        short: a core without what few calls need, which a plain call tries first. It returns what `core` does, and of
-            each problem whether it needs `core` after all; once one has, these functions are given to `core` at once.
+        shorter: cores without what few calls need, which a plain call tries first, one after the other. They return
+            what `core` does, and of each problem whether it needs the next one; once one has, these functions are given
+            to that at once.
     """
     latest = [signature.latest.get(id(fun)) for fun, signature in funs]
     found = [None if one is None else one.captured(fun) for one, (fun, _) in zip(latest, funs, strict=True)]
     if None not in found:
         with suppress(_OtherSettings):
-            return _call(core, options, found, arguments, rows, lanes, short)
+            return _call(core, options, found, arguments, rows, lanes, shorter)
     found = [capture(fun, signature) for fun, signature in funs]
     before, _thread.programs = _thread.programs, [program for program, _ in found]
     try:
-        return _call(core, options, found, arguments, rows, lanes, short)
+        return _call(core, options, found, arguments, rows, lanes, shorter)
     finally:
         _thread.programs = before
 
@@ -175,11 +176,11 @@ def _call(
     arguments: tuple,
     rows: Rows | None,
     lanes: Lanes | None,
-    short: Callable | None,
+    shorter: tuple[Callable, ...],
 ) -> PyTree:
     (first, _), *others = found
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
-    if (rows is None and lanes is None and short is None) or not computes_now((arrays, arguments)):
+    if (rows is None and lanes is None and not shorter) or not computes_now((arrays, arguments)):
         return first.jitted(core, options, programs)(arrays, *arguments)
     compiler = None if lanes is None else compiler_options(lanes, first.largest_array)
     size = None if rows is None else part_size(rows, first.operations, arguments)
@@ -190,11 +191,12 @@ def _call(
         part = first.jitted(Part(core, rows, size), options, programs, compiler)
         return fan_out(part, (arrays, *arguments), rows, size, _settings)
 
-    if short is not None and (short, options) not in first.outgrown:
-        result, wanting = compute(short)
-        if not np.any(wanting):
-            return result
-        first.outgrown.add((short, options))
+    for part_of_core in shorter:
+        if (part_of_core, options) not in first.outgrown:
+            result, wanting = compute(part_of_core)
+            if not np.any(wanting):
+                return result
+            first.outgrown.add((part_of_core, options))
     return compute(core)
 
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxopt_lite.jaxprs import Equation, equations_in, line_of
 
 __all__ = [
-    "has_custom_vjp", "hessian", "jacobian", "pullback", "value_and_grad", "value_and_jacobian", "value_and_slope",
+    "has_custom_vjp", "has_hessian", "hessian", "jacobian", "pullback", "value_and_grad", "value_and_jacobian",
+    "value_and_slope", "value_grad_and_hessian",
 ]  # fmt: skip
 
 _REFUSALS = (TypeError, ValueError, NotImplementedError)
@@ -81,6 +82,33 @@ def jacobian(f: Callable, x):
 def hessian(f: Callable, x):
     """∇²f(x), for a scalar function."""
     return _first_possible("Hessian", f, x, lambda: jax.hessian(f)(x), lambda: jax.jacfwd(jax.jacfwd(f))(x))
+
+
+def value_grad_and_hessian(f: Callable, x):
+    """f(x), ∇f(x) and ∇²f(x), for a scalar function."""
+
+    def with_hessian(gradient: Callable):
+        def twice(x):
+            value, slope = gradient(x)
+            return slope, (value, slope)
+
+        return lambda: jax.jacfwd(twice, has_aux=True)(x)
+
+    def forward(x):
+        return jax.jacfwd(lambda x: (f(x),) * 2, has_aux=True)(x)[::-1]
+
+    ways = with_hessian(jax.value_and_grad(f)), with_hessian(forward)
+    h, (value, slope) = _first_possible("Hessian", f, x, *ways)
+    return value, slope, h
+
+
+def has_hessian(f: Callable, x, *others) -> bool:
+    """Whether JAX has the second derivatives of a scalar f(x, *others) in x; only shapes and dtypes matter."""
+    try:
+        jax.eval_shape(lambda x, *others: value_grad_and_hessian(lambda x: f(x, *others), x), x, *others)
+    except _REFUSALS:
+        return False
+    return True
 
 
 def _by_columns(f: Callable, x, u):

@@ -47,6 +47,10 @@ class Problem(Protocol):
         """f(x) and ∇f(x), of a scalar function."""
         ...
 
+    def value_grad_and_hessian(self, x: Array, /) -> tuple[Array, Array, Array]:
+        """f(x), ∇f(x) and ∇²f(x), of a scalar function."""
+        ...
+
     def value_and_slope(self, x: Array, p: Array, /, needed: bool = False) -> tuple[Array, Array]:
         """F(x) and J p; NaN for a J p that there is not, unless it is `needed`."""
         ...

@@ -414,6 +414,10 @@ class LaneProblem:
 
         return self._lanes(for_one, x)
 
+    def value_grad_and_hessian(self, x):
+        """f(x), ∇f(x) and ∇²f(x), `[n, n, L]`, for a scalar function."""
+        return self._lanes(lambda f, x: derivatives.value_grad_and_hessian(lambda x: f(x)[0], x), x)
+
     def value_and_slope(self, x, p, needed: bool = False):
         """F(x) and its derivative along p, J p; one that is not `needed` is NaN where there is no derivative."""
         asks_first = derivatives.has_custom_vjp(self._function.closed)

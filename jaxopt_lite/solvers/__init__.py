@@ -4,6 +4,7 @@ Files, in reading order; each imports only from those above it:
 
 - `line_search`: a step length, by one evaluation at a time.
 - `quasi_newton`: the iteration that BFGS and L-BFGS share.
+- `trust_region`: the fallback of minimizing.
 - `keywords`: what there is here for the keywords of other libraries.
 - `bfgs`, `lbfgs`: the inverse Hessian, as a matrix or as the last steps.
 - `broyden_family`: the iteration that both forms of Broyden's method share.
@@ -14,6 +15,7 @@ Files, in reading order; each imports only from those above it:
 
 From a batch to a solution:
 
+- `covariance`: how well the data determine the unknowns of a fit.
 - `solution`: what comes out.
 - `box`: bounds on the unknowns.
 - `tolerances`: what settings there are by default, and for each problem.

@@ -19,7 +19,7 @@ leaves the model by H ← H − h hᵀ / h_kk, h column k of H: of the others th
 own move then moves them by h / h_kk each unit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
@@ -31,6 +31,7 @@ from jaxopt_lite.lanes.arithmetic import at, dot, eye, matvec, outer
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
+from jaxopt_lite.solvers.trust_region import TrustRegion
 
 __all__ = ["BFGS"]
 
@@ -107,6 +108,8 @@ class BFGS:
             float64, 1e-3 in float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
+        rescue: whether problems that stall, or run off to where `fun` is flat, go to Newton's method in a trust region,
+            with the true Hessian. That is for up to 32 unknowns, and for what JAX can differentiate twice.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -121,7 +124,9 @@ class BFGS:
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
+    rescue: bool = field(default=True, metadata={"static": True})
 
-    def methods(self) -> tuple[QuasiNewton]:
-        """The iteration, for the engine."""
-        return (QuasiNewton(_DenseInverse()),)
+    def methods(self):
+        """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
+        first = QuasiNewton(_DenseInverse())
+        return (first, TrustRegion()) if self.rescue else (first,)

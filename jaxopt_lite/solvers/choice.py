@@ -4,6 +4,7 @@ The methods and the answers are the same on every backend.
 """
 
 import math
+from enum import IntEnum
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxopt_lite.jaxprs import largest_array
+from jaxopt_lite.jaxprs import largest_array, opened
 from jaxopt_lite.lanes.capture import Signature
+from jaxopt_lite.lanes.derivatives import has_hessian
 from jaxopt_lite.lanes.engine import Method
 from jaxopt_lite.lanes.fan_out import Rows
 from jaxopt_lite.lanes.gpu import program, triton
@@ -23,11 +25,13 @@ from jaxopt_lite.lanes.native import why_not_native
 from jaxopt_lite.lanes.problem import Function
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work, tile_width
+from jaxopt_lite.solvers.trust_region import LARGEST
 
 __all__ = [
     "Choice",
     "Options",
     "Plan",
+    "Reach",
     "check_backend",
     "choose",
     "lanes_for",
@@ -91,18 +95,39 @@ class Options(NamedTuple):
     derivatives: str = "exact"
 
 
+class Reach(IntEnum):
+    """How far a solve goes for problems that its first method gives up. Each is compiled only where one needs it."""
+
+    FIRST = 0
+    """No further."""
+    ROUNDING = 1
+    """It looks whether they are as good as the dtype allows."""
+    FALLBACK = 2
+    """Later methods take on the others."""
+
+
 class Plan(NamedTuple):
     """What does not change from batch to batch: the function, the solver, and what was asked for.
 
-    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. With
-    `only_first` no method takes on what the first has given up, and nothing looks at what rounding does.
+    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. `reach` is
+    how far a solve goes for problems that its first method gives up.
     """
 
     function: Function
     solver: Solver
     options: Options
     alone: bool
-    only_first: bool = False
+    reach: Reach = Reach.FALLBACK
+
+    def later_methods(self) -> tuple[Method, ...]:
+        """What takes on the lanes that the first method gives up.
+
+        For minima that is for what has a Hessian, of few unknowns, without bounds.
+        """
+        _, *later = self.solver.methods()
+        if later and self.solver.kind == "minimum" and (self.function.beside or not _has_hessian(self.function)):
+            return ()
+        return tuple(later)
 
     def lanes(self, n: int, dtype) -> Lanes:
         """What tiles are made of."""
@@ -133,6 +158,13 @@ class Choice(NamedTuple):
     why_not_native: str | None
     program: Program | None
     why_no_kernel: str
+
+
+def _has_hessian(function: Function) -> bool:
+    """Whether JAX can differentiate the function twice, and it is worth it."""
+    inner, _ = opened(function.closed)
+    x, *leaves = (jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in (*inner.invars, *inner.constvars))
+    return x.size <= LARGEST and has_hessian(lambda x, *leaves: function.value(x, leaves)[0], x, *leaves)
 
 
 def check_backend(backend: str) -> None:

@@ -126,7 +126,7 @@ def explain(
         raise ValueError(f"platform={platform!r}: expected one of {', '.join(map(repr, PLATFORMS))}.")
     check_backend(backend)
     check_function(fun)
-    solver = expect(solver, "explain", "a solver of `minimize` or `root`", "minimum", "root")
+    solver = expect(solver, "explain", "a solver, such as BFGS()", "minimum", "root", "least squares")
     fun, args = split(fun, args)
     options = Options(axis_per_leaf(args, args_axes), batched, has_aux, record, keep_state, backend)
     called, found = partial(signature_of(x0, args, options.axes, batched).call, fun), []
@@ -144,7 +144,7 @@ def explain(
 
 def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     size, n = batch.x.shape
-    later = _LATER if len(plan.solver.methods()) > 1 else ""
+    later = _LATER if plan.later_methods() else ""
     choice = choose(plan, batch.is_mapped, batch.leaves, batch.x, platform=platform)
     if choice.backend == "kernel":
         program: Any = choice.program

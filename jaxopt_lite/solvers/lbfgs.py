@@ -16,6 +16,7 @@ from jaxopt_lite.lanes.arithmetic import dot
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
+from jaxopt_lite.solvers.trust_region import TrustRegion
 
 __all__ = ["LBFGS"]
 
@@ -92,6 +93,7 @@ class LBFGS:
         rtol: as for `BFGS`.
         max_steps: as for `BFGS`.
         memory: how many steps are remembered; static.
+        rescue: as for `BFGS`.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -107,11 +109,13 @@ class LBFGS:
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
     memory: int = field(default=10, metadata={"static": True})
+    rescue: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self):
         if not (isinstance(self.memory, int) and self.memory >= 1):
             raise ValueError(f"memory={self.memory!r}: expected a whole number of at least 1; 5 to 20 is usual.")
 
-    def methods(self) -> tuple[QuasiNewton]:
-        """The iteration, for the engine."""
-        return (QuasiNewton(_LastPairs(self.memory)),)
+    def methods(self):
+        """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
+        first = QuasiNewton(_LastPairs(self.memory))
+        return (first, TrustRegion()) if self.rescue else (first,)

@@ -50,6 +50,7 @@ _CLOSE = 0.1  # how near ‖D p‖ comes to Δ
 _SEARCH = 10  # the most steps to find λ
 _PASSES = 2  # so often unknowns that a step takes across a bound leave the model
 _ROUNDING = 2  # eps of |F| + |J| |x|, below which a slope of the cost means nothing
+_PATIENCE = 8  # trials in a row of which neither the cost nor the slopes show a gain
 _SLOPE = 0.9  # of the error before, that a step leaves which the cost does not show
 
 
@@ -88,7 +89,8 @@ def model(loss: tuple[str, Any], box: Box | None, x: Float[Array, "n *L"], f, j)
 class State(NamedTuple):
     """What a lane carries. The `model` is that of the current point `x`, and `p` leads to the next trial.
 
-    `length` is ‖D p‖, and `predicted` what the step takes away from the cost by the model. The damping is λ.
+    `length` is ‖D p‖, and `predicted` what the step takes away from the cost by the model. The damping is λ; `idle`
+    counts the trials in a row that showed nothing.
     """
 
     x: Float[Array, "n *L"]
@@ -99,6 +101,7 @@ class State(NamedTuple):
     predicted: Float[Array, "*L"]
     radius: Float[Array, "*L"]
     damping: Float[Array, "*L"]
+    idle: Int[Array, "*L"]
     steps: Int[Array, "*L"]
     evaluations: Int[Array, "*L"]
     first_error: Float[Array, "*L"]
@@ -116,7 +119,8 @@ class _TrustRegion(NamedTuple):
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
             x=x, model=Model(row, row, jnp.zeros_like(eye(x)), zero, row), d=zero, p=zero, length=row, predicted=row,
-            radius=row, damping=row, steps=count, evaluations=count, first_error=row, status=count + Status.WAITING,
+            radius=row, damping=row, idle=count, steps=count, evaluations=count, first_error=row,
+            status=count + Status.WAITING,
         )  # fmt: skip
 
     def begin(self, problem, limits, state: State) -> State:
@@ -141,16 +145,18 @@ class _TrustRegion(NamedTuple):
         first_error = jnp.where(starting, new.error, state.first_error)
         converged = accepted & (new.error <= limits.atol + limits.rtol * first_error)
         rest = state.length <= jnp.finfo(x.dtype).eps * _length(state.d * state.x)
-        ended = running & ~accepted & ~starting & (rest | unseen)
+        idle = jnp.where(accepted, 0, state.idle + unseen)
+        ended = running & ~accepted & ~starting & (rest | (idle >= _PATIENCE))
         status = jnp.where(ended, Status.STALLED, state.status)
         status = jnp.where(running & starting & ~finite, Status.NONFINITE_START, status)
         status = jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
 
-        resized = self._resize(state, new, finite, ratio)
-        resized = take_where(running & ~starting & ~unseen, resized, state)
+        ratio = jnp.where(unseen, jnp.where(accepted, (_POOR + _GOOD) / 2, -1), ratio)
+        resized = self._resize(state, new, finite & ~unseen, ratio)
+        resized = take_where(running & ~starting, resized, state)
         x, best = take_where(accepted, (x, new), (state.x, old))
         d = jnp.maximum(state.d, jnp.where(accepted, column_norms(new.r), 0))
-        turned = _aim(resized._replace(x=x, model=best, d=d), box)
+        turned = _aim(resized._replace(x=x, model=best, d=d, idle=idle), box)
         return take_where(running, turned, state)._replace(
             steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + running,
             first_error=first_error, status=status,
@@ -162,7 +168,7 @@ class _TrustRegion(NamedTuple):
         slope = 2 * dot(state.model.c, matvec(state.model.r, state.p))
         cut = jnp.where(finite, -slope / 2 / jnp.where(gain + slope < 0, -(gain + slope), 1), 0)
         cut = jnp.where(finite & (ratio >= 0), 0.5, jnp.clip(cut, 0.1, 0.5))
-        poor, good = ratio <= _POOR, (ratio >= _GOOD) | (state.damping == 0)
+        poor, good = ratio <= _POOR, (ratio >= _GOOD) | ((ratio > _POOR) & (state.damping == 0))
         radius = jnp.where(good, 2 * state.length, state.radius)
         radius = jnp.where(poor, cut * jnp.minimum(state.radius, 10 * state.length), radius)
         damping = jnp.where(poor, state.damping / cut, jnp.where(good, state.damping / 2, state.damping))
@@ -203,21 +209,11 @@ def _within(s, c, radius, damping):
     """
     z = -triangle_solve(s, c)
     length, slope = _length(z), _length(rematvec(s, c))
-    inside = length <= (1 + _CLOSE) * radius
-    upper = slope / radius
-
-    def newton(z, length, t):
-        """By how much λ must grow."""
-        w = triangle_solve(t, z / jnp.where(length > 0, length, 1), transposed=True)
-        square = dot(w, w)
-        return (length - radius) / radius / jnp.where(square > 0, square, 1)
-
-    regular = jnp.isfinite(length) & (_least_pivot(s) > 0)
-    lower = jnp.where(regular, newton(z, length, s), 0)
-    start = jnp.where(damping > 0, damping, slope / jnp.where(length > 0, length, 1))
+    upper, inside = slope / radius, length <= (1 + _CLOSE) * radius
+    start = jnp.where(damping > 0, damping, slope / _positive(length))
 
     def seeking(carry):
-        k, _, _, _, _, found = carry
+        k, *_, found = carry
         return (k < _SEARCH) & ~jnp.all(found)
 
     def seek(carry):
@@ -228,24 +224,17 @@ def _within(s, c, radius, damping):
         t, e = optimization_barrier((t, e))
         moved = -triangle_solve(t, e)
         length = _length(moved)
-        lower = jnp.where(length > radius, jnp.maximum(lower, trial), lower)
-        upper = jnp.where(length > radius, upper, jnp.minimum(upper, trial))
-        further = jnp.maximum(lower, trial + newton(moved, length, t))
+        w = triangle_solve(t, moved / _positive(length), transposed=True)
+        is_long = length > radius
+        lower, upper = jnp.where(is_long, trial, lower), jnp.where(is_long, upper, trial)
         now = jnp.abs(length - radius) <= _CLOSE * radius
-        z = jnp.where(found, z, moved)
-        lam = jnp.where(found, lam, jnp.where(now, trial, further))
+        further = jnp.where(now, trial, trial + (length - radius) / radius / _positive(dot(w, w)))
+        z, lam = take_where(found, (z, lam), (moved, further))
         return k + 1, z, lam, lower, upper, found | now
 
     found = inside | ~jnp.isfinite(slope)
-    _, z, lam, *_ = jax.lax.while_loop(seeking, seek, (jnp.int32(0), z, start, lower, upper, found))
+    _, z, lam, *_ = jax.lax.while_loop(seeking, seek, (jnp.int32(0), z, start, jnp.zeros_like(start), upper, found))
     return z, jnp.where(inside, 0, lam)
-
-
-def _least_pivot(s):
-    """The least of the sizes on the diagonal."""
-    n = s.shape[0]
-    start = jnp.full_like(s[0, 0], jnp.inf)
-    return fold(lambda k, least, s: jnp.minimum(least, jnp.abs(at(at(s, k), k))), n, start, s)
 
 
 def _into_box(box: Box, x, s, c, d, radius, damping):

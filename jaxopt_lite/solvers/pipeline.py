@@ -1,8 +1,9 @@
 """One batch from its starts to its solution: run a solver's methods, verify every answer, and report.
 
 The methods follow one another: each takes on the lanes that the one before could not solve. A call that can look at
-what the first has left tries that alone: most batches need no more, and it compiles in half the time. Whatever a
-method claims, the status is decided by what autodiff finds at the answer.
+what the first has left tries that alone: most batches need no more, and it compiles in half the time. A call for minima
+then looks at what rounding does, before it compiles the fallback. Whatever a method claims, the status is decided by
+what autodiff finds at the answer.
 """
 
 from collections.abc import Callable
@@ -27,15 +28,16 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.widths import steps_at_once
 from jaxopt_lite.solvers.box import active, in_rows
-from jaxopt_lite.solvers.choice import Choice, Options, Plan, choose, without_numbers
+from jaxopt_lite.solvers.choice import Choice, Options, Plan, Reach, choose, without_numbers
 from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
 from jaxopt_lite.solvers.levenberg_marquardt import model
 from jaxopt_lite.solvers.losses import twice_cost
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 from jaxopt_lite.solvers.tolerances import per_problem
+from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
-__all__ = ["first_method_only", "gave_up", "run_methods", "solved"]
+__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_so_far"]
 
 Kind = Literal["root", "minimum", "least squares"]
 
@@ -62,17 +64,25 @@ class Values(NamedTuple):
     active: Int[Array, "*B n"] | None = None
 
 
-def solved(
-    fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume, beside: dict[str, PyTree] | None = None,
-    *, only_first: bool = False,
-) -> Solution:  # fmt: skip
+_FURTHER = 1 / 8  # of the way from the start: where else a flat place is looked at
+
+
+def solved(*operands: Any) -> Solution:
     """What `root`, `minimize` and `least_squares` compile; for `lanes.capture.run`."""
+    return solved_so_far(Reach.FALLBACK, *operands)[0]
+
+
+def solved_so_far(
+    reach: Reach, fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume,
+    beside: dict[str, PyTree] | None = None,
+) -> tuple[Solution, Bool[Array, "*B"]]:  # fmt: skip
+    """The same, but no further than this; and which problems need more, which takes as long to compile."""
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
     _check_size(kind, function, batch)
     function, batch = _told(function, batch, options, x0, beside or {})
-    plan = Plan(function, without_numbers(solver), options, not options.batched, only_first)
+    plan = Plan(function, without_numbers(solver), options, not options.batched, reach)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
     one, is_mapped = partial(_verified, kind, function), batch.is_mapped
@@ -85,7 +95,7 @@ def solved(
         outcome = run_methods(plan, is_mapped, leaves, *others)
         values = verified(outcome.x, leaves)
         status = _verdict(outcome, others[1], values.value, values.error)
-        if not only_first:
+        if reach > Reach.FIRST:
             exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, values.error))
             status = jnp.where(exact, Status.AT_PRECISION, status)
             status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
@@ -96,7 +106,8 @@ def solved(
     x, success, (values, status, outcome) = solve(batch.leaves, others)
     values = known(verified, values)(x, batch.leaves)
     solution = _solution(plan, layout, x, values, outcome._replace(status=status), success)
-    return solution if options.batched else _without_batch_axis(solution)
+    wanting = _wanting(plan, batch, x, values, status)
+    return (solution if options.batched else _without_batch_axis(solution)), wanting
 
 
 def _solution(plan: Plan, layout: Layout, x, values: Values, outcome: Outcome, success) -> Solution:
@@ -121,6 +132,18 @@ def _solution(plan: Plan, layout: Layout, x, values: Values, outcome: Outcome, s
     )
 
 
+def _wanting(plan: Plan, batch: Batch, x, values: Values, status) -> Bool[Array, " B"]:
+    """Which problems need what lies beyond the plan's reach."""
+    nothing, first = jnp.zeros_like(status, bool), plan.reach == Reach.FIRST
+    wanting = _is_doubtful(status, values.error) if first else nothing
+    if plan.reach < Reach.FALLBACK and plan.later_methods():
+        wanting |= gave_up(status)
+        if plan.solver.kind == "minimum":
+            known = values.value[:, 0], values.grad
+            wanting |= _ran_off(plan, batch.is_mapped, batch.x, x, batch.leaves, status == Status.CONVERGED, known)
+    return wanting
+
+
 def _whole_numbers(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.int32), tree)
 
@@ -131,13 +154,12 @@ def _without_batch_axis(solution: Solution) -> Solution:
     return Solution(**{**vars(without), "state": solution.state})
 
 
-def first_method_only(*operands: Any) -> tuple[Solution, Array]:
-    """What is tried first, without what few batches need: later methods, and the check for rounding.
-
-    And which problems need these, which take as long to compile.
-    """
-    solution = solved(*operands, only_first=True)
-    return solution, _is_doubtful(solution.status, solution.error)
+SHORTER = {
+    "root": (partial(solved_so_far, Reach.FIRST),),
+    "minimum": (partial(solved_so_far, Reach.FIRST), partial(solved_so_far, Reach.ROUNDING)),
+    "least squares": (partial(solved_so_far, Reach.FIRST),),
+}
+"""What is tried before `solved`, without what few batches need; for `lanes.capture.run`."""
 
 
 def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
@@ -236,25 +258,53 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
         leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
         outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)
         return jax.tree.map(lambda leaf: leaf[:1], outcome)
-    first, *others = plan.solver.methods()
+    first, *_ = plan.solver.methods()
+    later = plan.later_methods() if plan.reach == Reach.FALLBACK else ()
     states = None if states is None else engine.resumed(states)
     choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
     run = _runner(plan, choice, is_mapped, leaves)
     outcome = _first(plan, choice, is_mapped, leaves, Queue(x0, (), limits, states), partial(run, first))
-    for method in () if plan.only_first else others:
+    for method in later:
         exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
         outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
         todo = gave_up(outcome.status)
+        if plan.solver.kind == "minimum":
+            todo |= _ran_off(plan, is_mapped, x0, outcome.x, leaves, outcome.status == Status.CONVERGED)
 
         def redo(outcome, method=method, todo=todo):
             order, length = chosen(todo)
             # From here on the tolerance is absolute, and the steps are what is left.
             atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
             left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
-            return _merge(outcome, run(method, Queue((outcome.x, x0), (), left, order=order, length=length)), todo)
+            queue = Queue((outcome.x, x0), (), left, order=order, length=length)
+            # Not every Hessian can be part of a native function whose gradient can.
+            return _merge(outcome, run(method, queue, native=plan.solver.kind == "root"), todo)
 
         outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
     return outcome
+
+
+def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bool[Array, " B"]:
+    """Which problems have left the slopes that they started on, for a place so flat that it looks like a minimum.
+
+    `values` are f(x) and ∇f(x), where they are known. What is flat at x alone, such as a minimum that is met exactly,
+    is not so further on.
+    """
+
+    def strayed(x, values=None):
+        values = _evaluate(plan, is_mapped, *jax.lax.stop_gradient((x, leaves)), one) if values is None else values
+        return jax.vmap(has_strayed)(x, x0, *values)
+
+    def one(x, leaves):
+        (value, _), grad = value_and_grad(lambda x: (plan.function.value(x, leaves)[0], None), x)
+        return value, grad
+
+    def among(candidates, which: Callable):
+        return jax.lax.cond(jnp.any(candidates), lambda: candidates & which(), lambda: jnp.zeros_like(candidates))
+
+    far = converged & jax.vmap(is_far)(x, x0)
+    seems = among(far, lambda: strayed(x)) if values is None else far & strayed(x, values)
+    return among(seems, lambda: strayed(x + _FURTHER * (x - x0)))
 
 
 def _twice(batches):
@@ -314,9 +364,9 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
         """The problem on a tile, of whose mapped leaves the lane axis is last."""
         return LaneProblem(plan.function, with_mapped(leaves, is_mapped, tile), is_mapped)
 
-    def run(method, queue: Queue, **options) -> Outcome:
+    def run(method, queue: Queue, *, native: bool = True, **options) -> Outcome:
         solve = partial(engine.run, method, bind, width=choice.width, steps_at_once=at_once, **options)
-        solve = solve if choice.why_not_native else as_one_native_call(solve)
+        solve = as_one_native_call(solve) if native and not choice.why_not_native else solve
         return solve(queue._replace(mapped=mapped))
 
     return run

@@ -1,5 +1,6 @@
 """What a solve returns: arrays, one entry per problem, with readable views on the host."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.status import MESSAGES, Status, is_solved
+from jaxopt_lite.solvers.covariance import Covariance, covariance_of
 
 __all__ = ["History", "Solution", "SolveError"]
 
@@ -86,6 +88,32 @@ class Solution:
             median, most = np.median(evaluations), evaluations.max()
             lines.append(f"  evaluations: median {median:.0f}, most {most}; largest error {_largest(error):.3g}")
         return "\n".join(lines)
+
+    def covariance(self, *, absolute_sigma: bool = False) -> Covariance:
+        """How well the data determine the unknowns of least squares: covariance, standard errors, intervals.
+
+        By the Jacobian at `x`, as `scipy.optimize.curve_fit` has it: bounds, active or not, play no part. Of a fit that
+        was not solved it says little.
+
+        Args:
+            absolute_sigma: whether the residuals are in units of their own standard deviations. If not, the size of the
+                errors is estimated from the residuals, by `2 cost / (m − n)`.
+
+        Raises:
+            ValueError: no solution of `least_squares`, or no more residuals than unknowns and not `absolute_sigma`.
+
+        Example:
+            >>> import jax.numpy as jnp, jaxopt_lite as jol
+            >>> t, y = jnp.arange(5.0), jnp.array([1.1, 2.9, 5.2, 6.8, 9.1])
+            >>> line = jol.least_squares(lambda b: b[0] + b[1] * t - y, jnp.zeros(2), batched=False)
+            >>> [f"{error:.3f}" for error in line.covariance().standard_errors]
+            ['0.146', '0.060']
+        """
+        if self.triangle is None or self.cost is None:
+            raise ValueError("there is no covariance of a solution that is not of `least_squares`.")
+        axes = self.triangle.ndim - 2
+        residuals = sum(math.prod(np.shape(leaf)[axes:]) for leaf in jax.tree.leaves(self.fun))
+        return covariance_of(self.x, self.triangle, 2 * self.cost, residuals, absolute_sigma)
 
     def raise_if_failed(self) -> "Solution":
         """The solution itself when every problem is solved. Host only.

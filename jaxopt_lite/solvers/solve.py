@@ -14,7 +14,7 @@ from jaxopt_lite.solvers.box import axes_of, checked_bounds
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import first_method_only, solved
+from jaxopt_lite.solvers.pipeline import SHORTER, solved
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.tolerances import checked
 
@@ -180,7 +180,7 @@ def solve(
     def call(asked: Options) -> Solution:
         return run(
             solved, (asked,), functions, x0, args, solver, resume, beside,
-            rows=rows, lanes=lanes, short=first_method_only,
+            rows=rows, lanes=lanes, shorter=SHORTER[solver.kind],
         )  # fmt: skip
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):

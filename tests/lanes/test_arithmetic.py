@@ -1,10 +1,11 @@
 """The same lines serve one problem and a row of lanes, and say what NumPy says for each."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.lanes.arithmetic import at, dot, eye, fold, inverse, matvec, max_abs, outer, rematvec, take_where
+from jaxopt_lite.lanes.arithmetic import at, dot, eigh, eye, fold, inverse, matvec, max_abs, outer, rematvec, take_where
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -121,3 +122,23 @@ def test_float32_stays_float32():
     u, a = vectors(3).astype(np.float32), matrices(3, 3).astype(np.float32)
     for result in (dot(u, u), max_abs(u), outer(u, u), eye(u), matvec(a, u), rematvec(a, u), inverse(a)):
         assert result.dtype == np.float32
+
+
+@each_size
+def test_eigenvalues_of_a_symmetric_matrix(n):
+    """Also of one that is singular, of one with equal eigenvalues and of one in bad units, beside one of NaN."""
+    a = matrices(n, n, lanes=6)
+    a = a + np.swapaxes(a, 0, 1)
+    a[..., 0], a[..., 1], a[..., 2] = 1, np.eye(n), np.nan
+    units = 10.0 ** -np.arange(n)
+    a[..., 3] = (a[..., 4] @ a[..., 4] + np.eye(n)) * np.outer(units, units)
+    w, v = map(np.asarray, jax.jit(eigh)(a))
+    assert np.isnan(w[:, 2]).all()
+    for lane in (0, 1, 3, 4, 5):
+        rows, values = v[..., lane].T, w[:, lane]
+        size = np.abs(a[..., lane]).max()
+        np.testing.assert_allclose(rows @ rows.T, np.eye(n), atol=1e-13)
+        np.testing.assert_allclose(rows.T @ np.diag(values) @ rows, a[..., lane], atol=1e-13 * size)
+        np.testing.assert_array_equal(jax.jit(eigh)(a[..., [lane]])[0][:, 0], values)
+    root = np.linalg.cholesky(a[..., 4] @ a[..., 4] + np.eye(n)) * units[:, None]
+    np.testing.assert_allclose(np.sort(w[:, 3]), np.sort(np.linalg.svd(root)[1] ** 2), rtol=1e-11)

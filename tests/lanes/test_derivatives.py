@@ -44,6 +44,7 @@ def every(cube, x, p):
         "slope": derivatives.value_and_slope(f, x, p, True, True),
         "pullback": derivatives.pullback(f, x, p),
         "jacobian": (derivatives.jacobian(f, x), derivatives.value_and_jacobian(f, x)),
+        "hessian": derivatives.value_grad_and_hessian(lambda x: jnp.sum(f(x) ** 2), x),
     }
 
 

@@ -56,6 +56,36 @@ MUTANTS = (
         ("tests/lanes/test_arithmetic.py",),
     ),
     Mutant(
+        LANES + "arithmetic.py",
+        "    t = jnp.where(tau < 0, -1, 1) / (jnp.abs(tau) + jnp.sqrt(1 + tau**2))",
+        "    t = 1 / (jnp.abs(tau) + jnp.sqrt(1 + tau**2))",
+        ("tests/lanes/test_arithmetic.py",),
+    ),
+    Mutant(
+        SOLVERS + "trust_region.py",
+        "    z = z + jnp.where(is_lowest & (w < 0), jnp.where(z < 0, -rest, rest), 0)",
+        "    z = z + jnp.where(is_lowest & (w < 0), 0 * rest, 0)",
+        ("tests/solvers/test_trust_region.py",),
+    ),
+    Mutant(
+        SOLVERS + "trust_region.py",
+        "    return jnp.where(x != 0, jnp.abs(x), jnp.where(size > 0, size, 1))",
+        "    return jnp.where(x != 0, jnp.abs(x), 1)",
+        ("tests/solvers/test_trust_region.py",),
+    ),
+    Mutant(
+        SOLVERS + "pipeline.py",
+        "_FURTHER = 1 / 8",
+        "_FURTHER = 0",
+        ("tests/solvers/test_trust_region.py",),
+    ),
+    Mutant(
+        SOLVERS + "trust_region.py",
+        "_ATTEMPTS = 2",
+        "_ATTEMPTS = 1",
+        ("tests/solvers/test_trust_region.py",),
+    ),
+    Mutant(
         LANES + "lanes_last.py",
         "        inner = called(equation, despite_rules=not self._keeps_rules)",
         "        inner = called(equation)",

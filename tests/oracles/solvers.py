@@ -64,3 +64,28 @@ def limited_inverse(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarra
     for s, y in pairs:
         inverse = next_inverse(inverse, s, y)
     return inverse
+
+
+def trust_region_step(g: np.ndarray, h: np.ndarray, radius: float) -> np.ndarray:
+    """The minimizer of gᵀp + ½ pᵀH p over ‖p‖ ≤ radius, by bisection for λ in p = −(H + λ)⁻¹ g.
+
+    Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983) 553. Where no λ gives a step of that length, the rest of it
+    is along the lowest eigenvector.
+    """
+    values, vectors = np.linalg.eigh(h)
+    size = np.abs(values).max() + np.linalg.norm(g) / radius
+    low = max(0.0, -values[0])
+
+    def step(lam):
+        return -np.linalg.lstsq(h + lam * np.eye(len(g)), g, rcond=1e-13)[0]
+
+    if np.linalg.norm(step(low)) <= radius and np.linalg.matrix_rank(h + low * np.eye(len(g)), 1e-10) == len(g):
+        return step(low)  # within, and H is positive
+    if np.linalg.norm(step(low + 1e-9 * size)) < radius:  # the hard case
+        p = step(low)
+        return p + np.sqrt(radius**2 - p @ p) * vectors[:, 0] * (values[0] < 0)
+    high = low + size
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.linalg.norm(step(middle)) > radius else (low, middle)
+    return step(high)

@@ -10,6 +10,7 @@ import pytest
 import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.solvers import pipeline
+from jaxopt_lite.solvers.choice import Reach
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -147,7 +148,7 @@ def parabola(x, a):
 def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypatch):
     """And give what they give in one program with the first, to the bit, in parts too."""
     traced, method = [], pipeline.run_methods
-    monkeypatch.setattr(pipeline, "run_methods", lambda *a: traced.append((a[0].only_first, len(a[3]))) or method(*a))
+    monkeypatch.setattr(pipeline, "run_methods", lambda *a: traced.append((a[0].reach, len(a[3]))) or method(*a))
     monkeypatch.setattr(fan_out, "cores", lambda: 2)
     monkeypatch.setattr(widths, "_PART_OPERATIONS", 1)
     rng = np.random.default_rng(0)
@@ -161,9 +162,9 @@ def test_later_methods_are_compiled_where_some_problem_needs_them(size, monkeypa
 
     part = 100 if size == 200 else size
     easy = find(x0 + 3, -1 - np.abs(a))
-    assert easy.success.all() and traced == [(True, part)]
+    assert easy.success.all() and traced == [(Reach.FIRST, part)]
     hard = find(x0, a)
-    assert traced == [(True, part), (False, part)]
+    assert traced == [(Reach.FIRST, part), (Reach.FALLBACK, part)]
     assert find(x0 + 3, -1 - np.abs(a)).success.all() and len(traced) == 2
     whole = jax.jit(find)(x0, a)
     for got, expected in zip(jax.tree.leaves(hard), jax.tree.leaves(whole), strict=True):

@@ -1,0 +1,172 @@
+"""How well the data determine the unknowns of a least-squares fit: covariance, standard errors, intervals.
+
+With J the Jacobian of the residuals at the answer the covariance is s² (JᵀJ)⁻¹, s² = ‖F‖² / (m − n). J may not have
+full rank: then some combinations of the unknowns change no residual, and whatever has a part in one is not determined.
+The singular values of J with columns of length one tell which, whatever the units: J D⁻¹ = U Σ Vᵀ.
+
+Sources: Bates and Watts, Nonlinear Regression Analysis and Its Applications (1988), sections 2.1 and 2.3; Golub and
+Van Loan, Matrix Computations, 4th ed., section 5.5, for the rank.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree
+
+from jaxopt_lite.lanes.settings import in_own_settings
+
+__all__ = ["Covariance", "covariance_of"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Covariance:
+    """The covariance of the unknowns of every fit, `Solution.covariance`. Every leaf has the batch axis first.
+
+    Attributes:
+        matrix: `[B, n, n]`, with the unknowns in the order of the leaves of `x`. Infinite on the diagonal where the
+            data do not determine an unknown, and zero beside it.
+        standard_errors: the square roots of its diagonal, a pytree like `x`.
+        determined: whether the data determine an unknown at all, likewise.
+        x: the answers.
+        axes: directions, `[B, n, n]`, of which each column is one standard deviation long.
+        free: which columns the data do not determine at all, `[B, n]`; these are of any length.
+        degrees_of_freedom: m − n where the size of the errors comes from the residuals, else None.
+    """
+
+    matrix: Float[Array, "*B n n"]
+    standard_errors: PyTree
+    determined: PyTree
+    x: PyTree
+    axes: Float[Array, "*B n n"]
+    free: Bool[Array, "*B n"]
+    degrees_of_freedom: int | None = field(metadata={"static": True})
+
+    def propagate(self, fun: Callable, args: PyTree = None) -> tuple[PyTree, PyTree]:
+        """The value and the standard error of a function of the unknowns, to first order in them.
+
+        Args:
+            fun: `fun(x)` of one fit's unknowns, or `fun(x, args)`; any pytree of numbers.
+            args: with a batch axis where the fits have one.
+
+        Returns:
+            Two pytrees like what `fun` returns. An error is infinite where the data do not determine the value; they
+            may determine that of a sum, say, and neither of its terms.
+
+        Example:
+            >>> import jax.numpy as jnp, jaxopt_lite as jol
+            >>> t = jnp.linspace(0.0, 4.0, 20)
+            >>> y = 3 * jnp.exp(-0.7 * t) + 0.1 * jnp.cos(9 * t)
+            >>> fit = jol.least_squares(lambda b: b[0] * jnp.exp(-b[1] * t) - y, jnp.ones(2), batched=False)
+            >>> half_life, error = fit.covariance().propagate(lambda b: jnp.log(2) / b[1])
+            >>> f"{half_life:.2f} ± {error:.2f}"
+            '0.98 ± 0.03'
+        """
+        one = partial(_propagated, fun)
+        if self.matrix.ndim == 3:
+            one = jax.vmap(one)
+        return one(self.x, args, self.axes, self.free)
+
+    def interval(self, fun: Callable, args: PyTree = None, *, level: float = 0.95) -> tuple[PyTree, PyTree]:
+        """The ends of a confidence interval of a function of the unknowns, to first order in them.
+
+        Args:
+            fun: as for `propagate`.
+            args: as for `propagate`.
+            level: how probably the interval holds the true value. By Student's t distribution where the size of the
+                errors is estimated, by the normal one with `absolute_sigma`.
+
+        Returns:
+            Two pytrees like what `fun` returns: the lower and the upper ends.
+
+        Raises:
+            ValueError: a level that is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level={level}: expected a probability between 0 and 1, such as 0.95.")
+        freedom = math.inf if self.degrees_of_freedom is None else self.degrees_of_freedom
+        times = float(scipy.stats.t.ppf((1 + level) / 2, freedom))
+        value, error = self.propagate(fun, args)
+        lower = jax.tree.map(lambda value, error: value - times * error, value, error)
+        return lower, jax.tree.map(lambda value, error: value + times * error, value, error)
+
+
+def covariance_of(
+    x: PyTree, triangle: Float[Array, "*B n n"], squares: Float[Array, "*B"], residuals: int, absolute_sigma: bool
+) -> Covariance:
+    """The covariance of fits.
+
+    Args:
+        x: the unknowns.
+        triangle: R of J = QR.
+        squares: the sums of the squares of the residuals.
+        residuals: m, how many each fit has.
+        absolute_sigma: whether the residuals are in units of their own standard deviations.
+
+    Raises:
+        ValueError: as many unknowns as residuals, which leave nothing to estimate the size of the errors from.
+    """
+    n = triangle.shape[-1]
+    freedom = None if absolute_sigma else residuals - n
+    if freedom is not None and freedom <= 0:
+        raise ValueError(
+            f"{residuals} residuals and {n} unknowns leave no degree of freedom to estimate the size of the errors "
+            "from. Divide the residuals by the standard deviations of the data and pass absolute_sigma=True."
+        )
+    return _covariance(x, triangle, squares, freedom, max(residuals, n))
+
+
+@in_own_settings
+@partial(jax.jit, static_argnames=("freedom", "size"))
+def _covariance(x: PyTree, triangle: Array, squares: Array, freedom: int | None, size: int) -> Covariance:
+    eps = float(jnp.finfo(triangle.dtype).eps)
+    lengths = jnp.linalg.norm(triangle, axis=-2)
+    lengths = jnp.where(lengths > 0, lengths, 1)
+    _, sigma, vt = jnp.linalg.svd(triangle / lengths[..., None, :])
+    free = ~(sigma > size * eps * sigma[..., :1])
+    scale = jnp.sqrt(squares / freedom)[..., None] if freedom else jnp.ones_like(sigma)
+    axes = jnp.swapaxes(vt, -1, -2) / lengths[..., :, None]
+    axes = axes * jnp.where(free, 1, scale / jnp.where(free, 1, sigma))[..., None, :]
+    known = jnp.where(free[..., None, :], 0, axes)
+    # The part of an unknown in the directions that are free, of which rounding alone makes a little.
+    part = jnp.sum(jnp.where(free[..., :, None], vt, 0) ** 2, axis=-2)
+    determined = part <= eps
+    both = determined[..., :, None] & determined[..., None, :]
+    covariance = jnp.where(both, known @ jnp.swapaxes(known, -1, -2), 0)
+    diagonal = jnp.where(determined, jnp.diagonal(covariance, axis1=-2, axis2=-1), jnp.inf)
+    covariance = jnp.where(jnp.eye(diagonal.shape[-1], dtype=bool), diagonal[..., None], covariance)
+    like = partial(_like, x, triangle.ndim - 2)
+    return Covariance(covariance, like(jnp.sqrt(diagonal)), like(determined), x, axes, free, freedom)
+
+
+def _like(x: PyTree, axes: int, rows: Array) -> PyTree:
+    """Rows `[*B, n]` as a pytree like x, whose leaves have so many batch axes."""
+    leaves, tree = jax.tree.flatten(x)
+    ends = np.cumsum([math.prod(leaf.shape[axes:]) for leaf in leaves])
+    parts = jnp.split(rows, ends[:-1].tolist(), axis=-1)
+    return jax.tree.unflatten(tree, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+def _propagated(fun: Callable, x: PyTree, args: PyTree, axes: Float[Array, "n n"], free: Bool[Array, " n"]):
+    """The value of a function of one fit's unknowns, and its standard error."""
+    flat, unravel = ravel_pytree(x)
+    call = fun if args is None else lambda x: fun(x, args)
+    value = call(x)
+    change = jax.vmap(lambda axis: jax.jvp(lambda v: call(unravel(v)), (flat,), (axis,))[1], in_axes=1)(axes)
+    lengths = jnp.linalg.norm(axes, axis=0)
+
+    def error(change, value):
+        each = jnp.reshape(change, (len(free), -1)) ** 2
+        scale = jnp.sum(each, axis=0) / jnp.maximum(jnp.sum(lengths**2), jnp.finfo(flat.dtype).tiny)
+        lost = jnp.any(free[:, None] & (each > jnp.finfo(flat.dtype).eps * scale * (lengths**2)[:, None]), axis=0)
+        total = jnp.sqrt(jnp.sum(jnp.where(free[:, None], 0, each), axis=0))
+        return jnp.reshape(jnp.where(lost, jnp.inf, total), jnp.shape(value))
+
+    return value, jax.tree.map(error, change, value)

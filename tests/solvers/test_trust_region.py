@@ -1,0 +1,171 @@
+"""The fallback of minimizing: the step within a region, and what becomes of problems that a first method gives up."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_lite as jol
+from jaxopt_lite import Status
+from jaxopt_lite.demo import nist, regression
+from jaxopt_lite.solvers import trust_region
+from jaxopt_lite.solvers.trust_region import has_strayed, is_far, step_within, units
+from tests.oracles.solvers import trust_region_step
+
+pytestmark = pytest.mark.hardly_optimized
+
+# --- The step ----------------------------------------------------------------------------------------------------
+
+
+def models(n: int, count: int):
+    """Gradients, Hessians and radii: positive, indefinite and singular, steep and gentle, wide and narrow."""
+    rng = np.random.default_rng(n)
+    q, _ = np.linalg.qr(rng.normal(size=(count, n, n)))
+    w = rng.normal(size=(count, n)) * 10.0 ** rng.uniform(-2, 2, (count, 1))
+    w[::3] = np.abs(w[::3])
+    h = np.einsum("bij,bj,bkj->bik", q, w, q)
+    g = rng.normal(size=(count, n)) * 10.0 ** rng.uniform(-2, 2, (count, 1))
+    g[1::6] -= q[1::6, :, 0] * np.einsum("bi,bi->b", g, q[..., 0])[1::6, None]  # nothing along one eigenvector
+    g[2::12], h[5::12] = 0, 0
+    return g, (h + np.swapaxes(h, 1, 2)) / 2, 10.0 ** rng.uniform(-2, 2, count)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_no_step_within_the_region_is_better(n):
+    g, h, radius = models(n, 120)
+    p, predicted = jax.jit(step_within)(radius, g.T, np.moveaxis(h, 0, -1))
+    for lane in range(len(g)):
+        mine, best = np.asarray(p[:, lane]), trust_region_step(g[lane], h[lane], radius[lane])
+        model = lambda p, lane=lane: g[lane] @ p + p @ h[lane] @ p / 2
+        assert np.linalg.norm(mine) <= radius[lane] * (1 + 1e-6)
+        assert model(mine) <= model(best) + 1e-6 * abs(model(best))
+        np.testing.assert_allclose(-predicted[lane], model(mine), rtol=1e-9, atol=1e-12)
+
+
+def test_an_unknown_is_measured_by_its_start():
+    np.testing.assert_array_equal(units(jnp.array([[3.0, 0.0], [-1e-5, 0.0], [0.0, 0.0]])).T, [[3, 1e-5, 3], [1, 1, 1]])
+
+
+# --- Problems that a first method gives up -----------------------------------------------------------------------
+
+
+def misfit(name: str):
+    data = nist.read(name)
+    return data, lambda b, _: jnp.sum((data.y - regression.MODELS[name](b, data.x)) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "first"),
+    [
+        ("MGH10", 0, Status.STALLED),  # an unknown from 2 to 0.006 in a valley
+        ("BoxBOD", 1, Status.CONVERGED),  # a first step to where the exponential has died away
+        pytest.param("Rat43", 0, Status.CONVERGED, marks=pytest.mark.slow),
+        pytest.param("Hahn1", 0, Status.CONVERGED, marks=pytest.mark.slow),  # out of all proportion
+    ],
+)
+def test_a_regression_in_its_own_units_is_solved(name, start, first):
+    data, fun = misfit(name)
+    solve = lambda x, **settings: jol.minimize(
+        fun, x, solver=jol.BFGS(atol=1e-12, max_steps=5000, **settings), batched=False
+    )
+    plain = solve(data.starts[start], rescue=False)
+    assert plain.status == first and plain.fun > 2 * data.residual_sum_of_squares
+    found = solve(data.starts[start])
+    assert found.success and found.evaluations > plain.evaluations
+    np.testing.assert_allclose(found.x, data.parameters, rtol=1e-7)
+    if name == "BoxBOD":
+        jitted = jax.jit(solve)(data.starts[start])
+        assert jitted.status == found.status
+        np.testing.assert_allclose(jitted.x, found.x, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_it_is_mapped_over_and_differentiated():
+    """From both starts of a regression, of which the first method solves one; d x / d y by finite differences."""
+    data, _ = misfit("BoxBOD")
+    solve = lambda start, y: jol.minimize(
+        lambda b, y: jnp.sum((y - regression.MODELS["BoxBOD"](b, data.x)) ** 2),
+        start, y, solver=jol.BFGS(atol=1e-12), batched=False,
+    )  # fmt: skip
+    found = jax.vmap(solve, in_axes=(0, None))(data.starts, data.y)
+    assert found.success.all()
+    np.testing.assert_allclose(found.x, [data.parameters] * 2, rtol=1e-7)
+    slope = jax.jacobian(lambda y: solve(data.starts[1], y).x)(data.y)
+    step = 1e-3 * np.eye(len(data.y))[0]
+    change = (solve(data.starts[1], data.y + step).x - solve(data.starts[1], data.y - step).x) / 2e-3
+    np.testing.assert_allclose(slope[:, 0], change, rtol=1e-5)
+
+
+def kinked(x, a):
+    """Smooth parts, of which one is not convex, and a kink between them, at which every method stalls."""
+    return jnp.sum((x**2 - a) ** 2) + jnp.abs(x[0] - 0.3) + 0.1 * jnp.sum(jnp.cos(5 * x))
+
+
+def test_no_answer_is_worse_than_the_first_methods():
+    rng = np.random.default_rng(0)
+    x0, a = rng.normal(size=(40, 2)), rng.uniform(-1, 1, 40)
+    plain, found = (jol.minimize(kinked, x0, a, solver=jol.BFGS(rescue=rescue)) for rescue in (False, True))
+    stalled = np.asarray(plain.status) == Status.STALLED
+    assert stalled.any() and not stalled.all()
+    assert (found.fun <= plain.fun + np.finfo(float).eps ** (2 / 3) * np.abs(plain.fun)).all()
+    np.testing.assert_array_equal(np.asarray(found.x)[~stalled], np.asarray(plain.x)[~stalled])
+    assert (np.asarray(found.success) >= np.asarray(plain.success)).all()
+    assert found.evaluations.max() < 1000
+
+
+def test_without_a_hessian_there_is_no_fallback_and_no_error():
+    """JAX has the derivative of the incomplete gamma function by its first argument once, and not twice."""
+    fun = lambda x, _: jnp.sum(jnp.abs(jax.scipy.special.gammainc(jnp.exp(x), 1.0) - 0.3))
+    x0 = np.array([[1.0], [-2.0]])
+    found, plain = jol.minimize(fun, x0), jol.minimize(fun, x0, solver=jol.BFGS(rescue=False))
+    assert (found.status == Status.STALLED).all()
+    np.testing.assert_array_equal(found.x, plain.x)
+    np.testing.assert_array_equal(found.evaluations, plain.evaluations)
+    assert "by the fallback" not in str(jol.explain(fun, x0, solver=jol.BFGS()))
+
+
+def test_many_unknowns_have_no_fallback():
+    fun = lambda x, _: jnp.sum(x**4)
+    for n, text in ((trust_region.LARGEST, True), (trust_region.LARGEST + 1, False)):
+        assert ("by the fallback" in str(jol.explain(fun, np.ones((2, n)), solver=jol.LBFGS()))) == text
+    assert "by the fallback" not in str(jol.explain(fun, np.ones((2, 2)), solver=jol.LBFGS(rescue=False)))
+
+
+def test_a_lane_ends_by_its_evaluations_even_if_no_attempt_ever_does(monkeypatch):
+    """A compiled `_is_over` may say different things to different numbers: here it never ends an attempt."""
+    monkeypatch.setattr(trust_region, "_is_over", lambda state: jnp.zeros_like(state.f, bool))
+    monkeypatch.setattr(trust_region, "_MOST", (3, 4))
+    fun = lambda x, _: jnp.sum(jnp.abs(x - 0.3))
+    plain, found = (
+        jol.minimize(fun, np.ones((3, 1)), solver=jol.BFGS(rescue=rescue, max_steps=999)) for rescue in (False, True)
+    )
+    assert (found.status == Status.STALLED).all()
+    np.testing.assert_array_equal(found.evaluations, plain.evaluations + 7)
+
+
+# --- Where a small gradient is none ------------------------------------------------------------------------------
+
+
+def test_what_counts_as_strayed():
+    x0, f = jnp.array([100.0, 0.75]), 1e4
+    cases = {
+        "near": ([170.0, 0.5], [0.0, 1e-30], False),
+        "far, and f depends on it": ([170.0, 90.0], [0.0, 1e-9], False),
+        "far, and f does not": ([170.0, 90.0], [0.0, 1e-36], True),
+        "out of proportion": ([1e11, 0.7], [1e-13, 1e-13], True),
+    }
+    for name, (x, g, expected) in cases.items():
+        assert bool(has_strayed(jnp.array(x), x0, f, jnp.array(g))) == expected, name
+        assert bool(is_far(jnp.array(x), x0)) == (name != "near"), name
+
+
+def test_a_minimum_met_exactly_has_not_strayed():
+    """Its gradient is zero, and it is far from its start, but f is not flat around it."""
+    start, target = np.linspace(0.01, 0.04, 32).reshape(16, 2), np.array([[3.0, 4.0]] * 16)
+    fun = lambda x, a: jnp.sum((x - a) ** 2) + 1
+    found = jol.minimize(fun, start, target, solver=jol.BFGS(atol=1e-15))
+    plain = jol.minimize(fun, start, target, solver=jol.BFGS(atol=1e-15, rescue=False))
+    assert found.success.all() and (np.asarray(found.grad) == 0).any()
+    np.testing.assert_array_equal(found.evaluations, plain.evaluations)
+    jitted = jax.jit(lambda x, a: jol.minimize(fun, x, a, solver=jol.BFGS(atol=1e-15)).evaluations)
+    np.testing.assert_array_equal(jitted(start, target), plain.evaluations)
