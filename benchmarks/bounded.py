@@ -152,7 +152,7 @@ def within_bounds() -> dict[str, Callable]:
         "LBFGS": partial(ours, solver=jol.LBFGS),
         "LevenbergMarquardt": our_least_squares,
         "SciPy L-BFGS-B": partial(scipy_minimum, method="L-BFGS-B", options=by_gradient | {"maxiter": _MAX_STEPS}),
-        "SciPy TNC": partial(scipy_minimum, method="TNC", options=by_gradient | {"xtol": _EPS}),
+        "SciPy TNC": partial(scipy_minimum, method="TNC", options=by_gradient | {"xtol": _EPS, "maxfun": _MAX_STEPS}),
         "SciPy trf": partial(scipy_least_squares, method="trf"),
         "SciPy dogbox": partial(scipy_least_squares, method="dogbox"),
     }
@@ -241,21 +241,23 @@ def print_losses(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="every fifth problem and few starts; nothing is saved")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="'bounded' or 'free'")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="such as 'free' or 'bounded b'")
     options = parser.parse_args()
-    parts = [name for name in PARTS if re.search(options.only, name)]
-    if not parts:
-        parser.error(f"--only {options.only!r} matches none of {', '.join(PARTS)}.")
+    problems = (MGH_UNCONSTRAINED + MGH_LEAST_SQUARES)[:: 5 if options.quick else 1]
+    races = [(part, each) for part in PARTS for each in problems if re.search(options.only, f"{part} {each.name}")]
+    if not races:
+        parser.error(
+            f"--only {options.only!r} matches no part and problem, such as '{next(iter(PARTS))} {problems[0].name}'."
+        )
     load = harness.check_load()
     use_cpu()
-    problems = (MGH_UNCONSTRAINED + MGH_LEAST_SQUARES)[:: 5 if options.quick else 1]
     count = _FEW_STARTS if options.quick else _STARTS
     rows = []
-    for name in parts:
-        for problem in problems:
-            more = list(race(name, problem, count))
-            print_losses(more)
-            rows += more
+    for place, (part, problem) in enumerate(races, start=1):
+        print(f"{place} of {len(races)}: {part} {problem.name}", flush=True)
+        more = list(race(part, problem, count))
+        print_losses(more)
+        rows += more
     print_summary(rows)
     if not options.quick:
         print("wrote", harness.save("bounded", rows, load, options.only))

@@ -141,6 +141,7 @@ def run(
     rows: Rows | None = None,
     lanes: Lanes | None = None,
     shorter: tuple[Callable, ...] = (),
+    in_a_program: Callable | None = None,
 ) -> PyTree:
     """`core(*funs, *options, *arguments)`, compiled, with whatever the functions compute now.
 
@@ -154,16 +155,18 @@ def run(
         shorter: cores without what few calls need, which a plain call tries first, one after the other. They return
             what `core` does, and of each problem whether it needs the next one; once one has, these functions are given
             to that at once.
+        in_a_program: a core for a call that is part of a larger program, or does not compute on the CPU; `core` unless
+            it is given.
     """
     latest = [signature.latest.get(id(fun)) for fun, signature in funs]
     found = [None if one is None else one.captured(fun) for one, (fun, _) in zip(latest, funs, strict=True)]
     if None not in found:
         with suppress(_OtherSettings):
-            return _call(core, options, found, arguments, rows, lanes, shorter)
+            return _call(core, options, found, arguments, rows, lanes, shorter, in_a_program)
     found = [capture(fun, signature) for fun, signature in funs]
     before, _thread.programs = _thread.programs, [program for program, _ in found]
     try:
-        return _call(core, options, found, arguments, rows, lanes, shorter)
+        return _call(core, options, found, arguments, rows, lanes, shorter, in_a_program)
     finally:
         _thread.programs = before
 
@@ -177,11 +180,12 @@ def _call(
     rows: Rows | None,
     lanes: Lanes | None,
     shorter: tuple[Callable, ...],
+    in_a_program: Callable | None,
 ) -> PyTree:
     (first, _), *others = found
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
     if (rows is None and lanes is None and not shorter) or not computes_now((arrays, arguments)):
-        return first.jitted(core, options, programs)(arrays, *arguments)
+        return first.jitted(in_a_program or core, options, programs)(arrays, *arguments)
     compiler = None if lanes is None else compiler_options(lanes, first.largest_array)
     size = None if rows is None else part_size(rows, first.operations, arguments)
 

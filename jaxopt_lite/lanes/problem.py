@@ -159,12 +159,17 @@ def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bo
     return Batch(flat, leaves, is_mapped), Layout(unravel, jax.tree.structure(args))
 
 
-def signature_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool) -> Signature:
-    """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`."""
+def signature_of(
+    x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool, called: Callable = call
+) -> Signature:
+    """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`.
+
+    `called(fun, x, args, hint)` calls it, as `calls.call` does.
+    """
     x_leaves, x_tree = jax.tree.flatten(x0)
     leaves, tree = jax.tree.flatten(args)
     x_types, types = tuple(map(_type_of, x_leaves)), tuple(map(_type_of, leaves))
-    return _signature(x_tree, x_types, tree, types, axes, batched, _promotion())
+    return _signature(x_tree, x_types, tree, types, axes, batched, called, _promotion())
 
 
 def _hint(x: PyTree, x0: PyTree, batched: bool) -> Hint | None:
@@ -205,7 +210,7 @@ def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
 
 @lru_cache(1024)
 @in_own_settings
-def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion: tuple) -> Signature:
+def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, called: Callable, promotion: tuple) -> Signature:
     """`signature_of`; the last argument only tells calls apart."""
     found = []
 
@@ -213,7 +218,7 @@ def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion
         batch, layout = batch_of(x0, args, axes, batched)
         x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
         args = jax.tree.unflatten(layout.args_tree, _one_of_each(batch))
-        found.append(Signature(x, args, call=partial(call, hint=_hint(x, x0, batched))))
+        found.append(Signature(x, args, call=partial(called, hint=_hint(x, x0, batched))))
         return ()
 
     x0, args = (

@@ -109,7 +109,9 @@ class BFGS:
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
         rescue: whether problems that stall, or run off to where `fun` is flat, go to Newton's method in a trust region,
-            with the true Hessian. That is for up to 32 unknowns, and for what JAX can differentiate twice.
+            with the true Hessian. That is for up to 32 unknowns, and for what JAX can differentiate twice. By default
+            they do in a plain call on a CPU, where that method is compiled once some problem needs it; `True` has it in
+            a `jax.jit` and in `multistart` too, which then take three times as long to compile, and `False` nowhere.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -124,9 +126,9 @@ class BFGS:
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
-    rescue: bool = field(default=True, metadata={"static": True})
+    rescue: bool | None = field(default=None, metadata={"static": True})
 
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
         first = QuasiNewton(_DenseInverse())
-        return (first, TrustRegion()) if self.rescue else (first,)
+        return (first,) if self.rescue is False else (first, TrustRegion())

@@ -23,8 +23,8 @@ _INSTEAD = {
     "constraints": "there are none but bounds on the unknowns, `bounds=(lower, upper)`; add a penalty",
     "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",
     "throw": "`solution.raise_if_failed()` raises", "adjoint": "derivatives are those of the implicit function theorem",
-    "fn": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`", "in_axes": "it is `args_axes`",
-    "path": "it is `backend`",
+    "fn": "it is `fun`", "g": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`",
+    "in_axes": "it is `args_axes`", "path": "it is `backend`",
 }  # fmt: skip
 
 _Function = TypeVar("_Function", bound=Callable)

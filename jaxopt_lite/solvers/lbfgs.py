@@ -109,7 +109,7 @@ class LBFGS:
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
     memory: int = field(default=10, metadata={"static": True})
-    rescue: bool = field(default=True, metadata={"static": True})
+    rescue: bool | None = field(default=None, metadata={"static": True})
 
     def __post_init__(self):
         if not (isinstance(self.memory, int) and self.memory >= 1):
@@ -118,4 +118,4 @@ class LBFGS:
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
         first = QuasiNewton(_LastPairs(self.memory))
-        return (first, TrustRegion()) if self.rescue else (first,)
+        return (first,) if self.rescue is False else (first, TrustRegion())

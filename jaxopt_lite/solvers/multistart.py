@@ -14,9 +14,9 @@ from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.box import axes_of, checked_bounds
-from jaxopt_lite.solvers.choice import Options, Reach, Solver, lanes_for, rows_of
+from jaxopt_lite.solvers.choice import Options, Solver, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import SHORTER, solved_so_far
+from jaxopt_lite.solvers.pipeline import solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import check_function, expect, solve
 from jaxopt_lite.solvers.tolerances import checked
@@ -83,7 +83,7 @@ def multistart(
     rows = rows_of(starts, options.axes, chosen, beside=aside, starts=count)
     return run(
         _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, beside or None,
-        rows=rows, lanes=lanes, shorter=_SHORTER[chosen.kind],
+        rows=rows, lanes=lanes,
     )  # fmt: skip
 
 
@@ -105,13 +105,8 @@ def _one_start(leaf) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((jnp.shape(leaf)[0], *jnp.shape(leaf)[2:]), jnp.result_type(leaf))
 
 
-def _from_every_start(*operands) -> Solution:
+def _from_every_start(fun: Callable, options: Options, starts, args, solver, resume, beside) -> Solution:
     """The best answers of a batch; for `lanes.capture.run`. All starts of all problems are one batch."""
-    return _so_far(partial(solved_so_far, Reach.FALLBACK), *operands)[0]
-
-
-def _so_far(solve_starts: Callable, fun: Callable, options: Options, starts, args, solver, resume, beside):
-    """The same, solved so far, and which problems have a start that needs more."""
     size, count = jnp.shape(jax.tree.leaves(starts)[0])[:2]
     x0 = jax.tree.map(lambda leaf: jnp.reshape(leaf, (size * count, *leaf.shape[2:])), starts)
     leaves, tree = jax.tree.flatten(args)
@@ -124,12 +119,9 @@ def _so_far(solve_starts: Callable, fun: Callable, options: Options, starts, arg
         like = jax.tree.map(_one_start, starts)
         spread = lambda bound, like: jnp.repeat(jnp.broadcast_to(bound, like.shape), count, axis=0)  # noqa: E731
         beside = {name: jax.tree.map(spread, bound, like) for name, bound in beside.items()}
-    every, wanting = solve_starts(fun, options, x0, args, settings, resume, beside)
+    every = solved_in_a_program(fun, options, x0, args, settings, resume, beside)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
-    return _best(every, solver.kind == "root"), jnp.any(wanting.reshape(size, count), axis=1)
-
-
-_SHORTER = {kind: tuple(partial(_so_far, each) for each in shorter) for kind, shorter in SHORTER.items()}
+    return _best(every, solver.kind == "root")
 
 
 @in_own_settings

@@ -26,10 +26,10 @@ from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
-from jaxopt_lite.lanes.widths import steps_at_once
+from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
 from jaxopt_lite.solvers.box import active, in_rows
 from jaxopt_lite.solvers.choice import Choice, Options, Plan, Reach, choose, without_numbers
-from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
+from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
 from jaxopt_lite.solvers.levenberg_marquardt import model
 from jaxopt_lite.solvers.losses import twice_cost
 from jaxopt_lite.solvers.solution import History, Solution
@@ -37,7 +37,7 @@ from jaxopt_lite.solvers.tolerances import limits as limits_of
 from jaxopt_lite.solvers.tolerances import per_problem
 from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
-__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_so_far"]
+__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
 
 Kind = Literal["root", "minimum", "least squares"]
 
@@ -72,6 +72,12 @@ def solved(*operands: Any) -> Solution:
     return solved_so_far(Reach.FALLBACK, *operands)[0]
 
 
+def solved_in_a_program(fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, *others: Any) -> Solution:
+    """The same for a call that is part of a larger program, where a fallback would be compiled needed or not."""
+    reach = Reach.ROUNDING if getattr(solver, "rescue", True) is None else Reach.FALLBACK
+    return solved_so_far(reach, fun, options, x0, args, solver, *others)[0]
+
+
 def solved_so_far(
     reach: Reach, fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume,
     beside: dict[str, PyTree] | None = None,
@@ -102,7 +108,8 @@ def solved_so_far(
         return outcome.x, is_solved(status), (values, status, outcome)
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
-    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped)
+    factored = factored_up_to(kind, solver.work)
+    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped, factored)
     x, success, (values, status, outcome) = solve(batch.leaves, others)
     values = known(verified, values)(x, batch.leaves)
     solution = _solution(plan, layout, x, values, outcome._replace(status=status), success)
@@ -450,4 +457,6 @@ def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
     if len(x) == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
-    return in_tiles(one, (True, is_mapped), 2 * plan.width(len(x), x.shape[1], x.dtype))(x, leaves)
+    (size, n), platform = x.shape, jax.default_backend()
+    width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
+    return in_tiles(one, (True, is_mapped), width)(x, leaves)

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from jaxopt_lite.lanes.calls import split
+from jaxopt_lite.lanes.calls import call, split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
@@ -14,7 +14,7 @@ from jaxopt_lite.solvers.box import axes_of, checked_bounds
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.pipeline import SHORTER, solved
+from jaxopt_lite.solvers.pipeline import SHORTER, solved, solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.tolerances import checked
 
@@ -160,9 +160,13 @@ def solve(
     args_axes: PyTree,
     resume: Any = None,
     beside: dict[str, PyTree] | None = None,
+    called: Callable = call,
     **options: Any,
 ) -> Solution:
-    """What `root`, `minimize` and `least_squares` share: the solver says which of them it is."""
+    """What `root`, `minimize` and `least_squares` share: the solver says which of them it is.
+
+    What is solved is `called(fun, x, args, hint)`, as `calls.call` calls a function.
+    """
     check_function(fun)
     solver = checked(solver)
     fun, args = split(fun, args)
@@ -170,22 +174,22 @@ def solve(
     if asked.record < 0:
         raise ValueError(f"record={asked.record}: expected how many steps to record, 0 for none.")
     check_backend(asked.backend)
-    signature = signature_of(x0, args, asked.axes, asked.batched)
+    signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:
         aside = axes_of(beside or {}, x0, asked.batched)
         rows, lanes = rows_of(x0, asked.axes, solver, resume, beside=aside), lanes_for(solver, signature)
     functions = [(fun, signature)]
 
-    def call(asked: Options) -> Solution:
+    def answer(asked: Options) -> Solution:
         return run(
             solved, (asked,), functions, x0, args, solver, resume, beside,
-            rows=rows, lanes=lanes, shorter=SHORTER[solver.kind],
+            rows=rows, lanes=lanes, shorter=SHORTER[solver.kind], in_a_program=solved_in_a_program,
         )  # fmt: skip
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
-        return call(asked)
+        return answer(asked)
     # Records end in NaN and states hold infinity, so that what JAX checks is an answer without them.
-    call(asked._replace(record=0, keep_state=False))
+    answer(asked._replace(record=0, keep_state=False))
     with unchecked_numbers():
-        return call(asked)
+        return answer(asked)
