@@ -39,6 +39,11 @@ class Limits(NamedTuple):
 class Problem(Protocol):
     """What a method may ask of the user's function on a tile; `problem.LaneProblem` answers."""
 
+    @property
+    def box(self) -> Any:
+        """A `problem.Box` outside of which nothing may be evaluated, or None."""
+        ...
+
     def value(self, x: Array, /) -> Array:
         """F(x)."""
         ...
