@@ -9,7 +9,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,8 +67,8 @@ def _free_minimum(problem: Problem) -> np.ndarray:
     """Where SciPy ends without bounds."""
     residual, jacobian = jax.jit(problem.residual), jax.jit(jax.jacfwd(problem.residual))
     tight = dict.fromkeys(("ftol", "xtol", "gtol"), _EPS)
-    found = scipy.optimize.least_squares(residual, problem.start, jacobian, x_scale="jac", max_nfev=2000, **tight)
-    return found.x
+    options: dict[str, Any] = {"jac": jacobian, "x_scale": "jac", "max_nfev": 2000} | tight
+    return scipy.optimize.least_squares(residual, problem.start, **options).x
 
 
 # --- Every solver as a task -> the answers, and which of them it calls a success ---------------------------------
@@ -113,23 +113,20 @@ def scipy_minimum(task: Task, method: str, options: dict) -> tuple:
         value, grad = value_and_grad(x)
         return float(value), np.asarray(grad)
 
-    box = scipy.optimize.Bounds(task.lower, task.upper)
+    box = list(zip(task.lower, task.upper, strict=True))
     solve = partial(scipy.optimize.minimize, objective, jac=True, method=method, bounds=box, options=options)
     return _in_turn(solve, task.starts)
 
 
 def scipy_least_squares(task: Task, method: str) -> tuple:
     residual, jacobian = jax.jit(task.residual), jax.jit(jax.jacfwd(task.residual))
-    options = {"method": method, "x_scale": "jac", "max_nfev": _MAX_STEPS}
+    options: dict[str, Any] = {"method": method, "x_scale": "jac", "max_nfev": _MAX_STEPS}
+    options["jac"] = lambda x: np.asarray(jacobian(x))
     options |= dict.fromkeys(("ftol", "xtol", "gtol"), 1e-14)
     if method != "lm":
         options["bounds"] = (task.lower, task.upper)
-    return _in_turn(
-        lambda x: scipy.optimize.least_squares(
-            lambda x: np.asarray(residual(x)), x, lambda x: np.asarray(jacobian(x)), **options
-        ),
-        task.starts,
-    )
+    solve = lambda x: scipy.optimize.least_squares(lambda x: np.asarray(residual(x)), x, **options)  # noqa: E731
+    return _in_turn(solve, task.starts)
 
 
 def _in_turn(solve: Callable, starts: np.ndarray) -> tuple:

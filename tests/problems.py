@@ -23,7 +23,7 @@ MGH: Testing Unconstrained Optimization Software, ACM TOMS 7 (1981) 17-41.
 import math
 import zlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
     start: np.ndarray
     source: str
     answers: tuple
-    residual: Callable[[Vector], Array] | None = None
+    residual: Any = None
 
 
 def perturbed(problem: Problem, count: int = 100, seed: int = 0) -> Points:

@@ -1,6 +1,7 @@
 """Minima within bounds, by BFGS and L-BFGS, against SciPy and the conditions of optimality."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,9 +109,10 @@ def test_resuming_and_recording_change_nothing(solver):
     assert np.asarray(second.x).tobytes() == np.asarray(solved(solver).x).tobytes()
     done = np.asarray(first.status) == jol.Status.MAX_STEPS
     assert 0 < done.sum()
-    last = np.asarray(first.history.error)[np.arange(B), np.asarray(first.steps)]
+    history: Any = first.history
+    last = np.asarray(history.error)[np.arange(B), np.asarray(first.steps)]
     np.testing.assert_allclose(last, first.error, rtol=1e-9, atol=1e-12)
-    assert np.all(np.diff(np.asarray(first.history.value)[done, :5]) <= 1e-9)
+    assert np.all(np.diff(np.asarray(history.value)[done, :5]) <= 1e-9)
 
 
 def test_float32():

@@ -83,7 +83,7 @@ def test_only_bounds_with_a_row_for_each_problem_are_divided():
 
 
 def test_the_geometry_of_a_box():
-    box = Box(np.array([0.0, 0.0, -INF, 2.0]), np.array([1.0, INF, INF, 2.0]))
+    box = Box(jnp.array([0.0, 0.0, -INF, 2.0]), jnp.array([1.0, INF, INF, 2.0]))
     x = np.array([0.0, 1.0, 5.0, 2.0])
     assert box.nearest(np.array([-1.0, 3.0, -9.0, 7.0])).tolist() == [0, 3, -9, 2]
     assert box.slope(x, np.array([1.0, 1.0, 1.0, 1.0])).tolist() == [0, 1, 1, 0]
@@ -96,7 +96,7 @@ def test_a_point_at_the_end_of_its_way_is_at_the_bound():
     """Whatever rounding does to x + α (bound − x)."""
     rng = np.random.default_rng(0)
     x, upper = rng.random((2, 1000)) * np.array([[1.0], [3.0]]) + np.array([[0.0], [1.0]])
-    box = Box(np.full(1000, -INF), upper)
+    box = Box(jnp.full(1000, -INF), jnp.asarray(upper))
     alpha = box.reach(x, rng.random(1000))
     p = (upper - x) / alpha
     assert np.array_equal(box.along(x, p, box.reach(x, p)), upper)
