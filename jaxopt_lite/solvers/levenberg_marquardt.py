@@ -74,7 +74,7 @@ def model(loss: tuple[str, Any], box: Box | None, x: Float[Array, "n *L"], f, j)
     terms = twice_cost(*loss, f)
     cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
     f, j = optimization_barrier(weighted(*loss, f, j))
-    length = jnp.sqrt(dot(f, f))
+    length = jnp.sqrt(cost)  # of F where nothing weighs it; outliers that are weighted are longer than they count
     r, c = optimization_barrier(triangle(j, f))
     gradient, sizes = rematvec(r, c), column_norms(r)
     rounding = _ROUNDING * jnp.finfo(x.dtype).eps * (length + dot(sizes, jnp.abs(x)))

@@ -252,5 +252,33 @@ MUTANTS = (
         "jnp.repeat(jnp.broadcast_to(bound, like.shape), count, axis=0)",
         "jnp.concatenate([jnp.broadcast_to(bound, like.shape)] * count)",
         ("tests/solvers/test_bounded.py",),
+        LANES + "arithmetic.py",
+        "        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)",
+        "        row, entry = jnp.where(index > k, rematvec(a, q), 0), dot(q, b)",
+        ("tests/lanes/test_arithmetic.py",),
+    ),
+    Mutant(
+        SOLVERS + "levenberg_marquardt.py",
+        "        counts &= ~box.holds(x, gradient)",
+        "        counts &= box.holds(x, gradient)",
+        ("tests/solvers/test_levenberg_marquardt.py", "tests/solvers/test_least_squares.py"),
+    ),
+    Mutant(
+        SOLVERS + "levenberg_marquardt.py",
+        "    length = jnp.sqrt(cost)",
+        "    length = jnp.sqrt(dot(f, f))",
+        ("tests/solvers/test_least_squares.py",),
+    ),
+    Mutant(
+        SOLVERS + "covariance.py",
+        "    determined = part <= eps",
+        "    determined = part < 2",
+        ("tests/solvers/test_covariance.py",),
+    ),
+    Mutant(
+        SOLVERS + "losses.py",
+        "    weight = jnp.sqrt(jnp.maximum(slope + 2 * z * rho.curvature(z), jnp.finfo(f.dtype).eps))",
+        "    weight = jnp.sqrt(slope)",
+        ("tests/solvers/test_least_squares.py",),
     ),
 )
