@@ -252,6 +252,8 @@ MUTANTS = (
         "jnp.repeat(jnp.broadcast_to(bound, like.shape), count, axis=0)",
         "jnp.concatenate([jnp.broadcast_to(bound, like.shape)] * count)",
         ("tests/solvers/test_bounded.py",),
+    ),
+    Mutant(
         LANES + "arithmetic.py",
         "        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)",
         "        row, entry = jnp.where(index > k, rematvec(a, q), 0), dot(q, b)",
