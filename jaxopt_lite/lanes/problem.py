@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.jaxprs import as_function, without_consts
 from jaxopt_lite.lanes import derivatives
+from jaxopt_lite.lanes.arithmetic import at, fold
 from jaxopt_lite.lanes.calls import Hint, call
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.lanes_last import lanes_last
@@ -67,6 +68,26 @@ class Box(NamedTuple):
     def holds(self, x, gradient):
         """Which unknowns are at a bound that keeps a descent from going on: they are active."""
         return ((x <= self.lower) & (gradient >= 0)) | ((x >= self.upper) & (gradient <= 0))
+
+    def slope(self, x, gradient):
+        """The gradient without what a bound holds: zero at a minimum in the box."""
+        return jnp.where(self.holds(x, gradient), 0, gradient)
+
+    def reach(self, x, p):
+        """The α at which each unknown of x + α p comes to its bound; infinite where there is none on its way."""
+        bound = jnp.where(p < 0, self.lower, self.upper)
+        return jnp.where(p == 0, jnp.inf, (bound - x) / jnp.where(p == 0, 1, p))
+
+    def most(self, x, p):
+        """The largest α with x + α p in the box."""
+        reach = self.reach(x, p)
+        start = jnp.full_like(reach[0], jnp.inf)
+        return fold(lambda k, least, reach: jnp.minimum(least, at(reach, k)), reach.shape[0], start, reach)
+
+    def along(self, x, p, alpha):
+        """x + α p, for an α that leads out of the box at most by rounding; what has come to its bound is at it."""
+        there = alpha >= (1 - 4 * jnp.finfo(x.dtype).eps) * self.reach(x, p)
+        return self.nearest(jnp.where(there, jnp.where(p < 0, self.lower, self.upper), x + alpha * p))
 
 
 class Function(NamedTuple):

@@ -191,7 +191,7 @@ class Secant(NamedTuple):
         search = search._replace(trial=jnp.where(rejected, search.trial, state.search.trial))
         return state._replace(search=search, status=jnp.where(exhausted, failed, state.status).astype(jnp.int32))
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """½‖F‖² and ‖F‖∞ at the current point."""
         return dot(state.f, state.f) / 2, max_abs(state.f)
 

@@ -179,7 +179,7 @@ class _TrustRegion(NamedTuple):
         damping = jnp.where(poor, state.damping / cut, jnp.where(good, state.damping / 2, state.damping))
         return state._replace(radius=radius, damping=damping)
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """The cost and the error at the current point."""
         return state.model.cost / 2, state.model.error
 

@@ -230,6 +230,30 @@ MUTANTS = (
         ("tests/solvers/test_textbook.py",),
     ),
     Mutant(
+        LANES + "problem.py",
+        "        there = alpha >= (1 - 4 * jnp.finfo(x.dtype).eps) * self.reach(x, p)",
+        "        there = alpha > self.reach(x, p)",
+        ("tests/solvers/test_box.py",),
+    ),
+    Mutant(
+        SOLVERS + "bfgs.py",
+        "            return h - outer(column, weight * column), p + column * (weight * (at(moved, k) - at(p, k)))",
+        "            return h - outer(column, weight * column), p + column * (weight * at(moved, k))",
+        ("tests/solvers/test_bounded.py",),
+    ),
+    Mutant(
+        SOLVERS + "quasi_newton.py",
+        "        long = long if most is None else long | (alpha >= most)",
+        "        long = long if most is None else long | (alpha > most)",
+        ("tests/solvers/test_bounded.py",),
+    ),
+    Mutant(
+        SOLVERS + "multistart.py",
+        "jnp.repeat(jnp.broadcast_to(bound, like.shape), count, axis=0)",
+        "jnp.concatenate([jnp.broadcast_to(bound, like.shape)] * count)",
+        ("tests/solvers/test_bounded.py",),
+    ),
+    Mutant(
         LANES + "arithmetic.py",
         "        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)",
         "        row, entry = jnp.where(index > k, rematvec(a, q), 0), dot(q, b)",
