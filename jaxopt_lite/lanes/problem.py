@@ -22,6 +22,7 @@ from jaxopt_lite.lanes.arithmetic import at, fold
 from jaxopt_lite.lanes.calls import Hint, call
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.lanes_last import lanes_last
+from jaxopt_lite.lanes.losses import twice_cost
 from jaxopt_lite.lanes.settings import exact_products, in_own_settings
 
 __all__ = [
@@ -95,7 +96,7 @@ class Function(NamedTuple):
 
     The value is a vector of `size` numbers, of one for a scalar. The leaves are those of `args`, then everything the
     function closed over, and then what is named `beside` it: what a solver is told of each problem. The `loss` is what
-    a method for least squares makes of the residuals.
+    least squares make of the residuals, by name.
     """
 
     closed: Any
@@ -104,7 +105,7 @@ class Function(NamedTuple):
     unravel_value: Callable[[Array], PyTree]
     is_scalar: bool
     beside: tuple[str, ...] = ()
-    loss: str = "linear"
+    loss: str | None = None
 
     def __call__(self, x, leaves):
         count, own = len(self.closed.in_avals) - 1, len(leaves) - len(self.beside)
@@ -115,9 +116,14 @@ class Function(NamedTuple):
         """The leaf of this name beside the function; None where there is none."""
         return leaves[len(leaves) - len(self.beside) + self.beside.index(name)] if name in self.beside else None
 
-    def weighing(self, leaves) -> tuple[str, Any]:
+    def weighing(self, leaves) -> tuple[str | None, Any]:
         """What is made of residuals: the name of the loss, and the size of an outlier."""
         return self.loss, self.named("f_scale", leaves)
+
+    def objective(self, x, leaves):
+        """The scalar to minimize: the value, or the cost of the residuals."""
+        value = self.value(x, leaves)
+        return value[0] if self.loss is None else jnp.sum(twice_cost(*self.weighing(leaves), value)) / 2
 
     def box(self, leaves) -> Box | None:
         """The bounds on x, if there are any."""
@@ -396,11 +402,14 @@ class LaneProblem:
     def __init__(self, function: Function, leaves: tuple[Array, ...], is_mapped: tuple[bool, ...]):
         self._function, self._leaves, self._is_mapped = function, leaves, is_mapped
 
-    def _lanes(self, one: Callable, *vectors):
-        """Run `one(f, *vectors)`, written for one problem and its function f, on the row of lanes."""
+    def _lanes(self, one: Callable, *vectors, of: Callable | None = None):
+        """Run `one(f, *vectors)`, written for one problem and its function f, on the row of lanes.
+
+        The function is `of(x, leaves)`; by default its value.
+        """
 
         def for_one(leaves, *vectors):
-            return one(lambda x: self._function.value(x, leaves), *vectors)
+            return one(lambda x: (of or self._function.value)(x, leaves), *vectors)
 
         if vectors[0].ndim == 1:
             return for_one(self._leaves, *vectors)
@@ -421,7 +430,7 @@ class LaneProblem:
 
     def value_grad_and_hessian(self, x):
         """f(x), ∇f(x) and ∇²f(x), `[n, n, L]`, for a scalar function."""
-        return self._lanes(lambda f, x: derivatives.value_grad_and_hessian(lambda x: f(x)[0], x), x)
+        return self._lanes(derivatives.value_grad_and_hessian, x, of=self._function.objective)
 
     def value_and_slope(self, x, p, needed: bool = False):
         """F(x) and its derivative along p, J p; one that is not `needed` is NaN where there is no derivative."""
@@ -438,7 +447,7 @@ class LaneProblem:
         return self._function.box(self._leaves)
 
     @property
-    def loss(self) -> tuple[str, Any]:
+    def loss(self) -> tuple[str | None, Any]:
         """What is made of residuals: the name of the loss, and the size of an outlier."""
         return self._function.weighing(self._leaves)
 

@@ -10,7 +10,6 @@ Files, in reading order; each imports only from those above it:
 - `broyden_family`: the iteration that both forms of Broyden's method share.
 - `damped_newton`: the fallback of root finding.
 - `broyden`, `limited_broyden`: the inverse Jacobian, as a matrix or as a few terms.
-- `losses`: what residuals are worth in least squares.
 - `levenberg_marquardt`: a trust region around a linear model of residuals.
 
 From a batch to a solution:

@@ -122,10 +122,11 @@ class Plan(NamedTuple):
     def later_methods(self) -> tuple[Method, ...]:
         """What takes on the lanes that the first method gives up.
 
-        For minima that is for what has a Hessian, of few unknowns, without bounds.
+        For minima and least squares that is for what has a Hessian, of few unknowns, without bounds.
         """
         _, *later = self.solver.methods()
-        if later and self.solver.kind == "minimum" and (self.function.beside or not _has_hessian(self.function)):
+        bounded = "lower" in self.function.beside
+        if later and self.solver.kind != "root" and (bounded or not _has_hessian(self.function)):
             return ()
         return tuple(later)
 
@@ -164,7 +165,8 @@ def _has_hessian(function: Function) -> bool:
     """Whether JAX can differentiate the function twice, and it is worth it."""
     inner, _ = opened(function.closed)
     x, *leaves = (jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in (*inner.invars, *inner.constvars))
-    return x.size <= LARGEST and has_hessian(lambda x, *leaves: function.value(x, leaves)[0], x, *leaves)
+    at = function._replace(beside=(), loss=None if function.is_scalar else "linear").objective
+    return x.size <= LARGEST and has_hessian(lambda x, *leaves: at(x, leaves), x, *leaves)
 
 
 def check_backend(backend: str) -> None:

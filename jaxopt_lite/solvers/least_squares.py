@@ -5,11 +5,11 @@ from typing import Any
 
 from jaxtyping import ArrayLike, Float, PyTree
 
+from jaxopt_lite.lanes.losses import LOSSES
 from jaxopt_lite.solvers.box import checked_bounds
 from jaxopt_lite.solvers.choice import Solver
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.levenberg_marquardt import LevenbergMarquardt
-from jaxopt_lite.solvers.losses import LOSSES
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import expect, solve
 from jaxopt_lite.solvers.tolerances import check_not_negative

@@ -15,7 +15,7 @@ Nocedal and Wright, Numerical Optimization, 2nd ed., section 10.3; Kanzow, Yamas
 Math. 172 (2004) 375, for bounds; Bertsekas, SIAM J. Control Optim. 20 (1982) 221.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -36,11 +36,12 @@ from jaxopt_lite.lanes.arithmetic import (
     triangle,
     triangle_solve,
 )  # fmt: skip
+from jaxopt_lite.lanes.losses import twice_cost, weighted
 from jaxopt_lite.lanes.problem import Box
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.losses import twice_cost, weighted
+from jaxopt_lite.solvers.trust_region import TrustRegion
 
 __all__ = ["LevenbergMarquardt", "Model", "model"]
 
@@ -72,7 +73,7 @@ class Model(NamedTuple):
     error: Float[Array, "*L"]
 
 
-def model(loss: tuple[str, Any], box: Box | None, x: Float[Array, "n *L"], f, j) -> Model:
+def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"], f, j) -> Model:
     """The model at x, of its residuals f `[m, *L]` and Jacobian j `[m, n, *L]`; a loss is a name and a scale."""
     terms = twice_cost(*loss, f)
     cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
@@ -112,7 +113,7 @@ class State(NamedTuple):
     status: Int[Array, "*L"]
 
 
-class _TrustRegion(NamedTuple):
+class _LinearModel(NamedTuple):
     """The method: `init`, `begin` and `step` on lanes, for the engine."""
 
     loose = symmetric = ()
@@ -283,6 +284,9 @@ class LevenbergMarquardt:
             float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
+        rescue: whether fits that stall go to Newton's method in a trust region, with the Hessian of the cost: where the
+            residuals at the answer are large, it is needed for the last digits. As for `BFGS`, by default in a plain
+            call on a CPU; not with bounds.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -299,7 +303,8 @@ class LevenbergMarquardt:
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
+    rescue: bool | None = field(default=None, metadata={"static": True})
 
-    def methods(self) -> tuple[_TrustRegion]:
-        """The iteration, for the engine."""
-        return (_TrustRegion(),)
+    def methods(self):
+        """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
+        return (_LinearModel(),) if self.rescue is False else (_LinearModel(), TrustRegion())

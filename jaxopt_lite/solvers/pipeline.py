@@ -20,6 +20,7 @@ from jaxopt_lite.lanes.arithmetic import max_abs, rematvec
 from jaxopt_lite.lanes.derivatives import pullback, value_and_grad, value_and_jacobian
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.gpu import kernel
+from jaxopt_lite.lanes.losses import twice_cost
 from jaxopt_lite.lanes.native import as_one_native_call
 from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, Layout, batch_of, mapped_leaves, trace, with_mapped
 from jaxopt_lite.lanes.rounding import is_rounding
@@ -31,7 +32,6 @@ from jaxopt_lite.solvers.box import active, in_rows
 from jaxopt_lite.solvers.choice import Choice, Options, Plan, Reach, choose, without_numbers
 from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
 from jaxopt_lite.solvers.levenberg_marquardt import model
-from jaxopt_lite.solvers.losses import twice_cost
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 from jaxopt_lite.solvers.tolerances import per_problem
@@ -87,7 +87,7 @@ def solved_so_far(
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
     _check_size(kind, function, batch)
-    function, batch = _told(function, batch, options, x0, beside or {})
+    function, batch = _told(kind, function, batch, options, x0, beside or {})
     plan = Plan(function, without_numbers(solver), options, not options.batched, reach)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
@@ -164,7 +164,7 @@ def _without_batch_axis(solution: Solution) -> Solution:
 SHORTER = {
     "root": (partial(solved_so_far, Reach.FIRST),),
     "minimum": (partial(solved_so_far, Reach.FIRST), partial(solved_so_far, Reach.ROUNDING)),
-    "least squares": (partial(solved_so_far, Reach.FIRST),),
+    "least squares": (partial(solved_so_far, Reach.FIRST), partial(solved_so_far, Reach.ROUNDING)),
 }
 """What is tried before `solved`, without what few batches need; for `lanes.capture.run`."""
 
@@ -187,14 +187,14 @@ def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
 
 
 def _told(
-    function: Function, batch: Batch, options: Options, x0: PyTree, beside: dict[str, PyTree]
+    kind: Kind, function: Function, batch: Batch, options: Options, x0: PyTree, beside: dict[str, PyTree]
 ) -> tuple[Function, Batch]:
     """The function and the batch with what is said beside it: more leaves, a row a problem. Starts are in the box."""
     size, dtype = batch.x.shape[0], batch.x.dtype
     rows = {name: in_rows(tree, x0, options.batched, dtype) for name, tree in beside.items() if name != "f_scale"}
     if "f_scale" in beside:
         rows["f_scale"] = per_problem("f_scale", beside["f_scale"], size, dtype)
-    function = function._replace(beside=tuple(rows), loss=options.loss)
+    function = function._replace(beside=tuple(rows), loss=options.loss if kind == "least squares" else None)
     leaves = (*batch.leaves, *rows.values())
     box = function.box(leaves)
     x = batch.x if box is None else box.nearest(batch.x)
@@ -282,6 +282,8 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
             order, length = chosen(todo)
             # From here on the tolerance is absolute, and the steps are what is left.
             atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
+            if plan.solver.kind == "least squares":  # the tolerance is of a cosine, and the fallback has a gradient
+                atol = jnp.zeros_like(atol)
             left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
             queue = Queue((outcome.x, x0), (), left, order=order, length=length)
             # Not every Hessian can be part of a native function whose gradient can.

@@ -278,7 +278,7 @@ MUTANTS = (
         ("tests/solvers/test_covariance.py",),
     ),
     Mutant(
-        SOLVERS + "losses.py",
+        LANES + "losses.py",
         "    weight = jnp.sqrt(jnp.maximum(slope + 2 * z * rho.curvature(z), jnp.finfo(f.dtype).eps))",
         "    weight = jnp.sqrt(slope)",
         ("tests/solvers/test_least_squares.py",),

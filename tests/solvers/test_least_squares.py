@@ -11,7 +11,8 @@ import scipy.optimize
 import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.demo import nist, regression
-from jaxopt_lite.solvers.losses import LOSSES, twice_cost, weighted
+from jaxopt_lite.lanes.losses import LOSSES, twice_cost, weighted
+from tests.problems import MGH_UNCONSTRAINED
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -121,6 +122,18 @@ def test_a_solve_goes_on_and_shows_its_progress(data):
     value = np.asarray(whole.history.value)
     assert (np.diff(value) <= 1e-9).sum() == np.isfinite(value[:, 1:]).sum()
     np.testing.assert_allclose(value[:, 0], np.sum(np.asarray(jax.vmap(misfit)(x0, y)) ** 2, axis=1) / 2)
+
+
+def test_large_residuals_are_fitted_to_the_last_digit_by_the_hessian():
+    """Brown and Dennis's function, 85822 at its minimum, where a linear model of the residuals converges slowly."""
+    problem = next(p for p in MGH_UNCONSTRAINED if p.name == "brown dennis")
+    fit = lambda rescue: jol.least_squares(
+        lambda x: problem.residual(x), problem.start, batched=False, solver=jol.LevenbergMarquardt(rescue=rescue)
+    )
+    plain, found = fit(False), fit(None)
+    assert plain.status == Status.STALLED and found.success and found.error < 1e-11
+    np.testing.assert_allclose(2 * found.cost, problem.answers[0], rtol=1e-9)
+    assert found.cost <= plain.cost
 
 
 def test_what_cannot_be_fitted_says_so():

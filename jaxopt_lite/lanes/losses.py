@@ -48,18 +48,18 @@ LOSSES: dict[str, Loss | None] = {
 """By name; "linear" is the sum of squares itself."""
 
 
-def twice_cost(loss: str, scale: Any, f: Float[Array, "m *L"]) -> Float[Array, "m *L"]:
+def twice_cost(loss: str | None, scale: Any, f: Float[Array, "m *L"]) -> Float[Array, "m *L"]:
     """What each residual adds to twice the cost; the scale is one number per lane, and None of "linear"."""
-    rho = LOSSES[loss]
+    rho = LOSSES[loss or "linear"]
     return f * f if rho is None else scale * scale * rho.value((f / scale) ** 2)
 
 
-def weighted(loss: str, scale: Any, f: Float[Array, "m *L"], j: Float[Array, "m n *L"]) -> tuple[Array, Array]:
+def weighted(loss: str | None, scale: Any, f: Float[Array, "m *L"], j: Float[Array, "m n *L"]) -> tuple[Array, Array]:
     """Residuals and a Jacobian whose JᵀF is the gradient of the cost, and whose JᵀJ is about its Hessian.
 
     A residual at which the cost curves the other way keeps its part of the gradient, and next to none of the Hessian.
     """
-    rho = LOSSES[loss]
+    rho = LOSSES[loss or "linear"]
     if rho is None:
         return f, j
     z = (f / scale) ** 2
