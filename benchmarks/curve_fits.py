@@ -16,7 +16,7 @@ from benchmarks import harness
 
 _FITS, _QUICK = 25_000, 500
 _CHECKED = 250  # of each kind of curve, beside SciPy
-_FIRST_CALLS = 3
+_FIRST_CALLS = 2
 _KINDS, _CURVES = ("bounded", "free"), ("decay", "peak", "logistic", "hill")
 _FIRST = [f"first-{who}" for who in ("call-free", "call-bounded", "jit-free", "jit-bounded", "optimistix-free")]
 RACES = [f"{curve}-{kind}" for kind in _KINDS for curve in _CURVES]

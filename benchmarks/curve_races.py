@@ -40,8 +40,7 @@ class Judge:
     def __init__(self, fits: Fits, bounded: bool) -> None:
         self._fits, self._bounds = fits, (fits.lower, fits.upper) if bounded else (-np.inf, np.inf)
         self._cost = jax.jit(jax.vmap(lambda b, y: jnp.sum(fits.residuals(b, y) ** 2)))
-        self._best = np.full(len(fits.y), np.inf)
-        self.learn(fits.truth)
+        self._best, self._told = np.full(len(fits.y), np.inf), False
 
     def learn(self, answers: np.ndarray) -> None:
         y, best = self._fits.y[: len(answers)], self._best[: len(answers)]
@@ -52,6 +51,9 @@ class Judge:
             np.minimum(best, self._costs(each), out=best)
 
     def error(self, answers: np.ndarray) -> np.ndarray:
+        if not self._told:
+            self._told = True
+            self.learn(self._fits.truth)
         return self._costs(answers) / self._best[: len(answers)] - 1
 
     def _costs(self, answers: np.ndarray) -> np.ndarray:
