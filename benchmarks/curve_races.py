@@ -180,7 +180,7 @@ def _race(name: str, bounded: bool, n: int, batch: int) -> Race:
         peers["optimistix LM, sigmoids"] = _through_sigmoids(fits, _optimistix)
         peers["jaxopt LM, sigmoids"] = _through_sigmoids(fits, partial(_jaxopt, tolerance=_OF_SIGMOIDS))
     for name, solve in peers.items():
-        if name.startswith("jaxopt"):  # quick enough for all
+        if name.startswith("jaxopt") and not name.endswith("sigmoids"):  # quick enough for all
             entries.append(Entry(name, _vmapped(fits, solve)))
         entries.append(Entry(f"{name}, of {_SLOW:,}", _vmapped(fits, solve), _SLOW))
     if bounded:
