@@ -41,8 +41,8 @@ def _layer(z, x, weights):
 
 def _ours(solver) -> Callable:
     def solve(x, weights):
-        residual = lambda z, args: z - _layer(z, *args)  # noqa: E731
-        return jol.root(residual, jnp.zeros_like(x), (x, weights), args_axes=(0, None), solver=solver).x
+        layer = lambda z, args: _layer(z, *args)  # noqa: E731
+        return jol.fixed_point(layer, jnp.zeros_like(x), (x, weights), args_axes=(0, None), solver=solver).x
 
     return solve
 
@@ -67,8 +67,9 @@ def _jaxopt(kind, **options) -> Callable:
 def _entries(make: Callable) -> tuple[Entry, ...]:
     """`make(solve)` of everybody."""
     gmres = lx.GMRES(rtol=_LINEAR, atol=1e-8)  # without an absolute tolerance it breaks down
+    limited = jol.LimitedBroyden(atol=_TOLERANCE, rtol=0.0, rescue=False, slopes=False)
     return (
-        Entry("LimitedBroyden", make(_ours(jol.LimitedBroyden(atol=_TOLERANCE, rtol=0.0, rescue=False))), is_ours=True),
+        Entry("LimitedBroyden", make(_ours(limited)), is_ours=True),
         Entry(
             "Broyden",
             make(_ours(jol.Broyden(atol=_TOLERANCE, rtol=0.0, rescue=False, jacobian="identity"))),

@@ -17,6 +17,7 @@ from .solvers.chunks import in_chunks as in_chunks
 from .solvers.covariance import Covariance as Covariance
 from .solvers.explain import Explanation as Explanation
 from .solvers.explain import explain as explain
+from .solvers.fixed_point import fixed_point as fixed_point
 from .solvers.lbfgs import LBFGS as LBFGS
 from .solvers.least_squares import least_squares as least_squares
 from .solvers.levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 if all is well, 1 if not all is solved and verified or a command fails, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] not in ("demo", "devices", "bpe", "-h", "--help"):
+    if not words or words[0] not in ("demo", "devices", "bpe", "-h", "--help", "--version"):
         words.insert(0, "demo")
     options = _parser().parse_args(words)
     return options.run(options, Console(highlight=False))
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m jaxopt_lite", description=(jol.__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"jaxopt_lite {version('jaxopt-lite')}")
     commands = parser.add_subparsers(required=True)
     demo = commands.add_parser(
         "demo", help="ten thousand power flows and regressions, a tokenizer, specialists (default)"

@@ -23,7 +23,7 @@ MGH: Testing Unconstrained Optimization Software, ACM TOMS 7 (1981) 17-41.
 import math
 import zlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,7 @@ class Problem(NamedTuple):
         source: "MGH k" or "Burkardt k": problem k there.
         answers: never claimed complete. Systems: known roots, each float64 [n]. Objectives: known local
             minimum values, the global one first; values only approached at infinity are included.
+        residual: of an objective, what it is the sum of the squares of.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Problem(NamedTuple):
     start: np.ndarray
     source: str
     answers: tuple
+    residual: Any = None
 
 
 def perturbed(problem: Problem, count: int = 100, seed: int = 0) -> Points:
@@ -458,7 +460,7 @@ def _system(name: str, fun: Callable, source: str, start, *roots) -> Problem:
 
 
 def _objective(name: str, residual: Callable, source: str, start, *minima: float) -> Problem:
-    return Problem(name, sum_of_squares(residual), _vector(start), source, minima)
+    return Problem(name, sum_of_squares(residual), _vector(start), source, minima, residual)
 
 
 def _watson_system(n: int) -> Problem:

@@ -25,6 +25,7 @@ ROOT_SOLVERS = {
     "broyden": jol.Broyden(),
     "broyden from I": jol.Broyden(jacobian="identity"),
     "limited broyden": jol.LimitedBroyden(),
+    "limited broyden, no slopes": jol.LimitedBroyden(slopes=False),
 }
 SOLVERS = MINIMIZERS | ROOT_SOLVERS
 COUNT = 50
@@ -45,8 +46,8 @@ def of_each(solvers, problems):
 
 pytestmark = pytest.mark.hardly_optimized
 slow = pytest.mark.slow
-# Another start of the same solver; its problems are below.
-RARELY = {"broyden from I"}
+# Other forms of the same solvers; their problems are below.
+RARELY = {"broyden from I", "limited broyden, no slopes"}
 each_solver = pytest.mark.parametrize(
     "solver", [pytest.param(name, marks=[slow] if name in RARELY else [], id=name) for name in SOLVERS]
 )
@@ -245,7 +246,7 @@ RECORD = 30
 
 def tight(solver):
     """A tolerance that the first method of the solver comes to by itself."""
-    return 1e-5 if solver == "limited broyden" else 1e-7
+    return 1e-5 if solver.startswith("limited broyden") else 1e-7
 
 
 def with_limits(solver, atol=None, max_steps=1000, resume=None, shift=0.0):

@@ -1,7 +1,8 @@
 """Every example runs: the Python blocks of README.md and docs/, and the `>>>` examples of the docstrings.
 
 The blocks of one Markdown file are one program, in order. One that cannot run here says why, either in its
-first line, ```python no-run: reason, or in a comment above it, <!-- skip: reason -->.
+first line, ```python no-run: reason, or in a comment above it, <!-- skip: reason -->. One that begins with
+```python needs: a package runs where that is installed, with whatever it warns of.
 """
 
 import ast
@@ -10,7 +11,10 @@ import importlib
 import re
 import textwrap
 import traceback
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +31,7 @@ MODULES = sorted((ROOT / "jaxopt_lite").rglob("*.py"))
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,}) *(?P<info>.*?) *$")
 SKIP = re.compile(r"^<!-- *skip\b:? *(?P<reason>.*?) *-->$")
 NO_RUN = re.compile(r"^python no-run\b:? *(?P<reason>.*)$")
+NEEDS = re.compile(r"^python needs: (?P<package>\w+)$")
 # Other ways to write a Python block, which would be shown to a reader and never run.
 DISGUISED = re.compile(r"^(py|python3?|pycon|ipython3?|\{code(-block|-cell)?\} *(py|ipython)\w*|\{doctest\}.*)\b")
 
@@ -91,6 +96,9 @@ def is_run(block: Block) -> bool:
         if not left_out["reason"]:
             raise ExampleError(f"{block}: left out without a reason; write `skip: reason` or `no-run: reason`")
         return False
+    needs = NEEDS.match(block.info)
+    if needs:
+        return find_spec(needs["package"]) is not None
     if block.info == "python":
         return True
     if DISGUISED.match(block.info):
@@ -107,12 +115,24 @@ def run(path: Path, text: str) -> int:
     names, count = {"__name__": "__main__"}, 0
     for block in filter(is_run, blocks_of(path, text)):
         try:
-            # The empty lines above the code give its lines the numbers they have in the page.
-            exec(compile("\n" * (block.line - 1) + block.code, str(path), "exec"), names)
+            with ignoring_warnings() if NEEDS.match(block.info) else nullcontext():
+                execute(block, path, names)
         except Exception as error:
             raise ExampleError(f"{path.name}:{line_of(error, path, block)}: {describe(error)}") from error
         count += 1
     return count
+
+
+def execute(block: Block, path: Path, names: dict[str, object]) -> None:
+    # The empty lines above the code give its lines the numbers they have in the page.
+    exec(compile("\n" * (block.line - 1) + block.code, str(path), "exec"), names)
+
+
+@contextmanager
+def ignoring_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def line_of(error: Exception, path: Path, block: Block) -> int:
@@ -212,6 +232,20 @@ def test_blocks_share_names_in_order():
     """What one block defines the next may use; other languages are left alone."""
     text = page("```python", "x = 1", "```", "```bash", "rm -rf /", "```", "", "```python", "assert x == 1", "```")
     assert run(PAGE, text) == 2
+
+
+def test_a_block_runs_where_what_it_needs_is_installed():
+    """And a page that shows a library which is not there runs all the same."""
+    text = page(
+        "```python needs: json",
+        "import warnings",
+        "warnings.warn('old')",
+        "```",
+        "```python needs: no_such",
+        "x",
+        "```",
+    )
+    assert run(PAGE, text) == 1
 
 
 def test_indented_and_longer_fences_run():

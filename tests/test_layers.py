@@ -49,7 +49,7 @@ MAY_IMPORT = {
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {re.split(r"[^\w-]", wanted)[0] for wanted in PROJECT["dependencies"]}
-OPTIONAL = {"matplotlib"}  # may be imported inside a function, and need not be installed
+OPTIONAL = {"matplotlib", "pyarrow", "zstandard"}  # may be imported inside a function, and need not be installed
 
 FUNCTION_LINES = 45  # without the docstring
 
@@ -260,8 +260,8 @@ def closure(module: str) -> set[str]:
 
 
 CLOSURES = {  # of what one has in hand: at most so many of these files, the package's or the room's, and none of those
-    "bpe.tokenizer": (15, "", {"bpe.counting", "bpe.corpus", "bpe.pairs", "bpe.merges", "bpe.training"}),
-    "bpe.training": (22, "", {"bpe.command", "bpe.report", "bpe.accelerator.pairs"}),
+    "bpe.tokenizer": (22, "", {"bpe.counting", "bpe.corpus", "bpe.pairs", "bpe.merges", "bpe.training"}),
+    "bpe.training": (30, "", {"bpe.command", "bpe.report", "bpe.accelerator.pairs"}),
     "specialists.fit": (9, "specialists.", {"bpe"}),
 } | {
     f"specialists.{name}": (None, "", {"bpe"})

@@ -35,7 +35,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-TRAIN = "from jaxopt_lite import bpe; from pathlib import Path; t = bpe.train(Path('text'), 262, progress=False)"
+TRAIN = (
+    "from jaxopt_lite import bpe; from pathlib import Path; "
+    "t = bpe.train(Path('text'), 262, pattern='llama3', progress=False)"
+)
 COMMAND = "from jaxopt_lite.__main__ import main; assert main({}.split()) == 0"
 
 

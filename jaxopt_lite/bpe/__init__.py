@@ -7,20 +7,25 @@ Files, in reading order; each imports only from those above it:
 - `reference`: the sequential algorithm, slowly: what byte-pair encoding is.
 - `arguments`: what callers give, checked.
 - `cuts`: where a text may be cut so that its words stay whole.
+- `age`: one version of Unicode for all words.
+- `oniguruma`: regular expressions as Hugging Face reads them.
+- `steps`: normalizers and pre-tokenizers of files.
 - `patterns`: what a word is, and which tokens are found before; `splitter`.
 - `table`: numbers for very many byte strings: a hash table.
 - `vocabulary`: tokens, merges and base symbols.
+- `around`: decoders and templates of files.
 
 To encode:
 
 - `cache`: what texts were encoded as.
 - `encode`: from texts to ids.
-- `formats/`: the files of Hugging Face, GPT-2 and tiktoken, and our own.
+- `formats/`: the files of Hugging Face, GPT-2, tiktoken, Mistral and CLIP, and our own.
 - `tokenizer`: text to ids and back; `load`.
 
 To train:
 
 - `counting`: the words of texts, counted in this process and in workers.
+- `readers`: files of texts as people have them.
 - `corpus`: files, texts or counts; `count_words`.
 - `pairs`: pairs of neighbouring symbols, counted and merged.
 - `merges`: which merges come next, and the proof that many at a time are exact.

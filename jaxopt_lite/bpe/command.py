@@ -10,16 +10,19 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from jaxopt_lite.bpe.arguments import existing_file
-from jaxopt_lite.bpe.corpus import ERRORS, check_head, check_text
 from jaxopt_lite.bpe.formats import FORMATS
 from jaxopt_lite.bpe.merges import TIES
+from jaxopt_lite.bpe.readers import ERRORS, check_head, check_text, files_of
 from jaxopt_lite.bpe.report import compression, first_merges, frequent_tokens
 from jaxopt_lite.bpe.tokenizer import SPECIAL_MODES, Tokenizer, load
 from jaxopt_lite.bpe.training import train
@@ -32,9 +35,23 @@ _STANDARD = "-"  # the name of standard input, or output
 _LINES = 1 << 20  # bytes of lines that are encoded together
 
 
+class _Anywhere(argparse.ArgumentParser):
+    """A parser that takes options anywhere, also between the names of files."""
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        if getattr(self, "_is_inside", False):
+            return super().parse_known_args(args, namespace)
+        self._is_inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_inside = False
+
+
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands to the parser of `bpe`; `options.run(options, console)` runs one and returns its exit status."""
-    commands = parser.add_subparsers(required=True)
+    parser.add_argument("--version", action="version", version=f"jaxopt_lite {version('jaxopt-lite')}")
+    commands = parser.add_subparsers(required=True, parser_class=_Anywhere)
     _train_parser(commands.add_parser("train", help="learn a tokenizer from files"))
     encode = _parser(commands, "encode", "the ids of texts, a line each", _encode)
     encode.add_argument("files", nargs="*", metavar="FILE", help="a text each (default: standard input, '-')")
@@ -64,7 +81,11 @@ def _parser(commands, name: str, description: str, command: Callable) -> argpars
 
 
 def _train_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="texts to learn from; '-' for standard input")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE",
+        help="texts to learn from: plain, .jsonl or .parquet, packed or not; folders of them; '-' for standard input",
+    )  # fmt: skip
+    parser.add_argument("--field", default="text", help="of records, which field is the text (default text)")
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--vocab-size", type=count, metavar="N", help="how many tokens in all")
     size.add_argument("--merges", type=count, metavar="N", help="or how many merges")
@@ -104,14 +125,17 @@ def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable
     """The command with its exit status, and one line on standard error in place of a traceback."""
 
     def run(options: argparse.Namespace, console: Console) -> int:
+        _occupy()
         try:
             command(options, console)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except KeyboardInterrupt:
-            print("\nStopped.", file=sys.stderr)
+            if sys.stderr is not None:
+                print("\nStopped.", file=sys.stderr)
             return INTERRUPTED
         except BrokenPipeError:  # whoever reads has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _open("stdout").fileno())  # for what Python writes when it ends
             return 1
         except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             _say(options, "error", error)
@@ -123,14 +147,34 @@ def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable
 
 def _say(options: argparse.Namespace, kind: str, message: object) -> None:
     line = " ".join(str(message).split()) or type(message).__name__
-    print(f"{options.parser.prog}: {kind}: {line}", file=sys.stderr)
+    if sys.stderr is not None:
+        print(f"{options.parser.prog}: {kind}: {line}", file=sys.stderr)
+
+
+def _occupy() -> None:
+    """Take the numbers of standard streams that are closed, so that no file that is opened gets one."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+
+
+def _open(name: str) -> TextIO:
+    """A standard stream, "stdin" or "stdout".
+
+    Raises:
+        OSError: it is closed.
+    """
+    stream = getattr(sys, name)
+    if stream is None:
+        raise OSError(f"standard {'input' if name == 'stdin' else 'output'} is closed")
+    return stream
 
 
 def _train(options: argparse.Namespace, console: Console) -> None:
     settings = dict(
         end_of_word=options.end_of_word, level=options.level, byte_fallback=options.byte_fallback,
         unknown=options.unknown, min_frequency=options.min_frequency, max_token_length=options.max_token_length,
-        special_tokens=options.special_token, tie=options.tie, errors=options.errors,
+        special_tokens=options.special_token, tie=options.tie, errors=options.errors, field=options.field,
     )  # fmt: skip
     if options.extend is None:
         settings["pattern"] = options.pattern or "gpt4"
@@ -147,7 +191,11 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         _say(options, "warning", warning.message)
     if any("interrupted" in str(warning.message) for warning in caught):
         raise KeyboardInterrupt  # `train` has caught it, to hand over what was learned; a checkpoint has that too
-    _save(tokenizer, options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _save(tokenizer, options)
+    for warning in caught:
+        _say(options, "warning", warning.message)
     if options.output != _STANDARD:
         console.print(f"{options.output}: {tokenizer}", markup=False, soft_wrap=True)
 
@@ -171,7 +219,9 @@ def _rehearse(options: argparse.Namespace, settings: dict) -> None:
         elif output.exists() and options.output != _STANDARD:
             twin.touch()
         try:
-            train({}, merges=0, **settings).save(twin, options.format)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are said when it is saved
+                train({}, merges=0, **settings).save(twin, options.format)
         except (ValueError, TypeError) as error:
             options.parser.error(str(error).replace(str(twin), options.output))
 
@@ -189,9 +239,12 @@ def _corpus(options: argparse.Namespace) -> list[Path | str]:
     """The files; standard input as one too where it has a name, so that it is read in parts."""
     if options.files.count(_STANDARD) > 1:
         options.parser.error("'-' is given twice; there is one standard input")
+    if _STANDARD in options.files:
+        _open("stdin")
     name = Path("/dev/stdin")
     standard = name if _STANDARD not in options.files or name.exists() else _text(_STANDARD, options.errors)
-    return [standard if file == _STANDARD else check_text(Path(file)) for file in options.files]
+    named = ([standard] if file == _STANDARD else files_of(Path(file)) for file in options.files)
+    return list(chain.from_iterable(named))
 
 
 def _save(tokenizer: Tokenizer, options: argparse.Namespace) -> None:
@@ -201,7 +254,7 @@ def _save(tokenizer: Tokenizer, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "tokenizer.json")
         tokenizer.save(path, options.format)
-        sys.stdout.buffer.write(path.read_bytes())
+        _open("stdout").buffer.write(path.read_bytes())
 
 
 def _encode(options: argparse.Namespace, console: Console) -> None:
@@ -213,13 +266,13 @@ def _encode(options: argparse.Namespace, console: Console) -> None:
                 rows = tokenizer.encode_batch(texts, special=options.special)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            sys.stdout.writelines(" ".join(map(numerals.__getitem__, ids)) + "\n" for ids in rows)
+            _open("stdout").writelines(" ".join(map(numerals.__getitem__, ids)) + "\n" for ids in rows)
 
 
 def _decode(options: argparse.Namespace, console: Console) -> None:
     tokenizer = load(options.tokenizer, pattern=options.pattern)
     end = b"\n" if options.lines else b""
-    source = sys.stdin.buffer if options.file == _STANDARD else existing_file(Path(options.file)).open("rb")
+    source = _open("stdin").buffer if options.file == _STANDARD else existing_file(Path(options.file)).open("rb")
     with source:
         for number, line in enumerate(source, 1):
             try:
@@ -230,7 +283,7 @@ def _decode(options: argparse.Namespace, console: Console) -> None:
                 data = tokenizer.decode_bytes(ids, skip_special=options.skip_special)
             except (ValueError, OverflowError) as error:
                 raise ValueError(f"{options.file}, line {number}: {error}") from error
-            sys.stdout.buffer.write(data + end)
+            _open("stdout").buffer.write(data + end)
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> None:
@@ -251,14 +304,18 @@ def _inspect(options: argparse.Namespace, console: Console) -> None:
 
 def _tracked(names: list[str]) -> Iterator[str]:
     """The names, with a progress bar on standard error if results do not go to the same terminal."""
-    hidden = len(names) < 2 or not sys.stderr.isatty() or sys.stdout.isatty()
+    hidden = len(names) < 2 or not _is_terminal(sys.stderr) or _is_terminal(sys.stdout)
     yield from track(names, "files", console=Console(stderr=True), transient=True, disable=hidden)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _text(name: str, errors: str) -> str:
     """All of a file or of standard input."""
     if name == _STANDARD:
-        data = sys.stdin.buffer.read()
+        data = _open("stdin").buffer.read()
     else:
         data = check_text(Path(name)).read_bytes()
         check_head(data, Path(name))
@@ -267,7 +324,7 @@ def _text(name: str, errors: str) -> str:
 
 def _lines(name: str, errors: str) -> Iterator[list[str]]:
     """Lines without their ends, about a megabyte at a time; from a terminal one by one."""
-    with sys.stdin.buffer if name == _STANDARD else check_text(Path(name)).open("rb") as source:
+    with _open("stdin").buffer if name == _STANDARD else check_text(Path(name)).open("rb") as source:
         is_first = name != _STANDARD
         while lines := source.readlines(1 if source.isatty() else _LINES):
             if is_first:

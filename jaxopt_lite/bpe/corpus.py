@@ -4,68 +4,35 @@
 gives batches of a few megabytes to `counting.py`.
 """
 
-import codecs
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
-from jaxopt_lite.bpe.arguments import existing_file, texts, whole_number, word_counts
+from jaxopt_lite.bpe import readers
+from jaxopt_lite.bpe.arguments import texts, whole_number, word_counts
 from jaxopt_lite.bpe.counting import Find, Pool
 from jaxopt_lite.bpe.cuts import ONE_CUT
 from jaxopt_lite.bpe.patterns import Finder, Splitter
+from jaxopt_lite.bpe.readers import ERRORS, files_of, size_of
 from jaxopt_lite.cores import cores
 from jaxopt_lite.progress import progress_bar
 
-__all__ = ["ERRORS", "Batch", "batches", "check_head", "check_text", "count_words"]
-
-ERRORS = ("strict", "replace", "ignore", "surrogateescape")
+__all__ = ["Batch", "batches", "count_words"]
 
 SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
 MOST_PROCESSES = 32  # by default; what they find is put together in this process, so more would gain nothing
-BLOCK = 1 << 20
-"""How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
 NEAR_THE_END = 2000  # characters in which most texts may be cut
 _BEFORE = 2  # characters before a cut that `ONE_CUT` looks at
 
 _LOOKED_AT = 100  # items that are checked for being names of files; who passes names by mistake begins with them
 _LONGEST_NAME = 1000
-
-_UNPACK = "unpack it, and pass sorted(pathlib.Path(folder).rglob('*.txt'))"
-_CONVERT = "convert it to plain text first"
-# What is not plain text, by its name, and what reads it.
-_OTHERWISE = {
-    ".jsonl .ndjson .jsonlines": "pass (json.loads(line)['text'] for line in open({path!r}, encoding='utf-8'))",
-    ".gz": "pass gzip.open({path!r}, 'rt', encoding='utf-8')",
-    ".bz2": "pass bz2.open({path!r}, 'rt', encoding='utf-8')",
-    ".xz .lzma": "pass lzma.open({path!r}, 'rt', encoding='utf-8')",
-    ".zst .zstd": "pass zstandard.open({path!r}, 'rt', encoding='utf-8')",
-    ".parquet": "pass (text for batch in pyarrow.parquet.ParquetFile({path!r}).iter_batches(columns=['text']) "
-    "for text in batch['text'].to_pylist())",
-    ".arrow .feather": "pass pyarrow.feather.read_table({path!r})['text'].to_pylist()",
-    ".zip .tar .tgz .tbz2 .txz .7z .rar": _UNPACK,
-    ".pdf .docx .doc .odt .rtf .epub .pptx .xlsx": _CONVERT,
-    ".npy .npz .pkl .pt .safetensors .h5 .db .sqlite": "pass the texts that are in it",
-}
-_BY_SUFFIX = {suffix: advice for suffixes, advice in _OTHERWISE.items() for suffix in suffixes.split()}
-# The same, by how its content begins.
-_BEGINNINGS = {
-    b"\xff\xfe": "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')",
-    b"\xfe\xff": "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')",
-    b"\0": "no text, to go by the NUL it begins with, or UTF-16 or UTF-32: convert it to UTF-8 first",
-    b"\x1f\x8b": f"compressed by gzip: {_BY_SUFFIX['.gz']}",
-    b"BZh91AY&SY": f"compressed by bzip2: {_BY_SUFFIX['.bz2']}",
-    b"\xfd7zXZ\0": f"compressed by xz: {_BY_SUFFIX['.xz']}",
-    b"(\xb5/\xfd": f"compressed by zstd: {_BY_SUFFIX['.zst']}",
-    b"PK\x03\x04": f"an archive, or a document made of one: {_UNPACK}",
-    b"7z\xbc\xaf": f"an archive: {_UNPACK}",
-    b"%PDF-": f"a PDF: {_CONVERT}",
-}
 
 
 def count_words(
@@ -74,6 +41,7 @@ def count_words(
     *,
     special_tokens: Sequence[str] | Finder = (),
     errors: str = "strict",
+    field: str = "text",
     processes: int | None = None,
     progress: bool | None = None,
     device: Any = None,
@@ -88,7 +56,10 @@ def count_words(
     Args:
         corpus: one of these.
 
-            - Files: an `os.PathLike` such as `pathlib.Path`, or an iterable of them. Each is one text, in UTF-8.
+            - Files: an `os.PathLike` such as `pathlib.Path`, or an iterable of them; in UTF-8. A plain file is one
+              text. Of JSON lines (`.jsonl`) and Parquet (`.parquet`, with pyarrow) every record is one, its `field`.
+              They may be packed: `.gz`, `.bz2`, `.xz`, and with zstandard `.zst`. A folder stands for the files in it
+              that are called so, or `.txt`; and a path such as `Path("data/**/*.md")` for what it matches.
             - Texts: an iterable of str, for instance a generator; a single str is one text. **A str is always a text,
               never the name of a file**; one among the first hundred that names one is refused. Words do not go from
               one text to the next.
@@ -98,6 +69,7 @@ def count_words(
         errors: what to do about bytes in files that are not UTF-8: "strict" (raise an error that says where),
             "replace" (U+FFFD in their place), "ignore" (leave them out), or "surrogateescape" (keep them: a word's
             bytes are `word.encode("utf-8", "surrogateescape")`).
+        field: of JSON lines and Parquet, which field is the text. Default: "text".
         processes: how many processes count. Default: one for every core that this process may use, at most 32. Small
             corpora are counted in this process.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook, if the corpus is not small.
@@ -111,10 +83,11 @@ def count_words(
 
     Raises:
         TypeError: a corpus, or an item in it, that is none of these; a device that is none of JAX.
-        ValueError: a str that names an existing file; a file that is no text, such as `.jsonl` or `.gz`: its texts can
-            be passed; bytes that are not UTF-8, under "strict"; a count below zero; an unknown value of `errors`; fewer
-            than one process, or more than one with a device.
-        OSError: a file that is missing, is a directory, or cannot be read.
+        ValueError: a str that names an existing file; a file that is no text, such as `.pdf`; a folder without texts; a
+            record without the field; bytes that are not UTF-8, under "strict"; a count below zero; an unknown value of
+            `errors`; fewer than one process, or more than one with a device.
+        OSError: a file that is missing, or cannot be read.
+        ImportError: Parquet or zstd without the package that reads it.
         RuntimeError: a process ended before its time, for instance because memory ran out.
 
     Example:
@@ -130,7 +103,7 @@ def count_words(
     if isinstance(corpus, Mapping):
         return word_counts(corpus)
     items, total = _items(corpus)
-    stream = batches(items, splitter, special.tokens, errors)
+    stream = batches(items, splitter, special.tokens, errors, field)
     head: list[Batch] = []
     for batch in stream:
         head.append(batch)
@@ -191,9 +164,8 @@ def _items(corpus) -> tuple[Iterable[object], int | None]:
         )
     if not isinstance(corpus, Sequence) or not all(isinstance(item, os.PathLike) for item in corpus):
         return corpus, None
-    paths = [check_text(path) for path in corpus]
-    sizes = [path.stat() for path in paths]
-    return paths, sum(size.st_size for size in sizes) if all(stat.S_ISREG(size.st_mode) for size in sizes) else None
+    paths = [file for path in corpus for file in files_of(Path(path))]
+    return paths, size_of(paths)
 
 
 class Batch(NamedTuple):
@@ -204,7 +176,7 @@ class Batch(NamedTuple):
 
 
 def batches(
-    items: Iterable[object], splitter: Splitter, special_tokens: tuple[str, ...], errors: str
+    items: Iterable[object], splitter: Splitter, special_tokens: tuple[str, ...], errors: str, field: str = "text"
 ) -> Iterator[Batch]:
     """The texts of all items, small ones together and large ones in parts.
 
@@ -213,6 +185,7 @@ def batches(
         splitter: the scheme whose words must come out whole.
         special_tokens: texts that must come out whole.
         errors: what to do about bytes that are not UTF-8, one of `ERRORS`.
+        field: of records, which field is the text.
 
     Raises:
         TypeError: an item that is neither text nor path.
@@ -229,11 +202,10 @@ def batches(
                     "text. Pass names as paths: map(pathlib.Path, names). For texts called like files pass counts: "
                     "collections.Counter(word for text in texts for word in splitter.words(text))."
                 )
-            pieces = (
-                [(item, len(item))] if len(item) <= BLOCK else _whole_words(_sliced(item), splitter, special_tokens)
-            )
+            pieces = _pieces(item, splitter, special_tokens)
         elif isinstance(item, os.PathLike):
-            pieces = _whole_words(_decoded(check_text(item), errors), splitter, special_tokens)
+            files = files_of(Path(item))
+            pieces = chain.from_iterable(_of_file(file, splitter, special_tokens, errors, field) for file in files)
         else:
             raise TypeError(
                 f"item {number} of the corpus is {item!r:.80} ({type(item).__name__}): expected a text (str) or a path "
@@ -242,36 +214,11 @@ def batches(
         for text, amount in pieces:
             texts.append(text)
             size += amount
-            if size >= BLOCK:
+            if size >= readers.BLOCK:
                 yield Batch(texts, size)
                 texts, size = [], 0
     if texts:
         yield Batch(texts, size)
-
-
-def check_text(path: os.PathLike) -> Path:
-    """The path, if it is a file or a stream, and one of text to judge by its name.
-
-    Raises:
-        ValueError: it is something else.
-        OSError: there is no such file, or it is a directory.
-    """
-    path = existing_file(path)
-    advice = _BY_SUFFIX.get(path.suffix.lower())
-    if advice is not None:
-        advice = _UNPACK if ".tar" in path.suffixes else advice
-        raise ValueError(
-            f"{path}: a file called {path.suffix} is not plain text; {advice.format(path=str(path))}. If it is "
-            f"text after all, pass pathlib.Path({str(path)!r}).read_text(encoding='utf-8')."
-        )
-    return path
-
-
-def check_head(data: bytes, path: Path) -> None:
-    """Raise ValueError if a file that begins with these bytes is no text in UTF-8, whatever `errors` is."""
-    for beginning, what in _BEGINNINGS.items():
-        if data.startswith(beginning):
-            raise ValueError(f"{path}: expected UTF-8; it is {what.format(path=str(path))}.")
 
 
 def _names_a_file(text: str) -> bool:
@@ -284,36 +231,38 @@ def _names_a_file(text: str) -> bool:
         return False  # it has characters that no name can have
 
 
+def _pieces(text: str, splitter: Splitter, special_tokens: tuple[str, ...]) -> Iterable[tuple[str, int]]:
+    """A text, in blocks if it is long."""
+    if len(text) <= readers.BLOCK:
+        return [(text, len(text))]
+    return _whole_words(_sliced(text), splitter, special_tokens)
+
+
+def _of_file(
+    path: Path, splitter: Splitter, special_tokens: tuple[str, ...], errors: str, field: str
+) -> Iterator[tuple[str, int]]:
+    """The texts of a file, long ones in blocks."""
+    with closing(readers.parts(path, errors, field)) as parts:
+        for part in parts:
+            if part.is_last:
+                yield from _pieces(part.text, splitter, special_tokens)
+                continue
+            yield from _whole_words(_up_to_last(part, parts), splitter, special_tokens)
+
+
+def _up_to_last(part: readers.Part, more: Iterator[readers.Part]) -> Iterator[tuple[str, int]]:
+    """A text in blocks, with the size of each."""
+    yield part.text, part.size
+    while not part.is_last:
+        part = next(more)
+        yield part.text, part.size
+
+
 def _sliced(text: str) -> Iterator[tuple[str, int]]:
     """The text in blocks, with the number of characters of each."""
-    for start in range(0, len(text), BLOCK):
-        block = text[start : start + BLOCK]
+    for start in range(0, len(text), readers.BLOCK):
+        block = text[start : start + readers.BLOCK]
         yield block, len(block)
-
-
-def _decoded(path: Path, errors: str) -> Iterator[tuple[str, int]]:
-    """The file in blocks, with the number of bytes of each."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors)
-    at = 0
-    with path.open("rb") as file:
-        while True:
-            data = file.read(BLOCK)
-            if at == 0:
-                check_head(data, path)
-            waiting = len(decoder.getstate()[0])
-            try:
-                text = decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                bad = error.object[error.start : error.end]
-                raise ValueError(
-                    f"{path}: byte {at - waiting + error.start} is {bad.hex(' ')!r}, expected UTF-8 ({error.reason}). "
-                    'Pass errors="replace" (U+FFFD in its place), "ignore" (leave it out) or "surrogateescape" (keep '
-                    "the bytes as they are), or convert the file."
-                ) from error
-            at += len(data)
-            yield text, len(data)
-            if not data:
-                return
 
 
 def _whole_words(
@@ -324,11 +273,12 @@ def _whole_words(
     A block that cannot be cut anywhere grows by the next one.
     """
     longest = max(map(len, special_tokens), default=0)
+    may_cut = splitter.local and splitter.normalizer is None
     waiting: list[str] = []  # in which there is no cut
     last, first, size = "", 0, 0  # the end of what was read, and where in it a cut may be
     for text, amount in blocks:
         if last and text:  # there is no need to cut where nothing follows
-            at = _last_cut(last, first, special_tokens) if splitter.local else None
+            at = _last_cut(last, first, special_tokens) if may_cut else None
             if at is None:
                 # Only the end is looked through again, so that long waits take linear time. What is before a cut is
                 # kept as far as it matters: a special token may begin there.

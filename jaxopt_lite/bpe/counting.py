@@ -59,12 +59,13 @@ class Tally:
 
     def add(self, texts: list[str]) -> None:
         """Count the words of these texts."""
-        pieces = texts
+        pieces, firsts = texts, [True] * len(texts)
         if self.special is not None and self.special.finds(texts):
-            cut = chain.from_iterable(map(self.special.cut, texts))
-            pieces = [piece for is_token, piece in cut if not is_token]
+            cut = [(piece, not k) for text in texts for k, (token, piece) in enumerate(self.special.cut(text))
+                   if token is None]  # fmt: skip
+            pieces, firsts = [piece for piece, _ in cut], [is_first for _, is_first in cut]
         if not self.splitter.local:
-            self.word_counts.update(chain.from_iterable(map(self.splitter.words, pieces)))
+            self.word_counts.update(chain.from_iterable(map(self.splitter.words, pieces, firsts)))
             return
         data = WALL.join(piece.encode(*_UTF8) for piece in pieces)
         if b"\0" in data:  # which a table cannot tell from nothing

@@ -9,6 +9,7 @@ In each word the pair whose merge comes first in the order is merged, the leftmo
   merge creates come later in the order, so nothing comes between two occurrences of one pair. Merging all pairs that
   come before their neighbours would not: in "abcd" with the order cd, b+cd, ab, the pair ab comes before its neighbour
   bc, which is no pair, yet b+cd comes first.
+- `merge_long` does that for one very long word.
 - `Pieces` cuts long texts (`cuts.py`) and looks pieces up by number; only new ones are split into words.
 - `Encoder` puts it together, remembers words (`cache.py`), and uses an accelerator where a program has one.
 """
@@ -18,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from threading import Lock
 from typing import NamedTuple, TypeVar
 from weakref import WeakSet
@@ -30,9 +31,9 @@ from jaxopt_lite.bpe.cache import Cache
 from jaxopt_lite.bpe.cuts import WALL, starts
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.table import Table
-from jaxopt_lite.bpe.vocabulary import Symbols, Vocabulary
+from jaxopt_lite.bpe.vocabulary import Symbols, Vocabulary, once
 
-__all__ = ["Encoder", "PairTable", "PieceWords", "Pieces", "merge_together", "merge_word", "split_pieces"]
+__all__ = ["Encoder", "PairTable", "PieceWords", "Pieces", "merge_long", "merge_together", "merge_word", "split_pieces"]
 
 _LONG = 256  # symbols from which a heap is quicker than looking at all pairs
 _NONE = 2**62  # later than any merge
@@ -49,7 +50,10 @@ _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF
 
 _WORDS = 25_000_000  # bytes of a generation of words, of which there are two
 _AT_ONCE = 4_000_000  # characters that are worked on together, which bounds the memory
+_PIECE, _REACH = 64, 4  # symbols of a piece of a long word; tokens on either side that are encoded again, at first
+_VERY_LONG = 2000  # symbols from which a word is encoded in pieces
 _SHORT = 2000  # characters that are encoded word by word in less time than in arrays
+_RECENT, _MOST_RECENT = 256, 4096  # characters of a text that is remembered whole, and how many such texts
 _FEW = 64  # words that are merged one by one in less time than together
 _MANY = 4096  # words that are worth a call to an accelerator
 _LONGEST = 64  # symbols of a word that is merged with others; longer ones are few
@@ -131,7 +135,8 @@ class PairTable:
     """
 
     def __init__(self, vocabulary: Vocabulary):
-        self.merged, self._size = vocabulary.merged, len(vocabulary.tokens)
+        self.merged, self.size = vocabulary.merged, len(vocabulary.tokens)
+        self._vocabulary = vocabulary
         bits = (_SLOTS * len(self.merged) + 1).bit_length()
         self._shift, self._wrap = np.uint64(64 - bits), 2**bits - 1
         self._keys, self._ranks = np.full(2**bits, -1, np.int64), np.full(2**bits, _NO_RANK, np.int32)
@@ -156,8 +161,25 @@ class PairTable:
             other = other[(found[other] != keys[other]) & (found[other] >= 0)]
         return np.where(found == keys, self._ranks[slots], _NO_RANK)
 
+    def symbols_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The base symbols that tokens are made of, one after the other, and how many each has."""
+        symbols, ends = self._made_of
+        first, size = ends[ids], ends[ids + 1] - ends[ids]
+        total = np.cumsum(size)
+        inside = np.arange(size.sum()) - np.repeat(total - size, size)
+        return symbols[np.repeat(first, size) + inside], size
+
+    @once
+    def _made_of(self) -> tuple[np.ndarray, np.ndarray]:
+        """The base symbols of every token, in one row, and where each one's begin."""
+        made: list[list[int]] = [[k] for k in range(self.size)]
+        for (left, right), k in zip(self._vocabulary.merges.tolist(), self.merged.tolist(), strict=True):
+            made[k] = made[left] + made[right]
+        sizes = np.fromiter(map(len, made), np.int64, self.size)
+        return np.fromiter(_flat(made), np.int32, sizes.sum()), np.append(0, np.cumsum(sizes))
+
     def _keys_of(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return left.astype(np.int64) * self._size + right
+        return left.astype(np.int64) * self.size + right
 
     def _slots_of(self, keys: np.ndarray) -> np.ndarray:
         return (keys.astype(np.uint64) * _MIX >> self._shift).astype(np.int64)
@@ -251,6 +273,77 @@ def _merge(words: _Row, begins: np.ndarray, at: np.ndarray, table: PairTable) ->
     beside = beside[rank[beside] != _END]
     rank[beside] = table.ranks(ids[beside], ids[beside + 1])
     return _Row(ids, rank, number, size)
+
+
+def merge_long(symbols: np.ndarray, table: PairTable) -> np.ndarray:
+    """Encode one very long word, such as text without spaces: in pieces, which are put right where they meet.
+
+    A row of tokens is what the merges make of its symbols if and only if that holds for any two neighbours by
+    themselves (van Antwerpen and Neubeck, "So many tokens, so little time", 2024). So the word is cut anywhere, the
+    pieces are encoded together, and around two tokens that would be others together some more of both sides are encoded
+    again, until there are none. In the worst case, a run of one letter, that is all of the word in the end.
+
+    Args:
+        symbols: int32 `[N]`, its base symbols.
+        table: the merges, which must be ordered, no two of them of one token.
+
+    Returns:
+        The ids, int32.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxopt_lite.bpe.encode import PairTable, merge_long
+        >>> from jaxopt_lite.bpe.vocabulary import Vocabulary
+        >>> table = PairTable(Vocabulary((b"a", b"b", b"ab"), merges=[[0, 1]], merged=[2]))
+        >>> merge_long(np.array([0, 1] * 3, np.int32), table).tolist()
+        [2, 2, 2]
+    """
+    lengths = np.full(-(-symbols.size // _PIECE), _PIECE)
+    lengths[-1] -= lengths.sum() - symbols.size
+    ids, sizes = merge_together(symbols, lengths, table)
+    meets, reach = np.cumsum(sizes)[:-1], _REACH  # where what was encoded by itself begins; inside of that all is well
+    while True:
+        bad = meets[~_stay(ids[meets - 1], ids[meets], table)]
+        if not bad.size:
+            return ids
+        ids, meets = _again(ids, bad, reach, table)
+        reach *= 2
+
+
+def _stay(left: np.ndarray, right: np.ndarray, table: PairTable) -> np.ndarray:
+    """Whether two tokens, one behind the other, are what the merges make of their symbols."""
+    symbols, lengths = table.symbols_of(np.column_stack([left, right]).ravel())
+    ids, sizes = merge_together(symbols, lengths.reshape(-1, 2).sum(axis=1), table)
+    first = np.cumsum(sizes) - sizes
+    second = np.minimum(first + 1, ids.size - 1)
+    return (sizes == 2) & (ids[first] == left) & (ids[second] == right)
+
+
+def _again(ids: np.ndarray, bad: np.ndarray, reach: int, table: PairTable) -> tuple[np.ndarray, np.ndarray]:
+    """Encode tokens on either side of these places again, as many as `reach`; windows that touch together.
+
+    Returns:
+        All ids, and where windows meet what is around them.
+    """
+    inside = np.zeros(ids.size + 1, np.int64)
+    np.add.at(inside, np.maximum(bad - reach, 0), 1)
+    np.add.at(inside, np.minimum(bad + reach, ids.size), -1)
+    is_inside = np.cumsum(inside[:-1]) > 0
+    begins = np.flatnonzero(np.diff(is_inside.astype(np.int8), prepend=0) == 1)
+    counts = np.add.reduceat(is_inside, begins, dtype=np.int64)  # tokens of each window
+    symbols, lengths = table.symbols_of(ids[is_inside])
+    made, sizes = merge_together(symbols, np.add.reduceat(lengths, np.cumsum(counts) - counts), table)
+    shift = np.cumsum(sizes - counts)  # of what is behind each window
+    starts = begins + np.append(0, shift[:-1])
+    ends = starts + sizes
+    whole = np.empty(ids.size + shift[-1], np.int32)
+    remade = np.zeros(whole.size + 1, np.int8)
+    remade[starts] += 1
+    remade[ends] -= 1
+    remade = np.cumsum(remade[:-1], dtype=np.int8) > 0
+    whole[remade], whole[~remade] = made, ids[~is_inside]
+    meets = np.union1d(starts, ends)
+    return whole, meets[(meets > 0) & (meets < whole.size)]
 
 
 class PieceWords(NamedTuple):
@@ -409,15 +502,39 @@ class Encoder:
         self._whole = vocabulary.words if vocabulary.whole_words else {}
         self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
         self._table = self._rules = None
+        self.recent: dict[str, tuple[int, ...]] = {}  # the ids of short texts
         self._words, self._pieces, self._lock = Cache(_WORDS), Pieces(splitter, self._ids_of), Lock()
         _encoders.add(self)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of texts."""
+    def encode(self, texts: Sequence[str], firsts: Sequence[bool] = ()) -> list[list[int]]:
+        """The ids of texts that are normalized.
+
+        Args:
+            texts: the texts, or pieces of some.
+            firsts: whether nothing is before each of them. Default: all are whole.
+        """
         with self._lock:
             if self._splitter.local and sum(map(len, texts)) > _SHORT:
                 return self._by_pieces(texts)
-            return [row for group in _groups(texts, _AT_ONCE) for row in self._by_words(group)]
+            begins = iter(firsts or repeat(True))
+            return [row for group in _groups(texts, _AT_ONCE) for row in self._by_words(group, begins)]
+
+    def encode_one(self, text: str) -> list[int]:
+        """The ids of one text in which no token is found before; short ones are remembered whole.
+
+        What is remembered is right at any time, so that it is looked up without a turn.
+        """
+        if len(text) > _SHORT:
+            return self.encode([text])[0]
+        try:
+            ids = list(_flat(map(self._words.__getitem__, self._splitter.words(text))))
+        except KeyError:
+            ids = self.encode([text])[0]
+        if len(text) <= _RECENT:
+            if len(self.recent) >= _MOST_RECENT:
+                self.recent = {}
+            self.recent[text] = tuple(ids)
+        return ids
 
     def words(self, words: set[str]) -> dict[str, list[int]]:
         """The ids of distinct words."""
@@ -425,8 +542,8 @@ class Encoder:
             known = self._known(words)
             return {word: list(known[word]) for word in words}
 
-    def _by_words(self, texts: Iterable[str]) -> list[list[int]]:
-        cut = [self._splitter.words(text) for text in texts]
+    def _by_words(self, texts: Iterable[str], firsts: Iterator[bool]) -> list[list[int]]:
+        cut = [self._splitter.words(text, next(firsts)) for text in texts]
         find = self._known(set(_flat(cut))).__getitem__
         return [list(_flat(map(find, words))) for words in cut]
 
@@ -440,7 +557,7 @@ class Encoder:
             begun += known[stops[-1] if stops else 0 :]
         for k, text in enumerate(texts):
             if "\0" in text:
-                rows[k] = self._by_words([text])[0]
+                rows[k] = self._by_words([text], repeat(True))[0]
         return rows
 
     def _ids_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -475,6 +592,9 @@ class Encoder:
         ]
 
     def _merge_one(self, symbols: list[int]) -> tuple[int, ...]:
+        if len(symbols) >= _VERY_LONG and self._vocabulary.is_unique:
+            self._table = self._table or PairTable(self._vocabulary)
+            return tuple(self._numbers[merge_long(np.array(symbols, np.int32), self._table)].tolist())
         return tuple(merge_word(symbols, self._vocabulary.ranks, self._merged, len(self._numbers)))
 
     def _merge_together(self, symbols: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,18 +4,20 @@
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import regex
 
+from jaxopt_lite.bpe.age import of_unicode_16
 from jaxopt_lite.bpe.arguments import texts
 from jaxopt_lite.bpe.cuts import starts
+from jaxopt_lite.bpe.steps import GPT2_WORDS, WHITE, normalizer, pre_tokenizer
 
-__all__ = ["Finder", "Splitter", "splitter"]
+__all__ = ["LITERAL", "Finder", "Splitter", "splitter"]
 
 # Written so that `regex`, Rust's fancy-regex (tiktoken, rustbpe) and Oniguruma (tokenizers) read them alike: Oniguruma
 # takes `{1,3}+` for a repetition and `$` for the end of a line, so that tiktoken's own spelling would not do there.
@@ -36,7 +38,8 @@ LLAMA3 = (
     r"|\s+(?!\S)|\s+"
 )
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-STOCK = {"gpt2": GPT2, "gpt4": GPT4, "o200k": O200K, "llama3": LLAMA3, "qwen2": QWEN2}
+TEKKEN = O200K.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace(r"\p{N}{1,3}", r"\p{N}")
+STOCK = {"gpt2": GPT2, "gpt4": GPT4, "o200k": O200K, "llama3": LLAMA3, "qwen2": QWEN2, "tekken": TEKKEN}
 
 # What else people call them: tiktoken's encodings, and the models that have them.
 _ALSO = {
@@ -48,6 +51,7 @@ _ALSO = {
     "gpt-5-nano o1 o1-mini o3 o3-mini o4-mini gpt-oss gpt-oss-20b gpt-oss-120b",
     "llama3": "llama-3 llama3.1 llama-3.1 llama3.2 llama-3.2 llama3.3 llama-3.3",
     "qwen2": "qwen qwen-2 qwen2.5 qwen-2.5 qwen3 qwen-3",
+    "tekken": "mistral-nemo mistral-small mistral-large pixtral",
 }
 NAMES = {name: scheme for scheme, others in _ALSO.items() for name in (scheme, *others.split())}
 NAMES["whitespace"] = "whitespace"
@@ -56,7 +60,7 @@ NAMES["whitespace"] = "whitespace"
 RELATIVES = (
     # GPT-2 as released, and as tiktoken spells it.
     r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    GPT2_WORDS,
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
     # cl100k in tiktoken, before and after spaces at the end of a text became one word; the former is rustbpe's default.
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$"
@@ -77,32 +81,48 @@ class Splitter:
     """Cuts a text into words. Made by `splitter`, which checks what it is given.
 
     Attributes:
-        name: "whitespace", "gpt2", "gpt4", "o200k", "llama3", "qwen2" or "custom".
+        name: "whitespace", "gpt2", "gpt4", "o200k", "llama3", "qwen2", "tekken", "custom", or "steps".
         pattern: the pattern, in the language of the `regex` library; None for "whitespace".
         end_of_word: what is written behind every word of the whitespace scheme, such as "_"; None for nothing.
+        normalizer: what a text becomes before, as the JSON of a `tokenizer.json`; see `steps.py`. None: it stays.
+        steps: a pre-tokenizer that finds the words in place of the pattern, likewise.
     """
 
     name: str
     pattern: str | None
     end_of_word: str | None = None
+    normalizer: str | None = None
+    steps: str | None = None
 
     @property
     def local(self) -> bool:
         """Whether the words of a text can be found piece by piece: for "whitespace" and the patterns known here."""
         return self.pattern is None or self.pattern in LOCAL
 
-    def words(self, text: str) -> list[str]:
-        """The words of a text, in order, without the end-of-word mark.
+    def normalize(self, text: str) -> str:
+        """What a text becomes before words are found in it."""
+        return text if self.normalizer is None else normalizer(self.normalizer)(text)
 
-        Joined they are the text again, except for "whitespace", which leaves the whitespace out. What a custom pattern
-        does not match is not lost: the stretches between its matches are words too.
+    def words(self, text: str, is_first: bool = True) -> list[str]:
+        """The words of a normalized text, in order, without the end-of-word mark.
+
+        Joined they are the text again, except for "whitespace", which leaves the whitespace out, and for "steps". What
+        a custom pattern does not match is not lost: the stretches between its matches are words too.
+
+        Args:
+            text: the text, or a piece of one.
+            is_first: whether nothing is before it; some steps ask for that.
         """
+        if self.steps is not None:
+            return pre_tokenizer(self.steps)(text, is_first)
         if self.pattern is None:
             return text.split()
         whole, plain = _compiled(self.pattern)
-        if plain is not None:
-            return plain.findall(text) if text.isascii() else whole.findall(text)
-        return _isolated(whole, text)
+        if plain is not None and text.isascii():
+            return plain.findall(text)
+        aged = of_unicode_16(text)
+        words = _isolated(whole, aged) if plain is None else whole.findall(aged)
+        return words if aged is text or aged == text else _of_lengths(text, words)
 
     def chunks(self, text: str) -> list[str]:
         """Coarser pieces whose words, one after the other, are the words of the text.
@@ -128,8 +148,8 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
 
     Args:
         pattern: "whitespace" (words are what is between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
-            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", what else these are called, such as
-            "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of the `regex` library.
+            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", "tekken" (Mistral's), what else these are
+            called, such as "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of `regex`.
         end_of_word: a mark behind every word of the whitespace scheme, such as "_" or "</w>". Default: none.
 
     Raises:
@@ -191,6 +211,12 @@ def _isolated(pattern: regex.Pattern[str], text: str) -> list[str]:
     return [word for word in words if word]
 
 
+def _of_lengths(text: str, like: list[str]) -> list[str]:
+    """A text cut into pieces that are as long as others."""
+    ends = list(accumulate(map(len, like)))
+    return [text[start:end] for start, end in pairwise([0, *ends])]
+
+
 def _check(pattern: str) -> None:
     """Raise ValueError unless it is a regular expression, and one that is meant."""
     try:
@@ -199,7 +225,7 @@ def _check(pattern: str) -> None:
         raise ValueError(
             f"pattern={pattern!r}: neither a name ({_names()}) nor a pattern that `regex` compiles: {error}."
         ) from error
-    if not pattern or _LITERAL.fullmatch(pattern):
+    if not pattern or LITERAL.fullmatch(pattern):
         raise ValueError(
             f"pattern={pattern!r}: expected a name or a regular expression; this one matches itself only. If that is "
             f"what you mean, write '(?:{pattern})'. Names are {_names()}, and what else they are called: "
@@ -208,7 +234,7 @@ def _check(pattern: str) -> None:
 
 
 # Text without a construct, in which a name or a word can be seen; the point in "4.1" is none.
-_LITERAL = re.compile(r"(?=.*\w)(?:[^\\^$.*+?{}\[\]|()]|(?<=\w)\.(?=\w))+", re.DOTALL)
+LITERAL = re.compile(r"(?=.*\w)(?:[^\\^$.*+?{}\[\]|()]|(?<=\w)\.(?=\w))+", re.DOTALL)
 
 
 def _names() -> str:
@@ -222,48 +248,83 @@ class Finder:
     Args:
         tokens: different texts, none of them empty.
         last: those of them that are looked for only between the others that were found.
+        flags: how else they are found, text -> some of `vocabulary.FLAGS`.
+        splitter: whose normalizer is applied to what is between, before those of `last` are looked for.
 
     Example:
         >>> from jaxopt_lite.bpe.patterns import Finder
         >>> list(Finder(("<|end|>",)).cut("one<|end|>two"))
-        [(False, 'one'), (True, '<|end|>'), (False, 'two')]
+        [(None, 'one'), ('<|end|>', '<|end|>'), (None, 'two')]
     """
 
     tokens: tuple[str, ...] = ()
     last: Collection[str] = frozenset()
-    patterns: list[re.Pattern[str]] = field(init=False, repr=False, compare=False)  # one for each search, in order
+    flags: Mapping[str, Collection[str]] = field(default_factory=dict)
+    splitter: Splitter | None = None
+    # For each search, in order: a pattern, and the tokens by the texts that it finds.
+    searches: list[tuple[re.Pattern[str], dict[str, str]]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "tokens", texts("special_tokens", self.tokens))
-        longest_first = sorted(self.tokens, key=len, reverse=True)
-        groups = [[token for token in longest_first if (token in self.last) == is_last] for is_last in (False, True)]
-        patterns = [re.compile("|".join(map(re.escape, group))) for group in groups if group]
-        object.__setattr__(self, "patterns", patterns)
+        searches = []
+        for is_last in (False, True):
+            group = [token for token in self.tokens if (token in self.last) == is_last]
+            known = {self._sought(token, is_last): token for token in reversed(group)}
+            longest_first = sorted(filter(None, known), key=len, reverse=True)
+            # What can be found nowhere stands for no token.
+            searches.append((re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"), known))
+        object.__setattr__(self, "searches", searches if searches[1][1] or self.normalizes else searches[:1])
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether texts are normalized."""
+        return self.splitter is not None and self.splitter.normalizer is not None
+
+    def _sought(self, token: str, is_last: bool) -> str:
+        return self.splitter.normalize(token) if is_last and self.splitter is not None else token
 
     def finds(self, several: Collection[str]) -> bool:
-        """Whether any of the texts may hold a token."""
-        for pattern in self.patterns:  # mostly there is none, and this is asked for every text
-            if any(map(pattern.search, several)):
+        """Whether any of the texts may hold a token, or may change."""
+        if self.normalizes:
+            return True
+        for pattern, known in self.searches:  # mostly there is none, and this is asked for every text
+            if known and any(map(pattern.search, several)):
                 return True
         return False
 
-    def cut(self, text: str) -> Iterator[tuple[bool, str]]:
-        """The tokens in a text and what lies between them, in order, nothing left out; no piece is empty.
+    def cut(self, text: str) -> Iterator[tuple[str | None, str]]:
+        """The tokens in a text and what lies between them, in order; no piece is empty.
+
+        Nothing is left out, but what is between is normalized, and what `flags` strip is part of the token's piece.
 
         Yields:
-            Whether a piece is a token, and the piece.
+            The token that a piece is, or None; and the piece.
         """
-        yield from _cut(text, self.patterns)
+        pieces: list[tuple[str | None, str]] = [(None, text)]
+        for number, (pattern, known) in enumerate(self.searches):
+            if number and self.splitter is not None and self.normalizes:
+                pieces = [(token, piece if token else self.splitter.normalize(piece)) for token, piece in pieces]
+            if known:
+                pieces = [new for old in pieces for new in ([old] if old[0] else self._found(old[1], pattern, known))]
+        yield from (piece for piece in pieces if piece[0] or piece[1])
+
+    def _found(self, text: str, pattern: re.Pattern[str], known: Mapping[str, str]):
+        end = 0
+        for match in pattern.finditer(text):
+            token, start, stop = known[match.group()], match.start(), match.end()
+            if flags := self.flags.get(token):
+                if "single_word" in flags and ((start and _WORD.match(text, start - 1)) or _WORD.match(text, stop)):
+                    continue
+                if "lstrip" in flags:
+                    start = max(len(text[:start].rstrip(WHITE)), end)
+                if "rstrip" in flags:
+                    stop += len(text[stop:]) - len(text[stop:].lstrip(WHITE))
+            if start > end:
+                yield None, text[end:start]
+            yield token, text[start:stop]
+            end = stop
+        yield None, text[end:]
 
 
-def _cut(text: str, patterns: list[re.Pattern[str]]) -> Iterator[tuple[bool, str]]:
-    if not patterns:
-        if text:
-            yield False, text
-        return
-    start = 0
-    for match in patterns[0].finditer(text):
-        yield from _cut(text[start : match.start()], patterns[1:])
-        yield True, match.group()
-        start = match.end()
-    yield from _cut(text[start:], patterns[1:])
+# Beside what must be a word of its own: Rust's \w.
+_WORD = regex.compile(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]")

@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from jaxopt_lite.bpe.arguments import to_bytes, whole_number, whole_numbers
+from jaxopt_lite.bpe.around import Around, decoder, template
 from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.formats import read, write
+from jaxopt_lite.bpe.formats.huggingface import texts_of
 from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary, once
 
@@ -36,6 +38,7 @@ class Tokenizer:
     Args:
         vocabulary: the tokens and merges.
         splitter: what the words of a text are.
+        around: how tokens become text again, and what goes around a text, where a file said it.
 
     Example:
         >>> from jaxopt_lite import bpe
@@ -46,6 +49,7 @@ class Tokenizer:
 
     vocabulary: Vocabulary
     splitter: Splitter
+    around: Around = field(default_factory=Around)
 
     def __post_init__(self):
         if not isinstance(self.vocabulary, Vocabulary) or not isinstance(self.splitter, Splitter):
@@ -71,11 +75,14 @@ class Tokenizer:
     @once
     def finder(self) -> Finder:
         """Finds the special and the added tokens."""
-        return Finder(tuple(self._found), self.vocabulary.found_last)
+        return self._finder_of(tuple(self._found))
 
     @once
     def _added_finder(self) -> Finder:
-        return Finder(tuple(self.vocabulary.added_tokens), self.vocabulary.found_last)
+        return self._finder_of(tuple(self.vocabulary.added_tokens))
+
+    def _finder_of(self, tokens: tuple[str, ...]) -> Finder:
+        return Finder(tokens, self.vocabulary.found_last, self.vocabulary.flags, self.splitter)
 
     @once
     def _texts(self) -> tuple[bytes, ...]:
@@ -85,7 +92,7 @@ class Tokenizer:
 
     def __getstate__(self):
         """Without what it remembers, so that copies for other processes are small."""
-        return {"vocabulary": self.vocabulary, "splitter": self.splitter}
+        return {"vocabulary": self.vocabulary, "splitter": self.splitter, "around": self.around}
 
     def __repr__(self) -> str:
         v = self.vocabulary
@@ -107,6 +114,24 @@ class Tokenizer:
         return dict(self.vocabulary.added_tokens)
 
     @once
+    def _names(self) -> list[str]:
+        """The tokens as Hugging Face's files name them."""
+        return texts_of(self.vocabulary)
+
+    def get_vocab(self) -> dict[str, int]:
+        """All tokens and their ids. At byte level bytes are written as in Hugging Face's files, "Ġ" for a space."""
+        return {name: k for k, name in enumerate(self._names) if name}
+
+    def tokenize(self, text: str, *, special: str = "raise") -> list[str]:
+        """The tokens of a text as text, for people to read; U+FFFD where one is a part of a character.
+
+        Args:
+            text: the text.
+            special: as in `encode`.
+        """
+        return [self.vocabulary.tokens[k].decode("utf-8", "replace") for k in self.encode(text, special=special)]
+
+    @once
     def _id_of(self) -> dict[bytes, int]:
         # Backwards, so that the first of equal texts counts: byte "_" and the mark "_" may both be there.
         ids = {token: k for k, token in reversed(list(enumerate(self.vocabulary.tokens))) if token}
@@ -124,14 +149,16 @@ class Tokenizer:
         return self.vocabulary.tokens[self._checked([token_id])[0]]
 
     @overload
-    def encode(self, text: str, *, special: str = "raise", return_offsets: Literal[False] = False) -> list[int]: ...
+    def encode(
+        self, text: str, *, special: str = "raise", return_offsets: Literal[False] = False, template: bool = False
+    ) -> list[int]: ...
 
     @overload
     def encode(
-        self, text: str, *, special: str = "raise", return_offsets: Literal[True]
+        self, text: str, *, special: str = "raise", return_offsets: Literal[True], template: bool = False
     ) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]": ...
 
-    def encode(self, text: str, *, special: str = "raise", return_offsets: bool = False):
+    def encode(self, text: str, *, special: str = "raise", return_offsets: bool = False, template: bool = False):
         """The ids of a text.
 
         Args:
@@ -155,21 +182,38 @@ class Tokenizer:
             >>> len(tokenizer.encode("ab<end>", special="encode"))
             2
         """
+        if not (return_offsets or template) and special in SPECIAL_MODES and type(text) is str:
+            ids = self._encoder.recent.get(text)
+            if ids is not None:
+                return list(ids)
+            if not self.finder.finds((text,)):
+                return self._encoder.encode_one(text)
         _check_text(text, "text")
         _check_mode(special)
         if return_offsets:
+            if template:
+                raise ValueError("template=True with return_offsets=True: what a template adds is in no text.")
             return self._with_offsets(text, special)
-        return self._encode([text], special)[0]
-
-    @overload
-    def encode_batch(self, texts: Sequence[str], *, special: str = "raise", length: None = None) -> list[list[int]]: ...
+        return self._encode([text], special, template)[0]
 
     @overload
     def encode_batch(
-        self, texts: Sequence[str], *, special: str = "raise", length: int, pad: int = 0, overflow: str = "raise"
+        self, texts: Sequence[str], *, special: str = "raise", length: None = None, template: bool = False
+    ) -> list[list[int]]: ...
+
+    @overload
+    def encode_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        special: str = "raise",
+        length: int,
+        pad: int = 0,
+        overflow: str = "raise",
+        template: bool = False,
     ) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]": ...
 
-    def encode_batch(self, texts, *, special="raise", length=None, pad=0, overflow="raise"):
+    def encode_batch(self, texts, *, special="raise", length=None, pad=0, overflow="raise", template=False):
         """The ids of many texts.
 
         Args:
@@ -197,7 +241,7 @@ class Tokenizer:
         if not all(isinstance(text, str) for text in texts):
             for k, text in enumerate(texts):
                 _check_text(text, f"texts[{k}]")
-        ids = self._encode(texts, special)
+        ids = self._encode(texts, special, template)
         return ids if length is None else _padded(ids, length, pad, overflow)
 
     def decode(self, ids: Iterable[int], *, errors: str = "replace", skip_special: bool = False) -> str:
@@ -226,6 +270,8 @@ class Tokenizer:
         if skip_special:
             special = set(self.vocabulary.special_tokens.values())
             known = [k for k in known if k not in special]
+        if self.around.decoder is not None:
+            return decoder(self.around.decoder)(list(map(self._names.__getitem__, known))).encode()
         data = b"".join(map(self._texts.__getitem__, known))
         return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
 
@@ -247,28 +293,58 @@ class Tokenizer:
         rows = list(ids) if lengths is None else _shortened(ids, lengths)
         return [self.decode(row, errors=errors, skip_special=skip_special) for row in rows]
 
-    def save(self, path: str | Path, format: str | None = None) -> None:
+    def save(
+        self,
+        path: str | Path,
+        format: str | None = None,
+        *,
+        bos: str | None = None,
+        eos: str | None = None,
+        pad: str | None = None,
+        unk: str | None = None,
+        chat_template: str | None = None,
+    ) -> None:
         """Write a file, or a folder, that `bpe.load` and others read.
 
         Args:
             path: where to. It is replaced if it is there.
-            format: "huggingface", a `tokenizer.json`; "gpt2", a folder with that, `vocab.json` and `merges.txt`;
-                "tiktoken", base64 and rank; "jaxopt_lite", which keeps everything, also the counts of merges and the
-                mark. Default: by the path: ".tiktoken" is "tiktoken", a path without suffix "gpt2", and ".json"
+            format: "huggingface", a `tokenizer.json`; "transformers", a folder with that for AutoTokenizer; "gpt2", the
+                same with `vocab.json` and `merges.txt` for other programs; "tiktoken", base64 and rank; "jaxopt_lite",
+                which keeps everything, also the counts of merges and the mark. Default: by the path: ".tiktoken" is
+                "tiktoken", a path without suffix "gpt2", or "transformers" where that cannot say it, and ".json"
                 "huggingface", or "jaxopt_lite" for an end-of-word mark, which Hugging Face's form cannot say.
+            bos: with a folder, the special token that begins a text, for AutoTokenizer.
+            eos: that which ends a text.
+            pad: that which fills it up.
+            unk: that of what has no token.
+            chat_template: how a conversation becomes a text, in Jinja.
+
+        Warns:
+            ServingWarning: the next version of Hugging Face's library, 1.0, does not take the pattern.
 
         Raises:
             ValueError: what the format cannot express, so that others would make different ids.
             OSError: it cannot be written. What was there before still is.
         """
-        write(self.vocabulary, self.splitter, path, format)
+        given = dict(bos=bos, eos=eos, pad=pad, unk=unk)
+        roles = {role: text for role, text in given.items() if text is not None}
+        write(self.vocabulary, self.splitter, self.around, path, format, roles=roles, chat_template=chat_template)
 
-    def _encode(self, texts: Sequence[str], special: str) -> list[list[int]]:
+    def _encode(self, texts: Sequence[str], special: str, with_template: bool = False) -> list[list[int]]:
+        rows = self._encode_plain(texts, special)
+        if not with_template:
+            return rows
+        before, behind = template(self.around.post_processor)
+        return [[*before, *row, *behind] for row in rows]
+
+    def _encode_plain(self, texts: Sequence[str], special: str) -> list[list[int]]:
         finder = self._added_finder if special == "ignore" else self.finder
         if not finder.finds(texts):
             return self._encoder.encode(texts)
         cut = [list(self._pieces(text, special)) for text in texts]
-        encoded = iter(self._encoder.encode([piece for row in cut for _, piece, k in row if k is None]))
+        between = [(piece, at == 0) for row in cut for at, (_, piece, k) in enumerate(row) if k is None]
+        pieces, firsts = zip(*between, strict=True) if between else ((), ())
+        encoded = iter(self._encoder.encode(pieces, firsts))
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
 
     def _pieces(self, text: str, special: str) -> Iterator[tuple[int, str, int | None]]:
@@ -276,16 +352,21 @@ class Tokenizer:
         finder = self._added_finder if special == "ignore" else self.finder
         refused = self.vocabulary.special_tokens if special == "raise" else ()
         start = 0
-        for is_token, piece in finder.cut(text):
-            if is_token and piece in refused:
+        for token, piece in finder.cut(text):
+            if token in refused:
                 raise ValueError(
-                    f"the text has the special token {piece!r} at character {start}. If it may give orders, "
+                    f"the text has the special token {token!r} at character {start}. If it may give orders, "
                     "pass special='encode'; if it is text like any other, pass special='ignore'."
                 )
-            yield start, piece, self._found[piece] if is_token else None
+            yield start, piece, None if token is None else self._found[token]
             start += len(piece)
 
     def _with_offsets(self, text: str, special: str) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]":
+        if self.splitter.steps or self.splitter.normalizer or self.vocabulary.is_marked:
+            raise ValueError(
+                "return_offsets=True: this tokenizer changes texts before it cuts them, so that tokens are no spans of "
+                "them; leave it out."
+            )
         ids: list[int] = []
         offsets = [np.zeros((0, 2), np.int32)]
         for start, piece, k in self._pieces(text, special):

@@ -21,6 +21,7 @@ from rich.progress import Progress
 
 from jaxopt_lite import files
 from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number
+from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.merges import TIES, Learner
 from jaxopt_lite.bpe.pairs import Words
@@ -59,6 +60,7 @@ def train(
     unknown: str | None = None,
     tie: str = "id",
     errors: str = "strict",
+    field: str = "text",
     extend: Tokenizer | None = None,
     processes: int | None = None,
     progress: bool | None = None,
@@ -72,7 +74,8 @@ def train(
     same on every machine and device.
 
     Args:
-        corpus: a path or several (`pathlib.Path`), an iterable of texts, or ready counts, word -> count.
+        corpus: a path or several (`pathlib.Path`), of files or folders, an iterable of texts, or ready counts, word ->
+            count; see `count_words`.
         vocab_size: how many tokens in all. Give either this or `merges`.
         merges: how many merges.
         pattern: what a word is: "gpt4" (the default), or anything that `splitter` takes.
@@ -80,7 +83,8 @@ def train(
         level: "byte" (the default): base symbols are bytes. "char": they are characters.
         min_frequency: pairs that occur less often are not merged. Default 1.
         max_token_length: the longest token, in bytes or characters as `level` says. Default: no limit.
-        special_tokens: texts that are one token each; never split, merged or counted. They get the first ids.
+        special_tokens: texts that are one token each; never split, merged or counted. They get the first ids, or with
+            `extend` the first that are free.
         initial_alphabet: at byte level the order of the 256 bytes, "bytes" (by value, the default) or "gpt2" (as
             Hugging Face numbers them). At character level characters that get a symbol even if the corpus lacks them.
         byte_fallback: at character level, 256 tokens for the bytes of characters that have no symbol.
@@ -88,7 +92,8 @@ def train(
         tie: of equally frequent pairs, "id": the smallest (left, right) first; "subword-nmt" or "sentencepiece": as
             those choose.
         errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
-        extend: a tokenizer to learn more merges for. It decides the pattern, level, marks and special tokens.
+        field: of JSON lines and Parquet, which field is the text.
+        extend: a tokenizer to learn more merges for. It decides the pattern, level and marks; its ids stay.
         processes: to count words with. Default: all cores.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
         checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
@@ -109,27 +114,26 @@ def train(
         >>> tokenizer.decode(tokenizer.encode("lower low"))
         'lower low'
     """
-    # 1. Settings.
     settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
     _check_numbers(vocab_size, merges, min_frequency, max_token_length)
-    _check(settings, tie, extend, texts("special_tokens", special_tokens))
+    special_tokens = texts("special_tokens", special_tokens)
+    _check(settings, tie, extend)
+    extend = None if extend is None else _with_special(extend, special_tokens)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
-    special = Finder(tuple(special_tokens)) if extend is None else extend.finder
-    if checkpoint is not None:
-        check_checkpoint(Path(checkpoint))
+    special = Finder(special_tokens) if extend is None else extend.finder
+    check_checkpoint(checkpoint)
 
     def base_of(counts: Mapping[str, int]) -> Vocabulary:
         return _base(counts, split, special.tokens, initial_alphabet, settings) if extend is None else extend.vocabulary
 
     _goal(vocab_size, merges, base_of({}))  # refuses what it can before the work
-    # 2. The distinct words, and how often each occurs.
-    counts = count_words(corpus, split, special_tokens=special, errors=errors, processes=processes, progress=progress)
-    # 3. What there is before the first merge.
+    counts = count_words(
+        corpus, split, special_tokens=special, errors=errors, field=field, processes=processes, progress=progress
+    )
     base = base_of(counts)
-    # 4. The words as base symbols, and the merges.
     run = _Run(base, counts, min_frequency, max_token_length, tie, device, checkpoint)
     run.go(_goal(vocab_size, merges, base), progress)
-    return Tokenizer(run.vocabulary(), split)
+    return Tokenizer(run.vocabulary(), split, Around() if extend is None else extend.around)
 
 
 def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
@@ -141,7 +145,7 @@ def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
             whole_number(name, value, least=0)
 
 
-def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None, special_tokens: tuple[str, ...]) -> None:
+def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> None:
     if tie not in TIES:
         raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
     if settings["level"] not in LEVELS:
@@ -154,11 +158,26 @@ def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None, spec
     if extend is not None and not isinstance(extend, Tokenizer):
         raise ValueError(f"extend={extend!r:.80}: expected a Tokenizer; `bpe.load` reads one from a file.")
     defaults = dict(pattern="gpt4", end_of_word=None, level="byte", byte_fallback=False, unknown=None)
-    if extend is not None and (settings != defaults or special_tokens):
+    if extend is not None and settings != defaults:
         changed = [name for name, value in settings.items() if value != defaults[name]]
+        raise ValueError(f"{', '.join(changed)} cannot be given with extend=: the tokenizer to extend decides.")
+
+
+def _with_special(tokenizer: Tokenizer, more: Sequence[str]) -> Tokenizer:
+    """The tokenizer with more special tokens, behind all that it has."""
+    v = tokenizer.vocabulary
+    if v.is_marked or v.by_token:
         raise ValueError(
-            f"{', '.join(changed) or 'special_tokens'} cannot be given with extend=: the tokenizer to extend decides."
+            "extend= has a tokenizer whose symbols depend on their place in a word, or whose tokens can be made in "
+            "several ways; its merges cannot be learned on. Train anew."
         )
+    new = [text for text in more if text not in v.special_tokens]
+    if taken := [text for text in new if tokenizer.token_to_id(text) is not None]:
+        raise ValueError(f"special_tokens has {taken[0]!r:.80}, which is a token of extend=; expected other texts.")
+    first = len(v.tokens)
+    special = {**v.special_tokens, **{text: first + k for k, text in enumerate(new)}}
+    tokens = (*v.tokens, *map(to_bytes, new))
+    return Tokenizer(replace(v, tokens=tokens, special_tokens=special), tokenizer.splitter, tokenizer.around)
 
 
 def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:
@@ -373,13 +392,16 @@ def _checksum(merges: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.array(hashlib.sha256(b"".join(little)).hexdigest())
 
 
-def check_checkpoint(path: Path) -> None:
-    """Find out before the work that a checkpoint can be written, or that there is one of some run.
+def check_checkpoint(checkpoint: str | Path | None) -> None:
+    """Find out before the work that a checkpoint, if one is wanted, can be written, or that there is one of some run.
 
     Raises:
         ValueError: the file is something else.
         OSError: there is no such folder, or the file cannot be read.
     """
+    if checkpoint is None:
+        return
+    path = Path(checkpoint)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
     _content(path)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_numbe
 if TYPE_CHECKING:  # it takes as long to load as all else together
     from jaxtyping import Bool, Int32, Int64
 
-__all__ = ["BYTE_NAMES", "LEVELS", "Symbols", "Vocabulary", "byte_order", "once"]
+__all__ = ["BYTE_NAMES", "FLAGS", "LEVELS", "Symbols", "Vocabulary", "byte_order", "once"]
 
 LEVELS = ("byte", "char")
+FLAGS = ("single_word", "lstrip", "rstrip")
 BYTE_NAMES = tuple(f"<0x{value:02X}>" for value in range(256))  # what the tokens of single bytes are called everywhere
 _BYTE_ORDERS = ("bytes", "gpt2")
 _Value = TypeVar("_Value")
@@ -77,13 +78,21 @@ class Vocabulary:
         end_of_word: the id of the mark behind every word, or `None`.
         unknown: at character level, the id of characters that have no token, or `None`.
         byte_fallback: at character level, whether 256 tokens stand for the bytes of characters that have no token.
-        fallback: int32 [256], their ids, or `None`.
+        fallback: int32 [256], their ids, or `None`; −1 where there is none, as files may have it.
         whole_words: whether a word that is a token becomes that token whatever the merges make of it. tiktoken does so,
             and files of Hugging Face with `ignore_merges`. It matters for tokens that the merges do not make.
         added_tokens: text -> id, of tokens that are found in every text before it is cut into words, and are text like
             any other otherwise. Merges may make them, too.
         found_last: those of the special and added tokens that are looked for only in what the others leave; in Hugging
             Face's words, those that are `normalized`.
+        flags: how else special and added tokens are found, text -> some of `FLAGS`: only where no letter, digit or "_"
+            is beside them, or with the whitespace before, or behind them.
+        prefix: what the base symbols begin with that are not the first of their word, such as b"##"; merges leave that
+            of their right part out.
+        suffix: what the last base symbol of every word ends with, such as b"</w>".
+        fuses_unknown: whether neighbouring characters that have no token become one unknown together.
+        by_token: whether of all merges that make one token each counts as the first of them, so that the leftmost comes
+            first, as in tiktoken. Matters only where a token can be made in several ways.
 
     Raises:
         ValueError: naming what is of another type, or does not fit together.
@@ -108,6 +117,11 @@ class Vocabulary:
     whole_words: bool = False
     added_tokens: Mapping[str, int] = field(default_factory=dict)
     found_last: frozenset[str] = frozenset()
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prefix: bytes = b""
+    suffix: bytes = b""
+    fuses_unknown: bool = False
+    by_token: bool = False
 
     def __post_init__(self):
         """Give everything its one type, and check that it fits together."""
@@ -122,6 +136,7 @@ class Vocabulary:
             fallback=None if self.fallback is None else whole_numbers("fallback", self.fallback, np.int32),
             added_tokens=_ids("added_tokens", self.added_tokens),
             found_last=frozenset(texts("found_last", self.found_last)),
+            flags={text: tuple(self.flags[text]) for text in texts("flags", self.flags)},
         )
         for name, value in given.items():
             object.__setattr__(self, name, value)
@@ -145,9 +160,16 @@ class Vocabulary:
         Then merging a pair never brings up a pair that should have come before it, and all occurrences of a word's
         first pair can be merged at once.
         """
+        if self.by_token:
+            return False
         last = np.full(len(self.tokens), -1, np.int64)
         np.maximum.at(last, self.merged, np.arange(self.merged.size))
         return bool(np.all(last[self.merges].max(axis=1, initial=-1) < np.arange(self.merged.size)))
+
+    @once
+    def is_unique(self) -> bool:
+        """Whether merges are in order, and each token is made by one of them at most."""
+        return self.is_ordered and np.unique(self.merged).size == self.merged.size
 
     @once
     def base(self) -> tuple[int, ...]:
@@ -189,7 +211,8 @@ class Vocabulary:
                 texts[k] = texts[k][: len(texts[k]) - length]
         if self.fallback is not None:
             for value, k in enumerate(self.fallback.tolist()):
-                texts[k] = bytes([value])
+                if k >= 0:
+                    texts[k] = bytes([value])
         return tuple(texts)
 
     @once
@@ -202,9 +225,17 @@ class Vocabulary:
 
     @once
     def ranks(self) -> Mapping[int, int]:
-        """left * V + right -> the rank of their merge: its index in the order."""
+        """left * V + right -> the rank of their merge: its index in the order, or that of its token (`by_token`)."""
         keys = self.merges[:, 0].astype(np.int64) * len(self.tokens) + self.merges[:, 1]
-        return dict(zip(keys.tolist(), range(keys.size), strict=True))
+        order = np.arange(keys.size)
+        if self.by_token:
+            order = np.unique(self.merged, return_index=True)[1][np.unique(self.merged, return_inverse=True)[1]]
+        return dict(zip(keys.tolist(), order.tolist(), strict=True))
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a base symbol depends on its place in the word."""
+        return bool(self.prefix or self.suffix)
 
 
 def _same(a, b) -> bool:
@@ -231,7 +262,9 @@ def _check_merges(v: Vocabulary) -> None:
     if wrong.size:
         raise ValueError(f"merges: merge {wrong[0]} is {ids[wrong[0]].tolist()}; expected ids from 0 to {size - 1}.")
     columns = (map(v.tokens.__getitem__, column) for column in ids.T.tolist())
+    skipped = len(v.prefix)
     for k, (one, two, both) in enumerate(zip(*columns, strict=True)):
+        two = two[skipped:] if skipped else two
         # The lengths come first, for whoever joins two long tokens needlessly does so for every merge.
         if len(one) + len(two) != len(both) or one + two != both or not one or not two:
             raise ValueError(
@@ -254,8 +287,11 @@ def _check_found(v: Vocabulary) -> None:
     found = [*v.special_tokens.values(), *v.added_tokens.values()]
     if len(set(found)) != len(found):
         raise ValueError("special_tokens and added_tokens: two of them have one id; expected one each.")
-    if unknown := v.found_last.difference(v.special_tokens, v.added_tokens):
-        raise ValueError(f"found_last has {min(unknown)!r}; expected special or added tokens.")
+    for name, named in (("found_last", v.found_last), ("flags", frozenset(v.flags))):
+        if unknown := named.difference(v.special_tokens, v.added_tokens):
+            raise ValueError(f"{name} has {min(unknown)!r}; expected special or added tokens.")
+    if wrong := {flag for flags in v.flags.values() for flag in flags}.difference(FLAGS):
+        raise ValueError(f"flags has {min(wrong)!r}; expected some of {FLAGS}.")
     if set(v.special_tokens.values()) & {*v.merges.ravel().tolist(), *v.merged.tolist()}:
         raise ValueError("special_tokens: a merge uses or makes one of them; expected them to take part in none.")
 
@@ -270,20 +306,23 @@ def _check_marks(v: Vocabulary) -> None:
     ends = v.ends_word
     if v.end_of_word is not None and (ends[v.merges[:, 0]].any() or (ends[v.merged] != ends[v.merges[:, 1]]).any()):
         raise ValueError("merges: a merge has the end-of-word mark on its left; expected it at the end of words only.")
-    for name in ("byte_fallback", "whole_words"):
+    for name in ("prefix", "suffix"):
+        if not isinstance(getattr(v, name), bytes):
+            raise ValueError(f"{name}={getattr(v, name)!r:.80}: expected bytes.")
+    if v.is_marked and v.end_of_word is not None:
+        raise ValueError("prefix or suffix, and end_of_word: expected one kind of mark.")
+    for name in ("byte_fallback", "whole_words", "fuses_unknown", "by_token"):
         if not isinstance(getattr(v, name), bool | np.bool_):
             raise ValueError(f"{name}={getattr(v, name)!r:.80}: expected True or False.")
     if v.byte_fallback != (v.fallback is not None):
         raise ValueError("byte_fallback and fallback: expected both, or neither.")
+    known = [] if v.fallback is None else [k for k in v.fallback.tolist() if k >= 0]
     if v.fallback is not None and (
-        v.fallback.size != 256
-        or len(set(v.fallback.tolist())) != 256
-        or v.fallback.min() < 0
-        or v.fallback.max() >= size
+        v.fallback.size != 256 or len(set(known)) != len(known) or v.fallback.min() < -1 or v.fallback.max() >= size
     ):
-        raise ValueError(f"fallback: expected 256 different ids from 0 to {size - 1}, one for every byte.")
-    if v.level == "byte" and (v.byte_fallback or v.unknown is not None):
-        raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
+        raise ValueError(f"fallback: expected 256 different ids from 0 to {size - 1}, one for every byte, or −1.")
+    if v.level == "byte" and v.byte_fallback:
+        raise ValueError("byte_fallback is for level='char'; at byte level every text has symbols.")
 
 
 def _check_base(v: Vocabulary) -> None:
@@ -304,6 +343,8 @@ class Symbols:
         self._level, self._mark, self._unknown = vocabulary.level, vocabulary.end_of_word, vocabulary.unknown
         self._ids = vocabulary.symbol_of
         self._fallback = None if vocabulary.fallback is None else vocabulary.fallback.tolist()
+        self._fuses, self._marks = vocabulary.fuses_unknown, (vocabulary.prefix, vocabulary.suffix)
+        self._named = {token: k for k, token in enumerate(vocabulary.tokens)} if vocabulary.is_marked else {}
         self._table = [self._ids.get(byte, -1) for byte in range(256)]
 
     def of(self, word: str) -> list[int]:
@@ -312,14 +353,63 @@ class Symbols:
         Raises:
             ValueError: a byte or character that has no token, and nothing that is used for it.
         """
-        ids = self._of_bytes(word) if self._level == "byte" else self._of_characters(word)
+        ids = self._given(word)
+        if -1 in ids:
+            ids = self._instead(word, ids)
         if self._mark is not None:
             ids.append(self._mark)
         return ids
 
+    def _given(self, word: str) -> list[int]:
+        """The ids, −1 for what has none."""
+        if not any(self._marks):
+            if self._level == "byte":
+                return list(map(self._table.__getitem__, to_bytes(word)))
+            return [self._ids.get(ord(character), -1) for character in word]
+        prefix, suffix = self._marks
+        data = to_bytes(word)
+        units = [data[k : k + 1] for k in range(len(data))] if self._level == "byte" else list(map(to_bytes, word))
+        units[1:] = [prefix + unit for unit in units[1:]]
+        units[-1:] = [unit + suffix for unit in units[-1:]]
+        return [self._named.get(unit, -1) for unit in units]
+
+    def _instead(self, word: str, ids: list[int]) -> list[int]:
+        """The same with what is used for what has no token.
+
+        As in Hugging Face's library an unknown waits for what comes next: for more of them, if they become one, and
+        until after fallback bytes.
+        """
+        made: list[int] = []
+        waiting: list[int] = []
+        for at, k in enumerate(ids):
+            if k >= 0:
+                made += [*waiting, k]
+                waiting = []
+                continue
+            data = [-1] if self._fallback is None else [self._fallback[byte] for byte in to_bytes(word[at])]
+            if min(data) >= 0:
+                made += data
+            elif self._unknown is None:
+                self._refuse(word, at)
+            elif not waiting or not self._fuses:
+                made += waiting
+                waiting = [self._unknown]
+        return made + waiting
+
+    def _refuse(self, word: str, at: int) -> NoReturn:
+        if self._level == "byte":
+            raise ValueError(
+                f"the byte 0x{to_bytes(word)[at]:02X} of {word!r} has no token in this vocabulary; train with all "
+                "256 bytes, as `bpe.train` does."
+            )
+        raise ValueError(
+            f"the character {word[at]!r} (U+{ord(word[at]):04X}) of {word!r} has no token in this vocabulary; "
+            "train with byte_fallback=True or unknown='<unk>', or at byte level."
+        )
+
     def of_all(self, words: list[str]) -> "tuple[Int32[np.ndarray, 'N'], Int64[np.ndarray, 'n']]":
         """The same of many words: int32, the ids of one word after the other, and int64, how many each has."""
-        if self._level == "byte" and self._mark is None:
+        if self._level == "byte" and self._mark is None and not any(self._marks):
             data = all_to_bytes(words)
             symbols = np.array(self._table, np.int32)[np.frombuffer(b"".join(data), np.uint8)]
             if symbols.min(initial=0) >= 0:
@@ -327,28 +417,3 @@ class Symbols:
         rows = list(map(self.of, words))
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return np.fromiter(chain.from_iterable(rows), np.int32, lengths.sum()), lengths
-
-    def _of_bytes(self, word: str) -> list[int]:
-        data = to_bytes(word)
-        ids = list(map(self._table.__getitem__, data))
-        if -1 in ids:
-            raise ValueError(
-                f"the byte 0x{data[ids.index(-1)]:02X} of {word!r} has no token in this vocabulary; train with all "
-                "256 bytes, as `bpe.train` does."
-            )
-        return ids
-
-    def _of_characters(self, word: str) -> list[int]:
-        ids = [self._ids.get(ord(character), -1) for character in word]
-        return ids if -1 not in ids else [k for i, k in enumerate(ids) for k in ([k] if k >= 0 else self._for(word, i))]
-
-    def _for(self, word: str, at: int) -> list[int]:
-        """What is used for a character without a token."""
-        if self._fallback is not None:
-            return [self._fallback[byte] for byte in to_bytes(word[at])]
-        if self._unknown is not None:
-            return [self._unknown]
-        raise ValueError(
-            f"the character {word[at]!r} (U+{ord(word[at]):04X}) of {word!r} has no token in this vocabulary; "
-            "train with byte_fallback=True or unknown='<unk>', or at byte level."
-        )

@@ -149,8 +149,12 @@ def column_norms(a: Float[Array, "m n *L"]) -> Float[Array, "n *L"]:
     return jnp.sqrt(fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros_like(a[0]), a))
 
 
-def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
+def triangle(
+    a: Float[Array, "m n *L"], b: Float[Array, "m *L"], lengths: Float[Array, "n *L"] | None = None
+) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
     """R and Qᵀb, of A = QR with R upper triangular, in every lane; m may be less than n.
+
+    The lengths of the columns need not be computed again where they are known.
 
     By modified Gram-Schmidt elimination of A and b together, which for least squares is as stable as Householder's, and
     whose every operation is one on rows of lanes. A column that depends on those before it, to rounding, is left out,
@@ -158,7 +162,8 @@ def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[
     """
     n = a.shape[1]
     index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
-    least = (_DEPENDENT * jnp.finfo(a.dtype).eps * column_norms(a)) ** 2
+    lengths = column_norms(a) if lengths is None else lengths
+    least = (_DEPENDENT * jnp.finfo(a.dtype).eps * lengths) ** 2
 
     def eliminate(k, carry):
         a, b, r, c = carry

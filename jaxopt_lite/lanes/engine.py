@@ -39,6 +39,11 @@ class Limits(NamedTuple):
 class Problem(Protocol):
     """What a method may ask of the user's function on a tile; `problem.LaneProblem` answers."""
 
+    @property
+    def box(self) -> Any:
+        """A `problem.Box` outside of which nothing may be evaluated, or None."""
+        ...
+
     def value(self, x: Array, /) -> Array:
         """F(x)."""
         ...
@@ -111,7 +116,7 @@ class Method(Protocol):
         """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit, but for `loose`."""
         ...
 
-    def progress(self, state: Any, /) -> tuple[Array, Array]:
+    def progress(self, problem: Any, state: Any, /) -> tuple[Array, Array]:
         """The value and the error of the current point, for the record."""
         ...
 
@@ -223,9 +228,10 @@ def _in_work(status):
 def _begin(method: Method, bind, pool: _Pool) -> _Pool:
     """Start the waiting lanes."""
     waiting = pool.state.status == Status.WAITING
-    begun = stopped(pool.limits, method.begin(bind(pool.mapped), pool.limits, pool.state))
+    problem = bind(pool.mapped)
+    begun = stopped(pool.limits, method.begin(problem, pool.limits, pool.state))
     state = take_where(waiting, begun, pool.state)
-    return pool._replace(state=state, record=_note(method, state, pool.record, waiting))
+    return pool._replace(state=state, record=_note(method, problem, state, pool.record, waiting))
 
 
 def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose: tuple[str, ...]) -> _Pool:
@@ -247,7 +253,7 @@ def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose:
         back = {name: take_where(running, getattr(new, name), getattr(state, name)) for name in loose}
         state = stopped(pool.limits, new._replace(**back))
         idle = (state.status == Status.WAITING) | (more & (state.status != Status.RUNNING))
-        return state, _note(method, state, record, running), missed + jnp.sum(idle, dtype=jnp.int32)
+        return state, _note(method, problem, state, record, running), missed + jnp.sum(idle, dtype=jnp.int32)
 
     def steps(carry):
         return step(0, carry) if steps_at_once == 1 else jax.lax.fori_loop(0, steps_at_once, step, carry)
@@ -256,12 +262,12 @@ def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose:
     return pool._replace(state=state, record=record)
 
 
-def _note(method: Method, state, record, lanes):
+def _note(method: Method, problem, state, record, lanes):
     """Enter the progress of these lanes into their records, in the row of the current step."""
     if not record:
         return record
     here = (jnp.arange(record[0].shape[0])[:, None] == state.steps) & lanes
-    return tuple(jnp.where(here, now, kept) for now, kept in zip(method.progress(state), record, strict=True))
+    return tuple(jnp.where(here, now, kept) for now, kept in zip(method.progress(problem, state), record, strict=True))
 
 
 def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:

@@ -20,7 +20,7 @@ from jaxtyping import PyTree
 from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called
 from jaxopt_lite.lanes.arithmetic import at, fold, on_cpu
 
-__all__ = ["ELEMENTWISE", "lanes_last"]
+__all__ = ["ELEMENTWISE", "is_own_product", "lanes_last"]
 
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
@@ -91,11 +91,14 @@ class _Tile(Interpreter):
 
     def results(self, equation: Equation, values: list[_Row]) -> Sequence[_Row]:
         name, rows = equation.primitive.name, values
-        if not any(row.on for row in rows):
-            return [_Row(result, False) for result in bind(equation, [row.value for row in rows])]
         inner = called(equation, despite_rules=not self._keeps_rules)
         if inner is not None:
             return self.call(inner, rows)
+        shares = not all(row.on for row in rows)
+        if is_own_product(equation) and not (shares and (self._keeps_rules or not on_cpu())):
+            return [_own_product(self, equation, rows)]
+        if not any(row.on for row in rows):
+            return [_Row(result, False) for result in bind(equation, [row.value for row in rows])]
         if name in _CONTROL:
             return _CONTROL[name](self, equation, rows)
         results = _OPERATIONS[name](self, equation, rows) if name in _OPERATIONS else None
@@ -212,39 +215,68 @@ def _scatter(tile: _Tile, equation: Equation, rows: list[_Row]):
 
 
 def _dot_general(tile: _Tile, equation: Equation, rows: list[_Row]):
-    """Of matrices that the lanes share one product for all lanes; of their own sums of products, lane by lane."""
+    """A large product of a matrix that the lanes share, once for all lanes."""
     a, b = rows
     (contract_a, contract_b), (batch_a, batch_b) = equation.params["dimension_numbers"]
     if a.on and b.on:
-        return _own_product(tile, equation, rows)
+        return None
     if b.on:
-        return equation.primitive.bind(a.value, b.value, **equation.params)
+        return _shared_product(equation.primitive, a.value, b.value, equation.params)
+    # A B = (Bᵀ Aᵀ)ᵀ
     swapped = equation.params | {"dimension_numbers": ((contract_b, contract_a), (batch_b, batch_a))}
-    result = equation.primitive.bind(b.value, a.value, **swapped)
+    result = _shared_product(equation.primitive, b.value, a.value, swapped)
     rank, batch = equation.outvars[0].aval.ndim, len(batch_a)
     free_b = equation.invars[1].aval.ndim - batch - len(contract_b)
     return lax.transpose(result, (*range(batch), *range(batch + free_b, rank), *range(batch, batch + free_b), rank))
 
 
-def _own_product(tile: _Tile, equation: Equation, rows: list[_Row]):
-    out, numbers = equation.outvars[0].aval, equation.params["dimension_numbers"]
-    parts = []
+def _shared_product(primitive: Any, shared: Any, lanes: Any, params: dict[str, Any]):
+    """A product of what all lanes share with what each has, `[..., L]`.
+
+    A sum over the rows of a shared matrix takes XLA's library several times as long as one over its columns. So it
+    multiplies the lanes by it instead, as rows, which are fewer numbers to turn than those of the matrix.
+    """
+    (contract, _), (batch, _) = params["dimension_numbers"]
+    if not on_cpu() or batch or (shared.ndim, lanes.ndim, *contract) != (2, 2, 0):
+        return primitive.bind(shared, lanes, **params)
+    turned = params | {"dimension_numbers": (((1,), (0,)), ((), ()))}
+    result = primitive.bind(lax.optimization_barrier(lanes.T), shared, **turned)
+    return lax.optimization_barrier(result).T
+
+
+def is_own_product(equation: Equation, copies: int = 1) -> bool:
+    """Whether an equation is a product of matrices that is computed lane by lane, also with so many copies of it."""
+    return equation.primitive.name == "dot_general" and copies * _multiplications(equation) <= _LARGEST_PRODUCT
+
+
+def _multiplications(equation: Equation) -> int:
+    """How many a product of matrices takes."""
+    (contract, _), _ = equation.params["dimension_numbers"]
+    return math.prod(equation.invars[0].aval.shape[axis] for axis in contract) * equation.outvars[0].aval.size
+
+
+def _own_product(tile: _Tile, equation: Equation, rows: list[_Row]) -> _Row:
+    """The sum over what is contracted, term by term."""
+    out, numbers, on = equation.outvars[0].aval, equation.params["dimension_numbers"], any(row.on for row in rows)
+    is_inexact, parts = jnp.issubdtype(out.dtype, jnp.inexact), []
+    dtype = jnp.promote_types(out.dtype, jnp.float32) if is_inexact else out.dtype  # as libraries add up
     for row, operand, contract, batch in zip(rows, equation.invars, *numbers, strict=True):
         rank = operand.aval.ndim
         free = [axis for axis in range(rank) if axis not in (*contract, *batch)]
         sizes = [[operand.aval.shape[axis] for axis in axes] for axes in (contract, batch, free)]
-        value = lax.transpose(row.value, (*contract, *batch, *free, rank)).astype(out.dtype)
-        parts.append((value, *sizes))
+        value = row.value if row.on or not on else jnp.expand_dims(row.value, -1)
+        lanes = range(rank, value.ndim)
+        parts.append((lax.transpose(value, (*contract, *batch, *free, *lanes)).astype(dtype), *sizes))
     (a, contract, batch, free_a), (b, _, _, free_b) = parts
     count = math.prod(contract)
-    if count * out.size > _LARGEST_PRODUCT:
-        return None
-    a = a.reshape(count, *batch, *free_a, *(1 for _ in free_b), tile.width)
-    b = b.reshape(count, *batch, *(1 for _ in free_a), *free_b, tile.width)
+    lanes_a, lanes_b = ((part.shape[-1:] if on else ()) for part in (a, b))
+    a = a.reshape(count, *batch, *free_a, *(1 for _ in free_b), *lanes_a)
+    b = b.reshape(count, *batch, *(1 for _ in free_a), *free_b, *lanes_b)
     if not on_cpu():
-        return jnp.sum(a * b, axis=0)
-    start = jnp.zeros((*out.shape, tile.width), out.dtype)
-    return fold(lambda k, total, a, b: total + at(a, k) * at(b, k), count, start, a, b)
+        return _Row(jnp.sum(a * b, axis=0).astype(out.dtype), on)
+    start = jnp.zeros((*out.shape, tile.width) if on else out.shape, dtype)
+    total = fold(lambda k, total, a, b: total + at(a, k) * at(b, k), count, start, a, b)
+    return _Row(total.astype(out.dtype), on)
 
 
 _OPERATIONS: dict[str, Callable[[_Tile, Equation, list[_Row]], Any]] = {

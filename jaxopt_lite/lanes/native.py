@@ -11,8 +11,8 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from jaxopt_lite.jaxprs import equations_in, line_of
-from jaxopt_lite.lanes.lanes_last import ELEMENTWISE
+from jaxopt_lite.jaxprs import called, equations_in, line_of
+from jaxopt_lite.lanes.lanes_last import ELEMENTWISE, is_own_product
 
 __all__ = ["as_one_native_call", "why_not_native"]
 
@@ -72,7 +72,8 @@ def _obstacle(jaxpr, width: int, columns: int) -> str | None:
         # A broadcast becomes a reduction of its output in the derivative.
         reduced = equation.invars[:1] if name in _REDUCING else []
         reduced = equation.outvars if name == "broadcast_in_dim" else reduced
-        if name not in _NATIVE:
+        is_own = is_own_product(equation, columns) and all(called(each) is not None for each in outer)
+        if name not in _NATIVE and not is_own:
             why = "XLA gives {} to a library or to its own runtime"
         elif any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
             why = "the sum over a tile of {} is so large that XLA may give it to a library"

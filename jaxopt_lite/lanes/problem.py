@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.jaxprs import as_function, without_consts
 from jaxopt_lite.lanes import derivatives
+from jaxopt_lite.lanes.arithmetic import at, fold
 from jaxopt_lite.lanes.calls import Hint, call
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.lanes_last import lanes_last
@@ -67,6 +68,26 @@ class Box(NamedTuple):
     def holds(self, x, gradient):
         """Which unknowns are at a bound that keeps a descent from going on: they are active."""
         return ((x <= self.lower) & (gradient >= 0)) | ((x >= self.upper) & (gradient <= 0))
+
+    def slope(self, x, gradient):
+        """The gradient without what a bound holds: zero at a minimum in the box."""
+        return jnp.where(self.holds(x, gradient), 0, gradient)
+
+    def reach(self, x, p):
+        """The α at which each unknown of x + α p comes to its bound; infinite where there is none on its way."""
+        bound = jnp.where(p < 0, self.lower, self.upper)
+        return jnp.where(p == 0, jnp.inf, (bound - x) / jnp.where(p == 0, 1, p))
+
+    def most(self, x, p):
+        """The largest α with x + α p in the box."""
+        reach = self.reach(x, p)
+        start = jnp.full_like(reach[0], jnp.inf)
+        return fold(lambda k, least, reach: jnp.minimum(least, at(reach, k)), reach.shape[0], start, reach)
+
+    def along(self, x, p, alpha):
+        """x + α p, for an α that leads out of the box at most by rounding; what has come to its bound is at it."""
+        there = alpha >= (1 - 4 * jnp.finfo(x.dtype).eps) * self.reach(x, p)
+        return self.nearest(jnp.where(there, jnp.where(p < 0, self.lower, self.upper), x + alpha * p))
 
 
 class Function(NamedTuple):
@@ -138,12 +159,17 @@ def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bo
     return Batch(flat, leaves, is_mapped), Layout(unravel, jax.tree.structure(args))
 
 
-def signature_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool) -> Signature:
-    """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`."""
+def signature_of(
+    x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool, called: Callable = call
+) -> Signature:
+    """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`.
+
+    `called(fun, x, args, hint)` calls it, as `calls.call` does.
+    """
     x_leaves, x_tree = jax.tree.flatten(x0)
     leaves, tree = jax.tree.flatten(args)
     x_types, types = tuple(map(_type_of, x_leaves)), tuple(map(_type_of, leaves))
-    return _signature(x_tree, x_types, tree, types, axes, batched, _promotion())
+    return _signature(x_tree, x_types, tree, types, axes, batched, called, _promotion())
 
 
 def _hint(x: PyTree, x0: PyTree, batched: bool) -> Hint | None:
@@ -184,7 +210,7 @@ def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
 
 @lru_cache(1024)
 @in_own_settings
-def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion: tuple) -> Signature:
+def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, called: Callable, promotion: tuple) -> Signature:
     """`signature_of`; the last argument only tells calls apart."""
     found = []
 
@@ -192,7 +218,7 @@ def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, promotion
         batch, layout = batch_of(x0, args, axes, batched)
         x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
         args = jax.tree.unflatten(layout.args_tree, _one_of_each(batch))
-        found.append(Signature(x, args, call=partial(call, hint=_hint(x, x0, batched))))
+        found.append(Signature(x, args, call=partial(called, hint=_hint(x, x0, batched))))
         return ()
 
     x0, args = (

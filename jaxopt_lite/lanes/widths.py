@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
-    "EVALUATIONS", "FEWEST_IN_A_PART", "Lanes", "Work", "compiler_options", "parts", "steps_at_once", "tile_width",
+    "EVALUATIONS", "FEWEST_IN_A_PART", "Lanes", "Work", "compiler_options", "evaluated_width", "parts", "steps_at_once",
+    "tile_width",
 ]  # fmt: skip
 
 
@@ -47,6 +48,7 @@ _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a ma
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # by vectors of 512 bits
 _WIDE_FROM = (0, 12)  # the version of JAX; before, more functions round differently in wide vectors
 _CACHE_BYTES, _NARROWEST = 8 << 20, 8  # a tile's state leaves room in the last cache
+_EVALUATED_NUMBERS = 1 << 14  # of a vector on a tile that is evaluated: more gain nothing, and idle lanes cost
 _DEVICE_BYTES, _FEWEST, _MOST = 128 << 20, 1 << 12, 1 << 19  # a few times the last cache of a GPU
 _GPU_STEPS = 4  # between two questions of the host, each of which costs about as much as to launch a step
 # The largest array of an evaluation of the whole tile: larger ones gain nothing from more lanes, and idle lanes cost.
@@ -79,6 +81,16 @@ def tile_width(lanes: Lanes, platform: str, batch: int | None, array_bytes: int 
         return 1
     most = _CACHE_ARRAY_BYTES if platform == "cpu" else _DEVICE_ARRAY_BYTES
     return min(_by_state(lanes, platform, batch), _power_of_two(most // max(array_bytes, 1)))
+
+
+def evaluated_width(width: int, platform: str, n: int) -> int:
+    """The number of lanes in a tile on which functions of n unknowns are evaluated, beside those of tiles in work.
+
+    There are two such tiles at least, however few the problems.
+    """
+    if platform != "cpu":
+        return 2 * width
+    return min(2 * width, max(_NARROWEST, _power_of_two(_EVALUATED_NUMBERS // n)))
 
 
 def _by_state(lanes: Lanes, platform: str, batch: int) -> int:

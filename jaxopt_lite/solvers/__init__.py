@@ -23,6 +23,7 @@ From a batch to a solution:
 - `implicit`: derivatives by the implicit function theorem.
 - `pipeline`: run the methods, verify every answer, report.
 - `solve`: `root` and `minimize`.
+- `fixed_point`: roots of x − g(x).
 - `least_squares`: curve fits.
 - `multistart`, `chunks`, `explain`: many starts; long batches; how a batch would be solved.
 - `certify`: autodiff's verdict on points from anywhere.

@@ -13,16 +13,21 @@ so that all but one of the products are known from the line search, and
     H⁺ = H + p wᵀ + w pᵀ,   w = λ (½ (α + λ yᵀH y − 2) p − q),   λ = 1 / (φ'(α) − φ'(0)).
 
 H stays symmetric, up to rounding.
+
+Where bounds bend the direction, H y is a product of its own, and yᵀy is of the unknowns that have moved. An unknown k
+leaves the model by H ← H − h hᵀ / h_kk, h column k of H: of the others this is the inverse of their part of H⁻¹. Its
+own move then moves them by h / h_kk each unit.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
-from jaxopt_lite.lanes.arithmetic import dot, eye, matvec, outer
+from jaxopt_lite.lanes.arithmetic import at, dot, eye, matvec, outer
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
@@ -58,6 +63,33 @@ class _DenseInverse:
         h = scale * h + outer(p, w) + outer(w, p)
         return h, -(q + p * wg + w * slope_after)
 
+    def learn(self, h, move: Move, g):
+        alpha, p, g_before, slope, slope_after, usable, first = move
+        y, y_slope = g - g_before, jnp.where(usable, slope_after - slope, 1)
+        y_moved = jnp.where(p == 0, 0, y)
+        square = dot(y_moved, y_moved)
+        scale = jnp.where(first & usable, alpha * y_slope / jnp.where(square > 0, square, 1), 1)
+        hy = scale * matvec(h, y)
+        lam = jnp.where(usable, 1 / y_slope, 0)
+        p = jnp.where(usable, p, 0)
+        w = jnp.where(usable, lam / 2 * (alpha + lam * dot(hy, y)) * p - lam * hy, 0)
+        p, w, scale = jax.lax.optimization_barrier((p, w, scale))
+        return scale * h + outer(p, w) + outer(w, p)
+
+    def newton(self, h, g, held, moved):
+        def leave(k, h, p):
+            column = at(h, k)
+            pivot = at(column, k)
+            weight = jnp.where(at(held, k) & (pivot > 0), 1 / jnp.where(pivot > 0, pivot, 1), 0)
+            column, weight = jax.lax.optimization_barrier((column, weight))
+            return h - outer(column, weight * column), p + column * (weight * (at(moved, k) - at(p, k)))
+
+        def each(k, carry):
+            return jax.lax.cond(jnp.any(at(held, k)), partial(leave, k), lambda *same: same, *carry)
+
+        _, p = jax.lax.fori_loop(0, g.shape[0], each, (h, -matvec(h, g)))
+        return jnp.where(held, moved, p)
+
 
 def _held(row):
     """A row of many lanes is computed once, and not again for each entry of H."""
@@ -71,8 +103,9 @@ class BFGS:
     """Settings of the BFGS minimiser. A lane carries n² numbers; beyond a few hundred unknowns use `LBFGS`.
 
     Args:
-        atol: a lane has converged when ‖∇f(x)‖∞ ≤ atol + rtol ‖∇f(x0)‖∞. A number or one per problem, `[B]`; traced,
-            so that changing it compiles nothing. Default 1e-6 in float64, 1e-3 in float32.
+        atol: a lane has converged when ‖∇f(x)‖∞ ≤ atol + rtol ‖∇f(x0)‖∞, with bounds of what they do not hold of the
+            gradient. A number or one per problem, `[B]`; traced, so that changing it compiles nothing. Default 1e-6 in
+            float64, 1e-3 in float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
         rescue: whether problems that stall, or run off to where `fun` is flat, go to Newton's method in a trust region,

@@ -2,9 +2,9 @@
 
     p = −B F(x),   α ≈ argmin ‖F(x + α p)‖²,   s = α p,   y = F(x + s) − F(x),   B⁺ = update(B, s, y)
 
-B approximates J⁻¹, and the update uses the step actually taken. One step is one evaluation of F together with its
-derivative along p, which gives the slope of φ(α) = ‖F(x + α p)‖². A lane that makes little progress waits for B to be
-recomputed by autodiff; one that fails with the true Jacobian ends here, and the next method may take it on.
+B approximates J⁻¹, and the update uses the step actually taken. One step is one evaluation of F, by default together
+with its derivative along p, which gives the slope of φ(α) = ‖F(x + α p)‖². A lane that makes little progress waits for
+B to be recomputed by autodiff; one that fails with the true Jacobian ends here, and the next method may take it on.
 
 Sources: Broyden, Math. Comp. 19 (1965) 577; Nocedal and Wright, Numerical Optimization, 2nd ed., section 11.1.
 """
@@ -86,6 +86,7 @@ class Secant(NamedTuple):
     inverse: Inverse
     from_autodiff: bool
     refresh: bool
+    slopes: bool = True
 
     symmetric = ()
 
@@ -149,9 +150,11 @@ class Secant(NamedTuple):
         running = state.status == Status.RUNNING
         alpha, unit = state.search.trial, state.unit
         x = optimization_barrier(state.x + alpha * state.p)
-        f, jp = problem.value_and_slope(x, state.p)
+        f, jp = problem.value_and_slope(x, state.p) if self.slopes else (problem.value(x), None)
         f, error = optimization_barrier((f, max_abs(f)))
-        phi, slope = optimization_barrier((dot(unit * f, unit * f), 2 * dot(unit * f, unit * jp)))
+        phi = dot(unit * f, unit * f)
+        slope = jnp.full_like(phi, jnp.nan) if jp is None else 2 * dot(unit * f, unit * jp)
+        phi, slope = optimization_barrier((phi, slope))
         finite = jnp.isfinite(phi)
         converged = finite & (error <= limits.atol + limits.rtol * state.first_error)
         # Strictly below φ: for a short step the factor rounds to 1, and a step of no effect would be progress.
@@ -188,7 +191,7 @@ class Secant(NamedTuple):
         search = search._replace(trial=jnp.where(rejected, search.trial, state.search.trial))
         return state._replace(search=search, status=jnp.where(exhausted, failed, state.status).astype(jnp.int32))
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """½‖F‖² and ‖F‖∞ at the current point."""
         return dot(state.f, state.f) / 2, max_abs(state.f)
 

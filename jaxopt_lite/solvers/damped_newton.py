@@ -117,7 +117,7 @@ class DampedNewton(NamedTuple):
         predicted = state.phi - dot(state.f + jp, state.f + jp)
         return state._replace(p=shrink * p, d=d, predicted=predicted)
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """½‖F‖² and ‖F‖∞ at the current point."""
         return state.phi / 2, max_abs(state.f)
 

@@ -23,14 +23,16 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
 from jaxopt_lite.lanes.settings import exact_products
+from jaxopt_lite.lanes.widths import Work
 
-__all__ = ["known", "with_implicit_derivatives"]
+__all__ = ["factored_up_to", "known", "with_implicit_derivatives"]
 
 _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
 # Unknowns up to which systems are factored. On a CPU, 64 problems that share a matrix, 128 unknowns: that takes 3 to 7
 # times as long as products do for systems as easy as those of fixed points, and no longer for hard ones. With 256 it
-# takes longer for both; with 32 it is all the same, and what was factored cannot fail.
+# takes longer for both; and what was factored cannot fail.
 _FACTORED = 128
+_FACTORED_IN_LIMITED_MEMORY = 16  # where the problems may be taken for fixed points: with 32 it takes twice as long
 _LARGEST_FACTORED = (
     8192  # unknowns up to which products that fail are followed by a factorisation, one problem at a time
 )
@@ -39,22 +41,30 @@ _CYCLE = 20  # steps after which the residual is recomputed, and has to be small
 _BASIS_NUMBERS = 1 << 20  # the most numbers of directions held at once: about what a cache holds
 
 
-def with_implicit_derivatives(solve: Callable, condition: Callable, is_mapped: tuple[bool, ...]) -> Callable:
+def factored_up_to(kind: str, work: Work) -> int:
+    """How many unknowns the systems may have that are factored: few where roots were found without a matrix."""
+    return _FACTORED_IN_LIMITED_MEMORY if (kind, work) == ("root", Work.TERMS) else _FACTORED
+
+
+def with_implicit_derivatives(
+    solve: Callable, condition: Callable, is_mapped: tuple[bool, ...], factored: int = _FACTORED
+) -> Callable:
     """`solve(leaves, others) -> (x, solved, rest)` with the derivative of `x` with respect to the leaves.
 
     Args:
         solve: the batch solve; x is `[B, n]`, `solved` is `[B]`.
         condition: `condition(x, leaves) -> [n]` for one problem, zero at a solution.
         is_mapped: which leaves have a batch axis, first.
+        factored: how many unknowns the systems may have that are factored.
 
     The derivative of a problem that was not solved is NaN: there is no solution to differentiate, and a zero would be
     a silent lie. But zero times it is zero. A linear map takes zero to zero, and JAX itself leaves out what it knows to
     be zero; so a zero tangent, or a zero cotangent behind a mask, gives zero here too, and not 0 · NaN. The same holds
     where ∂G/∂x is singular.
 
-    More than 128 unknowns: ‖∂G/∂x dx + ∂G/∂θ dθ‖ ≤ eps^¾ ‖∂G/∂θ dθ‖, or what rounding in ∂G/∂x dx makes of it. A
-    problem that does not get there is factored, up to 8192 unknowns; the derivative is NaN beyond. Numbers of half
-    precision are solved for in single precision, and rounded at the end.
+    More unknowns than are `factored`: ‖∂G/∂x dx + ∂G/∂θ dθ‖ ≤ eps^¾ ‖∂G/∂θ dθ‖, or what rounding in ∂G/∂x dx makes of
+    it. A problem that does not get there is factored, up to 8192 unknowns; the derivative is NaN beyond. Numbers of
+    half precision are solved for in single precision, and rounded at the end.
 
     The others (the start, the tolerances) have no influence on a solution, and no derivative.
     """
@@ -68,7 +78,7 @@ def with_implicit_derivatives(solve: Callable, condition: Callable, is_mapped: t
         leaves, others = primals
         x, solved, rest = solution(leaves, others)
         with exact_products():
-            dx = _tangent(_Problems(condition, is_mapped, x, solved, leaves), tangents[0])
+            dx = _tangent(_Problems(condition, is_mapped, x, solved, leaves), tangents[0], factored)
         return (x, solved, rest), (dx, *jax.tree.map(_no_tangent, (solved, rest)))
 
     return solution
@@ -123,7 +133,7 @@ class _Problems(NamedTuple):
         return True
 
 
-def _tangent(problems: _Problems, d_leaves):
+def _tangent(problems: _Problems, d_leaves, most_factored: int):
     """dx for every problem, as many at a time as memory allows."""
     condition, x = problems.condition, problems.x
     varying = [k for k, d in enumerate(d_leaves) if d.dtype != jax.dtypes.float0]
@@ -155,7 +165,7 @@ def _tangent(problems: _Problems, d_leaves):
         matrix = (jax.jacfwd if forward else jax.jacrev)(condition)(x, leaves)
         return _by_factors(matrix.astype(precise), right_side(x, leaves, solved, d_mapped), solved)
 
-    if n <= _FACTORED:
+    if n <= most_factored:
         dx = problems.each(factored, _MATRIX_NUMBERS // (n * n), d_mapped)
     else:
         together = _BASIS_NUMBERS // (2 * _MEMORY * n)
@@ -221,7 +231,8 @@ def _by_products(problems: _Problems, forward: bool, together: int, b):
 
         answer, exists = problems.each(by_products, together, b)
         if n <= _LARGEST_FACTORED:
-            retry = lambda: problems.each(again, 1, b, answer, exists)  # noqa: E731
+            at_once = _MATRIX_NUMBERS // (n * n) if n <= _FACTORED else 1
+            retry = lambda: problems.each(again, at_once, b, answer, exists)  # noqa: E731
             answer, exists = jax.lax.cond(_any(~exists), retry, lambda: answer), True
         return jax.vmap(_zero_for_zero)(b, answer, problems.solved & exists)
 

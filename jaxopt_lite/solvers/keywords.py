@@ -11,7 +11,6 @@ _TOLERANCE = "tolerances are `atol` and `rtol`, of the solver: BFGS(atol=1e-8) f
 _AUTODIFF = "JAX differentiates `fun`; a rule of your own goes into `fun`, by jax.custom_jvp"
 _SOLVER = "it belongs to the solver, as in minimize(fun, x0, solver=BFGS(atol=1e-8, max_steps=200))"
 _MEMORY = "LBFGS and LimitedBroyden have `memory`"
-_CHANGE = "change the variables, x = exp(u) for x > 0, or add a penalty"
 _INSTEAD = {
     "maxiter": _STEPS, "max_iter": _STEPS, "maxfev": _STEPS, "maxfun": _STEPS, "num_steps": _STEPS,
     "tol": _TOLERANCE, "gtol": _TOLERANCE, "ftol": _TOLERANCE, "xtol": _TOLERANCE, "fatol": _TOLERANCE,
@@ -21,11 +20,13 @@ _INSTEAD = {
     "atol": _SOLVER, "rtol": _SOLVER, "max_steps": _SOLVER, "options": _SOLVER,
     "method": "`solver` says by which method, as in minimize(fun, x0, solver=LBFGS())",
     "history_size": _MEMORY, "maxcor": _MEMORY, "m": _MEMORY,
-    "bounds": f"there are none yet; {_CHANGE}", "constraints": f"there are none yet; {_CHANGE}",
+    "constraints": "there are none but bounds on the unknowns, `bounds=(lower, upper)`; add a penalty",
+    "p0": "it is `x0`", "sigma": "divide the residuals by it, and see Solution.covariance(absolute_sigma=True)",
+    "x_scale": "steps do not depend on the units of the unknowns", "xdata": "pass it in `args`",
     "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",
     "throw": "`solution.raise_if_failed()` raises", "adjoint": "derivatives are those of the implicit function theorem",
-    "fn": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`", "in_axes": "it is `args_axes`",
-    "path": "it is `backend`",
+    "fn": "it is `fun`", "g": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`",
+    "in_axes": "it is `args_axes`", "path": "it is `backend`",
 }  # fmt: skip
 
 _Function = TypeVar("_Function", bound=Callable)

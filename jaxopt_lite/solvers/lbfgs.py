@@ -1,7 +1,8 @@
 """L-BFGS: the inverse Hessian as the last few steps, for problems with many unknowns.
 
 The direction comes from the two-loop recursion over the `m` stored pairs (s, y). Nocedal and Wright, Numerical
-Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20).
+Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20). What a bound holds leaves the pairs: H is then made
+of the other unknowns' parts of the steps, as far as these curve up.
 """
 
 from dataclasses import dataclass, field
@@ -49,6 +50,19 @@ class _LastPairs(NamedTuple):
         rho = 1 / jnp.where(usable, sy, 1)
         h = _Pairs(push(h.s, s), push(h.y, y), push(h.rho, rho), scale)
         return h, -_two_loops(h, g)
+
+    def learn(self, h: _Pairs, move: Move, g):
+        return self.update(h, move, g)[0]
+
+    def newton(self, h: _Pairs, g, held, moved):
+        s, y = (jnp.where(held, 0, pairs) for pairs in (h.s, h.y))
+        ss, sy, yy = (jax.vmap(dot)(*pair) for pair in ((s, s), (s, y), (y, y)))
+        usable = sy > jnp.finfo(g.dtype).eps * jnp.sqrt(ss * yy)  # which no empty entry is
+        rho = jnp.where(usable, 1 / jnp.where(usable, sy, 1), 0)
+        scales = jnp.where(usable, sy / jnp.where(usable, yy, 1), 0)
+        newest = lambda older, scale: (jnp.where(scale > 0, scale, older), None)  # noqa: E731
+        scale, _ = jax.lax.scan(newest, h.scale, scales)
+        return jnp.where(held, moved, -_two_loops(_Pairs(s, y, rho, scale), jnp.where(held, 0, g)))
 
 
 def _two_loops(h: _Pairs, g):

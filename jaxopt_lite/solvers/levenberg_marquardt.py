@@ -55,7 +55,8 @@ _SLOPE = 0.9  # of the error before, that a step leaves which the cost does not 
 
 
 class Model(NamedTuple):
-    """The residuals near a point: ‖F(x + p)‖² ≈ ‖R p + c‖² + what no p changes; JᵀJ = RᵀR and JᵀF = Rᵀc.
+    """The residuals near a point: ‖F(x + p)‖² ≈ ‖R p + c‖² + what no p changes; JᵀJ = RᵀR and JᵀF = Rᵀc, the `gradient`
+    of half the cost. The columns of J are so long.
 
     `cost` is ‖F(x)‖², or twice the cost by another loss. `error` is the largest cosine of an angle between F and a
     column of J, of a direction into the box; a slope that rounding x alone would make counts as zero. The `noise` is
@@ -66,6 +67,8 @@ class Model(NamedTuple):
     noise: Float[Array, "*L"]
     r: Float[Array, "n n *L"]
     c: Float[Array, "n *L"]
+    gradient: Float[Array, "n *L"]
+    columns: Float[Array, "n *L"]
     error: Float[Array, "*L"]
 
 
@@ -74,16 +77,17 @@ def model(loss: tuple[str, Any], box: Box | None, x: Float[Array, "n *L"], f, j)
     terms = twice_cost(*loss, f)
     cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
     f, j = optimization_barrier(weighted(*loss, f, j))
-    length = jnp.sqrt(dot(f, f))
-    r, c = optimization_barrier(triangle(j, f))
-    gradient, sizes = rematvec(r, c), column_norms(r)
-    rounding = _ROUNDING * jnp.finfo(x.dtype).eps * (length + dot(sizes, jnp.abs(x)))
-    counts = jnp.abs(gradient) > sizes * rounding
+    length = jnp.sqrt(cost)  # of F where nothing weighs it; outliers that are weighted are longer than they count
+    columns = optimization_barrier(column_norms(j))
+    r, c = optimization_barrier(triangle(j, f, columns))
+    gradient = optimization_barrier(rematvec(r, c))
+    rounding = _ROUNDING * jnp.finfo(x.dtype).eps * (length + dot(columns, jnp.abs(x)))
+    counts = jnp.abs(gradient) > columns * rounding
     if box is not None:
         counts &= ~box.holds(x, gradient)
-    cosines = jnp.abs(gradient) / jnp.where(counts, sizes * length, 1)
+    cosines = jnp.abs(gradient) / jnp.where(counts, columns * length, 1)
     error = max_abs(jnp.where(counts, cosines, jnp.where(jnp.isfinite(gradient), 0, jnp.nan)))
-    return Model(cost, (2 * length + rounding) * rounding, r, c, error)
+    return Model(cost, (2 * length + rounding) * rounding, r, c, gradient, columns, error)
 
 
 class State(NamedTuple):
@@ -117,8 +121,9 @@ class _TrustRegion(NamedTuple):
         """Before the first evaluation."""
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
         count = jnp.zeros(x.shape[1:], jnp.int32)
+        nothing = Model(row, row, jnp.zeros_like(eye(x)), zero, zero, zero, row)
         return State(
-            x=x, model=Model(row, row, jnp.zeros_like(eye(x)), zero, row), d=zero, p=zero, length=row, predicted=row,
+            x=x, model=nothing, d=zero, p=zero, length=row, predicted=row,
             radius=row, damping=row, idle=count, steps=count, evaluations=count, first_error=row,
             status=count + Status.WAITING,
         )  # fmt: skip
@@ -155,7 +160,7 @@ class _TrustRegion(NamedTuple):
         resized = self._resize(state, new, finite & ~unseen, ratio)
         resized = take_where(running & ~starting, resized, state)
         x, best = take_where(accepted, (x, new), (state.x, old))
-        d = jnp.maximum(state.d, jnp.where(accepted, column_norms(new.r), 0))
+        d = jnp.maximum(state.d, jnp.where(accepted, new.columns, 0))
         turned = _aim(resized._replace(x=x, model=best, d=d, idle=idle), box)
         return take_where(running, turned, state)._replace(
             steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + running,
@@ -165,7 +170,7 @@ class _TrustRegion(NamedTuple):
     def _resize(self, state: State, new: Model, finite, ratio) -> State:
         """Δ and λ after a trial. Where it was poor, Δ is cut to the minimum of the parabola along the step."""
         gain = state.model.cost - new.cost
-        slope = 2 * dot(state.model.c, matvec(state.model.r, state.p))
+        slope = 2 * dot(state.model.gradient, state.p)
         cut = jnp.where(finite, -slope / 2 / jnp.where(gain + slope < 0, -(gain + slope), 1), 0)
         cut = jnp.where(finite & (ratio >= 0), 0.5, jnp.clip(cut, 0.1, 0.5))
         poor, good = ratio <= _POOR, (ratio >= _GOOD) | ((ratio > _POOR) & (state.damping == 0))
@@ -174,7 +179,7 @@ class _TrustRegion(NamedTuple):
         damping = jnp.where(poor, state.damping / cut, jnp.where(good, state.damping / 2, state.damping))
         return state._replace(radius=radius, damping=damping)
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """The cost and the error at the current point."""
         return state.model.cost / 2, state.model.error
 
@@ -185,30 +190,31 @@ def _length(v):
 
 def _aim(state: State, box: Box | None) -> State:
     """The step from the current point, within Δ and within the box."""
-    x, (_, _, r, c, _), d = state.x, state.model, jnp.where(state.d > 0, state.d, 1)
+    x, r, c, gradient = state.x, state.model.r, state.model.c, state.model.gradient
+    d = jnp.where(state.d > 0, state.d, 1)
     size = _length(d * x)
     radius = jnp.where(state.radius > 0, state.radius, jnp.where(size > 0, size, 1))
     scaled = r / d[None]
     if box is None:
-        z, damping = _within(scaled, c, radius, state.damping)
+        z, damping = _within(scaled, c, _length(gradient / d), radius, state.damping)
         p = z / d
     else:
-        p, damping = _into_box(box, x, scaled, c, d, radius, state.damping)
+        p, damping = _into_box(box, x, scaled, c, gradient / d, d, radius, state.damping)
     ahead = matvec(r, p)
-    predicted = -dot(ahead, 2 * c + ahead)
+    predicted = -2 * dot(gradient, p) - dot(ahead, ahead)
     length = _length(d * p)
     # The first step is the only one whose Δ is a guess.
     radius = jnp.where(state.radius > 0, radius, jnp.minimum(radius, length))
     return state._replace(p=p, length=length, predicted=predicted, radius=radius, damping=damping)
 
 
-def _within(s, c, radius, damping):
-    """z and λ with (SᵀS + λI) z = −Sᵀc and ‖z‖ ≈ Δ, or λ = 0 where ‖z‖ is less; S is upper triangular.
+def _within(s, c, slope, radius, damping):
+    """z and λ with (SᵀS + λI) z = −Sᵀc and ‖z‖ ≈ Δ, or λ = 0 where ‖z‖ is less; S is upper triangular, ‖Sᵀc‖ the slope.
 
     Newton's method for 1/‖z‖ = 1/Δ, kept within bounds on λ: Moré, algorithm 5.5.
     """
     z = -triangle_solve(s, c)
-    length, slope = _length(z), _length(rematvec(s, c))
+    length = _length(z)
     upper, inside = slope / radius, length <= (1 + _CLOSE) * radius
     start = jnp.where(damping > 0, damping, slope / _positive(length))
 
@@ -237,13 +243,13 @@ def _within(s, c, radius, damping):
     return z, jnp.where(inside, 0, lam)
 
 
-def _into_box(box: Box, x, s, c, d, radius, damping):
-    """The step p that stays in the box, and its λ. S and c are of the scaled unknowns D p."""
-    gradient = rematvec(s, c)
+def _into_box(box: Box, x, s, c, gradient, d, radius, damping):
+    """The step p that stays in the box, and its λ. S, c and the gradient Sᵀc are of the scaled unknowns D p."""
     held, fixed = box.holds(x, gradient), jnp.zeros_like(x)  # which unknowns the model leaves out, and their D p
     z, lam = jnp.zeros_like(x), damping
     for _ in range(1 + _PASSES):
-        z, lam = _within(*triangle(jnp.where(held[None], 0, s), c + matvec(s, fixed)), radius, damping)
+        t, e = triangle(jnp.where(held[None], 0, s), c + matvec(s, fixed))
+        z, lam = _within(t, e, _length(rematvec(t, e)), radius, damping)
         z = jnp.where(held, fixed, z)
         reached = box.nearest(x + z / d) - x
         crosses = ~held & (reached != z / d)

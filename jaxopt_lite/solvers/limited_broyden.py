@@ -53,7 +53,8 @@ class _RankOneTerms(NamedTuple):
         by = jnp.where(move.usable, bf - jnp.where(b.used == 0, b.scale * move.f, b.bf), 0)
         theta, denominator = damping(s, by)
         usable = move.usable & (denominator != 0)
-        u = jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0) * (s - by)
+        weight = jax.lax.optimization_barrier(jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0))
+        u = weight * (s - by)
         bf += u * jnp.where(usable, dot(v, f), 0)
         full = usable & (b.used + 1 >= self.m)
         beta = jnp.where(full, _best_multiple(s, jnp.where(usable, f - move.f, 0)), b.scale)
@@ -144,6 +145,8 @@ class LimitedBroyden:
         max_steps: as for `Broyden`.
         memory: how many rank-one terms are kept; static.
         rescue: whether lanes that make no progress get Newton directions by conjugate gradients.
+        slopes: whether a step takes the derivative of F along it, by which a trial that is too short is told from one
+            that is too long. Without it a step costs about half.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -160,6 +163,7 @@ class LimitedBroyden:
     max_steps: ArrayLike = 2000
     memory: int = field(default=20, metadata={"static": True})
     rescue: bool = field(default=True, metadata={"static": True})
+    slopes: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self):
         if not (isinstance(self.memory, int) and self.memory >= 1):
@@ -167,6 +171,6 @@ class LimitedBroyden:
 
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
-        secant = Secant(_RankOneTerms(self.memory), from_autodiff=False, refresh=self.rescue)
+        secant = Secant(_RankOneTerms(self.memory), False, self.rescue, self.slopes)
         damped = DampedNewton(krylov_direction)
         return (secant, damped) if self.rescue else (secant,)

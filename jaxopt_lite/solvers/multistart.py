@@ -1,7 +1,7 @@
 """Many starts for each problem, solved as one batch; the best answer of each problem is kept."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
+from jaxopt_lite.solvers.box import axes_of, checked_bounds
 from jaxopt_lite.solvers.choice import Options, Solver, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.pipeline import solved_in_a_program
@@ -28,6 +29,7 @@ def multistart(
     starts: PyTree,
     args: PyTree = None,
     *,
+    bounds: Any = None,
     solver: Solver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
@@ -35,15 +37,17 @@ def multistart(
 ) -> Solution:
     """Solve every problem from each of its starts and keep its best answer.
 
-    The best is a solved one if there is any, and among those the one with the lowest value: f(x) for a minimum,
-    ‖F(x)‖∞ for a root.
+    The best is a solved one if there is any, and among those the one with the lowest value: f(x) for a minimum, the
+    cost for least squares, ‖F(x)‖∞ for a root.
 
     Args:
-        fun: as for `minimize`, or for `root` with one of its solvers.
+        fun: as for `minimize`, or for `root` or `least_squares` with one of their solvers.
         starts: like `x0`, with an axis of starts after the batch axis: leaves `[B, K, ...]`, or `[K, ...]` when not
             `batched`.
         args: as for `minimize`; shared by all starts of a problem.
-        solver: a minimiser (`BFGS()`, the default, or `LBFGS()`) looks for minima, a root solver for roots.
+        bounds: as for `minimize`, for the unknowns of a problem: all its starts share them. None for a root solver.
+        solver: a minimiser (`BFGS()`, the default, or `LBFGS()`) looks for minima, a root solver for roots,
+            `LevenbergMarquardt()` for the best fit.
         args_axes: as for `minimize`.
         batched: as for `minimize`.
         has_aux: as for `minimize`.
@@ -53,7 +57,7 @@ def multistart(
 
     Raises:
         ValueError: starts without an axis of starts, or with axes that disagree; else as for `minimize`.
-        TypeError: no function, or no solver.
+        TypeError: no function, no solver, or bounds for a root solver.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -64,17 +68,23 @@ def multistart(
     """
     check_function(fun)
     chosen = BFGS() if solver is None else solver
-    chosen = checked(expect(chosen, "multistart", "a solver of `minimize` or `root`", "minimum", "root"))
+    chosen = checked(expect(chosen, "multistart", "a solver, such as BFGS()", "minimum", "root", "least squares"))
+    if bounds is not None and chosen.kind == "root":
+        raise TypeError(f"bounds= does not fit solver={chosen!r}: expected a solver of `minimize`, or no bounds.")
     count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
-        return _best(solve(fun, starts, args, chosen, None, has_aux=has_aux), chosen.kind == "root")
+        beside = checked_bounds(bounds, jax.tree.map(lambda leaf: leaf[0], starts))
+        return _best(solve(fun, starts, args, chosen, None, beside=beside, has_aux=has_aux))
     fun, args = split(fun, args)
     options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
-    signature = signature_of(jax.tree.map(_one_start, starts), args, options.axes, batched)
-    rows, lanes = rows_of(starts, options.axes, chosen, starts=count), lanes_for(chosen, signature)
+    one = jax.tree.map(_one_start, starts)
+    beside, signature = checked_bounds(bounds, one), signature_of(one, args, options.axes, batched)
+    aside, lanes = axes_of(beside, one, batched), lanes_for(chosen, signature)
+    rows = rows_of(starts, options.axes, chosen, beside=aside, starts=count)
     return run(
-        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, None, rows=rows, lanes=lanes
-    )
+        _from_every_start, (options,), [(fun, signature)], starts, args, chosen, None, beside or None,
+        rows=rows, lanes=lanes,
+    )  # fmt: skip
 
 
 def _number_of_starts(starts: PyTree, axis: int) -> int:
@@ -105,16 +115,21 @@ def _from_every_start(fun: Callable, options: Options, starts, args, solver, res
     ]
     settings = jax.tree.map(lambda leaf: jnp.repeat(leaf, count) if jnp.ndim(leaf) else leaf, solver)
     args = jax.tree.unflatten(tree, repeated)
-    every = solved_in_a_program(fun, options, x0, args, settings, resume)
+    if beside:  # a row for each problem, and then for each of its starts
+        like = jax.tree.map(_one_start, starts)
+        spread = lambda bound, like: jnp.repeat(jnp.broadcast_to(bound, like.shape), count, axis=0)  # noqa: E731
+        beside = {name: jax.tree.map(spread, bound, like) for name, bound in beside.items()}
+    every = solved_in_a_program(fun, options, x0, args, settings, resume, beside)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
-    return _best(every, solver.kind == "root")
+    return _best(every)
 
 
 @in_own_settings
-@partial(jax.jit, static_argnames="is_root")
-def _best(every: Solution, is_root: bool) -> Solution:
+@jax.jit
+def _best(every: Solution) -> Solution:
     """The best along the leading axis, that of the starts."""
-    value = every.error if is_root else every.fun
+    has_value = every.grad is not None  # a root has none
+    value = (every.fun if every.cost is None else every.cost) if has_value else every.error
     value = jnp.where(jnp.isnan(value), jnp.inf, value)
     rank = jnp.lexsort((value, ~every.success), axis=0)
     return jax.tree.map(lambda leaf: _pick(leaf, rank[0]), every)

@@ -26,10 +26,10 @@ from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
-from jaxopt_lite.lanes.widths import steps_at_once
+from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
 from jaxopt_lite.solvers.box import active, in_rows
 from jaxopt_lite.solvers.choice import Choice, Options, Plan, Reach, choose, without_numbers
-from jaxopt_lite.solvers.implicit import known, with_implicit_derivatives
+from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
 from jaxopt_lite.solvers.levenberg_marquardt import model
 from jaxopt_lite.solvers.losses import twice_cost
 from jaxopt_lite.solvers.solution import History, Solution
@@ -108,7 +108,8 @@ def solved_so_far(
         return outcome.x, is_solved(status), (values, status, outcome)
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
-    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped)
+    factored = factored_up_to(kind, solver.work)
+    solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped, factored)
     x, success, (values, status, outcome) = solve(batch.leaves, others)
     values = known(verified, values)(x, batch.leaves)
     solution = _solution(plan, layout, x, values, outcome._replace(status=status), success)
@@ -396,7 +397,7 @@ def _verified(kind: Kind, function: Function, x, leaves) -> Values:
         return value[0].astype(x.dtype), aux
 
     (value, aux), grad = value_and_grad(scalar, x)
-    slope = grad if box is None else jnp.where(box.holds(x, grad), 0, grad)
+    slope = grad if box is None else box.slope(x, grad)
     return Values(value[None], grad, aux, max_abs(slope), active=at_bound)
 
 
@@ -456,4 +457,6 @@ def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
     """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
     if len(x) == 0 or plan.alone:
         return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
-    return in_tiles(one, (True, is_mapped), 2 * plan.width(len(x), x.shape[1], x.dtype))(x, leaves)
+    (size, n), platform = x.shape, jax.default_backend()
+    width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
+    return in_tiles(one, (True, is_mapped), width)(x, leaves)

@@ -4,6 +4,13 @@
 
 α comes from the flattened line search, so one step is one evaluation. How H, the inverse Hessian, is kept is the one
 thing in which the two solvers differ: a `Memory`. Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 6.1.
+
+Where there are bounds, the unknowns A that one holds leave the model of f, and the others take Newton's step in what is
+left, with H that of all of them: p_A = 0, and p_F = −(H⁻¹)_FF⁻¹ ∇f_F. Unknowns that it takes across a bound go as far
+as their bound. α is at most that at which the next unknown comes to its bound, and there it need not be long enough.
+
+Sources for bounds: Bertsekas, SIAM J. Control Optim. 20 (1982) 221; Byrd, Lu, Nocedal and Zhu, SIAM J. Sci. Comput. 16
+(1995) 1190, for a model of all unknowns that is minimized among some; Nocedal and Wright, section 16.7.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +20,7 @@ from jax.lax import optimization_barrier
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import dot, max_abs, take_where
+from jaxopt_lite.lanes.problem import Box
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
 from jaxopt_lite.solvers.line_search import Search
@@ -53,6 +61,14 @@ class Memory(Protocol):
 
     def update(self, h: Any, move: Move, g: Float[Array, "n *L"]) -> tuple[Any, Array]:
         """H⁺ where the move is usable and H elsewhere, and the direction −H⁺ g, with g the gradient after it."""
+        ...
+
+    def learn(self, h: Any, move: Move, g: Float[Array, "n *L"]) -> Any:
+        """H⁺ where the move is usable, and H elsewhere; the direction of the move need not be −H times the gradient."""
+        ...
+
+    def newton(self, h: Any, g: Float[Array, "n *L"], held: Bool[Array, "n *L"], moved: Float[Array, "n *L"]) -> Array:
+        """The p of the least gᵀp + ½ pᵀ H⁻¹ p in which the unknowns that are `held` have `moved` so far."""
         ...
 
 
@@ -109,20 +125,24 @@ class QuasiNewton(NamedTuple):
 
     def begin(self, problem, limits, state: State) -> State:
         """Start along the gradient with H = I: at first, and where H has broken down."""
+        box = problem.box
         f, g = problem.value_and_grad(state.x)
-        error = max_abs(g)
+        free = g if box is None else box.slope(state.x, g)
+        error = max_abs(free)
         first, unit = state.evaluations == 0, _unit(error)
         first_error = jnp.where(first, error, state.first_error)
         f, g = optimization_barrier((unit * f, unit * g))
-        slope = -dot(g, g)
-        trial = 1 / jnp.maximum(1, jnp.sqrt(-slope))  # along the gradient itself the scale is unknown
+        p = None if box is None else _first_direction(box, state.x, g)
+        slope = -dot(g, g) if p is None else dot(p, g)
+        # Along the gradient itself the scale is unknown.
+        trial = 1 / jnp.maximum(1, jnp.sqrt(-slope)) if p is None else jnp.ones_like(f)
         size = max_abs(state.x)
         finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.isfinite(size)
         far = (state.idle == _ENDLESS) & (size > 1 / jnp.finfo(f.dtype).eps)
         status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, Status.RUNNING)
         status = jnp.where(is_bottomless(f) | far, Status.UNBOUNDED, status)
         return state._replace(
-            unit=unit, f=f, g=g, p=-g, slope=slope, search=line_search.start(trial, f, slope),
+            unit=unit, f=f, g=g, p=-g if p is None else p, slope=slope, search=line_search.start(trial, f, slope),
             h=self.memory.identity(state.x), settling=jnp.zeros_like(state.settling),
             is_steepest=jnp.ones_like(state.is_steepest), lowest=f, idle=jnp.maximum(state.idle, 0),
             evaluations=state.evaluations + 1, first_error=first_error,
@@ -132,13 +152,16 @@ class QuasiNewton(NamedTuple):
     def step(self, problem, limits, state: State) -> State:
         """Evaluate the trial point; accept it and turn, or narrow the search."""
         running = state.status == Status.RUNNING
-        alpha = state.search.trial
-        x = optimization_barrier(state.x + alpha * state.p)
+        box, alpha = problem.box, state.search.trial
+        x = optimization_barrier(state.x + alpha * state.p if box is None else box.along(state.x, state.p, alpha))
         f, g = problem.value_and_grad(x)
         f, g = optimization_barrier((state.unit * f, state.unit * g))
-        slope, error = optimization_barrier((dot(g, state.p), max_abs(g)))
+        free = g if box is None else box.slope(x, g)
+        slope, error = optimization_barrier((dot(g, state.p), max_abs(free)))
         finite = jnp.isfinite(f) & jnp.isfinite(error)
         low, long = line_search.accepts(alpha, state.f, state.slope, f, slope)
+        most = None if box is None else box.most(state.x, state.p)
+        long = long if most is None else long | (alpha >= most)
         bottomless, endless = is_bottomless(f), low & line_search.is_endless(state.search)
         accepted = running & finite & (state.settling | (low & long) | bottomless | endless)
         rejected = running & ~accepted
@@ -146,9 +169,9 @@ class QuasiNewton(NamedTuple):
 
         usable = accepted & (slope - state.slope > jnp.finfo(f.dtype).eps * -state.slope)
         move = Move(alpha, state.p, state.g, state.slope, slope, usable, state.is_steepest)
-        h, p = self.memory.update(state.h, move, g)
+        h, p = self.memory.update(state.h, move, g) if box is None else self._update_within(box, state.h, move, x, g)
         p, slope_ahead = optimization_barrier((p, dot(p, g)))
-        searching = self._narrow(state, rejected, low, f, slope)
+        searching = self._narrow(state, rejected, low, f, slope, most)
         lost = ~((slope_ahead < 0) & jnp.isfinite(slope_ahead))  # not a direction of descent: H has broken down
         is_steepest = state.is_steepest & ~usable
         lower = f < state.lowest - jnp.finfo(f.dtype).eps * jnp.abs(f)
@@ -170,9 +193,28 @@ class QuasiNewton(NamedTuple):
         status = jnp.where(at_rest, Status.STALLED, new.status).astype(jnp.int32)
         return new._replace(evaluations=state.evaluations + running, idle=idle, status=status, h=h)
 
-    def _narrow(self, state: State, rejected, low, f, slope) -> State:
+    def _update_within(self, box: Box, h: Any, move: Move, x, g):
+        """H⁺, and a direction from x whose full step stays in the box.
+
+        Unknowns that Newton's step takes across a bound go as far as their bound, and the others make the best of that.
+        Where this is no descent, all go together until the first of them comes to its bound.
+        """
+        h = self.memory.learn(h, move, g)
+        free, held = box.slope(x, g), box.holds(x, g)
+        p = self.memory.newton(h, free, held, jnp.zeros_like(x))
+        reached = box.nearest(x + p) - x
+        crosses = ~held & (reached != p)
+        bent = self.memory.newton(h, free, held | crosses, jnp.where(crosses, reached, 0))
+        bent = box.nearest(x + bent) - x
+        inward = jnp.where(crosses & (reached == 0), 0, p)  # what leads out at once would only ascend inside
+        together = jnp.minimum(box.most(x, inward), 1) * inward
+        p = jnp.where(dot(bent, g) < 0, bent, together)
+        return h, jnp.where(move.first & ~move.usable, _first_direction(box, x, g), p)
+
+    def _narrow(self, state: State, rejected, low, f, slope, most) -> State:
         """Where the trial was rejected, choose the next, or settle for the best of the bracket if it cannot shrink."""
         search = line_search.tighten(state.search, low, f, slope)
+        search = search if most is None else search._replace(trial=jnp.minimum(search.trial, most))
         exhausted = line_search.is_exhausted(search, state.f, state.slope)
         settle = exhausted & (search.low.step > 0)
         lost = exhausted & ~settle
@@ -183,9 +225,17 @@ class QuasiNewton(NamedTuple):
         status = jnp.where(rejected, status, state.status).astype(jnp.int32)
         return state._replace(search=search, settling=settle, status=status)
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """f and ‖∇f‖∞ at the current point."""
-        return state.f / state.unit, max_abs(state.g) / state.unit
+        box = problem.box
+        slope = state.g if box is None else box.slope(state.x, state.g)
+        return state.f / state.unit, max_abs(slope) / state.unit
+
+
+def _first_direction(box: Box, x, g):
+    """Along the gradient into the box. How far is unknown: one unit at the most."""
+    slope = box.slope(x, g)
+    return box.nearest(x - slope / jnp.maximum(1, jnp.sqrt(dot(slope, slope)))) - x
 
 
 def _unit(error):

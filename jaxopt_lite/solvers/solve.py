@@ -5,12 +5,12 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from jaxopt_lite.lanes.calls import split
+from jaxopt_lite.lanes.calls import call, split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
-from jaxopt_lite.solvers.box import axes_of
+from jaxopt_lite.solvers.box import axes_of, checked_bounds
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
 from jaxopt_lite.solvers.keywords import says_what_instead
@@ -83,6 +83,7 @@ def minimize(
     x0: PyTree,
     args: PyTree = None,
     *,
+    bounds: Any = None,
     solver: Solver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
@@ -97,9 +98,12 @@ def minimize(
     Args:
         fun: `fun(x, args) -> scalar`, written for one problem, smooth and differentiable by JAX. It may be `fun(x)`
             where there are no args.
-        x0: starts; a pytree whose leaves are `[B, ...]`.
+        x0: starts; a pytree whose leaves are `[B, ...]`. One outside its bounds is moved onto them.
         args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
             `False` among its leaves are passed as they are.
+        bounds: `(lower, upper)`, each one number for all unknowns, None, or a pytree like `x0` of what broadcasts
+            against its leaves: `[n]` for all problems, `[B, n]` for each its own. Infinite where there is none; equal
+            for an unknown that is fixed. `fun` is evaluated within them alone.
         solver: `BFGS()` (the default) or `LBFGS()` for many unknowns, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
@@ -112,11 +116,12 @@ def minimize(
             other platforms, and an error where a kernel is impossible; `"emulate"`: by an emulated kernel, as a test.
 
     Returns:
-        A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
-        implicit function theorem.
+        A `Solution`, with bounds also of which unknowns are `active` at one; the `grad` there is what the bound is
+        worth. Its derivatives with respect to `args`, the bounds, and anything `fun` closes over are those of the
+        implicit function theorem, of the unknowns that no bound holds.
 
     Raises:
-        ValueError: shapes that do not fit; the message names the argument.
+        ValueError: shapes that do not fit, bounds that exclude each other; the message names the argument.
         TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
             differentiate as the solver needs; a keyword that is not one.
 
@@ -129,7 +134,7 @@ def minimize(
     """
     chosen = expect(BFGS() if solver is None else solver, "minimize", "BFGS() or LBFGS()", "minimum")
     return solve(
-        fun, x0, args, chosen, args_axes, resume,
+        fun, x0, args, chosen, args_axes, resume, checked_bounds(bounds, x0),
         batched=batched, has_aux=has_aux, record=record, keep_state=keep_state, backend=backend,
     )  # fmt: skip
 
@@ -155,9 +160,13 @@ def solve(
     args_axes: PyTree,
     resume: Any = None,
     beside: dict[str, PyTree] | None = None,
+    called: Callable = call,
     **options: Any,
 ) -> Solution:
-    """What `root`, `minimize` and `least_squares` share: the solver says which of them it is."""
+    """What `root`, `minimize` and `least_squares` share: the solver says which of them it is.
+
+    What is solved is `called(fun, x, args, hint)`, as `calls.call` calls a function.
+    """
     check_function(fun)
     solver = checked(solver)
     fun, args = split(fun, args)
@@ -165,22 +174,22 @@ def solve(
     if asked.record < 0:
         raise ValueError(f"record={asked.record}: expected how many steps to record, 0 for none.")
     check_backend(asked.backend)
-    signature = signature_of(x0, args, asked.axes, asked.batched)
+    signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:
         aside = axes_of(beside or {}, x0, asked.batched)
         rows, lanes = rows_of(x0, asked.axes, solver, resume, beside=aside), lanes_for(solver, signature)
     functions = [(fun, signature)]
 
-    def call(asked: Options) -> Solution:
+    def answer(asked: Options) -> Solution:
         return run(
             solved, (asked,), functions, x0, args, solver, resume, beside,
             rows=rows, lanes=lanes, shorter=SHORTER[solver.kind], in_a_program=solved_in_a_program,
         )  # fmt: skip
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
-        return call(asked)
+        return answer(asked)
     # Records end in NaN and states hold infinity, so that what JAX checks is an answer without them.
-    call(asked._replace(record=0, keep_state=False))
+    answer(asked._replace(record=0, keep_state=False))
     with unchecked_numbers():
-        return call(asked)
+        return answer(asked)

@@ -133,7 +133,7 @@ class TrustRegion(NamedTuple):
         y, predicted = step_within(state.radius, state.unit * state.g, h)
         return state._replace(p=state.unit * y, length=jnp.sqrt(dot(y, y)), predicted=predicted)
 
-    def progress(self, state: State):
+    def progress(self, problem, state: State):
         """f and ‖∇f‖∞ at the current point."""
         return state.f, max_abs(state.g)
 

@@ -7,7 +7,6 @@ import json  # noqa: F401  # which a line of code needs
 import lzma
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxopt_lite.bpe import corpus, counting
+from jaxopt_lite.bpe import corpus, counting, readers
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.patterns import STOCK, Finder, splitter
 from tests.bpe.test_patterns import ALPHABETS, odd_texts
@@ -43,7 +42,7 @@ def long_text(alphabet: str = "odd", pieces: int = 300) -> str:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Everything is large: files are read in a few bytes at a time, and workers start at once."""
-    monkeypatch.setattr(corpus, "BLOCK", 64)
+    monkeypatch.setattr(readers, "BLOCK", 64)
     monkeypatch.setattr(corpus, "NEAR_THE_END", 8)
     monkeypatch.setattr(corpus, "SMALL", 100)
 
@@ -66,7 +65,7 @@ def test_cuts_change_no_word(
     monkeypatch, tmp_path, scheme: str, block: int, special_tokens: tuple[str, ...], number: int
 ):
     """Files and texts in the smallest of blocks count as whole ones do."""
-    monkeypatch.setattr(corpus, "BLOCK", block)
+    monkeypatch.setattr(readers, "BLOCK", block)
     monkeypatch.setattr(corpus, "NEAR_THE_END", 2)
     file = tmp_path / "text"
     for alphabet in ("ascii", "odd", "spaces"):
@@ -83,7 +82,7 @@ def test_cuts_change_no_word(
 @pytest.mark.parametrize("block", [1, 3, 7, 20])
 def test_no_special_token_is_cut(monkeypatch, block):
     """Wherever it begins, and whatever looks like one."""
-    monkeypatch.setattr(corpus, "BLOCK", block)
+    monkeypatch.setattr(readers, "BLOCK", block)
     monkeypatch.setattr(corpus, "NEAR_THE_END", 2)
     special, choose, number = ("<|end of text|>",), random.Random(block), 0
 
@@ -102,7 +101,7 @@ def test_no_special_token_is_cut(monkeypatch, block):
 @pytest.mark.parametrize("scheme", [*STOCK, "whitespace"])
 def test_blocks_are_cut_where_lines_end(monkeypatch, scheme):
     """Text without spaces, such as Japanese, does not pile up."""
-    monkeypatch.setattr(corpus, "BLOCK", 4096)
+    monkeypatch.setattr(readers, "BLOCK", 4096)
     text = "日本語のテキスト。\n" * 10_000 + "x" * 10
     parts = [part for batch in corpus.batches([text], splitter(scheme), (), "strict") for part in batch.texts]
     assert "".join(parts) == text
@@ -180,8 +179,6 @@ def test_wrong_files(tmp_path):
     for items in ([str(file)], ["a text", str(file)], (name for name in [str(file)]), {str(file): None}.keys()):
         with pytest.raises(ValueError, match="item [01] of the corpus.*map\\(pathlib.Path, names\\).*Counter"):
             count_words(items, splitter("gpt4"))
-    with pytest.raises(IsADirectoryError, match="rglob"):
-        count_words(tmp_path, splitter("gpt4"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         count_words([file, tmp_path / "missing"], splitter("gpt4"))
     with pytest.raises(FileNotFoundError, match="no such file"):
@@ -205,18 +202,17 @@ def test_texts_that_are_no_names_of_files(tmp_path, monkeypatch):
 
 
 NO_TEXT = {
-    ".jsonl": "json.loads", ".ndjson": "json.loads", ".parquet": "pyarrow.parquet", ".arrow": "pyarrow.feather",
-    ".feather": "pyarrow.feather", ".gz": "gzip.open", ".zst": "zstandard.open", ".xz": "lzma.open",
-    ".bz2": "bz2.open", ".zip": "unpack", ".tar": "unpack", ".tar.gz": "unpack", ".tgz": "unpack", ".7z": "unpack",
-    ".pdf": "plain text", ".docx": "plain text", ".JSONL": "json.loads", ".npy": "the texts that are in it",
+    ".arrow": "pyarrow.feather", ".feather": "pyarrow.feather", ".zip": "unpack", ".tar": "unpack", ".tar.gz": "unpack",
+    ".tgz": "unpack", ".7z": "unpack", ".pdf": "plain text", ".docx": "plain text", ".DOCX": "plain text",
+    ".npy": "the texts that are in it",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", NO_TEXT)
 def test_files_that_are_no_text_by_their_name(tmp_path, suffix):
-    """The error has a line of code, before anything is counted; text in other forms is text."""
+    """The error says what to do, before anything is counted; text in other forms is text."""
     path = tmp_path / f"docs{suffix}"
-    path.write_text('{"text": "one two"}\n')
+    path.write_text("one two")
     first = tmp_path / "first.txt"
     first.write_text("one")
     for items in (path, [first, path], iter([first, path])):
@@ -231,20 +227,6 @@ def test_files_of_text_have_any_other_name(tmp_path):
         path = tmp_path / f"name{suffix}"
         path.write_text("one two")
         assert count_words(path, splitter("gpt4")) == {"one": 1, " two": 1}
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files are closed when they are dropped
-def test_what_reads_them_does(tmp_path):
-    """The lines of code that errors give, as they stand."""
-    split = splitter("whitespace")
-    makers = {"docs.jsonl": open, "docs.ndjson": open, "docs.gz": gzip.open, "docs.bz2": bz2.open, "docs.xz": lzma.open}
-    for name, opened in makers.items():
-        with opened(tmp_path / name, "wt", encoding="utf-8") as file:
-            file.write('{"text": "one two"}\n{"text": "one"}\n' if "js" in name or "nd" in name else "one two\none\n")
-        with pytest.raises(ValueError) as error:
-            count_words(tmp_path / name, split)
-        code = re.search(r"pass (.*)\. If it is", str(error.value))[1]
-        assert count_words(eval(code), split) == {"one": 2, "two": 1}, code
 
 
 BEGINNINGS = {
@@ -263,7 +245,7 @@ BEGINNINGS = {
 }
 
 
-@pytest.mark.parametrize("errors", corpus.ERRORS)
+@pytest.mark.parametrize("errors", readers.ERRORS)
 @pytest.mark.parametrize(("data", "said"), BEGINNINGS.values(), ids=BEGINNINGS)
 def test_files_that_are_no_text_by_how_they_begin(tmp_path, data, said, errors):
     """Whatever is to become of bytes that are not UTF-8."""
@@ -304,7 +286,7 @@ def test_bad_bytes(monkeypatch, tmp_path):
     file = tmp_path / "file"
     file.write_bytes("aé".encode() * 5 + b"\xe2\x82" + b" b")
     for block in (1, 2, 3, 100):
-        monkeypatch.setattr(corpus, "BLOCK", block)
+        monkeypatch.setattr(readers, "BLOCK", block)
         with pytest.raises(ValueError, match="file: byte 15 is 'e2 82'.*surrogateescape"):
             count_words(file, splitter("whitespace"))
         text = "aé" * 5
@@ -424,7 +406,7 @@ def test_an_error_at_any_line_of_this_process(small_blocks, tmp_path, every):
 
 
 COUNTED_FOR_EVER = """
-from jaxopt_lite.bpe import corpus
+from jaxopt_lite.bpe import corpus, readers
 from jaxopt_lite.bpe.patterns import splitter
 from tests.bpe.test_corpus import children
 
@@ -488,7 +470,7 @@ def test_workers_need_neither_jax_nor_a_guarded_script(tmp_path):
     """A script without `if __name__ == "__main__"` can count, and workers do not load the package's `__init__`."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from jaxopt_lite.bpe import corpus, counting\n"
+        "from jaxopt_lite.bpe import corpus, readers, counting\n"
         "from jaxopt_lite.bpe.patterns import splitter\n"
         "corpus.SMALL = 10\n"
         "counting.START = counting.START.replace('serve()', 'assert \"jax\" not in sys.modules; serve()')\n"

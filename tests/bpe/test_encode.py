@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from jaxopt_lite import bpe
 from jaxopt_lite.bpe import encode
 from jaxopt_lite.bpe.cuts import WALL, starts
-from jaxopt_lite.bpe.encode import PairTable, Pieces, merge_together, merge_word, split_pieces
+from jaxopt_lite.bpe.encode import PairTable, Pieces, merge_long, merge_together, merge_word, split_pieces
 from jaxopt_lite.bpe.patterns import LOCAL, Splitter
 from jaxopt_lite.bpe.reference import encode as encode_word_slowly
 from jaxopt_lite.bpe.vocabulary import Vocabulary
@@ -202,3 +203,47 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     known, text = Numbered(split), sources()[0][:3000]
     assert known.texts([text, text]) == [text.encode()] * 2
     assert known.pieces._size.size == len(known.pieces._table) < 20 + 50
+
+
+def test_long_words_in_pieces(monkeypatch):
+    """As merge by merge, wherever pieces meet; runs of one letter, which no piece divides alike, too."""
+    monkeypatch.setattr(encode, "_PIECE", 5)
+    monkeypatch.setattr(encode, "_REACH", 1)
+    compared = 0
+    for seed in range(600):
+        draw = random.Random(seed)
+        vocabulary = random_vocabulary(seed, draw.choice([3, 14, 30]))
+        if not vocabulary.is_unique:
+            continue
+        compared += 1
+        word = [draw.randrange(draw.choice([1, 2, 3])) for _ in range(draw.randrange(1, 120))]
+        slowly = merge_word(word, vocabulary.ranks, vocabulary.merged.tolist(), len(vocabulary.tokens))
+        assert merge_long(np.array(word, np.int32), PairTable(vocabulary)).tolist() == slowly, seed
+    assert compared > 100
+
+
+def test_very_long_words_have_the_same_ids():
+    """Of the encoder, whose pieces are longer: letters of proteins, runs, and base64."""
+    tokenizer = bpe.train(sources()[:4], 900, progress=False)
+    vocabulary, draw = tokenizer.vocabulary, random.Random(0)
+    for letters in ("ACDEFGHIKLMNPQRSTVWY", "a", "ab", "theandofing"):
+        text = "".join(draw.choices(letters, k=5000))
+        symbols = [vocabulary.symbol_of[byte] for byte in text.encode()]
+        slowly = merge_word(symbols, vocabulary.ranks, vocabulary.merged.tolist(), len(vocabulary.tokens))
+        assert tokenizer.encode(text) == slowly
+
+
+def test_short_texts_are_remembered_with_their_ids():
+    """Whoever alters what he got changes nothing; special tokens are looked for first."""
+    tokenizer = bpe.train(sources()[:2], 400, special_tokens=["<s>"], progress=False)
+    first = tokenizer.encode("import os")
+    first.append(7)
+    assert tokenizer.encode("import os") == tokenizer.encode_batch(["import os"])[0] == first[:-1]
+    for special in ("encode", "ignore"):
+        assert tokenizer.encode("a<s>", special=special) == tokenizer.encode("a<s>", special=special)
+    assert tokenizer.encode("a<s>", special="encode")[-1] == 0 != tokenizer.encode("a<s>", special="ignore")[-1]
+    with pytest.raises(ValueError, match="special token"):
+        tokenizer.encode("a<s>")
+    for number in range(encode._MOST_RECENT + 10):
+        tokenizer.encode(f"x = {number}")
+    assert len(tokenizer._encoder.recent) <= encode._MOST_RECENT

@@ -50,7 +50,6 @@ def test_mark():
         (dict(end_of_word=9), "end_of_word=9"),
         (dict(end_of_word=0), "on its left"),
         (dict(level="char", unknown=-1), "unknown=-1"),
-        (dict(unknown=0), "for level='char'"),
         (dict(byte_fallback=True), "expected both, or neither"),
         (dict(level="char", byte_fallback=True, fallback=[1, 2]), "256 different ids"),
     ],

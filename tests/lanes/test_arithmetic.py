@@ -5,7 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.lanes.arithmetic import at, dot, eigh, eye, fold, inverse, matvec, max_abs, outer, rematvec, take_where
+from jaxopt_lite.lanes.arithmetic import (
+    at,
+    dot,
+    eigh,
+    eye,
+    fold,
+    inverse,
+    matvec,
+    max_abs,
+    outer,
+    rematvec,
+    take_where,
+    triangle,
+    triangle_solve,
+)  # fmt: skip
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -122,6 +136,40 @@ def test_float32_stays_float32():
     u, a = vectors(3).astype(np.float32), matrices(3, 3).astype(np.float32)
     for result in (dot(u, u), max_abs(u), outer(u, u), eye(u), matvec(a, u), rematvec(a, u), inverse(a)):
         assert result.dtype == np.float32
+
+
+@pytest.mark.parametrize(("m", "n"), [(7, 3), (4, 4), (2, 5)])
+def test_a_triangle_has_the_products_of_its_matrix(m, n):
+    """RᵀR = AᵀA and Rᵀc = Aᵀb; lanes with a column of zeros, and with one that is the sum of others."""
+    a, b = matrices(m, n, lanes=5), vectors(m, lanes=5)
+    a[:, 1, 0], a[:, -1, 1] = 0, a[:, :-1, 1].sum(axis=1)
+    r, c = map(np.asarray, jax.jit(triangle)(a, b))
+    for lane in range(5):
+        one, rows = a[..., lane], r[..., lane]
+        assert (np.tril(rows, -1) == 0).all()
+        np.testing.assert_allclose(rows.T @ rows, one.T @ one, atol=1e-13)
+        np.testing.assert_allclose(rows.T @ c[:, lane], one.T @ b[:, lane], atol=1e-13)
+        assert np.count_nonzero(np.diagonal(rows)) == np.linalg.matrix_rank(one)
+        np.testing.assert_array_equal(jax.jit(triangle)(a[..., [lane]], b[:, [lane]])[0][..., 0], rows)
+
+
+def test_a_triangle_keeps_the_digits_that_products_lose():
+    """Läuchli's matrix, whose AᵀA is singular to rounding."""
+    small = 1e-9
+    a = np.array([[1.0, 1.0], [small, 0.0], [0.0, small]])[..., None]
+    r, c = triangle(a, np.array([2.0, small, small])[:, None])
+    np.testing.assert_allclose(triangle_solve(r, c)[:, 0], [1, 1], rtol=1e-6)
+
+
+def test_triangular_systems_are_solved():
+    r, v = np.triu(np.moveaxis(matrices(4, 4, lanes=3), -1, 0)), vectors(4, lanes=3)
+    r[1, 2, 2] = 0
+    r = np.moveaxis(r, 0, -1)
+    x, y = triangle_solve(r, v), triangle_solve(r, v, transposed=True)
+    for lane in (0, 2):
+        np.testing.assert_allclose(x[:, lane], np.linalg.solve(r[..., lane], v[:, lane]), rtol=1e-10)
+        np.testing.assert_allclose(y[:, lane], np.linalg.solve(r[..., lane].T, v[:, lane]), rtol=1e-10)
+    assert x[2, 1] == 0 and y[2, 1] == 0 and np.isfinite(x).all()
 
 
 @each_size

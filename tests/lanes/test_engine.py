@@ -55,7 +55,7 @@ class Counter(NamedTuple):
     def begin(self, problem, limits, state):
         return state._replace(begun=state.begun + 1, status=jnp.full_like(state.status, Status.RUNNING))
 
-    def progress(self, state):
+    def progress(self, problem, state):
         return state.x[0], -state.x[0]
 
 
@@ -159,8 +159,8 @@ class Tracked(NamedTuple):
             jax.debug.callback(lambda: self.pauses.append(1))
         return Counter().begin(problem, limits, state)
 
-    def progress(self, state):
-        return Counter().progress(state)
+    def progress(self, problem, state):
+        return Counter().progress(problem, state)
 
 
 @pytest.mark.parametrize("width", [4, 64])

@@ -21,13 +21,26 @@ def is_native(jaxpr, width: int, columns: int) -> bool:
         (lambda x: jnp.sum(x**2), True),
         (inner, True),
         (lambda x: jax.nn.logsumexp(jax.nn.softplus(x[1:] / x[:-1])), True),
-        (lambda x: x @ x, False),
+        (lambda x: x @ (jnp.ones((4, 4)) @ x), True),
+        (lambda x: jnp.ones((1025, 4)) @ x, False),
+        (lambda x: jax.lax.cond(x[0] > 0, lambda x: jnp.ones((4, 4)) @ x, lambda x: x, x), False),
         (lambda x: jnp.sort(x), False),
         (lambda x: x[jnp.argsort(x)], False),
         (lambda x: jax.lax.cond(x[0] > 0, lambda x: jnp.cumsum(x), lambda x: x, x), False),
         (lambda x: jax.jit(lambda x: jnp.linalg.solve(jnp.eye(4) + x, x))(x), False),
     ],
-    ids=["elementwise", "loop", "functions", "matrix product", "sort", "gather", "in a branch", "in a call"],
+    ids=[
+        "elementwise",
+        "loop",
+        "functions",
+        "small products",
+        "large product",
+        "product in a branch",
+        "sort",
+        "gather",
+        "in a branch",
+        "in a call",
+    ],
 )
 def test_what_the_compiler_gives_to_a_library_is_not_native(fun, native):
     jaxpr = jax.make_jaxpr(fun)(jnp.ones(4)).jaxpr

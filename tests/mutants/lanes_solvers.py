@@ -229,4 +229,58 @@ MUTANTS = (
         "        scale = jnp.where(usable, alpha * y_slope / jnp.where(yhy > 0, yhy, 1), 1)",
         ("tests/solvers/test_textbook.py",),
     ),
+    Mutant(
+        LANES + "problem.py",
+        "        there = alpha >= (1 - 4 * jnp.finfo(x.dtype).eps) * self.reach(x, p)",
+        "        there = alpha > self.reach(x, p)",
+        ("tests/solvers/test_box.py",),
+    ),
+    Mutant(
+        SOLVERS + "bfgs.py",
+        "            return h - outer(column, weight * column), p + column * (weight * (at(moved, k) - at(p, k)))",
+        "            return h - outer(column, weight * column), p + column * (weight * at(moved, k))",
+        ("tests/solvers/test_bounded.py",),
+    ),
+    Mutant(
+        SOLVERS + "quasi_newton.py",
+        "        long = long if most is None else long | (alpha >= most)",
+        "        long = long if most is None else long | (alpha > most)",
+        ("tests/solvers/test_bounded.py",),
+    ),
+    Mutant(
+        SOLVERS + "multistart.py",
+        "jnp.repeat(jnp.broadcast_to(bound, like.shape), count, axis=0)",
+        "jnp.concatenate([jnp.broadcast_to(bound, like.shape)] * count)",
+        ("tests/solvers/test_bounded.py",),
+    ),
+    Mutant(
+        LANES + "arithmetic.py",
+        "        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)",
+        "        row, entry = jnp.where(index > k, rematvec(a, q), 0), dot(q, b)",
+        ("tests/lanes/test_arithmetic.py",),
+    ),
+    Mutant(
+        SOLVERS + "levenberg_marquardt.py",
+        "        counts &= ~box.holds(x, gradient)",
+        "        counts &= box.holds(x, gradient)",
+        ("tests/solvers/test_levenberg_marquardt.py", "tests/solvers/test_least_squares.py"),
+    ),
+    Mutant(
+        SOLVERS + "levenberg_marquardt.py",
+        "    length = jnp.sqrt(cost)",
+        "    length = jnp.sqrt(dot(f, f))",
+        ("tests/solvers/test_least_squares.py",),
+    ),
+    Mutant(
+        SOLVERS + "covariance.py",
+        "    determined = part <= eps",
+        "    determined = part < 2",
+        ("tests/solvers/test_covariance.py",),
+    ),
+    Mutant(
+        SOLVERS + "losses.py",
+        "    weight = jnp.sqrt(jnp.maximum(slope + 2 * z * rho.curvature(z), jnp.finfo(f.dtype).eps))",
+        "    weight = jnp.sqrt(slope)",
+        ("tests/solvers/test_least_squares.py",),
+    ),
 )

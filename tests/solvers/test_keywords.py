@@ -15,7 +15,7 @@ FUN, X0 = lambda x, a: x - 1, [0.0]
         (lambda: jol.BFGS(maxiter=10), r"^BFGS\(\) does not take maxiter=: .*`max_steps`"),
         (lambda: jol.LBFGS(tol=1e-3, history_size=5), r"tol=: .*`atol`.*; history_size=: .*`memory`"),
         (lambda: jol.Broyden(gtol=1e-3), r"^Broyden\(\) .*`atol`"),
-        (lambda: jol.minimize(FUN, X0, bounds=[(0, 1)]), r"^minimize\(\) .*bounds=: there are none yet; change"),
+        (lambda: jol.minimize(FUN, X0, constraints=()), r"^minimize\(\) .*constraints=: .*`bounds=\(lower, upper\)`"),
         (lambda: jol.minimize(FUN, X0, callback=print, tol=1), "callback=: `record=K`.*tol=: .*`atol`"),
         (lambda: jol.root(FUN, X0, jac=True, method="hybr"), "jac=: JAX differentiates.*method=: `solver`"),
         (lambda: jol.root(FUN, X0, atol=1e-3), "atol=: it belongs to the solver"),

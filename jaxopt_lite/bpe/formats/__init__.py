@@ -3,9 +3,12 @@
 Files, in reading order:
 
 - `content`: what the files of all forms are made of.
-- `huggingface`: `tokenizer.json`, and which patterns Hugging Face reads as this package does.
+- `huggingface`: `tokenizer.json`.
 - `gpt2`: `vocab.json` and `merges.txt`.
+- `transformers`: what a folder needs besides for AutoTokenizer.
 - `tiktoken`: `.tiktoken`.
+- `tekken`: `tekken.json` of Mistral.
+- `clip`: the merges of CLIP.
 - `own`: this package's own form, which keeps everything.
 """
 
@@ -16,53 +19,82 @@ from typing import Any
 
 from jaxopt_lite import files
 from jaxopt_lite.bpe.arguments import existing_file, texts, whole_number
+from jaxopt_lite.bpe.around import Around
+from jaxopt_lite.bpe.formats.clip import is_clip, read_clip
 from jaxopt_lite.bpe.formats.content import read_json
 from jaxopt_lite.bpe.formats.gpt2 import read_gpt2, write_gpt2
 from jaxopt_lite.bpe.formats.huggingface import as_json, from_json
 from jaxopt_lite.bpe.formats.own import FORMAT, as_own, from_own
+from jaxopt_lite.bpe.formats.tekken import from_tekken, is_tekken
 from jaxopt_lite.bpe.formats.tiktoken import read_tiktoken, write_tiktoken
+from jaxopt_lite.bpe.formats.transformers import check_roles, write_config
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["FORMATS", "read", "write"]
 
-FORMATS = ("huggingface", "gpt2", "tiktoken", "jaxopt_lite")
+_IN_FOLDERS = ("tokenizer.json", "tekken.json", "tokenizer.model")
+FORMATS = ("huggingface", "gpt2", "transformers", "tiktoken", "jaxopt_lite")
+_FOLDERS = ("gpt2", "transformers")
 
 
-def write(vocabulary: Vocabulary, splitter: Splitter, path: str | Path, format: str | None = None) -> None:
+def write(
+    vocabulary: Vocabulary,
+    splitter: Splitter,
+    around: Around,
+    path: str | Path,
+    format: str | None = None,
+    *,
+    roles: Mapping[str, str] | None = None,
+    chat_template: str | None = None,
+) -> None:
     """Write a tokenizer; see `Tokenizer.save`."""
     if not str(path):
         raise ValueError(f"path={path!r}: expected the name of a file or folder.")
     path = Path(path)
     if format is None:
-        format = _format_of(path, vocabulary)
+        format = _format_of(path, vocabulary, splitter)
     if format not in FORMATS:
         raise ValueError(f"format={format!r}: expected one of {FORMATS}.")
-    if format == "gpt2" and path.exists() and not path.is_dir():
+    if format in _FOLDERS and path.exists() and not path.is_dir():
         raise ValueError(
-            f"path={str(path)!r} is no folder, which format='gpt2' needs; pass another path, or say another format=."
+            f"path={str(path)!r} is no folder, which format={format!r} needs; pass another path, or say another "
+            "format=."
         )
-    if format != "gpt2" and path.is_dir():
+    if format not in _FOLDERS and path.is_dir():
         raise ValueError(f"path={str(path)!r} is a folder; expected the path of a file for format={format!r}.")
+    roles = roles or {}
+    check_roles(vocabulary, roles)
+    if format not in _FOLDERS and (roles or chat_template is not None):
+        names = [*roles, *([] if chat_template is None else ["chat_template"])]
+        raise ValueError(f"{names[0]}= is for the folder that transformers reads; say format='transformers'.")
     if format == "tiktoken":
         write_tiktoken(vocabulary, path)
-    elif format == "gpt2":
-        write_gpt2(vocabulary, splitter, path)
+    elif format in _FOLDERS:
+        if format == "gpt2":
+            write_gpt2(vocabulary, splitter, around, path)
+        else:
+            text = json.dumps(as_json(vocabulary, splitter, around), ensure_ascii=False, indent=1)
+            path.mkdir(parents=True, exist_ok=True)
+            files.write(path / "tokenizer.json", text.encode())
+        write_config(vocabulary, path, roles, chat_template)
     else:
-        content = (as_json if format == "huggingface" else as_own)(vocabulary, splitter)
+        content = (as_json if format == "huggingface" else as_own)(vocabulary, splitter, around)
         text = json.dumps(content, ensure_ascii=False, indent=1 if format == "huggingface" else None)
         files.write(path, text.encode())
 
 
-def _format_of(path: Path, vocabulary: Vocabulary) -> str:
+def _format_of(path: Path, vocabulary: Vocabulary, splitter: Splitter) -> str:
+    is_plain = splitter.steps is None and splitter.normalizer is None and not (vocabulary.is_marked or vocabulary.flags)
+    folder = "gpt2" if vocabulary.level == "byte" and is_plain else "transformers"
     if path.is_dir():
-        return "gpt2"
+        return folder
     if path.suffix == ".tiktoken":
         return "tiktoken"
     if path.suffix == ".json":
         return "huggingface" if vocabulary.end_of_word is None else "jaxopt_lite"
     if not path.suffix:
-        return "gpt2"
+        return folder
     raise ValueError(
         f"path={str(path)!r}: expected it to end with '.json' or '.tiktoken', or a folder; or say format=, one of "
         f"{FORMATS}."
@@ -74,37 +106,42 @@ def read(
     *,
     pattern: str | None = None,
     special_tokens: Mapping[str, int] | Sequence[str] | None = None,
-) -> tuple[Vocabulary, Splitter]:
+) -> tuple[Vocabulary, Splitter, Around]:
     """Read a tokenizer; see `bpe.load`."""
     special_tokens = _checked(special_tokens)
     if isinstance(path, tuple | list):
         if len(path) != 2:
             raise ValueError(f"path={path!r:.200}: expected one path, or those of vocab.json and merges.txt.")
-        return read_gpt2(Path(path[0]), Path(path[1]), pattern, _names(special_tokens))
+        return *read_gpt2(Path(path[0]), Path(path[1]), pattern, _names(special_tokens)), Around()
     path = Path(path)
     if path.is_dir():
-        if not (path / "tokenizer.json").exists():
-            return read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens))
-        path = path / "tokenizer.json"
+        if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists():
+            return *read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens)), Around()
+        path = next((path / name for name in _IN_FOLDERS if (path / name).exists()), path / _IN_FOLDERS[0])
     existing_file(path)
-    if path.suffix != ".json":
-        return read_tiktoken(path, pattern, special_tokens)
-    vocabulary, split = _from_json(path)
+    if path.suffix == ".json":
+        vocabulary, split, around = _from_json(path)
+    elif is_clip(path):
+        vocabulary, split, around = read_clip(path)
+    else:
+        return *read_tiktoken(path, pattern, special_tokens), Around()
     if pattern not in (None, split.pattern) and splitter(pattern).pattern != split.pattern:
         raise ValueError(f"pattern={pattern!r}: {path} says itself what a word is, {split.name}; leave it out.")
     known = vocabulary.special_tokens
     given = dict(known) if special_tokens is None else special_tokens
     if set(given) != set(known) or (isinstance(given, dict) and given != known):
         raise ValueError(f"special_tokens={special_tokens}: {path} says them itself, {dict(known)}; leave them out.")
-    return vocabulary, split
+    return vocabulary, split, around
 
 
-def _from_json(path: Path) -> tuple[Vocabulary, Splitter]:
+def _from_json(path: Path) -> tuple[Vocabulary, Splitter, Around]:
     content = read_json(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return from_own(content, str(path))
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         return from_json(content, str(path))
+    if is_tekken(content):
+        return *from_tekken(content, str(path)), Around()
     raise ValueError(f"{path}: expected a tokenizer.json, or a file of {FORMAT}; got {_other(content)}.")
 
 

@@ -12,13 +12,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jaxopt_lite.bpe.arguments import whole_numbers
-from jaxopt_lite.bpe.vocabulary import byte_order
 
 __all__ = [
-    "as_characters",
     "check_shape",
-    "from_characters",
-    "is_byte",
     "merges_of_texts",
     "read_json",
     "read_text",
@@ -29,12 +25,6 @@ _SHAPE_NAMES = {
     str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a mapping",
     type(None): "null",
 }  # fmt: skip
-
-_PRINTABLE = 188  # the first of the order are written as themselves, the others as the characters from U+0100 on
-_CHARACTERS = {
-    byte[0]: chr(byte[0]) if k < _PRINTABLE else chr(256 + k - _PRINTABLE) for k, byte in enumerate(byte_order("gpt2"))
-}
-_BYTES = {character: byte for byte, character in _CHARACTERS.items()}
 
 _MOST_GAPS = 1 << 16  # ids that a file may leave out, and as many again as there are tokens
 
@@ -149,34 +139,6 @@ def _kind(shape: Any) -> type:
     return type(None) if shape is None else shape if isinstance(shape, type) else type(shape)
 
 
-def as_characters(data: bytes) -> str:
-    """Bytes as printable characters, one for each, as GPT-2 writes them in its files.
-
-    Example:
-        >>> from jaxopt_lite.bpe.formats.content import as_characters
-        >>> as_characters(b" a")
-        'Ġa'
-    """
-    return "".join(map(_CHARACTERS.__getitem__, data))
-
-
-def from_characters(text: str) -> bytes:
-    """The inverse.
-
-    Raises:
-        ValueError: a character that stands for no byte.
-    """
-    try:
-        return bytes(map(_BYTES.__getitem__, text))
-    except KeyError as error:
-        raise ValueError(f"the token {text!r} has {error.args[0]!r}, which stands for no byte in GPT-2's way") from None
-
-
-def is_byte(text: str) -> bool:
-    """Whether a text stands for one byte."""
-    return text in _BYTES
-
-
 def tokens_by_id(known: Mapping[int, bytes]) -> tuple[bytes, ...]:
     """The tokens of all ids from 0 to the largest; ids that are left out stand for nothing.
 
@@ -190,12 +152,15 @@ def tokens_by_id(known: Mapping[int, bytes]) -> tuple[bytes, ...]:
     return tuple(known.get(k, b"") for k in range(last + 1))
 
 
-def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def merges_of_texts(
+    merges: Sequence[str | Sequence[str]], ids: Mapping[str, int], prefix: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
     """Merges as ids.
 
     Args:
         merges: of each its left and right text, as a list or as one text with a space between.
         ids: text -> id.
+        prefix: what right texts begin with that is left out of what a merge makes.
 
     Returns:
         int32 [M, 2], left and right, and int32 [M], what they make.
@@ -203,7 +168,7 @@ def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int
     Raises:
         ValueError: a merge that is none, or of texts that are no tokens.
     """
-    pairs, made = [], []
+    pairs, made, skipped = [], [], len(prefix)
     for k, merge in enumerate(merges):
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if len(parts) != 2:
@@ -211,7 +176,7 @@ def merges_of_texts(merges: Sequence[str | Sequence[str]], ids: Mapping[str, int
         left, right = parts
         try:
             pairs.append((ids[left], ids[right]))
-            made.append(ids[left + right])
+            made.append(ids[left + right[skipped:]])
         except KeyError as error:
             problem = f"needs {error.args[0]!r:.80}, which is not in the vocabulary"
             raise ValueError(f"merge {k}, {merge!r:.80}, {problem}") from None

@@ -12,15 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lite.bpe.formats.content import (
-    check_shape,
-    from_characters,
-    is_byte,
-    merges_of_texts,
-    read_json,
-    read_text,
-    tokens_by_id,
-)
+from jaxopt_lite.bpe.around import Around, from_characters, is_byte
+from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, read_json, read_text, tokens_by_id
 from jaxopt_lite.bpe.formats.huggingface import as_json, texts_of
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
@@ -37,7 +30,7 @@ _NOTE = {
 }  # fmt: skip
 
 
-def write_gpt2(vocabulary: Vocabulary, split: Splitter, folder: Path) -> None:
+def write_gpt2(vocabulary: Vocabulary, split: Splitter, around: Around, folder: Path) -> None:
     """Write all three files into a folder, which is made if it is not there.
 
     Raises:
@@ -49,7 +42,12 @@ def write_gpt2(vocabulary: Vocabulary, split: Splitter, folder: Path) -> None:
             "format='gpt2' is for byte level without an end-of-word mark; use format='huggingface' for characters, and "
             "format='jaxopt_lite' for a mark."
         )
-    whole, texts = json.dumps(as_json(v, split), ensure_ascii=False, indent=1), texts_of(v)
+    if split.steps is not None or split.normalizer is not None or v.is_marked or v.flags or v.unknown is not None:
+        raise ValueError(
+            "format='gpt2' has no form for normalizers, steps, marks and flags, which this tokenizer has; use "
+            "format='transformers', a folder likewise."
+        )
+    whole, texts = json.dumps(as_json(v, split, around), ensure_ascii=False, indent=1), texts_of(v)
     vocab = json.dumps({text: k for k, text in enumerate(texts) if text}, ensure_ascii=False)
     merges = "".join(f"{texts[left]} {texts[right]}\n" for left, right in v.merges.tolist())
     note = {

@@ -3,25 +3,33 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from jaxopt_lite.bpe.formats.content import as_characters, check_shape, from_characters
+from jaxopt_lite.bpe.around import Around, as_characters, from_characters
+from jaxopt_lite.bpe.formats.content import check_shape
 from jaxopt_lite.bpe.patterns import Splitter, splitter
+from jaxopt_lite.bpe.steps import pre_tokenizer
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["FORMAT", "as_own", "from_own"]
 
 FORMAT = "jaxopt_lite.bpe"
-_VERSION = 2  # 1 had neither a checksum nor added tokens
+_VERSION = 3  # 1 had neither a checksum nor added tokens, 2 nothing of `_THIRD`
 _FIRST = {
     "level": str, "end_of_word": (int, None), "unknown": (int, None), "whole_words": bool, "special_tokens": {str: int},
     "pattern": str, "mark": (str, None), "fallback": ([int], None), "tokens": [str], "merges": [[int]], "merged": [int],
     "counts": ([int], None),
 }  # fmt: skip
-_SHAPES = {1: _FIRST, 2: _FIRST | {"added_tokens": {str: int}, "found_last": [str], "checksum": str}}
+_SECOND = _FIRST | {"added_tokens": {str: int}, "found_last": [str], "checksum": str}
+_THIRD = {
+    "flags": {str: [str]}, "prefix": str, "suffix": str, "fuses_unknown": bool, "by_token": bool,
+    "normalizer": (str, None), "steps": (str, None), "decoder": (str, None), "post_processor": (str, None),
+}  # fmt: skip
+_SHAPES = {1: _FIRST, 2: _SECOND, 3: _SECOND | _THIRD}
 
 
-def as_own(vocabulary: Vocabulary, split: Splitter) -> dict[str, Any]:
+def as_own(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str, Any]:
     """A tokenizer as the content of a file. Tokens are written in GPT-2's way, one character a byte."""
     v = vocabulary
     content = {
@@ -32,6 +40,10 @@ def as_own(vocabulary: Vocabulary, split: Splitter) -> dict[str, Any]:
         "fallback": None if v.fallback is None else v.fallback.tolist(), "tokens": [as_characters(t) for t in v.tokens],
         "merges": v.merges.tolist(), "merged": v.merged.tolist(),
         "counts": None if v.counts is None else v.counts.tolist(),
+        "flags": {text: list(flags) for text, flags in v.flags.items()}, "prefix": as_characters(v.prefix),
+        "suffix": as_characters(v.suffix), "fuses_unknown": bool(v.fuses_unknown), "by_token": bool(v.by_token),
+        "normalizer": split.normalizer, "steps": split.steps, "decoder": around.decoder,
+        "post_processor": around.post_processor,
     }  # fmt: skip
     return content | {"checksum": _checksum(content)}
 
@@ -41,7 +53,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Splitter]:
+def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Splitter, Around]:
     """The inverse.
 
     Raises:
@@ -56,6 +68,7 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
             raise ValueError("the checksum is of another content. Was the file altered, or cut and mended?")
         if (content["end_of_word"] is None) != (content["mark"] is None):
             raise ValueError("end_of_word and mark: expected both, or neither.")
+        third = {name: content[name] for name in _THIRD} if version > 2 else {}
         vocabulary = Vocabulary(
             tokens=tuple(map(from_characters, content["tokens"])),
             merges=content["merges"],
@@ -70,7 +83,21 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
             whole_words=content["whole_words"],
             added_tokens=content.get("added_tokens", {}),
             found_last=frozenset(content.get("found_last", ())),
+            flags=third.get("flags", {}),
+            prefix=from_characters(third.get("prefix", "")),
+            suffix=from_characters(third.get("suffix", "")),
+            fuses_unknown=third.get("fuses_unknown", False),
+            by_token=third.get("by_token", False),
         )
-        return vocabulary, splitter(content["pattern"], content["mark"])
+        split = replace(_splitter(content, third.get("steps")), normalizer=third.get("normalizer"))
+        split.normalize("")
+        return vocabulary, split, Around(third.get("decoder"), third.get("post_processor"))
     except ValueError as error:
         raise ValueError(f"{source} does not fit together: {error}") from None
+
+
+def _splitter(content: Mapping[str, Any], steps: str | None) -> Splitter:
+    if steps is None:
+        return splitter(content["pattern"], content["mark"])
+    pre_tokenizer(steps)  # it raises here if ever
+    return Splitter("steps", "", steps=steps)

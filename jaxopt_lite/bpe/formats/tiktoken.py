@@ -18,7 +18,7 @@ from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from jaxopt_lite.files import write
 
-__all__ = ["read_tiktoken", "recover", "write_tiktoken"]
+__all__ = ["LaterPart", "all_merges", "of_ranks", "read_tiktoken", "recover", "write_tiktoken"]
 
 
 def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
@@ -31,6 +31,8 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
     v = vocabulary
     if v.level != "byte" or v.end_of_word is not None:
         raise ValueError("format='tiktoken' is for byte level without an end-of-word mark; use format='jaxopt_lite'.")
+    if v.is_marked or v.unknown is not None:
+        raise ValueError("format='tiktoken' has no form for prefixes, suffixes and unknown tokens; use another.")
     if v.added_tokens:
         raise ValueError(
             f"format='tiktoken' has no form for added tokens, such as {next(iter(v.added_tokens))!r}, which are found "
@@ -41,6 +43,14 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
     tokens = [v.tokens[k] for k in ids]
     if len(set(tokens)) != len(tokens):
         raise ValueError("format='tiktoken' needs different tokens; two of them have the same bytes.")
+    if not v.by_token:
+        _check_order_of(v, ids, tokens)
+    lines = [f"{base64.b64encode(v.tokens[k]).decode()} {k}\n" for k in ids]
+    write(path, "".join(lines).encode())
+
+
+def _check_order_of(v: Vocabulary, ids: list[int], tokens: list[bytes]) -> None:
+    """Raise ValueError unless the merges are those that follow from the ids."""
     try:
         merges, merged = recover(tokens, _bytes(tokens))
     except ValueError as error:
@@ -56,8 +66,6 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
         )
     if whole and not v.whole_words:
         raise ValueError(f"format='tiktoken' would find {whole} tokens as words that no merge makes.")
-    lines = [f"{base64.b64encode(v.tokens[k]).decode()} {k}\n" for k in ids]
-    write(path, "".join(lines).encode())
 
 
 def read_tiktoken(
@@ -81,15 +89,34 @@ def read_tiktoken(
     split, ranks = splitter(pattern), _ranks(path)
     try:
         tokens_by_id(ranks)
-        special = _special(path, ranks, special_tokens)
-        everything = tokens_by_id(ranks | {k: to_bytes(text) for text, k in special.items()})
-        ids = sorted(ranks)
-        tokens = [ranks[k] for k in ids]
-        merges, merged = recover(tokens, _bytes(tokens))
-        back = np.asarray(ids, np.int32)
-        return Vocabulary(everything, back[merges], back[merged], special_tokens=special, whole_words=True), split
+        return of_ranks(ranks, _special(path, ranks, special_tokens)), split
     except ValueError as error:
         raise ValueError(f"{path}: {error}.") from None
+
+
+def of_ranks(ranks: Mapping[int, bytes], special: Mapping[str, int]) -> Vocabulary:
+    """The vocabulary of tokens that are given by their ranks alone.
+
+    Args:
+        ranks: rank, which is the id, -> token.
+        special: text -> id.
+
+    Raises:
+        ValueError: ids that are no ids, or tokens with a byte that is no token.
+    """
+    everything = tokens_by_id({**ranks, **{k: to_bytes(text) for text, k in special.items()}})
+    ids = sorted(ranks)
+    tokens = [ranks[k] for k in ids]
+    try:
+        merges, merged = recover(tokens, _bytes(tokens))
+        is_by_token = False
+    except LaterPart:
+        merges, merged = all_merges(tokens)
+        is_by_token = True
+    back = np.asarray(ids, np.int32)
+    return Vocabulary(
+        everything, back[merges], back[merged], special_tokens=special, whole_words=True, by_token=is_by_token
+    )
 
 
 def _bytes(tokens: Sequence[bytes]) -> dict[int, int]:
@@ -105,16 +132,19 @@ def _ranks(path: Path) -> dict[int, bytes]:
             continue
         try:
             text, rank = line.split()
-            token, k = base64.b64decode(text, validate=True), int(rank) if rank.isascii() and rank.isdigit() else -1
+            k = int(rank) if rank.isascii() and rank.isdigit() else -1
+            token = b"" if text == "=" else base64.b64decode(text, validate=True)  # "=": none, as Whisper has it
         except (ValueError, binascii.Error):
             raise ValueError(
                 f"{path}, line {number}: expected a token in base64 and its rank; got {line[:60]!r}."
             ) from None
-        if k in ranks or k < 0 or not token:
+        if k in ranks or k < 0:
             raise ValueError(
                 f"{path}, line {number}: expected a token and a rank of its own, not negative; got {line[:60]!r}."
             )
         ranks[k] = token
+    # The id of an empty token stands for nothing, and is for a special token perhaps.
+    ranks = {k: token for k, token in ranks.items() if token}
     if not ranks:
         raise ValueError(f"{path}: expected tokens in base64 with their ranks; the file is empty.")
     if len(set(ranks.values())) != len(ranks):
@@ -141,6 +171,32 @@ def _special(path: Path, ranks: Mapping[int, bytes], given) -> dict[str, int]:
     return special
 
 
+class LaterPart(ValueError):
+    """A token that may be made of one that comes later in the order."""
+
+
+def all_merges(tokens: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Every way to make a token of two others, in the order of what is made: what tiktoken does, literally.
+
+    It joins the two neighbours whose bytes are the token of lowest rank, however they came about, the leftmost first.
+
+    Args:
+        tokens: the bytes of each, by rank.
+
+    Returns:
+        As `recover`, with several merges for most tokens.
+    """
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    merges, merged = [], []
+    for rank, token in enumerate(tokens):
+        for middle in range(1, len(token)):
+            left, right = ranks.get(token[:middle]), ranks.get(token[middle:])
+            if left is not None and right is not None:
+                merges.append((left, right))
+                merged.append(rank)
+    return np.asarray(merges, np.int32).reshape(-1, 2), np.asarray(merged, np.int32)
+
+
 def recover(tokens: Sequence[bytes], first: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The merges that make tokens, given in the order of their ranks, which is the order in which they were learned.
 
@@ -155,7 +211,8 @@ def recover(tokens: Sequence[bytes], first: Mapping[int, int]) -> tuple[np.ndarr
         int32 [M, 2], the merges, and int32 [M], the ranks of what they make.
 
     Raises:
-        ValueError: a token that may be made of a later one, so that no order of merges has the same effect.
+        LaterPart: a token that may be made of a later one, so that no order of such merges has the same effect.
+        ValueError: a token with a byte that is no token.
     """
     size = len(tokens)
     ranks: dict[int, int] = {}
@@ -190,7 +247,7 @@ def _check_order(tokens: Sequence[bytes], whole: Collection[int]) -> None:
             two = ends[rank].get(len(token) - length, -1)
             late = [part for part in (one, two) if part > rank and len(tokens[part]) > 1]
             if two >= 0 and late:
-                raise ValueError(
+                raise LaterPart(
                     f"the token {token!r:.80} of rank {rank} may be made of {tokens[late[0]]!r:.80} of rank {late[0]}, "
                     "which is learned later; expected the ranks of a byte-pair encoding, where parts come first"
                 )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxopt_lite import bounds
-from jaxopt_lite.bpe import corpus
+from jaxopt_lite.bpe import corpus, readers
 from jaxopt_lite.bpe.accelerator import words
 from jaxopt_lite.bpe.accelerator.words import find_pieces, piece_starts, runs
 from jaxopt_lite.bpe.corpus import count_words
@@ -95,7 +95,7 @@ def test_few_words(texts, scheme):
 )
 def test_files_in_blocks_and_bytes_that_are_no_text(monkeypatch, tmp_path, scheme, errors):
     """Words go across the borders of blocks; special tokens, NUL, and bytes that are not UTF-8 are among them."""
-    monkeypatch.setattr(corpus, "BLOCK", 64)
+    monkeypatch.setattr(readers, "BLOCK", 64)
     monkeypatch.setattr(corpus, "NEAR_THE_END", 8)
     monkeypatch.setattr(corpus, "SMALL", 100)
     text = " ".join(odd_texts(TEXTS["odd"], 60, seed=7)).encode()

@@ -1,0 +1,263 @@
+"""What a `tokenizer.json` says beside words and merges: how tokens become text again, and what goes around a text.
+
+A decoder is a sequence of steps from tokens, as texts, to texts, which are joined in the end. A post-processor puts
+tokens before and behind a text; that is done on request only.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jaxopt_lite.bpe.steps import as_parts, compiled, get
+from jaxopt_lite.bpe.vocabulary import byte_order
+
+__all__ = ["Around", "as_characters", "decoder", "from_characters", "is_byte", "template"]
+
+_PRINTABLE = 188  # the first of the order are written as themselves, the others as the characters from U+0100 on
+_CHARACTERS = {
+    byte[0]: chr(byte[0]) if k < _PRINTABLE else chr(256 + k - _PRINTABLE) for k, byte in enumerate(byte_order("gpt2"))
+}
+_BYTES = {character: byte for byte, character in _CHARACTERS.items()}
+# What WordPiece's decoder puts right, in this order.
+_CLEANED = [
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+]  # fmt: skip
+
+Tokens = Callable[[list[str]], list[str]]
+
+
+@dataclass(frozen=True)
+class Around:
+    """Decoder and post-processor of a file, in JSON.
+
+    Attributes:
+        decoder: how tokens become text; `None`: the bytes of one after the other.
+        post_processor: what goes around a text on request; `None`: nothing.
+    """
+
+    decoder: str | None = None
+    post_processor: str | None = None
+
+
+def as_characters(data: bytes) -> str:
+    """Bytes as printable characters, one for each, as GPT-2 writes them in its files.
+
+    Example:
+        >>> from jaxopt_lite.bpe.around import as_characters
+        >>> as_characters(b" a")
+        'Ġa'
+    """
+    return "".join(map(_CHARACTERS.__getitem__, data))
+
+
+def from_characters(text: str) -> bytes:
+    """The inverse.
+
+    Raises:
+        ValueError: a character that stands for no byte.
+    """
+    try:
+        return bytes(map(_BYTES.__getitem__, text))
+    except KeyError as error:
+        raise ValueError(f"the token {text!r} has {error.args[0]!r}, which stands for no byte in GPT-2's way") from None
+
+
+def is_byte(text: str) -> bool:
+    """Whether a text stands for one byte."""
+    return text in _BYTES
+
+
+# --- From tokens to text ----------------------------------------------------------------------------------------------
+
+
+@cache
+def decoder(parts: str) -> Callable[[list[str]], str]:
+    """The function of a decoder, from the names of tokens to their text.
+
+    Args:
+        parts: the decoder, in JSON; `null` puts spaces between tokens.
+
+    Raises:
+        ValueError: one that this package has no counterpart for, naming it.
+
+    Example:
+        >>> from jaxopt_lite.bpe.around import decoder
+        >>> decoder('{"type": "BPEDecoder", "suffix": "</w>"}')(["lo", "w</w>", "tide</w>"])
+        'low tide'
+    """
+    several = as_parts(json.loads(parts), "decoders")
+    if not several:
+        return " ".join
+    steps = [_decoder(part) for part in several]
+
+    def decoded(tokens: list[str]) -> str:
+        for step in steps:
+            tokens = step(tokens)
+        return "".join(tokens)
+
+    return decoded
+
+
+def _decoder(part: Mapping[str, Any]) -> Tokens:
+    kind = part["type"]
+    if kind not in _DECODERS:
+        raise ValueError(f"the decoder {kind!r:.60}, which is not supported; expected {', '.join(_DECODERS)}")
+    return _DECODERS[kind](part)
+
+
+def _byte_level(part: Mapping[str, Any]) -> Tokens:
+    def decoded(tokens: list[str]) -> list[str]:
+        data = (bytes(map(_BYTES.__getitem__, t)) if _BYTES.keys() >= set(t) else t.encode() for t in tokens)
+        return [b"".join(data).decode("utf-8", "replace")]
+
+    return decoded
+
+
+def _byte_fallback(part: Mapping[str, Any]) -> Tokens:
+    def decoded(tokens: list[str]) -> list[str]:
+        texts: list[str] = []
+        data = bytearray()
+        for token in [*tokens, ""]:
+            value = _value(token)
+            if value is not None:
+                data.append(value)
+                continue
+            if data:
+                texts.append(_text(bytes(data)))
+                data.clear()
+            texts.append(token)
+        return texts[:-1]
+
+    return decoded
+
+
+def _value(token: str) -> int | None:
+    """The byte that a fallback token stands for."""
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        try:
+            return int(token[3:5], 16)
+        except ValueError:
+            return None
+    return None
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(data)
+
+
+def _fuse(part: Mapping[str, Any]) -> Tokens:
+    return lambda tokens: ["".join(tokens)]
+
+
+def _replace(part: Mapping[str, Any]) -> Tokens:
+    pattern, content = compiled(part), get(part, "content", str)
+    return lambda tokens: [pattern.sub(lambda _: content, token) for token in tokens]
+
+
+def _strip(part: Mapping[str, Any]) -> Tokens:
+    content, start, stop = get(part, "content", str), get(part, "start", int), get(part, "stop", int)
+
+    def stripped(token: str) -> str:
+        left = min(len(token) - len(token.lstrip(content)), start)
+        token = token[left:]
+        right = min(len(token) - len(token.rstrip(content)), stop)
+        return token[: len(token) - right]
+
+    return lambda tokens: list(map(stripped, tokens))
+
+
+def _metaspace(part: Mapping[str, Any]) -> Tokens:
+    mark, scheme = get(part, "replacement", str, "▁"), get(part, "prepend_scheme", str, "always").lower()
+    first = " " if scheme == "never" or part.get("add_prefix_space") is False else ""
+    return lambda tokens: [token.replace(mark, " " if k else first) for k, token in enumerate(tokens)]
+
+
+def _bpe(part: Mapping[str, Any]) -> Tokens:
+    suffix = get(part, "suffix", str, "</w>")
+    return lambda tokens: [t.replace(suffix, " " * (k < len(tokens) - 1)) for k, t in enumerate(tokens)]
+
+
+def _word_piece(part: Mapping[str, Any]) -> Tokens:
+    prefix, cleans = get(part, "prefix", str, "##"), get(part, "cleanup", bool, True)
+
+    def decoded(tokens: list[str]) -> list[str]:
+        texts = []
+        for k, token in enumerate(tokens):
+            text = token if not k else token.removeprefix(prefix) if token.startswith(prefix) else f" {token}"
+            for old, new in _CLEANED if cleans else ():
+                text = text.replace(old, new)
+            texts.append(text)
+        return texts
+
+    return decoded
+
+
+_DECODERS: dict[str, Callable[[Mapping[str, Any]], Tokens]] = {
+    "ByteLevel": _byte_level, "ByteFallback": _byte_fallback, "Fuse": _fuse, "Replace": _replace, "Strip": _strip,
+    "Metaspace": _metaspace, "BPEDecoder": _bpe, "WordPiece": _word_piece,
+}  # fmt: skip
+
+
+# --- Around a text ----------------------------------------------------------------------------------------------------
+
+
+def template(parts: str | None) -> tuple[list[int], list[int]]:
+    """The ids that a post-processor puts before and behind one text.
+
+    Args:
+        parts: the post-processor, in JSON; `None` for none.
+
+    Raises:
+        ValueError: one that this package has no counterpart for, naming it.
+    """
+    before: list[int] = []
+    behind: list[int] = []
+    for part in as_parts(None if parts is None else json.loads(parts), "processors"):
+        kind = part["type"]
+        if kind in ("RobertaProcessing", "BertProcessing"):
+            left, right = ([_marker(part, name)] for name in ("cls", "sep"))
+        elif kind == "TemplateProcessing":
+            left, right = _around(part)
+        elif kind == "ByteLevel":  # of offsets only
+            continue
+        else:
+            raise ValueError(f"the post_processor {kind!r:.60}, which is not supported; expected TemplateProcessing")
+        before, behind = left + before, behind + right
+    return before, behind
+
+
+def _marker(part: Mapping[str, Any], name: str) -> int:
+    value = get(part, name, list)
+    if len(value) != 2 or type(value[1]) is not int:
+        raise ValueError(f"{part['type']} with {name}={value!r:.60}; expected a token and its id")
+    return value[1]
+
+
+def _in(part: Any, name: Any) -> Any:
+    """What is there by a name, or `None`."""
+    return part.get(name) if isinstance(part, Mapping) and isinstance(name, str) else None
+
+
+def _around(part: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """The ids of a template for one text, before and behind it."""
+    known = get(part, "special_tokens", dict)
+    before: list[int] = []
+    behind: list[int] | None = None
+    for item in get(part, "single", list):
+        if isinstance(item, Mapping) and "Sequence" in item and behind is None:
+            behind = []
+            continue
+        token = _in(_in(item, "SpecialToken"), "id")
+        ids = _in(_in(known, token), "ids")
+        if not isinstance(ids, list) or not all(type(k) is int for k in ids):
+            raise ValueError(f"TemplateProcessing with {item!r:.80}; expected one Sequence, and tokens with ids")
+        (before if behind is None else behind).extend(ids)
+    if behind is None:
+        raise ValueError("TemplateProcessing without a Sequence; expected one")
+    return before, behind

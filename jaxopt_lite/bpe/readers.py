@@ -1,0 +1,297 @@
+"""Files of texts as people have them: plain, JSON lines and Parquet, packed or not, by name, folder or pattern.
+
+What a file is goes by its name. Plain text is one text; of the others every record is, by a field. Text is UTF-8.
+"""
+
+import bz2
+import codecs
+import gzip
+import json
+import lzma
+import stat
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from jaxopt_lite.bpe.arguments import existing_file
+
+__all__ = ["BLOCK", "ERRORS", "Part", "check_head", "check_text", "files_of", "is_plain", "parts", "size_of"]
+
+ERRORS = ("strict", "replace", "ignore", "surrogateescape")
+BLOCK = 1 << 20
+"""How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
+
+_LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
+_IN_FOLDERS = frozenset({".txt", ".parquet", *_LINES})
+_PACKED = frozenset({".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd"})
+_SIGNS = frozenset("*?[")  # of a pattern for names
+
+_UNPACK = "unpack it, and pass its folder"
+_CONVERT = "convert it to plain text first"
+_RECORDS = "it is read for training, by a field of its records; here pass the texts in it"
+# What is not text, by its name, and what to do about it.
+_OTHERWISE = {
+    ".arrow .feather": "pass pyarrow.feather.read_table({path!r})['text'].to_pylist()",
+    ".zip .tar .tgz .tbz2 .txz .7z .rar": _UNPACK,
+    ".pdf .docx .doc .odt .rtf .epub .pptx .xlsx": _CONVERT,
+    ".npy .npz .pkl .pt .safetensors .h5 .db .sqlite": "pass the texts that are in it",
+}
+_BY_SUFFIX = {suffix: advice for suffixes, advice in _OTHERWISE.items() for suffix in suffixes.split()}
+# The same, by how its content begins.
+_UTF16 = "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')"
+_BEGINNINGS = {
+    b"\xff\xfe": _UTF16,
+    b"\xfe\xff": _UTF16,
+    b"\0": "no text, to go by the NUL it begins with, or UTF-16 or UTF-32: convert it to UTF-8 first",
+    b"\x1f\x8b": "compressed by gzip: call it .gz",
+    b"BZh91AY&SY": "compressed by bzip2: call it .bz2",
+    b"\xfd7zXZ\0": "compressed by xz: call it .xz",
+    b"(\xb5/\xfd": "compressed by zstd: call it .zst",
+    b"PAR1": "Parquet: call it .parquet",
+    b"PK\x03\x04": f"an archive, or a document made of one: {_UNPACK}",
+    b"7z\xbc\xaf": f"an archive: {_UNPACK}",
+    b"%PDF-": f"a PDF: {_CONVERT}",
+}
+
+
+class Part(NamedTuple):
+    """A part of a text: what it is, how much work, and whether the text ends with it."""
+
+    text: str
+    size: int
+    is_last: bool
+
+
+def check_text(path: Path) -> Path:
+    """The path, if it is a file or a stream, and one of plain text to judge by its name.
+
+    Raises:
+        ValueError: it is something else.
+        OSError: there is no such file, or it is a directory.
+    """
+    path = existing_file(path)
+    kinds = _kinds(path)
+    if _LINES.intersection(kinds) or ".parquet" in kinds or _PACKED.intersection(kinds):
+        raise ValueError(f"{path}: a file called {path.suffix} is not plain text; {_RECORDS}.")
+    _check_kind(path)
+    return path
+
+
+def _kinds(path: Path) -> list[str]:
+    """The endings of its name that say what it is, the outer one last: [".jsonl", ".gz"]."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    return suffixes if suffixes and suffixes[-1] in _PACKED else suffixes[-1:]
+
+
+def _check_kind(path: Path) -> None:
+    """Raise ValueError if it is no text, to judge by its name."""
+    for suffix in _kinds(path):
+        if (advice := _BY_SUFFIX.get(suffix)) is not None:
+            raise ValueError(
+                f"{path}: a file called {suffix} is not plain text; {advice.format(path=str(path))}. If it is "
+                f"text after all, pass pathlib.Path({str(path)!r}).read_text(encoding='utf-8')."
+            )
+
+
+def check_head(data: bytes, path: Path) -> None:
+    """Raise ValueError if a file that begins with these bytes is no text in UTF-8, whatever `errors` is."""
+    for beginning, what in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            raise ValueError(f"{path}: expected UTF-8; it is {what.format(path=str(path))}.")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a path stands for: itself, those in a folder, or those of a pattern such as "data/**/*.txt".
+
+    Of a folder those are taken whose names say that they are text: `.txt`, `.jsonl` and its like, `.parquet`, packed or
+    not, in all folders inside, in the order of their names. Names with a dot in front are left out.
+
+    Raises:
+        ValueError: a folder or pattern without such a file; a file that is no text.
+        FileNotFoundError: there is nothing there.
+    """
+    if path.is_dir():
+        return _named(path, "**/*", lambda name: _IN_FOLDERS.intersection(_kinds(name)))
+    if not path.exists() and _SIGNS.intersection(str(path)):
+        fixed = next(k for k, part in enumerate(path.parts) if _SIGNS.intersection(part))
+        return _named(Path(*path.parts[:fixed]), str(Path(*path.parts[fixed:])), lambda _: True)
+    existing_file(path)
+    _check_kind(path)
+    return [path]
+
+
+def _named(folder: Path, pattern: str, is_wanted) -> list[Path]:
+    found = [p for p in sorted(folder.glob(pattern)) if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
+    files = [path for path in found if path.is_file() and is_wanted(path)]
+    if not files:
+        others = sum(path.is_file() for path in found)
+        raise ValueError(
+            f"{folder / pattern}: expected files called {', '.join(sorted(_IN_FOLDERS))}, packed or not; there are "
+            f"none, and {others} others. For those give a pattern, pathlib.Path({str(folder / '**/*.py')!r}) for "
+            "instance."
+        )
+    for path in files:
+        _check_kind(path)
+    return files
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the file is one text as it is."""
+    return not {".parquet", *_LINES, *_PACKED}.intersection(_kinds(path))
+
+
+def size_of(paths: Iterable[Path]) -> int | None:
+    """The bytes of files, where it is known how many will be read."""
+    total = 0
+    for path in paths:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or not is_plain(path):
+            return None
+        total += status.st_size
+    return total
+
+
+def parts(path: Path, errors: str, field: str) -> Generator[Part, None, None]:
+    """The texts of a file, long ones in parts.
+
+    Args:
+        path: one of `files_of`.
+        errors: what to do about bytes that are not UTF-8, one of `ERRORS`.
+        field: of records, which field is the text. Records in which it is null have none.
+
+    Raises:
+        ValueError: bytes that are not UTF-8, under "strict"; a file that is something else; a record without the field.
+        ImportError: Parquet or zstd without the package that reads it, naming it.
+        OSError: a file that cannot be read.
+    """
+    kinds = _kinds(path)
+    if ".parquet" in kinds:
+        texts = _of_parquet(path, field)
+    elif _LINES.intersection(kinds):
+        texts = _of_lines(path, errors, field)
+    else:
+        yield from _decoded(path, errors)
+        return
+    for text in texts:
+        yield Part(text, len(text), True)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    kind = path.suffix.lower()
+    if kind == ".gz":
+        return gzip.open(path)  # pyright: ignore[reportReturnType]
+    if kind == ".bz2":
+        return bz2.open(path)
+    if kind in (".xz", ".lzma"):
+        return lzma.open(path)
+    if kind in (".zst", ".zstd"):
+        return _zstd(path)
+    return path.open("rb")
+
+
+def _zstd(path: Path) -> IO[bytes]:
+    try:
+        import zstandard  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ImportError(f"{path}: reading zstd needs the package zstandard: pip install zstandard") from None
+    return zstandard.open(path, "rb")  # pyright: ignore[reportReturnType]
+
+
+def _read(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The content in blocks, at least one, the last of which is empty."""
+    while True:
+        try:
+            data = file.read(BLOCK)
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            if is_plain(path):
+                raise
+            raise ValueError(f"{path}: cannot be unpacked ({error}). Is it complete, and what its name says?") from None
+        yield data
+        if not data:
+            return
+
+
+def _decoded(path: Path, errors: str) -> Iterator[Part]:
+    """A plain text in blocks, with the number of bytes of each."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    at = 0
+    with _opened(path) as file:
+        for data in _read(file, path):
+            if at == 0:
+                check_head(data, path)
+            waiting = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise _no_utf8(f"{path}: byte {at - waiting + error.start}", error) from error
+            at += len(data)
+            yield Part(text, len(data), not data)
+
+
+def _no_utf8(where: str, error: UnicodeDecodeError) -> ValueError:
+    bad = error.object[error.start : error.end]
+    return ValueError(
+        f"{where} is {bad.hex(' ')!r}, expected UTF-8 ({error.reason}). "
+        'Pass errors="replace" (U+FFFD in its place), "ignore" (leave it out) or "surrogateescape" (keep '
+        "the bytes as they are), or convert the file."
+    )
+
+
+def _of_lines(path: Path, errors: str, field: str) -> Iterator[str]:
+    with _opened(path) as file, closing(_lines(file, path)) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                record = json.loads(line.decode("utf-8", errors))
+            except UnicodeDecodeError as error:
+                raise _no_utf8(f"{where}: byte {error.start}", error) from error
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{where}: expected JSON, one record a line; {error}.") from None
+            if (text := _field(record, field, where)) is not None:
+                yield text
+
+
+def _lines(file: IO[bytes], path: Path) -> Generator[bytes, None, None]:
+    rest = b""
+    for number, data in enumerate(_read(file, path)):
+        if not number:
+            check_head(data, path)
+        *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
+        yield from lines
+
+
+def _field(record: Any, field: str, where: str) -> str | None:
+    """The text of a record; a record may be a text itself."""
+    if isinstance(record, str):
+        return record
+    if not isinstance(record, dict) or field not in record:
+        there = ", ".join(map(repr, record)) if isinstance(record, dict) else type(record).__name__
+        raise ValueError(f"{where}: expected a record with {field!r}; there is {there:.200}. Pass field=, its name.")
+    text = record[field]
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"{where}: {field!r} is {text!r:.60} ({type(text).__name__}); expected a text. Pass field=.")
+    return text
+
+
+def _of_parquet(path: Path, field: str) -> Iterator[str]:
+    try:
+        import pyarrow  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ImportError(f"{path}: reading Parquet needs the package pyarrow: pip install pyarrow") from None
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path}: expected Parquet; {error}") from None
+    with file:
+        names = file.schema_arrow.names
+        if field not in names:
+            raise ValueError(f"{path}: expected a column {field!r}; there are {names!r:.200}. Pass field=, its name.")
+        kind = file.schema_arrow.field(field).type
+        if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+            raise ValueError(f"{path}: the column {field!r} is of {kind}; expected texts. Pass field=.")
+        for batch in file.iter_batches(columns=[field], batch_size=1024):
+            yield from (text for text in batch.column(0).to_pylist() if text is not None)

@@ -1,0 +1,152 @@
+"""Corpora as people have them: folders, patterns, records by a field, packed files."""
+
+import bz2
+import gzip
+import json
+import lzma
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from jaxopt_lite import bpe
+from jaxopt_lite.bpe import readers
+from jaxopt_lite.bpe.corpus import count_words
+from jaxopt_lite.bpe.patterns import splitter
+
+SPLIT = splitter("gpt4")
+RECORDS = [{"text": "one two", "n": 1}, {"text": 'a "line"\nand more', "n": 2}, {"text": None, "n": 3}]
+COUNTS = Counter(word for record in RECORDS if record["text"] for word in SPLIT.words(record["text"]))
+OPENED = {"": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+def zstd_open(path, mode, **settings):
+    return pytest.importorskip("zstandard").open(path, mode, **settings)
+
+
+def write_lines(path, opened=open, field="text"):
+    with opened(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({field: record["text"], "n": record["n"]}) + "\n" for record in RECORDS)
+        file.write("\n")
+    return path
+
+
+@pytest.mark.parametrize("packed", [*OPENED, ".zst"])
+def test_records_and_texts_packed_or_not(tmp_path, packed):
+    opened = OPENED.get(packed, zstd_open)
+    for suffix in (".jsonl", ".NDJSON"):
+        assert count_words(write_lines(tmp_path / f"a{suffix}{packed}", opened), SPLIT) == COUNTS
+    path = write_lines(tmp_path / f"b.jsonl{packed}", opened, "content")
+    assert count_words(path, SPLIT, field="content") == COUNTS
+    with pytest.raises(ValueError, match=r"b\.jsonl.*, line 1: expected a record with 'text'; there is 'content', 'n'"):
+        count_words(path, SPLIT)
+    with pytest.raises(ValueError, match="line 1: 'n' is 1 .*expected a text"):
+        count_words(path, SPLIT, field="n")
+    for name in ("c.txt", "c.md", "c"):
+        with opened(tmp_path / f"{name}{packed}", "wt", encoding="utf-8") as file:
+            file.write("one two\none")
+        assert count_words(tmp_path / f"{name}{packed}", SPLIT) == {"one": 2, " two": 1, "\n": 1}
+
+
+def test_parquet(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for kind in (pyarrow.string(), pyarrow.large_string()):
+        texts = pyarrow.array([record["text"] for record in RECORDS], kind)
+        parquet.write_table(pyarrow.table({"text": texts, "n": [1, 2, 3]}), tmp_path / "a.parquet")
+        assert count_words(tmp_path / "a.parquet", SPLIT) == COUNTS
+        assert count_words(tmp_path, SPLIT) == COUNTS
+    with pytest.raises(ValueError, match=r"a\.parquet: expected a column 'body'; there are \['text', 'n'\]"):
+        count_words(tmp_path / "a.parquet", SPLIT, field="body")
+    with pytest.raises(ValueError, match="the column 'n' is of int64; expected texts"):
+        count_words(tmp_path / "a.parquet", SPLIT, field="n")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(ValueError, match=r"b\.parquet: expected Parquet"):
+        count_words(tmp_path / "b.parquet", SPLIT)
+
+
+def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ImportError, match="pip install pyarrow"):
+        count_words(tmp_path / "a.parquet", SPLIT)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    (tmp_path / "a.txt.zst").write_bytes(b"(\xb5/\xfd")
+    with pytest.raises(ImportError, match="pip install zstandard"):
+        count_words(tmp_path / "a.txt.zst", SPLIT)
+
+
+def test_folders_and_patterns(tmp_path, monkeypatch):
+    """All texts of a folder by their names; what a pattern matches; as paths, never as text."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    write_lines(tmp_path / "in" / "a.jsonl")
+    (tmp_path / "in" / "deep" / "b.txt").write_text("one")
+    (tmp_path / "in" / "deep" / "c.md").write_text("three")
+    (tmp_path / "in" / ".hidden.txt").write_text("four")
+    both = COUNTS + Counter({"one": 1})
+    for given in (tmp_path / "in", [tmp_path / "in"], iter([tmp_path / "in"])):
+        assert count_words(given, SPLIT) == both
+    assert count_words(tmp_path / "in" / "**" / "*.md", SPLIT) == {"three": 1}
+    assert count_words([tmp_path / "in" / "deep" / "*", tmp_path / "in" / "a.jsonl"], SPLIT) == both + Counter(
+        ["three"]
+    )
+    monkeypatch.chdir(tmp_path)
+    assert count_words(Path("in/*/*.txt"), SPLIT) == {"one": 1}
+    assert bpe.train(Path("in"), merges=0).vocab_size == 256
+    (tmp_path / "[odd].txt").write_text("odd")  # a name that looks like a pattern
+    assert count_words(tmp_path / "[odd].txt", SPLIT) == {"odd": 1}
+
+
+def test_folders_and_patterns_without_texts(tmp_path):
+    (tmp_path / "a.py").write_text("one")
+    for given in (tmp_path, tmp_path / "*.txt"):
+        with pytest.raises(ValueError, match=r"there are none, and [01] others.*give a pattern"):
+            count_words(given, SPLIT)
+    (tmp_path / "b.pdf").write_text("one")
+    with pytest.raises(ValueError, match=r"b\.pdf: a file called \.pdf is not plain text"):
+        count_words(tmp_path / "*", SPLIT)
+
+
+def test_damage(tmp_path):
+    """It is said where: a line that is no JSON, bytes that are no UTF-8, a packed file that was cut."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a"}\n{"text": "b"\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: expected JSON"):
+        count_words(path, SPLIT)
+    path.write_bytes(b'\n{"text": "\xff"}\n')
+    with pytest.raises(ValueError, match=r"line 2: byte 10 is 'ff'"):
+        count_words(path, SPLIT)
+    assert count_words(path, SPLIT, errors="ignore") == {}
+    path.write_text('["a"]\n')
+    with pytest.raises(ValueError, match="expected a record with 'text'; there is list"):
+        count_words(path, SPLIT)
+    path.write_text('"a text"\n')
+    assert count_words(path, SPLIT) == {"a": 1, " text": 1}
+    for name, opened in (("a.txt.gz", gzip.open), ("a.txt.xz", lzma.open), ("a.txt.bz2", bz2.open)):
+        with opened(tmp_path / name, "wb") as file:
+            file.write(bytes(range(32, 120)) * 500)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
+        with pytest.raises(ValueError, match=f"{name}: cannot be unpacked"):
+            count_words(tmp_path / name, SPLIT)
+        (tmp_path / name).write_bytes(b"no such thing")
+        with pytest.raises(ValueError, match=f"{name}: cannot be unpacked"):
+            count_words(tmp_path / name, SPLIT)
+
+
+def test_blocks_change_nothing(tmp_path, monkeypatch):
+    """Long records and long lines in short blocks; sizes are known beforehand for plain files only."""
+    text = "".join(f"word {k}\n" for k in range(300))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": "end"}))
+    (tmp_path / "b.txt").write_text(text)
+    whole = count_words(tmp_path, SPLIT)
+    monkeypatch.setattr(readers, "BLOCK", 50)
+    assert count_words(tmp_path, SPLIT) == whole
+    assert readers.size_of([tmp_path / "b.txt"]) == len(text)
+    assert readers.size_of([tmp_path / "a.jsonl"]) is None
+
+
+def test_plain_text_alone_where_that_is_asked_for(tmp_path):
+    for name in ("a.jsonl", "a.parquet", "a.txt.gz"):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(ValueError, match="is not plain text; it is read for training"):
+            readers.check_text(tmp_path / name)

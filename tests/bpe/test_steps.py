@@ -1,0 +1,105 @@
+"""Normalizers and pre-tokenizers are those of Hugging Face, alone and one behind the other."""
+
+import json
+import random
+
+import pytest
+import tokenizers
+
+from jaxopt_lite.bpe import steps
+from tests.bpe.test_oniguruma import texts
+
+BEHAVIORS = ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
+SOUGHT = ({"Regex": r"\d+|a"}, {"String": " "}, {"String": "ss"}, {"Regex": r"\w"})
+PRE_TOKENIZERS = [
+    *(
+        {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+        for behavior in BEHAVIORS for invert in (False, True) for pattern in SOUGHT
+    ),
+    *({"type": "Digits", "individual_digits": alone} for alone in (True, False)),
+    *({"type": "Punctuation", "behavior": behavior} for behavior in BEHAVIORS),
+    {"type": "Whitespace"}, {"type": "WhitespaceSplit"}, {"type": "BertPreTokenizer"},
+    {"type": "CharDelimiterSplit", "delimiter": "a"},
+    *(
+        {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split}
+        for scheme in ("always", "first", "never") for split in (True, False)
+    ),
+]  # fmt: skip
+NORMALIZERS = [
+    *({"type": kind} for kind in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")),
+    *({"type": "Strip", "strip_left": left, "strip_right": right} for left in (True, False) for right in (True, False)),
+    {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+    {"type": "Replace", "pattern": {"Regex": r"[^\w]"}, "content": r"x\1"},
+]  # fmt: skip
+MORE = ["", " a", "a ", "▁a  b", "12 a3", "㋿ ΣΑΣ", "İI", "\U0001f16c\u208f\ua7e2 \U00012550", "\U00010f55.\u2e60"]
+
+
+def theirs(**parts):
+    empty = dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder"))
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    return tokenizers.Tokenizer.from_str(
+        json.dumps({"version": "1.0", "added_tokens": [], "model": model} | empty | parts)
+    )
+
+
+def several(parts, inner, number):
+    """All parts, and sequences of some."""
+    draw = random.Random(0)
+    return parts + [{"type": "Sequence", inner: draw.sample(parts, draw.choice([1, 2, 3]))} for _ in range(number)]
+
+
+def test_pre_tokenizers():
+    for part in several(PRE_TOKENIZERS, "pretokenizers", 120):
+        other, ours = theirs(pre_tokenizer=part).pre_tokenizer, steps.pre_tokenizer(json.dumps(part))
+        for text in (*MORE, *(text for seed in range(6) for text in texts(seed, 5))):
+            assert ours(text, True) == [word for word, _ in other.pre_tokenize_str(text)], (part, text)
+
+
+def test_normalizers():
+    for part in several(NORMALIZERS, "normalizers", 60):
+        other, ours = theirs(normalizer=part).normalizer, steps.normalizer(json.dumps(part))
+        for text in (*MORE, *(text for seed in range(8) for text in texts(seed, 5))):
+            assert ours(text) == other.normalize_str(text), (part, text)
+
+
+@pytest.mark.slow
+def test_over_all_characters():
+    """Forms, and what digits and punctuation are; Unicode's age makes no difference."""
+    kinds = [{"type": kind} for kind in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")]
+    everything = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    for part in kinds:
+        other, ours = theirs(normalizer=part).normalizer, steps.normalizer(json.dumps(part))
+        assert [c for c in everything if ours(c) != other.normalize_str(c)] == []
+    for part in ({"type": "Digits", "individual_digits": True}, {"type": "Punctuation"}, {"type": "Whitespace"}):
+        other, ours = theirs(pre_tokenizer=part).pre_tokenizer, steps.pre_tokenizer(json.dumps(part))
+        differ = [c for c in everything if ours(f"a{c}a", True) != [w for w, _ in other.pre_tokenize_str(f"a{c}a")]]
+        # Punctuation of old that is none any more, and digits of Unicode 17, which Rust knows.
+        known = [0x111C9, 0x166D, *range(0x11DE0, 0x11DEA), *range(0x16FF4, 0x16FF7)]
+        assert set(differ) <= set(map(chr, known)), part
+
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        ({"type": "Nmt"}, "the normalizer 'Nmt', which is not supported"),
+        ({"type": "Strip", "strip_left": 1, "strip_right": True}, "strip_left=1; expected bool"),
+        ({"type": "Replace", "pattern": {"Regex": r"(a)\1"}, "content": ""}, r"'\\1' at character 3"),
+        ({"type": "Replace", "pattern": {"String": ""}, "content": ""}, "by an empty text"),
+        ({"type": "Prepend"}, "prepend=None; expected str"),
+        ([], "expected a mapping with a type"),
+    ],
+)
+def test_what_is_refused(part, problem):
+    with pytest.raises(ValueError, match=problem):
+        steps.normalizer(json.dumps(part))
+
+
+def test_steps_that_are_refused():
+    for part, problem in (
+        ({"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolate"}, "the behavior 'Isolate'"),
+        ({"type": "Metaspace", "prepend_scheme": "often"}, "prepend_scheme='often'"),
+        ({"type": "Sequence", "pretokenizers": [{"type": "UnicodeScripts"}]}, "'UnicodeScripts', which is not"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            steps.pre_tokenizer(json.dumps(part))

@@ -1,0 +1,93 @@
+"""Covariance, standard errors and intervals of fits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+
+import jaxopt_lite as jol
+
+pytestmark = pytest.mark.hardly_optimized
+
+T = np.linspace(0.1, 4, 25)
+
+
+def curve(t, a, k, c):
+    return a * np.exp(-k * t) + c
+
+
+def fit(y, sigma=1.0, **settings):
+    fun = lambda b, y: (b["a"] * jnp.exp(-b["k"] * T) + b["c"] - y) / sigma
+    size = len(y)
+    x0 = {"a": jnp.full(size, 3.0), "c": jnp.full(size, 0.5), "k": jnp.ones(size)}
+    return jol.least_squares(fun, x0, y, **settings)
+
+
+@pytest.fixture(scope="module")
+def y():
+    return curve(T, 3.0, 0.9, 0.5) + 0.05 * np.random.default_rng(3).standard_normal((5, len(T)))
+
+
+def test_it_is_that_of_scipy(y):
+    """Names sort the unknowns: a, c, k."""
+    order = [0, 2, 1]
+    for absolute in (False, True):
+        found = fit(y, 0.05).covariance(absolute_sigma=absolute)
+        for k, each in enumerate(y):
+            _, peer = scipy.optimize.curve_fit(
+                curve, T, each, [3, 1, 0.5], np.full(len(T), 0.05), absolute_sigma=absolute, ftol=1e-14, xtol=1e-14
+            )
+            np.testing.assert_allclose(found.matrix[k], peer[np.ix_(order, order)], rtol=1e-5)
+        errors = np.stack([found.standard_errors[name] for name in "ack"], axis=1)
+        np.testing.assert_allclose(errors**2, np.diagonal(found.matrix, axis1=1, axis2=2))
+        assert all(np.all(found.determined[name]) for name in "ack")
+
+
+def test_what_the_data_do_not_determine_is_named(y):
+    """The sum of two offsets is determined and neither of them; a third unknown has no effect at all."""
+    fun = lambda b, y: b[0] * jnp.exp(-b[1] * T) + b[2] + 3 * b[3] - y + 0 * b[4]
+    fits = jol.least_squares(fun, jnp.tile(jnp.array([3.0, 1.0, 0.2, 0.1, 7.0]), (5, 1)), y)
+    found, plain = fits.covariance(), fit(y).covariance()
+    assert fits.success.all() and found.determined.tolist() == [[True, True, False, False, False]] * 5
+    assert np.isinf(found.standard_errors[:, 2:]).all() and np.isfinite(found.matrix[:, :2, :2]).all()
+    scale = np.sqrt(22 / 20)  # by five unknowns there are two degrees of freedom fewer
+    np.testing.assert_allclose(found.standard_errors[:, 0], scale * plain.standard_errors["a"], rtol=1e-6)
+    value, error = found.propagate(lambda b: b[2] + 3 * b[3])
+    np.testing.assert_allclose(error, scale * plain.standard_errors["c"], rtol=1e-6)
+    np.testing.assert_allclose(value, fit(y).x["c"], rtol=1e-6)
+    assert np.isinf(found.propagate(lambda b: b[2])[1]).all()
+
+
+def test_errors_are_propagated(y):
+    """To a half-life and a curve: the errors by the matrix, the ends by Student's distribution."""
+    solution = fit(y)
+    found = solution.covariance()
+    _, error = found.propagate(lambda b, t: {"half": jnp.log(2) / b["k"], "at": b["a"] * t}, jnp.arange(5.0))
+    np.testing.assert_allclose(error["half"], np.log(2) / solution.x["k"] ** 2 * found.standard_errors["k"])
+    np.testing.assert_allclose(error["at"], np.arange(5) * found.standard_errors["a"], atol=1e-15)
+    lower, upper = found.interval(lambda b: b["k"], level=0.9)
+    times = scipy.stats.t.ppf(0.95, len(T) - 3)
+    np.testing.assert_allclose((upper - lower) / 2, times * found.standard_errors["k"])
+    lower, upper = solution.covariance(absolute_sigma=True).interval(lambda b: b["k"])
+    width = scipy.stats.norm.ppf(0.975) * solution.covariance(absolute_sigma=True).standard_errors["k"]
+    np.testing.assert_allclose((upper - lower) / 2, width)
+
+
+def test_one_fit_in_a_program(y):
+    fun = lambda b, y: b[0] * jnp.exp(-b[1] * T) + b[2] - y
+    one = lambda y: jol.least_squares(fun, jnp.array([3.0, 1.0, 0.5]), y, batched=False).covariance().standard_errors
+    np.testing.assert_allclose(jax.jit(one)(y[0])[1], fit(y).covariance().standard_errors["k"][0], rtol=1e-6)
+
+
+def test_what_has_no_covariance():
+    with pytest.raises(ValueError, match="not of `least_squares`"):
+        jol.minimize(lambda x: jnp.sum(x**2), jnp.ones((1, 2))).covariance()
+    exact = jol.least_squares(lambda x: x**2 - 2, jnp.ones((1, 2)))
+    with pytest.raises(ValueError, match="2 residuals and 2 unknowns leave no degree of freedom"):
+        exact.covariance()
+    found = exact.covariance(absolute_sigma=True)
+    np.testing.assert_allclose(found.standard_errors, np.full((1, 2), 1 / np.sqrt(8)))
+    with pytest.raises(ValueError, match="level=95: expected a probability"):
+        found.interval(lambda x: x[0], level=95)

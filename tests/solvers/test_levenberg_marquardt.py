@@ -1,0 +1,82 @@
+"""The trust region of Levenberg and Marquardt's method: its step, its length and its damping."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxopt_lite.lanes.problem import Box
+from jaxopt_lite.solvers import levenberg_marquardt as lm
+
+pytestmark = pytest.mark.hardly_optimized
+
+N, L = 4, 60
+
+
+@pytest.fixture(scope="module")
+def systems():
+    """Triangles S with singular values from 1 to 1e-6, one of them singular, c and radii on both sides of ‖S⁻¹c‖."""
+    rng = np.random.default_rng(0)
+    s = np.triu(rng.standard_normal((L, N, N)) * np.logspace(0, -6, N))
+    s[0, :, 2] = 0
+    c = rng.standard_normal((L, N))
+    radius = np.linalg.norm(np.linalg.lstsq(s[1], c[1])[0]) * np.logspace(-6, 2, L)
+    return jnp.asarray(s.transpose(1, 2, 0)), jnp.asarray(c.T), jnp.asarray(radius)
+
+
+def slopes(s, c):
+    return jnp.einsum("ijl,il->jl", s, c)
+
+
+def test_the_step_is_that_of_a_damping_and_as_long_as_the_radius(systems):
+    s, c, radius = systems
+    z, lam = map(np.asarray, jax.jit(lm._within)(s, c, jnp.linalg.norm(slopes(s, c), axis=0), radius, jnp.zeros(L)))
+    seen = {"free": 0, "damped": 0}
+    for k in range(1, L):
+        one, right = np.asarray(s[..., k]), np.asarray(c[:, k])
+        stacked = np.concatenate([one, np.sqrt(lam[k]) * np.eye(N)])
+        exact = -np.linalg.lstsq(stacked, np.concatenate([right, np.zeros(N)]), rcond=None)[0]
+        np.testing.assert_allclose(z[:, k], exact, rtol=1e-5, atol=1e-9 * np.abs(exact).max())
+        length = np.linalg.norm(z[:, k])
+        seen["damped" if lam[k] > 0 else "free"] += 1
+        assert length <= 1.1 * radius[k] and (lam[k] == 0 or length >= 0.9 * radius[k]), k
+    assert min(seen.values()) > 5
+    assert np.isfinite(z[:, 0]).all() and np.linalg.norm(z[:, 0]) <= 1.1 * radius[0]
+
+
+def test_a_step_into_a_box_stays_there_and_goes_down(systems):
+    """With starts on and off the bounds; no step is longer than the radius, or raises the model."""
+    s, c, radius = systems
+    rng = np.random.default_rng(1)
+    box = Box(jnp.asarray(-rng.uniform(0, 1, (N, L))), jnp.asarray(rng.uniform(0, 1, (N, L))))
+    inside = jnp.asarray(rng.uniform(-1, 1, (N, L)))
+    x = jnp.clip(inside, box.lower, box.upper)
+    d = jnp.ones((N, L))
+    p, _ = jax.jit(lm._into_box)(box, x, s, c, slopes(s, c), d, radius, jnp.zeros(L))
+    np.testing.assert_allclose(box.nearest(x + p), x + p, rtol=1e-14)  # `step` moves the rounding back
+    assert (np.linalg.norm(p, axis=0) <= 1.1 * radius * np.sqrt(N) + 1e-12).all()
+    ahead = jnp.einsum("ijl,jl->il", s, p)
+    assert (jnp.sum((c + ahead) ** 2, axis=0) <= jnp.sum(c**2, axis=0)).all()
+
+
+def test_the_box_step_is_the_best_one_where_the_region_is_wide():
+    """Two unknowns, of which the free step takes the first across its bound: the second one is fitted again."""
+    s = jnp.array([[1.0, 0.9], [0.0, 0.4]])[..., None]
+    c = -s[:, 0] * 2.0 - s[:, 1] * 1.0  # the free step is (2, 1)
+    box = Box(jnp.full((2, 1), -10.0), jnp.array([[0.5], [10.0]]))
+    p, _ = lm._into_box(box, jnp.zeros((2, 1)), s, c, slopes(s, c), jnp.ones((2, 1)), jnp.array([100.0]), jnp.zeros(1))
+    rest = -np.asarray(c[:, 0]) - 0.5 * np.asarray(s[:, 0, 0])
+    best = np.asarray(s[:, 1, 0]) @ rest / np.sum(np.asarray(s[:, 1, 0]) ** 2)
+    np.testing.assert_allclose(p[:, 0], [0.5, best], rtol=1e-12)
+
+
+def test_the_error_is_a_cosine_and_rounding_counts_for_nothing():
+    j, f = jnp.array([[3.0, 0.0], [4.0, 1.0], [0.0, 0.0]])[..., None], jnp.array([[1.0], [1.0], [7.0]])
+    found = lm.model(("linear", None), None, jnp.ones((2, 1)), f, j)
+    lengths = np.sqrt(51)
+    np.testing.assert_allclose(found.error, max(7 / (5 * lengths), 1 / lengths), rtol=1e-12)
+    np.testing.assert_allclose(found.cost, 51)
+    exact = lm.model(("linear", None), None, jnp.full((2, 1), 1e3), 1e-13 * f, j)
+    assert exact.error == 0
+    held = lm.model(("linear", None), Box(jnp.ones((2, 1)), jnp.full((2, 1), 2.0)), jnp.ones((2, 1)), f, j)
+    assert held.error == 0
