@@ -45,10 +45,10 @@ def test_fits_and_refits_are_one_program(name):
     dataset = read(name)
     b = dataset.parameters
     with Compiler(hurried=True) as compiler:
-        solve = compiler.begin(name, 20, confidence.solver(dataset), b, dataset.y)
+        solve = compiler.begin(name, 20, confidence.solver(dataset), b, dataset.y, 1e-11)
     check_fits(dataset, solve)
     y = regression.bootstrap(dataset, b, count=20, seed=7)
-    solution = solve(np.broadcast_to(b, (20, len(b))), y)
+    solution = solve(np.broadcast_to(b, (20, len(b))), y, 1e-9)
     assert solution.success.all()
     A = regression.independent_directions(dataset, b)
     errors = jax.jit(lambda z, y: y - regression.MODELS[name](b + A @ z, dataset.x))
