@@ -138,7 +138,7 @@ def fit(dataset: Dataset, solve: Callable) -> tuple[jol.Solution, Float[np.ndarr
 
     Example:
         >>> rat42 = read("Rat42")
-        >>> solution, _ = fit(rat42, jax.jit(solver(rat42)))
+        >>> solution, _ = fit(rat42, solver(rat42))
         >>> bool(np.allclose(solution.x, rat42.parameters, rtol=1e-2))
         True
     """
