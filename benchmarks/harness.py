@@ -20,7 +20,7 @@ from jaxopt_lite.cores import cores
 __all__ = ["check_load", "in_child", "in_children", "print_rows", "save"]
 
 _ROOT = Path(__file__).parent.parent
-_PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "lineax", "tfp-nightly", "jaxopt")
+_PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "lineax", "tfp-nightly", "jaxopt", "nlsq")
 _PACKAGES += ("regex", "rustbpe", "tiktoken", "tokenizers", "sentencepiece")
 
 

@@ -1,11 +1,15 @@
-"""NIST's nonlinear regressions as they come: `python -m benchmarks.nist [--quick] [--only PATTERN]`.
+"""NIST's nonlinear regressions as they come: `python -m benchmarks.nist [--quick] [--only NAMES] [--solvers NAMES]`.
 
 All 27 of NIST's StRD, each from both of NIST's starts. The minimizers get the sum of the squares of the residuals with
-nothing scaled, Levenberg-Marquardt the residuals. One judge: a start is solved where every parameter agrees with the
-certified one to 6 digits.
+nothing scaled, methods for least squares the residuals. One judge: a start is solved where every parameter agrees with
+the certified one to 6 digits, and precise where it does to 8 and every standard deviation to 6. The deviations are the
+solver's own where it gives them, else those of the model's slopes at its answer.
 """
 
 import argparse
+import importlib
+import importlib.util
+import logging
 import re
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxopt
 import numpy as np
 import optimistix as optx
 import scipy.optimize
@@ -27,9 +32,11 @@ from benchmarks.timing import use_cpu
 from jaxopt_lite.demo import nist, regression
 
 _DIGITS = 6  # that an answer must have to count as solved
+_PRECISE, _DEVIATIONS = 8, 6  # of parameters and of standard deviations, to be precise
 _CERTIFIED_DIGITS = 11
 _TOLERANCE = 1e-12  # of the gradient, for those that stop by it
 _OPTIMISTIX = {"rtol": 1e-10, "atol": 1e-13}  # of steps and of changes of the value
+_SMALLEST = 1e-15  # SciPy's and NLSQ's least: what they may ask for
 _MAX_STEPS = 20_000
 _FEW = ("Misra1a", "Nelson", "Lanczos3", "BoxBOD")
 _LEVELS = ("lower", "average", "higher")
@@ -117,6 +124,7 @@ class Answer(NamedTuple):
     success: bool  # what the solver says
     outcome: str  # in its words
     steps: int | None
+    deviations: np.ndarray | None = None
 
 
 def _squares(residual: Callable) -> Callable:
@@ -127,8 +135,19 @@ def ours(residual: Callable, starts: np.ndarray, solver) -> list[Answer]:
     fun = _squares(residual)
     settings = solver(atol=_TOLERANCE, rtol=0.0, max_steps=_MAX_STEPS)
     found = jax.device_get(jol.minimize(lambda b, args: fun(b), starts, solver=settings))
-    names = [jol.Status(code).name for code in found.status.tolist()]
-    return _answers(found.x, found.success, names, found.steps)
+    return _answers(found.x, found.success, _names(found), found.steps)
+
+
+def _names(found: jol.Solution) -> list[str]:
+    return [jol.Status(code).name for code in found.status.tolist()]
+
+
+def our_least_squares(residual: Callable, starts: np.ndarray) -> list[Answer]:
+    """As it comes."""
+    found = jol.least_squares(residual, starts)
+    deviations = np.asarray(found.covariance().standard_errors)
+    answers = _answers(found.x, found.success, _names(found), found.steps)
+    return [answer._replace(deviations=each) for answer, each in zip(answers, deviations, strict=True)]
 
 
 def tfp_bfgs(residual: Callable, starts: np.ndarray) -> list[Answer]:
@@ -143,7 +162,7 @@ def tfp_bfgs(residual: Callable, starts: np.ndarray) -> list[Answer]:
 def optimistix(residual: Callable, starts: np.ndarray, solver) -> list[Answer]:
     settings = solver(**_OPTIMISTIX)
     run, fun = optx.minimise, _squares(residual)
-    if solver is optx.LevenbergMarquardt:
+    if issubclass(solver, optx.LevenbergMarquardt | optx.Dogleg):
         run, fun = optx.least_squares, residual
 
     def solve(start):
@@ -152,6 +171,54 @@ def optimistix(residual: Callable, starts: np.ndarray, solver) -> list[Answer]:
 
     x, success, steps = jax.device_get(jax.jit(jax.vmap(solve))(starts))
     return _answers(x, success, np.where(success, "successful", "not successful"), steps)
+
+
+def jaxopt_least_squares(residual: Callable, starts: np.ndarray) -> list[Answer]:
+    """By QR, as it squares no condition; its default is conjugate gradients."""
+    settings = {"tol": _TOLERANCE, "xtol": _TOLERANCE, "gtol": _TOLERANCE, "maxiter": _MAX_STEPS}
+    solver = jaxopt.LevenbergMarquardt(residual, materialize_jac=True, solver="qr", **settings)
+    x, state = jax.device_get(jax.jit(jax.vmap(solver.run))(starts))
+    success = state.error <= _TOLERANCE
+    return _answers(x, success, np.where(success, "converged", "not converged"), state.iter_num)
+
+
+def scipy_least_squares(residual: Callable, starts: np.ndarray, method: str) -> list[Answer]:
+    """One start after the other, with exact Jacobians and its own scaling by them."""
+    jitted, jacobian = jax.jit(residual), jax.jit(jax.jacfwd(residual))
+    settings = {"ftol": _SMALLEST, "xtol": _SMALLEST, "gtol": _SMALLEST, "x_scale": "jac", "max_nfev": _MAX_STEPS}
+    answers = []
+    for start in starts:
+        try:
+            with np.errstate(all="ignore"):
+                found = scipy.optimize.least_squares(
+                    lambda b: np.asarray(jitted(b)), start, lambda b: np.asarray(jacobian(b)), method=method, **settings
+                )
+        except (ValueError, np.linalg.LinAlgError) as error:
+            answers.append(Answer(np.full(len(start), np.nan), False, f"{type(error).__name__}: {error}", None))
+        else:
+            answers.append(Answer(found.x, bool(found.success), found.message, found.nfev))
+    return answers
+
+
+def nlsq(residual: Callable, starts: np.ndarray) -> list[Answer]:
+    """One start after the other: the residuals as a curve, which is fitted to zero."""
+    logging.disable(logging.WARNING)  # it tells of every iteration
+    settings = {"ftol": _SMALLEST, "xtol": _SMALLEST, "gtol": _SMALLEST, "max_nfev": _MAX_STEPS}
+    zeros = np.zeros(jax.eval_shape(residual, starts[0]).shape)
+    answers = []
+    for start in starts:
+        fit = importlib.import_module("nlsq").CurveFit()
+        try:
+            with np.errstate(all="ignore"):
+                found = fit.curve_fit(
+                    lambda t, *b: residual(jnp.stack(b)), np.arange(len(zeros), dtype=float), zeros, start, **settings
+                )
+        except Exception as error:  # whatever a peer raises, it has not solved it
+            answers.append(Answer(np.full(len(start), np.nan), False, f"{type(error).__name__}: {error}", None))
+        else:
+            deviations = np.sqrt(np.maximum(np.diag(found.pcov), 0))
+            answers.append(Answer(np.asarray(found.popt), bool(found.success), str(found.message), None, deviations))
+    return answers
 
 
 def scipy_minimum(residual: Callable, starts: np.ndarray, method: str, options: dict, hess: bool = False):
@@ -187,22 +254,40 @@ def methods() -> dict[str, Callable]:
     return {
         "BFGS": partial(ours, solver=jol.BFGS),
         "LBFGS": partial(ours, solver=jol.LBFGS),
+        "LevenbergMarquardt": our_least_squares,
         "SciPy BFGS": partial(scipy_minimum, method="BFGS", options=few),
         "SciPy L-BFGS-B": partial(scipy_minimum, method="L-BFGS-B", options=limited),
         "SciPy trust-exact": partial(scipy_minimum, method="trust-exact", options=few, hess=True),
         "TensorFlow Probability BFGS": tfp_bfgs,
         "optimistix BFGS": partial(optimistix, solver=optx.BFGS),
         "optimistix LevenbergMarquardt": partial(optimistix, solver=optx.LevenbergMarquardt),
-    }
+        "optimistix Dogleg": partial(optimistix, solver=optx.Dogleg),
+        "jaxopt LevenbergMarquardt": jaxopt_least_squares,
+        "SciPy lm": partial(scipy_least_squares, method="lm"),
+        "SciPy trf": partial(scipy_least_squares, method="trf"),
+    } | ({"NLSQ": nlsq} if importlib.util.find_spec("nlsq") else {})  # which wants Python 3.12
 
 
-_OURS = ("BFGS", "LBFGS")
+_OURS = ("BFGS", "LBFGS", "LevenbergMarquardt")
 
 
 # --- The race, and what is printed -------------------------------------------------------------------------------
 
 
-def race(name: str) -> list[dict]:
+def deviations(residual: Callable, b: np.ndarray) -> np.ndarray:
+    """Standard deviations by the slopes at b."""
+    slopes, rest = np.asarray(jax.jacfwd(residual)(jnp.asarray(b))), np.asarray(residual(jnp.asarray(b)))
+    if not np.isfinite(slopes).all():
+        return np.full(len(b), np.nan)
+    sizes = np.linalg.norm(slopes, axis=0)
+    sizes = np.where(sizes > 0, sizes, 1)
+    _, sigma, vt = np.linalg.svd(slopes / sizes, full_matrices=False)
+    with np.errstate(all="ignore"):
+        spread = np.sqrt(np.sum((vt / sigma[:, None]) ** 2, axis=0)) / sizes
+        return spread * np.sqrt(np.sum(rest**2) / (len(rest) - len(b)))
+
+
+def race(name: str, solvers: str = "") -> list[dict]:
     """A row for each start and solver."""
     dataset = read(name)
 
@@ -213,10 +298,16 @@ def race(name: str) -> list[dict]:
     judge = jax.jit(jax.value_and_grad(_squares(residual)))
     rows = []
     for method, solve in methods().items():
+        if not re.search(solvers, method):
+            continue
         for start, answer in enumerate(solve(residual, dataset.starts), start=1):
             value, grad = judge(answer.x)
             agree = digits(answer.x, dataset.parameters)
             row = facts | {"start": start, "method": method, "digits": agree, "solved": agree >= _DIGITS}
+            spread = deviations(residual, answer.x) if answer.deviations is None else answer.deviations
+            of_deviations = digits(spread, dataset.standard_deviations)
+            row |= {"digits_of_deviations": of_deviations}
+            row |= {"precise": agree >= _PRECISE and of_deviations >= _DEVIATIONS}
             row |= {"success": answer.success, "outcome": answer.outcome, "steps": answer.steps}
             row |= {"value": _number(value), "gradient": _number(jnp.max(jnp.abs(grad)))}
             rows.append(row | {"x": [_number(entry) for entry in answer.x]})
@@ -234,7 +325,16 @@ def print_summary(rows: list[dict]) -> None:
     starts = len({(row["dataset"], row["start"]) for row in rows})
     table = Table(title=f"NIST StRD, nonlinear regression: of {starts} starts", title_justify="left")
     table.add_column("solver", no_wrap=True)
-    for heading in ("solved", *_LEVELS, "called a success", "of these wrong", "other order"):
+    headings = (
+        "solved",
+        *_LEVELS,
+        f"{_PRECISE} digits",
+        "precise",
+        "called a success",
+        "of these wrong",
+        "other order",
+    )
+    for heading in headings:
         table.add_column(heading, justify="right")
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
@@ -243,6 +343,8 @@ def print_summary(rows: list[dict]) -> None:
             f"[bold]{method}[/bold]" if method in _OURS else method,
             str(_solved(mine)),
             *(_share([row for row in mine if row["level"] == level]) for level in _LEVELS),
+            str(sum(row["digits"] >= _PRECISE for row in mine)),
+            str(sum(row["precise"] for row in mine)),
             str(len(claimed)),
             str(len(claimed) - _solved(claimed)),
             str(sum(map(_in_another_order, mine))),
@@ -266,7 +368,7 @@ def _share(rows: list[dict]) -> str:
 
 def print_misses(rows: list[dict]) -> None:
     """What this library did not solve, and which peers did."""
-    for method in _OURS:
+    for method in sorted({row["method"] for row in rows} & set(_OURS)):
         table = Table(title=f"{method}: not solved", title_justify="left")
         for heading in ("data set", "start", "status", "steps", "digits", "value / certified", "‖∇f‖∞", "condition"):
             table.add_column(heading, justify="left" if heading in ("data set", "status") else "right")
@@ -295,17 +397,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="four data sets; nothing is saved")
     parser.add_argument("--only", metavar="PATTERN", default="", help="data sets of matching names")
+    parser.add_argument("--solvers", metavar="PATTERN", default="", help="solvers of matching names")
     options = parser.parse_args()
     names = [name for name in (_FEW if options.quick else MODELS) if re.search(options.only, name)]
     if not names:
         parser.error(f"--only {options.only!r} matches none of {sorted(MODELS)}.")
     load = harness.check_load()
     use_cpu()
-    rows = [row for name in names for row in race(name)]
+    rows = [row for name in names for row in race(name, options.solvers)]
     print_summary(rows)
     print_misses(rows)
     if not options.quick:
-        print("wrote", harness.save("nist", rows, load, options.only))
+        print("wrote", harness.save("nist", rows, load, options.only or options.solvers))
 
 
 if __name__ == "__main__":

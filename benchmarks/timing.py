@@ -47,6 +47,7 @@ class Race:
         threshold: an answer counts as solved when its error is at most this.
         entries: the solvers.
         one_by_one: give each problem to the solver by itself.
+        learn: called with every solver's answers before any are judged, for a judge by the best of them.
     """
 
     starts: np.ndarray
@@ -54,6 +55,7 @@ class Race:
     threshold: float
     entries: tuple[Entry, ...]
     one_by_one: bool = False
+    learn: Callable[[np.ndarray], None] | None = None
 
 
 def run(race: Race) -> list[dict]:
@@ -67,6 +69,9 @@ def run(race: Race) -> list[dict]:
                 runner.repeat()
     # Before the judge, which needs memory of its own; of a process with several solvers it says nothing.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if len(runners) == 1 else None
+    for runner in runners:
+        if race.learn is not None:
+            race.learn(runner.every_answer())
     rows = [runner.row() | {"peak_mib": peak} for runner in runners]
     best_peer = max((row["solved_per_second"] for row in rows if not row["is_ours"]), default=0)
     return [row | {"times_best_peer": _ratio(row["solved_per_second"], best_peer)} for row in rows]
@@ -96,10 +101,12 @@ class _Runner:
     def _solve(self, start):
         return jax.block_until_ready(self.entry.solve(start))
 
+    def every_answer(self) -> np.ndarray:
+        return np.stack(self.answers) if self.race.one_by_one else np.asarray(self.answers[0])
+
     def row(self) -> dict:
         seconds = statistics.median(self.seconds)
-        answers = np.stack(self.answers) if self.race.one_by_one else np.asarray(self.answers[0])
-        solved = float(np.mean(np.asarray(self.race.error(answers)) <= self.race.threshold))
+        solved = float(np.mean(np.asarray(self.race.error(self.every_answer())) <= self.race.threshold))
         return {
             "solver": self.entry.name,
             "is_ours": self.entry.is_ours,

@@ -1,4 +1,4 @@
-"""Real problems: power flow (root finding) and NIST regressions (minimisation) with published answers, and real text.
+"""Real problems: power flow (root finding) and NIST regressions (least squares) with published answers, and real text.
 
 Files, in reading order; each imports only from those above it. Problems and data, which import no solver, so that each
 can be read, and solved, by itself:
@@ -6,7 +6,7 @@ can be read, and solved, by itself:
 - `network`: bus, generator and branch tables.
 - `power_flow`: AC power flow as root finding.
 - `nist`: NIST's files of nonlinear regressions.
-- `regression`: the regressions as minimisation.
+- `regression`: the regressions as least squares.
 
 What `python -m jaxopt_lite` runs:
 

@@ -1,30 +1,16 @@
-"""NIST's nonlinear regressions as minimisation: models, objectives, resampling. Imports JAX and NumPy only.
+"""NIST's nonlinear regressions: models, bounds, residuals, resampling. Imports JAX and NumPy only.
 
-Each data set fits a model f(x; b) to m observations y by least squares and comes with two starts and with
-parameters that NIST certifies to 11 digits (`nist.py`). Two choices bring very different data sets within reach of
-one solver setting.
+Each data set fits a model f(x; b) to m observations y by least squares and comes with two starts, with parameters that
+NIST certifies to 11 digits, and with their standard deviations (`nist.py`).
 
-*Unknowns.* The parameters of one model differ by up to eight orders of magnitude, so the solver sees u with
-b = center + directions @ u. From a start the center is zero and the directions are the axes, each |start| long: every
-component starts at +1 or -1, and nothing but the start is used (`initial`). *Near a fit*, where the bootstrap's refits
-begin, better unknowns are known: the center is the fit and directions @ directionsᵀ the covariance of the estimates, so
-that one unit of u is one standard error (`near`).
+*Unknowns.* The parameters of one model differ by up to eight orders of magnitude. Least squares does not mind. Whether
+an answer is good enough, though, is a question of standard errors, so that an answer is certified as seen from *near*
+a fit: b = center + directions @ z, where the center is the fit and directions @ directionsᵀ the covariance of the
+estimates. One unit of z is one standard error.
 
-*Objective.* The sum of squares S(b) = sum (y - f(x; b))² has the square of y's unit, so that no gradient
-tolerance means the same twice. `sum_of_squares` takes it in a unit of the data's own. From a far start that is their
-scatter, the sum of (y - mean y)²; it wants a tight tolerance, for the best fits leave 1e-5 of the scatter and less, and
-a gradient of 1e-6 can then be digits away from the minimiser, one of 1e-10 is not. Near a fit it is 2s², twice the
-variance of the errors: the Hessian is roughly the identity, so that BFGS needs few steps and its tolerance is an error
-in standard errors. What is seen from where are numbers, not functions: one compiled solve serves both.
-
-`negative_log_likelihood`, m/2 log S(b) + constant, has the same minimiser and no unit at all: it is the
-likelihood of normal errors of unknown variance, its Hessian is roughly the inverse covariance of the
-estimates, and a gradient g displaces them by roughly covariance * g, so that an ordinary tolerance serves.
-But from a far start the logarithm is more easily drawn to a plateau, and where the estimates are very sharp
-(MGH10) rounding alone leaves a gradient of 1e-4 to 1e-2. Both want float64.
-
-Source: G. A. F. Seber, C. J. Wild, "Nonlinear Regression" (1989), section 2.2 (likelihood concentrated in the
-variance).
+*Objective.* The sum of squares S(b) = sum (y - f(x; b))² has the square of y's unit. Seen from near a fit it is taken
+in 2s², twice the variance of the errors: its Hessian is roughly the identity, and a slope an error in standard errors.
+Where it is seen from are numbers, not functions: one compiled certificate serves all fits of a data set.
 """
 
 from collections.abc import Callable
@@ -37,16 +23,7 @@ from jaxtyping import Array, Float
 
 from jaxopt_lite.demo.nist import Dataset
 
-__all__ = [
-    "MODELS",
-    "bootstrap",
-    "independent_directions",
-    "initial",
-    "near",
-    "negative_log_likelihood",
-    "residuals",
-    "sum_of_squares",
-]
+__all__ = ["MODELS", "POSITIVE", "bootstrap", "independent_directions", "near", "residuals", "sum_of_squares"]
 
 
 def _polynomial(coefficients, x):
@@ -74,6 +51,9 @@ MODELS: dict[str, Callable] = {
     "BoxBOD": lambda b, x: b[0] * (1 - jnp.exp(-b[1] * x)),
 }
 
+POSITIVE = frozenset({"Misra1a", "Chwirut2", "DanWood", "MGH09", "Rat42", "Rat43", "Eckerle4", "BoxBOD"})
+"""The models all of whose parameters are amounts, rates and widths, which are not negative: 0 is a lower bound."""
+
 
 def residuals(dataset: Dataset, b: Float[Array | np.ndarray, " k"]) -> Float[Array, " m"]:
     """Observed less fitted values at parameters in the data's own units.
@@ -100,44 +80,16 @@ def _values_and_slopes(name: str, b, x):
     return model(b), jax.jacfwd(model)(b)
 
 
-def initial(dataset: Dataset, start: int = 0) -> tuple[Float[np.ndarray, " k"], dict[str, np.ndarray]]:
-    """A start, and the arguments of either objective as seen from it.
-
-    Args:
-        dataset: the data set.
-        start: 0 or 1, which of NIST's two starts; default 0, the farther one.
-
-    Returns:
-        `u` [k], each component +1 or -1, and `args`, {"x": [m], "y": [m], "center": [k], "directions": [k, k],
-        "unit": []}. The parameters are `args["center"] + args["directions"] @ u`.
-
-    Raises:
-        ValueError: if `start` is neither 0 nor 1.
-
-    Example:
-        >>> from jaxopt_lite.demo.nist import read
-        >>> u, args = initial(read("Kirby2"))
-        >>> u.tolist()
-        [1.0, -1.0, 1.0, -1.0, 1.0]
-    """
-    if start not in (0, 1):
-        raise ValueError(f"start: expected 0 or 1, got {start}; NIST gives two starts")
-    b = dataset.starts[start]
-    scale = np.where(b == 0, 1.0, np.abs(b))  # a start of 0 has no magnitude to offer
-    scatter = np.sum((dataset.y - dataset.y.mean()) ** 2)
-    return b / scale, _args(dataset, np.zeros(len(b)), np.diag(scale), scatter)
-
-
 def near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> dict[str, np.ndarray]:
-    """The arguments of either objective as seen from a fit, in standard errors. The fit itself is u = 0.
+    """The arguments of `sum_of_squares` as seen from a fit, in standard errors. The fit itself is z = 0.
 
     Args:
         dataset: the data set.
         b: [k] its fitted parameters.
 
     Returns:
-        `args` as `initial` gives them, whose directions are the `independent_directions`. Other observations of the
-        same design take the place of `args["y"]`.
+        {"x": [m], "y": [m], "center": [k], "directions": [k, k], "unit": []}, whose directions are the
+        `independent_directions`. Other observations of the same design take the place of `args["y"]`.
 
     Example:
         >>> from jaxopt_lite.demo.nist import read
@@ -146,11 +98,9 @@ def near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> dict[str, np.ndarray]:
         >>> float(fun(np.zeros(3), args)) < float(fun(np.ones(3), args))
         True
     """
-    return _args(dataset, b, independent_directions(dataset, b), 2 * _variance(dataset, residuals(dataset, b)))
-
-
-def _args(dataset: Dataset, center, directions, unit) -> dict[str, np.ndarray]:
-    return {"x": dataset.x, "y": dataset.y, "center": center, "directions": directions, "unit": np.asarray(unit)}
+    unit = np.asarray(2 * _variance(dataset, residuals(dataset, b)))
+    directions = independent_directions(dataset, b)
+    return {"x": dataset.x, "y": dataset.y, "center": b, "directions": directions, "unit": unit}
 
 
 def _variance(dataset: Dataset, errors) -> float:
@@ -161,53 +111,25 @@ def _variance(dataset: Dataset, errors) -> float:
 def sum_of_squares(dataset: Dataset) -> Callable:
     """Sum of squared residuals, in the unit that the arguments say.
 
-    From `initial` it is 1 - R², the share of the scatter that stays unexplained.
-
     Args:
         dataset: the data set.
 
     Returns:
-        `fun(u, args)`, a scalar, for unknowns `u` [k] and `args` as `initial` or `near` gives them.
+        `fun(z, args)`, a scalar, for unknowns `z` [k] and `args` as `near` gives them.
 
     Example:
         >>> from jaxopt_lite.demo.nist import read
         >>> rat42 = read("Rat42")
-        >>> u, args = initial(rat42, start=1)
-        >>> round(float(sum_of_squares(rat42)(u, args)), 3)
-        0.033
+        >>> args = near(rat42, rat42.parameters)
+        >>> round(float(sum_of_squares(rat42)(np.zeros(3), args)), 3)  # half the degrees of freedom
+        3.0
     """
     model = MODELS[dataset.name]
 
-    def fun(u, args):
-        # directions @ u, spelled out: for so small a matrix a sum is cheaper in a solver's loop than a matrix product.
-        b = args["center"] + (args["directions"] * u).sum(axis=1)
+    def fun(z, args):
+        # directions @ z, spelled out: for so small a matrix a sum is cheaper in a solver's loop than a matrix product.
+        b = args["center"] + (args["directions"] * z).sum(axis=1)
         return jnp.sum((args["y"] - model(b, args["x"])) ** 2) / args["unit"]
-
-    return fun
-
-
-def negative_log_likelihood(dataset: Dataset) -> Callable:
-    """Half the number of observations times the logarithm of `sum_of_squares`: least squares, free of units.
-
-    Args:
-        dataset: the data set.
-
-    Returns:
-        `fun(u, args)`, a scalar, for unknowns `u` [k] and `args` as `initial` gives them.
-
-    Example:
-        >>> from jaxopt_lite.demo.nist import read
-        >>> rat42 = read("Rat42")
-        >>> u, args = initial(rat42, start=1)
-        >>> round(float(negative_log_likelihood(rat42)(u, args)), 1)
-        -15.4
-
-    Source: Seber and Wild (1989), section 2.2.
-    """
-    share, half = sum_of_squares(dataset), len(dataset.y) / 2
-
-    def fun(u, args):
-        return half * jnp.log(share(u, args))
 
     return fun
 
