@@ -246,16 +246,20 @@ def _within(s, c, slope, radius, damping):
 
 def _into_box(box: Box, x, s, c, gradient, d, radius, damping):
     """The step p that stays in the box, and its λ. S, c and the gradient Sᵀc are of the scaled unknowns D p."""
-    held, fixed = box.holds(x, gradient), jnp.zeros_like(x)  # which unknowns the model leaves out, and their D p
-    z, lam = jnp.zeros_like(x), damping
-    for _ in range(1 + _PASSES):
+
+    def fit_the_rest(_, carry):
+        """The model has left out the unknowns that are held, which move by `fixed`, their D p."""
+        held, fixed, _, _ = carry
         t, e = triangle(jnp.where(held[None], 0, s), c + matvec(s, fixed))
         z, lam = _within(t, e, _length(rematvec(t, e)), radius, damping)
         z = jnp.where(held, fixed, z)
-        reached = box.nearest(x + z / d) - x
-        crosses = ~held & (reached != z / d)
-        held, fixed = held | crosses, jnp.where(crosses, d * reached, fixed)
-    p = box.nearest(x + z / d) - x
+        ahead = x + z / d
+        reached = box.nearest(ahead)
+        crosses = ~held & (reached != ahead)
+        return held | crosses, jnp.where(crosses, d * (reached - x), fixed), reached - x, lam
+
+    start = box.holds(x, gradient), jnp.zeros_like(x), jnp.zeros_like(x), damping
+    _, _, p, lam = jax.lax.fori_loop(0, 1 + _PASSES, fit_the_rest, start)
     # Along the gradient every unknown moves by itself, and the cost falls however the box cuts it.
     square = dot(gradient, gradient)
     ahead = matvec(s, gradient)
