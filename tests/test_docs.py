@@ -184,7 +184,7 @@ def apart(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", x64)
 
 
-LONG = {"specialists.md"}  # which trains a language model
+LONG = {"specialists.md", "solvers.md", "migration.md"}
 
 
 @pytest.mark.parametrize(

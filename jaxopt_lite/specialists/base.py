@@ -122,9 +122,14 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     v, words = tokenizer.vocabulary, tokenizer.splitter
     tokens = {f"{k}": np.frombuffer(token, np.uint8) for k, token in enumerate(v.tokens)}
     merges = {"merges": v.merges, "merged": v.merged}
-    texts = [repr(sorted(v.special_tokens.items())), v.level, repr(words)]
-    if v.added_tokens or v.found_last:  # without them the fingerprint is that of earlier versions
+    cut = f"Splitter(name={words.name!r}, pattern={words.pattern!r}, end_of_word={words.end_of_word!r})"
+    texts = [repr(sorted(v.special_tokens.items())), v.level, cut]
+    # Where there is nothing of what came later, the fingerprint is that of earlier versions.
+    if v.added_tokens or v.found_last:
         texts += [repr(sorted(v.added_tokens.items())), repr(sorted(v.found_last))]
+    later = words.normalizer, words.steps, sorted(v.flags.items()), v.prefix, v.suffix, v.fuses_unknown, v.by_token
+    if any(later):
+        texts.append(repr(later))
     return digest(tokens | merges, *texts)
 
 

@@ -59,7 +59,7 @@ def misfit(name: str):
 @pytest.mark.parametrize(
     ("name", "start", "first"),
     [
-        ("MGH10", 0, Status.STALLED),  # an unknown from 2 to 0.006 in a valley
+        pytest.param("MGH10", 0, Status.STALLED, marks=pytest.mark.slow),  # an unknown from 2 to 0.006 in a valley
         ("BoxBOD", 1, Status.CONVERGED),  # a first step to where the exponential has died away
         pytest.param("Rat43", 0, Status.CONVERGED, marks=pytest.mark.slow),
         pytest.param("Hahn1", 0, Status.CONVERGED, marks=pytest.mark.slow),  # out of all proportion
