@@ -253,7 +253,9 @@ MISTAKES = {
     ),
     "no value": (lambda: jol.minimize(lambda x, a: None, X), ValueError, ["fun(x, args)", "0 numbers", "scalar"]),
     "too few equations": (
-        lambda: jol.root(lambda x, a: x[:1], X), ValueError, ["fun(x, args)", "1 numbers", "2 unknowns", "least_squares"],
+        lambda: jol.root(lambda x, a: x[:1], X),
+        ValueError,
+        ["fun(x, args)", "1 numbers", "2 unknowns", "least_squares"],
     ),
     "too many equations": (
         lambda: jol.root(lambda x, a: jnp.concatenate([x, x]), X), ValueError, ["4 numbers", "2 unknowns"],
