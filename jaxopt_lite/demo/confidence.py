@@ -182,7 +182,7 @@ def _fit_and_print(programs: Programs, console: Console, tallies: list[Tally]) -
     )
     if not tally.is_complete:
         console.print(solution.summary())
-    best = int(np.argmin(solution.cost))
+    best = int(np.argmin(np.asarray(solution.cost)))
     return np.stack([solution.x[best], errors[best]])
 
 
