@@ -5,7 +5,6 @@ beside SciPy's; and first calls. The races are as those of `benchmarks.solvers`.
 """
 
 import argparse
-import re
 import statistics
 import sys
 
@@ -78,11 +77,7 @@ def print_plain(title: str, rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few fits, to see that it works")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="parts whose name matches: " + ", ".join(PARTS))
-    options = parser.parse_args()
-    parts = [name for name in PARTS if re.search(options.only, name)]
-    if not parts:
-        parser.error(f"no part matches {options.only!r}; there are {', '.join(PARTS)}")
+    options, parts = harness.chosen(parser, PARTS, "part")
 
     load, rows, failed = harness.check_load(), [], []
     for name in parts:

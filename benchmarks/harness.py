@@ -1,5 +1,6 @@
 """What the benchmark commands share: a process for each race, tables, and dated result files. Loads no JAX."""
 
+import argparse
 import json
 import os
 import platform
@@ -7,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,11 +19,26 @@ from rich.table import Table
 
 from jaxopt_lite.cores import cores
 
-__all__ = ["check_load", "in_child", "in_children", "print_rows", "save"]
+__all__ = ["check_load", "chosen", "in_child", "in_children", "print_rows", "save"]
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "lineax", "tfp-nightly", "jaxopt", "nlsq")
 _PACKAGES += ("regex", "rustbpe", "tiktoken", "tokenizers", "sentencepiece")
+
+
+def chosen(parser: argparse.ArgumentParser, names: Iterable[str], kind: str) -> tuple[argparse.Namespace, list[str]]:
+    """The options of a command, with `--only` added, and the names that it matches; none is an error.
+
+    `kind` is what the names are of, such as "race".
+    """
+    names = list(names)
+    listed = ", ".join(names)
+    parser.add_argument("--only", metavar="PATTERN", default="", help=f"{kind}s whose name matches: {listed}")
+    options = parser.parse_args()
+    matching = [name for name in names if re.search(options.only, name)]
+    if not matching:
+        parser.error(f"no {kind} matches {options.only!r}; there are {listed}")
+    return options, matching
 
 
 def in_child(module: str, *arguments: object, xla_flags: str = "") -> list[dict]:

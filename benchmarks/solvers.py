@@ -4,7 +4,6 @@ Every race is a process of its own, so that each starts clean; all solvers of a 
 """
 
 import argparse
-import re
 import sys
 
 from benchmarks import harness
@@ -34,11 +33,7 @@ RACES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small batches, to see that it works")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="races whose name matches: " + ", ".join(RACES))
-    options = parser.parse_args()
-    names = [name for name in RACES if re.search(options.only, name)]
-    if not names:
-        parser.error(f"no race matches {options.only!r}; there are {', '.join(RACES)}")
+    options, names = harness.chosen(parser, RACES, "race")
 
     load, rows, failed = harness.check_load(), [], []
     for name in names:

@@ -4,7 +4,6 @@ Every part and seed is a process of its own. The tables show the median over the
 """
 
 import argparse
-import re
 import statistics
 import sys
 
@@ -21,12 +20,8 @@ _TRAINING = [(tasks, parameters) for parameters in (32, 300) for tasks in (1_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small tasks and one seed, to see that it works")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="parts whose name matches: " + ", ".join(PARTS))
     parser.add_argument("--seeds", type=int, default=_SEEDS, help=f"how many (default {_SEEDS})")
-    options = parser.parse_args()
-    names = [name for name in PARTS if re.search(options.only, name)]
-    if not names:
-        parser.error(f"no part matches {options.only!r}; there are {', '.join(PARTS)}")
+    options, names = harness.chosen(parser, PARTS, "part")
 
     load, rows, failed = harness.check_load(), [], []
     for name in names:

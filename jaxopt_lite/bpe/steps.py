@@ -11,6 +11,7 @@ later versions gave another form are left alone (`_YOUNGER`).
 """
 
 import json
+import operator
 import string
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -252,37 +253,28 @@ def _isolated(pieces: list[tuple[str, bool]]) -> list[str]:
     return [piece for piece, _ in pieces]
 
 
-def _contiguous(pieces: list[tuple[str, bool]]) -> list[str]:
-    words, before = [], False
+def _groups(pieces: Iterable[tuple[str, bool]], joins: Callable[[bool, bool], bool]) -> list[list[str]]:
+    """Pieces together with the one before, where `joins(is_match, whether that is a match)`."""
+    groups, before = [], False
     for piece, is_match in pieces:
-        if words and is_match == before:
-            words[-1] += piece
+        if groups and joins(is_match, before):
+            groups[-1].append(piece)
         else:
-            words.append(piece)
+            groups.append([piece])
         before = is_match
-    return words
+    return groups
+
+
+def _contiguous(pieces: list[tuple[str, bool]]) -> list[str]:
+    return ["".join(group) for group in _groups(pieces, operator.eq)]
 
 
 def _with_previous(pieces: list[tuple[str, bool]]) -> list[str]:
-    words, before = [], False
-    for piece, is_match in pieces:
-        if words and is_match and not before:
-            words[-1] += piece
-        else:
-            words.append(piece)
-        before = is_match
-    return words
+    return ["".join(group) for group in _groups(pieces, operator.gt)]  # a match, and what is none
 
 
 def _with_next(pieces: list[tuple[str, bool]]) -> list[str]:
-    words, before = [], False
-    for piece, is_match in reversed(pieces):
-        if words and is_match and not before:
-            words[-1] = piece + words[-1]
-        else:
-            words.append(piece)
-        before = is_match
-    return words[::-1]
+    return ["".join(reversed(group)) for group in reversed(_groups(reversed(pieces), operator.gt))]
 
 
 _JOINED = dict(zip(_BEHAVIORS, (_removed, _isolated, _with_previous, _with_next, _contiguous), strict=True))

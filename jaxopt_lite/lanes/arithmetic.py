@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = [
-    "at", "column_norms", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "on_cpu", "outer", "rematvec",
-    "take_where", "triangle", "triangle_solve",
+    "at", "column_norms", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm", "on_cpu", "outer",
+    "positive", "rematvec", "take_where", "triangle", "triangle_solve",
 ]  # fmt: skip
 
 _DEPENDENT = 8  # columns whose part across those before them is so many eps of their length, are
@@ -32,6 +32,16 @@ def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     if not _in_turn(u):
         return jnp.sum(u * v, axis=0)
     return fold(lambda k, total, u, v: total + at(u, k) * at(v, k), u.shape[0], jnp.zeros_like(u[0]), u, v)
+
+
+def norm(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
+    """‖v‖ in every lane."""
+    return jnp.sqrt(dot(v, v))
+
+
+def positive(value: Array) -> Array:
+    """The value where it is positive, and 1 elsewhere: something to divide by."""
+    return jnp.where(value > 0, value, 1)
 
 
 def max_abs(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
@@ -146,7 +156,7 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
 
 def column_norms(a: Float[Array, "m n *L"]) -> Float[Array, "n *L"]:
     """The lengths of the columns of A in every lane."""
-    return jnp.sqrt(fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros_like(a[0]), a))
+    return jnp.sqrt(fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros(a.shape[1:], a.dtype), a))
 
 
 def triangle(

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
-from jaxopt_lite.lanes.arithmetic import at, dot, eye, matvec, outer
+from jaxopt_lite.lanes.arithmetic import at, dot, eye, matvec, outer, positive
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
@@ -52,7 +52,7 @@ class _DenseInverse:
         qg = dot(hg, g)
         y_slope = jnp.where(usable, slope_after - slope, 1)  # yᵀp
         yhy = qg + 2 * slope_after - slope
-        scale = jnp.where(first & usable, alpha * y_slope / jnp.where(yhy > 0, yhy, 1), 1)
+        scale = jnp.where(first & usable, alpha * y_slope / positive(yhy), 1)
         lam = jnp.where(usable, 1 / y_slope, 0)
         half = lam / 2 * (alpha + scale * (lam * yhy - 2))
         lam, half, scale = jax.lax.optimization_barrier((lam, half, scale))
@@ -68,7 +68,7 @@ class _DenseInverse:
         y, y_slope = g - g_before, jnp.where(usable, slope_after - slope, 1)
         y_moved = jnp.where(p == 0, 0, y)
         square = dot(y_moved, y_moved)
-        scale = jnp.where(first & usable, alpha * y_slope / jnp.where(square > 0, square, 1), 1)
+        scale = jnp.where(first & usable, alpha * y_slope / positive(square), 1)
         hy = scale * matvec(h, y)
         lam = jnp.where(usable, 1 / y_slope, 0)
         p = jnp.where(usable, p, 0)
@@ -80,7 +80,7 @@ class _DenseInverse:
         def leave(k, h, p):
             column = at(h, k)
             pivot = at(column, k)
-            weight = jnp.where(at(held, k) & (pivot > 0), 1 / jnp.where(pivot > 0, pivot, 1), 0)
+            weight = jnp.where(at(held, k) & (pivot > 0), 1 / positive(pivot), 0)
             column, weight = jax.lax.optimization_barrier((column, weight))
             return h - outer(column, weight * column), p + column * (weight * (at(moved, k) - at(p, k)))
 

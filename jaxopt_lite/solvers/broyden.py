@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
-from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, rematvec
+from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, positive, rematvec
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.broyden_family import Move, Secant
 from jaxopt_lite.solvers.damped_newton import DampedNewton, dense_direction
@@ -29,7 +29,7 @@ _LEAST_RATIO = 0.1  # |det J⁺ / det J| stays above this
 def damping(s, by):
     """θ and the denominator of the damped update J⁺ = J + θ (y − J s) sᵀ / sᵀs. θ = 1 is Broyden's own."""
     ss = dot(s, s)
-    ratio = dot(s, by) / jnp.where(ss > 0, ss, 1)
+    ratio = dot(s, by) / positive(ss)
     sign = jnp.where(ratio < 0, -1, 1)
     theta = jnp.where(jnp.abs(ratio) >= _LEAST_RATIO, 1, (1 - sign * _LEAST_RATIO) / (1 - ratio))
     return theta, ss * ((1 - theta) + theta * ratio)

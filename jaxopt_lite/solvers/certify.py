@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from jaxopt_lite.lanes.arithmetic import max_abs
+from jaxopt_lite.lanes.arithmetic import max_abs, positive
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.derivatives import hessian, jacobian, value_and_grad
@@ -280,7 +280,7 @@ def _divide(a, b):
 
 def _ratio(largest, smallest):
     """A condition number: infinite for a singular matrix, the zero matrix included."""
-    return jnp.where(smallest > 0, largest / jnp.where(smallest > 0, smallest, 1), jnp.inf)
+    return jnp.where(smallest > 0, largest / positive(smallest), jnp.inf)
 
 
 def _judge_minimum(f, x, atol) -> MinimumCertificate:

@@ -20,6 +20,7 @@ import scipy.stats
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = ["Covariance", "covariance_of"]
@@ -128,7 +129,7 @@ def covariance_of(
 def _covariance(x: PyTree, triangle: Array, squares: Array, freedom: int | None, size: int) -> Covariance:
     eps = float(jnp.finfo(triangle.dtype).eps)
     lengths = jnp.linalg.norm(triangle, axis=-2)
-    lengths = jnp.where(lengths > 0, lengths, 1)
+    lengths = positive(lengths)
     _, sigma, vt = jnp.linalg.svd(triangle / lengths[..., None, :])
     free = ~(sigma > size * eps * sigma[..., :1])
     scale = jnp.sqrt(squares / freedom)[..., None] if freedom else jnp.ones_like(sigma)

@@ -19,7 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxopt_lite.lanes.arithmetic import at, dot, eye, fold, inverse, matvec, max_abs, outer, rematvec, take_where
+from jaxopt_lite.lanes.arithmetic import (
+    at,
+    column_norms,
+    dot,
+    eye,
+    fold,
+    inverse,
+    matvec,
+    max_abs,
+    norm,
+    outer,
+    positive,
+    rematvec,
+    take_where,
+)
 from jaxopt_lite.lanes.status import Status
 
 __all__ = ["DampedNewton", "State", "dense_direction"]
@@ -85,7 +99,7 @@ class DampedNewton(NamedTuple):
         phi, error = dot(f, f), max_abs(f)
         finite = jnp.isfinite(phi)
         free = _longest_step(state) > 0
-        ratio = (state.phi - phi) / jnp.where(state.predicted > 0, state.predicted, 1)
+        ratio = (state.phi - phi) / positive(state.predicted)
         accepted = finite & (starting | free | (ratio > _ENOUGH))
         first_error = jnp.where(state.evaluations == 0, error, state.first_error)
 
@@ -111,9 +125,9 @@ class DampedNewton(NamedTuple):
         longest = _longest_step(state)
         damping = jnp.where(longest > 0, 0, state.damping)
         p, d, jp = self.direction(problem, state.at_x, state.f, state.d, damping)
-        size = jnp.maximum(_unit(state.x0), jnp.sqrt(dot(state.at_x, state.at_x)))
-        length = jnp.sqrt(dot(p, p))
-        shrink = jnp.where(longest > 0, jnp.minimum(1, longest * size / jnp.where(length > 0, length, 1)), 1)
+        size = jnp.maximum(_unit(state.x0), norm(state.at_x))
+        length = norm(p)
+        shrink = jnp.where(longest > 0, jnp.minimum(1, longest * size / positive(length)), 1)
         predicted = state.phi - dot(state.f + jp, state.f + jp)
         return state._replace(p=shrink * p, d=d, predicted=predicted)
 
@@ -164,8 +178,7 @@ def _next_attempt(state: State) -> State:
 
 def _unit(x0):
     """The size of a start, which is all that is known of the units of x; 1 of a start at zero."""
-    size = max_abs(x0)
-    return jnp.where(size > 0, size, 1)
+    return positive(max_abs(x0))
 
 
 def _scatter(n: int) -> np.ndarray:
@@ -177,10 +190,9 @@ def _scatter(n: int) -> np.ndarray:
 def dense_direction(problem, x, f, d, damping):
     """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
     _, j = problem.value_and_jacobian(x)
-    squares = fold(lambda k, total, j: total + at(j, k) ** 2, x.shape[0], jnp.zeros_like(x), j)
-    d = jnp.maximum(d, jnp.sqrt(squares))
+    d = jnp.maximum(d, column_norms(j))
     gram = fold(lambda k, total, j: total + outer(at(j, k), at(j, k)), x.shape[0], jnp.zeros_like(j), j)
-    damped = gram + eye(x) * (damping * jnp.where(d > 0, d, 1) ** 2)[:, None]
+    damped = gram + eye(x) * (damping * positive(d) ** 2)[:, None]
     is_free = damping == 0
     p = -matvec(inverse(jnp.where(is_free, j, damped)), jnp.where(is_free, f, rematvec(j, f)))
     return p, d, matvec(j, p)

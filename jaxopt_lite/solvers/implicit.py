@@ -22,6 +22,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import exact_products
 from jaxopt_lite.lanes.widths import Work
 
@@ -250,16 +251,16 @@ def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
     It gives up where `_CYCLE` steps do not lessen the residual by a hundredth, or, if `impatient`, do not halve it.
     """
     largest = jnp.max(jnp.abs(b))
-    b = b / jnp.where(largest > 0, largest, 1)  # so that no square is lost
+    b = b / positive(largest)  # so that no square is lost
     target = eps**1.5 * (b @ b)
     least = 0.5 if impatient else 0.99
 
     def step(j, x, r, p, ps, qs, norm):
         q = product(p)
-        norm = jnp.maximum(norm, jnp.sqrt(q @ q / _positive(p @ p)))
+        norm = jnp.maximum(norm, jnp.sqrt(q @ q / positive(p @ p)))
         c = qs @ q
         p, q = p - c @ ps, q - c @ qs
-        scale = 1 / _positive(jnp.sqrt(q @ q))
+        scale = 1 / positive(jnp.sqrt(q @ q))
         p, q = p * scale, q * scale
         alpha = jnp.where(r @ r > target, q @ r, 0)  # a problem that is done stays as it is
         fell = alpha**2 > 0.01 * (r @ r)
@@ -290,10 +291,6 @@ def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
     start = jnp.zeros_like(b), b, b, space, space, jnp.zeros_like(target), jnp.isfinite(target), ~jnp.isfinite(target)
     x, *_, exists = jax.lax.while_loop(lambda carry: _any(carry[-2]), cycle, start)
     return x * largest, exists
-
-
-def _positive(value):
-    return jnp.where(value > 0, value, 1)
 
 
 @custom_vmap

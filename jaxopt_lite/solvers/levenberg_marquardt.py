@@ -31,11 +31,13 @@ from jaxopt_lite.lanes.arithmetic import (
     fold,
     matvec,
     max_abs,
+    norm,
+    positive,
     rematvec,
     take_where,
     triangle,
     triangle_solve,
-)  # fmt: skip
+)
 from jaxopt_lite.lanes.losses import twice_cost, weighted
 from jaxopt_lite.lanes.problem import Box
 from jaxopt_lite.lanes.status import Status
@@ -150,7 +152,7 @@ class _LinearModel(NamedTuple):
 
         first_error = jnp.where(starting, new.error, state.first_error)
         converged = accepted & (new.error <= limits.atol + limits.rtol * first_error)
-        rest = state.length <= jnp.finfo(x.dtype).eps * _length(state.d * state.x)
+        rest = state.length <= jnp.finfo(x.dtype).eps * norm(state.d * state.x)
         idle = jnp.where(accepted, 0, state.idle + unseen)
         ended = running & ~accepted & ~starting & (rest | (idle >= _PATIENCE))
         status = jnp.where(ended, Status.STALLED, state.status)
@@ -185,25 +187,20 @@ class _LinearModel(NamedTuple):
         return state.model.cost / 2, state.model.error
 
 
-def _length(v):
-    return jnp.sqrt(dot(v, v))
-
-
 def _aim(state: State, box: Box | None) -> State:
     """The step from the current point, within Δ and within the box."""
     x, r, c, gradient = state.x, state.model.r, state.model.c, state.model.gradient
-    d = jnp.where(state.d > 0, state.d, 1)
-    size = _length(d * x)
-    radius = jnp.where(state.radius > 0, state.radius, jnp.where(size > 0, size, 1))
+    d = positive(state.d)
+    radius = jnp.where(state.radius > 0, state.radius, positive(norm(d * x)))
     scaled = r / d[None]
     if box is None:
-        z, damping = _within(scaled, c, _length(gradient / d), radius, state.damping)
+        z, damping = _within(scaled, c, norm(gradient / d), radius, state.damping)
         p = z / d
     else:
         p, damping = _into_box(box, x, scaled, c, gradient / d, d, radius, state.damping)
     ahead = matvec(r, p)
     predicted = -2 * dot(gradient, p) - dot(ahead, ahead)
-    length = _length(d * p)
+    length = norm(d * p)
     # The first step is the only one whose Δ is a guess.
     radius = jnp.where(state.radius > 0, radius, jnp.minimum(radius, length))
     return state._replace(p=p, length=length, predicted=predicted, radius=radius, damping=damping)
@@ -215,9 +212,9 @@ def _within(s, c, slope, radius, damping):
     Newton's method for 1/‖z‖ = 1/Δ, kept within bounds on λ: Moré, algorithm 5.5.
     """
     z = -triangle_solve(s, c)
-    length = _length(z)
+    length = norm(z)
     upper, inside = slope / radius, length <= (1 + _CLOSE) * radius
-    start = jnp.where(damping > 0, damping, slope / _positive(length))
+    start = jnp.where(damping > 0, damping, slope / positive(length))
 
     def seeking(carry):
         k, *_, found = carry
@@ -230,12 +227,12 @@ def _within(s, c, slope, radius, damping):
         t, e = triangle(jnp.concatenate([s, eye(c) * jnp.sqrt(trial)]), jnp.concatenate([c, jnp.zeros_like(c)]))
         t, e = optimization_barrier((t, e))
         moved = -triangle_solve(t, e)
-        length = _length(moved)
-        w = triangle_solve(t, moved / _positive(length), transposed=True)
+        length = norm(moved)
+        w = triangle_solve(t, moved / positive(length), transposed=True)
         is_long = length > radius
         lower, upper = jnp.where(is_long, trial, lower), jnp.where(is_long, upper, trial)
         now = jnp.abs(length - radius) <= _CLOSE * radius
-        further = jnp.where(now, trial, trial + (length - radius) / radius / _positive(dot(w, w)))
+        further = jnp.where(now, trial, trial + (length - radius) / radius / positive(dot(w, w)))
         z, lam = take_where(found, (z, lam), (moved, further))
         return k + 1, z, lam, lower, upper, found | now
 
@@ -251,7 +248,7 @@ def _into_box(box: Box, x, s, c, gradient, d, radius, damping):
         """The model has left out the unknowns that are held, which move by `fixed`, their D p."""
         held, fixed, _, _ = carry
         t, e = triangle(jnp.where(held[None], 0, s), c + matvec(s, fixed))
-        z, lam = _within(t, e, _length(rematvec(t, e)), radius, damping)
+        z, lam = _within(t, e, norm(rematvec(t, e)), radius, damping)
         z = jnp.where(held, fixed, z)
         ahead = x + z / d
         reached = box.nearest(ahead)
@@ -263,15 +260,11 @@ def _into_box(box: Box, x, s, c, gradient, d, radius, damping):
     # Along the gradient every unknown moves by itself, and the cost falls however the box cuts it.
     square = dot(gradient, gradient)
     ahead = matvec(s, gradient)
-    along = jnp.minimum(square / _positive(dot(ahead, ahead)), radius / _positive(jnp.sqrt(square)))
+    along = jnp.minimum(square / positive(dot(ahead, ahead)), radius / positive(jnp.sqrt(square)))
     steepest = box.nearest(x - along * gradient / d) - x
     change = matvec(s, d * p)
     useful = -dot(change, 2 * c + change) > 0
     return jnp.where(useful, p, steepest), lam
-
-
-def _positive(value):
-    return jnp.where(value > 0, value, 1)
 
 
 @says_what_instead

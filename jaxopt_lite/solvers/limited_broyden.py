@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from jaxopt_lite.lanes.arithmetic import at, dot, on_cpu, take_where
+from jaxopt_lite.lanes.arithmetic import at, dot, on_cpu, positive, take_where
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.broyden import damping
 from jaxopt_lite.solvers.broyden_family import Move, Secant
@@ -101,14 +101,14 @@ def _put(terms, index, lanes, term):
 def _best_multiple(s, y):
     """β = sᵀy / yᵀy, of the best multiple of the identity for a step."""
     yy = dot(y, y)
-    return dot(s, y) / jnp.where(yy > 0, yy, 1)
+    return dot(s, y) / positive(yy)
 
 
 def krylov_direction(problem, x, f, d, damping):
     """p = −(JᵀJ + damping D²)⁻¹ Jᵀf, nearly, by CGLS without forming J; D, an estimate of ‖J‖; and J p."""
     slope = lambda p: problem.value_and_slope(x, p, needed=True)[1]  # noqa: E731
     gradient = problem.pullback(x, f)
-    size = jnp.sqrt(dot(gradient, gradient) / _positive(dot(f, f)))
+    size = jnp.sqrt(dot(gradient, gradient) / positive(dot(f, f)))
     d = jnp.maximum(d, size)
     weight = damping * d**2
     target = jnp.finfo(x.dtype).eps * dot(gradient, gradient)
@@ -117,20 +117,16 @@ def krylov_direction(problem, x, f, d, damping):
         p, jp, r, q, rr = carry
         live = rr > target  # a lane that is done stays as it is, whatever its neighbours need
         jq = slope(q)
-        alpha = jnp.where(live, rr / _positive(dot(jq, jq) + dot(weight * q, q)), 0)
+        alpha = jnp.where(live, rr / positive(dot(jq, jq) + dot(weight * q, q)), 0)
         p, jp = p + alpha * q, jp + alpha * jq
         r = jnp.where(live, -problem.pullback(x, f + jp) - weight * p, r)
         new = dot(r, r)
-        q = jnp.where(live, r + new / _positive(rr) * q, q)
+        q = jnp.where(live, r + new / positive(rr) * q, q)
         return p, jp, r, q, jnp.where(live, new, rr)
 
     start = (jnp.zeros_like(x), jnp.zeros_like(f), -gradient, -gradient, dot(gradient, gradient))
     p, jp, *_ = jax.lax.fori_loop(0, min(_CG_STEPS, 2 * x.shape[0]), conjugate, start)
     return p, d, jp
-
-
-def _positive(value):
-    return jnp.where(value > 0, value, 1)
 
 
 @says_what_instead

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxopt_lite.lanes.arithmetic import dot, max_abs, take_where
+from jaxopt_lite.lanes.arithmetic import dot, max_abs, norm, take_where
 from jaxopt_lite.lanes.problem import Box
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
@@ -235,7 +235,7 @@ class QuasiNewton(NamedTuple):
 def _first_direction(box: Box, x, g):
     """Along the gradient into the box. How far is unknown: one unit at the most."""
     slope = box.slope(x, g)
-    return box.nearest(x - slope / jnp.maximum(1, jnp.sqrt(dot(slope, slope)))) - x
+    return box.nearest(x - slope / jnp.maximum(1, norm(slope))) - x
 
 
 def _unit(error):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier
 from jaxtyping import Array, Float, Int
 
-from jaxopt_lite.lanes.arithmetic import dot, eigh, matvec, max_abs, outer, rematvec, take_where
+from jaxopt_lite.lanes.arithmetic import dot, eigh, matvec, max_abs, norm, outer, positive, rematvec, take_where
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.quasi_newton import is_bottomless
 
@@ -98,7 +98,7 @@ class TrustRegion(NamedTuple):
         f, g, h = optimization_barrier(problem.value_grad_and_hessian(x))
         error = max_abs(g)
         finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.all(jnp.isfinite(h), axis=(0, 1))
-        ratio = (state.f - f) / jnp.where(state.predicted > 0, state.predicted, 1)
+        ratio = (state.f - f) / positive(state.predicted)
         hidden = _is_hidden(state)
         flatter = (f <= state.f + _rounding(state.f)) & (max_abs(state.unit * g) < max_abs(state.unit * state.g))
         accepted = finite & (starting | jnp.where(hidden, flatter, ratio > _ENOUGH))
@@ -131,7 +131,7 @@ class TrustRegion(NamedTuple):
         """The next trial's step, its length, and how much of f it should take away."""
         h = state.h * outer(state.unit, state.unit)
         y, predicted = step_within(state.radius, state.unit * state.g, h)
-        return state._replace(p=state.unit * y, length=jnp.sqrt(dot(y, y)), predicted=predicted)
+        return state._replace(p=state.unit * y, length=norm(y), predicted=predicted)
 
     def progress(self, problem, state: State):
         """f and ‖∇f‖∞ at the current point."""
@@ -140,8 +140,7 @@ class TrustRegion(NamedTuple):
 
 def units(x: Float[Array, "n *L"]) -> Float[Array, "n *L"]:
     """What each unknown is measured in: its size at a start; of one at zero that of the largest, or else 1."""
-    size = max_abs(x)
-    return jnp.where(x != 0, jnp.abs(x), jnp.where(size > 0, size, 1))
+    return jnp.where(x != 0, jnp.abs(x), positive(max_abs(x)))
 
 
 def step_within(
@@ -167,7 +166,7 @@ def step_within(
         """A step for 1 / radius = 1 / ‖z(μ)‖, which from below never leads above the solution."""
         _, square, slope = at(mu)
         length = jnp.sqrt(square)
-        change = square / jnp.where(slope > 0, slope, 1) * (length - radius) / radius
+        change = square / positive(slope) * (length - radius) / radius
         return mu + jnp.where((slope > 0) & (length > radius), change, 0)
 
     # With a smaller μ one entry of z alone would be longer than the radius, or λ negative.

@@ -69,7 +69,7 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "trust_region.py",
-        "    return jnp.where(x != 0, jnp.abs(x), jnp.where(size > 0, size, 1))",
+        "    return jnp.where(x != 0, jnp.abs(x), positive(max_abs(x)))",
         "    return jnp.where(x != 0, jnp.abs(x), 1)",
         ("tests/solvers/test_trust_region.py",),
     ),
@@ -225,8 +225,8 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "bfgs.py",
-        "        scale = jnp.where(first & usable, alpha * y_slope / jnp.where(yhy > 0, yhy, 1), 1)",
-        "        scale = jnp.where(usable, alpha * y_slope / jnp.where(yhy > 0, yhy, 1), 1)",
+        "        scale = jnp.where(first & usable, alpha * y_slope / positive(yhy), 1)",
+        "        scale = jnp.where(usable, alpha * y_slope / positive(yhy), 1)",
         ("tests/solvers/test_textbook.py",),
     ),
     Mutant(
