@@ -66,7 +66,9 @@ def whole_percent(share: float) -> str:
 def device_name(slug: str) -> str:
     """`amd-epyc-2-cores` as AMD EPYC, 2 cores."""
     capitals = {"amd", "epyc", "nvidia"}
-    words = [word.upper() if word in capitals or re.search(r"[a-z]\d|\d[a-z]", word) else word for word in slug.split("-")]
+    words = [
+        word.upper() if word in capitals or re.search(r"[a-z]\d|\d[a-z]", word) else word for word in slug.split("-")
+    ]
     return re.sub(r" (\d+ cores)", r", \1", " ".join(words))
 
 
@@ -84,6 +86,11 @@ def work(race: str) -> str:
 def unsolved(row: dict) -> str:
     """What a rate must be read with."""
     return f" ({percent(row['solved'], 0)} solved)" if row["solved"] < 0.9995 else ""
+
+
+def beside(peer: dict) -> str:
+    """Such as 5,310, optimistix Newton (91% solved)."""
+    return f"{significant(peer['solved_per_second'])}, {peer['solver'].removesuffix(' BFGS')}{unsolved(peer)}"
 
 
 def best_peer(rows: Iterable[dict]) -> dict:
@@ -128,7 +135,7 @@ def speeds(results: Results, *races: str) -> Table:
                 work(race),
                 significant(ours["solved_per_second"]) + unsolved(ours),
                 significant(inside["solved_per_second"]) + unsolved(inside),
-                f"{significant(peer['solved_per_second'])}{unsolved(peer)}, {peer['solver'].removesuffix(' BFGS')}",
+                beside(peer),
                 significant(ours["solved_per_second"] / peer["solved_per_second"], 2),
                 f"{ours['first_call_s']:.1f}",
             )
@@ -169,7 +176,12 @@ def alone(results: Results) -> Table:
     lines = []
     for race in ("alone-bfgs-n10", "alone-broyden-n10"):
         for row in results.rows("solvers", race=race):
-            lines.append((f"{display(row['solver'])}, n = {row['unknowns']}", significant(1e6 * row["run_s"] / row["problems"], 2)))
+            lines.append(
+                (
+                    f"{display(row['solver'])}, n = {row['unknowns']}",
+                    significant(1e6 * row["run_s"] / row["problems"], 2),
+                )
+            )
     return Table(("One problem a call", "µs"), lines)
 
 
@@ -197,7 +209,9 @@ SETS = {
 @table
 def robustness(results: Results) -> Table:
     rows = [row | {"set": name} for row in results.rows("robustness") for name in row["sets"]]
-    headings = [words.format(len({row["problem"] for row in rows if row["set"] == name})) for name, words in SETS.items()]
+    headings = [
+        words.format(len({row["problem"] for row in rows if row["set"] == name})) for name, words in SETS.items()
+    ]
     lines = []
     for method, mine in ours_first(rows, "method", lambda mine: mean(mine, "solved")).items():
         by_set = ([row for row in mine if row["set"] == name] for name in SETS)
@@ -213,7 +227,9 @@ def nist(results: Results) -> Table:
         successes = [row for row in mine if row["success"]]
         wrong = sum(not row["solved"] for row in successes)
         precise = str(sum(row["precise"] for row in mine)) if all("precise" in row for row in mine) else ""
-        lines.append((display(method), str(sum(row["solved"] for row in mine)), precise, str(len(successes)), str(wrong)))
+        lines.append(
+            (display(method), str(sum(row["solved"] for row in mine)), precise, str(len(successes)), str(wrong))
+        )
     count = len({(row["dataset"], row["start"]) for row in rows})
     return Table(("", f"Solved of {count}", "8 digits, and deviations", "Called a success", "Of these wrong"), lines)
 
@@ -257,7 +273,11 @@ def fits(results: Results, kind: str) -> Table:
     lines = []
     for row in totals:
         name = f"**{row['solver']}**" if row["is_ours"] else row["solver"]
-        cells = (significant(row["solved_per_second"]), percent(row["solved"]), f"{row['first_call_s'] / len(curves):.1f}")
+        cells = (
+            significant(row["solved_per_second"]),
+            percent(row["solved"]),
+            f"{row['first_call_s'] / len(curves):.1f}",
+        )
         lines.append((name, f"{row['problems']:,}", *cells))
     headings = (f"{kind.capitalize()}", "Fits", "Solved fits a second", "Solved", "First call, s")
     return Table(headings, lines, f"Curves: {', '.join(curves)}; of first calls the mean.")
@@ -288,12 +308,11 @@ def gpu(results: Results) -> Table:
             continue
         peer = best_peer(mine)
         for ours in (row for row in mine if row["is_ours"]):
-            rates = [significant(row["solved_per_second"]) + unsolved(row) for row in (ours, peer)]
             ratio = significant(ours["solved_per_second"] / peer["solved_per_second"], 2)
             backend = ours["solver"].partition(",")[2]
             lines.append(
                 (work(race) + ("," + backend if backend else ""), _short(device), f"{ours['problems']:,}")
-                + (rates[0], f"{rates[1]}, {peer['solver'].removesuffix(' BFGS')}", ratio)
+                + (significant(ours["solved_per_second"]) + unsolved(ours), beside(peer), ratio)
             )
     return Table(("Work, float32", "GPU", "Problems", "This library", "Quickest peer", "Ratio"), lines)
 
@@ -392,7 +411,9 @@ def _named(results: Results, part: str) -> dict[str, list[dict]]:
 
 def _kind_of(results: Results, prefix: str) -> dict[str, list[dict]]:
     rows = {name: rows for name, rows in _named(results, "languages").items() if name.startswith(prefix)}
-    best = sorted(rows, key=lambda name: -statistics.median(row.get("share", row.get("same_family")) for row in rows[name]))
+    best = sorted(
+        rows, key=lambda name: -statistics.median(row.get("share", row.get("same_family")) for row in rows[name])
+    )
     return {name.removeprefix(prefix): rows[name] for name in best}
 
 
@@ -419,7 +440,12 @@ def one_more(results: Results) -> Table:
         rows = _named(results, part)["numbers"]
         strange = [row for row in rows if row["novel_fallback"] is not None]
         lines.append(
-            (part, f"{rows[0]['bytes']:,}", seeds(rows, "accuracy", whole_percent), seeds(rows, "false_fallback", percent))
+            (
+                part,
+                f"{rows[0]['bytes']:,}",
+                seeds(rows, "accuracy", whole_percent),
+                seeds(rows, "false_fallback", percent),
+            )
             + (seeds(strange, "novel_fallback", percent) if strange else "",)
             + tuple(significant(statistics.median(row[key] for row in rows), 2) for key in ("seconds", "first_seconds"))
         )
@@ -477,9 +503,13 @@ def adding(results: Results) -> Table:
     rows = results.rows("specialists", part="incremental")
     line = lambda name, *keys: (name, *(seeds(rows, key, lambda s: significant(s, 2)) for key in keys))  # noqa: E731
     same = all(row[key] for row in rows for key in row if key.endswith("_same"))
-    note = f"Files, parameters and scores of the others are {'the same, byte for byte' if same else '**not** the same'}."
+    note = (
+        f"Files, parameters and scores of the others are {'the same, byte for byte' if same else '**not** the same'}."
+    )
     lines = [line("one specialist, its file included", "add_s", "add_first_s")]
-    return Table(("", "s", "With what it compiles"), [*lines, line("the joint model anew", "joint_s", "joint_first_s")], note)
+    return Table(
+        ("", "s", "With what it compiles"), [*lines, line("the joint model anew", "joint_s", "joint_first_s")], note
+    )
 
 
 _FITTED = {
@@ -499,12 +529,13 @@ def fitting(results: Results) -> Table:
     lines = []
     for tasks, parameters in dict.fromkeys((row["tasks"], row["parameters"]) for row in rows):
         mine = [row for row in rows if (row["tasks"], row["parameters"]) == (tasks, parameters) and row["solved"] == 1]
-        times = [
-            min((row["run_s"] for row in mine if re.fullmatch(pattern, row["solver"])), default=float("nan"))
-            for pattern in _FITTED.values()
-        ]
-        ratio = min(row["run_s"] for row in mine if not row["is_ours"]) / times[0]
-        lines.append((f"{tasks:,} of {parameters}", *map(significant, times), significant(ratio, 2)))
+        times = {
+            name: min((row["run_s"] for row in mine if re.fullmatch(pattern, row["solver"])), default=None)
+            for name, pattern in _FITTED.items()
+        }
+        ratio = min(row["run_s"] for row in mine if not row["is_ours"]) / times["the solve alone"]
+        cells = ("" if seconds is None else significant(seconds) for seconds in times.values())
+        lines.append((f"{tasks:,} of {parameters}", *cells, significant(ratio, 2)))
     return Table(("Tasks, parameters each", *_FITTED, "Ratio to the best peer"), lines)
 
 
@@ -529,7 +560,7 @@ def highlights(results: Results) -> Table:
         + (f"rustbpe {seconds('rustbpe')}, Hugging Face {seconds('tokenizers')}",),
         ("Text encoded; text seen before", f"{speed('jaxopt_lite, first call')}; {speed('jaxopt_lite, again')}")
         + (f"tiktoken {speed('tiktoken, 2 threads')}",),
-        (f"Of what the right one of {routed['numbers'][0]['tasks']:.0f} specialists gains, by routing",)
+        (f"Routing to {routed['numbers'][0]['tasks']:.0f} specialists: of what the right ones gain",)
         + (seeds(routed["routed"], "share", whole_percent),)
         + (f"the joint model {seeds(routed['joint retrain of the same total size'], 'share', whole_percent)}",),
     ]
