@@ -5,9 +5,9 @@ A page asks for a table of `report_tables.py` by two comments, and what stands b
     <!-- report: speeds bfgs-n2 bfgs-n10 -->
     <!-- /report -->
 
-The first word is the name of the table, the others are what it is of. Each table names the device, the version of JAX and the
-files that it is from. The pictures of `report_pictures.py` go to docs/pictures. With `--check` nothing is written, and
-a page or picture that is not what the results say is an error.
+The first word is the name of the table, the others are what it is of. Each table names the device, the version of JAX
+and the files that it is from. The pictures of `report_pictures.py` go to docs/pictures. With `--check` nothing is
+written, and a page or picture that is not what the results say is an error.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """The pictures of README and docs, drawn from the results with matplotlib, the `plot` extra.
 
-A picture is a function from results to what it shows, plain data, and one from that to a figure. The file holds a digest of the data and
-the version of matplotlib: so one that is out of date is found without drawing it, and where that version is
-installed every byte is compared. Colors are Okabe and Ito's; lines and letters are a grey that is legible on white and on black.
+A picture is a function from results to what it shows, plain data, and one from that to a figure. The file holds a
+digest of the data and the version of matplotlib: so one that is out of date is found without drawing it, and where that
+version is installed every byte is compared. Colors are Okabe and Ito's; lines and letters are a grey that is legible on
+white and on black.
 """
 
 import hashlib
@@ -189,7 +190,7 @@ def draw_robustness(data: list) -> Any:
 def draw_bpe(data: list) -> Any:
     size, trained, grown = data
     figure, (left, right) = _figure(9, 3.2, 1, 2, width_ratios=(1, 1.1))
-    for y, (name, who, seconds) in enumerate(trained):
+    for y, (_, who, seconds) in enumerate(trained):
         left.barh(y, seconds, color=_COLORS[who], height=0.7)
         left.annotate(f"{seconds:.2f}", (seconds, y), (3, 0), textcoords="offset points", va="center", fontsize=8)
     left.set_yticks(range(len(trained)), [name.replace(", ", ",\n").replace("Face ", "Face\n") for name, *_ in trained])

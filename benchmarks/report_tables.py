@@ -11,9 +11,20 @@ from typing import NamedTuple
 from benchmarks import curve_fits, solvers
 from benchmarks.records import Results
 
-__all__ = ["SETS", "TABLES", "Table", "device_name", "display"]
-
-GPUS = "nvidia"
+__all__ = [
+    "SETS",
+    "TABLES",
+    "Table",
+    "device_name",
+    "distinct",
+    "fits_of",
+    "mean",
+    "percent",
+    "significant",
+    "trainer",
+    "whole_percent",
+    "work",
+]
 
 
 class Table(NamedTuple):
@@ -75,7 +86,7 @@ def device_name(slug: str) -> str:
 def display(method: str) -> str:
     """A solver of this library as code, whatever is said behind its name."""
     name, comma, rest = method.partition(",")
-    return f"`{name}`{comma}{rest}" if name in _OURS else method
+    return f"`{name}`{comma}{rest}" if _is_ours(method) else method
 
 
 def work(race: str) -> str:
@@ -105,12 +116,16 @@ def mean(rows: Iterable[dict], key: str) -> float:
     return statistics.mean(row[key] for row in rows)
 
 
-def ours_first(rows: list[dict], key: str, order: Callable[[list[dict]], float]) -> dict[str, list[dict]]:
+def by_method(rows: list[dict]) -> dict[str, list[dict]]:
     """The rows of each method: ours as they come, then the others, the best first."""
-    groups = {name: [row for row in rows if row[key] == name] for name in distinct(rows, key)}
-    ours = [name for name in groups if name.partition(",")[0] in _OURS]
-    others = sorted(groups.keys() - set(ours), key=lambda name: (-order(groups[name]), name))
+    groups = {name: [row for row in rows if row["method"] == name] for name in distinct(rows, "method")}
+    ours = [name for name in groups if _is_ours(name)]
+    others = sorted(groups.keys() - set(ours), key=lambda name: (-mean(groups[name], "solved"), name))
     return {name: groups[name] for name in ours + others}
+
+
+def _is_ours(method: str) -> bool:
+    return method.partition(",")[0] in _OURS
 
 
 # --- Roots and minima --------------------------------------------------------------------------------------------
@@ -213,7 +228,7 @@ def robustness(results: Results) -> Table:
         words.format(len({row["problem"] for row in rows if row["set"] == name})) for name, words in SETS.items()
     ]
     lines = []
-    for method, mine in ours_first(rows, "method", lambda mine: mean(mine, "solved")).items():
+    for method, mine in by_method(rows).items():
         by_set = ([row for row in mine if row["set"] == name] for name in SETS)
         lines.append((display(method), *(percent(mean(those, "solved")) if those else "" for those in by_set)))
     return Table(("Solved", *headings), lines)
@@ -223,7 +238,7 @@ def robustness(results: Results) -> Table:
 def nist(results: Results) -> Table:
     rows = results.rows("nist")
     lines = []
-    for method, mine in ours_first(rows, "method", lambda mine: mean(mine, "solved")).items():
+    for method, mine in by_method(rows).items():
         successes = [row for row in mine if row["success"]]
         wrong = sum(not row["solved"] for row in successes)
         precise = str(sum(row["precise"] for row in mine)) if all("precise" in row for row in mine) else ""
@@ -238,7 +253,7 @@ def nist(results: Results) -> Table:
 def bounded(results: Results, part: str) -> Table:
     rows = results.rows("bounded", part=part)
     keys = ("solved", "at_the_best", "of_these_not_solved")
-    groups = ours_first(rows, "method", lambda mine: mean(mine, "solved"))
+    groups = by_method(rows)
     lines = [(display(name), *(percent(mean(mine, key)) for key in keys)) for name, mine in groups.items()]
     count = len(set(distinct(rows, "problem")))
     return Table((f"{count} problems", "Solved", "At the best minimum", "False successes"), lines)
@@ -300,7 +315,7 @@ def fit_errors(results: Results) -> Table:
 
 @table
 def gpu(results: Results) -> Table:
-    rows = results.rows("accelerator", GPUS)
+    rows = results.rows("accelerator", "nvidia")
     lines = []
     for device, race in sorted({(row["on"], row["race"]) for row in rows}, key=lambda pair: _place(*pair)):
         mine = [row for row in rows if (row["on"], row["race"]) == (device, race)]
@@ -308,12 +323,10 @@ def gpu(results: Results) -> Table:
             continue
         peer = best_peer(mine)
         for ours in (row for row in mine if row["is_ours"]):
+            name = work(race) + "".join(ours["solver"].partition(",")[1:])
+            rate = significant(ours["solved_per_second"]) + unsolved(ours)
             ratio = significant(ours["solved_per_second"] / peer["solved_per_second"], 2)
-            backend = ours["solver"].partition(",")[2]
-            lines.append(
-                (work(race) + ("," + backend if backend else ""), _short(device), f"{ours['problems']:,}")
-                + (significant(ours["solved_per_second"]) + unsolved(ours), beside(peer), ratio)
-            )
+            lines.append((name, _short(device), f"{ours['problems']:,}", rate, beside(peer), ratio))
     return Table(("Work, float32", "GPU", "Problems", "This library", "Quickest peer", "Ratio"), lines)
 
 
@@ -421,12 +434,10 @@ def _kind_of(results: Results, prefix: str) -> dict[str, list[dict]]:
 def systems(results: Results, part: str) -> Table:
     """`part` is languages or modules."""
     named = _named(results, part)
-    bits = "bits per byte"
-    order = sorted(_SYSTEMS, key=lambda name: -statistics.median(row[bits] for row in named[name]))
+    bits = {name: statistics.median(row["bits per byte"] for row in named[name]) for name in _SYSTEMS}
     lines = [
-        (_SYSTEMS[name], f"{statistics.median(row[bits] for row in named[name]):.3f}")
-        + (seeds(named[name], "share", whole_percent),)
-        for name in order
+        (_SYSTEMS[name], f"{bits[name]:.3f}", seeds(named[name], "share", whole_percent))
+        for name in sorted(_SYSTEMS, key=lambda name: -bits[name])
     ]
     note = f"{named['numbers'][0]['tasks']:.0f} specialists, {len(named['base'])} seeds: medians, and the range."
     return Table(("", "Bits per byte", "Of the own specialist's gain"), lines, note)
@@ -439,16 +450,10 @@ def one_more(results: Results) -> Table:
     for part in ("languages", "modules"):
         rows = _named(results, part)["numbers"]
         strange = [row for row in rows if row["novel_fallback"] is not None]
-        lines.append(
-            (
-                part,
-                f"{rows[0]['bytes']:,}",
-                seeds(rows, "accuracy", whole_percent),
-                seeds(rows, "false_fallback", percent),
-            )
-            + (seeds(strange, "novel_fallback", percent) if strange else "",)
-            + tuple(significant(statistics.median(row[key] for row in rows), 2) for key in ("seconds", "first_seconds"))
-        )
+        shares = (seeds(rows, "accuracy", whole_percent), seeds(rows, "false_fallback", percent))
+        novel = seeds(strange, "novel_fallback", percent) if strange else ""
+        times = (significant(statistics.median(row[key] for row in rows), 2) for key in ("seconds", "first_seconds"))
+        lines.append((part, f"{rows[0]['bytes']:,}", *shares, novel, *times))
     headings = ("Bytes, with its profile", "Inputs sent to their own", "To the base", "Of novel tasks to the base")
     return Table(("A specialist", *headings, "One more, s", "With what it compiles"), lines)
 
@@ -545,24 +550,32 @@ def fitting(results: Results) -> Table:
 @table
 def highlights(results: Results) -> Table:
     """For those who read one table."""
-    minima = _beside(results, "MGH_UNCONSTRAINED", "BFGS")
-    roots = _beside(results, "MGH_EQUATIONS", "Broyden")
     training = {row["name"]: row for row in results.rows("bpe", race="training")}
     encoding = {row["name"]: row for row in results.rows("bpe", race="encoding")}
-    routed = _named(results, "languages")
-    seconds = lambda name: significant(training[name]["run_s"], 2) + " s"  # noqa: E731
-    speed = lambda name: significant(encoding[name]["mb_per_second"], 2) + " MB/s"  # noqa: E731
+    systems = _named(results, "languages")
+    seconds = {name: significant(row["run_s"], 2) + " s" for name, row in training.items()}
+    speed = {name: significant(row["mb_per_second"], 2) + " MB/s" for name, row in encoding.items()}
+    share = {name: seeds(systems[name], "share", whole_percent) for name in _SYSTEMS}
     megabytes = f"{training['rustbpe']['bytes'] / 1e6:,.0f} MB"
+    same = ", the same merges" if training["rustbpe"]["same"] and training["tokenizers"]["same"] else ""
     lines = [
-        ("Minima of Moré, Garbow and Hillstrom's found", *minima),
-        ("Roots of their equations found", *roots),
-        (f"A tokenizer of 32,000 tokens learned from {megabytes}, the same merges", seconds("jaxopt_lite"))
-        + (f"rustbpe {seconds('rustbpe')}, Hugging Face {seconds('tokenizers')}",),
-        ("Text encoded; text seen before", f"{speed('jaxopt_lite, first call')}; {speed('jaxopt_lite, again')}")
-        + (f"tiktoken {speed('tiktoken, 2 threads')}",),
-        (f"Routing to {routed['numbers'][0]['tasks']:.0f} specialists: of what the right ones gain",)
-        + (seeds(routed["routed"], "share", whole_percent),)
-        + (f"the joint model {seeds(routed['joint retrain of the same total size'], 'share', whole_percent)}",),
+        ("Minima of Moré, Garbow and Hillstrom's found", *_beside(results, "MGH_UNCONSTRAINED", "BFGS")),
+        ("Roots of their equations found", *_beside(results, "MGH_EQUATIONS", "Broyden")),
+        (
+            f"A tokenizer of 32,000 tokens learned from {megabytes}{same}",
+            seconds["jaxopt_lite"],
+            f"rustbpe {seconds['rustbpe']}, Hugging Face {seconds['tokenizers']}",
+        ),
+        (
+            "Text encoded; text seen before",
+            f"{speed['jaxopt_lite, first call']}; {speed['jaxopt_lite, again']}",
+            f"tiktoken {speed['tiktoken, 2 threads']}",
+        ),
+        (
+            f"Routing to {systems['numbers'][0]['tasks']:.0f} specialists: of what the right ones gain",
+            share["routed"],
+            f"the joint model {share['joint retrain of the same total size']}",
+        ),
     ]
     return Table(("Work", "This library", "Best beside it"), lines)
 
@@ -570,6 +583,6 @@ def highlights(results: Results) -> Table:
 def _beside(results: Results, name: str, method: str) -> tuple[str, str]:
     """How many starts of a set a method solves, and the best peer."""
     rows = [row for row in results.rows("robustness") if name in row["sets"]]
-    shares = {other: mean(mine, "solved") for other, mine in ours_first(rows, "method", lambda mine: 0).items()}
-    peer = max((other for other in shares if other.partition(",")[0] not in _OURS), key=shares.get)
+    shares = {other: mean(mine, "solved") for other, mine in by_method(rows).items()}
+    peer = max((other for other in shares if not _is_ours(other)), key=shares.get)
     return percent(shares[method]), f"{peer} {percent(shares[peer])}"
