@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.records import Results
-from benchmarks.report_tables import SETS, device_name, distinct, fits_of, mean, percent, significant, trainer, work
+from benchmarks.report_tables import (
+    SETS,
+    device_name,
+    distinct,
+    fits_of,
+    is_ours,
+    mean,
+    percent,
+    significant,
+    trainer,
+    work,
+)
 
 __all__ = ["FOLDER", "PICTURES", "stale"]
 
@@ -58,11 +69,18 @@ class Picture(NamedTuple):
 
 
 def package(row: dict) -> str:
-    """Whose a solver is."""
+    """Whose a solver is.
+
+    Raises:
+        ValueError: It is nobody's who has a color.
+    """
     name = row.get("solver") or row.get("method") or row["name"]
-    if row.get("is_ours"):
+    if row.get("is_ours") or is_ours(name):
         return "jaxopt_lite"
-    return next((known for known in sorted(_COLORS, key=len, reverse=True) if name.startswith(known)), "jaxopt_lite")
+    for known in sorted(_COLORS, key=len, reverse=True):
+        if name.startswith(known):
+            return known
+    raise ValueError(f"{name!r} is of no package that has a color in benchmarks/report_pictures.py")
 
 
 def _best_of_packages(rows: list[dict]) -> list[list]:
@@ -110,11 +128,11 @@ def robustness_data(results: Results) -> list:
 def bpe_data(results: Results) -> list:
     rows = [row for row in results.rows("bpe", race="training") if row["name"].partition(", ")[2] not in _PARTS]
     trained = [[trainer(row), package(row), row["run_s"]] for row in sorted(rows, key=lambda row: -row["run_s"])]
-    size = f"{rows[0]['bytes'] / 1e6:.0f} MB"
+    what = f"seconds to learn from {rows[0]['bytes'] / 1e6:.0f} MB; {device_name(rows[0]['on'])}"
     grown: dict[str, list] = {}
     for row in sorted(results.rows("bpe", race=("linearity", "large")), key=lambda row: row["bytes"]):
         grown.setdefault(package(row), []).append([row["bytes"] / 1e6, row["run_s"]])
-    return [size, trained, list(grown.items())]
+    return [what, trained, list(grown.items())]
 
 
 _PARTS = ("counting", "merging")
@@ -157,7 +175,7 @@ def draw_rates(data: list) -> Any:
             y += 1
         y += 0.8
     ax.set_xscale("log")
-    ax.set_xlim(right=ax.get_xlim()[1] * 4)
+    ax.set_xlim(right=ax.get_xlim()[1] * 8)  # room for the last number
     ax.set_yticks(*zip(*ticks, strict=True))
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
@@ -188,7 +206,7 @@ def draw_robustness(data: list) -> Any:
 
 
 def draw_bpe(data: list) -> Any:
-    size, trained, grown = data
+    what, trained, grown = data
     figure, (left, right) = _figure(9, 3.2, 1, 2, width_ratios=(1, 1.1))
     for y, (_, who, seconds) in enumerate(trained):
         left.barh(y, seconds, color=_COLORS[who], height=0.7)
@@ -196,7 +214,7 @@ def draw_bpe(data: list) -> Any:
     left.set_yticks(range(len(trained)), [name.replace(", ", ",\n").replace("Face ", "Face\n") for name, *_ in trained])
     left.tick_params(axis="y", length=0)
     left.set_xlim(right=1.15 * max(seconds for *_, seconds in trained))
-    left.set_xlabel(f"seconds to learn from {size}")
+    left.set_xlabel(what)
     for marker, (who, points) in zip("Dosv^", grown, strict=False):
         right.loglog(*zip(*points, strict=True), marker=marker, color=_COLORS[who], label=_label(who))
     right.grid(axis="y", color=_GREY, alpha=0.3, linewidth=0.6)

@@ -18,6 +18,7 @@ __all__ = [
     "device_name",
     "distinct",
     "fits_of",
+    "is_ours",
     "mean",
     "percent",
     "significant",
@@ -86,7 +87,7 @@ def device_name(slug: str) -> str:
 def display(method: str) -> str:
     """A solver of this library as code, whatever is said behind its name."""
     name, comma, rest = method.partition(",")
-    return f"`{name}`{comma}{rest}" if _is_ours(method) else method
+    return f"`{name}`{comma}{rest}" if is_ours(method) else method
 
 
 def work(race: str) -> str:
@@ -119,12 +120,12 @@ def mean(rows: Iterable[dict], key: str) -> float:
 def by_method(rows: list[dict]) -> dict[str, list[dict]]:
     """The rows of each method: ours as they come, then the others, the best first."""
     groups = {name: [row for row in rows if row["method"] == name] for name in distinct(rows, "method")}
-    ours = [name for name in groups if _is_ours(name)]
+    ours = [name for name in groups if is_ours(name)]
     others = sorted(groups.keys() - set(ours), key=lambda name: (-mean(groups[name], "solved"), name))
     return {name: groups[name] for name in ours + others}
 
 
-def _is_ours(method: str) -> bool:
+def is_ours(method: str) -> bool:
     return method.partition(",")[0] in _OURS
 
 
@@ -584,5 +585,5 @@ def _beside(results: Results, name: str, method: str) -> tuple[str, str]:
     """How many starts of a set a method solves, and the best peer."""
     rows = [row for row in results.rows("robustness") if name in row["sets"]]
     shares = {other: mean(mine, "solved") for other, mine in by_method(rows).items()}
-    peer = max((other for other in shares if not _is_ours(other)), key=shares.get)
+    peer = max((other for other in shares if not is_ours(other)), key=shares.get)
     return percent(shares[method]), f"{peer} {percent(shares[peer])}"
