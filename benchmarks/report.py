@@ -77,7 +77,11 @@ def block(asked: str, results: Results) -> str:
         inspect.signature(TABLES[name]).bind(results, *arguments)
     except TypeError as error:
         raise ReportError(f"{name!r} was given {arguments}: {error}") from error
-    return f"{TABLES[name](results, *arguments)}\n\n{sources(results)}"
+    try:
+        return f"{TABLES[name](results, *arguments)}\n\n{sources(results)}"
+    except KeyError as error:
+        used = ", ".join(results.used)
+        raise records.MissingResultError(f"{asked!r} needs {error}, which is not among the rows of {used}") from error
 
 
 def sources(results: Results) -> str:

@@ -114,6 +114,7 @@ FIRST = [
     raced("bfgs-n2", "optimistix BFGS", 50_000.0, solved=0.91),
     raced("bfgs-n2", "jaxopt BFGS", 400.0),
     raced("bfgs-n10", "BFGS", 10.0),
+    raced("alone-bfgs-n10", "BFGS", 10.0),
 ]
 
 
@@ -197,6 +198,7 @@ def test_a_changed_number_is_noticed(tmp_path):
             "solver = 'BFGS, inside a jit': run `python -m benchmarks.solvers",
         ),
         (PAGE.replace("speeds bfgs-n2", "nist"), MissingResultError, "run `python -m benchmarks.nist`"),
+        (PAGE.replace("speeds bfgs-n2", "alone"), MissingResultError, "'alone' needs 'unknowns', which is not among"),
     ],
 )
 def test_what_is_wrong_is_said(page, error, message, tmp_path):
