@@ -69,5 +69,6 @@ def section(script):
     )
     first, *rest = "\n".join(line[1:].strip() for line in comment).split("\n\n")
     head = f"## {' '.join(first.split()).rstrip('.')}"
-    code = f":::{{dropdown}} `findings/{script.name}`\n```{{literalinclude}} ../findings/{script.name}\n:language: bash\n```\n:::"
+    name = f"findings/{script.name}"
+    code = f":::{{dropdown}} `{name}`\n```{{literalinclude}} ../{name}\n:language: bash\n```\n:::"
     return "\n\n".join([head, *rest, code, ""])
