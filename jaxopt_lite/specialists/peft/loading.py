@@ -62,9 +62,7 @@ def load_peft(
     config = _settings(folder)
     path = folder / TENSORS
     if not path.exists() and (folder / "adapter_model.bin").exists():
-        raise FileNotFoundError(
-            f"{path} does not exist; save the adapter by PEFT again, as safetensors and not as .bin."
-        )
+        raise FileNotFoundError(f"{path} does not exist; save the adapter by PEFT again, as safetensors, not as .bin.")
     check_exists(path, "PEFT or `save_peft`")
     try:
         tensors, _ = read_any(path)

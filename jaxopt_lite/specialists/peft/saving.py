@@ -56,8 +56,8 @@ def save_peft(
             `compress` makes LoRA of it again.
         folder: where; made if it is not there. An adapter in it is replaced, other files stay.
         torch: how the base's leaves are called in the PyTorch model.
-        dtype: of the numbers of LoRA and IA3 in the file; by default that of the specialist's. What is saved whole keeps
-            its own, for most of it is the base's.
+        dtype: of the numbers of LoRA and IA3 in the file; by default that of the specialist's. What is saved whole
+            keeps its own, for most of it is the base's.
         base_model: the settings' `base_model_name_or_path`, for those that load model and adapter at once.
         task_type: the settings' `task_type`, such as `"CAUSAL_LM"`.
 
