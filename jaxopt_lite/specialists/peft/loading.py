@@ -41,8 +41,8 @@ def load_peft(
 
     Returns:
         The specialist. Its numbers are in the dtype of the leaves that they change. Nothing is known of its examples:
-        its profile is zero, and routers that go by it never choose it. For which model PEFT has saved it is in the
-        notes of its card.
+        its profile is zero, for which `LDA` never chooses it. For which model PEFT has saved it is in the notes of its
+        card.
 
     Raises:
         FileNotFoundError: no such folder, or one without these files.
@@ -72,11 +72,9 @@ def load_peft(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     parameters = {key: jnp.asarray(value)[None] for key, value in a.items()}
-    features = (
-        jnp.zeros((1, 0))
-        if library is None
-        else jnp.zeros_like(library.profile.mean[:1], shape=(1, library.profile.mean.shape[-1]))
-    )
+    features = jnp.zeros((1, 0))
+    if library is not None:
+        features = jnp.zeros((1, library.profile.mean.shape[-1]), library.profile.mean.dtype)
     profile = Profile(jnp.zeros_like(features, shape=1), features, jax.tree.map(jnp.zeros_like, parameters), features)
     return Library(base, parameters, profile, adapter, (Card(name, notes=_notes(config)),))
 

@@ -1,6 +1,6 @@
 """How the leaves of a base are called in a PyTorch model, and how their arrays lie there."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +11,7 @@ from jaxtyping import ArrayLike
 from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.arguments import text
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.peft.settings import is_chosen
 
 __all__ = ["Place", "TorchNames"]
 
@@ -90,18 +91,14 @@ class TorchNames:
 
     def _layout(self, leaf: str, module: str) -> tuple[bool, int, bool]:
         """Whether it is an embedding, which axis of a matrix is its input, and whether PyTorch's is its transpose."""
-        is_embedding = leaf.rpartition("/")[2] == "embedding" or _is_among(self.embeddings, module)
+        is_embedding = leaf.rpartition("/")[2] == "embedding" or is_chosen(self.embeddings, module)
         if is_embedding:
             return True, 0, False
         return False, int(self.matrices == "out_in"), (self.matrices == "in_out") != self.is_conv1d(module)
 
     def is_conv1d(self, module: str) -> bool:
         """Whether a module is a `Conv1D` of transformers."""
-        return _is_among(self.conv1d, module)
-
-
-def _is_among(names: Iterable[str], module: str) -> bool:
-    return f".{module}".endswith(tuple(f".{name}" for name in names))
+        return is_chosen(self.conv1d, module)
 
 
 class Place(NamedTuple):

@@ -21,9 +21,9 @@ import regex
 
 from jaxopt_lite.specialists.arguments import POSITIVE, number, text, whole
 
-__all__ = ["Config", "ends_in", "parse", "pattern_of", "rule_for", "written"]
+__all__ = ["Config", "ends_in", "is_chosen", "parse", "pattern_of", "rule_for", "written"]
 
-Rule = str | list[str]
+Rule = str | Sequence[str]
 Value = TypeVar("Value", int, float)
 
 _COMMON: dict[str, Any] = {"auto_mapping": None, "inference_mode": True, "revision": None}
@@ -93,7 +93,7 @@ class Config:
             ValueError: such a module.
         """
         rule = self.entries.get("target_modules")
-        if rule not in (None, "all-linear") and not _is_chosen(rule, module):
+        if rule not in (None, "all-linear") and not is_chosen(rule, module):
             raise ValueError(f"target_modules={rule!r} does not choose {module!r}, which the file has arrays for.")
 
     def _value(self, module: str, name: str, patterns: str) -> Any:
@@ -149,7 +149,7 @@ def _is_list_of_text(rule: Any) -> bool:
     return isinstance(rule, list) and all(isinstance(name, str) for name in rule)
 
 
-def _is_chosen(rule: Rule, module: str) -> bool:
+def is_chosen(rule: Rule, module: str) -> bool:
     """Whether `target_modules` chooses a module."""
     if isinstance(rule, str):
         return _fits(rule, module)
@@ -161,7 +161,7 @@ def ends_in(names: Iterable[str], module: str) -> bool:
     return module.endswith(tuple(names))
 
 
-def rule_for(wanted: Iterable[str], modules: Iterable[str], by: Callable[[list[str], str], bool] = _is_chosen) -> Rule:
+def rule_for(wanted: Iterable[str], modules: Iterable[str], by: Callable[[list[str], str], bool] = is_chosen) -> Rule:
     """A rule that chooses these of all modules, and no others: their names, or a pattern where names choose more."""
     names = sorted(wanted)
     if all(by(names, module) == (module in names) for module in modules):
