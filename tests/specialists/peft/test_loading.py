@@ -108,7 +108,7 @@ def test_a_specialist_of_a_library_has_its_adapter(tmp_path):
     np.testing.assert_allclose(after["fc"]["kernel"], PARAMS["fc"]["kernel"] + 3 / 2 * (B @ A).T, rtol=1e-5)
     assert np.array_equal(after["wte"]["embedding"], PARAMS["wte"]["embedding"])
     assert np.array_equal(after["fc"]["bias"], PARAMS["fc"]["bias"])
-    chosen = LDA.of(library.add(found), calibrate(BASE, {"a": (draw(40, IN), draw(40, OUT))}))(draw(50, 4))
+    chosen = LDA.of(library.add(found), calibrate(BASE, {"a": (draw(40, IN), draw(40, OUT))}, fallback=0))(draw(50, 4))
     assert 2 not in chosen.tolist()  # nothing is known of its inputs
     none = library[[]]
     assert load_peft(tmp_path, none, name="c").ids == found.ids
