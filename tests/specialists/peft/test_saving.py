@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -290,6 +291,27 @@ def test_an_adapter_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert_says(tmp_path, changed)
     assert {path.name for path in tmp_path.iterdir()} == before.keys()
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_arrays_never_stand_beside_other_settings(tmp_path, monkeypatch):
+    """One that is stopped between its two files leaves a folder that nothing loads, and the next save repairs it."""
+    library, changed = (specialist(BASES["in_out"], LORA, seed=seed) for seed in (1, 2))
+    save_peft(library, tmp_path, names_of())
+
+    def stopped(part, path, replace=Path.replace):
+        if path.name == "adapter_config.json":
+            raise KeyboardInterrupt
+        replace(part, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            save_peft(changed, tmp_path, names_of())
+    assert os.listdir(tmp_path) == ["adapter_model.safetensors"]
+    with pytest.raises(FileNotFoundError, match=r"adapter_config.json does not exist"):
+        load_peft(tmp_path, library, names_of())
+    save_peft(changed, tmp_path, names_of())
+    assert_says(tmp_path, changed)
 
 
 def test_a_folder_in_the_place_of_a_file_stays(tmp_path):
