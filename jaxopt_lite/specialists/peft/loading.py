@@ -52,9 +52,6 @@ def load_peft(
 
     Warns:
         UserWarning: settings that are not known here, and left out.
-
-    Example:
-        `save_peft` has one.
     """
     folder, torch = Path(folder), torch or TorchNames()
     library, base = (base, base.base) if isinstance(base, Library) else (None, base)

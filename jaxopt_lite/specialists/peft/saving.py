@@ -99,7 +99,7 @@ def _kept(name: str, tensor: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
     with np.errstate(over="ignore"):
         kept = np.ascontiguousarray(tensor, None if dtype is None else jnp.dtype(dtype))
     if not jnp.issubdtype(kept.dtype, np.floating):
-        raise ValueError(f"dtype={dtype!r}: expected floating-point numbers.")
+        raise ValueError(f"{name!r} is {kept.dtype.name}; expected floating-point numbers.")
     if not np.isfinite(kept).all():
         raise ValueError(f"{name!r} holds NaN or infinity as {kept.dtype.name}; fit it again, or take a wider dtype.")
     return kept
@@ -109,6 +109,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Replace the files of a folder together: none before all are written, and the last is not there meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     tidy(folder)
+    # Under such names the next save clears what one that was killed has left.
     staged = {folder / name: folder / f".{secrets.token_hex(8)}.part" for name in files}
     try:
         for (path, part), data in zip(staged.items(), files.values(), strict=True):
