@@ -37,6 +37,7 @@ from .merging.methods import TaskArithmetic as TaskArithmetic
 from .merging.methods import merge as merge
 from .merging.regmean import RegMean as RegMean
 from .mixing import mix as mix
+from .report import Report as Report
 from .report import Unit as Unit
 from .routers.arrow import Arrow as Arrow
 from .routers.calibration import calibrate as calibrate
