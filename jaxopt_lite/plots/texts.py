@@ -74,7 +74,7 @@ def tokens(tokenizer: Reads, text: str, *, special: str = "encode") -> Tokens:
         >>> from jaxopt_lite import bpe, plots
         >>> tokenizer = bpe.train(["low lower lowest"] * 2, merges=3)
         >>> print(plots.tokens(tokenizer, "lower"))
-        lower
+        low|e|r
     """
     ids = tokenizer.encode(text, special=special)
     return Tokens(tuple(ids), tuple(_pieces(tokenizer.vocabulary, ids)))

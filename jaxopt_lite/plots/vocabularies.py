@@ -72,7 +72,8 @@ def compression(
     ax, sizes = axes(ax), len(vocabulary.tokens) - len(vocabulary.merges) + np.arange(len(vocabulary.merges) + 1)
     for name, values in lines.items():
         ax.plot(sizes, values, color=next_color(ax), label=name)
-    ax.set_xscale("log", base=2)
+    if sizes[-1] > 4 * sizes[0]:
+        ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set(xlabel="tokens in the vocabulary", ylabel="bytes per token")
     legend(ax)
