@@ -26,4 +26,4 @@ def _cell(value: object) -> str:
     if isinstance(value, int | float):
         text = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
         return f'<td style="text-align:right">{text}</td>'
-    return f'<td style="text-align:left">{escape("" if value is None else str(value))}</td>'
+    return f'<td style="text-align:left;white-space:pre-wrap">{escape("" if value is None else str(value))}</td>'

@@ -343,6 +343,11 @@ def test_tokens_color_a_text(tokenizer):
     assert plain.getvalue().replace("⏎", "").startswith("the <b>cat</b>")  # no markup of rich's either
 
 
+def test_a_text_gives_a_terminal_no_orders(tokenizer):
+    shown = plots.tokens(tokenizer, "\x1b[31mred\a\u202e\tx\n")
+    assert "".join(shown.pieces) == "\\x1b[31mred\\x07" + "\\xe2\\x80\\xae" + "\tx\n"
+
+
 def test_tokens_with_a_mark_behind_words():
     marked = bpe.train(["low low lower"], merges=3, pattern="whitespace", end_of_word="_", progress=False)
     assert "".join(plots.tokens(marked, "low lower").pieces) == "low lower "

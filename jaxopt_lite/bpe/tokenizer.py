@@ -101,9 +101,13 @@ class Tokenizer:
 
     def _repr_html_(self) -> str:
         splitter, special = self.splitter, list(self.special_tokens)
-        facts = [("tokens", self.vocab_size), ("merges", len(self.vocabulary.merges)), ("level", self.vocabulary.level)]
-        facts += [("words", f"{splitter.name}: {splitter.pattern}" if splitter.pattern else splitter.name)]
-        facts += [("special tokens", " ".join(special[:_SHOWN]) + " …" * (len(special) > _SHOWN))]
+        facts = [
+            ("tokens", f"{self.vocab_size:,}"),
+            ("merges", f"{len(self.vocabulary.merges):,}"),
+            ("level", self.vocabulary.level),
+            ("words", f"{splitter.name}: {splitter.pattern}" if splitter.pattern else splitter.name),
+            ("special tokens", " ".join(special[:_SHOWN]) + " …" * (len(special) > _SHOWN)),
+        ]
         return html_table("Tokenizer", ("", ""), facts) + self.vocabulary._repr_html_()
 
     @property

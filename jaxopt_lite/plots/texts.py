@@ -29,7 +29,8 @@ class Tokens:
 
     Attributes:
         ids: of the tokens.
-        pieces: what each stands for; bytes that are a part of a character as "\\\\xe2".
+        pieces: what each stands for; a byte that is a part of a character as "\\xe2", and likewise what would be unseen
+            or is an order to a terminal.
     """
 
     ids: tuple[int, ...]
@@ -82,4 +83,10 @@ def tokens(tokenizer: Reads, text: str, *, special: str = "encode") -> Tokens:
 
 def _pieces(vocabulary: Any, ids: Sequence[int]) -> Iterator[str]:
     for k in ids:
-        yield vocabulary.texts[k].decode("utf-8", "backslashreplace") + " " * bool(vocabulary.ends_word[k])
+        text = vocabulary.texts[k].decode("utf-8", "backslashreplace") + " " * bool(vocabulary.ends_word[k])
+        yield "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    shown = character.isprintable() or character in "\n\t"
+    return character if shown else character.encode("unicode_escape").decode()

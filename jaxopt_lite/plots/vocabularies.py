@@ -100,7 +100,7 @@ def _bytes_per_token(tokenizer: Encodes, texts: str | Iterable[str]) -> np.ndarr
 def rounds(tokenizer: Encodes, *, ax: Any = None) -> Any:
     """Draw how many merges can be made at once: the runs of merges in which none touches an earlier one.
 
-    The rounds of `bpe.train` are no longer: there a run ends also where the counts are not known yet to be the next.
+    `bpe.train` takes as many rounds at least: there one ends also where it is not known yet which merge is the next.
 
     Args:
         tokenizer: with merges.
