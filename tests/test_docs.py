@@ -25,7 +25,8 @@ import jaxopt_lite
 
 pytestmark = pytest.mark.hardly_optimized
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "gallery").glob("*.md"))]
+PICTURES = ROOT / "docs" / "pictures"
 MODULES = sorted((ROOT / "jaxopt_lite").rglob("*.py"))
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,}) *(?P<info>.*?) *$")
@@ -184,7 +185,10 @@ def apart(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", x64)
 
 
-LONG = {"specialists.md", "solvers.md", "migration.md", "plots.md"}
+LONG = {
+    "specialists.md", "solvers.md", "migration.md", "plots.md",
+    "nist_fits.md", "robot_arm.md",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -192,9 +196,57 @@ LONG = {"specialists.md", "solvers.md", "migration.md", "plots.md"}
     [pytest.param(path, marks=pytest.mark.slow if path.name in LONG else ()) for path in PAGES],
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
-def test_page_runs(path):
-    """The page's Python, copied out from top to bottom, works."""
-    run(path, path.read_text(encoding="utf-8"))
+def test_page_runs(path, tmp_path):
+    """The page's Python, copied out from top to bottom, works, and draws what the page shows."""
+    text = path.read_text(encoding="utf-8")
+    with drawing(text):
+        run(path, text)
+        for drawn in [*tmp_path.glob("*.svg"), *tmp_path.glob("*.png")]:
+            assert (PICTURES / drawn.name).exists(), f"{path.name} draws {drawn.name}, which is not in docs/pictures"
+            assert is_alike(drawn, PICTURES / drawn.name), f"draw {drawn.name} anew, as docs/gallery/index.md says"
+
+
+@contextmanager
+def drawing(text: str):
+    """In the style of the pictures of the pages, which are closed afterwards."""
+    if "needs: matplotlib" not in text or find_spec("matplotlib") is None:
+        yield
+        return
+    import matplotlib
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context(fname=PICTURES / "matplotlibrc"):
+        yield
+    pyplot.close("all")
+
+
+def is_alike(drawn: Path, kept: Path) -> bool:
+    """Whether pictures show the same: the same words, or pixels nearly alike. Versions of matplotlib differ in more."""
+    if drawn.suffix == ".svg":
+        return words_of(drawn) == words_of(kept)
+    from matplotlib.image import imread
+
+    one, other = imread(drawn), imread(kept)
+    return one.shape == other.shape and abs(one - other).mean() < 0.02
+
+
+def words_of(svg: Path) -> list[str]:
+    return re.findall(r"(?<=>)[^<>]+(?=</text>)", svg.read_text(encoding="utf-8"))
+
+
+def test_every_page_of_the_gallery_has_its_picture():
+    """It is drawn by the page's last block, shown by the page, and on a card of the index."""
+    gallery = ROOT / "docs" / "gallery"
+    cards = (gallery / "index.md").read_text(encoding="utf-8")
+    pages = sorted(set(gallery.glob("*.md")) - {gallery / "index.md"})
+    assert pages
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        *_, last = blocks_of(path, text)
+        (name,) = re.findall(rf"gallery-{path.stem}\.(?:svg|png)", last.code)
+        shown = f"../pictures/{name}"
+        assert last.info == "python needs: matplotlib" and f"]({shown})" in text and shown in cards, path.name
+        assert (PICTURES / name).stat().st_size < 80_000, name
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}")
