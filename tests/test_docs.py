@@ -187,7 +187,8 @@ def apart(tmp_path, monkeypatch):
 
 LONG = {
     "specialists.md", "solvers.md", "migration.md", "plots.md",
-    "nist_fits.md", "robot_arm.md",
+    "nist_fits.md", "robot_arm.md", "hundred_digits.md", "penalties.md", "power_flow.md", "tokenizer.md",
+    "deep_equilibrium.md", "languages.md", "other_models.md",
 }  # fmt: skip
 
 
