@@ -9,6 +9,8 @@ import ast
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 import textwrap
 import traceback
 import warnings
@@ -221,6 +223,17 @@ def test_reference_names_everything_public(room):
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     described = set(re.findall(r":: (\S+)$", reference, re.MULTILINE))
     assert {f"{room.__name__}.{name}" for name in room.__all__} <= described
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    """And draws its formulas without a script."""
+    for package in ("sphinx", "myst_parser", "sphinx_design", "latex2mathml", "furo"):
+        pytest.importorskip(package)
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", ROOT / "docs", tmp_path]
+    subprocess.run(build, check=True)
+    page = (tmp_path / "solvers.html").read_text(encoding="utf-8")
+    assert "<math" in page and "mathjax" not in page.lower()
 
 
 PAGE = Path("page.md")
