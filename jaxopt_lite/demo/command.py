@@ -13,6 +13,11 @@ from jaxopt_lite.progress import interruptible
 
 __all__ = ["demo"]
 
+_ABOUT = (
+    "Four jobs, and every answer is verified: a tokenizer learned from text, a specialist for each of many modules, "
+    "power flows of a grid under random loads, and regressions with published answers. What has to be compiled is "
+    "compiled in a second thread meanwhile."
+)
 _TEXTS_QUICK = 10  # of so many, one
 _STEPS_QUICK = 100
 
@@ -43,6 +48,7 @@ def _run(options: argparse.Namespace, compiler: Compiler, console: Console, tall
     Encoding comes before that, alone, for its speed is shown.
     """
     every, steps = (_TEXTS_QUICK, _STEPS_QUICK) if options.quick else (1, specialists.STEPS)
+    console.print(_ABOUT)
     if options.quick:
         console.print(
             "Quick: where you do not say how many, a tenth of the problems, texts and specialists. The specialists' "

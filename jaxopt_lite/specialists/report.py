@@ -13,6 +13,7 @@ from rich.table import Table
 __all__ = ["PER_EXAMPLE", "Cost", "Report", "Routing", "Row", "Unit"]
 
 _WIDTH = 100  # characters
+_LABELS = {"oracle": "oracle: own specialist"}
 
 
 class Unit(NamedTuple):
@@ -47,8 +48,9 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name, and the examples below it."""
-        return self.name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(self.name, *self.examples)
+        """What it is in a table, with the examples below it."""
+        name = _LABELS.get(self.name, self.name)
+        return name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(name, *self.examples)
 
 
 class Routing(NamedTuple):
@@ -135,7 +137,13 @@ class Report:
 
     def _sentence(self) -> str:
         routing, cost = self.routing, self.cost
-        lines = [f"Routing: {routing.accuracy:.1%} to their own, {routing.false_fallback:.1%} falsely to the base."]
+        lines = ["100% of the oracle's gain is what each task's own specialist gains over the base."]
+        if self.recovered > 1:
+            lines.append("Others gain more here: they fit parts of a task better than its own, which has seen little.")
+        lines.append(
+            f"Routing: {routing.accuracy:.1%} of the inputs to their own specialist, {routing.false_fallback:.1%} "
+            "falsely to the base."
+        )
         if routing.novel_fallback is not None:
             lines.append(f"Of the inputs of novel tasks {routing.novel_fallback:.1%} went to the base.")
         lines.append(f"One more specialist: {cost.bytes:,} bytes{_seconds(cost)}.")

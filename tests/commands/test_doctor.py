@@ -98,4 +98,4 @@ def test_a_jax_that_is_not_there_is_told_without_a_traceback(monkeypatch):
     monkeypatch.delattr(commands, "machine")
     monkeypatch.setitem(sys.modules, "jaxopt_lite.commands.machine", None)  # as where an import fails
     status, text = run("doctor")
-    assert status == 1 and "Wrong: ImportError: " in text and "It works" not in text
+    assert status == 1 and "Wrong: ModuleNotFoundError: " in text and "It works" not in text
