@@ -32,8 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in (*_COMMANDS, "-h", "--help", "--version"):
         words.insert(0, "demo")
-    options = _parser().parse_args(words)
-    return options.run(options, Console(highlight=False))
+    options, console = _parser().parse_args(words), Console(highlight=False)
+    try:
+        return options.run(options, console)
+    except KeyboardInterrupt:  # while JAX was loaded, for instance
+        console.print("\nStopped.")
+        return bpe.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -153,6 +153,14 @@ def test_a_stop_lists_what_was_done(monkeypatch):
     assert "Chwirut2 refits: 5 problems, 3 reached, 3 solved" in text
 
 
+def test_a_stop_before_anything_is_done_is_no_traceback(monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "demo", stopped)
+    assert run("--quick") == (130, "\nStopped.\n")
+
+
 @pytest.mark.parametrize(
     ("called", "named"),
     [("/usr/bin/jaxopt-lite", "jaxopt-lite"), ("/there/jaxopt_lite/__main__.py", "python -m jaxopt_lite")],

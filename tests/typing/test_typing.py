@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from jaxopt_lite.bpe.merges import TIES, Tie
+from jaxopt_lite.lanes.losses import LOSSES, LossName
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -43,6 +45,12 @@ def marked(checker: str) -> set[int]:
     return {k for k, line in lines if (mark := MARK.search(line)) and mark[1] in (None, checker)}
 
 
+@pytest.mark.parametrize(("names", "table"), [(Tie, TIES), (LossName, LOSSES)], ids=["ties", "losses"])
+def test_names_are_those_of_what_there_is(names, table):
+    assert get_args(names) == tuple(table)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("checker", "check"), [("pyright", by_pyright), ("mypy", by_mypy)])
 def test_mistakes_are_found_and_nothing_else(checker, check):
     text = check(RIGHT, WRONG)
