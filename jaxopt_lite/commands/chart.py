@@ -62,8 +62,8 @@ def picture(measured: Sequence["Measured"], title: str, path: Path) -> None:
     from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
 
     figure = Figure(figsize=(9, 5), layout="constrained", facecolor="white")
-    problems, compiling, data, _ = figure.subplots(2, 2, width_ratios=(3, 1.4), height_ratios=(5, 2)).flat
-    figure.delaxes(_)
+    problems, compiling, data, empty = figure.subplots(2, 2, width_ratios=(3, 1.4), height_ratios=(5, 2)).flat
+    empty.remove()
     solved = [each for each in measured if each.unit == "problems"][::-1]
     encoded = [each for each in measured if each.unit == "bytes"][::-1]
     labels = [_rate(each) + (f" ({each.success:.1%} solved)" if each.success < 1 else "") for each in solved]

@@ -22,6 +22,7 @@ _PACKAGE = "jaxopt-lite"
 _DEVELOPERS = {"test", "bench", "docs"}  # extras that no user needs
 _SHOWN = ("jax", "jaxlib", "numpy")  # above all
 _SETTINGS = ("JAX_", "XLA_", "JAXOPT_LITE_")  # beginnings of environment variables that change what happens
+_BATCH = 10_000  # problems
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -42,7 +43,7 @@ def doctor(_: argparse.Namespace, console: Console) -> int:
             devices = machine.devices()
         backend = devices[0][1]
         _show(console, "Machine", [*devices, *machine.precision(), *_cores(), *_settings()])
-        _show(console, "How 10,000 problems are solved in one call", machine.ways())
+        _show(console, f"How {_BATCH:,} problems are solved in one call", machine.ways(_BATCH))
         with working("compiling and solving"):
             works = machine.solve()
     except Exception as error:  # whatever it is, it is what is looked for here
@@ -100,7 +101,7 @@ def _versions() -> list[tuple[str, str]]:
     rows = [
         ("this package", f"{_PACKAGE} {version(_PACKAGE)}"),
         ("Python", f"{platform.python_version()} on {platform.system()}, {platform.machine()}"),
-        ("JAX, NumPy", listed([name for name in _SHOWN])),
+        ("JAX, NumPy", listed(list(_SHOWN))),
         ("also needed", listed([name for name in needed if name not in _SHOWN])),
     ]
     for extra in sorted(set(metadata(_PACKAGE).get_all("Provides-Extra") or ()) - _DEVELOPERS):

@@ -40,10 +40,10 @@ def precision() -> list[tuple[str, str]]:
     return rows + ([("products", f"of matrices: {chosen}, as JAX was told")] if chosen else [])
 
 
-def ways() -> list[tuple[str, str]]:
-    """How a batch of each kind is solved, and why so; nothing is compiled."""
+def ways(size: int) -> list[tuple[str, str]]:
+    """How a batch of so many problems of each kind is solved, and why so; nothing is compiled."""
     dtype = jnp.zeros(()).dtype.name
-    chosen = [work for work in works(dtype) if not work.name.endswith("n = 2")]
+    chosen = [work for work in works(dtype, size) if not work.name.endswith("n = 2")]
     rows = [(work.name.partition(",")[0], str(replace(work.explain(), later="")).replace("\n", " ")) for work in chosen]
     if jax.default_backend() == "cpu":
         rows.append(("vectors", f"of XLA's choice: {why}" if (why := why_not_wide()) else "of 512 bits in plain calls"))

@@ -9,10 +9,8 @@ from jaxtyping import Float, PyTree
 
 import jaxopt_lite as jol
 
-__all__ = ["SIZE", "Work", "works"]
+__all__ = ["Work", "works"]
 
-SIZE = 10_000
-"""How many problems a batch has."""
 _UNKNOWNS = (2, 10)
 _TIMES = np.linspace(0.0, 4.0, 30)
 _NOISE = 0.05
@@ -46,7 +44,7 @@ class Work(NamedTuple):
         return jol.explain(self.fun, self.x0, self.args, solver=self.solver)
 
 
-def works(dtype: str = "float64", size: int = SIZE) -> list[Work]:
+def works(dtype: str, size: int) -> list[Work]:
     """BFGS, Broyden's method and Levenberg-Marquardt, each by its own tolerances.
 
     Args:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.hardly_optimized
 def untried(monkeypatch):
     """Nothing is solved, and how it would be is not asked."""
     monkeypatch.setattr(machine, "solve", lambda: "nothing is tried")
-    monkeypatch.setattr(machine, "ways", lambda: [])
+    monkeypatch.setattr(machine, "ways", lambda size: [])
 
 
 def test_it_says_what_there_is_and_solves(monkeypatch):
@@ -65,7 +65,7 @@ def test_an_answer_that_is_wrong_or_not_verified_is_wrong(monkeypatch, off, succ
         return SimpleNamespace(x=x, success=np.full(len(x), success), summary=lambda: "the summary")
 
     monkeypatch.setattr(machine, "jol", SimpleNamespace(root=root))
-    monkeypatch.setattr(machine, "ways", lambda: [])
+    monkeypatch.setattr(machine, "ways", lambda size: [])
     status, text = run("doctor")
     assert status == 1 and words in text and "the summary" in text
 
