@@ -139,7 +139,9 @@ class Report:
         routing, cost = self.routing, self.cost
         lines = ["100% of the oracle's gain is what each task's own specialist gains over the base."]
         if self.recovered > 1:
-            lines.append("Others gain more here: they fit parts of a task better than its own, which has seen little.")
+            lines.append(
+                "Routing gains more: another's specialist often fits an input better than its own, of a small task."
+            )
         lines.append(
             f"Routing: {routing.accuracy:.1%} of the inputs to their own specialist, {routing.false_fallback:.1%} "
             "falsely to the base."
