@@ -15,6 +15,7 @@ from jaxopt_lite.demo.nist import Dataset, read
 from jaxopt_lite.demo.programs import Compiler, Program
 from jaxopt_lite.demo.regression import MODELS, POSITIVE, bootstrap, near, sum_of_squares
 from jaxopt_lite.demo.report import print_tally
+from jaxopt_lite.progress import working
 
 __all__ = ["SUBJECTS", "Programs", "certificate", "digits", "fit", "prepare", "run", "solver"]
 
@@ -171,7 +172,8 @@ def _fit_and_print(programs: Programs, console: Console, tallies: list[Tally]) -
     tallies.append(tally)
     tally.compile_seconds = programs.solve.wait()
     start = time.perf_counter()
-    solution, errors = fit(dataset, programs.solve)
+    with working("fitting the original data"):
+        solution, errors = fit(dataset, programs.solve)
     tally.solve_seconds = time.perf_counter() - start
     agreed, of_errors = digits(solution.x, dataset.parameters), digits(errors, dataset.standard_deviations)
     tally.reached, tally.solved = 2, int(np.sum(solution.success))
