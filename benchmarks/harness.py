@@ -100,9 +100,11 @@ def save(name: str, rows: list[dict], load: float, only: str = "", device: str =
     `only` is the pattern of a part, `device` the name of what it ran on if that is not this machine's CPU.
     """
     device = _slug(device) if device else _device()
-    today = datetime.now(UTC).date().isoformat()
+    now = datetime.now(UTC)
+    today = now.date().isoformat()
     content = {
         "date": today,
+        "time": f"{now:%H:%M}",
         "device": device,
         "load_before": round(load, 2),
         "python": platform.python_version(),

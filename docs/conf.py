@@ -1,9 +1,13 @@
 """Sphinx settings. Build with `sphinx-build -W -b html docs docs/_build`, with the `docs` extra installed."""
 
+import itertools
 import re
 import sys
 import tomllib
 from pathlib import Path
+
+import latex2mathml.converter
+from docutils import nodes
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the pages describe this tree, installed or not
@@ -13,10 +17,10 @@ author = "The jaxopt_lite authors"
 project_copyright = author
 release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_parser", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -28,13 +32,43 @@ napoleon_attr_annotations = False  # their shapes, as "*B", are not markup
 
 html_theme = "furo"
 html_title = "jaxopt_lite"
+html_math_renderer = "mathml"  # which browsers draw without a script, and so without a network
 
 
 def setup(app):
     app.connect("autodoc-process-docstring", inline_code)
+    app.connect("source-read", add_findings)
+    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
+
+
+def inline_math(writer, node):
+    writer.body.append(latex2mathml.converter.convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def block_math(writer, node):
+    writer.body.append(latex2mathml.converter.convert(node.astext(), display="block"))
+    raise nodes.SkipNode
 
 
 def inline_code(app, what, name, subject, options, lines):
     """Docstrings write code between single backticks, also as in `Buffer`s; Sphinx wants it otherwise."""
     text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n".join(lines))
     lines[:] = re.sub(r"(?<=\w``)(?=\w)", r"\\ ", text).split("\n")
+
+
+def add_findings(app, page, source):
+    """Each script of `findings/` becomes a section of that page: the first sentence of its comment is the heading."""
+    if page == "findings":
+        source[0] += "\n".join(map(section, sorted((ROOT / "findings").glob("*.sh"))))
+
+
+def section(script):
+    comment = itertools.takewhile(
+        lambda line: line.startswith("#"), script.read_text(encoding="utf-8").splitlines()[1:]
+    )
+    first, *rest = "\n".join(line[1:].strip() for line in comment).split("\n\n")
+    head = f"## {' '.join(first.split()).rstrip('.')}"
+    name = f"findings/{script.name}"
+    code = f":::{{dropdown}} `{name}`\n```{{literalinclude}} ../{name}\n:language: bash\n```\n:::"
+    return "\n\n".join([head, *rest, code, ""])

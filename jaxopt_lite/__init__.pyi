@@ -1,5 +1,6 @@
 from . import bounds as bounds
 from . import bpe as bpe
+from . import plots as plots
 from . import specialists as specialists
 from .lanes.devices import over_devices as over_devices
 from .lanes.devices import use_cpu_cores as use_cpu_cores

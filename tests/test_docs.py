@@ -184,7 +184,7 @@ def apart(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", x64)
 
 
-LONG = {"specialists.md", "solvers.md", "migration.md"}
+LONG = {"specialists.md", "solvers.md", "migration.md", "plots.md"}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,9 @@ def test_there_is_something_to_run():
 
 
 @pytest.mark.parametrize(
-    "room", [jaxopt_lite, jaxopt_lite.bounds, jaxopt_lite.bpe, jaxopt_lite.specialists], ids=lambda room: room.__name__
+    "room",
+    [jaxopt_lite, jaxopt_lite.bounds, jaxopt_lite.bpe, jaxopt_lite.plots, jaxopt_lite.specialists],
+    ids=lambda room: room.__name__,
 )
 def test_reference_names_everything_public(room):
     """A name that users may import is described in docs/api.md."""

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import jaxopt_lite
-from jaxopt_lite import bpe, specialists
+from jaxopt_lite import bpe, plots, specialists
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [jaxopt_lite, bpe, specialists]
+PACKAGES = [jaxopt_lite, bpe, plots, specialists]
 
 names_of = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 
@@ -107,7 +107,7 @@ def test_importing_a_module_replaces_no_public_name(package):
     for path in Path(package.__file__).parent.glob("[a-z]*.py"):
         importlib.import_module(f"{package.__name__}.{path.stem}")
     modules = {name for name in package.__all__ if inspect.ismodule(getattr(package, name))}
-    assert modules == ({"bounds", "bpe", "specialists"} if package is jaxopt_lite else set())
+    assert modules == ({"bounds", "bpe", "plots", "specialists"} if package is jaxopt_lite else set())
 
 
 @names_of

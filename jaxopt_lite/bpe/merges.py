@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxopt_lite.bpe.pairs import LOOK_AHEAD, Backend, Candidates, OnHost, Words
+from jaxopt_lite.bpe.vocabulary import independent
 
 __all__ = ["TIES", "Floor", "Learner", "Tie", "best", "first", "in_order", "prefix"]
 
@@ -169,7 +170,7 @@ class Learner:
         As many at a time as do not touch each other. Merges of pairs that do not occur leave no trace.
         """
         known = _by_symbols(self._backend.pairs)
-        for run in _independent(merges.tolist(), made.tolist()):
+        for run in independent(merges.tolist(), made.tolist(), LOOK_AHEAD):
             there = [(known[pair], z) for pair, z in run if pair in known]
             if there:
                 rows, symbols = zip(*there, strict=True)
@@ -222,19 +223,3 @@ def _backend(words: Words, device) -> Backend:
 def _by_symbols(pairs: Candidates) -> dict[tuple[int, int], tuple]:
     """What is known of each pair, by (left, right)."""
     return dict(zip(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True), zip(*pairs, strict=True), strict=True))
-
-
-def _independent(merges, made):
-    """Split a list of merges, in order, into runs that can be made at once: lists of ((left, right), new)."""
-    run, lefts, rights, new = [], set(), set(), set()
-    for (left, right), z in zip(merges, made, strict=True):
-        touches = left in rights or right in lefts or left in new or right in new
-        if touches or len(run) == LOOK_AHEAD or (run and run[-1][0][0] == run[-1][0][1]):
-            yield run
-            run, lefts, rights, new = [], set(), set(), set()
-        run.append(((left, right), z))
-        lefts.add(left)
-        rights.add(right)
-        new.add(z)
-    if run:
-        yield run

@@ -15,6 +15,7 @@ from jaxopt_lite.bpe.formats import Format, read, write
 from jaxopt_lite.bpe.formats.huggingface import texts_of
 from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary, once
+from jaxopt_lite.tables import html_table
 
 if TYPE_CHECKING:
     from jaxtyping import Int32
@@ -27,7 +28,7 @@ Decoding = Literal["replace", "strict", "surrogateescape", "ignore", "backslashr
 _DECODING: tuple[Decoding, ...] = get_args(Decoding)
 Overflow = Literal["raise", "report"]
 _NO_SPACE = re.compile(r"\S+")  # the words of str.split()
-_SHOWN = 5  # texts that are too long, in an error
+_SHOWN = 5  # texts that are too long, in an error; special tokens, in a notebook
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,17 @@ class Tokenizer:
     def __repr__(self) -> str:
         v = self.vocabulary
         return f"Tokenizer({len(v.tokens)} tokens, {len(v.merges)} merges, {v.level} level, {self.splitter.name})"
+
+    def _repr_html_(self) -> str:
+        splitter, special = self.splitter, list(self.special_tokens)
+        facts = [
+            ("tokens", f"{self.vocab_size:,}"),
+            ("merges", f"{len(self.vocabulary.merges):,}"),
+            ("level", self.vocabulary.level),
+            ("words", f"{splitter.name}: {splitter.pattern}" if splitter.pattern else splitter.name),
+            ("special tokens", " ".join(special[:_SHOWN]) + " …" * (len(special) > _SHOWN)),
+        ]
+        return html_table("Tokenizer", ("", ""), facts) + self.vocabulary._repr_html_()
 
     @property
     def vocab_size(self) -> int:

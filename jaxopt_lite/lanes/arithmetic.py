@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = [
-    "at", "column_norms", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm", "on_cpu", "outer",
-    "positive", "rematvec", "take_where", "triangle", "triangle_solve",
+    "at", "cholesky", "column_norms", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm",
+    "normal_equations", "on_cpu", "outer", "positive", "rematvec", "take_where", "triangle", "triangle_solve",
 ]  # fmt: skip
 
 _DEPENDENT = 8  # columns whose part across those before them is so many eps of their length, are
@@ -159,12 +159,52 @@ def column_norms(a: Float[Array, "m n *L"]) -> Float[Array, "n *L"]:
     return jnp.sqrt(fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros(a.shape[1:], a.dtype), a))
 
 
-def triangle(
-    a: Float[Array, "m n *L"], b: Float[Array, "m *L"], lengths: Float[Array, "n *L"] | None = None
+def normal_equations(
+    a: Float[Array, "m n *L"], b: Float[Array, "m *L"]
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
-    """R and Qᵀb, of A = QR with R upper triangular, in every lane; m may be less than n.
+    """AᵀA and Aᵀb in every lane."""
+    if not _in_turn(b):
+        return jnp.sum(a[:, :, None] * a[:, None, :], axis=0), rematvec(a, b)
 
-    The lengths of the columns need not be computed again where they are known.
+    def add_row(k, total, a, b):
+        gram, product = total
+        row = at(a, k)
+        return gram + outer(row, row), product + row * at(b, k)[None]
+
+    zero = jnp.zeros(a.shape[1:], a.dtype)
+    return fold(add_row, a.shape[0], (outer(zero, zero), zero), a, b)
+
+
+def cholesky(
+    g: Float[Array, "n n *L"], h: Float[Array, "n *L"], least: float
+) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"], Bool[Array, "*L"]]:
+    """R and R⁻ᵀh, of G = RᵀR with R upper triangular, in every lane, and whether every pivot kept its size.
+
+    A pivot that the elimination left less than `least` of its diagonal entry is raised to that; a column of zeros stays
+    one. Of G = AᵀA, the relative error of R is about eps over the smallest share of a pivot that is left. Source:
+    Golub and Van Loan, Matrix Computations, 4th ed., algorithm 4.2.2.
+    """
+    n = h.shape[0]
+    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (h.ndim - 1))
+
+    def eliminate(k, carry):
+        g, h, r, c, sure, diagonal = carry
+        pivot, lowest = at(at(g, k), k), least * at(diagonal, k)
+        root = jnp.sqrt(positive(jnp.maximum(pivot, lowest)))
+        row = jnp.where(index > k, at(g, k) / root, jnp.where((index == k) & (lowest > 0), root, 0))
+        entry = at(h, k) / root
+        row, entry = jax.lax.optimization_barrier((row, entry))
+        here = index == k
+        r, c = jnp.where(here[:, None], row[None], r), jnp.where(here, entry, c)
+        return g - outer(row, row), h - row * entry, r, c, sure & ((pivot >= lowest) | (lowest == 0)), diagonal
+
+    diagonal = jnp.stack([g[k, k] for k in range(n)]) if n else h
+    start = g, h, jnp.zeros_like(g), jnp.zeros_like(h), jnp.ones(h.shape[1:], bool), diagonal
+    return jax.lax.fori_loop(0, n, eliminate, start)[2:5]
+
+
+def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
+    """R and Qᵀb, of A = QR with R upper triangular, in every lane; m may be less than n.
 
     By modified Gram-Schmidt elimination of A and b together, which for least squares is as stable as Householder's, and
     whose every operation is one on rows of lanes. A column that depends on those before it, to rounding, is left out,
@@ -172,8 +212,7 @@ def triangle(
     """
     n = a.shape[1]
     index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
-    lengths = column_norms(a) if lengths is None else lengths
-    least = (_DEPENDENT * jnp.finfo(a.dtype).eps * lengths) ** 2
+    least = (_DEPENDENT * jnp.finfo(a.dtype).eps * column_norms(a)) ** 2
 
     def eliminate(k, carry):
         a, b, r, c = carry

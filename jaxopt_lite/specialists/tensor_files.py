@@ -8,7 +8,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,7 @@ from jaxopt_lite.specialists.base import digest
 
 __all__ = [
     "DTYPES", "OtherFormatError", "canonical", "check_dtypes", "check_exists", "check_format", "check_tensors",
-    "encode", "read", "read_header",
+    "encode", "read", "read_any", "read_header",
 ]  # fmt: skip
 
 _METADATA = "__metadata__"  # the entry of a header that is no array
@@ -82,18 +82,33 @@ def read(
     Raises:
         ValueError: why the file is refused, without its name.
     """
-    try:
-        with open(path, "rb") as file:
-            header, metadata = read_header(file)
-            check_format(metadata, kind, keys)
-            data = file.read()
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror or error}).") from error
-    tensors = _arrays(header, data)
+    tensors, metadata = read_any(path, lambda metadata: check_format(metadata, kind, keys))
     checksum = metadata.pop("checksum")
     if digest(tensors, canonical(metadata)) != checksum:
         raise ValueError("its checksum does not fit, so it was changed or damaged; get it again from its source.")
     return tensors, metadata
+
+
+def read_any(
+    path: str | Path, check: Callable[[dict[str, str]], None] = lambda metadata: None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata of any safetensors file, of this package or of others.
+
+    Args:
+        path: the file.
+        check: looks at the metadata before the arrays are read, and raises `ValueError` to refuse the file.
+
+    Raises:
+        ValueError: why the file is refused, without its name.
+    """
+    try:
+        with open(path, "rb") as file:
+            header, metadata = read_header(file)
+            check(metadata)
+            data = file.read()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror or error}).") from error
+    return _arrays(header, data), metadata
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, str]]:

@@ -7,6 +7,7 @@ import pytest
 
 from jaxopt_lite.lanes.arithmetic import (
     at,
+    cholesky,
     dot,
     eigh,
     eye,
@@ -14,6 +15,7 @@ from jaxopt_lite.lanes.arithmetic import (
     inverse,
     matvec,
     max_abs,
+    normal_equations,
     outer,
     rematvec,
     take_where,
@@ -160,6 +162,27 @@ def test_a_triangle_keeps_the_digits_that_products_lose():
     a = np.array([[1.0, 1.0], [small, 0.0], [0.0, small]])[..., None]
     r, c = triangle(a, np.array([2.0, small, small])[:, None])
     np.testing.assert_allclose(triangle_solve(r, c)[:, 0], [1, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("m", "n"), [(13, 3), (4, 4), (2, 5)])
+def test_normal_equations_are_products(m, n):
+    a, b = matrices(m, n), vectors(m)
+    agrees(lambda a, b: jax.jit(normal_equations)(a, b)[0], lambda a, b: a.T @ a, a, b)
+    agrees(lambda a, b: jax.jit(normal_equations)(a, b)[1], lambda a, b: a.T @ b, a, b)
+
+
+def test_a_cholesky_factor_says_where_pivots_vanish():
+    """Well conditioned; a column of zeros; two columns 1e-6 apart, whose pivot is 1e-12 of its entry; NaN."""
+    a, h = matrices(6, 4, lanes=4), vectors(4)
+    a[:, 2, 1], a[:, 3, 2], a[0, 0, 3] = 0, a[:, 0, 2] + 1e-6 * a[:, 3, 2], np.nan
+    g = np.einsum("ki...,kj...->ij...", a, a)
+    r, c, sure = map(np.asarray, jax.jit(cholesky, static_argnums=2)(g, h, 1e-8))
+    assert sure.tolist() == [True, True, False, False]
+    np.testing.assert_allclose(r[..., 0], np.linalg.cholesky(g[..., 0]).T, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(r[..., 0].T @ c[:, 0], h[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(r[..., 1].T @ r[..., 1], g[..., 1], atol=1e-13)
+    assert (r[2, :, 1] == 0).all()
+    assert r[3, 3, 2] == pytest.approx(np.sqrt(1e-8 * g[3, 3, 2]))
 
 
 def test_triangular_systems_are_solved():

@@ -136,4 +136,39 @@ MUTANTS = (
         "key=lambda file: file)",
         ("tests/specialists/test_files.py",),
     ),
+    # A base whose matrices lie as PyTorch's is taken for one with the inputs first.
+    Mutant(
+        "jaxopt_lite/specialists/peft/names.py",
+        'return False, int(self.matrices == "out_in"), (',
+        "return False, 0, (",
+        ("tests/specialists/peft/test_saving.py",),
+    ),
+    # The scale of rsLoRA is that of LoRA.
+    Mutant(
+        "jaxopt_lite/specialists/peft/settings.py",
+        "return known * sqrt(self.rank(module)) if",
+        "return known if",
+        ("tests/specialists/peft/test_settings.py",),
+    ),
+    # A module whose name is the end of another's chooses that one too.
+    Mutant(
+        "jaxopt_lite/specialists/peft/settings.py",
+        "if all(by(names, module) == (module in names) for module in modules):",
+        "if True:",
+        ("tests/specialists/peft/test_settings.py",),
+    ),
+    # LoRA of another scale keeps its factors.
+    Mutant(
+        "jaxopt_lite/specialists/peft/loading.py",
+        "share = mine.scale / part.scale",
+        "share = 1",
+        ("tests/specialists/peft/test_loading.py",),
+    ),
+    # New arrays stand beside old settings for a moment.
+    Mutant(
+        "jaxopt_lite/specialists/peft/saving.py",
+        "        last.unlink(missing_ok=True)\n",
+        "",
+        ("tests/specialists/peft/test_saving.py",),
+    ),
 )
