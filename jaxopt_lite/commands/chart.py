@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxopt_lite.files import write
+from jaxopt_lite.plots.style import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from jaxopt_lite.commands.measure import Measured
@@ -18,7 +19,6 @@ __all__ = ["FORMATS", "bars", "picture", "table"]
 
 FORMATS = ("png", "svg", "pdf")
 _BAR = 30  # characters
-_BLUE, _ORANGE = "#0072b2", "#e69f00"  # of Okabe and Ito's colours, which everybody can tell apart
 _UNITS = {"problems": "problems solved per second", "bytes": "megabytes per second"}
 
 
@@ -67,13 +67,13 @@ def picture(measured: Sequence["Measured"], title: str, path: Path) -> None:
     solved = [each for each in measured if each.unit == "problems"][::-1]
     encoded = [each for each in measured if each.unit == "bytes"][::-1]
     labels = [_rate(each) + (f" ({each.success:.1%} solved)" if each.success < 1 else "") for each in solved]
-    _draw(problems, solved, [each.rate for each in solved], labels, _BLUE)
+    _draw(problems, solved, [each.rate for each in solved], labels, BLUE)
     problems.set(xscale="log", xlim=_ends(solved), xlabel=f"{_UNITS['problems']} (logarithmic)")
     seconds = [each.compiling or 0.0 for each in solved]
-    _draw(compiling, solved, seconds, [f"{each:.1f} s" for each in seconds], _ORANGE)
+    _draw(compiling, solved, seconds, [f"{each:.1f} s" for each in seconds], ORANGE)
     compiling.set(xlabel="seconds to compile, once", yticklabels=[])
     rates = [each.rate / 1e6 for each in encoded]
-    _draw(data, encoded, rates, [f"{rate:.1f}" for rate in rates], _BLUE)
+    _draw(data, encoded, rates, [f"{rate:.1f}" for rate in rates], BLUE)
     data.set(xlabel=_UNITS["bytes"])
     figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
     buffer = io.BytesIO()
