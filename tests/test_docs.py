@@ -233,7 +233,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", ROOT / "docs", tmp_path]
     subprocess.run(build, check=True)
     page = (tmp_path / "solvers.html").read_text(encoding="utf-8")
-    assert "<math" in page and "<script src=\"http" not in page and "mathjax.js" not in page.lower()
+    assert "<math" in page and '<script src="http' not in page and "mathjax.js" not in page.lower()
 
 
 PAGE = Path("page.md")
