@@ -186,20 +186,33 @@ def apart(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", x64)
 
 
-LONG = {"specialists.md", "solvers.md", "migration.md", "plots.md"}
+# What they say has quick tests elsewhere; these take seconds, most of them to compile.
+LONG = {
+    "docs/add_an_adapter.md", "docs/migration.md", "docs/peft.md", "docs/plots.md", "docs/solvers.md",
+    "docs/specialists.md", "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py",
+    "jaxopt_lite/specialists/language.py", "jaxopt_lite/specialists/mixing.py",
+    "jaxopt_lite/specialists/peft/saving.py", "jaxopt_lite/specialists/routers/lda.py",
+}  # fmt: skip
+
+
+def _marked(value, path):
+    name = path.relative_to(ROOT).as_posix()
+    return pytest.param(value, marks=pytest.mark.slow if name in LONG else ())
 
 
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=pytest.mark.slow if path.name in LONG else ()) for path in PAGES],
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
+    "path", [_marked(path, path) for path in PAGES], ids=lambda path: path.relative_to(ROOT).as_posix()
 )
 def test_page_runs(path):
     """The page's Python, copied out from top to bottom, works."""
     run(path, path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}")
+@pytest.mark.parametrize(
+    "example",
+    [_marked(example, example.path) for example in EXAMPLES],
+    ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}",
+)
 def test_docstring_runs(example):
     """The docstring's example prints what it says."""
     module = ".".join(example.path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
