@@ -29,3 +29,5 @@ from .solvers.solution import Solution as Solution
 from .solvers.solution import SolveError as SolveError
 from .solvers.solve import minimize as minimize
 from .solvers.solve import root as root
+
+__version__: str

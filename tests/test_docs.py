@@ -9,6 +9,8 @@ import ast
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 import textwrap
 import traceback
 import warnings
@@ -185,17 +187,25 @@ def apart(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", x64)
 
 
+# What they say has quick tests elsewhere; these take seconds, most of them to compile.
 LONG = {
-    "specialists.md", "solvers.md", "migration.md", "plots.md",
-    "nist_fits.md", "robot_arm.md", "hundred_digits.md", "penalties.md", "power_flow.md",
-    "deep_equilibrium.md", "languages.md", "other_models.md",
+    "docs/add_an_adapter.md", "docs/migration.md", "docs/peft.md", "docs/plots.md", "docs/solvers.md",
+    "docs/specialists.md", "docs/gallery/deep_equilibrium.md", "docs/gallery/hundred_digits.md",
+    "docs/gallery/languages.md", "docs/gallery/nist_fits.md", "docs/gallery/other_models.md",
+    "docs/gallery/penalties.md", "docs/gallery/power_flow.md", "docs/gallery/robot_arm.md",
+    "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py",
+    "jaxopt_lite/specialists/language.py", "jaxopt_lite/specialists/mixing.py",
+    "jaxopt_lite/specialists/peft/saving.py", "jaxopt_lite/specialists/routers/lda.py",
 }  # fmt: skip
 
 
+def _marked(value, path):
+    name = path.relative_to(ROOT).as_posix()
+    return pytest.param(value, marks=pytest.mark.slow if name in LONG else ())
+
+
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=pytest.mark.slow if path.name in LONG else ()) for path in PAGES],
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
+    "path", [_marked(path, path) for path in PAGES], ids=lambda path: path.relative_to(ROOT).as_posix()
 )
 def test_page_runs(path, tmp_path):
     """The page's Python, copied out from top to bottom, works, and draws what the page shows."""
@@ -216,9 +226,11 @@ def drawing(text: str):
     import matplotlib
     from matplotlib import pyplot
 
-    with matplotlib.rc_context(fname=PICTURES / "matplotlibrc"):
-        yield
-    pyplot.close("all")
+    try:
+        with matplotlib.rc_context(fname=PICTURES / "matplotlibrc"):
+            yield
+    finally:
+        pyplot.close("all")
 
 
 def is_alike(drawn: Path, kept: Path) -> bool:
@@ -246,13 +258,16 @@ def test_every_page_of_the_gallery_has_its_picture():
         *_, last = blocks_of(path, text)
         (name,) = re.findall(rf"gallery-{path.stem}\.(?:svg|png)", last.code)
         shown = f"../pictures/{name}"
-        assert NEEDS.match(last.info)["packages"].endswith("matplotlib") and f"]({shown})" in text and shown in cards, (
-            path.name
-        )
+        assert NEEDS.match(last.info)["packages"].endswith("matplotlib"), path.name
+        assert f"]({shown})" in text and shown in cards, path.name
         assert (PICTURES / name).stat().st_size < 80_000, name
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}")
+@pytest.mark.parametrize(
+    "example",
+    [_marked(example, example.path) for example in EXAMPLES],
+    ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}",
+)
 def test_docstring_runs(example):
     """The docstring's example prints what it says."""
     module = ".".join(example.path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -276,6 +291,17 @@ def test_reference_names_everything_public(room):
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     described = set(re.findall(r":: (\S+)$", reference, re.MULTILINE))
     assert {f"{room.__name__}.{name}" for name in room.__all__} <= described
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    """And draws its formulas without a script."""
+    for package in ("sphinx", "myst_parser", "sphinx_design", "latex2mathml", "furo"):
+        pytest.importorskip(package)
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", ROOT / "docs", tmp_path]
+    subprocess.run(build, check=True)
+    page = (tmp_path / "solvers.html").read_text(encoding="utf-8")
+    assert "<math" in page and '<script src="http' not in page and "mathjax.js" not in page.lower()
 
 
 PAGE = Path("page.md")

@@ -35,7 +35,8 @@ FLOORS = {
     "specialists": 2,
     PACKAGE: 3,
     "demo": 4,
-    "__main__": 5,
+    "commands": 5,
+    "__main__": 6,
 }
 
 # What the lowest rooms may import beside the standard library; the others whatever is declared.

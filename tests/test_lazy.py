@@ -5,6 +5,7 @@ import inspect
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -45,15 +46,16 @@ COMMAND = "from jaxopt_lite.__main__ import main; assert main({}.split()) == 0"
 @pytest.mark.parametrize(
     "code",
     [
-        "import jaxopt_lite",
+        "import jaxopt_lite; print(jaxopt_lite.__version__)",
         f"{TRAIN}; t.save('t.json'); assert bpe.load('t.json').decode(t.encode_batch(['to be'])[0]) == 'to be'",
         f"{TRAIN}; t.encode(' '.join(map(str, range(100_000))))",
         "\n".join(
             COMMAND.format(repr(words))
             for words in ("bpe train --vocab-size 262 -o t.json text", "bpe encode t.json text", "bpe inspect t.json")
         ),
+        *(f"try: {COMMAND.format(repr(word))}\nexcept SystemExit: pass" for word in ("--version", "bench --help")),
     ],
-    ids=["import", "train, save and load", "many distinct words", "command line"],
+    ids=["import", "train, save and load", "many distinct words", "command line", "version", "help"],
 )
 def test_the_host_needs_no_jax(folder, code):
     assert run(code, folder).endswith("False\n")
@@ -82,6 +84,11 @@ def test_what_needs_jax_loads_it(tmp_path, code):
 def test_a_library_of_specialists_loads_nothing_of_byte_pairs(tmp_path):
     code = "import sys, jaxopt_lite.specialists.library; print([name for name in sys.modules if '.bpe' in name])"
     assert run(code, tmp_path) == "[]\nTrue\n"
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert jaxopt_lite.__version__ == version("jaxopt-lite")
+    assert "__version__" not in jaxopt_lite.__all__  # `import *` would replace that of whoever imports
 
 
 @names_of

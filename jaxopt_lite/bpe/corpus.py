@@ -20,7 +20,7 @@ from jaxopt_lite.bpe.arguments import texts, whole_number, word_counts
 from jaxopt_lite.bpe.counting import Find, Pool
 from jaxopt_lite.bpe.cuts import ONE_CUT
 from jaxopt_lite.bpe.patterns import Finder, Splitter
-from jaxopt_lite.bpe.readers import ERRORS, files_of, size_of
+from jaxopt_lite.bpe.readers import ERRORS, Errors, files_of, size_of
 from jaxopt_lite.cores import cores
 from jaxopt_lite.progress import progress_bar
 
@@ -40,7 +40,7 @@ def count_words(
     splitter: Splitter,
     *,
     special_tokens: Sequence[str] | Finder = (),
-    errors: str = "strict",
+    errors: Errors = "strict",
     field: str = "text",
     processes: int | None = None,
     progress: bool | None = None,

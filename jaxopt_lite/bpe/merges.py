@@ -18,14 +18,14 @@ used up they are chosen again from all pairs. `pairs.py` makes the merges and ke
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxopt_lite.bpe.pairs import LOOK_AHEAD, Backend, Candidates, OnHost, Words
 from jaxopt_lite.bpe.vocabulary import independent
 
-__all__ = ["TIES", "Floor", "Learner", "best", "first", "in_order", "prefix"]
+__all__ = ["TIES", "Floor", "Learner", "Tie", "best", "first", "in_order", "prefix"]
 
 _CANDIDATES, _MOST_CANDIDATES = 4096, 8192  # when they are chosen, and when they are cut down again
 _NO_SYMBOL = 2**31 - 1  # larger than any
@@ -102,6 +102,7 @@ def _shortest_string(left: bytes, right: bytes):
     return len(merged.decode("utf-8", "replace")), merged
 
 
+Tie = Literal["id", "subword-nmt", "sentencepiece"]
 TIES = {"id": prefix, "subword-nmt": best(_largest_strings), "sentencepiece": best(_shortest_string)}
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, get_args, overload
 
 import numpy as np
 
@@ -14,9 +14,21 @@ from jaxopt_lite.tables import html_table
 if TYPE_CHECKING:  # it takes as long to load as all else together
     from jaxtyping import Bool, Int32, Int64
 
-__all__ = ["BYTE_NAMES", "FLAGS", "LEVELS", "Symbols", "Vocabulary", "byte_order", "independent", "once", "quoted"]
+__all__ = [
+    "BYTE_NAMES",
+    "FLAGS",
+    "LEVELS",
+    "Level",
+    "Symbols",
+    "Vocabulary",
+    "byte_order",
+    "independent",
+    "once",
+    "quoted",
+]
 
-LEVELS = ("byte", "char")
+Level = Literal["byte", "char"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 FLAGS = ("single_word", "lstrip", "rstrip")
 BYTE_NAMES = tuple(f"<0x{value:02X}>" for value in range(256))  # what the tokens of single bytes are called everywhere
 _BYTE_ORDERS = ("bytes", "gpt2")

@@ -19,6 +19,7 @@ __all__ = ["PER_EXAMPLE", "Confusion", "Cost", "Report", "Routing", "Row", "Unit
 
 _WIDTH = 80  # characters
 _HEADINGS = "", "all", "mean\nof tasks", "worst\ntask", "oracle's\ngain"
+_LABELS = {"oracle": "oracle: own specialist"}
 
 
 class Unit(NamedTuple):
@@ -53,8 +54,9 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name, and the examples below it."""
-        return self.name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(self.name, *self.examples)
+        """What it is in a table, with the examples below it."""
+        name = _LABELS.get(self.name, self.name)
+        return name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(name, *self.examples)
 
 
 class Routing(NamedTuple):
@@ -185,7 +187,15 @@ class Report:
 
     def _sentence(self) -> str:
         routing, cost = self.routing, self.cost
-        lines = [f"Routing: {routing.accuracy:.1%} to their own, {routing.false_fallback:.1%} falsely to the base."]
+        lines = ["100% of the oracle's gain is what each task's own specialist gains over the base."]
+        if self.recovered > 1:
+            lines.append(
+                "Routing gains more: another's specialist often fits an input better than its own, of a small task."
+            )
+        lines.append(
+            f"Routing: {routing.accuracy:.1%} of the inputs to their own specialist, {routing.false_fallback:.1%} "
+            "falsely to the base."
+        )
         if routing.novel_fallback is not None:
             lines.append(f"Of the inputs of novel tasks {routing.novel_fallback:.1%} went to the base.")
         lines.append(f"One more specialist: {cost.bytes:,} bytes{_seconds(cost)}.")
