@@ -20,7 +20,8 @@ import numpy as np
 from rich.progress import Progress
 
 from jaxopt_lite import files
-from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number
+from jaxopt_lite.arguments import flag, one_of, path_of, whole_number
+from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.merges import TIES, Learner
@@ -146,10 +147,9 @@ def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
 
 
 def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> None:
-    if tie not in TIES:
-        raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
-    if settings["level"] not in LEVELS:
-        raise ValueError(f"level={settings['level']!r}: expected one of {LEVELS}.")
+    one_of("tie", tie, TIES)
+    one_of("level", settings["level"], LEVELS)
+    flag("byte_fallback", settings["byte_fallback"])
     unknown = settings["unknown"]
     if unknown is not None and (not isinstance(unknown, str) or not unknown):
         raise ValueError(f"unknown={unknown!r}: expected a text such as '<unk>', or None.")
@@ -401,7 +401,7 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
     """
     if checkpoint is None:
         return
-    path = Path(checkpoint)
+    path = path_of("checkpoint", checkpoint)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
     _content(path)

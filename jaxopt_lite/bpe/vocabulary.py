@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 import numpy as np
 
-from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number, whole_numbers
+from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_numbers
 
 if TYPE_CHECKING:  # it takes as long to load as all else together
     from jaxtyping import Bool, Int32, Int64
@@ -27,7 +28,7 @@ def byte_order(name: str) -> tuple[bytes, ...]:
     GPT-2 writes printable characters of Latin-1 as themselves, and the others as the characters from U+0100 on. Hugging
     Face numbers its byte-level alphabet in that order, which decides between equally frequent pairs.
     """
-    if name not in _BYTE_ORDERS:
+    if not isinstance(name, str) or name not in _BYTE_ORDERS:
         raise ValueError(f"initial_alphabet={name!r:.80}: expected one of {_BYTE_ORDERS} at byte level.")
     values = range(256)
     if name == "gpt2":
