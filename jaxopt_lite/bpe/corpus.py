@@ -157,7 +157,8 @@ def _items(corpus) -> tuple[Iterable[object], int | None]:
         return [corpus], len(corpus)
     if isinstance(corpus, os.PathLike):
         corpus = [corpus]
-    if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable):
+    is_single = isinstance(corpus, bytes | bytearray) or getattr(corpus, "ndim", 1) == 0
+    if is_single or not isinstance(corpus, Iterable):
         raise TypeError(
             f"corpus is {corpus!r:.80} ({type(corpus).__name__}): expected a pathlib.Path, an iterable of paths or of "
             "texts (str), or a mapping from words to counts."

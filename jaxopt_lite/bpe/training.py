@@ -204,7 +204,7 @@ def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], i
     if settings["level"] == "byte":
         tokens += byte_order("bytes" if initial is None else initial)
     else:
-        tokens += map(to_bytes, _characters(counts, initial or ()))
+        tokens += map(to_bytes, _characters(counts, () if initial is None else initial))
     mark = None
     if split.end_of_word is not None:
         mark = len(tokens)
@@ -219,7 +219,10 @@ def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], i
 
 def _characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str, ...]:
     """The characters of the words and the initial ones, by code point."""
-    first = set(initial)
+    try:
+        first = set(initial)
+    except TypeError:  # a number, or what holds lists
+        raise ValueError(f"initial_alphabet={initial!r:.80}: expected characters, such as 'abc'.") from None
     if wrong := [character for character in first if not isinstance(character, str) or len(character) != 1]:
         raise ValueError(f"initial_alphabet has {wrong[0]!r:.80}: expected single characters at character level.")
     return tuple(sorted(first.union(*words)))
