@@ -1,6 +1,6 @@
 """Minima and least squares, with bounds and without: `python -m benchmarks.bounded [--quick] [--only PATTERN]`.
 
-All objectives of Moré, Garbow and Hillstrom's, each the sum of the squares of its residuals, from 100 perturbed starts.
+All objectives of Moré, Garbow and Hillstrom's, each the sum of the squares of its residuals, from 20 perturbed starts.
 Of the part "bounded", every second unknown is kept away from where it is at the free minimum. One batched call for each
 method and problem, or one start after the other for SciPy's.
 """
@@ -25,11 +25,12 @@ from benchmarks import harness
 from benchmarks.timing import use_cpu
 from tests.problems import MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, Problem, perturbed
 
-_STARTS, _FEW_STARTS = 100, 10
+_STARTS, _FEW_STARTS = 20, 5
 _GRADIENT = 1e-6  # the largest entry of the projected gradient of a solved problem
 _SAME = 1e-10  # of the best value known: as close solves it where rounding hides the gradient
 _AS_GOOD = 1e-3, 1e-8  # of the best value known, relative and absolute: any minimum as good
 _TIGHT = 1e-10  # for peers that stop by the size of steps: none may stop too early
+_FINE = 1e-12  # for those that would go on at rounding to the last step
 _MAX_STEPS = 1000
 _EPS = float(np.finfo(float).eps)
 
@@ -122,7 +123,7 @@ def scipy_least_squares(task: Task, method: str) -> tuple:
     residual, jacobian = jax.jit(task.residual), jax.jit(jax.jacfwd(task.residual))
     options: dict[str, Any] = {"method": method, "x_scale": "jac", "max_nfev": _MAX_STEPS}
     options["jac"] = lambda x: np.asarray(jacobian(x))
-    options |= dict.fromkeys(("ftol", "xtol", "gtol"), 1e-14)
+    options |= dict.fromkeys(("ftol", "xtol", "gtol"), _FINE)
     if method != "lm":
         options["bounds"] = (task.lower, task.upper)
     solve = lambda x: scipy.optimize.least_squares(lambda x: np.asarray(residual(x)), x, **options)  # noqa: E731

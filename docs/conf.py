@@ -25,7 +25,8 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_typehints = "none"  # the docstrings give the shapes, without what JAX spells out for its array types
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a class lists its attributes as it lists arguments
 napoleon_attr_annotations = False  # their shapes, as "*B", are not markup
@@ -35,8 +36,12 @@ html_title = "jaxopt_lite"
 html_math_renderer = "mathml"  # which browsers draw without a script, and so without a network
 
 
+LIKE = r"\1[ArrayLike, \2]"
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", inline_code)
+    app.connect("autodoc-process-signature", short_types)
     app.connect("source-read", add_findings)
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
 
@@ -55,6 +60,19 @@ def inline_code(app, what, name, subject, options, lines):
     """Docstrings write code between single backticks, also as in `Buffer`s; Sphinx wants it otherwise."""
     text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n".join(lines))
     lines[:] = re.sub(r"(?<=\w``)(?=\w)", r"\\ ", text).split("\n")
+
+
+def short_types(app, what, name, subject, options, signature, returns):
+    """`ArrayLike` as the sources have it, without what JAX and jaxtyping spell out for it."""
+
+    def shorten(text):
+        text = re.sub(r"~?\b(jaxlib\._jax|jaxtyping|numpy|np|collections\.abc)\.", "", text).replace("<factory>", "...")
+        text = re.sub(
+            r"(\w+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]( \| \w*number\b)?( \| (float|int)\b)*", LIKE, text
+        )
+        return text.replace("Array | ndarray | bool | number | bool | int | float | complex", "ArrayLike")
+
+    return signature and shorten(signature), returns and shorten(returns)
 
 
 def add_findings(app, page, source):

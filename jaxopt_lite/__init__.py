@@ -14,4 +14,10 @@ if "jax" in sys.modules:
     # traced, that would be compiled twice.
     import_module("jax.extend")
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":  # as installed; to look it up takes longer than all else here
+        return import_module("importlib.metadata").version("jaxopt-lite")
+    return _load(name)

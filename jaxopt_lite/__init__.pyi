@@ -1,5 +1,6 @@
 from . import bounds as bounds
 from . import bpe as bpe
+from . import plots as plots
 from . import specialists as specialists
 from .lanes.devices import over_devices as over_devices
 from .lanes.devices import use_cpu_cores as use_cpu_cores
@@ -28,3 +29,5 @@ from .solvers.solution import Solution as Solution
 from .solvers.solution import SolveError as SolveError
 from .solvers.solve import minimize as minimize
 from .solvers.solve import root as root
+
+__version__: str

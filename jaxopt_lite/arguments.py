@@ -4,11 +4,13 @@ import os
 from collections.abc import Collection
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 __all__ = ["flag", "one_of", "path_of", "whole_number"]
+
+Choice = TypeVar("Choice", bound=str)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -22,7 +24,7 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def one_of(name: str, value: Any, choices: Collection[str]) -> str:
+def one_of(name: str, value: Any, choices: Collection[Choice]) -> Choice:
     """One of several texts.
 
     Raises:
@@ -30,7 +32,7 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> str:
     """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r:.80}: expected one of {', '.join(map(repr, choices))}.")
-    return value
+    return value  # pyright: ignore[reportReturnType]
 
 
 def path_of(name: str, value: Any) -> Path:

@@ -1,11 +1,16 @@
-"""A long job shows how far it is, by a bar on standard error, and Ctrl-C stops it: the same for all of them."""
+"""A long job shows how far it is, by a bar on standard error, and Ctrl-C stops it: the same for all of them.
+
+Where nothing can be drawn over, as in a file, in a notebook without ipywidgets, or on a terminal that has no cursor,
+there is a line now and then instead of a bar.
+"""
 
 import _thread
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -14,6 +19,7 @@ __all__ = ["interruptible", "progress_bar", "working"]
 
 _SOON = 0.01  # seconds
 _OFTEN = 3.0  # seconds; whoever reads a log begins to wonder after five
+_RARER = 0.1  # of the time gone by: of an hour a log gets some sixty lines and not a thousand
 
 
 def progress_bar(shown: bool | None, *counters: ProgressColumn) -> Progress:
@@ -22,9 +28,39 @@ def progress_bar(shown: bool | None, *counters: ProgressColumn) -> Progress:
     Where it is None whether it is shown, it is on a terminal and in a notebook.
     """
     console = Console(stderr=True)
-    shown = console.is_terminal or console.is_jupyter if shown is None else shown
+    shown = _is_terminal(console) or console.is_jupyter if shown is None else shown
     columns = (TextColumn("{task.description}"), BarColumn(), *(counters or (MofNCompleteColumn(),)))
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not shown)
+    kind = Progress if _draws_over(console) else _Lines
+    return kind(*columns, TimeRemainingColumn(), console=console, disable=not shown)
+
+
+def _is_terminal(console: Console) -> bool:
+    """Whether somebody sits before it. FORCE_COLOR, which is set for many a log, says only that colors are wanted."""
+    return console.is_terminal and console.file.isatty()
+
+
+def _draws_over(console: Console) -> bool:
+    """Whether what was written can be replaced."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return _is_terminal(console) and console.is_interactive
+
+
+class _Lines(Progress):
+    """The columns of a bar as a line now and then, and once more at the end."""
+
+    def start(self) -> None:
+        if not self.disable:
+            self._writing = ExitStack()
+            self._writing.callback(self._write)
+            self._writing.enter_context(_now_and_then(lambda _: self._write()))
+
+    def stop(self) -> None:
+        if not self.disable:
+            self._writing.close()
+
+    def _write(self) -> None:
+        self.console.print(self.make_tasks_table(self.tasks))
 
 
 @contextmanager
@@ -34,16 +70,23 @@ def working(on: str) -> Iterator[None]:
     For work that cannot say how far it is, such as compiling. Nothing else may print meanwhile.
     """
     console = Console(stderr=True, highlight=False)
-    if console.is_interactive:
+    if _draws_over(console) and not console.is_jupyter:
         with console.status(on):
             yield
         return
     console.print(on, "...")
+    with _now_and_then(lambda seconds: console.print(on, f"... {seconds:.0f} s")):
+        yield
+
+
+@contextmanager
+def _now_and_then(say: Callable[[float], None]) -> Iterator[None]:
+    """Within, `say(seconds)` is called from time to time with the time gone by, in a thread of its own."""
     start, over = time.monotonic(), threading.Event()
 
     def repeat() -> None:
-        while not over.wait(_OFTEN):
-            console.print(on, f"... {time.monotonic() - start:.0f} s")
+        while not over.wait(max(_OFTEN, _RARER * (time.monotonic() - start))):
+            say(time.monotonic() - start)
 
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()

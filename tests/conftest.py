@@ -17,6 +17,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 
+_LONG = {"test_contract.py", "test_docs.py", "test_degenerate.py", "test_command_line.py"}
+
 jax.config.update("jax_enable_x64", True)
 
 
@@ -24,7 +26,13 @@ def pytest_xdist_make_scheduler(config, log):
     """A module runs in one process: its tests share what they compile."""
     from xdist.scheduler import LoadScopeScheduling
 
+    config.option.loadscopereorder = False  # by the number of tests, which says little of their time
     return LoadScopeScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """The modules that compile most come first: one of them begun last would leave the other processes idle."""
+    items.sort(key=lambda item: not ("solvers" in item.path.parts or item.path.name in _LONG))
 
 
 def pytest_collection_finish(session):

@@ -9,6 +9,8 @@ import ast
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 import textwrap
 import traceback
 import warnings
@@ -184,20 +186,33 @@ def apart(tmp_path, monkeypatch):
     jax.config.update("jax_enable_x64", x64)
 
 
-LONG = {"specialists.md", "solvers.md", "migration.md"}
+# What they say has quick tests elsewhere; these take seconds, most of them to compile.
+LONG = {
+    "docs/add_an_adapter.md", "docs/migration.md", "docs/peft.md", "docs/plots.md", "docs/solvers.md",
+    "docs/specialists.md", "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py",
+    "jaxopt_lite/specialists/language.py", "jaxopt_lite/specialists/mixing.py",
+    "jaxopt_lite/specialists/peft/saving.py", "jaxopt_lite/specialists/routers/lda.py",
+}  # fmt: skip
+
+
+def _marked(value, path):
+    name = path.relative_to(ROOT).as_posix()
+    return pytest.param(value, marks=pytest.mark.slow if name in LONG else ())
 
 
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=pytest.mark.slow if path.name in LONG else ()) for path in PAGES],
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
+    "path", [_marked(path, path) for path in PAGES], ids=lambda path: path.relative_to(ROOT).as_posix()
 )
 def test_page_runs(path):
     """The page's Python, copied out from top to bottom, works."""
     run(path, path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}")
+@pytest.mark.parametrize(
+    "example",
+    [_marked(example, example.path) for example in EXAMPLES],
+    ids=lambda e: f"{e.path.relative_to(ROOT).as_posix()}-{e.name}",
+)
 def test_docstring_runs(example):
     """The docstring's example prints what it says."""
     module = ".".join(example.path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -212,13 +227,26 @@ def test_there_is_something_to_run():
 
 
 @pytest.mark.parametrize(
-    "room", [jaxopt_lite, jaxopt_lite.bounds, jaxopt_lite.bpe, jaxopt_lite.specialists], ids=lambda room: room.__name__
+    "room",
+    [jaxopt_lite, jaxopt_lite.bounds, jaxopt_lite.bpe, jaxopt_lite.plots, jaxopt_lite.specialists],
+    ids=lambda room: room.__name__,
 )
 def test_reference_names_everything_public(room):
     """A name that users may import is described in docs/api.md."""
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     described = set(re.findall(r":: (\S+)$", reference, re.MULTILINE))
     assert {f"{room.__name__}.{name}" for name in room.__all__} <= described
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    """And draws its formulas without a script."""
+    for package in ("sphinx", "myst_parser", "sphinx_design", "latex2mathml", "furo"):
+        pytest.importorskip(package)
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", ROOT / "docs", tmp_path]
+    subprocess.run(build, check=True)
+    page = (tmp_path / "solvers.html").read_text(encoding="utf-8")
+    assert "<math" in page and '<script src="http' not in page and "mathjax.js" not in page.lower()
 
 
 PAGE = Path("page.md")

@@ -5,15 +5,16 @@ import inspect
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import jaxopt_lite
-from jaxopt_lite import bpe, specialists
+from jaxopt_lite import bpe, plots, specialists
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [jaxopt_lite, bpe, specialists]
+PACKAGES = [jaxopt_lite, bpe, plots, specialists]
 
 names_of = pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 
@@ -45,15 +46,16 @@ COMMAND = "from jaxopt_lite.__main__ import main; assert main({}.split()) == 0"
 @pytest.mark.parametrize(
     "code",
     [
-        "import jaxopt_lite",
+        "import jaxopt_lite; print(jaxopt_lite.__version__)",
         f"{TRAIN}; t.save('t.json'); assert bpe.load('t.json').decode(t.encode_batch(['to be'])[0]) == 'to be'",
         f"{TRAIN}; t.encode(' '.join(map(str, range(100_000))))",
         "\n".join(
             COMMAND.format(repr(words))
             for words in ("bpe train --vocab-size 262 -o t.json text", "bpe encode t.json text", "bpe inspect t.json")
         ),
+        *(f"try: {COMMAND.format(repr(word))}\nexcept SystemExit: pass" for word in ("--version", "bench --help")),
     ],
-    ids=["import", "train, save and load", "many distinct words", "command line"],
+    ids=["import", "train, save and load", "many distinct words", "command line", "version", "help"],
 )
 def test_the_host_needs_no_jax(folder, code):
     assert run(code, folder).endswith("False\n")
@@ -84,6 +86,11 @@ def test_a_library_of_specialists_loads_nothing_of_byte_pairs(tmp_path):
     assert run(code, tmp_path) == "[]\nTrue\n"
 
 
+def test_the_version_is_that_of_the_installed_package():
+    assert jaxopt_lite.__version__ == version("jaxopt-lite")
+    assert "__version__" not in jaxopt_lite.__all__  # `import *` would replace that of whoever imports
+
+
 @names_of
 def test_all_names_are_there_and_listed(package):
     for name in package.__all__:
@@ -100,7 +107,7 @@ def test_importing_a_module_replaces_no_public_name(package):
     for path in Path(package.__file__).parent.glob("[a-z]*.py"):
         importlib.import_module(f"{package.__name__}.{path.stem}")
     modules = {name for name in package.__all__ if inspect.ismodule(getattr(package, name))}
-    assert modules == ({"bounds", "bpe", "specialists"} if package is jaxopt_lite else set())
+    assert modules == ({"bounds", "bpe", "plots", "specialists"} if package is jaxopt_lite else set())
 
 
 @names_of

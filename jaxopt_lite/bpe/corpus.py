@@ -21,7 +21,7 @@ from jaxopt_lite.bpe.arguments import texts, word_counts
 from jaxopt_lite.bpe.counting import Find, Pool
 from jaxopt_lite.bpe.cuts import ONE_CUT
 from jaxopt_lite.bpe.patterns import Finder, Splitter
-from jaxopt_lite.bpe.readers import ERRORS, files_of, size_of
+from jaxopt_lite.bpe.readers import ERRORS, Errors, files_of, size_of
 from jaxopt_lite.cores import cores
 from jaxopt_lite.progress import progress_bar
 
@@ -41,7 +41,7 @@ def count_words(
     splitter: Splitter,
     *,
     special_tokens: Sequence[str] | Finder = (),
-    errors: str = "strict",
+    errors: Errors = "strict",
     field: str = "text",
     processes: int | None = None,
     progress: bool | None = None,
@@ -157,8 +157,8 @@ def _items(corpus) -> tuple[Iterable[object], int | None]:
         return [corpus], len(corpus)
     if isinstance(corpus, os.PathLike):
         corpus = [corpus]
-    is_single = isinstance(corpus, bytes | bytearray) or getattr(corpus, "ndim", 1) == 0
-    if is_single or not isinstance(corpus, Iterable):
+    is_number = getattr(corpus, "ndim", 1) == 0  # an array of no axes is iterable in name only
+    if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable) or is_number:
         raise TypeError(
             f"corpus is {corpus!r:.80} ({type(corpus).__name__}): expected a pathlib.Path, an iterable of paths or of "
             "texts (str), or a mapping from words to counts."

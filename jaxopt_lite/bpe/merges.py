@@ -18,13 +18,14 @@ used up they are chosen again from all pairs. `pairs.py` makes the merges and ke
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxopt_lite.bpe.pairs import LOOK_AHEAD, Backend, Candidates, OnHost, Words
+from jaxopt_lite.bpe.vocabulary import independent
 
-__all__ = ["TIES", "Floor", "Learner", "best", "first", "in_order", "prefix"]
+__all__ = ["TIES", "Floor", "Learner", "Tie", "best", "first", "in_order", "prefix"]
 
 _CANDIDATES, _MOST_CANDIDATES = 4096, 8192  # when they are chosen, and when they are cut down again
 _NO_SYMBOL = 2**31 - 1  # larger than any
@@ -101,6 +102,7 @@ def _shortest_string(left: bytes, right: bytes):
     return len(merged.decode("utf-8", "replace")), merged
 
 
+Tie = Literal["id", "subword-nmt", "sentencepiece"]
 TIES = {"id": prefix, "subword-nmt": best(_largest_strings), "sentencepiece": best(_shortest_string)}
 
 
@@ -168,7 +170,7 @@ class Learner:
         As many at a time as do not touch each other. Merges of pairs that do not occur leave no trace.
         """
         known = _by_symbols(self._backend.pairs)
-        for run in _independent(merges.tolist(), made.tolist()):
+        for run in independent(merges.tolist(), made.tolist(), LOOK_AHEAD):
             there = [(known[pair], z) for pair, z in run if pair in known]
             if there:
                 rows, symbols = zip(*there, strict=True)
@@ -221,19 +223,3 @@ def _backend(words: Words, device) -> Backend:
 def _by_symbols(pairs: Candidates) -> dict[tuple[int, int], tuple]:
     """What is known of each pair, by (left, right)."""
     return dict(zip(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True), zip(*pairs, strict=True), strict=True))
-
-
-def _independent(merges, made):
-    """Split a list of merges, in order, into runs that can be made at once: lists of ((left, right), new)."""
-    run, lefts, rights, new = [], set(), set(), set()
-    for (left, right), z in zip(merges, made, strict=True):
-        touches = left in rights or right in lefts or left in new or right in new
-        if touches or len(run) == LOOK_AHEAD or (run and run[-1][0][0] == run[-1][0][1]):
-            yield run
-            run, lefts, rights, new = [], set(), set(), set()
-        run.append(((left, right), z))
-        lefts.add(left)
-        rights.add(right)
-        new.add(z)
-    if run:
-        yield run

@@ -12,13 +12,14 @@ import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, get_args
 
 from jaxopt_lite.bpe.arguments import existing_file
 
-__all__ = ["BLOCK", "ERRORS", "Part", "check_head", "check_text", "files_of", "is_plain", "parts", "size_of"]
+__all__ = ["BLOCK", "ERRORS", "Errors", "Part", "check_head", "check_text", "files_of", "is_plain", "parts", "size_of"]
 
-ERRORS = ("strict", "replace", "ignore", "surrogateescape")
+Errors = Literal["strict", "replace", "ignore", "surrogateescape"]
+ERRORS: tuple[Errors, ...] = get_args(Errors)
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
 

@@ -8,27 +8,22 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.bpe.vocabulary import quoted
 
 __all__ = ["compression", "first_merges", "frequent_tokens", "shown"]
 
 
 def shown(token: bytes) -> Text:
-    """A token in quotes: as text if it is UTF-8, else byte by byte."""
-    try:
-        return Text(repr(token.decode()))
-    except UnicodeDecodeError:
-        return Text(repr(token))
+    """A token in quotes, none of it markup."""
+    return Text(quoted(token))
 
 
 def first_merges(tokenizer: Tokenizer, number: int) -> Table:
     """The first merges in order: left, right, what they make, its id, and how often the pair was there, if known."""
-    vocabulary = tokenizer.vocabulary
     table = _table("merge", "left", "right", "token", "id", "count")
-    for k in range(min(number, len(vocabulary.merges))):
-        left, right = (shown(vocabulary.tokens[symbol]) for symbol in vocabulary.merges[k])
-        made = int(vocabulary.merged[k])
-        count = "unknown" if vocabulary.counts is None else f"{vocabulary.counts[k]:,}"
-        table.add_row(f"{k + 1:,}", left, right, shown(vocabulary.tokens[made]), str(made), count)
+    for k, left, right, token, made, count in tokenizer.vocabulary.first_merges(number):
+        parts = (Text(part) for part in (left, right, token))
+        table.add_row(f"{k:,}", *parts, str(made), "unknown" if count is None else f"{count:,}")
     return table
 
 

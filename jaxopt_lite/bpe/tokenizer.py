@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 
@@ -12,20 +12,24 @@ from jaxopt_lite.arguments import flag, one_of, whole_number
 from jaxopt_lite.bpe.arguments import to_bytes, whole_numbers
 from jaxopt_lite.bpe.around import Around, decoder, template
 from jaxopt_lite.bpe.encode import Encoder
-from jaxopt_lite.bpe.formats import read, write
+from jaxopt_lite.bpe.formats import Format, read, write
 from jaxopt_lite.bpe.formats.huggingface import texts_of
 from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary, once
+from jaxopt_lite.tables import html_table
 
 if TYPE_CHECKING:
     from jaxtyping import Int32
 
-__all__ = ["SPECIAL_MODES", "Tokenizer", "load"]
+__all__ = ["SPECIAL_MODES", "Decoding", "Overflow", "Special", "Tokenizer", "load"]
 
-SPECIAL_MODES = ("raise", "encode", "ignore")
-_DECODING = ("replace", "strict", "surrogateescape", "ignore", "backslashreplace")
+Special = Literal["raise", "encode", "ignore"]
+SPECIAL_MODES: tuple[Special, ...] = get_args(Special)
+Decoding = Literal["replace", "strict", "surrogateescape", "ignore", "backslashreplace"]
+_DECODING: tuple[Decoding, ...] = get_args(Decoding)
+Overflow = Literal["raise", "report"]
 _NO_SPACE = re.compile(r"\S+")  # the words of str.split()
-_SHOWN = 5  # texts that are too long, in an error
+_SHOWN = 5  # texts that are too long, in an error; special tokens, in a notebook
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,17 @@ class Tokenizer:
         v = self.vocabulary
         return f"Tokenizer({len(v.tokens)} tokens, {len(v.merges)} merges, {v.level} level, {self.splitter.name})"
 
+    def _repr_html_(self) -> str:
+        splitter, special = self.splitter, list(self.special_tokens)
+        facts = [
+            ("tokens", f"{self.vocab_size:,}"),
+            ("merges", f"{len(self.vocabulary.merges):,}"),
+            ("level", self.vocabulary.level),
+            ("words", f"{splitter.name}: {splitter.pattern}" if splitter.pattern else splitter.name),
+            ("special tokens", " ".join(special[:_SHOWN]) + " …" * (len(special) > _SHOWN)),
+        ]
+        return html_table("Tokenizer", ("", ""), facts) + self.vocabulary._repr_html_()
+
     @property
     def vocab_size(self) -> int:
         """The number of ids, those that stand for nothing included."""
@@ -123,7 +138,7 @@ class Tokenizer:
         """All tokens and their ids. At byte level bytes are written as in Hugging Face's files, "Ġ" for a space."""
         return {name: k for k, name in enumerate(self._names) if name}
 
-    def tokenize(self, text: str, *, special: str = "raise") -> list[str]:
+    def tokenize(self, text: str, *, special: Special = "raise") -> list[str]:
         """The tokens of a text as text, for people to read; U+FFFD where one is a part of a character.
 
         Args:
@@ -151,15 +166,15 @@ class Tokenizer:
 
     @overload
     def encode(
-        self, text: str, *, special: str = "raise", return_offsets: Literal[False] = False, template: bool = False
+        self, text: str, *, special: Special = "raise", return_offsets: Literal[False] = False, template: bool = False
     ) -> list[int]: ...
 
     @overload
     def encode(
-        self, text: str, *, special: str = "raise", return_offsets: Literal[True], template: bool = False
+        self, text: str, *, special: Special = "raise", return_offsets: Literal[True], template: bool = False
     ) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]": ...
 
-    def encode(self, text: str, *, special: str = "raise", return_offsets: bool = False, template: bool = False):
+    def encode(self, text: str, *, special: Special = "raise", return_offsets: bool = False, template: bool = False):
         """The ids of a text.
 
         Args:
@@ -200,7 +215,7 @@ class Tokenizer:
 
     @overload
     def encode_batch(
-        self, texts: Sequence[str], *, special: str = "raise", length: None = None, template: bool = False
+        self, texts: Sequence[str], *, special: Special = "raise", length: None = None, template: bool = False
     ) -> list[list[int]]: ...
 
     @overload
@@ -208,10 +223,10 @@ class Tokenizer:
         self,
         texts: Sequence[str],
         *,
-        special: str = "raise",
+        special: Special = "raise",
         length: int,
         pad: int = 0,
-        overflow: str = "raise",
+        overflow: Overflow = "raise",
         template: bool = False,
     ) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]": ...
 
@@ -236,7 +251,7 @@ class Tokenizer:
         if isinstance(texts, str | Set | Mapping) or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             kind = type(texts).__name__
             raise ValueError(f"texts is one {kind}; expected a list of str, in order. For one text there is `encode`.")
-        one_of("overflow", overflow, ("raise", "report"))
+        one_of("overflow", overflow, get_args(Overflow))
         one_of("special", special, SPECIAL_MODES)
         flag("template", template)
         texts = list(texts)
@@ -246,7 +261,7 @@ class Tokenizer:
         ids = self._encode(texts, special, template)
         return ids if length is None else _padded(ids, length, pad, overflow)
 
-    def decode(self, ids: Iterable[int], *, errors: str = "replace", skip_special: bool = False) -> str:
+    def decode(self, ids: Iterable[int], *, errors: Decoding = "replace", skip_special: bool = False) -> str:
         """The text of ids.
 
         Args:
@@ -277,7 +292,7 @@ class Tokenizer:
         return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
 
     def decode_batch(
-        self, ids, lengths: Sequence[int] | np.ndarray | None = None, *, errors: str = "replace",
+        self, ids, lengths: Sequence[int] | np.ndarray | None = None, *, errors: Decoding = "replace",
         skip_special: bool = False,
     ) -> list[str]:  # fmt: skip
         """The texts of many lists of ids, or of a padded array.
@@ -297,7 +312,7 @@ class Tokenizer:
     def save(
         self,
         path: str | Path,
-        format: str | None = None,
+        format: Format | None = None,
         *,
         bos: str | None = None,
         eos: str | None = None,

@@ -24,11 +24,12 @@ from jaxopt_lite.arguments import flag, one_of, path_of, whole_number
 from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
-from jaxopt_lite.bpe.merges import TIES, Learner
+from jaxopt_lite.bpe.merges import TIES, Learner, Tie
 from jaxopt_lite.bpe.pairs import Words
 from jaxopt_lite.bpe.patterns import Finder, Splitter, splitter
+from jaxopt_lite.bpe.readers import Errors
 from jaxopt_lite.bpe.tokenizer import Tokenizer
-from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, LEVELS, Symbols, Vocabulary, byte_order
+from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, LEVELS, Level, Symbols, Vocabulary, byte_order
 from jaxopt_lite.progress import interruptible, progress_bar
 
 __all__ = [
@@ -52,15 +53,15 @@ def train(
     merges: int | None = None,
     pattern: str = "gpt4",
     end_of_word: str | None = None,
-    level: str = "byte",
+    level: Level = "byte",
     min_frequency: int = 1,
     max_token_length: int | None = None,
     special_tokens: Sequence[str] = (),
     initial_alphabet: str | Sequence[str] | None = None,
     byte_fallback: bool = False,
     unknown: str | None = None,
-    tie: str = "id",
-    errors: str = "strict",
+    tie: Tie = "id",
+    errors: Errors = "strict",
     field: str = "text",
     extend: Tokenizer | None = None,
     processes: int | None = None,

@@ -1,24 +1,39 @@
 """What a tokenizer knows: its tokens and the merges that make them, never changed. And the base symbols of words."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, get_args, overload
 
 import numpy as np
 
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_numbers
+from jaxopt_lite.tables import html_table
 
 if TYPE_CHECKING:  # it takes as long to load as all else together
     from jaxtyping import Bool, Int32, Int64
 
-__all__ = ["BYTE_NAMES", "FLAGS", "LEVELS", "Symbols", "Vocabulary", "byte_order", "once"]
+__all__ = [
+    "BYTE_NAMES",
+    "FLAGS",
+    "LEVELS",
+    "Level",
+    "Symbols",
+    "Vocabulary",
+    "byte_order",
+    "independent",
+    "once",
+    "quoted",
+]
 
-LEVELS = ("byte", "char")
+Level = Literal["byte", "char"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 FLAGS = ("single_word", "lstrip", "rstrip")
 BYTE_NAMES = tuple(f"<0x{value:02X}>" for value in range(256))  # what the tokens of single bytes are called everywhere
 _BYTE_ORDERS = ("bytes", "gpt2")
+_SHOWN = 10  # merges, in a notebook
 _Value = TypeVar("_Value")
 
 
@@ -35,6 +50,14 @@ def byte_order(name: str) -> tuple[bytes, ...]:
         printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
         values = [*printable, *(value for value in range(256) if value not in printable)]
     return tuple(bytes([value]) for value in values)
+
+
+def quoted(token: bytes) -> str:
+    """A token in quotes: as text if it is UTF-8, else byte by byte."""
+    try:
+        return repr(token.decode())
+    except UnicodeDecodeError:
+        return repr(token)
 
 
 class once(Generic[_Value]):
@@ -154,6 +177,20 @@ class Vocabulary:
     def __hash__(self) -> int:
         return hash((self.tokens, self.merges.tobytes(), self.level))
 
+    def __repr__(self) -> str:
+        special = f", {len(self.special_tokens)} special" if self.special_tokens else ""
+        return f"Vocabulary({len(self.tokens)} tokens, {len(self.merges)} merges, {self.level} level{special})"
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self), ("merge", "left", "right", "token", "id", "count"), self.first_merges(_SHOWN))
+
+    def first_merges(self, most: int) -> Iterator[tuple[int, str, str, str, int, int | None]]:
+        """The number of each of the first merges, left, right, what they make, its id and count, for people to read."""
+        for k, (left, right) in enumerate(self.merges[:most].tolist()):
+            made = int(self.merged[k])
+            one, other, both = (quoted(self.tokens[each]) for each in (left, right, made))
+            yield k + 1, one, other, both, made, None if self.counts is None else int(self.counts[k])
+
     @once
     def is_ordered(self) -> bool:
         """Whether every merge comes after all merges that make its parts, as in every trained vocabulary.
@@ -233,10 +270,43 @@ class Vocabulary:
             order = np.unique(self.merged, return_index=True)[1][np.unique(self.merged, return_inverse=True)[1]]
         return dict(zip(keys.tolist(), order.tolist(), strict=True))
 
+    @once
+    def rounds(self) -> "Int64[np.ndarray, 'R']":
+        """int64 [R]: how many merges after each other touch none among them, so that they can be made at once."""
+        runs = independent(self.merges.tolist(), self.merged.tolist())
+        return np.fromiter(map(len, runs), np.int64)
+
     @property
     def is_marked(self) -> bool:
         """Whether a base symbol depends on its place in the word."""
         return bool(self.prefix or self.suffix)
+
+
+def independent(
+    merges: Iterable[Sequence[int]], made: Iterable[int], most: float = math.inf
+) -> Iterator[list[tuple[tuple[int, int], int]]]:
+    """Split merges, in order, into runs that can be made at once.
+
+    Args:
+        merges: left and right of each.
+        made: what each makes.
+        most: how long a run may be.
+
+    Returns:
+        The runs, `[((left, right), made), ...]` each.
+    """
+    run, lefts, rights, new = [], set(), set(), set()
+    for (left, right), z in zip(merges, made, strict=True):
+        touches = left in rights or right in lefts or left in new or right in new
+        if touches or len(run) == most or (run and run[-1][0][0] == run[-1][0][1]):
+            yield run
+            run, lefts, rights, new = [], set(), set(), set()
+        run.append(((left, right), z))
+        lefts.add(left)
+        rights.add(right)
+        new.add(z)
+    if run:
+        yield run
 
 
 def _same(a, b) -> bool:

@@ -8,7 +8,7 @@ can be read, and solved, by itself:
 - `nist`: NIST's files of nonlinear regressions.
 - `regression`: the regressions as least squares.
 
-What `python -m jaxopt_lite` runs:
+What `jaxopt-lite demo` runs:
 
 - `batches`: a long batch, shown, certified and counted.
 - `report`: what a batch came to.
@@ -18,5 +18,5 @@ What `python -m jaxopt_lite` runs:
 - `encoding`: a tokenizer learned and tried.
 - `modules`: the modules of Python's standard library as texts.
 - `specialists`: one fitted to each of many modules.
-- `command`: the command line.
+- `command`: all of that, one part after the other.
 """

@@ -1,22 +1,23 @@
-"""`python -m jaxopt_lite` and `python -m jaxopt_lite devices`. Each ends with the exit status that it returns."""
+"""`jaxopt-lite demo`: the four parts of the demonstration, one after the other."""
 
 import argparse
-import sys
 
 import jax
 from rich.console import Console
-from rich.table import Table
 
 from jaxopt_lite.bpe.command import INTERRUPTED
-from jaxopt_lite.cores import cores
 from jaxopt_lite.demo import confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
 from jaxopt_lite.demo.programs import Compiler, in_a_hurry
-from jaxopt_lite.lanes.widths import Lanes, Work, tile_width
 from jaxopt_lite.progress import interruptible
 
-__all__ = ["demo", "devices"]
+__all__ = ["demo"]
 
+_ABOUT = (
+    "Four jobs, and every answer is verified: a tokenizer learned from text, a specialist for each of many modules, "
+    "power flows of a grid under random loads, and regressions with published answers. What has to be compiled is "
+    "compiled in a second thread meanwhile."
+)
 _TEXTS_QUICK = 10  # of so many, one
 _STEPS_QUICK = 100
 
@@ -47,6 +48,7 @@ def _run(options: argparse.Namespace, compiler: Compiler, console: Console, tall
     Encoding comes before that, alone, for its speed is shown.
     """
     every, steps = (_TEXTS_QUICK, _STEPS_QUICK) if options.quick else (1, specialists.STEPS)
+    console.print(_ABOUT)
     if options.quick:
         console.print(
             "Quick: where you do not say how many, a tenth of the problems, texts and specialists. The specialists' "
@@ -59,32 +61,3 @@ def _run(options: argparse.Namespace, compiler: Compiler, console: Console, tall
     lowest_voltage.run(flow, options.scenarios, options.seed, console, tallies)
     for programs in regressions:
         confidence.run(programs, options.refits, options.seed, console, tallies)
-
-
-def devices(options: argparse.Namespace, console: Console) -> int:
-    """Say what JAX runs on, and how problems are laid out on it."""
-    platform = jax.default_backend()
-    lines = Table.grid(padding=(0, 2))
-    lines.add_row("JAX", jax.__version__)
-    lines.add_row("backend", platform)
-    lines.add_row("devices", ", ".join(f"{device.id}: {device.device_kind}" for device in jax.devices()))
-    lines.add_row("cores", str(cores()))
-    lines.add_row("path", _path(platform))
-    console.print(lines)
-    return 0
-
-
-def _path(platform: str) -> str:
-    """In words, how a batch is laid out on this platform."""
-
-    def width(work: Work, n: int, batch: int) -> int:
-        return tile_width(Lanes(work, "float64", 8 * n * n), platform, batch)
-
-    if platform != "cpu":
-        return f"one pool of lanes for the whole batch, up to {width(Work.RANK_ONE, 1, sys.maxsize):,} at a time"
-    works = Work.RANK_TWO, Work.RANK_ONE
-    bfgs, broyden = (", ".join(f"{width(work, n, 1)} for {n}" for n in (2, 10, 100)) for work in works)
-    return (
-        "a pool of lanes that fits the cache, one native function where the problem allows; "
-        f"lanes by the number of unknowns, float64: BFGS {bfgs}; Broyden {broyden}"
-    )

@@ -15,6 +15,7 @@ from jaxopt_lite.demo.nist import Dataset, read
 from jaxopt_lite.demo.programs import Compiler, Program
 from jaxopt_lite.demo.regression import MODELS, POSITIVE, bootstrap, near, sum_of_squares
 from jaxopt_lite.demo.report import print_tally
+from jaxopt_lite.progress import working
 
 __all__ = ["SUBJECTS", "Programs", "certificate", "digits", "fit", "prepare", "run", "solver"]
 
@@ -67,7 +68,8 @@ def run(programs: Programs, count: int, seed: int, console: Console, tallies: li
     console.rule(f"Least squares: {name}, {SUBJECTS[name]}", align="left")
     console.print(
         f"NIST's {dataset.level} level of difficulty: {len(dataset.parameters)} parameters, {len(dataset.y)} "
-        f"observations; {count:,} bootstrap refits by Levenberg-Marquardt, from the fit of the original data."
+        f"observations. Then {count:,} refits of resampled data, a bootstrap, by Levenberg-Marquardt, each from the "
+        "fit of the original."
     )
     b, errors = _fit_and_print(programs, console, tallies)
     args = near(dataset, b)
@@ -170,7 +172,8 @@ def _fit_and_print(programs: Programs, console: Console, tallies: list[Tally]) -
     tallies.append(tally)
     tally.compile_seconds = programs.solve.wait()
     start = time.perf_counter()
-    solution, errors = fit(dataset, programs.solve)
+    with working("fitting the original data"):
+        solution, errors = fit(dataset, programs.solve)
     tally.solve_seconds = time.perf_counter() - start
     agreed, of_errors = digits(solution.x, dataset.parameters), digits(errors, dataset.standard_deviations)
     tally.reached, tally.solved = 2, int(np.sum(solution.success))
@@ -187,9 +190,7 @@ def _fit_and_print(programs: Programs, console: Console, tallies: list[Tally]) -
 
 
 def _print_intervals(console: Console, dataset: Dataset, errors, refits: Float[np.ndarray, "count k"]) -> None:
-    table = Table(
-        "", "NIST's value", "NIST's s.d.", "standard error", "refits' s.d.", "95 % of the refits lie", box=None
-    )
+    table = Table("", "NIST's value", "NIST's s.d.", "s.d. here", "of refits", "95 % of refits lie in", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     low, high = np.percentile(refits, (2.5, 97.5), axis=0)
@@ -197,8 +198,8 @@ def _print_intervals(console: Console, dataset: Dataset, errors, refits: Float[n
         table.add_row(
             f"b{k + 1}",
             f"{value:.7g}",
-            f"{dataset.standard_deviations[k]:.7g}",
-            f"{errors[k]:.7g}",
+            f"{dataset.standard_deviations[k]:.5g}",
+            f"{errors[k]:.5g}",
             f"{refits[:, k].std():.3g}",
             f"{low[k]:.5g} to {high[k]:.5g}",
         )

@@ -48,7 +48,7 @@ def run(paths: Sequence[Path] | None, console: Console, tallies: list[Tally], ev
     size = sum(path.stat().st_size for path in learned)
     console.print(
         f"{len(paths):,} files. {_TOKENS:,} tokens, learned from {len(learned):,} of them ({size / 1e6:.1f} MB); "
-        f"the others are held out. Words as GPT-4 has them, base symbols are bytes."
+        f"the others are held out. Text is cut into words as for GPT-4; the first tokens are the 256 bytes."
     )
     tally = Tally("byte-pair encoding", len(paths))
     tallies.append(tally)

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -81,13 +82,14 @@ def run(
     with in_a_hurry():  # each program runs once or twice from here on
         _verify(library, learned, tally, lines)
         console.print(
-            f"{len(found):,} modules; the base is a small n-gram model, and each specialist changes {library.size} "
-            f"numbers of it. The last fourth of every file is held out; {_LENGTH} tokens at a time are routed by what "
-            f"is in them."
+            f"{len(found):,} modules. The base is a small language model of all of them; a specialist is fitted to one "
+            f"and changes {library.size} of its numbers. The last fourth of every file is held out: the better a "
+            f"model, the fewer bits it needs for a byte of that. A router sends every {_LENGTH} tokens to the "
+            "specialist of the module that they look like."
         )
         console.print(lines)
         report = _evaluated(library, learned, held_out, seed)
-    console.print(str(report))
+    console.print(str(report), highlight=False)
 
 
 def _base(
@@ -141,7 +143,8 @@ def _evaluated(library: Library, learned: dict[str, Task], held_out: dict[str, T
     with working("calibrating the router"):
         router = LDA.of(library, calibrate(library.base, learned, fallback=_FALLBACK if enough else 0.0))
     with working("evaluating on held-out code"):
-        return evaluate(library, router, held_out, window_loss, unit=bits_per_byte(library.base.tokenizer), seed=seed)
+        report = evaluate(library, router, held_out, window_loss, unit=bits_per_byte(library.base.tokenizer), seed=seed)
+    return replace(report, rows=tuple(row for row in report.rows if row.by_task is not None))
 
 
 def _add_time(lines: Table, name: str, start: float, words: str) -> None:

@@ -196,7 +196,7 @@ def cholesky(
         row, entry = jax.lax.optimization_barrier((row, entry))
         here = index == k
         r, c = jnp.where(here[:, None], row[None], r), jnp.where(here, entry, c)
-        return g - outer(row, row), h - row * entry, r, c, sure & ((pivot >= lowest) | (lowest == 0)), diagonal
+        return g - outer(row, row), h - row * entry, r, c, sure & (pivot >= lowest), diagonal
 
     diagonal = jnp.stack([g[k, k] for k in range(n)]) if n else h
     start = g, h, jnp.zeros_like(g), jnp.zeros_like(h), jnp.ones(h.shape[1:], bool), diagonal

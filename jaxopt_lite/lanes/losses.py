@@ -9,12 +9,12 @@ Source: Triggs, McLauchlan, Hartley and Fitzgibbon, "Bundle adjustment: a modern
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["LOSSES", "Loss", "twice_cost", "weighted"]
+__all__ = ["LOSSES", "Loss", "LossName", "twice_cost", "weighted"]
 
 
 class Loss(NamedTuple):
@@ -46,6 +46,8 @@ LOSSES: dict[str, Loss | None] = {
     "arctan": Loss(jnp.arctan, lambda z: 1 / (1 + z * z), lambda z: -2 * z / (1 + z * z) ** 2),
 }
 """By name; "linear" is the sum of squares itself."""
+
+LossName = Literal["linear", "soft_l1", "huber", "cauchy", "arctan"]
 
 
 def twice_cost(loss: str | None, scale: Any, f: Float[Array, "m *L"]) -> Float[Array, "m *L"]:

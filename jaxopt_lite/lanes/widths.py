@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 __all__ = [
     "EVALUATIONS", "FEWEST_IN_A_PART", "Lanes", "Work", "compiler_options", "evaluated_width", "parts", "steps_at_once",
-    "tile_width",
+    "tile_width", "why_not_wide",
 ]  # fmt: skip
 
 
@@ -122,22 +122,26 @@ def compiler_options(lanes: Lanes, array_bytes: int) -> tuple[tuple[str, Any], .
     as for `tile_width`.
     """
     small, _ = _widths(lanes)
-    if lanes.work not in _GAINING or tile_width(lanes, "cpu", 0, array_bytes) < small or not _wide_vectors_pay():
+    if lanes.work not in _GAINING or tile_width(lanes, "cpu", 0, array_bytes) < small or why_not_wide():
         return None
     return (("xla_cpu_prefer_vector_width", 512),)
 
 
 @lru_cache(1)
-def _wide_vectors_pay() -> bool:
-    """Whether this is such a CPU, and such a JAX, as vectors of 512 bits were measured on.
+def why_not_wide() -> str | None:
+    """Why vectors of 512 bits are not asked for, if so: this is no such CPU, or no such JAX, as they were measured on.
 
     Other CPUs have them too, and some of these lower their clock for them.
     """
     try:
         about = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
-        return False
-    return "AuthenticAMD" in about and "avx512f" in about and jax.__version_info__ >= _WIDE_FROM
+        return "this system does not say what its CPU has"
+    if "AuthenticAMD" not in about or "avx512f" not in about:
+        return "this is no CPU of AMD's with AVX-512"
+    if jax.__version_info__ < _WIDE_FROM:
+        return f"with JAX before {'.'.join(map(str, _WIDE_FROM))} more functions round differently in those of 512 bits"
+    return None
 
 
 def steps_at_once(platform: str) -> int:

@@ -21,7 +21,7 @@ own move then moves them by h / h_kk each unit.
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +120,7 @@ class BFGS:
         True
     """
 
-    kind: ClassVar[str] = "minimum"
+    kind: ClassVar[Literal["minimum"]] = "minimum"
     work: ClassVar[Work] = Work.RANK_TWO
 
     atol: Float[ArrayLike, "*B"] | None = None

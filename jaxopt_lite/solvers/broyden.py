@@ -9,7 +9,7 @@ Math. Comp. 30 (1976) 523, equation (3.4).
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ class Broyden:
         [2.0, 3.0, 4.0]
     """
 
-    kind: ClassVar[str] = "root"
+    kind: ClassVar[Literal["root"]] = "root"
     work: ClassVar[Work] = Work.RANK_ONE
 
     atol: Float[ArrayLike, "*B"] | None = None

@@ -6,7 +6,7 @@ The methods and the answers are the same on every backend.
 import math
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,18 @@ from jaxopt_lite.lanes.widths import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work,
 from jaxopt_lite.solvers.trust_region import LARGEST
 
 __all__ = [
+    "Backend",
     "Choice",
+    "Derivatives",
+    "Kind",
+    "LeastSquaresSolver",
+    "Minimizer",
     "Options",
     "Plan",
     "Reach",
+    "RootSolver",
+    "Settings",
+    "Solver",
     "check_backend",
     "choose",
     "lanes_for",
@@ -40,24 +48,29 @@ __all__ = [
     "without_numbers",
 ]
 
-BACKENDS = ("auto", "kernel", "loop", "emulate")
+Kind = Literal["root", "minimum", "least squares"]
+"""What a solver finds."""
+
+Backend = Literal["auto", "kernel", "loop", "emulate"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 """What a caller may ask for. `auto` is the loop, which on a CPU is one native function where it can be; `kernel` is one
 kernel on an NVIDIA GPU, the loop on other platforms, and an error where a kernel is impossible; `emulate` runs that
 kernel in JAX's interpreter on any platform, to test it."""
 
+Derivatives = Literal["exact", "gauss-newton"]
+"""By what the derivatives of a least-squares solution are."""
 
-class Solver(Protocol):
+
+class Settings(Protocol):
     """The settings of a solver: a frozen dataclass, registered as a pytree, whose tolerances are its leaves.
 
     Args:
-        kind: what it finds, "root", "minimum" or "least squares", and so which front door it is for.
         work: what a step does to the memory of a lane; the width of a tile follows from it.
         atol: the largest residual, or entry of a gradient, of a solved problem; by default it depends on the dtype.
         rtol: the same, relative to that at the start.
         max_steps: after which a lane ends.
     """
 
-    kind: ClassVar[str]
     work: ClassVar[Work]
 
     @property
@@ -70,6 +83,28 @@ class Solver(Protocol):
     def methods(self) -> tuple[Method, ...]:
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
         ...
+
+
+class RootSolver(Settings, Protocol):
+    """For `root` and `fixed_point`."""
+
+    kind: ClassVar[Literal["root"]]
+
+
+class Minimizer(Settings, Protocol):
+    """For `minimize`."""
+
+    kind: ClassVar[Literal["minimum"]]
+
+
+class LeastSquaresSolver(Settings, Protocol):
+    """For `least_squares`."""
+
+    kind: ClassVar[Literal["least squares"]]
+
+
+Solver = RootSolver | Minimizer | LeastSquaresSolver
+"""Any of them; `kind` says what it finds, and so which front door it is for."""
 
 
 class Options(NamedTuple):

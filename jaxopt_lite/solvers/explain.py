@@ -16,7 +16,7 @@ from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.problem import Batch, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS
-from jaxopt_lite.solvers.choice import Options, Plan, Solver, check_backend, choose
+from jaxopt_lite.solvers.choice import Backend, Options, Plan, Solver, check_backend, choose
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.solve import check_function, expect
 
@@ -90,7 +90,7 @@ def explain(
     record: int = 0,
     keep_state: bool = False,
     platform: Literal["cpu", "gpu", "tpu"] | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Explanation:
     """Say how `root` or `minimize` would solve this batch, without solving it. Nothing is compiled.
 

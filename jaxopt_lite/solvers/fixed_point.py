@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.lanes.calls import Hint, call
-from jaxopt_lite.solvers.choice import Solver
+from jaxopt_lite.solvers.choice import Backend, RootSolver
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.limited_broyden import LimitedBroyden
 from jaxopt_lite.solvers.solution import Solution
@@ -39,14 +39,14 @@ def fixed_point(
     x0: PyTree,
     args: PyTree = None,
     *,
-    solver: Solver | None = None,
+    solver: RootSolver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,
     record: int = 0,
     keep_state: bool = False,
     resume: Any = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Solution:
     """Solve g(x) = x for a batch of problems in one call, whether or not the iteration x ← g(x) converges.
 

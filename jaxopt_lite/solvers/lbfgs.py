@@ -6,7 +6,7 @@ of the other unknowns' parts of the steps, as far as these curve up.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ class LBFGS:
         True
     """
 
-    kind: ClassVar[str] = "minimum"
+    kind: ClassVar[Literal["minimum"]] = "minimum"
     work: ClassVar[Work] = Work.TERMS
 
     atol: Float[ArrayLike, "*B"] | None = None

@@ -1,14 +1,14 @@
 """The front door to least squares: `least_squares` checks what it is given, and has it solved."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from jaxtyping import ArrayLike, Float, PyTree
 
 from jaxopt_lite.arguments import one_of
-from jaxopt_lite.lanes.losses import LOSSES
+from jaxopt_lite.lanes.losses import LOSSES, LossName
 from jaxopt_lite.solvers.box import checked_bounds
-from jaxopt_lite.solvers.choice import Solver
+from jaxopt_lite.solvers.choice import Backend, Derivatives, LeastSquaresSolver
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.levenberg_marquardt import LevenbergMarquardt
 from jaxopt_lite.solvers.solution import Solution
@@ -17,7 +17,7 @@ from jaxopt_lite.solvers.tolerances import check_not_negative
 
 __all__ = ["least_squares"]
 
-DERIVATIVES = ("exact", "gauss-newton")
+DERIVATIVES: tuple[Derivatives, ...] = get_args(Derivatives)
 
 
 @says_what_instead
@@ -26,18 +26,18 @@ def least_squares(
     x0: PyTree,
     args: PyTree = None,
     *,
-    bounds: Any = None,
-    loss: str = "linear",
+    bounds: tuple[Any, Any] | list[Any] | None = None,
+    loss: LossName = "linear",
     f_scale: Float[ArrayLike, "*B"] = 1.0,
-    solver: Solver | None = None,
+    solver: LeastSquaresSolver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,
-    derivatives: str = "exact",
+    derivatives: Derivatives = "exact",
     record: int = 0,
     keep_state: bool = False,
     resume: Any = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Solution:
     """Minimise ½ Σ ρ(Fᵢ(x)²) for a batch of problems in one call: curve fits, for instance.
 

@@ -17,7 +17,7 @@ Math. 172 (2004) 375, for bounds; Bertsekas, SIAM J. Control Optim. 20 (1982) 22
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -303,7 +303,7 @@ class LevenbergMarquardt:
         [3.0, 0.7]
     """
 
-    kind: ClassVar[str] = "least squares"
+    kind: ClassVar[Literal["least squares"]] = "least squares"
     work: ClassVar[Work] = Work.RANK_ONE
 
     atol: Float[ArrayLike, "*B"] | None = None

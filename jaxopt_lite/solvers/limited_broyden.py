@@ -10,7 +10,7 @@ and Björck, Numerical Methods for Least Squares Problems, section 7.4, for CGLS
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -151,7 +151,7 @@ class LimitedBroyden:
         True
     """
 
-    kind: ClassVar[str] = "root"
+    kind: ClassVar[Literal["root"]] = "root"
     work: ClassVar[Work] = Work.TERMS
 
     atol: Float[ArrayLike, "*B"] | None = None

@@ -30,7 +30,7 @@ def multistart(
     starts: PyTree,
     args: PyTree = None,
     *,
-    bounds: Any = None,
+    bounds: tuple[Any, Any] | list[Any] | None = None,
     solver: Solver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,

@@ -8,7 +8,7 @@ what autodiff finds at the answer.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
 from jaxopt_lite.solvers.box import active, in_rows
-from jaxopt_lite.solvers.choice import Choice, Options, Plan, Reach, choose, without_numbers
+from jaxopt_lite.solvers.choice import Choice, Kind, Options, Plan, Reach, choose, without_numbers
 from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
 from jaxopt_lite.solvers.levenberg_marquardt import model
 from jaxopt_lite.solvers.solution import History, Solution
@@ -38,8 +38,6 @@ from jaxopt_lite.solvers.tolerances import per_problem
 from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
 __all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
-
-Kind = Literal["root", "minimum", "least squares"]
 
 
 class Values(NamedTuple):

@@ -1,19 +1,26 @@
 """What a solve returns: arrays, one entry per problem, with readable views on the host."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from html import escape
+from textwrap import wrap
 from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
+from jax.tree_util import keystr
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.status import MESSAGES, Status, is_solved
 from jaxopt_lite.solvers.covariance import Covariance, covariance_of
+from jaxopt_lite.tables import html_table
 
 __all__ = ["History", "Solution", "SolveError"]
 
 _SHOWN = 5
+_WIDTH, _INDENT = 80, " " * 12  # of a summary
 
 
 class SolveError(RuntimeError):
@@ -74,20 +81,74 @@ class Solution:
     history: History | None = None
     state: Any = None
 
-    def summary(self) -> str:
-        """A table for people: how many ended how, and what to try for those that failed. Host only."""
-        status, error = np.atleast_1d(self.status), np.atleast_1d(self.error)
-        evaluations = np.atleast_1d(self.evaluations)
-        lines = [f"{status.size} problems, {int(is_solved(status).sum())} solved"]
+    def __repr__(self) -> str:
+        if not _is_known(self.status):
+            return f"Solution({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in fields(self))})"
+        axes = np.ndim(self.status)
+        unknowns = sum(math.prod(np.shape(leaf)[axes:]) for leaf in jax.tree.leaves(self.x))
+        ended = ", ".join(f"{lanes.size} {status.name}" for status, lanes, _ in self._outcomes())
+        return f"Solution({_many(np.size(self.status), 'problem')} of {_many(unknowns, 'unknown')}: {ended})"
+
+    def _repr_html_(self) -> str:
+        if not _is_known(self.status):
+            return f"<pre>{escape(repr(self))}</pre>"
+        evaluations, rows = np.ravel(self.evaluations), []
+        for status, lanes, error in self._outcomes():
+            row = status.name, lanes.size, error, float(np.median(evaluations[lanes])), int(evaluations[lanes].max())
+            rows.append((*row, "" if is_solved(status) else _listed(lanes), MESSAGES[status]))
+        columns = "status", "problems", "largest error", "evaluations: median", "most", "which", "meaning"
+        return html_table(self._headline(), columns, rows)
+
+    def _headline(self) -> str:
+        status = np.ravel(self.status)
+        return f"{_many(status.size, 'problem')}, {int(is_solved(status).sum())} solved"
+
+    def _outcomes(self) -> Iterator[tuple[Status, np.ndarray, float]]:
+        """Each status there is, the problems that have it, and the largest error of these."""
+        status, error = np.ravel(self.status), np.ravel(self.error)
         for code in sorted(set(status.tolist())):
             lanes = np.flatnonzero(status == code)
-            lines.append(f"  {lanes.size:>8}  {Status(code).name:<16} {MESSAGES[Status(code)]}")
-            if not is_solved(code):
-                lines.append(f"            problems {_listed(lanes)}; largest error {_largest(error[lanes]):.3g}")
-        if status.size:
-            median, most = np.median(evaluations), evaluations.max()
-            lines.append(f"  evaluations: median {median:.0f}, most {most}; largest error {_largest(error):.3g}")
+            yield Status(code), lanes, _largest(error[lanes])
+
+    def summary(self) -> str:
+        """A table for people: how many ended how, and what to try for those that failed. Host only."""
+        evaluations, lines = np.ravel(self.evaluations), [self._headline()]
+        for status, lanes, error in self._outcomes():
+            first = f"  {lanes.size:>8}  {status.name:<16} "
+            lines += wrap(
+                MESSAGES[status], _WIDTH, initial_indent=first, subsequent_indent=_INDENT, break_on_hyphens=False
+            )
+            if not is_solved(status):
+                lines.append(f"{_INDENT}problems {_listed(lanes)}; largest error {error:.3g}")
+        if evaluations.size:
+            median, most, error = np.median(evaluations), evaluations.max(), _largest(np.ravel(self.error))
+            lines.append(f"  evaluations: median {median:.0f}, most {most}; largest error {error:.3g}")
         return "\n".join(lines)
+
+    def to_pandas(self) -> Any:
+        """A data frame with one row for each problem. Host only.
+
+        The columns are the unknowns, named after their place in `x` as in "x[0]" or "x.rate[2]"; `status` by name,
+        `success`, `steps`, `evaluations`, `error`; and `fun` of a minimum, or `cost` of least squares.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas  # pyright: ignore[reportMissingImports]  # optional
+        except ImportError as error:
+            raise ImportError("a data frame needs pandas: pip install 'jaxopt-lite[pandas]'.") from error
+        status = np.asarray(self.status)
+        columns: dict[str, Any] = dict(_columns(self.x, status.shape))
+        names = [Status(code).name for code in np.ravel(status).tolist()]
+        columns["status"] = pandas.Categorical(names, [each.name for each in Status if each >= 0])
+        rest = dict(success=self.success, steps=self.steps, evaluations=self.evaluations, error=self.error)
+        if self.cost is not None:
+            rest["cost"] = self.cost
+        elif self.grad is not None:
+            rest["fun"] = self.fun
+        columns |= {name: np.ravel(values) for name, values in rest.items()}
+        return pandas.DataFrame(columns, index=_index(pandas, status.shape))
 
     def covariance(self, *, absolute_sigma: bool = False) -> Covariance:
         """How well the data determine the unknowns of least squares: covariance, standard errors, intervals.
@@ -124,6 +185,32 @@ class Solution:
         if not bool(np.all(self.success)):
             raise SolveError(self.summary())
         return self
+
+
+def _is_known(status: Any) -> bool:
+    """Whether these are numbers that can be read: neither abstract, as under `jit`, nor on other hosts."""
+    if isinstance(status, jax.Array) and not isinstance(status, Tracer):
+        return status.is_fully_addressable and not status.is_deleted()
+    return isinstance(status, np.ndarray | np.generic)
+
+
+def _columns(x: PyTree, batch: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
+    """The name and the numbers of each unknown, one after the other."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        values = np.asarray(leaf)
+        shape, place = values.shape[len(batch) :], keystr(path, simple=True, separator=".")
+        for rest, column in zip(np.ndindex(shape), values.reshape(math.prod(batch), math.prod(shape)).T, strict=True):
+            yield f"x{place and f'.{place}'}{list(rest) if rest else ''}", column
+
+
+def _index(pandas: Any, batch: tuple[int, ...]) -> Any:
+    if len(batch) < 2:
+        return pandas.RangeIndex(math.prod(batch), name="problem")
+    return pandas.MultiIndex.from_product([range(size) for size in batch])
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _listed(lanes: np.ndarray) -> str:

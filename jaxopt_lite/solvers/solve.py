@@ -13,7 +13,16 @@ from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.box import axes_of, checked_bounds
 from jaxopt_lite.solvers.broyden import Broyden
-from jaxopt_lite.solvers.choice import Options, Solver, check_backend, lanes_for, rows_of
+from jaxopt_lite.solvers.choice import (
+    Backend,
+    Minimizer,
+    Options,
+    RootSolver,
+    Solver,
+    check_backend,
+    lanes_for,
+    rows_of,
+)
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.pipeline import SHORTER, solved, solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
@@ -28,14 +37,14 @@ def root(
     x0: PyTree,
     args: PyTree = None,
     *,
-    solver: Solver | None = None,
+    solver: RootSolver | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,
     record: int = 0,
     keep_state: bool = False,
     resume: Any = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Solution:
     """Solve F(x) = 0 for a batch of problems in one call.
 
@@ -84,15 +93,15 @@ def minimize(
     x0: PyTree,
     args: PyTree = None,
     *,
-    bounds: Any = None,
-    solver: Solver | None = None,
+    bounds: tuple[Any, Any] | list[Any] | None = None,
+    solver: Minimizer | None = None,
     args_axes: PyTree = 0,
     batched: bool = True,
     has_aux: bool = False,
     record: int = 0,
     keep_state: bool = False,
     resume: Any = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Solution:
     """Minimise f(x) for a batch of problems in one call.
 

@@ -40,6 +40,7 @@ from .mixing import mix as mix
 from .peft.loading import load_peft as load_peft
 from .peft.names import TorchNames as TorchNames
 from .peft.saving import save_peft as save_peft
+from .report import Report as Report
 from .report import Unit as Unit
 from .routers.arrow import Arrow as Arrow
 from .routers.calibration import calibrate as calibrate

@@ -25,6 +25,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from jaxopt_lite import plots
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
@@ -277,17 +278,7 @@ class Similarity:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot  # pyright: ignore[reportMissingImports]  # optional
-        except ImportError as error:
-            raise ImportError("a plot needs matplotlib: pip install 'jaxopt-lite[plot]'.") from error
-        if ax is None:
-            size = 2 + 0.2 * len(self.names)
-            _, ax = pyplot.subplots(figsize=(size, size))
-        ax.imshow(self.distance, cmap="viridis")
-        ax.set_xticks(range(len(self.names)), self.names, rotation=90)
-        ax.set_yticks(range(len(self.names)), self.names)
-        return ax
+        return plots.similarity(self, ax=ax)
 
 
 def similarity(embeddings: Embeddings, kind: Distance | None = None) -> Similarity:

@@ -96,10 +96,16 @@ def evaluate(
         test.row("oracle", library, own),
         test.row("routed", library, routed),
     )  # fmt: skip
+    destinations = test.by_task(routed)
     novel = {name: task for name, task in tasks.items() if name not in library}
-    fallback = float(np.mean(_Examples(novel, loss, unit, library).route(router) == -1)) if novel else None
+    fallback = None
+    if novel:
+        strange = _Examples(novel, loss, unit, library)
+        elsewhere = strange.route(router)
+        destinations |= strange.by_task(elsewhere)
+        fallback = float(np.mean(elsewhere == -1))
     routing = Routing(float(np.mean(routed == own)), float(np.mean(routed == -1)), fallback)
-    return Report(unit.name, tuple(known), rows, routing, cost)
+    return Report(unit.name, tuple(known), rows, routing, cost, library.names, destinations)
 
 
 def task_losses(
@@ -125,7 +131,7 @@ class _Examples:
     """The examples of all tasks in one row, and what is done with them, batch by batch."""
 
     def __init__(self, tasks: dict[str, Task], loss: Loss, unit: Unit, library: Library):
-        self.loss, self.base = loss, library.base
+        self.names, self.loss, self.base = tuple(tasks), loss, library.base
         self.x, self.y, self.weight = _pooled(tasks)
         self.of = np.repeat(np.arange(len(tasks)), [task.examples for task in tasks.values()])
         self.amount = np.asarray(unit.amount(self.x, self.weight), np.float64)
@@ -145,6 +151,10 @@ class _Examples:
             return index
 
         return self._in_batches(one, self.x)
+
+    def by_task(self, index: Int[np.ndarray, " N"]) -> dict[str, Int[np.ndarray, " n"]]:
+        """The part of each task."""
+        return {name: index[self.of == task] for task, name in enumerate(self.names)}
 
     def row(self, name: str, library: Library, index: Int[np.ndarray, " N"]) -> Row:
         one = partial(_losses, library, loss=self.loss)

@@ -20,8 +20,11 @@ from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
 from jaxopt_lite.specialists.arguments import check_real, frozen, inputs, own, remembered, renamed, text, whole
 from jaxopt_lite.specialists.base import Base, digest
+from jaxopt_lite.tables import html_table
 
 __all__ = ["Card", "Library", "Profile", "adapted", "rows_of"]
+
+_SHOWN = 20  # specialists, in a notebook
 
 
 @renamed(licence="license")
@@ -147,6 +150,12 @@ class Library:
     def __repr__(self) -> str:
         kinds = " + ".join(f"{type(part).__name__}({part.path})" for part in self.adapter.parts)
         return f"Library({len(self)} specialists of {self.base.name}, {kinds}, {self.size} numbers each)"
+
+    def _repr_html_(self) -> str:
+        cards = self.cards[:_SHOWN]
+        rows = [(card.name, card.examples, card.loss, card.status, card.recipe, card.author) for card in cards]
+        more = f", the first {_SHOWN}" if len(self) > _SHOWN else ""
+        return html_table(f"{self!r}{more}", ("name", "examples", "loss", "status", "recipe", "author"), rows)
 
     @property
     def names(self) -> tuple[str, ...]:

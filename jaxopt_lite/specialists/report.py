@@ -1,18 +1,25 @@
 """What an evaluation found, and its units: plain numbers, and a table for people."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from html import escape
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float, Int, PyTree
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["PER_EXAMPLE", "Cost", "Report", "Routing", "Row", "Unit"]
+from jaxopt_lite import plots
+from jaxopt_lite.tables import html_table
 
-_WIDTH = 100  # characters
+__all__ = ["PER_EXAMPLE", "Confusion", "Cost", "Report", "Routing", "Row", "Unit"]
+
+_WIDTH = 80  # characters
+_HEADINGS = "", "all", "mean\nof tasks", "worst\ntask", "oracle's\ngain"
+_LABELS = {"oracle": "oracle: own specialist"}
 
 
 class Unit(NamedTuple):
@@ -47,8 +54,9 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name, and the examples below it."""
-        return self.name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(self.name, *self.examples)
+        """What it is in a table, with the examples below it."""
+        name = _LABELS.get(self.name, self.name)
+        return name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(name, *self.examples)
 
 
 class Routing(NamedTuple):
@@ -79,6 +87,20 @@ class Cost(NamedTuple):
     first_seconds: float | None
 
 
+class Confusion(NamedTuple):
+    """Where the inputs of tasks went.
+
+    Attributes:
+        tasks: the rows; the novel ones come last.
+        specialists: the columns; the last is the base.
+        counts: how many inputs of each task went to each.
+    """
+
+    tasks: tuple[str, ...]
+    specialists: tuple[str, ...]
+    counts: Int[np.ndarray, "T S"]
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """An evaluation. `print(report)` shows the table.
@@ -89,6 +111,8 @@ class Report:
         rows: base, monolith, joint retrain, random routing, uniform merge, oracle, routed.
         routing: how well inputs found their specialists.
         cost: of adding one more.
+        specialists: the names of all specialists.
+        destinations: where each input of a task went, by the task's name, also of novel tasks: `[n]`, −1 for the base.
     """
 
     unit: str
@@ -96,6 +120,8 @@ class Report:
     rows: tuple[Row, ...]
     routing: Routing
     cost: Cost
+    specialists: tuple[str, ...]
+    destinations: Mapping[str, Int[np.ndarray, " n"]]
 
     def __getitem__(self, name: str) -> Row:
         """The row of this name; the beginning of the name will do, where no other begins so.
@@ -118,24 +144,58 @@ class Report:
         gain = self["base"].loss - self["oracle"].loss
         return (self["base"].loss - self[name].loss) / gain if gain > 0 else float("nan")
 
+    def confusion(self) -> Confusion:
+        """How many inputs of each task went to each specialist, and to the base."""
+        columns = len(self.specialists) + 1
+        counts = [
+            np.bincount(np.where(index < 0, columns - 1, index), minlength=columns)
+            for index in self.destinations.values()
+        ]
+        return Confusion(tuple(self.destinations), (*self.specialists, "base"), np.stack(counts))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw where the inputs of each task went: `plots.confusion`."""
+        return plots.confusion(self, ax=ax)
+
     def summary(self) -> str:
         """A table for people."""
         console = Console(file=io.StringIO(), width=_WIDTH)
-        table = Table(title=f"{len(self.tasks)} tasks, {self.unit}", title_justify="left")
-        for heading in ("", "all", "mean of tasks", "worst task", "oracle's gain"):
-            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        table = Table(title=self._title(), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for heading in _HEADINGS:
+            table.add_column(heading, justify="right" if heading else "left", overflow="fold")
         for row in self.rows:
-            share = self.share(row.name)
-            table.add_row(row.label, *_cells(row), "" if np.isnan(share) else f"{share:.0%}")
+            table.add_row(row.label, *self._cells(row))
         console.print(table)
         console.print(self._sentence(), highlight=False)
         return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
 
     __str__ = summary
 
+    def __repr__(self) -> str:
+        return f"Report({self._title()}; routed {self['routed'].loss:.4f}, oracle {self['oracle'].loss:.4f})"
+
+    def _repr_html_(self) -> str:
+        rows = ((row.label, *self._cells(row)) for row in self.rows)
+        return html_table(self._title(), _HEADINGS, rows) + f"<pre>{escape(self._sentence())}</pre>"
+
+    def _title(self) -> str:
+        return f"{len(self.tasks)} tasks, {self.unit}"
+
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        share = self.share(row.name)
+        return *_cells(row), "" if np.isnan(share) else f"{share:.0%}"
+
     def _sentence(self) -> str:
         routing, cost = self.routing, self.cost
-        lines = [f"Routing: {routing.accuracy:.1%} to their own, {routing.false_fallback:.1%} falsely to the base."]
+        lines = ["100% of the oracle's gain is what each task's own specialist gains over the base."]
+        if self.recovered > 1:
+            lines.append(
+                "Routing gains more: another's specialist often fits an input better than its own, of a small task."
+            )
+        lines.append(
+            f"Routing: {routing.accuracy:.1%} of the inputs to their own specialist, {routing.false_fallback:.1%} "
+            "falsely to the base."
+        )
         if routing.novel_fallback is not None:
             lines.append(f"Of the inputs of novel tasks {routing.novel_fallback:.1%} went to the base.")
         lines.append(f"One more specialist: {cost.bytes:,} bytes{_seconds(cost)}.")

@@ -255,6 +255,8 @@ def test_tokens(gpt2):
     assert gpt2.id_to_token(k) == b"self" and gpt2.token_to_id("self") == gpt2.token_to_id(b"self") == k
     assert gpt2.token_to_id("no such token") is None and "1500 tokens" in repr(gpt2)
     assert pickle.loads(pickle.dumps(gpt2)) == gpt2
+    html = gpt2._repr_html_()
+    assert "1,500" in html and "gpt2: " in html and "&lt;|begin|&gt; &lt;|end|&gt;" in html
 
 
 def test_end_of_word():

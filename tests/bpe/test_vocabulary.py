@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.bpe.vocabulary import Vocabulary, quoted
 
 TOKENS = (b"a", b"b", b"ab", b"aba")
 RULES = ([(0, 1), (2, 0)], [2, 3])
@@ -58,3 +58,22 @@ def test_what_does_not_fit(change, problem):
     """Each error names what is wrong."""
     with pytest.raises(ValueError, match=problem):
         Vocabulary(**(dict(tokens=TOKENS, merges=RULES[0], merged=RULES[1]) | change))
+
+
+def test_how_it_shows_itself():
+    """A line at the prompt, the first merges in a notebook; no token is markup."""
+    v = Vocabulary((b"<", b"b", b"<b", b"\xff"), [(0, 1)], [2], [1234], special_tokens={})
+    assert repr(v) == "Vocabulary(4 tokens, 1 merges, byte level)"
+    html = v._repr_html_()
+    assert "&lt;b" in html and "<b>&lt;" not in html and "1,234" in html and html.count("<tr>") == 2
+    assert list(v.first_merges(5)) == [(1, "'<'", "'b'", "'<b'", 2, 1234)]
+    assert quoted(b"\xff") == "b'\\xff'"
+    special = Vocabulary((b"a", b"<end>"), np.zeros((0, 2)), [], special_tokens={"<end>": 1})
+    assert repr(special).endswith("byte level, 1 special)")
+
+
+def test_rounds_are_cut_where_merges_touch():
+    v = Vocabulary(
+        (b"a", b"b", b"c", b"d", b"ab", b"cd", b"abcd", b"aa"), [(0, 1), (2, 3), (4, 5), (0, 0)], [4, 5, 6, 7]
+    )
+    assert v.rounds.tolist() == [2, 2]

@@ -35,7 +35,7 @@ def test_what_is_served_otherwise_is_not_verified(few, monkeypatch):
     monkeypatch.setattr(specialists, "_evaluated", lambda library, *_: f"{len(library)} evaluated")
     (tally,), text = run(few)
     assert (tally.size, tally.solved, tally.verified, tally.is_complete) == (2, 2, 1, False)
-    assert "64 numbers" in text and "1 of 2" in text and "2 evaluated" in text
+    assert "changes 64 of its" in text and "1 of 2" in text and "2 evaluated" in text
 
 
 def test_ctrl_c_is_passed_on(few, monkeypatch):

@@ -82,7 +82,7 @@ def cpu(monkeypatch):
         forget()
 
     def forget():
-        widths._wide_vectors_pay.cache_clear()
+        widths.why_not_wide.cache_clear()
         widths.compiler_options.cache_clear()
 
     yield pretend

@@ -27,7 +27,15 @@ from tests.mutants.mutant import Mutant
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("bpe", "specialists", "bounds", "lanes_solvers")  # modules beside this one, each with its `MUTANTS`
-COPIED = ("jaxopt_lite", "tests", "pyproject.toml", "README.md", "docs")  # what the tests read
+COPIED = (
+    "jaxopt_lite",
+    "tests",
+    "pyproject.toml",
+    "README.md",
+    "CHANGELOG.md",
+    "docs",
+    "findings",
+)  # what the tests read
 LIMIT = 1800  # seconds for the tests of one; a mistake may make a loop that never ends
 
 

@@ -260,6 +260,30 @@ MUTANTS = (
         ("tests/lanes/test_arithmetic.py",),
     ),
     Mutant(
+        LANES + "arithmetic.py",
+        "r, c, sure & (pivot >= lowest), diagonal",
+        "r, c, sure, diagonal",
+        ("tests/lanes/test_arithmetic.py",),
+    ),
+    Mutant(
+        LANES + "arithmetic.py",
+        "        root = jnp.sqrt(positive(jnp.maximum(pivot, lowest)))",
+        "        root = jnp.sqrt(positive(pivot))",
+        ("tests/lanes/test_arithmetic.py",),
+    ),
+    Mutant(
+        SOLVERS + "levenberg_marquardt.py",
+        "    return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(j, f)))",
+        "    return r, c",
+        ("tests/solvers/test_levenberg_marquardt.py", "tests/solvers/test_least_squares.py"),
+    ),
+    Mutant(
+        SOLVERS + "levenberg_marquardt.py",
+        "        t, e, _ = optimization_barrier(cholesky(g + eye(c) * trial, h",
+        "        t, e, _ = optimization_barrier(cholesky(g - eye(c) * trial, h",
+        ("tests/solvers/test_levenberg_marquardt.py", "tests/solvers/test_least_squares.py"),
+    ),
+    Mutant(
         SOLVERS + "levenberg_marquardt.py",
         "        counts &= ~box.holds(x, gradient)",
         "        counts &= box.holds(x, gradient)",

@@ -70,6 +70,22 @@ def test_the_box_step_is_the_best_one_where_the_region_is_wide():
     np.testing.assert_allclose(p[:, 0], [0.5, best], rtol=1e-12)
 
 
+def test_columns_that_are_nearly_parallel_keep_their_digits():
+    """Two columns 1e-7 apart, of which JᵀJ knows two digits; beside it a lane that needs no care has the same bits."""
+    rng = np.random.default_rng(2)
+    j, f = rng.standard_normal((9, 3, 2)), rng.standard_normal((9, 2))
+    j[:, 2, 1] = j[:, 0, 1] + 1e-7 * j[:, 2, 1]
+    model = jax.jit(lambda f, j: lm.model(("linear", None), None, jnp.ones((3, 2)), f, j))
+    found = model(f, j)
+    for lane in range(2):
+        r = np.linalg.qr(j[..., lane], mode="r")
+        np.testing.assert_allclose(np.abs(found.r[..., lane]), np.abs(r), rtol=1e-7, atol=1e-15)
+        z = np.linalg.solve(found.r[..., lane], found.c[:, lane])
+        np.testing.assert_allclose(z, np.linalg.lstsq(j[..., lane], f[:, lane])[0], rtol=1e-7)
+    j[..., 1] = j[..., 0]
+    np.testing.assert_array_equal(model(f, j).r[..., 0], found.r[..., 0])
+
+
 def test_the_error_is_a_cosine_and_rounding_counts_for_nothing():
     j, f = jnp.array([[3.0, 0.0], [4.0, 1.0], [0.0, 0.0]])[..., None], jnp.array([[1.0], [1.0], [7.0]])
     found = lm.model(("linear", None), None, jnp.ones((2, 1)), f, j)

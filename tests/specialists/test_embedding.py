@@ -1,9 +1,7 @@
 """Task2Vec against closed forms, distances against plain formulas, neighbours and order."""
 
 import builtins
-import sys
 from functools import cache
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -324,26 +322,6 @@ def test_plot_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'jaxopt-lite\[plot\]'"):
         similarity(FISHERS).plot()
-
-
-def test_plot_draws_the_matrix_with_its_names(monkeypatch):
-    """On axes that note what is asked of them."""
-    drawn = {}
-
-    class Axes:
-        def imshow(self, matrix, cmap):
-            drawn["matrix"] = matrix
-
-        def set_xticks(self, places, names, rotation):
-            drawn["x"] = names
-
-        def set_yticks(self, places, names):
-            drawn["y"] = names
-
-    monkeypatch.setitem(sys.modules, "matplotlib", SimpleNamespace(pyplot=SimpleNamespace()))
-    matrix, axes = similarity(FISHERS), Axes()
-    assert matrix.plot(axes) is axes
-    assert drawn["x"] == drawn["y"] == FISHERS.names and drawn["matrix"] is matrix.distance
 
 
 def test_embeddings_are_rows_by_name_and_stay_so():

@@ -76,6 +76,14 @@ def test_every_row_by_hand(base, library, tasks):
     for text in ("3 tasks, mean loss", "monolith of the same size", "uniform merge", "100%", "28 bytes"):
         assert text in str(report)
     assert "s to fit, compilation apart" in str(report) and "(20 of 20 examples)" in str(report)
+    assert max(map(len, str(report).splitlines())) <= 80 and repr(report).startswith(
+        "Report(3 tasks, mean loss; routed 0."
+    )
+    html = report._repr_html_()
+    assert html.count("<tr>") == 8 and "joint retrain of the same total size" in html and "28 bytes" in html
+    tasks, specialists, counts = report.confusion()
+    assert tasks == tuple(OFFSETS) and specialists == (*OFFSETS, "base")
+    np.testing.assert_array_equal(counts, np.diag([*SIZES.values(), 0])[:3])
 
 
 def test_the_table_says_what_the_monolith_saw_and_what_compiling_took(library, tasks, monkeypatch):

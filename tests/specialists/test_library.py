@@ -127,6 +127,13 @@ def test_taking_by_name_place_and_slice():
     assert repr(lib).startswith("Library(5 specialists of perceptron, LoRA(hidden/w) + LoRA(out/w) + Shift(*/b), ")
 
 
+def test_in_a_notebook_it_is_a_table_of_the_first_cards():
+    lib = library(25).rename({"s0": "<i>first</i>"})
+    html = lib._repr_html_()
+    assert html.startswith("<table>") and "Library(25 specialists" in html and "the first 20" in html
+    assert html.count("<tr>") == 21 and "&lt;i&gt;first" in html and "<i>" not in html
+
+
 def test_names_are_unique():
     lib = library(2)
     with pytest.raises(ValueError, match="the names s0 are there more than once"):

@@ -15,7 +15,7 @@ Files, in reading order:
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jaxopt_lite import files
 from jaxopt_lite.arguments import one_of, path_of, whole_number
@@ -32,10 +32,11 @@ from jaxopt_lite.bpe.formats.transformers import check_roles, write_config
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 
-__all__ = ["FORMATS", "read", "write"]
+__all__ = ["FORMATS", "Format", "read", "write"]
 
 _IN_FOLDERS = ("tokenizer.json", "tekken.json", "tokenizer.model")
-FORMATS = ("huggingface", "gpt2", "transformers", "tiktoken", "jaxopt_lite")
+Format = Literal["huggingface", "gpt2", "transformers", "tiktoken", "jaxopt_lite"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 _FOLDERS = ("gpt2", "transformers")
 
 

@@ -40,24 +40,25 @@ class Centroid(Router):
         """For the specialists of a library, by their profiles; the threshold is ∞ until `calibrated` sets one.
 
         Args:
-            library: the specialists.
+            library: the specialists. One whose profile is of no inputs is never chosen.
             geometry: for its center. Without one the center is the mean over the specialists, which a new one moves.
             metric: "cosine" or "euclid".
 
         Raises:
             ValueError: the geometry of another base; another metric.
         """
-        mean = library.profile.mean
         if geometry is not None:
             geometry.check(library.base)
-        center = jnp.mean(mean, axis=0) if len(library) else jnp.zeros(mean.shape[1], mean.dtype)
-        return cls.at(mean, center if geometry is None else geometry.center, metric)
+        seen = library.profile.count > 0
+        mean = jnp.where(seen[:, None], library.profile.mean, 0)
+        center = jnp.sum(mean, axis=0) / jnp.maximum(jnp.sum(seen), 1) if geometry is None else geometry.center
+        return cls.at(jnp.where(seen[:, None], mean, jnp.nan), center, metric)
 
     @classmethod
     def at(
         cls, mean: Float[Array, "T d"], center: Float[Array, " d"] | None = None, metric: Metric = "cosine"
     ) -> "Centroid":
-        """For tasks with these means; the center is zero by default.
+        """For tasks with these means; the center is zero by default. One without a finite mean is never chosen.
 
         Raises:
             TypeError: means that are not real numbers.

@@ -40,6 +40,17 @@ def test_the_center_is_the_geometry_s_or_the_mean_s():
         Centroid.of(library_at(plane(4, "other"), MEAN), geometry)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclid"])
+def test_a_specialist_of_no_inputs_is_never_chosen(metric):
+    """Its mean is all zeros, which would be nearer than a task in the opposite direction."""
+    mean = np.array([[3.0, 1.0], [0.0, 0.0], [3.0, -1.0]])
+    router = Centroid.of(library_at(plane(2), mean, count=np.array([5, 0, 5])), metric=metric)
+    assert router.center.tolist() == [3, 0]
+    assert jnp.isneginf(router.scores(np.array([[0.0, 0.0]], np.float32))[:, 1]).all()
+    alone = Centroid.of(library_at(plane(2), mean, count=np.zeros(3)), metric=metric)
+    assert jnp.isneginf(alone.scores(X[:, :2])).all() and jnp.isfinite(alone.center).all()
+
+
 def test_zero_and_huge_features_have_a_direction_or_none():
     x = np.array([[0, 0], [1e30, 0], [0, 1e-30]], np.float32)
     router = Centroid.at(np.eye(2, dtype=np.float32))

@@ -1,27 +1,26 @@
-"""`python -m jaxopt_lite`: what it prints, and its exit status."""
+"""`jaxopt-lite`, or `python -m jaxopt_lite`: its commands, and what the demonstration prints and ends with."""
 
-import io
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-import jax
 import pytest
-from rich.console import Console
 
 import jaxopt_lite.__main__ as command_line
 from jaxopt_lite import progress
 from jaxopt_lite.demo import command, confidence, encoding, lowest_voltage, specialists
 from jaxopt_lite.demo.batches import Tally
+from tests.commands.console import run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "jaxopt_lite"]
-PLAIN = {**os.environ, "NO_COLOR": "1", "COLUMNS": "160"}
+PLAIN = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 PIPES = dict(cwd=ROOT, env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
 
 
@@ -51,8 +50,15 @@ def test_the_demonstration_solves_and_verifies_everything_and_is_never_silent():
     assert "Byte-pair encoding: your text" in text and "2 of 2 files" in text
     for certified in ("1288.14", "0.1665767", "1.674506"):
         assert certified in text
-    for line in ("8 tasks, bits per byte", "oracle", "routed", "uniform merge", "64 numbers", "One more specialist"):
+    for line in (
+        "8 tasks, bits per byte",
+        "oracle: own specialist",
+        "routed",
+        "changes 64 of its",
+        "One more specialist",
+    ):
         assert line in text
+    assert "not given" not in text and max(map(len, text.splitlines())) <= 80
     assert "Quick: " in text and text.rstrip().endswith("All solved and verified.")
     assert text.startswith("loading JAX ...") and max(b - a for a, b in pairwise((0.0, *seconds))) < 5
 
@@ -87,7 +93,7 @@ def test_work_that_takes_long_is_told_again_and_again(monkeypatch, capsys):
 def test_counts_that_are_given_win_over_those_of_quick(monkeypatch, words, counts):
     arrived = []
     monkeypatch.setattr(command, "demo", lambda options, _: arrived.append(options) or 0)
-    assert run(monkeypatch, *words)[0] == 0
+    assert run(*words)[0] == 0
     (options,) = arrived
     assert (options.scenarios, options.refits, options.specialists) == counts
 
@@ -97,16 +103,8 @@ def test_quick_takes_fewer_texts_and_trains_less(monkeypatch):
     asked = []
     monkeypatch.setattr(encoding, "run", lambda paths, console, tallies, every: asked.append(every))
     monkeypatch.setattr(specialists, "run", lambda *_, steps: asked.append(steps))
-    assert run(monkeypatch, *FIVE)[0] == 0 and "Quick" in run(monkeypatch, "--quick", *FIVE)[1]
+    assert run(*FIVE)[0] == 0 and "Quick" in run("--quick", *FIVE)[1]
     assert asked == [1, 400, 10, 100]
-
-
-def run(monkeypatch, *words):
-    """The exit status of a command and what it printed, in this process."""
-    console = Console(file=io.StringIO(), width=120)
-    monkeypatch.setattr(command_line, "Console", lambda **_: console)
-    status = command_line.main(words)
-    return status, console.file.getvalue()
 
 
 def pretend(monkeypatch, *, verified: int = 5, stop: bool = False):
@@ -135,34 +133,61 @@ FIVE = ("--scenarios", "5", "--refits", "5")
 @pytest.mark.parametrize("words", [FIVE, ("demo", *FIVE)], ids=["default", "demo"])
 def test_all_verified_exits_with_zero(monkeypatch, words):
     pretend(monkeypatch)
-    status, text = run(monkeypatch, *words)
-    assert (status, text.strip()) == (0, "All solved and verified.")
+    status, text = run(*words)
+    assert status == 0 and text.startswith("Four jobs") and text.endswith("\n\nAll solved and verified.\n")
 
 
 def test_something_not_verified_exits_with_one_and_is_named(monkeypatch):
     pretend(monkeypatch, verified=4)
-    status, text = run(monkeypatch, *FIVE)
+    status, text = run(*FIVE)
     assert status == 1
-    assert text.strip() == "Not all solved and verified: " + ", ".join(f"{name} refits" for name in confidence.SUBJECTS)
+    last = "Not all solved and verified: " + ", ".join(f"{name} refits" for name in confidence.SUBJECTS)
+    assert text.splitlines()[-1] == last
 
 
 def test_a_stop_lists_what_was_done(monkeypatch):
     pretend(monkeypatch, stop=True)
-    status, text = run(monkeypatch, *FIVE)
+    status, text = run(*FIVE)
     assert status == 130
     assert "power flow: 5 problems, 5 reached, 5 solved" in text
     assert "Chwirut2 refits: 5 problems, 3 reached, 3 solved" in text
 
 
-def test_devices_names_the_version_and_the_backend(monkeypatch):
-    status, text = run(monkeypatch, "devices")
-    assert status == 0
-    assert jax.__version__ in text and jax.default_backend() in text and "lanes" in text
+def test_a_stop_before_anything_is_done_is_no_traceback(monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "demo", stopped)
+    assert run("--quick") == (130, "\nStopped.\n")
+
+
+@pytest.mark.parametrize(
+    ("called", "named"),
+    [("/usr/bin/jaxopt-lite", "jaxopt-lite"), ("/there/jaxopt_lite/__main__.py", "python -m jaxopt_lite")],
+)
+def test_the_usage_is_told_by_the_name_that_was_called(monkeypatch, capsys, called, named):
+    monkeypatch.setattr(sys, "argv", [called, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and text.startswith(f"usage: {named} ")
+    for name in ("demo", "doctor", "bench", "bpe"):
+        assert f"\n    {name} " in text
+        with pytest.raises(SystemExit):
+            command_line.main([name, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: {named} {name} ")
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    for words in (["--version"], ["bpe", "--version"]):
+        with pytest.raises(SystemExit) as ended:
+            command_line.main(words)
+        assert ended.value.code == 0 and capsys.readouterr().out == f"jaxopt_lite {version('jaxopt-lite')}\n"
 
 
 def test_texts_that_are_not_there_are_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit) as refused:
-        run(monkeypatch, "--text", "none.txt")
+        run("--text", "none.txt")
     assert refused.value.code == 2
     assert "there is no file 'none.txt'" in capsys.readouterr().err
 
@@ -170,6 +195,6 @@ def test_texts_that_are_not_there_are_refused(monkeypatch, capsys):
 @pytest.mark.parametrize("word", ["0", "-5", "many", "1.5"])
 def test_senseless_counts_are_refused(monkeypatch, capsys, word):
     with pytest.raises(SystemExit) as refused:
-        run(monkeypatch, f"--scenarios={word}")
+        run(f"--scenarios={word}")
     assert refused.value.code == 2
     assert f"expected a whole number above zero, got '{word}'" in capsys.readouterr().err

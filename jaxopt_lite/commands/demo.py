@@ -1,0 +1,45 @@
+"""`jaxopt-lite demo`: what the demonstration can be asked. It is in `demo/`, which loads JAX."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from jaxopt_lite.bpe.command import count
+from jaxopt_lite.progress import working
+
+__all__ = ["add"]
+
+# How many of each thing, and how many with `--quick`.
+_COUNTS = {
+    "scenarios": (10_000, 1000, "power flows"),
+    "refits": (10_000, 1000, "refits of each regression"),
+    "specialists": (250, 25, "modules with a specialist each"),
+}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Make it the parser of this command."""
+    parser.add_argument("--quick", action="store_true", help="the same with fewer of all: fifteen seconds, not thirty")
+    for name, (many, few, what) in _COUNTS.items():
+        parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{what} (default {many}; {few} with --quick)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random loads and resamples (default 0)")
+    parser.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's library)")
+    parser.set_defaults(run=_demo)
+
+
+def _file(word: str) -> Path:
+    path = Path(word)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {word!r}")
+    return path
+
+
+def _demo(options: argparse.Namespace, console: Console) -> int:
+    for name, (many, few, _) in _COUNTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, few if options.quick else many)
+    with working("loading JAX"):
+        from jaxopt_lite.demo.command import demo  # it loads JAX, which the other commands can do without
+
+    return demo(options, console)

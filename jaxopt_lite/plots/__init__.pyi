@@ -1,0 +1,9 @@
+from .batches import basins as basins
+from .batches import convergence as convergence
+from .batches import statuses as statuses
+from .fits import bands as bands
+from .matrices import confusion as confusion
+from .matrices import similarity as similarity
+from .texts import tokens as tokens
+from .vocabularies import compression as compression
+from .vocabularies import rounds as rounds
