@@ -567,15 +567,6 @@ def _came(outcomes: dict[str, float]) -> tuple[str]:
     return (", ".join(f"{outcomes[name]:,} {word}" for name, word in _LEFT.items() if name in outcomes),)
 
 
-@table
-def memory(results: Results) -> Table:
-    """Of a process that calls with what is new every time."""
-    row = results.row("reliability", part="memory")
-    grown = row["outcomes"]["MB at the end"] / row["outcomes"]["MB settled"] - 1
-    cells = f"{row['tried']:,}", *(f"{number:,.0f} MB" for number in row["outcomes"].values()), percent(grown)
-    return Table(("Rounds of calls", "Memory after settling", "At the end", "Grown by"), [cells])
-
-
 # --- In a few lines ----------------------------------------------------------------------------------------------
 
 
