@@ -2,7 +2,7 @@
 
 The blocks of one Markdown file are one program, in order. One that cannot run here says why, either in its
 first line, ```python no-run: reason, or in a comment above it, <!-- skip: reason -->. One that begins with
-```python needs: a package runs where that is installed, with whatever it warns of.
+```python needs: a package, another runs where these are installed, with whatever they warn of.
 """
 
 import ast
@@ -27,13 +27,14 @@ import jaxopt_lite
 
 pytestmark = pytest.mark.hardly_optimized
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "gallery").glob("*.md"))]
+PICTURES = ROOT / "docs" / "pictures"
 MODULES = sorted((ROOT / "jaxopt_lite").rglob("*.py"))
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,}) *(?P<info>.*?) *$")
 SKIP = re.compile(r"^<!-- *skip\b:? *(?P<reason>.*?) *-->$")
 NO_RUN = re.compile(r"^python no-run\b:? *(?P<reason>.*)$")
-NEEDS = re.compile(r"^python needs: (?P<package>\w+)$")
+NEEDS = re.compile(r"^python needs: (?P<packages>\w+(, \w+)*)$")
 # Other ways to write a Python block, which would be shown to a reader and never run.
 DISGUISED = re.compile(r"^(py|python3?|pycon|ipython3?|\{code(-block|-cell)?\} *(py|ipython)\w*|\{doctest\}.*)\b")
 
@@ -100,7 +101,7 @@ def is_run(block: Block) -> bool:
         return False
     needs = NEEDS.match(block.info)
     if needs:
-        return find_spec(needs["package"]) is not None
+        return all(find_spec(package) is not None for package in needs["packages"].split(", "))
     if block.info == "python":
         return True
     if DISGUISED.match(block.info):
@@ -189,7 +190,10 @@ def apart(tmp_path, monkeypatch):
 # What they say has quick tests elsewhere; these take seconds, most of them to compile.
 LONG = {
     "docs/add_an_adapter.md", "docs/migration.md", "docs/peft.md", "docs/plots.md", "docs/solvers.md",
-    "docs/specialists.md", "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py",
+    "docs/specialists.md", "docs/gallery/deep_equilibrium.md", "docs/gallery/hundred_digits.md",
+    "docs/gallery/languages.md", "docs/gallery/nist_fits.md", "docs/gallery/other_models.md",
+    "docs/gallery/penalties.md", "docs/gallery/power_flow.md", "docs/gallery/robot_arm.md",
+    "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py",
     "jaxopt_lite/specialists/language.py", "jaxopt_lite/specialists/mixing.py",
     "jaxopt_lite/specialists/peft/saving.py", "jaxopt_lite/specialists/routers/lda.py",
 }  # fmt: skip
@@ -203,9 +207,60 @@ def _marked(value, path):
 @pytest.mark.parametrize(
     "path", [_marked(path, path) for path in PAGES], ids=lambda path: path.relative_to(ROOT).as_posix()
 )
-def test_page_runs(path):
-    """The page's Python, copied out from top to bottom, works."""
-    run(path, path.read_text(encoding="utf-8"))
+def test_page_runs(path, tmp_path):
+    """The page's Python, copied out from top to bottom, works, and draws what the page shows."""
+    text = path.read_text(encoding="utf-8")
+    with drawing(text):
+        run(path, text)
+        for drawn in tmp_path.glob("gallery-*"):
+            assert (PICTURES / drawn.name).exists(), f"{path.name} draws {drawn.name}, which is not in docs/pictures"
+            assert is_alike(drawn, PICTURES / drawn.name), f"draw {drawn.name} anew, as docs/gallery/index.md says"
+
+
+@contextmanager
+def drawing(text: str):
+    """In the style of the pictures of the pages, which are closed afterwards."""
+    if "matplotlib" not in text or find_spec("matplotlib") is None:
+        yield
+        return
+    import matplotlib
+    from matplotlib import pyplot
+
+    try:
+        with matplotlib.rc_context(fname=PICTURES / "matplotlibrc"):
+            yield
+    finally:
+        pyplot.close("all")
+
+
+def is_alike(drawn: Path, kept: Path) -> bool:
+    """Whether pictures show the same: the same words, or pixels nearly alike. Versions of matplotlib differ in more."""
+    if drawn.suffix == ".svg":
+        return sorted(words_of(drawn)) == sorted(words_of(kept))
+    from matplotlib.image import imread
+
+    one, other = imread(drawn), imread(kept)
+    return one.shape == other.shape and abs(one - other).mean() < 0.02
+
+
+def words_of(svg: Path) -> list[str]:
+    return re.findall(r"(?<=>)[^<>]+(?=</text>)", svg.read_text(encoding="utf-8"))
+
+
+def test_every_page_of_the_gallery_has_its_picture():
+    """It is drawn by the page's last block, shown by the page, and on a card of the index."""
+    gallery = ROOT / "docs" / "gallery"
+    cards = (gallery / "index.md").read_text(encoding="utf-8")
+    pages = sorted(set(gallery.glob("*.md")) - {gallery / "index.md"})
+    assert pages
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        *_, last = blocks_of(path, text)
+        (name,) = re.findall(rf"gallery-{path.stem}\.(?:svg|png)", last.code)
+        shown = f"../pictures/{name}"
+        assert NEEDS.match(last.info)["packages"].endswith("matplotlib"), path.name
+        assert f"]({shown})" in text and shown in cards, path.name
+        assert (PICTURES / name).stat().st_size < 80_000, name
 
 
 @pytest.mark.parametrize(
@@ -270,6 +325,9 @@ def test_a_block_runs_where_what_it_needs_is_installed():
         "warnings.warn('old')",
         "```",
         "```python needs: no_such",
+        "x",
+        "```",
+        "```python needs: json, no_such",
         "x",
         "```",
     )
