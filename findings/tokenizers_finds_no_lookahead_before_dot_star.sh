@@ -6,7 +6,7 @@
 # something stands behind the `.+`. So a Split by it leaves "a0~" whole, though "0~" is what it describes; `[^\n]+` in
 # place of `.+`, which means the same, is found. Python's `re`, and Rust's fancy-regex in tiktoken, find both.
 #
-# Seen: {'.+~ in a0~': ['a0~'], '[^\n]+~ in a0~': ['a', '0~'], '.+ in a0~': ['a', '0~'], '.+~ at a line': ['a\n', '0~']}.
+# Seen: pieces of "a0~" with `.+~`: ['a0~'], with `[^\n]+~`: ['a', '0~'], with `.+`: ['a', '0~'].
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
