@@ -545,6 +545,28 @@ def fitting(results: Results) -> Table:
     return Table(("Tasks, parameters each", *_FITTED, "Ratio to the best peer"), lines)
 
 
+# --- Reliability ---------------------------------------------------------------------------------------------------
+
+_LEFT = {"answers": "answered", "refused": "refused", "loads": "loaded", "half done": "left something half written"}
+
+
+@table
+def reliability(results: Results, *parts: str) -> Table:
+    """How often what must not go wrong was tried, and what came of it."""
+    rows = results.rows("reliability", part=parts)
+    lines = [
+        (row["what"], f"{row['tried']:,}", *_came(row["outcomes"]), f"{row['faults']:,}")
+        for part in parts
+        for row in rows
+        if row["part"] == part
+    ]
+    return Table(("What", "Tried", "Of which", "Faults"), lines)
+
+
+def _came(outcomes: dict[str, float]) -> tuple[str]:
+    return (", ".join(f"{outcomes[name]:,} {word}" for name, word in _LEFT.items() if name in outcomes),)
+
+
 # --- In a few lines ----------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ PACKAGE = "jaxopt_lite"
 # A room may import rooms on lower floors and itself, nothing else. So `solvers` and `bpe` never meet, and
 # only the demo and the command line may use the public names, which stand in the package's own __init__.
 FLOORS = {
+    "arguments": -1,
     "cores": -1,
     "files": -1,
     "jaxprs": -1,
@@ -42,6 +43,7 @@ FLOORS = {
 # What the lowest rooms may import beside the standard library; the others whatever is declared.
 GROUND = {"jax", "jaxtyping", "numpy"}
 MAY_IMPORT = {
+    "arguments": {"numpy"},
     "cores": set(),
     "files": set(),
     "jaxprs": GROUND,
@@ -269,8 +271,8 @@ def closure(module: str) -> set[str]:
 
 
 CLOSURES = {  # of what one has in hand: at most so many of these files, the package's or the room's, and none of those
-    "bpe.tokenizer": (23, "", {"bpe.counting", "bpe.corpus", "bpe.pairs", "bpe.merges", "bpe.training"}),
-    "bpe.training": (31, "", {"bpe.command", "bpe.report", "bpe.accelerator.pairs"}),
+    "bpe.tokenizer": (24, "", {"bpe.counting", "bpe.corpus", "bpe.pairs", "bpe.merges", "bpe.training"}),
+    "bpe.training": (32, "", {"bpe.command", "bpe.report", "bpe.accelerator.pairs"}),
     "specialists.fit": (9, "specialists.", {"bpe"}),
 } | {
     f"specialists.{name}": (None, "", {"bpe"})

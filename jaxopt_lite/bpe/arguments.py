@@ -1,4 +1,4 @@
-"""What callers give, as the one type that it is meant to be, or an error that names it, and says what to do.
+"""What callers of this room give, as what it is meant to be, or an error that names it and says what to do.
 
 Imports NumPy and the standard library alone; all other files of the room may import it.
 """
@@ -12,21 +12,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["all_to_bytes", "existing_file", "texts", "to_bytes", "whole_number", "whole_numbers", "word_counts"]
+__all__ = ["all_to_bytes", "existing_file", "texts", "to_bytes", "whole_numbers", "word_counts"]
 
 _UTF8 = "utf-8", "surrogateescape"
-
-
-def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """A whole number, also one of NumPy; neither a truth value nor a float.
-
-    Raises:
-        ValueError: it is something else, or less than `least`.
-    """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or (least is not None and value < least):
-        bound = "" if least is None else ", not negative" if least == 0 else f" of at least {least}"
-        raise ValueError(f"{name}={value!r:.80}: expected a whole number{bound}.")
-    return int(value)
 
 
 def whole_numbers(name: str, values: Any, dtype: type[np.integer], columns: int | None = None) -> np.ndarray:

@@ -36,10 +36,19 @@ class Around:
     Attributes:
         decoder: how tokens become text; `None`: the bytes of one after the other.
         post_processor: what goes around a text on request; `None`: nothing.
+
+    Raises:
+        ValueError: one that is no JSON, or that this package has no counterpart for.
     """
 
     decoder: str | None = None
     post_processor: str | None = None
+
+    def __post_init__(self):
+        """Refuse what there is no counterpart for now, and not when a text is decoded."""
+        if self.decoder is not None:
+            decoder(self.decoder)
+        template(self.post_processor)
 
 
 def as_characters(data: bytes) -> str:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
+from jaxopt_lite.arguments import one_of, whole_number
 from jaxopt_lite.bpe import readers
-from jaxopt_lite.bpe.arguments import texts, whole_number, word_counts
+from jaxopt_lite.bpe.arguments import texts, word_counts
 from jaxopt_lite.bpe.counting import Find, Pool
 from jaxopt_lite.bpe.cuts import ONE_CUT
 from jaxopt_lite.bpe.patterns import Finder, Splitter
@@ -138,8 +139,7 @@ def _usual_processes() -> int:
 
 
 def _checked_settings(special_tokens: Sequence[str] | Finder, errors: str, processes: int | None) -> Finder:
-    if errors not in ERRORS:
-        raise ValueError(f"errors={errors!r}: expected one of {', '.join(map(repr, ERRORS))}.")
+    one_of("errors", errors, ERRORS)
     if processes is not None:
         whole_number("processes", processes, least=1)
     return special_tokens if isinstance(special_tokens, Finder) else Finder(texts("special_tokens", special_tokens))
@@ -157,7 +157,8 @@ def _items(corpus) -> tuple[Iterable[object], int | None]:
         return [corpus], len(corpus)
     if isinstance(corpus, os.PathLike):
         corpus = [corpus]
-    if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable):
+    is_number = getattr(corpus, "ndim", 1) == 0  # an array of no axes is iterable in name only
+    if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable) or is_number:
         raise TypeError(
             f"corpus is {corpus!r:.80} ({type(corpus).__name__}): expected a pathlib.Path, an iterable of paths or of "
             "texts (str), or a mapping from words to counts."

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 
-from jaxopt_lite.bpe.arguments import to_bytes, whole_number, whole_numbers
+from jaxopt_lite.arguments import flag, one_of, whole_number
+from jaxopt_lite.bpe.arguments import to_bytes, whole_numbers
 from jaxopt_lite.bpe.around import Around, decoder, template
 from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.formats import Format, read, write
@@ -197,15 +198,16 @@ class Tokenizer:
             >>> len(tokenizer.encode("ab<end>", special="encode"))
             2
         """
-        if not (return_offsets or template) and special in SPECIAL_MODES and type(text) is str:
+        if return_offsets is template is False and type(special) is type(text) is str and special in SPECIAL_MODES:
             ids = self._encoder.recent.get(text)
             if ids is not None:
                 return list(ids)
             if not self.finder.finds((text,)):
                 return self._encoder.encode_one(text)
         _check_text(text, "text")
-        _check_mode(special)
-        if return_offsets:
+        one_of("special", special, SPECIAL_MODES)
+        template = flag("template", template)
+        if flag("return_offsets", return_offsets):
             if template:
                 raise ValueError("template=True with return_offsets=True: what a template adds is in no text.")
             return self._with_offsets(text, special)
@@ -246,12 +248,12 @@ class Tokenizer:
         Raises:
             ValueError: as `encode`; texts that are too long, naming them.
         """
-        if isinstance(texts, str | Set | Mapping):
+        if isinstance(texts, str | Set | Mapping) or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             kind = type(texts).__name__
             raise ValueError(f"texts is one {kind}; expected a list of str, in order. For one text there is `encode`.")
-        if overflow not in get_args(Overflow):
-            raise ValueError(f"overflow={overflow!r}: expected 'raise' or 'report'.")
-        _check_mode(special)
+        one_of("overflow", overflow, get_args(Overflow))
+        one_of("special", special, SPECIAL_MODES)
+        flag("template", template)
         texts = list(texts)
         if not all(isinstance(text, str) for text in texts):
             for k, text in enumerate(texts):
@@ -275,14 +277,13 @@ class Tokenizer:
         Raises:
             ValueError: an id that is not in the vocabulary, or stands for nothing there, naming its position.
         """
-        if errors not in _DECODING:  # Python looks only where there are such bytes
-            raise ValueError(f"errors={errors!r}: expected one of {_DECODING}.")
+        one_of("errors", errors, _DECODING)  # Python looks only where there are such bytes
         return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
         """The bytes of ids, as `decode` before they become text."""
         known = self._checked(ids)
-        if skip_special:
+        if flag("skip_special", skip_special):
             special = set(self.vocabulary.special_tokens.values())
             known = [k for k in known if k not in special]
         if self.around.decoder is not None:
@@ -468,17 +469,12 @@ def _check_text(text, name: str) -> None:
         )
 
 
-def _check_mode(special: str) -> None:
-    if special not in SPECIAL_MODES:
-        raise ValueError(f"special={special!r}: expected one of {SPECIAL_MODES}.")
-
-
 def _padded(
     ids: list[list[int]], length: int, pad: int, overflow: str
 ) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]":
     """Lists of ids as an array, and how many each had. See `Tokenizer.encode_batch`."""
-    length = whole_number("length", length, least=0)
-    (pad,) = whole_numbers("pad", [whole_number("pad", pad)], np.int32)
+    for name, value, least in (("length", length, 0), ("pad", pad, None)):
+        whole_numbers(name, [whole_number(name, value, least)], np.int32)
     lengths = np.fromiter(map(len, ids), np.int32, len(ids))
     long = np.flatnonzero(lengths > length)
     if long.size and overflow == "raise":

@@ -20,7 +20,8 @@ import numpy as np
 from rich.progress import Progress
 
 from jaxopt_lite import files
-from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number
+from jaxopt_lite.arguments import flag, one_of, path_of, whole_number
+from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.merges import TIES, Learner, Tie
@@ -147,10 +148,9 @@ def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
 
 
 def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> None:
-    if tie not in TIES:
-        raise ValueError(f"tie={tie!r}: expected one of {tuple(TIES)}.")
-    if settings["level"] not in LEVELS:
-        raise ValueError(f"level={settings['level']!r}: expected one of {LEVELS}.")
+    one_of("tie", tie, TIES)
+    one_of("level", settings["level"], LEVELS)
+    flag("byte_fallback", settings["byte_fallback"])
     unknown = settings["unknown"]
     if unknown is not None and (not isinstance(unknown, str) or not unknown):
         raise ValueError(f"unknown={unknown!r}: expected a text such as '<unk>', or None.")
@@ -205,7 +205,7 @@ def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], i
     if settings["level"] == "byte":
         tokens += byte_order("bytes" if initial is None else initial)
     else:
-        tokens += map(to_bytes, _characters(counts, initial or ()))
+        tokens += map(to_bytes, _characters(counts, () if initial is None else initial))
     mark = None
     if split.end_of_word is not None:
         mark = len(tokens)
@@ -220,7 +220,10 @@ def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], i
 
 def _characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str, ...]:
     """The characters of the words and the initial ones, by code point."""
-    first = set(initial)
+    try:
+        first = set(initial)
+    except TypeError:  # a number, or what holds lists
+        raise ValueError(f"initial_alphabet={initial!r:.80}: expected characters, such as 'abc'.") from None
     if wrong := [character for character in first if not isinstance(character, str) or len(character) != 1]:
         raise ValueError(f"initial_alphabet has {wrong[0]!r:.80}: expected single characters at character level.")
     return tuple(sorted(first.union(*words)))
@@ -402,7 +405,7 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
     """
     if checkpoint is None:
         return
-    path = Path(checkpoint)
+    path = path_of("checkpoint", checkpoint)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
     _content(path)

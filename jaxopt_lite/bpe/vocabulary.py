@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, get_
 
 import numpy as np
 
-from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_number, whole_numbers
+from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_numbers
 from jaxopt_lite.tables import html_table
 
 if TYPE_CHECKING:  # it takes as long to load as all else together
@@ -42,7 +43,7 @@ def byte_order(name: str) -> tuple[bytes, ...]:
     GPT-2 writes printable characters of Latin-1 as themselves, and the others as the characters from U+0100 on. Hugging
     Face numbers its byte-level alphabet in that order, which decides between equally frequent pairs.
     """
-    if name not in _BYTE_ORDERS:
+    if not isinstance(name, str) or name not in _BYTE_ORDERS:
         raise ValueError(f"initial_alphabet={name!r:.80}: expected one of {_BYTE_ORDERS} at byte level.")
     values = range(256)
     if name == "gpt2":

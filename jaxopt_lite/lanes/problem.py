@@ -148,7 +148,7 @@ def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bo
         ValueError: a leaf without a batch axis, axes that disagree, an empty problem.
         TypeError: a leaf that is complex or not numeric.
     """
-    leaves = [_numeric(leaf, f"x0{name}") for name, leaf in _named_leaves(x0)]
+    leaves = [numeric(leaf, f"x0{name}") for name, leaf in named_leaves(x0)]
     if not leaves:
         raise ValueError("x0 has no leaves: expected a pytree with at least one array, got " + repr(x0))
     dtype = jnp.result_type(float if not _any_float(leaves) else jnp.result_type(*leaves))
@@ -156,7 +156,7 @@ def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bo
     x0 = jax.tree.unflatten(jax.tree.structure(x0), leaves)
     if not batched:
         x0 = jax.tree.map(lambda leaf: leaf[None], x0)
-    size = _common_size([(f"x0{name}", leaf, 0) for name, leaf in _named_leaves(x0)])
+    size = _common_size([(f"x0{name}", leaf, 0) for name, leaf in named_leaves(x0)])
     flat, unravel = _ravel_batch(x0, dtype)
     if flat.shape[1] == 0:
         raise ValueError("x0 has no unknowns: every leaf has size zero for one problem; give at least one number.")
@@ -247,11 +247,11 @@ def _one_of_each(batch: Batch) -> list[jax.ShapeDtypeStruct]:
     ]
 
 
-def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
+def named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _numeric(leaf, name: str):
+def numeric(leaf, name: str):
     """A leaf as an array-like with a dtype; complex and non-numeric leaves raise."""
     leaf = leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
@@ -308,7 +308,7 @@ def _ravel_batch(x0: PyTree, dtype) -> tuple[Array, Callable]:
 def _batch_axes_first(args: PyTree, axes, size: int):
     """The leaves of `args`, batch axis first where they have one, and which of them have."""
     leaves = []
-    for (name, leaf), axis in zip(_named_leaves(args), axes, strict=True):
+    for (name, leaf), axis in zip(named_leaves(args), axes, strict=True):
         if getattr(getattr(leaf, "dtype", None), "kind", "f") in "SUOMm":
             raise TypeError(f"args{name} has dtype {leaf.dtype}; expected numbers, or one name or object by itself.")
         if axis is not None and _common_size([(f"args{name}", leaf, axis)]) != size:
@@ -371,7 +371,7 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
         result = fun(layout.unravel(x), jax.tree.unflatten(layout.args_tree, leaves))
         value, aux = _value_and_aux(result) if has_aux else (result, None)
         for leaf in jax.tree.leaves(value):
-            _numeric(leaf, "the value of fun(x, args)")
+            numeric(leaf, "the value of fun(x, args)")
         vector, output["unravel"] = ravel_pytree(value)
         output["size"] = vector.size
         output["is_scalar"] = jax.tree.structure(value).num_leaves == 1 and np.ndim(jax.tree.leaves(value)[0]) == 0

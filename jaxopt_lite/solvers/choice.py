@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxopt_lite.arguments import one_of
 from jaxopt_lite.jaxprs import largest_array, opened
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.derivatives import has_hessian
@@ -206,8 +207,7 @@ def _has_hessian(function: Function) -> bool:
 
 def check_backend(backend: str) -> None:
     """Raises ValueError for a backend that there is not."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: expected one of {', '.join(map(repr, BACKENDS))}.")
+    one_of("backend", backend, BACKENDS)
 
 
 def choose(

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from jaxtyping import ArrayLike, Float, PyTree
 
+from jaxopt_lite.arguments import one_of
 from jaxopt_lite.lanes.losses import LOSSES, LossName
 from jaxopt_lite.solvers.box import checked_bounds
 from jaxopt_lite.solvers.choice import Backend, Derivatives, LeastSquaresSolver
@@ -86,10 +87,8 @@ def least_squares(
     """
     chosen = LevenbergMarquardt() if solver is None else solver
     chosen = expect(chosen, "least_squares", "LevenbergMarquardt()", "least squares")
-    if loss not in LOSSES:
-        raise ValueError(f"loss={loss!r}: expected one of {', '.join(map(repr, LOSSES))}.")
-    if derivatives not in DERIVATIVES:
-        raise ValueError(f"derivatives={derivatives!r}: expected one of {', '.join(map(repr, DERIVATIVES))}.")
+    one_of("loss", loss, LOSSES)
+    one_of("derivatives", derivatives, DERIVATIVES)
     check_not_negative("f_scale", f_scale)
     beside = checked_bounds(bounds, x0)
     if loss != "linear":

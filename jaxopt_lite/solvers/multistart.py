@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxopt_lite.arguments import flag
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import run
-from jaxopt_lite.lanes.problem import axis_per_leaf, one_size, signature_of
+from jaxopt_lite.lanes.problem import axis_per_leaf, named_leaves, numeric, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.box import axes_of, checked_bounds
@@ -67,6 +68,8 @@ def multistart(
         True
     """
     check_function(fun)
+    flag("batched", batched)
+    flag("has_aux", has_aux)
     chosen = BFGS() if solver is None else solver
     chosen = checked(expect(chosen, "multistart", "a solver, such as BFGS()", "minimum", "root", "least squares"))
     if bounds is not None and chosen.kind == "root":
@@ -90,15 +93,18 @@ def multistart(
 def _number_of_starts(starts: PyTree, axis: int) -> int:
     """The size of the axis of starts, which all leaves share."""
     counts: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(starts):
-        name = f"starts{jax.tree_util.keystr(path)}"
+    for place, leaf in named_leaves(starts):
+        name = f"starts{place}"
+        numeric(leaf, name)
         if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] == 0:
             raise ValueError(
                 f"{name} has shape {jnp.shape(leaf)}; expected at least one start along axis {axis}, behind the batch "
                 "axis if there is one."
             )
         counts[name] = jnp.shape(leaf)[axis]
-    return one_size(counts, "the axes of starts", "starts of a problem") if counts else 1
+    if not counts:
+        raise ValueError(f"starts={starts!r:.80} has no leaves: expected a pytree with at least one array.")
+    return one_size(counts, "the axes of starts", "starts of a problem")
 
 
 def _one_start(leaf) -> jax.ShapeDtypeStruct:

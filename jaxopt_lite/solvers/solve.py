@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from jaxopt_lite.arguments import flag, whole_number
 from jaxopt_lite.lanes.calls import call, split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
@@ -180,8 +181,9 @@ def solve(
     solver = checked(solver)
     fun, args = split(fun, args)
     asked = Options(axis_per_leaf(args, args_axes), **options)
-    if asked.record < 0:
-        raise ValueError(f"record={asked.record}: expected how many steps to record, 0 for none.")
+    for name in ("batched", "has_aux", "keep_state"):
+        flag(name, getattr(asked, name))
+    whole_number("record", asked.record, least=0)
     check_backend(asked.backend)
     signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)

@@ -28,9 +28,13 @@ def checked(solver):
         ValueError: a negative or NaN tolerance, or a number of steps that is not whole and not negative.
     """
     for name in ("atol", "rtol", "max_steps"):
-        check_not_negative(name, getattr(solver, name))
+        check_not_negative(name, value := getattr(solver, name))
+        if isinstance(value, list | tuple):  # one per problem, which is one array and no pytree
+            solver = replace(solver, **{name: np.asarray(value)})
     steps = solver.max_steps
-    if (type(steps) is int and steps <= _MOST_STEPS) or isinstance(steps, Tracer):
+    if type(steps) is int:
+        return solver if steps <= _MOST_STEPS else replace(solver, max_steps=_MOST_STEPS)
+    if isinstance(steps, Tracer):
         return solver
     if not np.issubdtype(np.asarray(steps).dtype, np.integer):
         raise ValueError(f"max_steps={steps}: expected whole numbers.")
@@ -45,8 +49,12 @@ def check_not_negative(name: str, value) -> None:
     """
     if value is None or isinstance(value, Tracer):
         return
-    if not (value >= 0 if type(value) in (int, float) else np.all(np.asarray(value) >= 0)):
-        raise ValueError(f"{name}={value}: expected numbers that are not negative and not NaN.")
+    try:
+        fits = value >= 0 if type(value) in (int, float) else np.all(np.asarray(value) >= 0)
+    except (TypeError, ValueError):  # what is no number, rows of different lengths
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}={value!s:.200}: expected numbers that are not negative and not NaN.")
 
 
 def limits(solver, size: int, dtype) -> Limits:

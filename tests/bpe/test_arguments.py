@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxopt_lite import bpe
-from jaxopt_lite.bpe.arguments import texts, whole_number, whole_numbers
+from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.bpe.arguments import texts, whole_numbers
 
 TRAINED = bpe.train(["low low lower newest"], merges=5, special_tokens=["<end>"])
 TOKENS = (b"a", b"b", b"ab", b"aba")

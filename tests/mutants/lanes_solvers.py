@@ -307,4 +307,22 @@ MUTANTS = (
         "    weight = jnp.sqrt(slope)",
         ("tests/solvers/test_least_squares.py",),
     ),
+    Mutant(
+        "jaxopt_lite/arguments.py",
+        "    if not isinstance(value, bool | np.bool_):",
+        "    if value is None:",
+        ("tests/test_surface.py",),
+    ),
+    Mutant(
+        "jaxopt_lite/arguments.py",
+        "    if not isinstance(value, str) or value not in choices:",
+        "    if value not in choices:",
+        ("tests/test_surface.py",),
+    ),
+    Mutant(
+        SOLVERS + "tolerances.py",
+        "        if isinstance(value, list | tuple):  # one per problem, which is one array and no pytree",
+        "        if isinstance(value, tuple):",
+        ("tests/test_surface.py",),
+    ),
 )

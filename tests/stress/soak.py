@@ -9,8 +9,10 @@ tokenizer that meets new words. A line each half minute; exit 1 if memory still 
 import argparse
 import gc
 import itertools
+import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -57,28 +59,38 @@ def round_of_calls(k: int, rng: np.random.Generator, tokenizer: bpe.Tokenizer) -
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+def run(minutes: float, settle: float, say: Callable[[str], None]) -> tuple[int, float, float]:
+    """Call for so many minutes. Returns the rounds, and the megabytes after settling and at the end."""
+    rng, start = np.random.default_rng(0), time.monotonic()
+    tokenizer = bpe.train(["the quick brown fox jumps over the lazy dog " * 20], merges=30, progress=False)
+    settled, last, shown = math.nan, 0.0, 0.0
+    for k in itertools.count():
+        gone = (time.monotonic() - start) / 60
+        if gone >= shown or gone >= minutes:
+            gc.collect()
+            last = resident()
+            say(f"{gone:5.1f} min, {k:6} rounds, {last:8.1f} MB")
+            shown += 0.5
+            if math.isnan(settled) and gone >= settle:
+                settled = last
+        if gone >= minutes:
+            return k, settled, last
+        round_of_calls(k, rng, tokenizer)
+    raise AssertionError
+
+
+def still_grows(settled: float, last: float) -> bool:
+    return last > _ALLOWED * settled
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--settle", type=float, default=6, help="minutes after which memory may not grow")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    rng, start = np.random.default_rng(0), time.monotonic()
-    tokenizer = bpe.train(["the quick brown fox jumps over the lazy dog " * 20], merges=30, progress=False)
-    settled, last, shown = None, 0.0, 0.0
-    for k in itertools.count():
-        minutes = (time.monotonic() - start) / 60
-        if minutes >= shown:
-            gc.collect()
-            last = resident()
-            print(f"{minutes:5.1f} min, {k:6} rounds, {last:8.1f} MB", flush=True)
-            shown += 0.5
-            if settled is None and minutes >= options.settle:
-                settled = last
-        if minutes >= options.minutes:
-            break
-        round_of_calls(k, rng, tokenizer)
-    grown = settled is not None and last > _ALLOWED * settled
+    _, settled, last = run(options.minutes, options.settle, lambda line: print(line, flush=True))
+    grown = still_grows(settled, last)
     print("memory still grows" if grown else "memory has settled")
     return int(grown)
 

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ import numpy as np
 from jaxopt_lite.specialists import Geometry, load, load_base, save, save_base, save_one
 from tests.specialists.store_cases import base_of, library_of
 
-__all__ = ["main"]
+__all__ = ["KINDS", "main", "run"]
 
 _LONGEST = 0.4  # seconds until the kill
 _BASES = base_of(seed=0), base_of(seed=1)
@@ -112,15 +111,18 @@ def _look(name: str, place: Path, when: str) -> list[str]:
     return []
 
 
-def _try(name: str, count: int, rng: random.Random, litter: Counter[str]) -> list[str]:
-    """Kill writers of one kind, one after the other, in one folder."""
-    kind, faults = KINDS[name], []
+def run(name: str, count: int, rng: random.Random) -> tuple[int, list[str]]:
+    """Kill writers of one kind, one after the other, in one folder.
+
+    Returns how often something was half done, and what went wrong.
+    """
+    kind, half_done, faults = KINDS[name], 0, []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for number in range(count):
             faults += _kill_one(name, place, rng)
             left = _files(place, name)
-            litter[name] += bool(left)
+            half_done += bool(left)
             before = rng.randrange(2)
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -129,7 +131,7 @@ def _try(name: str, count: int, rng: random.Random, litter: Counter[str]) -> lis
                 faults.append(f"{name} {number}: another thing than was saved")
             if left := _files(place, name):
                 faults.append(f"{name} {number}: {left} stay behind")
-    return faults
+    return half_done, faults
 
 
 def _files(place: Path, name: str) -> list[str]:
@@ -147,12 +149,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.write:
         _write_for_ever(options.write[0], Path(options.write[1]))
-    rng, litter, faults, start = random.Random(options.seed), Counter(), [], time.perf_counter()
+    rng, faults, start = random.Random(options.seed), [], time.perf_counter()
     for name in KINDS:
-        found = _try(name, options.count, rng, litter)
-        print(
-            f"{name:10} {options.count} kills, {litter[name]} left something half done, {len(found)} faults", flush=True
-        )
+        half_done, found = run(name, options.count, rng)
+        print(f"{name:10} {options.count} kills, {half_done} left something half done, {len(found)} faults", flush=True)
         faults += found
     print("\n".join(faults[:20]))
     print(f"{len(faults)} faults, {time.perf_counter() - start:.0f} s, seed {options.seed}")

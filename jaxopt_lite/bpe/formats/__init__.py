@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxopt_lite import files
-from jaxopt_lite.bpe.arguments import existing_file, texts, whole_number
+from jaxopt_lite.arguments import one_of, path_of, whole_number
+from jaxopt_lite.bpe.arguments import existing_file, texts
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.formats.clip import is_clip, read_clip
 from jaxopt_lite.bpe.formats.content import read_json
@@ -50,13 +51,8 @@ def write(
     chat_template: str | None = None,
 ) -> None:
     """Write a tokenizer; see `Tokenizer.save`."""
-    if not str(path):
-        raise ValueError(f"path={path!r}: expected the name of a file or folder.")
-    path = Path(path)
-    if format is None:
-        format = _format_of(path, vocabulary, splitter)
-    if format not in FORMATS:
-        raise ValueError(f"format={format!r}: expected one of {FORMATS}.")
+    path = path_of("path", path)
+    format = _format_of(path, vocabulary, splitter) if format is None else one_of("format", format, FORMATS)
     if format in _FOLDERS and path.exists() and not path.is_dir():
         raise ValueError(
             f"path={str(path)!r} is no folder, which format={format!r} needs; pass another path, or say another "
@@ -113,8 +109,9 @@ def read(
     if isinstance(path, tuple | list):
         if len(path) != 2:
             raise ValueError(f"path={path!r:.200}: expected one path, or those of vocab.json and merges.txt.")
-        return *read_gpt2(Path(path[0]), Path(path[1]), pattern, _names(special_tokens)), Around()
-    path = Path(path)
+        vocab, merges = (path_of("path", each) for each in path)
+        return *read_gpt2(vocab, merges, pattern, _names(special_tokens)), Around()
+    path = path_of("path", path)
     if path.is_dir():
         if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists():
             return *read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens)), Around()

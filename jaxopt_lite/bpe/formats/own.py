@@ -92,7 +92,7 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
         split = replace(_splitter(content, third.get("steps")), normalizer=third.get("normalizer"))
         split.normalize("")
         return vocabulary, split, Around(third.get("decoder"), third.get("post_processor"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} does not fit together: {error}") from None
 
 

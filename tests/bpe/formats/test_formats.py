@@ -11,6 +11,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxopt_lite import bpe
+from jaxopt_lite.bpe.formats import own
 from jaxopt_lite.bpe.patterns import splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer, load
 from jaxopt_lite.bpe.vocabulary import Vocabulary
@@ -549,3 +550,15 @@ def test_character_level_of_huggingface(tmp_path):
     tokenizer = load(tmp_path / "tokenizer.json")
     assert tokenizer.vocabulary.level == "char"
     assert tokenizer.encode_batch(TEXTS, special="encode") == ids_elsewhere(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("part", ["decoder", "post_processor", "normalizer", "steps"])
+@pytest.mark.parametrize("value", ["Ġ", '{"type": "Other"}', '{"type": 1}', "[" * 100_000])
+def test_a_part_of_our_own_form_that_is_none(gpt4, tmp_path, part, value):
+    """With a checksum that fits: it is refused when it is loaded, by the name of the file, and not when it is used."""
+    path = tmp_path / "own.json"
+    gpt4.save(path, "jaxopt_lite")
+    content = json.loads(path.read_text()) | {part: value}
+    path.write_text(json.dumps(content | {"checksum": own._checksum(content)}))
+    with pytest.raises(ValueError, match="own.json does not fit together"):
+        load(path)

@@ -1,0 +1,58 @@
+"""What callers give, as what it is meant to be, or an error that names it, what was expected and what arrived."""
+
+import os
+from collections.abc import Collection
+from numbers import Integral
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["flag", "one_of", "path_of", "whole_number"]
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def flag(name: str, value: Any) -> bool:
+    """`True` or `False`, also NumPy's. Python takes anything for one of them, such as an argument in the wrong place.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r:.80}: expected True or False.")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, choices: Collection[Choice]) -> Choice:
+    """One of several texts.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r:.80}: expected one of {', '.join(map(repr, choices))}.")
+    return value  # pyright: ignore[reportReturnType]
+
+
+def path_of(name: str, value: Any) -> Path:
+    """A path, given as one or as a text.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, str | os.PathLike) or (isinstance(value, str) and not value):
+        raise ValueError(f"{name}={value!r:.80}: expected the name of a file or folder, a str or a pathlib.Path.")
+    return Path(value)
+
+
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """A whole number, also one of NumPy; neither a truth value nor a float.
+
+    Raises:
+        ValueError: it is something else, or less than `least`.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or (least is not None and value < least):
+        bound = "" if least is None else ", not negative" if least == 0 else f" of at least {least}"
+        raise ValueError(f"{name}={value!r:.80}: expected a whole number{bound}.")
+    return int(value)
