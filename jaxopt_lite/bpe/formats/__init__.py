@@ -117,7 +117,7 @@ def read(
             return *read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens)), Around()
         path = next((path / name for name in _IN_FOLDERS if (path / name).exists()), path / _IN_FOLDERS[0])
     existing_file(path)
-    if path.suffix == ".json":
+    if _is_json(path):
         vocabulary, split, around = _from_json(path)
     elif is_clip(path):
         vocabulary, split, around = read_clip(path)
@@ -130,6 +130,14 @@ def read(
     if set(given) != set(known) or (isinstance(given, dict) and given != known):
         raise ValueError(f"special_tokens={special_tokens}: {path} says them itself, {dict(known)}; leave them out.")
     return vocabulary, split, around
+
+
+def _is_json(path: Path) -> bool:
+    """By its name, or by how it begins: no line of base64 or of merges is an object."""
+    if path.suffix == ".json":
+        return True
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"{")
 
 
 def _from_json(path: Path) -> tuple[Vocabulary, Splitter, Around]:

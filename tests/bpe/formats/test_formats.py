@@ -48,6 +48,13 @@ def test_reading_huggingface(tmp_path, kind, merges):
     assert tokenizer.vocabulary.whole_words == (kind == "llama3")
 
 
+@pytest.mark.parametrize("format", ["huggingface", "jaxopt_lite"])
+def test_a_file_is_known_whatever_its_name(tmp_path, gpt4, format):
+    """As `save` writes it to the name it is given."""
+    gpt4.save(tmp_path / "tokenizer", format)
+    assert load(tmp_path / "tokenizer").vocabulary.tokens == gpt4.vocabulary.tokens
+
+
 def test_several_rules_for_a_token(tmp_path):
     """Files made from tiktoken's list all ways to cut a token in two."""
     known = ranks(size=600)
