@@ -584,6 +584,8 @@ def highlights(results: Results) -> Table:
     lines = [
         ("Minima of Moré, Garbow and Hillstrom's found", *_beside(results, "MGH_UNCONSTRAINED", "BFGS")),
         ("Roots of their equations found", *_beside(results, "MGH_EQUATIONS", "Broyden")),
+        ("Curves of four parameters fitted a second", *_fitted(results, "free")),
+        ("The same within bounds", *_fitted(results, "bounded")),
         (
             f"A tokenizer of 32,000 tokens learned from {megabytes}{same}",
             seconds["jaxopt_lite"],
@@ -601,6 +603,15 @@ def highlights(results: Results) -> Table:
         ),
     ]
     return Table(("Work", "This library", "Best beside it"), lines)
+
+
+def _fitted(results: Results, kind: str) -> tuple[str, str]:
+    """The solved fits a second, and those of the best peer that keeps to the bounds."""
+    totals = [row for row in fits_of(results, kind)[1] if "no bounds" not in row["solver"]]
+    ours, peer = (next(row for row in totals if row["is_ours"] is mine) for mine in (True, False))
+    return significant(
+        ours["solved_per_second"]
+    ), f"{peer['solver']} {significant(peer['solved_per_second'])}{unsolved(peer)}"
 
 
 def _beside(results: Results, name: str, method: str) -> tuple[str, str]:
