@@ -609,9 +609,9 @@ def _fitted(results: Results, kind: str) -> tuple[str, str]:
     """The solved fits a second, and those of the best peer that keeps to the bounds."""
     totals = [row for row in fits_of(results, kind)[1] if "no bounds" not in row["solver"]]
     ours, peer = (next(row for row in totals if row["is_ours"] is mine) for mine in (True, False))
-    return significant(
-        ours["solved_per_second"]
-    ), f"{peer['solver']} {significant(peer['solved_per_second'])}{unsolved(peer)}"
+    name = peer["solver"].removesuffix(", of 1,000")  # the size of its batches
+    rate = significant(peer["solved_per_second"])
+    return significant(ours["solved_per_second"]), f"{name} {rate}{unsolved(peer)}"
 
 
 def _beside(results: Results, name: str, method: str) -> tuple[str, str]:
