@@ -35,25 +35,22 @@ html_theme = "furo"
 html_title = "jaxopt_lite"
 html_math_renderer = "mathml"  # which browsers draw without a script, and so without a network
 
-
-LIKE = r"\1[ArrayLike, \2]"
+ARRAY_OR_NDARRAY = re.compile(r"(\w+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]( \| \w*number\b)?( \| (float|int)\b)*")
 
 
 def setup(app):
     app.connect("autodoc-process-docstring", inline_code)
     app.connect("autodoc-process-signature", short_types)
     app.connect("source-read", add_findings)
-    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
+    app.add_html_math_renderer("mathml", mathml("inline"), mathml("block"))
 
 
-def inline_math(writer, node):
-    writer.body.append(latex2mathml.converter.convert(node.astext()))
-    raise nodes.SkipNode
+def mathml(display):
+    def visit(writer, node):
+        writer.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+        raise nodes.SkipNode
 
-
-def block_math(writer, node):
-    writer.body.append(latex2mathml.converter.convert(node.astext(), display="block"))
-    raise nodes.SkipNode
+    return visit, None
 
 
 def inline_code(app, what, name, subject, options, lines):
@@ -67,9 +64,7 @@ def short_types(app, what, name, subject, options, signature, returns):
 
     def shorten(text):
         text = re.sub(r"~?\b(jaxlib\._jax|jaxtyping|numpy|np|collections\.abc)\.", "", text).replace("<factory>", "...")
-        text = re.sub(
-            r"(\w+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]( \| \w*number\b)?( \| (float|int)\b)*", LIKE, text
-        )
+        text = ARRAY_OR_NDARRAY.sub(r"\1[ArrayLike, \2]", text)
         return text.replace("Array | ndarray | bool | number | bool | int | float | complex", "ArrayLike")
 
     return signature and shorten(signature), returns and shorten(returns)

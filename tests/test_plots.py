@@ -1,8 +1,8 @@
 """What is drawn: lines, colors, labels. Most solutions are made by hand, for a picture asks for few numbers."""
 
-import builtins
 import io
 import re
+import sys
 from html.parser import HTMLParser
 
 import jax.numpy as jnp
@@ -92,14 +92,7 @@ def test_given_axes_are_drawn_on_and_keep_their_colors():
 
 
 def test_what_is_missing_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     with pytest.raises(ImportError, match=r"pip install 'jaxopt-lite\[plot\]'"):
         plots.statuses(solution([0], [3]))
 

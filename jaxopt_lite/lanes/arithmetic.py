@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = [
-    "at", "cholesky", "column_norms", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm",
+    "at", "cholesky", "diagonal", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm",
     "normal_equations", "on_cpu", "outer", "positive", "rematvec", "take_where", "triangle", "triangle_solve",
 ]  # fmt: skip
 
@@ -71,6 +71,11 @@ def eye(like: Float[Array, "n *L"]) -> Float[Array, "n n *L"]:
     n = like.shape[0]
     identity = jnp.eye(n, dtype=like.dtype).reshape((n, n) + (1,) * (like.ndim - 1))
     return jnp.broadcast_to(identity, (n, *like.shape))
+
+
+def diagonal(a: Float[Array, "n n *L"]) -> Float[Array, "n *L"]:
+    """The diagonal of A in every lane."""
+    return jnp.stack([a[k, k] for k in range(a.shape[0])])
 
 
 def matvec(a: Float[Array, "m n *L"], v: Float[Array, "n *L"]) -> Float[Array, "m *L"]:
@@ -154,11 +159,6 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     return jax.lax.cond(jnp.any(order != rows), _put_columns, lambda m, _: m, m, order)
 
 
-def column_norms(a: Float[Array, "m n *L"]) -> Float[Array, "n *L"]:
-    """The lengths of the columns of A in every lane."""
-    return jnp.sqrt(fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros(a.shape[1:], a.dtype), a))
-
-
 def normal_equations(
     a: Float[Array, "m n *L"], b: Float[Array, "m *L"]
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
@@ -188,18 +188,17 @@ def cholesky(
     index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (h.ndim - 1))
 
     def eliminate(k, carry):
-        g, h, r, c, sure, diagonal = carry
-        pivot, lowest = at(at(g, k), k), least * at(diagonal, k)
+        g, h, r, c, sure, entries = carry
+        pivot, lowest = at(at(g, k), k), least * at(entries, k)
         root = jnp.sqrt(positive(jnp.maximum(pivot, lowest)))
         row = jnp.where(index > k, at(g, k) / root, jnp.where((index == k) & (lowest > 0), root, 0))
         entry = at(h, k) / root
         row, entry = jax.lax.optimization_barrier((row, entry))
         here = index == k
         r, c = jnp.where(here[:, None], row[None], r), jnp.where(here, entry, c)
-        return g - outer(row, row), h - row * entry, r, c, sure & (pivot >= lowest), diagonal
+        return g - outer(row, row), h - row * entry, r, c, sure & (pivot >= lowest), entries
 
-    diagonal = jnp.stack([g[k, k] for k in range(n)]) if n else h
-    start = g, h, jnp.zeros_like(g), jnp.zeros_like(h), jnp.ones(h.shape[1:], bool), diagonal
+    start = g, h, jnp.zeros_like(g), jnp.zeros_like(h), jnp.ones(h.shape[1:], bool), diagonal(g)
     return jax.lax.fori_loop(0, n, eliminate, start)[2:5]
 
 
@@ -212,7 +211,8 @@ def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[
     """
     n = a.shape[1]
     index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
-    least = (_DEPENDENT * jnp.finfo(a.dtype).eps * column_norms(a)) ** 2
+    squares = fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros(a.shape[1:], a.dtype), a)
+    least = (_DEPENDENT * jnp.finfo(a.dtype).eps) ** 2 * squares
 
     def eliminate(k, carry):
         a, b, r, c = carry

@@ -7,24 +7,7 @@ import numpy as np
 
 from jaxopt_lite.plots.style import BLUE, axes, legend, next_color, title
 
-__all__ = ["Encodes", "Knows", "compression", "rounds"]
-
-
-class Knows(Protocol):
-    """What is drawn of a `Vocabulary`."""
-
-    @property
-    def tokens(self) -> tuple[bytes, ...]: ...
-    @property
-    def merges(self) -> Any: ...
-    @property
-    def merged(self) -> Any: ...
-    @property
-    def is_unique(self) -> bool: ...
-    @property
-    def whole_words(self) -> bool: ...
-    @property
-    def rounds(self) -> Any: ...
+__all__ = ["Encodes", "compression", "rounds"]
 
 
 class Encodes(Protocol):
@@ -87,7 +70,7 @@ def _bytes_per_token(tokenizer: Encodes, texts: str | Iterable[str]) -> np.ndarr
     ids = np.concatenate([np.asarray(row, np.int64) for row in tokenizer.encode_batch(texts, special="ignore")] or [[]])
     if not ids.size:
         raise ValueError("texts: expected some that have a token at least.")
-    times = np.bincount(ids.astype(np.int64), minlength=len(vocabulary.tokens)).tolist()
+    times = np.bincount(ids, minlength=len(vocabulary.tokens)).tolist()
     total = [ids.size]
     for (left, right), made in zip(vocabulary.merges[::-1].tolist(), vocabulary.merged[::-1].tolist(), strict=True):
         total.append(total[-1] + times[made])

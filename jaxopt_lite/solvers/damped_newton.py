@@ -20,18 +20,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import (
-    at,
-    column_norms,
+    diagonal,
     dot,
     eye,
-    fold,
     inverse,
     matvec,
     max_abs,
     norm,
-    outer,
+    normal_equations,
     positive,
-    rematvec,
     take_where,
 )
 from jaxopt_lite.lanes.status import Status
@@ -190,9 +187,9 @@ def _scatter(n: int) -> np.ndarray:
 def dense_direction(problem, x, f, d, damping):
     """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
     _, j = problem.value_and_jacobian(x)
-    d = jnp.maximum(d, column_norms(j))
-    gram = fold(lambda k, total, j: total + outer(at(j, k), at(j, k)), x.shape[0], jnp.zeros_like(j), j)
+    gram, slope = normal_equations(j, f)
+    d = jnp.maximum(d, jnp.sqrt(diagonal(gram)))
     damped = gram + eye(x) * (damping * positive(d) ** 2)[:, None]
     is_free = damping == 0
-    p = -matvec(inverse(jnp.where(is_free, j, damped)), jnp.where(is_free, f, rematvec(j, f)))
+    p = -matvec(inverse(jnp.where(is_free, j, damped)), jnp.where(is_free, f, slope))
     return p, d, matvec(j, p)

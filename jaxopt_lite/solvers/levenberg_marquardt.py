@@ -27,6 +27,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from jaxopt_lite.lanes.arithmetic import (
     at,
     cholesky,
+    diagonal,
     dot,
     eye,
     fold,
@@ -85,7 +86,7 @@ def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"]
     f, j = optimization_barrier(weighted(*loss, f, j))
     length = jnp.sqrt(cost)  # of F where nothing weighs it; outliers that are weighted are longer than they count
     g, gradient = optimization_barrier(normal_equations(j, f))
-    columns = jnp.sqrt(jnp.stack([g[k, k] for k in range(x.shape[0])]))
+    columns = jnp.sqrt(diagonal(g))
     r, c = optimization_barrier(_factor(j, f, g, gradient))
     rounding = _ROUNDING * jnp.finfo(x.dtype).eps * (length + dot(columns, jnp.abs(x)))
     counts = jnp.abs(gradient) > columns * rounding

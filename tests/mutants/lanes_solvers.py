@@ -261,8 +261,8 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "arithmetic.py",
-        "r, c, sure & (pivot >= lowest), diagonal",
-        "r, c, sure, diagonal",
+        "r, c, sure & (pivot >= lowest), entries",
+        "r, c, sure, entries",
         ("tests/lanes/test_arithmetic.py",),
     ),
     Mutant(
