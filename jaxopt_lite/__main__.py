@@ -10,6 +10,7 @@ from rich.console import Console
 import jaxopt_lite as jol
 from jaxopt_lite.bpe import command as bpe
 from jaxopt_lite.commands import bench, demo, doctor
+from jaxopt_lite.cores import cores
 
 # Each adds its options to a parser; `options.run(options, console)` runs it and returns its exit status.
 _COMMANDS = {
@@ -32,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in (*_COMMANDS, "-h", "--help", "--version"):
         words.insert(0, "demo")
-    options, console = _parser().parse_args(words), Console(highlight=False)
+    parser = _parser()
+    options, console = parser.parse_args(words), Console(highlight=False)
+    try:
+        cores()
+    except ValueError as error:  # a wrong variable is what a wrong option is; `doctor` says more than this
+        if words[0] != "doctor":
+            parser.error(str(error))
     try:
         return options.run(options, console)
     except KeyboardInterrupt:  # while JAX was loaded, for instance

@@ -1,8 +1,8 @@
 """What callers give, as what it is meant to be, or an error that names it, what was expected and what arrived."""
 
+import operator
 import os
 from collections.abc import Collection
-from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,12 +47,16 @@ def path_of(name: str, value: Any) -> Path:
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """A whole number, also one of NumPy; neither a truth value nor a float.
+    """A whole number, also one of NumPy or JAX; neither a truth value nor a float.
 
     Raises:
         ValueError: it is something else, or less than `least`.
     """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral) or (least is not None and value < least):
+    try:
+        known = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:  # which JAX raises for its truth values too
+        known = None
+    if known is None or (least is not None and known < least):
         bound = "" if least is None else ", not negative" if least == 0 else f" of at least {least}"
         raise ValueError(f"{name}={value!r:.80}: expected a whole number{bound}.")
-    return int(value)
+    return known

@@ -198,3 +198,12 @@ def test_senseless_counts_are_refused(monkeypatch, capsys, word):
         run(f"--scenarios={word}")
     assert refused.value.code == 2
     assert f"expected a whole number above zero, got '{word}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("demo", "--quick"), ("bench",), ("bpe", "inspect", "none.json")], ids=" ".join)
+def test_a_senseless_number_of_cores_is_refused_before_anything_runs(monkeypatch, capsys, words):
+    monkeypatch.setenv("JAXOPT_LITE_CORES", "none")
+    with pytest.raises(SystemExit) as refused:
+        run(*words)
+    assert refused.value.code == 2
+    assert "JAXOPT_LITE_CORES is 'none': expected a number of cores" in capsys.readouterr().err

@@ -23,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense, is_changed
-from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, number, text, whole
+from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, number, text
 
 __all__ = ["IA3", "KINDS", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
 
@@ -141,7 +142,7 @@ class IA3(Part):
 
     def __post_init__(self):
         super().__post_init__()
-        self._set("axis", whole("axis", self.axis))
+        self._set("axis", whole_number("axis", self.axis))
 
     def identity(self, name, leaf):
         if not -leaf.ndim <= self.axis < leaf.ndim:
@@ -197,8 +198,8 @@ class LoRA(Part):
 
     def __post_init__(self):
         super().__post_init__()
-        self._set("rank", whole("rank", self.rank, least=1))
-        self._set("seed", whole("seed", self.seed))
+        self._set("rank", whole_number("rank", self.rank, least=1))
+        self._set("seed", whole_number("seed", self.seed))
         if self.alpha is not None:
             known = number("alpha", self.alpha, _SCALE)
             self._set("alpha", self.alpha if type(self.alpha) is int else known)  # its text is part of ids

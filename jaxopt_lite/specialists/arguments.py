@@ -8,7 +8,6 @@ fingerprint says. JAX too reads such an array after the call that it was given t
 changed is copied, and only that; arrays of JAX never are.
 """
 
-import operator
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -22,7 +21,7 @@ from jaxtyping import PyTree
 
 __all__ = [
     "NOT_NEGATIVE", "POSITIVE", "SHARE", "check_kept", "check_real", "freeze_fields", "frozen", "inputs",
-    "is_unicode", "number", "own", "remembered", "renamed", "text", "whole",
+    "is_unicode", "number", "own", "remembered", "renamed", "text",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -32,25 +31,6 @@ NOT_NEGATIVE: Range = ("a number that is not negative", lambda value: 0 <= value
 POSITIVE: Range = ("a positive number", lambda value: 0 < value < np.inf)
 SHARE: Range = ("a share of at least 0 and below 1", lambda value: 0 <= value < 1)
 _FINITE: Range = ("a finite number", np.isfinite)
-
-
-def whole(name: str, value: Any, least: int | None = None) -> int:
-    """An argument as a Python integer.
-
-    Raises:
-        ValueError: it is not one, or below `least`.
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        known = operator.index(value)
-    except TypeError:
-        known = None
-    if known is None or (least is not None and known < least):
-        raise ValueError(
-            f"{name}={value!r}: expected a whole number{'' if least is None else f' of at least {least}'}."
-        )
-    return known
 
 
 def number(name: str, value: Any, range: Range = _FINITE) -> float:

@@ -26,10 +26,11 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from jaxopt_lite import plots
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
-from jaxopt_lite.specialists.arguments import freeze_fields, number, own, renamed, whole
+from jaxopt_lite.specialists.arguments import freeze_fields, number, own, renamed
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
@@ -119,7 +120,7 @@ def task2vec(
         >>> embeddings.vectors.shape, nearest(embeddings, "first", 1)[0][0]
         ((2, 2), 'second')
     """
-    tasks, draws = checked(tasks), whole("draws", draws, least=1)
+    tasks, draws = checked(tasks), whole_number("draws", draws, least=1)
     head = as_adapter(head)
     probe = Adapter((Shift(probe),)) if isinstance(probe, str) else as_adapter(probe)
     both = head + probe
@@ -237,7 +238,7 @@ def nearest(
         KeyError: a name that is not there.
         ValueError: a vector of another size; a `k` that is no whole number, or negative.
     """
-    k = whole("k", k, least=0)
+    k = whole_number("k", k, least=0)
     embeddings = tuned_parameters(tasks) if isinstance(tasks, Library) else tasks
     if isinstance(query, str) and query not in embeddings.names:
         raise KeyError(f"no task {query!r} among these {len(embeddings)}.")

@@ -27,9 +27,10 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.progress import interruptible, progress_bar
-from jaxopt_lite.specialists.arguments import POSITIVE, number, whole
+from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.report import Unit
 
@@ -75,8 +76,8 @@ def windows(
         >>> windows("abcde", length=3).x.tolist()
         [[97, 98, 99], [100, 101, 256]]
     """
-    length = whole("length", length, least=1)
-    stride = length if stride is None else whole("stride", stride, least=1)
+    length = whole_number("length", length, least=1)
+    stride = length if stride is None else whole_number("stride", stride, least=1)
     rows = encode([texts] if isinstance(texts, str) else list(texts), tokenizer)
     pieces = [row[start : start + length] for row in rows for start in _starts(len(row), length, stride)]
     if not pieces:
@@ -159,7 +160,7 @@ def language_model(
     """
     sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
     for what, size in sizes.items():
-        whole(what, size, least=1)
+        whole_number(what, size, least=1)
     learning_rate = number("learning_rate", learning_rate, POSITIVE)
     tokens = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
     start, draws = jax.random.split(jax.random.key(seed))

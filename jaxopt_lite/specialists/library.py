@@ -14,11 +14,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
-from jaxopt_lite.specialists.arguments import check_real, frozen, inputs, own, remembered, renamed, text, whole
+from jaxopt_lite.specialists.arguments import check_real, frozen, inputs, own, remembered, renamed, text
 from jaxopt_lite.specialists.base import Base, digest
 from jaxopt_lite.tables import html_table
 
@@ -64,7 +65,7 @@ class Card:
         if isinstance(self.parents, str):
             raise TypeError(f"parents={self.parents!r}: expected several strings, and not one.")
         self._set("parents", tuple(text("parents", parent) for parent in self.parents))
-        self._set("examples", whole("examples", self.examples, least=0))
+        self._set("examples", whole_number("examples", self.examples, least=0))
         if self.loss is not None:
             check_real("loss", self.loss)
             # NaN is unlike itself: a card with one would be too, and its library would be new to every `jit`.

@@ -23,7 +23,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 from numpy.typing import NDArray
 
-from jaxopt_lite.specialists.arguments import check_real, freeze_fields, inputs, own, whole
+from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.specialists.arguments import check_real, freeze_fields, inputs, own
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tasks import named, of_examples
 
@@ -122,7 +123,7 @@ def route(router: Router, features: Float[Array, "B d"], top_k: int = 1) -> Rout
         >>> route(router, jnp.array([[2.0, 0.1], [0.1, 2.0], [jnp.nan, 0.0]])).index.tolist()
         [0, 1, -1]
     """
-    return _route(_filled(router), _checked(router, features), whole("top_k", top_k, least=1))
+    return _route(_filled(router), _checked(router, features), whole_number("top_k", top_k, least=1))
 
 
 def _checked(router: Router, features) -> Array:

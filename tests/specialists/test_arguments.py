@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lite import specialists as sp
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.specialists import Adapter, Base, Card, Centroid, Library, Profile, Shift
 from jaxopt_lite.specialists import base as base_module
 from jaxopt_lite.specialists.arguments import (
@@ -22,7 +23,6 @@ from jaxopt_lite.specialists.arguments import (
     number,
     remembered,
     text,
-    whole,
 )
 from jaxopt_lite.specialists.tasks import checked
 from tests.specialists.spaces import library_at, plane
@@ -114,7 +114,7 @@ def test_real_numbers(name):
 
 @pytest.mark.parametrize("value", [2, np.int8(2), np.uint64(2), np.array(2), jnp.array(2)])
 def test_numbers_of_numpy_and_jax_are_numbers(value):
-    assert type(whole("it", value)) is int and whole("it", value) == 2
+    assert type(whole_number("it", value)) is int and whole_number("it", value) == 2
     assert type(number("it", value)) is float and number("it", value, NOT_NEGATIVE) == 2
     for real in (np.float16(0.5), jnp.bfloat16(0.5), np.array(0.5), jnp.array(0.5)):
         assert number("it", real) == 0.5

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
-from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed, whole
+from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat
@@ -155,7 +156,7 @@ class DARE(Method):
 
     def __post_init__(self):
         number("density", self.density, _KEPT)
-        whole("seed", self.seed)
+        whole_number("seed", self.seed)
         if not isinstance(self.then, Method):
             raise TypeError(f"then={self.then!r}: expected a method, such as Mean().")
 

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import regex
 
-from jaxopt_lite.specialists.arguments import POSITIVE, number, text, whole
+from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.specialists.arguments import POSITIVE, number, text
 
 __all__ = ["Config", "ends_in", "is_chosen", "parse", "pattern_of", "rule_for", "written"]
 
@@ -73,7 +74,7 @@ class Config:
 
     def rank(self, module: str) -> int:
         """Of a module's LoRA."""
-        return whole("r", self._value(module, "r", "rank_pattern"), least=1)
+        return whole_number("r", self._value(module, "r", "rank_pattern"), least=1)
 
     def alpha(self, module: str) -> float:
         """With which `alpha / rank` is the scale of a module's LoRA, also where PEFT divides by √rank."""
