@@ -419,6 +419,23 @@ class LaneProblem:
         """F(x)."""
         return self._lanes(lambda f, x: f(x), x)
 
+    def value_and_aux(self, x):
+        """F(x), and the second output of the function."""
+        return self._lanes(lambda f, x: f(x), x, of=self._function)
+
+    def value_grad_and_aux(self, x):
+        """f(x), ∇f(x) and the second output, for a scalar function."""
+
+        def for_one(f, x):
+            def scalar(x):
+                value, aux = f(x)
+                return value[0].astype(x.dtype), aux
+
+            (value, aux), gradient = derivatives.value_and_grad(scalar, x)
+            return value, gradient, aux
+
+        return self._lanes(for_one, x, of=self._function)
+
     def value_and_grad(self, x):
         """f(x) and ∇f(x), for a scalar function."""
 

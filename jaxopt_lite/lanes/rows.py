@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from jaxopt_lite.lanes.arithmetic import at, on_cpu
 from jaxopt_lite.lanes.lanes_last import lanes_last
 
-__all__ = ["batch_size", "chosen", "count_up_to", "in_tiles", "load", "store"]
+__all__ = ["batch_size", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile"]
 
 _MOST_INDEX = 2**31 - 1
 
@@ -31,36 +31,78 @@ def batch_size(batches: Any, names: str) -> int:
     return sizes.pop()[0]
 
 
-def in_tiles(fun: Callable, on: PyTree, width: int) -> Callable:
-    """`fun`, written for one problem, for every problem of a batch: differentiable, and a tile of so many at a time.
+def in_tiles(fun: Callable, on: PyTree, width: int, which: Bool[Array, " B"] | None = None) -> Callable:
+    """`fun`, written for one problem, for every problem of a batch, a tile of so many at a time.
 
     Args:
         fun: a function of pytrees of arrays.
         on: which arguments have a batch axis, first: a tuple of bools for them, or for parts of them. One at least has.
         width: the lanes of a tile. Where it does not depend on the batch, no result does.
+        which: as for `tile_by_tile`. Without it the result is differentiable.
     """
 
     def of_batch(*arguments: PyTree) -> PyTree:
         leaves, tree = jax.tree.flatten(arguments)
         flags = jax.tree.leaves(jax.tree.broadcast(on, arguments))
-        mapped = [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag]
-        size = len(mapped[0])
-        if size == 1:  # XLA would see that all lanes hold the same, and round them differently
-            mapped = [jnp.concatenate([leaf, leaf]) for leaf in mapped]
-        count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
-        index = jnp.minimum(jnp.arange(count * width), len(mapped[0]) - 1).reshape(count, width)
 
-        def tile(source):
-            lanes = iter(load(mapped, source))
+        def on_tile(mapped):
+            lanes = iter(mapped)
             filled = [next(lanes) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
-            values = lanes_last(fun, on, keeps_rules=True)(*jax.tree.unflatten(tree, filled))
-            blank = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape[:-1]), leaf.dtype), values)
-            return store(blank, jnp.arange(width), values)
+            return lanes_last(fun, on, keeps_rules=True)(*jax.tree.unflatten(tree, filled))
 
-        values = jax.lax.map(tile, index)
-        return jax.tree.map(lambda leaf: leaf.reshape(index.size, *leaf.shape[2:])[:size], values)
+        return tile_by_tile(on_tile, width, which)([leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])
 
     return of_batch
+
+
+def tile_by_tile(fun: Callable, width: int, which: Bool[Array, " B"] | None = None) -> Callable:
+    """`fun`, written for a tile of so many lanes, for the rows of a batch: from pytrees whose lane axis is the last to
+    pytrees whose batch axis is the first.
+
+    Only the chosen rows are computed where `which` says so; of the others the results are zeros.
+    """
+
+    def of_batch(*rows: PyTree) -> PyTree:
+        size = len(jax.tree.leaves(rows)[0])
+        twice = size == 1  # XLA would see that all lanes hold the same, and round them differently
+        rows = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows) if twice else rows
+        if which is None:
+            results = _all_tiles(fun, width, rows)
+        else:
+            results = _chosen_tiles(fun, width, rows, jnp.concatenate([which, which]) if twice else which)
+        return jax.tree.map(lambda leaf: leaf[:size], results)
+
+    return of_batch
+
+
+def _all_tiles(fun: Callable, width: int, rows: PyTree) -> PyTree:
+    size = len(jax.tree.leaves(rows)[0])
+    count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
+
+    def tile(k):
+        lanes = k * width + jnp.arange(width, dtype=jnp.int32)
+        values = fun(*load(rows, jnp.minimum(lanes, size - 1)))
+        return store(_blank(width, values), jnp.arange(width), values)
+
+    values = jax.lax.map(tile, jnp.arange(count, dtype=jnp.int32))
+    return jax.tree.map(lambda leaf: leaf.reshape(count * width, *leaf.shape[2:]), values)
+
+
+def _chosen_tiles(fun: Callable, width: int, rows: PyTree, which: Bool[Array, " B"]) -> PyTree:
+    size, (order, length) = which.size, chosen(which)
+
+    def tile(k, results):
+        lanes = jnp.maximum(k * width, 0) + jnp.arange(width, dtype=jnp.int32)
+        source = order.at[jnp.minimum(lanes, size - 1)].get(mode="promise_in_bounds")
+        return store(results, jnp.where(lanes < length, source, size), fun(*load(rows, source)))
+
+    tile_of = jax.eval_shape(lambda rows: fun(*load(rows, jnp.zeros((width,), jnp.int32))), rows)
+    return jax.lax.fori_loop(0, -(-length // width), tile, _blank(size + 1, tile_of))  # and a slot for idle lanes
+
+
+def _blank(size: int, tile: PyTree) -> PyTree:
+    """Room for so many rows of what a tile holds."""
+    return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape[:-1]), leaf.dtype), tile)
 
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:

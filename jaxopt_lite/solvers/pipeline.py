@@ -17,14 +17,14 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes import engine
 from jaxopt_lite.lanes.arithmetic import max_abs, rematvec
-from jaxopt_lite.lanes.derivatives import pullback, value_and_grad, value_and_jacobian
+from jaxopt_lite.lanes.derivatives import pullback, value_and_grad
 from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
 from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.losses import twice_cost
 from jaxopt_lite.lanes.native import as_one_native_call
 from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, Layout, batch_of, mapped_leaves, trace, with_mapped
 from jaxopt_lite.lanes.rounding import is_rounding
-from jaxopt_lite.lanes.rows import chosen, in_tiles
+from jaxopt_lite.lanes.rows import chosen, in_tiles, tile_by_tile
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
@@ -89,29 +89,20 @@ def solved_so_far(
     plan = Plan(function, without_numbers(solver), options, not options.batched, reach)
     _check_resume(resume, solver, batch)
     limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
-    one, is_mapped = partial(_verified, kind, function), batch.is_mapped
-
-    def verified(x, leaves):
-        return _evaluate(plan, is_mapped, x, leaves, one)
+    is_mapped = batch.is_mapped
 
     @in_own_settings
     def run(leaves, others):
-        outcome = run_methods(plan, is_mapped, leaves, *others)
-        values = verified(outcome.x, leaves)
-        status = _verdict(outcome, others[1], values.value, values.error)
-        if reach > Reach.FIRST:
-            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, values.error))
-            status = jnp.where(exact, Status.AT_PRECISION, status)
-            status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
-        return outcome.x, is_solved(status), (values, status, outcome)
+        outcome, values = run_methods(plan, is_mapped, leaves, *others)
+        return outcome.x, is_solved(outcome.status), (values, outcome)
 
     others = jax.lax.stop_gradient((batch.x, limits, resume))
     factored = factored_up_to(kind, solver.work)
     solve = with_implicit_derivatives(run, partial(_condition, plan), is_mapped, factored)
-    x, success, (values, status, outcome) = solve(batch.leaves, others)
-    values = known(verified, values)(x, batch.leaves)
-    solution = _solution(plan, layout, x, values, outcome._replace(status=status), success)
-    wanting = _wanting(plan, batch, x, values, status)
+    x, success, (values, outcome) = solve(batch.leaves, others)
+    values = known(partial(_verified, plan, is_mapped), values)(x, batch.leaves)
+    solution = _solution(plan, layout, x, values, outcome, success)
+    wanting = _wanting(plan, batch, x, values, outcome.status)
     return (solution if options.batched else _without_batch_axis(solution)), wanting
 
 
@@ -215,12 +206,25 @@ def _check_resume(resume, solver, batch: Batch) -> None:
         )
 
 
-def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> Outcome:
-    """Run a solver's methods. Under an outer `vmap` the batches become one, so that no loop waits for another."""
+def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> tuple[Outcome, Values]:
+    """Run a solver's methods and verify their answers: the status is what that found.
+
+    Under an outer `vmap` the batches become one, so that no loop waits for another.
+    """
 
     @custom_vmap
     def solved(leaves, x0, limits, states):
-        return _in_turn(plan, is_mapped, x0, leaves, limits, states)
+        outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)
+        choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
+        native = not (choice.why_not_native or plan.alone or len(x0) == 0)
+        verified = partial(_verified_at_once, choice.width) if native else _verified
+        values = verified(plan, is_mapped, outcome.x, leaves)
+        status = _verdict(outcome, limits, values.value, values.error)
+        if plan.reach > Reach.FIRST:
+            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, values.error))
+            status = jnp.where(exact, Status.AT_PRECISION, status)
+            status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
+        return outcome._replace(status=status), values
 
     @solved.def_vmap
     @in_own_settings
@@ -240,11 +244,11 @@ def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Lim
 
         flags = tuple(mapped or batched for mapped, batched in zip(is_mapped, leaves_batched, strict=True))
         merged = tuple(map(merge_leaf, leaves, leaves_batched, is_mapped))
-        outcome = run_methods(
+        results = run_methods(
             plan._replace(alone=False), flags, merged, merge(x0, x_batched),
             jax.tree.map(merge, limits, limits_batched), jax.tree.map(merge, states, states_batched),
         )  # fmt: skip
-        split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, size, *leaf.shape[1:]), outcome)
+        split = jax.tree.map(lambda leaf: leaf.reshape(axis_size, size, *leaf.shape[1:]), results)
         return split, jax.tree.map(lambda _: True, split)
 
     return solved(leaves, x0, limits, states)
@@ -298,20 +302,16 @@ def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bo
     is not so further on.
     """
 
-    def strayed(x, values=None):
-        values = _evaluate(plan, is_mapped, *jax.lax.stop_gradient((x, leaves)), one) if values is None else values
-        return jax.vmap(has_strayed)(x, x0, *values)
+    def strayed(x, which, values=None):
+        values = _evaluate(plan, is_mapped, x, leaves, one, which) if values is None else values
+        return which & jax.vmap(has_strayed)(x, x0, *values)
 
     def one(x, leaves):
         (value, _), grad = value_and_grad(lambda x: (plan.function.value(x, leaves)[0], None), x)
         return value, grad
 
-    def among(candidates, which: Callable):
-        return jax.lax.cond(jnp.any(candidates), lambda: candidates & which(), lambda: jnp.zeros_like(candidates))
-
-    far = converged & jax.vmap(is_far)(x, x0)
-    seems = among(far, lambda: strayed(x)) if values is None else far & strayed(x, values)
-    return among(seems, lambda: strayed(x + _FURTHER * (x - x0)))
+    seems = strayed(x, converged & jax.vmap(is_far)(x, x0), values)
+    return strayed(x + _FURTHER * (x - x0), seems)
 
 
 def _twice(batches):
@@ -379,26 +379,40 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
     return run
 
 
-def _verified(kind: Kind, function: Function, x, leaves) -> Values:
-    """What autodiff finds at one point."""
-    box = function.box(leaves)
+def _verified(plan: Plan, is_mapped: tuple[bool, ...], x, leaves) -> Values:
+    """What autodiff finds at every point of a batch; differentiable."""
+
+    def one(x, leaves):
+        return _found(plan.solver.kind, LaneProblem(plan.function, leaves, is_mapped), x)
+
+    return _evaluate(plan, is_mapped, x, leaves, one)
+
+
+def _verified_at_once(width: int, plan: Plan, is_mapped: tuple[bool, ...], x, leaves) -> Values:
+    """The same as one native function, which has no derivatives."""
+
+    def on_tile(x, mapped):
+        problem = LaneProblem(plan.function, with_mapped(leaves, is_mapped, mapped), is_mapped)
+        return _found(plan.solver.kind, problem, x)
+
+    return as_one_native_call(tile_by_tile(on_tile, width))(x, mapped_leaves(leaves, is_mapped))
+
+
+def _found(kind: Kind, problem: LaneProblem, x) -> Values:
+    """What autodiff finds at one point, or at those of a tile."""
+    box = problem.box
     at_bound = None if box is None else active(x, *box)
-    if kind != "minimum":
-        value, aux = function(x, leaves)
-        value = value.astype(x.dtype)
-        if kind == "root":
-            return Values(value, None, aux, max_abs(value))
-        _, j = value_and_jacobian(partial(function.value, leaves=leaves), x)
-        found = model(function.weighing(leaves), box, x, value, j)
-        return Values(value, rematvec(found.r, found.c), aux, found.error, found.cost / 2, found.r, at_bound)
-
-    def scalar(x):
-        value, aux = function(x, leaves)
-        return value[0].astype(x.dtype), aux
-
-    (value, aux), grad = value_and_grad(scalar, x)
-    slope = grad if box is None else box.slope(x, grad)
-    return Values(value[None], grad, aux, max_abs(slope), active=at_bound)
+    if kind == "minimum":
+        value, grad, aux = problem.value_grad_and_aux(x)
+        slope = grad if box is None else box.slope(x, grad)
+        return Values(value[None], grad, aux, max_abs(slope), active=at_bound)
+    value, aux = problem.value_and_aux(x)
+    value = value.astype(x.dtype)
+    if kind == "root":
+        return Values(value, None, aux, max_abs(value))
+    _, j = problem.value_and_jacobian(x)
+    at = model(problem.loss, box, x, value, j)
+    return Values(value, rematvec(at.r, at.c), aux, at.error, at.cost / 2, at.r, at_bound)
 
 
 def _verdict(outcome: Outcome, limits: Limits, value, error):
@@ -426,10 +440,7 @@ def _at_precision(plan: Plan, is_mapped, x, leaves, doubtful: Bool[Array, " B"])
     def one(x, leaves):
         return is_rounding(lambda x: _condition(plan, x, leaves), x)
 
-    def look():
-        return doubtful & _evaluate(plan, is_mapped, *jax.lax.stop_gradient((x, leaves)), one)
-
-    return jax.lax.cond(jnp.any(doubtful), look, lambda: jnp.zeros_like(doubtful))
+    return doubtful & _evaluate(plan, is_mapped, x, leaves, one, doubtful)
 
 
 @in_own_settings
@@ -453,10 +464,21 @@ def _condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
     return jnp.where(box.holds(x, slope), x - nearest, slope)
 
 
-def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable):
-    """`one(x, leaves)`, written for one problem, at every point of a batch; differentiable, a few tiles at a time."""
-    if len(x) == 0 or plan.alone:
-        return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
-    (size, n), platform = x.shape, jax.default_backend()
-    width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
-    return in_tiles(one, (True, is_mapped), width)(x, leaves)
+def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable, which: Bool[Array, " B"] | None = None):
+    """`one(x, leaves)`, written for one problem, at every point of a batch, a tile at a time.
+
+    It is differentiable, unless only some points are chosen: then there are zeros at the others.
+    """
+
+    def look(x, leaves):
+        if len(x) == 0 or plan.alone:
+            return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
+        (size, n), platform = x.shape, jax.default_backend()
+        width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
+        return in_tiles(one, (True, is_mapped), width, which)(x, leaves)
+
+    if which is None:
+        return look(x, leaves)
+    points = jax.lax.stop_gradient((x, leaves))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(look, *points))
+    return jax.lax.cond(jnp.any(which), look, lambda *_: zeros, *points)

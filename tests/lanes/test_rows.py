@@ -43,3 +43,23 @@ def test_the_chosen_come_first_and_in_order():
     order, number = rows.chosen(jnp.array([False, True, False, True, True]))
     assert number == 3 and order[:3].tolist() == [1, 3, 4]
     assert np.all((np.asarray(order) >= 0) & (np.asarray(order) < 5))
+
+
+@pytest.mark.parametrize("size", [1, 4, 13])
+def test_only_chosen_rows_are_computed(size):
+    """A tile has four lanes: none, one or several tiles are in work, and never one with a row that nobody chose."""
+    a = np.linspace(1, 2, 3 * size).reshape(size, 3)
+
+    @jax.jit
+    def both(a, shift, which):
+        one = lambda x, shift: {"sum": jnp.sum(jnp.exp(x) * shift), "x": x + shift}
+        return [rows.in_tiles(one, (True, False), 4, some)(a, shift) for some in (None, which)]
+
+    for which in (np.zeros(size, bool), np.ones(size, bool), np.arange(size) % 3 == 1, np.arange(size) == size - 1):
+        whole, some = both(a, 0.5, which)
+        for name, results in some.items():
+            expected = np.where(which.reshape(-1, *(1,) * (results.ndim - 1)), whole[name], 0)
+            np.testing.assert_array_equal(results, expected)
+    with jax.debug_nans(True):
+        inverse = rows.in_tiles(lambda x: 1 / x - 1 / x, True, 4, jnp.arange(size) == 0)
+        assert inverse(jnp.ones(size).at[1:].set(0)).tolist() == [0.0] * size

@@ -44,6 +44,12 @@ MUTANTS = (
         ("tests/lanes/test_rows.py",),
     ),
     Mutant(
+        LANES + "rows.py",
+        "        return store(results, jnp.where(lanes < length, source, size), fun(*load(rows, source)))",
+        "        return store(results, jnp.where(lanes <= length, source, size), fun(*load(rows, source)))",
+        ("tests/lanes/test_rows.py",),
+    ),
+    Mutant(
         LANES + "arithmetic.py",
         "        column = jnp.where(rows == k, -1, column)",
         "        column = jnp.where(rows == k, 1, column)",

@@ -33,11 +33,13 @@ SOLVES = {
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other platforms ignore the request")
 @pytest.mark.parametrize("name", SOLVES)
 def test_each_method_is_one_native_call_and_nothing_inside_asks_for_another(name):
-    """An operation inside that inherits the request becomes a function of its own, called at every step."""
+    """So is what verifies a batch. An operation inside that inherits the request becomes a function of its own, called
+    at every step.
+    """
     solve, methods = SOLVES[name]
     text = jax.jit(solve).lower(jnp.ones((3, 5))).as_text()
     asking = [line for line in text.splitlines() if 'xla_cpu_small_call = "true"' in line]
-    assert len(asking) == methods
+    assert len(asking) == methods + ("alone" not in name)
     assert all(re.search(r"\bcall @", line) for line in asking)
 
 
