@@ -63,6 +63,9 @@ class Values(NamedTuple):
 
 
 _FURTHER = 1 / 8  # of the way from the start: where else a flat place is looked at
+# Steps after which a fallback takes over. A fit takes a tenth of them, unless it creeps along a valley whose curvature
+# JᵀJ does not have, or to infinity.
+_PATIENCE = {"least squares": 200}
 
 
 def solved(*operands: Any) -> Solution:
@@ -102,7 +105,7 @@ def solved_so_far(
     x, success, (values, outcome) = solve(batch.leaves, others)
     values = known(partial(_verified, plan, is_mapped), values)(x, batch.leaves)
     solution = _solution(plan, layout, x, values, outcome, success)
-    wanting = _wanting(plan, batch, x, values, outcome.status)
+    wanting = _wanting(plan, batch, x, values, outcome)
     return (solution if options.batched else _without_batch_axis(solution)), wanting
 
 
@@ -128,12 +131,12 @@ def _solution(plan: Plan, layout: Layout, x, values: Values, outcome: Outcome, s
     )
 
 
-def _wanting(plan: Plan, batch: Batch, x, values: Values, status) -> Bool[Array, " B"]:
+def _wanting(plan: Plan, batch: Batch, x, values: Values, outcome: Outcome) -> Bool[Array, " B"]:
     """Which problems need what lies beyond the plan's reach."""
-    nothing, first = jnp.zeros_like(status, bool), plan.reach == Reach.FIRST
-    wanting = _is_doubtful(status, values.error) if first else nothing
+    status, first = outcome.status, plan.reach == Reach.FIRST
+    wanting = _is_doubtful(status, values.error) if first else jnp.zeros_like(status, bool)
     if plan.reach < Reach.FALLBACK and plan.later_methods():
-        wanting |= gave_up(status)
+        wanting |= gave_up(status) | (outcome.steps > _PATIENCE.get(plan.solver.kind, jnp.inf))
         if plan.solver.kind == "minimum":
             known = values.value[:, 0], values.grad
             wanting |= _ran_off(plan, batch.is_mapped, batch.x, x, batch.leaves, status == Status.CONVERGED, known)
@@ -272,7 +275,13 @@ def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outco
     states = None if states is None else engine.resumed(states)
     choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
     run = _runner(plan, choice, is_mapped, leaves)
-    outcome = _first(plan, choice, is_mapped, leaves, Queue(x0, (), limits, states), partial(run, first))
+    most = limits.max_steps
+    if later and plan.solver.kind in _PATIENCE:
+        most = jnp.minimum(most, _PATIENCE[plan.solver.kind])
+    queue = Queue(x0, (), limits._replace(max_steps=most), states)
+    outcome = _first(plan, choice, is_mapped, leaves, queue, partial(run, first))
+    creeps = (outcome.status == Status.MAX_STEPS) & (outcome.steps < limits.max_steps)
+    outcome = outcome._replace(status=jnp.where(creeps, Status.STALLED, outcome.status))
     for method in later:
         exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
         outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
