@@ -27,15 +27,24 @@ def operations(draw):
 
 
 def array(items):
-    return jnp.asarray(np.asarray(items, np.float32))
+    return np.asarray(items, np.float32)
+
+
+# Compiled once for each size.
+PUSH = jax.jit(lambda buffer, item, where: buffer.push(item, where=where))
+EXTEND = {
+    "mask": jax.jit(lambda buffer, items, mask: buffer.extend(items, mask=mask)),
+    "count": jax.jit(lambda buffer, items, count: buffer.extend(items, count=count)),
+    "all": jax.jit(lambda buffer, items, _: buffer.extend(items)),
+}
 
 
 def apply_to_buffer(buffer, kind, items, how):
     if kind == "push":
-        return buffer.push(jnp.float32(items), where=how)
+        return PUSH(buffer, np.float32(items), how)
     if kind == "mask":
-        return buffer.extend(array(items), mask=jnp.asarray(np.asarray(how, bool)))
-    return buffer.extend(array(items), count=how if kind == "count" else None)
+        return EXTEND[kind](buffer, array(items), np.asarray(how, bool))
+    return EXTEND[kind](buffer, array(items), how)
 
 
 def apply_to_list(wanted, kind, items, how):

@@ -357,6 +357,7 @@ def test_the_card_and_the_profile():
     assert grown.names == ("a", "b", "c", "new") and grown.ids[:3] == library.ids
 
 
+@pytest.mark.slow  # that each leaf keeps its dtype is below
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: repr(method)[:24])
 def test_single_precision_stays(method):
     library = random_library(small_base(np.float32), SCALES, "abc")
