@@ -49,7 +49,12 @@ def inputs(names, size=30):
     return {name: (rng.normal(size=(size + place, 4)), np.zeros(size + place)) for place, name in enumerate(names)}
 
 
-@pytest.mark.parametrize("adapter", [SCALES, LOW_RANK], ids=["scales", "low rank"])
+EACH_ADAPTER = pytest.mark.parametrize(
+    "adapter", [pytest.param(SCALES, marks=pytest.mark.slow), LOW_RANK], ids=["scales", "low rank"]
+)  # what is wrong for scales is wrong for their product too
+
+
+@EACH_ADAPTER
 @pytest.mark.parametrize("method", LINEAR_METHODS, ids=repr)
 def test_one_specialist_times_its_weight(adapter, method):
     """merge([a], [w]) = w·a for a negative weight, which factors of LoRA would turn into its square."""
@@ -58,7 +63,7 @@ def test_one_specialist_times_its_weight(adapter, method):
     np.testing.assert_allclose(rows(merged), -1.5 * rows(library), rtol=1e-12)
 
 
-@pytest.mark.parametrize("adapter", [SCALES, LOW_RANK], ids=["scales", "low rank"])
+@EACH_ADAPTER
 @pytest.mark.parametrize("method", SIGNED_METHODS, ids=repr)
 def test_one_specialist_turned_round_by_a_negative_weight(adapter, method):
     library = random_library(BASE, adapter, "a")
@@ -235,9 +240,12 @@ def hidden_outputs(params, x):
 
 @pytest.mark.parametrize(
     "part",
-    [Shift("hidden"), IA3("hidden"), IA3("hidden", axis=0), LoRA("hidden", rank=2)],
+    [
+        Shift("hidden"), IA3("hidden"), IA3("hidden", axis=0),
+        pytest.param(LoRA("hidden", rank=2), marks=pytest.mark.slow),
+    ],
     ids=["any matrix", "scaled outputs", "scaled inputs", "low rank"],
-)
+)  # fmt: skip
 def test_regmean_has_the_least_squares(part):
     """Against a least-squares solve over the linear map from an adapter's parameters to the layer's outputs."""
     library, weights, tasks = random_library(BASE, part, "abc"), [1.0, 0.5, 2.0], inputs("abc")
@@ -396,7 +404,7 @@ def test_compressing_is_the_best_of_its_rank():
     assert "rank=2" in compressed.cards[0].recipe
 
 
-@pytest.mark.parametrize("rank", [2, 4, 6])
+@pytest.mark.parametrize("rank", [2, pytest.param(4, marks=pytest.mark.slow), 6])
 def test_compressing_loses_nothing_where_the_rank_suffices(rank):
     """Back to LoRA, beside those it was made of; also where the rank is more than the matrix can have."""
     library = random_library(BASE, LoRA("hidden", rank=2), "ab")
