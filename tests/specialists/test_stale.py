@@ -132,13 +132,14 @@ def gram(f, loss):
 
 USES = {"embed": embed, "apply": apply, "fit": fitted, "evaluate": evaluated, "fisher": fisher, "gram": gram}
 WITH_A_LOSS = ["fit", "evaluate", "fisher"]
-# Every use asks the same function what has to be traced again: some are tried with all ways, the others with two.
+# Every use asks the same function what has to be traced again: some are tried with all ways, the others with two, and
+# a fit, of which each trace takes long, with one.
 FEW = [by_global, by_large_array]
 
 
 def ways_for(uses, with_all: str):
     """The uses, each with the ways to read that are tried; all of them in a slow test."""
-    quick = [pytest.param(use, WAYS if use == with_all else FEW, id=use) for use in uses]
+    quick = [pytest.param(use, WAYS if use == with_all else FEW[use == "fit" :], id=use) for use in uses]
     slow = [pytest.param(use, WAYS, id=f"{use}, all ways", marks=pytest.mark.slow) for use in uses if use != with_all]
     return pytest.mark.parametrize(("use", "ways"), quick + slow)
 

@@ -460,8 +460,12 @@ def test_a_method_is_a_method():
 
 
 @pytest.mark.parametrize(
-    "method", ["mean", "arithmetic", "ties", "dare", "fisher", RegMean(inputs("ab")), DARE(then=TIES())]
-)
+    "method",
+    [
+        "mean", "ties", "fisher", RegMean(inputs("ab")), DARE(then=TIES()),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arithmetic", "dare")),
+    ],
+)  # fmt: skip
 def test_a_merge_has_the_dtypes_of_what_it_merges(method):
     """So that it can join its own library, and the features' mean too, so that it can join its folder."""
     base = small_base(np.float32)

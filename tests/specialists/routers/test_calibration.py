@@ -24,7 +24,7 @@ COUNT = 400  # of inputs of a task
 @pytest.fixture
 def no_temperature(monkeypatch):
     """It is not fitted, which decides no route and takes seconds to compile."""
-    monkeypatch.setattr(calibration, "_fitted_temperature", lambda *_: 1.0)
+    monkeypatch.setattr(calibration, "_fitted_temperature", lambda *_: 2.0)
 
 
 @cache
@@ -87,6 +87,7 @@ def test_the_temperature_makes_scores_log_probabilities():
     assert abs(float(whole.temperature) - 1) < 0.1 and np.isinf(whole.threshold)
 
 
+@pytest.mark.usefixtures("no_temperature")
 def test_any_router_can_be_calibrated():
     known = clouds(MEAN, 200, 1).reshape(-1, D)
     router = Centroid.at(MEAN.astype(np.float32), metric="euclid")
@@ -94,7 +95,7 @@ def test_any_router_can_be_calibrated():
     share = np.mean(np.asarray(fitted(clouds(MEAN, 200, 2).reshape(-1, D))) == -1)
     assert abs(share - 0.05) < 0.02
     assert np.mean(np.asarray(fitted(1000 + known)) == -1) == 1
-    assert calibrated(router, known, fallback=0.05).temperature == 1
+    assert fitted.temperature == 2 and calibrated(router, known, fallback=0.05).temperature == 1
     with pytest.raises(ValueError, match="from 0 to 9"):
         calibrated(router, known, np.full(2000, 10))
 
@@ -108,6 +109,7 @@ def test_the_quantile_is_exceeded_by_the_asked_share():
     assert quantile(np.arange(999.0), 0.1) == 899
 
 
+@pytest.mark.usefixtures("no_temperature")
 def test_what_cannot_be_calibrated_is_refused():
     with pytest.raises(ValueError, match="at least 9999 held-out inputs, and there are 4000"):
         calibrate(plane(D), as_tasks(clouds(MEAN, COUNT, 1, MIXING)), fallback=1e-4)
