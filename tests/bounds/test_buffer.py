@@ -27,15 +27,24 @@ def operations(draw):
 
 
 def array(items):
-    return jnp.asarray(np.asarray(items, np.float32))
+    return np.asarray(items, np.float32)
+
+
+# Compiled once for each size.
+PUSH = jax.jit(lambda buffer, item, where: buffer.push(item, where=where))
+EXTEND = {
+    "mask": jax.jit(lambda buffer, items, mask: buffer.extend(items, mask=mask)),
+    "count": jax.jit(lambda buffer, items, count: buffer.extend(items, count=count)),
+    "all": jax.jit(lambda buffer, items, _: buffer.extend(items)),
+}
 
 
 def apply_to_buffer(buffer, kind, items, how):
     if kind == "push":
-        return buffer.push(jnp.float32(items), where=how)
+        return PUSH(buffer, np.float32(items), how)
     if kind == "mask":
-        return buffer.extend(array(items), mask=jnp.asarray(np.asarray(how, bool)))
-    return buffer.extend(array(items), count=how if kind == "count" else None)
+        return EXTEND[kind](buffer, array(items), np.asarray(how, bool))
+    return EXTEND[kind](buffer, array(items), how)
 
 
 def apply_to_list(wanted, kind, items, how):
@@ -68,10 +77,10 @@ def holds_the_start_of_a_list(capacity, steps):
 
 def pairs(m, start=0):
     """`m` items of a pytree with two kinds of leaves."""
-    numbers = jnp.arange(start, start + m)
+    numbers = np.arange(start, start + m)
     return {
-        "id": numbers.astype(jnp.int32),
-        "row": jnp.stack([numbers, -numbers], axis=1).astype(jnp.float32),
+        "id": numbers.astype(np.int32),
+        "row": np.stack([numbers, -numbers], axis=1).astype(np.float32),
     }
 
 
@@ -88,9 +97,10 @@ def assert_same(a, b):
 
 def test_pytrees_keep_their_leaves_together():
     """All leaves of an item land in the same slot, with their dtypes."""
-    buffer = pair_buffer(4).extend(pairs(3), mask=jnp.array([True, False, True])).extend(pairs(3, start=7))
-    assert_same(buffer.data["id"], jnp.array([0, 2, 7, 8], jnp.int32))
-    assert_same(buffer.data["row"], jnp.array([[0, 0], [2, -2], [7, -7], [8, -8]], jnp.float32))
+    buffer = EXTEND["mask"](pair_buffer(4), pairs(3), np.array([True, False, True]))
+    buffer = EXTEND["all"](buffer, pairs(3, start=7), None)
+    assert_same(buffer.data["id"], np.array([0, 2, 7, 8], np.int32))
+    assert_same(buffer.data["row"], np.array([[0, 0], [2, -2], [7, -7], [8, -8]], np.float32))
     assert (int(buffer.size), int(buffer.overflow), buffer.capacity) == (4, 1, 4)
 
 
@@ -102,7 +112,7 @@ def test_empty_takes_shapes_or_an_item():
 
 def test_to_array_fills_each_leaf():
     """One number fills all leaves; a pytree fills each leaf with its own value."""
-    buffer = pair_buffer(2).extend(pairs(1, start=5))
+    buffer = EXTEND["all"](pair_buffer(2), pairs(1, start=5), None)
     assert buffer.to_array(9)["row"].tolist() == [[5, -5], [9, 9]]
     filled = buffer.to_array({"id": -1, "row": jnp.array([1.0, 2.0])})
     assert filled["id"].tolist() == [5, -1]
@@ -115,7 +125,7 @@ def test_the_same_under_jit():
     def fill(buffer, items, mask):
         return buffer.extend(items, mask=mask).push(jax.tree.map(lambda leaf: leaf[0], items))
 
-    args = pair_buffer(3), pairs(4), jnp.array([True, False, True, True])
+    args = pair_buffer(3), pairs(4), np.array([True, False, True, True])
     assert_same(jax.jit(fill)(*args), fill(*args))
 
 
@@ -153,14 +163,15 @@ def test_gradients_reach_the_items_stored_and_no_others():
         return jnp.sum(buffer.to_array() * jnp.array([1.0, 10.0, 100.0], jnp.float32))
 
     items = jnp.array([1.0, jnp.nan, 3.0, 4.0, jnp.nan], jnp.float32)
-    assert jax.grad(total)(items).tolist() == [1.0, 0.0, 10.0, 100.0, 0.0]
+    assert jax.jit(jax.grad(total))(items).tolist() == [1.0, 0.0, 10.0, 100.0, 0.0]
     assert float(total(items)) == 431.0
 
 
 def test_what_is_stored_is_never_damaged():
     """A full buffer that is pushed into keeps every bit."""
-    full = pair_buffer(2).extend(pairs(2))
-    again = full.extend(pairs(3, start=50)).push(jax.tree.map(lambda leaf: leaf[0], pairs(1, start=60)))
+    full = EXTEND["all"](pair_buffer(2), pairs(2), None)
+    again = EXTEND["all"](full, pairs(3, start=50), None)
+    again = PUSH(again, jax.tree.map(lambda leaf: leaf[0], pairs(1, start=60)), True)
     assert_same(again.data, full.data)
     assert int(again.overflow) == 4
 
@@ -183,8 +194,8 @@ def test_raises_with_capacity_wanted_and_advice():
 
 def test_raises_for_a_batch_and_names_the_lane():
     """For a batch of buffers the error says how many overflowed, and which first."""
-    counts = jnp.array([0, 4, 5])
-    batch = jax.vmap(lambda n: Buffer.empty(3, 0.0).extend(jnp.zeros(5), count=n))(counts)
+    counts = np.array([0, 4, 5])
+    batch = jax.jit(jax.vmap(lambda n: Buffer.empty(3, 0.0).extend(jnp.zeros(5), count=n)))(counts)
     with pytest.raises(BufferOverflowError, match=r"got 5 .*2 of 3 buffers overflowed, first \[1\]"):
         batch.raise_if_overflowed()
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.hardly_optimized
 NAMES = sorted(regression.MODELS)
 DIGITS = 8
 DIGITS_OF_ERRORS = 6
-QUICK = ("Eckerle4", "MGH09", "MGH17")
+QUICK = ("Eckerle4", "MGH17", "Kirby2")  # with bounds and without
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,9 @@ def check_fits(dataset, solve):
         assert (np.asarray(solution.active) == 0).all()
 
 
-@pytest.mark.parametrize("name", confidence.SUBJECTS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in confidence.SUBJECTS]
+)
 def test_fits_and_refits_are_one_program(name):
     """The fits have the certified digits; 20 refits are SciPy's least squares, to a thousandth of a standard error."""
     dataset = read(name)

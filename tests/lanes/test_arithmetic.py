@@ -25,8 +25,8 @@ from jaxopt_lite.lanes.arithmetic import (
 
 pytestmark = pytest.mark.hardly_optimized
 
-SIZES = [1, 2, 3, 5, 7, 12]
-each_size = pytest.mark.parametrize("n", SIZES)
+# One, even and odd, in straight lines and in a loop.
+each_size = pytest.mark.parametrize("n", [1, 2, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 7)), 12])
 
 
 def vectors(n, lanes=4, seed=0):
@@ -39,11 +39,12 @@ def matrices(m, n, lanes=4, seed=1):
 
 def agrees(fun, reference, *arrays):
     """On lanes as on each lane alone, without a lane axis, as in NumPy."""
-    together = np.asarray(fun(*arrays))
+    together = np.asarray(jax.jit(fun)(*arrays))
+    alone = fun if fun is inverse else jax.jit(fun)  # whose straight lines take long to compile as one program
     for lane in range(arrays[0].shape[-1]):
         expected = reference(*(a[..., lane] for a in arrays))
         np.testing.assert_allclose(together[..., lane], expected, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(fun(*(a[..., lane] for a in arrays)), expected, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(alone(*(a[..., lane] for a in arrays)), expected, rtol=1e-12, atol=1e-14)
 
 
 @each_size
@@ -90,7 +91,7 @@ def test_take_where_chooses_whole_lanes_of_a_pytree():
 
 def test_nan_stays_in_its_lane():
     u, v, a = vectors(3), vectors(3, seed=2), matrices(3, 3)
-    results = lambda u, a: [dot(u, v), max_abs(u), outer(u, v), matvec(a, u), rematvec(a, u), inverse(a)]
+    results = jax.jit(lambda u, a: [dot(u, v), max_abs(u), outer(u, v), matvec(a, u), rematvec(a, u), inverse(a)])
     clean = results(u, a)
     u[1, 2], a[0, 1, 2] = np.nan, np.nan
     kept = np.array([0, 1, 3])
@@ -115,7 +116,7 @@ def test_inverse_keeps_its_precision_by_pivoting(n):
     rng = np.random.default_rng(3)
     a = np.stack([np.eye(n)[rng.permutation(n)] * 10.0 ** rng.integers(-3, 3, n) for _ in range(6)], axis=-1)
     a += 1e-13 * rng.standard_normal(a.shape)
-    identities = np.einsum("ijl,jkl->ikl", np.asarray(inverse(a)), a)
+    identities = np.einsum("ijl,jkl->ikl", np.asarray(jax.jit(inverse)(a)), a)
     np.testing.assert_allclose(identities, np.broadcast_to(np.eye(n)[:, :, None], a.shape), atol=1e-7)
 
 
@@ -127,16 +128,17 @@ def test_inverse_of_ill_scaled_rows():
 @pytest.mark.parametrize("singular", [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 0.0, 2.0])])
 def test_a_singular_lane_is_not_finite_and_leaves_its_neighbours_alone(singular):
     a = matrices(3, 3)
-    clean = np.asarray(inverse(a))
+    clean = np.asarray(jax.jit(inverse)(a))
     a[..., 1] = singular
-    spoiled = np.asarray(inverse(a))
+    spoiled = np.asarray(jax.jit(inverse)(a))
     assert not np.all(np.isfinite(spoiled[..., 1]))
     np.testing.assert_array_equal(spoiled[..., [0, 2, 3]], clean[..., [0, 2, 3]])
 
 
 def test_float32_stays_float32():
     u, a = vectors(3).astype(np.float32), matrices(3, 3).astype(np.float32)
-    for result in (dot(u, u), max_abs(u), outer(u, u), eye(u), matvec(a, u), rematvec(a, u), inverse(a)):
+    all_of = lambda u, a: (dot(u, u), max_abs(u), outer(u, u), eye(u), matvec(a, u), rematvec(a, u), inverse(a))
+    for result in jax.eval_shape(all_of, u, a):
         assert result.dtype == np.float32
 
 
@@ -160,15 +162,15 @@ def test_a_triangle_keeps_the_digits_that_products_lose():
     """Läuchli's matrix, whose AᵀA is singular to rounding."""
     small = 1e-9
     a = np.array([[1.0, 1.0], [small, 0.0], [0.0, small]])[..., None]
-    r, c = triangle(a, np.array([2.0, small, small])[:, None])
-    np.testing.assert_allclose(triangle_solve(r, c)[:, 0], [1, 1], rtol=1e-6)
+    x = jax.jit(lambda a, b: triangle_solve(*triangle(a, b)))(a, np.array([2.0, small, small])[:, None])
+    np.testing.assert_allclose(x[:, 0], [1, 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("m", "n"), [(13, 3), (4, 4), (2, 5)])
 def test_normal_equations_are_products(m, n):
     a, b = matrices(m, n), vectors(m)
-    agrees(lambda a, b: jax.jit(normal_equations)(a, b)[0], lambda a, b: a.T @ a, a, b)
-    agrees(lambda a, b: jax.jit(normal_equations)(a, b)[1], lambda a, b: a.T @ b, a, b)
+    joined = lambda squares, b: jnp.concatenate([squares, b[:, None]], axis=1)
+    agrees(lambda a, b: joined(*normal_equations(a, b)), lambda a, b: joined(a.T @ a, a.T @ b), a, b)
 
 
 def test_a_cholesky_factor_says_where_pivots_vanish():
@@ -189,7 +191,7 @@ def test_triangular_systems_are_solved():
     r, v = np.triu(np.moveaxis(matrices(4, 4, lanes=3), -1, 0)), vectors(4, lanes=3)
     r[1, 2, 2] = 0
     r = np.moveaxis(r, 0, -1)
-    x, y = triangle_solve(r, v), triangle_solve(r, v, transposed=True)
+    x, y = jax.jit(lambda r, v: (triangle_solve(r, v), triangle_solve(r, v, transposed=True)))(r, v)
     for lane in (0, 2):
         np.testing.assert_allclose(x[:, lane], np.linalg.solve(r[..., lane], v[:, lane]), rtol=1e-10)
         np.testing.assert_allclose(y[:, lane], np.linalg.solve(r[..., lane].T, v[:, lane]), rtol=1e-10)

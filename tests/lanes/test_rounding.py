@@ -10,6 +10,11 @@ from jaxopt_lite.lanes.rounding import is_rounding
 LARGE = 3e8
 
 
+def noise(fun, x):
+    """Whether the value of a function is rounding alone."""
+    return bool(jax.jit(lambda x: is_rounding(fun, x))(x))
+
+
 def exact_root(fun, low, high):
     """A root by bisection, in the dtype of the ends: the last two neighbours."""
     for _ in range(200):
@@ -45,34 +50,34 @@ def test_neighbours_of_a_root_are_as_good_as_it_and_no_point_farther_off_is(name
         assert not check(np.array([ends[0] * far], dtype))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.slow), "bfloat16", "float32", "float64"])
 def test_a_step_and_infinity_are_no_roots(dtype):
-    x = jnp.ones(1, dtype)
-    above = jnp.nextafter(x, 2 * x)
-    assert not is_rounding(lambda x: jnp.where(x > 1, 1, -1).astype(x.dtype), x)
-    assert not is_rounding(lambda x: 1 / (x - 1), x)
-    assert not is_rounding(lambda x: jnp.log(x - 2), x)
+    x = np.ones(1, jnp.dtype(dtype))
+    above = np.nextafter(x, 2 * x)
+    assert not noise(lambda x: jnp.where(x > 1, 1, -1).astype(x.dtype), x)
+    assert not noise(lambda x: 1 / (x - 1), x)
+    assert not noise(lambda x: jnp.log(x - 2), x)
     if jnp.finfo(dtype).bits > 16:  # a pole beside x, whose value changes its sign there
-        assert not is_rounding(lambda x: 1 / (x - 1), above)
+        assert not noise(lambda x: 1 / (x - 1), above)
 
 
 def test_a_double_root_is_as_good_as_the_terms_that_cancel():
     """1e8 (x² − 2x + 1) is zero or 1e-8 anywhere within 1e-8 of 1: its slope is no measure of its rounding."""
     fun = lambda x: 1e8 * (x * x - 2 * x + 1)
-    check = jax.vmap(lambda x: is_rounding(fun, x[None]))
-    assert check(1 + jnp.array([0.0, 1e-9, 1e-8])).all() and not check(1 + jnp.array([1e-6, 1e-4, 0.1])).any()
+    check = jax.jit(jax.vmap(lambda x: is_rounding(fun, x[None])))
+    assert check(1 + np.array([0.0, 1e-9, 1e-8])).all() and not check(1 + np.array([1e-6, 1e-4, 0.1])).any()
 
 
 def test_every_number_counts_and_data_are_exact():
     """One equation of two is solved; and what does not depend on x is not rounded unless it is computed."""
     fun = lambda x: jnp.stack([x[0] - LARGE, x[1] - 1.0])
-    assert is_rounding(fun, jnp.array([LARGE + 3e-8, 1.0]))
-    assert not is_rounding(fun, jnp.array([LARGE, 1.1]))
-    assert not is_rounding(lambda x: 0 * x + 1e-300, jnp.array([1.0]))
+    assert noise(fun, np.array([LARGE + 3e-8, 1.0]))
+    assert not noise(fun, np.array([LARGE, 1.1]))
+    assert not noise(lambda x: 0 * x + 1e-300, np.array([1.0]))
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_neither_large_nor_small_numbers_overflow(size):
     fun = lambda x: jnp.float32(size) * (x - 3)
-    assert is_rounding(fun, jnp.float32([3])) and is_rounding(fun, jnp.float32([3 + 2e-7]))
-    assert not is_rounding(fun, jnp.float32([3.01])) and not is_rounding(fun, jnp.float32([1e9]))
+    assert noise(fun, np.float32([3])) and noise(fun, np.float32([3 + 2e-7]))
+    assert not noise(fun, np.float32([3.01])) and not noise(fun, np.float32([1e9]))

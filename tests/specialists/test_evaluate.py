@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import Base, LoRA, Shift, Unit, evaluate, fit
+from jaxopt_lite.specialists import Base, Card, Library, LoRA, Profile, Shift, Unit, evaluate, fit
+from jaxopt_lite.specialists.adapters import as_adapter
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -130,7 +131,10 @@ def test_the_merge_is_of_products_and_not_of_factors():
     base = Base({"w": jnp.zeros((2, 2))}, lambda params, x: jnp.sum(x @ params["w"]), features=lambda params, x: x)
     x = np.eye(2, dtype=np.float32)
     tasks = {"a": (x, np.float32([1, 0])), "b": (x, np.float32([0, 1]))}
-    library = fit(base, LoRA("w", rank=1), tasks, square, prior=0.0, progress=False)
+    adapter = as_adapter(LoRA("w", rank=1))
+    down, up = jnp.array([[[1.0], [0.0]], [[0.0], [-1.0]]]), jnp.array([[[0.5, 0.5]], [[-0.5, -0.5]]])
+    factors, none = {"down:w": down, "up:w": up}, jnp.zeros((2, 2))  # each has its task exactly
+    library = Library(base, factors, Profile(none[0], none, factors, none), adapter, (Card("a"), Card("b")))
     merged = evaluate(library, lambda features: jnp.zeros(len(features), int), tasks, square)["uniform"]
     np.testing.assert_allclose(merged.by_task, 0.25, atol=0.02)
 

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
-from jaxopt_lite.specialists import IA3, Base, Shift, Task, fit
+from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fit
 from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
 
@@ -21,6 +21,9 @@ pytestmark = pytest.mark.hardly_optimized  # what is compared to the bit is in `
 SIZES = (16, 9)  # of tasks that are filled up to one size, so that tests share a program
 
 fit_module = importlib.import_module("jaxopt_lite.specialists.fit")  # the package has a function of that name
+
+
+FITTED = {"ia3": models.ADAPTERS["ia3"], "lora": LoRA("hidden/w", rank=2, alpha=3.0) + Shift("out/b")}
 
 
 def objective(base, adapter, center):
@@ -37,7 +40,7 @@ def objective(base, adapter, center):
 
 @pytest.mark.parametrize("kind", [pytest.param("ia3", marks=pytest.mark.slow), "lora"])
 def test_reaches_the_loss_that_scipy_reaches(kind):
-    adapter = models.ADAPTERS[kind]
+    adapter = FITTED[kind]
     base, tasks = models.base(jnp.float64), models.tasks(2, sizes=(6, 11), dtype=np.float64)
     tasks["task 1"] = tasks["task 1"]._replace(weight=np.linspace(0.0, 2.0, len(tasks["task 1"].x)))
     start, f = objective(base, adapter, adapter.identity(base.params))
@@ -52,14 +55,17 @@ def test_reaches_the_loss_that_scipy_reaches(kind):
             assert float(ours) <= theirs + 1e-6 and float(jnp.abs(gradient).max()) < 2e-6
 
 
-def test_neither_company_nor_filling_changes_a_fit():
-    base, tasks = models.base(jnp.float64), models.tasks(2, sizes=(16, 9), dtype=np.float64)
+def test_company_does_not_change_a_fit():
+    """Of a fit that is alone `test_fit_bits.py` says so, to the bit."""
+    base, tasks = models.base(jnp.float64), models.tasks(3, sizes=(16, 9, 12), dtype=np.float64)
     adapter = models.ADAPTERS["ia3"]
-    together = fit(base, adapter, tasks, models.cross_entropy, progress=False)
-    alone = fit(base, adapter, {"task 1": tasks["task 1"]}, models.cross_entropy, progress=False)
-    assert together.names == tuple(tasks)
-    for key, value in together["task 1"].parameters.items():
-        np.testing.assert_allclose(alone.parameters[key], value, rtol=1e-3, atol=1e-5)
+    first, last = (
+        fit(base, adapter, {name: tasks[name] for name in pair}, models.cross_entropy, progress=False)
+        for pair in (("task 0", "task 1"), ("task 1", "task 2"))
+    )
+    assert first.names == ("task 0", "task 1")
+    for key, value in first["task 1"].parameters.items():
+        np.testing.assert_allclose(last["task 1"].parameters[key], value, rtol=1e-3, atol=1e-5)
 
 
 def test_profile_and_cards_hold_what_they_say():
@@ -123,7 +129,7 @@ def test_little_memory_means_more_pieces_and_the_same_library(monkeypatch):
 
 def test_an_interruption_keeps_what_is_done(monkeypatch):
     base, adapter, tasks = models.base(jnp.float64), models.ADAPTERS["ia3"], models.tasks(6, (16,), dtype=np.float64)
-    monkeypatch.setattr(fit_module, "_MEMORY", 1)
+    monkeypatch.setattr(fit_module, "_MEMORY", 2 * 16 * 120)  # two tasks at a time
     solve, calls = fit_module._solve_bucket, []
 
     def interrupted(*args):
@@ -133,11 +139,11 @@ def test_an_interruption_keeps_what_is_done(monkeypatch):
         return solve(*args)
 
     monkeypatch.setattr(fit_module, "_solve_bucket", interrupted)
-    with pytest.warns(UserWarning, match="interrupted: 2 of 6 tasks are fitted"):
+    with pytest.warns(UserWarning, match="interrupted: 4 of 6 tasks are fitted"):
         part = fit(base, adapter, tasks, models.cross_entropy, progress=False)
     monkeypatch.setattr(fit_module, "_solve_bucket", solve)
     rest = {name: task for name, task in tasks.items() if name not in part}
-    assert len(part) == 2 and len(part.add(fit(base, part.adapter, rest, models.cross_entropy, progress=False))) == 6
+    assert len(part) == 4 and len(part.add(fit(base, part.adapter, rest, models.cross_entropy, progress=False))) == 6
 
 
 LOGARITHM = Base({"b": jnp.zeros(2, jnp.float32)}, lambda params, x: params["b"] + x)

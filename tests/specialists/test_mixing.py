@@ -74,6 +74,7 @@ def test_the_card_reproduces_the_mix(composed):
     np.testing.assert_allclose(mixed.profile.mean[0], task[0].mean(0), atol=1e-6)
 
 
+@pytest.mark.slow  # that a fit stays at a start and center of each task's own is in `test_fit.py` too
 def test_a_fit_goes_on_from_a_mix(composed):
     """Started from it and centred on it, a strong prior keeps it where it is."""
     _, _, (x, y), mixed = composed

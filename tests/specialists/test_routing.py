@@ -22,8 +22,10 @@ def random_router(size: int, d: int = 5, dtype=np.float32) -> Centroid:
     return Centroid.at(np.random.default_rng(size).normal(size=(size, d)).astype(dtype))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(
+    ("k", "dtype"),
+    [(1, np.float32), pytest.param(1, np.float64, marks=pytest.mark.slow), (3, np.float32), (3, np.float64)],
+)
 def test_the_best_are_those_of_a_full_sort(k, dtype):
     """More specialists than a tile holds; against a stable sort of all scores."""
     router, features = random_router(700, dtype=dtype), RNG.normal(size=(40, 5)).astype(dtype)
@@ -46,8 +48,10 @@ def test_equal_scores_go_to_the_first():
 def test_weights_follow_the_temperature():
     base = random_router(6)
     features = RNG.normal(size=(10, 5)).astype(np.float32)
-    sharp = route(Centroid(**{**vars(base), "temperature": jnp.float32(1e-6)}), features, 2).weight
-    flat = route(Centroid(**{**vars(base), "temperature": jnp.float32(1e3)}), features, 2).weight
+    sharp, flat = (
+        np.asarray(route(Centroid(**{**vars(base), "temperature": np.float32(temperature)}), features, 2).weight)
+        for temperature in (1e-6, 1e3)
+    )
     assert sharp[:, 0].min() > 0.9 and abs(flat - 0.5).max() < 1e-3
 
 
@@ -57,11 +61,11 @@ def test_what_is_routed_can_be_applied():
     library = library_at(base, np.eye(3))
     x = np.array([[5, 1, 0], [0, 1, 5], [np.nan, 0, 0]], np.float32)
     router = Centroid.of(library)
-    outputs = library.apply(x, router(base.embed(x)))
+    outputs = np.asarray(library.apply(x, router(base.embed(x))))
     np.testing.assert_allclose(outputs[:2], [7, 9])
     index, weight = route(router, x, 2)
     expected = x.sum(axis=1) + np.sum((np.asarray(index) + 1) * np.asarray(weight), axis=1)
-    np.testing.assert_allclose(library.apply(x, index, weight)[:2], expected[:2], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(library.apply(x, index, weight))[:2], expected[:2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclid"])
@@ -71,7 +75,7 @@ def test_bad_features_go_to_the_base(bad, metric):
     router = Centroid.at(np.eye(4, dtype=np.float32) - 0.1, metric=metric)
     features = np.eye(4, dtype=np.float32)[[0, 1, 2]]
     features[1, 1] = bad if metric == "cosine" or np.isnan(bad) else 1e38
-    index, weight = route(router, features, 2)
+    index, weight = map(np.asarray, route(router, features, 2))
     assert index[1].tolist() == [-1, -1] and weight[1].tolist() == [1, 0]
     assert index[[0, 2], 0].tolist() == [0, 2] and np.isfinite(weight).all()
     assert not np.isnan(router.scores(features)).any()
@@ -149,15 +153,15 @@ def test_a_router_is_what_it_was_made_of():
 def test_derivatives_are_finite():
     """Also where an input fell back, and where there are fewer specialists than places."""
     router = random_router(3)
-    features = jnp.asarray([[1.0, 2, 3, 4, 5], [jnp.nan, 0, 0, 0, 0], [0, 0, 0, 0, 0]], jnp.float32)
+    features = np.array([[1.0, 2, 3, 4, 5], [np.nan, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.float32)
 
     def total(weight, features):
         changed = Centroid(**{**vars(router), "weight": weight})
         return jnp.sum(jnp.sin(jnp.arange(5.0) * route(changed, features, 5).weight))
 
-    by_weight, by_features = jax.grad(total, argnums=(0, 1))(router.weight, features)
-    assert jnp.isfinite(by_weight).all() and jnp.isfinite(by_features).all()
-    assert jnp.abs(by_weight).max() > 0 and jnp.abs(by_features[0]).max() > 0
+    by_weight, by_features = map(np.asarray, jax.jit(jax.grad(total, argnums=(0, 1)))(router.weight, features))
+    assert np.isfinite(by_weight).all() and np.isfinite(by_features).all()
+    assert np.abs(by_weight).max() > 0 and np.abs(by_features[0]).max() > 0
 
 
 def test_traced_once():

@@ -10,7 +10,7 @@ from jaxopt_lite.specialists.routing import by_tiles, filled, product, squared_d
 SIZES = [1, 3, 70, 255, 256, 257, 513]  # each has a program that fills it up
 
 
-@pytest.mark.parametrize(("batch", "d"), [(1, 17), (7, 64), (33, 3)])
+@pytest.mark.parametrize(("batch", "d"), [(1, 17), (7, 64), pytest.param(33, 3, marks=pytest.mark.slow)])
 def test_rows_are_the_same_among_any_number(batch, d):
     """To the bit; `x` alone would differ between sizes, in blocks and in what a loop of one step becomes."""
     rng = np.random.default_rng(d)
@@ -23,7 +23,7 @@ def test_rows_are_the_same_among_any_number(batch, d):
         assert np.array_equal(of(rows[:size]), whole[:size]), size
 
 
-@pytest.mark.parametrize("d", [1, 16, 33])
+@pytest.mark.parametrize("d", [1, pytest.param(16, marks=pytest.mark.slow), 33])
 def test_squared_distances(d):
     """Without cancellation; to the bit the same among any number of rows; with derivatives, also at zero."""
     rng = np.random.default_rng(d)

@@ -128,10 +128,8 @@ def is_kernel(text: str) -> bool:
 
 @pytest.mark.parametrize("dtype, most", [("float32", 12), ("float64", 7)])
 def test_bfgs_is_a_kernel_up_to_so_many_unknowns(dtype, most):
-    for n in (1, most):
-        solve = lambda x, s: jol.minimize(rosenbrock, x, s, backend="kernel").x
-        text = lowered(solve, jax.ShapeDtypeStruct((100, n), dtype), jax.ShapeDtypeStruct((100,), dtype))
-        assert is_kernel(text), n
+    solve = lambda x, s: jol.minimize(rosenbrock, x, s, backend="kernel").x
+    assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, most), dtype), jax.ShapeDtypeStruct((100,), dtype)))
 
 
 @pytest.mark.slow
@@ -158,7 +156,7 @@ def test_too_many_unknowns_are_refused_with_the_reason():
 
 
 @pytest.mark.parametrize("jacobian, dtype, n", [
-    ("autodiff", "float32", 1), ("autodiff", "float32", 8), ("autodiff", "float64", 6), ("identity", "float64", 2),
+    ("autodiff", "float32", 8), ("autodiff", "float64", 6), ("identity", "float64", 1),
 ])  # fmt: skip
 def test_broyden_is_a_kernel_up_to_so_many_unknowns(jacobian, dtype, n):
     solver = jol.Broyden(jacobian=jacobian)
@@ -187,7 +185,7 @@ def lax_power(x):
     return jax.lax.pow(jnp.abs(x), jnp.int32(3)) * jax.lax.rsqrt(1 + x * x)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def test_functions_of_all_kinds_are_kernels(dtype):
     """All of them in one, whose reason would name the line of the one that is not."""
     fun = lambda x, a: sum(objective(x, a) for objective in OBJECTIVES.values())

@@ -49,7 +49,12 @@ def inputs(names, size=30):
     return {name: (rng.normal(size=(size + place, 4)), np.zeros(size + place)) for place, name in enumerate(names)}
 
 
-@pytest.mark.parametrize("adapter", [SCALES, LOW_RANK], ids=["scales", "low rank"])
+EACH_ADAPTER = pytest.mark.parametrize(
+    "adapter", [pytest.param(SCALES, marks=pytest.mark.slow), LOW_RANK], ids=["scales", "low rank"]
+)  # what is wrong for scales is wrong for their product too
+
+
+@EACH_ADAPTER
 @pytest.mark.parametrize("method", LINEAR_METHODS, ids=repr)
 def test_one_specialist_times_its_weight(adapter, method):
     """merge([a], [w]) = w·a for a negative weight, which factors of LoRA would turn into its square."""
@@ -58,7 +63,7 @@ def test_one_specialist_times_its_weight(adapter, method):
     np.testing.assert_allclose(rows(merged), -1.5 * rows(library), rtol=1e-12)
 
 
-@pytest.mark.parametrize("adapter", [SCALES, LOW_RANK], ids=["scales", "low rank"])
+@EACH_ADAPTER
 @pytest.mark.parametrize("method", SIGNED_METHODS, ids=repr)
 def test_one_specialist_turned_round_by_a_negative_weight(adapter, method):
     library = random_library(BASE, adapter, "a")
@@ -235,9 +240,12 @@ def hidden_outputs(params, x):
 
 @pytest.mark.parametrize(
     "part",
-    [Shift("hidden"), IA3("hidden"), IA3("hidden", axis=0), LoRA("hidden", rank=2)],
+    [
+        Shift("hidden"), IA3("hidden"), IA3("hidden", axis=0),
+        pytest.param(LoRA("hidden", rank=2), marks=pytest.mark.slow),
+    ],
     ids=["any matrix", "scaled outputs", "scaled inputs", "low rank"],
-)
+)  # fmt: skip
 def test_regmean_has_the_least_squares(part):
     """Against a least-squares solve over the linear map from an adapter's parameters to the layer's outputs."""
     library, weights, tasks = random_library(BASE, part, "abc"), [1.0, 0.5, 2.0], inputs("abc")
@@ -357,6 +365,7 @@ def test_the_card_and_the_profile():
     assert grown.names == ("a", "b", "c", "new") and grown.ids[:3] == library.ids
 
 
+@pytest.mark.slow  # that each leaf keeps its dtype is below
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: repr(method)[:24])
 def test_single_precision_stays(method):
     library = random_library(small_base(np.float32), SCALES, "abc")
@@ -395,7 +404,7 @@ def test_compressing_is_the_best_of_its_rank():
     assert "rank=2" in compressed.cards[0].recipe
 
 
-@pytest.mark.parametrize("rank", [2, 4, 6])
+@pytest.mark.parametrize("rank", [2, pytest.param(4, marks=pytest.mark.slow), 6])
 def test_compressing_loses_nothing_where_the_rank_suffices(rank):
     """Back to LoRA, beside those it was made of; also where the rank is more than the matrix can have."""
     library = random_library(BASE, LoRA("hidden", rank=2), "ab")
@@ -451,8 +460,12 @@ def test_a_method_is_a_method():
 
 
 @pytest.mark.parametrize(
-    "method", ["mean", "arithmetic", "ties", "dare", "fisher", RegMean(inputs("ab")), DARE(then=TIES())]
-)
+    "method",
+    [
+        "mean", "ties", "fisher", RegMean(inputs("ab")), DARE(then=TIES()),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arithmetic", "dare")),
+    ],
+)  # fmt: skip
 def test_a_merge_has_the_dtypes_of_what_it_merges(method):
     """So that it can join its own library, and the features' mean too, so that it can join its folder."""
     base = small_base(np.float32)

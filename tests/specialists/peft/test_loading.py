@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxopt_lite.specialists import IA3, LDA, Base, LoRA, Shift, calibrate, load_peft
+from jaxopt_lite.specialists import IA3, LDA, Base, Geometry, LoRA, Shift, load_peft
 from tests.specialists.small import library_of, random_library
 
 RNG = np.random.default_rng(0)
@@ -108,7 +108,8 @@ def test_a_specialist_of_a_library_has_its_adapter(tmp_path):
     np.testing.assert_allclose(after["fc"]["kernel"], PARAMS["fc"]["kernel"] + 3 / 2 * (B @ A).T, rtol=1e-5)
     assert np.array_equal(after["wte"]["embedding"], PARAMS["wte"]["embedding"])
     assert np.array_equal(after["fc"]["bias"], PARAMS["fc"]["bias"])
-    chosen = LDA.of(library.add(found), calibrate(BASE, {"a": (draw(40, IN), draw(40, OUT))}, fallback=0))(draw(50, 4))
+    geometry = Geometry(jnp.zeros(4), jnp.eye(4), jnp.float32(jnp.inf), jnp.float32(1), BASE.fingerprint)
+    chosen = LDA.of(library.add(found), geometry)(draw(50, 4))
     assert 2 not in chosen.tolist()  # nothing is known of its inputs
     none = library[[]]
     assert load_peft(tmp_path, none, name="c").ids == found.ids

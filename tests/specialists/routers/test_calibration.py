@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lite.specialists import LDA, Base, Centroid, calibrate, calibrated, route
+from jaxopt_lite.specialists.routers import calibration
 from jaxopt_lite.specialists.routers.calibration import quantile
 from jaxopt_lite.specialists.routers.lda import whitening
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
@@ -17,13 +18,23 @@ D = 8
 RNG = np.random.default_rng(0)
 MIXING = RNG.normal(size=(D, D))
 MEAN = 12 * RNG.normal(size=(10, D))
-COUNT = 400  # of inputs of a task, in most tests: so they share the programs that fit a temperature
+COUNT = 400  # of inputs of a task
 
 
 @pytest.fixture
-@cache  # and not the fixture: one of the module would be compiled before the tests say how
-def geometry():
+def no_temperature(monkeypatch):
+    """It is not fitted, which decides no route and takes seconds to compile."""
+    monkeypatch.setattr(calibration, "_fitted_temperature", lambda *_: 2.0)
+
+
+@cache
+def known_geometry():
     return calibrate(plane(D), as_tasks(clouds(MEAN, COUNT, 1, MIXING)), fallback=0.05)
+
+
+@pytest.fixture
+def geometry(no_temperature):
+    return known_geometry()
 
 
 def test_the_share_that_falls_back_is_the_one_asked_for(geometry):
@@ -43,6 +54,7 @@ def test_one_specialist_falls_back_as_seldom_as_many(geometry):
     assert abs(np.mean(index == -1) - 0.05) < 0.015
 
 
+@pytest.mark.usefixtures("no_temperature")
 def test_tasks_that_overlap_fall_back_less():
     mean = RNG.normal(size=(10, D)) @ MIXING * 0.3
     geometry = calibrate(plane(D), as_tasks(clouds(mean, COUNT, 1, MIXING)), fallback=0.1)
@@ -75,6 +87,7 @@ def test_the_temperature_makes_scores_log_probabilities():
     assert abs(float(whole.temperature) - 1) < 0.1 and np.isinf(whole.threshold)
 
 
+@pytest.mark.usefixtures("no_temperature")
 def test_any_router_can_be_calibrated():
     known = clouds(MEAN, 200, 1).reshape(-1, D)
     router = Centroid.at(MEAN.astype(np.float32), metric="euclid")
@@ -82,7 +95,7 @@ def test_any_router_can_be_calibrated():
     share = np.mean(np.asarray(fitted(clouds(MEAN, 200, 2).reshape(-1, D))) == -1)
     assert abs(share - 0.05) < 0.02
     assert np.mean(np.asarray(fitted(1000 + known)) == -1) == 1
-    assert calibrated(router, known, fallback=0.05).temperature == 1
+    assert fitted.temperature == 2 and calibrated(router, known, fallback=0.05).temperature == 1
     with pytest.raises(ValueError, match="from 0 to 9"):
         calibrated(router, known, np.full(2000, 10))
 
@@ -96,6 +109,7 @@ def test_the_quantile_is_exceeded_by_the_asked_share():
     assert quantile(np.arange(999.0), 0.1) == 899
 
 
+@pytest.mark.usefixtures("no_temperature")
 def test_what_cannot_be_calibrated_is_refused():
     with pytest.raises(ValueError, match="at least 9999 held-out inputs, and there are 4000"):
         calibrate(plane(D), as_tasks(clouds(MEAN, COUNT, 1, MIXING)), fallback=1e-4)
@@ -114,6 +128,7 @@ def test_what_cannot_be_calibrated_is_refused():
         calibrate(blind, tasks)
 
 
+@pytest.mark.usefixtures("no_temperature")
 def test_inputs_without_weight_do_not_count():
     x = clouds(MEAN, COUNT, 1)
     spoilt = np.concatenate([x, np.full((10, 5, D), 1e6, np.float32)], axis=1)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lite.specialists import LDA, Geometry, calibrate, route, save_base
+from jaxopt_lite.specialists.routers import calibration
 from jaxopt_lite.specialists.routers.lda import means, shrinkage, whitening
 from jaxopt_lite.specialists.tensor_files import encode
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
@@ -18,6 +19,12 @@ def geometry_of(d: int, dtype=np.float32, threshold: float = np.inf) -> Geometry
     whiten = np.linalg.qr(np.random.default_rng(d).normal(size=(d, d)))[0] * np.linspace(0.5, 2, d)
     arrays = np.linspace(-1, 1, d), whiten, threshold, 1.0
     return Geometry(*(jnp.asarray(array, dtype) for array in arrays), fingerprint=plane(d).fingerprint)
+
+
+@pytest.fixture
+def no_temperature(monkeypatch):
+    """A geometry's is not fitted, which decides no route and takes seconds to compile."""
+    monkeypatch.setattr(calibration, "_fitted_temperature", lambda *_: 1.0)
 
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [(np.float32, 2e-4), (np.float64, 1e-12)])
@@ -80,6 +87,7 @@ def test_a_specialist_that_joins_takes_only_what_it_wins(step):
     assert 0 < (before == -1).sum() < 400
 
 
+@pytest.mark.usefixtures("no_temperature")
 @pytest.mark.parametrize("spacing", [30, 300, 3_000, 30_000])
 def test_tasks_that_are_far_apart(spacing):
     """In units of the spread within them: novelties in float32 against NumPy in float64, and the fallback."""
@@ -128,6 +136,7 @@ def test_unknown_tasks_are_never_chosen():
 
 
 @pytest.mark.hardly_optimized
+@pytest.mark.usefixtures("no_temperature")
 def test_more_features_than_inputs():
     """Their covariance is singular; shrunk it is not, and far tasks are told apart."""
     mean = 3 * RNG.normal(size=(4, 60))
