@@ -223,6 +223,7 @@ def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, called: C
     def look(x0, args):
         batch, layout = batch_of(x0, args, axes, batched)
         x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
+        x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)  # not of the mesh that is around
         args = jax.tree.unflatten(layout.args_tree, _one_of_each(batch))
         found.append(Signature(x, args, call=partial(called, hint=_hint(x, x0, batched))))
         return ()

@@ -52,6 +52,8 @@ def test_eight_devices_give_the_bits_of_one():
         same(whole, expected)
         same(everywhere(x0[:3], a[:3]), jax.tree.map(lambda leaf: leaf[:3], expected))  # fewer than devices
         assert everywhere(x0[:0], a[:0]).x.shape == (0, 3)
+        grid = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
+        same(jol.over_devices(minimize, grid)(x0, a), expected)  # what is known of the function is of no mesh
         same(jol.over_devices(root)(x0[:13], a[:13]), root(x0[:13], a[:13]))  # 8 does not divide it
         print("same")
         """
