@@ -189,7 +189,8 @@ def apart(tmp_path, monkeypatch):
 
 # What they say has quick tests elsewhere; these take seconds, most of them to compile.
 LONG = {
-    "docs/accelerators.md", "docs/add_an_adapter.md", "docs/migration.md", "docs/peft.md", "docs/plots.md",
+    "docs/accelerators.md", "docs/add_an_adapter.md", "docs/getting_started.md", "docs/migration.md",
+    "docs/peft.md", "docs/plots.md",
     "docs/questions.md", "docs/scaling.md", "docs/solvers.md", "docs/specialists.md",
     "docs/gallery/deep_equilibrium.md", "docs/gallery/hundred_digits.md", "docs/gallery/languages.md",
     "docs/gallery/nist_fits.md", "docs/gallery/other_models.md", "docs/gallery/penalties.md",

@@ -18,7 +18,7 @@ C, U, N, S, F = Status.CONVERGED, Status.UNBOUNDED, Status.NO_ROOT, Status.STALL
 BOTH = ("float64", "float32")
 total = lambda x: jnp.sum((x - 1) ** 2)
 
-# name: (function, start, status); each for BFGS in both dtypes
+# name: (function, start, status)
 MINIMA = {
     "constant": (lambda x: 3.0, [1.0, 2.0], C),
     "linear": (lambda x: jnp.sum(x), [1.0, 2.0], U),
@@ -108,14 +108,13 @@ def solved(entry, solver, dtype):
     return jax.device_get((solve(starts), jax.jit(jax.vmap(fun))(starts, numbers)))
 
 
-def cases(table, solvers):
-    """The first solver in both dtypes; the others in float64, where they are slow."""
+def cases(table, solvers, quick):
+    """The first solver in both dtypes, one of them quick; the others in float64, where they are slow."""
     for name in table:
         for place, solver in enumerate(solvers):
             for dtype in BOTH if place == 0 else BOTH[:1]:
-                yield pytest.param(
-                    name, solver, dtype, id=f"{name}, {solver}, {dtype}", marks=[pytest.mark.slow] if place else []
-                )
+                marks = [] if place == 0 and dtype == quick else [pytest.mark.slow]
+                yield pytest.param(name, solver, dtype, id=f"{name}, {solver}, {dtype}", marks=marks)
 
 
 def honest(solution, case, at_start):
@@ -127,7 +126,7 @@ def honest(solution, case, at_start):
         assert np.all(np.isfinite(x)) and np.all(np.isfinite(value))
 
 
-@pytest.mark.parametrize("name, solver, dtype", list(cases(MINIMA, MINIMIZERS)))
+@pytest.mark.parametrize("name, solver, dtype", list(cases(MINIMA, MINIMIZERS, "float64")))
 def test_minimising(name, solver, dtype):
     solution, values = solved(jol.minimize, solver, dtype)
     case, status = list(MINIMA).index(name), MINIMA[name][2]
@@ -138,14 +137,14 @@ def test_minimising(name, solver, dtype):
     assert Status(solution.status[case]) in (status if isinstance(status, tuple) else (status,)), solution.summary()
 
 
-@pytest.mark.parametrize("dtype", BOTH)
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_a_kink_is_approached_and_never_called_a_minimum(dtype):
     solution, _ = solved(jol.minimize, "bfgs", dtype)
     kink = list(MINIMA).index("a kink")
     assert solution.fun[kink] < 1e-9 and solution.error[kink] == 1
 
 
-@pytest.mark.parametrize("name, solver, dtype", list(cases(ROOTS, ROOT_SOLVERS)))
+@pytest.mark.parametrize("name, solver, dtype", list(cases(ROOTS, ROOT_SOLVERS, "float32")))
 def test_finding_roots(name, solver, dtype):
     solution, residuals = solved(jol.root, solver, dtype)
     case, status = list(ROOTS).index(name), ROOTS[name][2]

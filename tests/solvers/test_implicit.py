@@ -136,6 +136,7 @@ def test_something_closed_over_has_the_derivative_of_an_argument(solver, mode):
     np.testing.assert_allclose(mapped, shared, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_shared_argument_collects_the_gradients_of_all():
     def total(a):
         return jnp.sum(jol.root(lambda x, a: x**3 - a["s"] * a["m"], X0, a, args_axes={"s": None, "m": 0},
@@ -160,6 +161,7 @@ def test_a_bilevel_problem():
     np.testing.assert_allclose(solution.x, np.broadcast_to(target**3 + target, (3, 2)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_inside_a_larger_differentiated_function():
     @jax.jit
     def outer(w):

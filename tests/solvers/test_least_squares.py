@@ -133,8 +133,12 @@ def test_a_solve_goes_on_and_shows_its_progress(data):
 def test_large_residuals_are_fitted_to_the_last_digit_by_the_hessian():
     """Brown and Dennis's function, 85822 at its minimum, where a linear model of the residuals converges slowly."""
     problem = next(p for p in MGH_UNCONSTRAINED if p.name == "brown dennis")
-    fit = lambda x: jol.least_squares(lambda x: problem.residual(x), x, batched=False)
-    plain, found = jax.jit(fit)(problem.start), fit(problem.start)  # inside a program there is no fallback
+
+    def fit(rescue):
+        solver = jol.LevenbergMarquardt(rescue=rescue)
+        return jax.jit(lambda x: jol.least_squares(lambda x: problem.residual(x), x, batched=False, solver=solver))
+
+    plain, found = fit(None)(problem.start), fit(True)(problem.start)  # in a program only where it is asked for
     assert plain.status == Status.STALLED and found.success and found.error < 1e-11
     np.testing.assert_allclose(2 * found.cost, problem.answers[0], rtol=1e-9)
     assert found.cost <= plain.cost
