@@ -95,17 +95,18 @@ def together(table, is_root):
 
 @functools.cache
 def solved(entry, solver, dtype):
-    """The solution of a whole table by one program, and what the functions are at the starts."""
+    """The solution of a whole table by one program, and what the functions are at the starts.
+
+    In a program minima have no fallback, which would find out itself what falls without end.
+    """
     table, chosen = (MINIMA, MINIMIZERS[solver]) if entry is jol.minimize else (ROOTS, ROOT_SOLVERS[solver])
     fun, starts = together(table, entry is jol.root)
     numbers = np.arange(len(table))
     if entry is jol.minimize:
         at_start_only = [status == F for _, _, status in table.values()]
         chosen = replace(chosen, rtol=np.where(at_start_only, RTOL, 0))
-    solve, starts = lambda starts: entry(fun, starts, numbers, solver=chosen), starts.astype(dtype)
-    if entry is jol.root:  # some need the later methods, and one program of all compiles in less time
-        solve = jax.jit(solve)
-    return jax.device_get((solve(starts), jax.jit(jax.vmap(fun))(starts, numbers)))
+    every = jax.jit(lambda starts: (entry(fun, starts, numbers, solver=chosen), jax.vmap(fun)(starts, numbers)))
+    return jax.device_get(every(starts.astype(dtype)))
 
 
 def cases(table, solvers, quick):
