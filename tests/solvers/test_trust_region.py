@@ -92,7 +92,7 @@ def test_it_is_mapped_over_and_differentiated():
     data, _ = misfit("BoxBOD")
     solve = lambda start, y: jol.minimize(
         lambda b, y: jnp.sum((y - regression.MODELS["BoxBOD"](b, data.x)) ** 2),
-        start, y, solver=jol.BFGS(atol=1e-12), batched=False,
+        start, y, solver=jol.BFGS(atol=1e-12, rescue=True), batched=False,
     )  # fmt: skip
     found = jax.vmap(solve, in_axes=(0, None))(data.starts, data.y)
     assert found.success.all()
