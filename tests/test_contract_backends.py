@@ -134,7 +134,7 @@ def test_the_answers_are_verified_and_those_of_the_loop(solver, dtype, backend):
     assert abs(np.mean(ours.evaluations) - np.mean(loops.evaluations)) < 0.2 * np.mean(loops.evaluations)
     criterion = jax.grad(objective) if solver in MINIMIZERS else residual
     args = tuple(leaf[GOOD] for leaf in problems(solver, dtype)[1])
-    error = np.max(np.abs(jax.vmap(criterion)(ours.x, args)), axis=1)
+    error = np.max(np.abs(jax.jit(jax.vmap(criterion))(ours.x, args)), axis=1)
     assert np.all(error <= 1.1 * atol + (1e-5 if (kind_of(solver), dtype) == ("root", "float32") else 0))
 
 

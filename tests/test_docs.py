@@ -189,13 +189,20 @@ def apart(tmp_path, monkeypatch):
 
 # What they say has quick tests elsewhere; these take seconds, most of them to compile.
 LONG = {
-    "docs/add_an_adapter.md", "docs/migration.md", "docs/peft.md", "docs/plots.md", "docs/solvers.md",
-    "docs/specialists.md", "docs/gallery/deep_equilibrium.md", "docs/gallery/hundred_digits.md",
-    "docs/gallery/languages.md", "docs/gallery/nist_fits.md", "docs/gallery/other_models.md",
-    "docs/gallery/penalties.md", "docs/gallery/power_flow.md", "docs/gallery/robot_arm.md",
-    "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py",
-    "jaxopt_lite/specialists/language.py", "jaxopt_lite/specialists/mixing.py",
-    "jaxopt_lite/specialists/peft/saving.py", "jaxopt_lite/specialists/routers/lda.py",
+    "docs/accelerators.md", "docs/add_an_adapter.md", "docs/getting_started.md", "docs/migration.md",
+    "docs/peft.md", "docs/plots.md",
+    "docs/questions.md", "docs/scaling.md", "docs/solvers.md", "docs/specialists.md",
+    "docs/gallery/deep_equilibrium.md", "docs/gallery/hundred_digits.md", "docs/gallery/languages.md",
+    "docs/gallery/nist_fits.md", "docs/gallery/other_models.md", "docs/gallery/penalties.md",
+    "docs/gallery/power_flow.md", "docs/gallery/robot_arm.md",
+    "jaxopt_lite/demo/confidence.py", "jaxopt_lite/demo/lowest_voltage.py", "jaxopt_lite/lanes/devices.py",
+    "jaxopt_lite/solvers/chunks.py", "jaxopt_lite/solvers/covariance.py", "jaxopt_lite/solvers/lbfgs.py",
+    "jaxopt_lite/solvers/levenberg_marquardt.py", "jaxopt_lite/solvers/limited_broyden.py",
+    "jaxopt_lite/solvers/multistart.py", "jaxopt_lite/solvers/solution.py",
+    "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py", "jaxopt_lite/specialists/fit.py",
+    "jaxopt_lite/specialists/language.py", "jaxopt_lite/specialists/merging/methods.py",
+    "jaxopt_lite/specialists/mixing.py", "jaxopt_lite/specialists/peft/saving.py",
+    "jaxopt_lite/specialists/routers/lda.py",
 }  # fmt: skip
 
 
@@ -215,6 +222,16 @@ def test_page_runs(path, tmp_path):
         for drawn in tmp_path.glob("gallery-*"):
             assert (PICTURES / drawn.name).exists(), f"{path.name} draws {drawn.name}, which is not in docs/pictures"
             assert is_alike(drawn, PICTURES / drawn.name), f"draw {drawn.name} anew, as docs/gallery/index.md says"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_is_python_and_its_names_are_there(path):
+    """Which is seen at once, also of a page that takes long to run."""
+    rooms = {"jol": jaxopt_lite, "bpe": jaxopt_lite.bpe, "sp": jaxopt_lite.specialists}
+    for block in filter(is_run, blocks_of(path, path.read_text(encoding="utf-8"))):
+        for node in ast.walk(ast.parse(block.code, str(block))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in rooms:
+                assert hasattr(rooms[node.value.id], node.attr), f"{block}: {node.value.id}.{node.attr}"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ BROYDEN = jol.Broyden(rescue=False)
 @pytest.mark.parametrize("name", surface.NAMES)
 def test_a_call_answers_or_says_why_not(name):
     """A few of each entry, the same in every run."""
-    outcomes, faults = surface.run(name, 25, seed=0)
+    outcomes, faults = surface.run(name, 15, seed=0)
     assert not faults and {"answers", "refused"} == outcomes.keys()
 
 

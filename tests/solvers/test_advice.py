@@ -4,6 +4,9 @@ which is solved when one tries it.
 NOT_STARTED is in `test_chunks.py`.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,6 +22,11 @@ PLAIN = jol.Broyden(rescue=False)  # which compiles in less time
 
 def valley(x, _):
     return 10 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+
+
+def program(entry, fun, **settings):
+    """The call as one program, which compiles in less time where a first try would not do."""
+    return jax.jit(partial(entry, fun, **settings))
 
 
 def ends(solution, status: Status, advice: str) -> None:
@@ -40,8 +48,9 @@ def test_out_of_steps():
 def test_stalled_at_a_kink():
     distance = lambda x, softness: jnp.sum(jnp.sqrt((x - 0.3) ** 2 + softness**2))
     start = np.array([[1.0], [-2.0]])
-    ends(jol.minimize(distance, start, 0.0, args_axes=None), Status.STALLED, "smooth a kink")
-    smooth = jol.minimize(distance, start, 1e-4, args_axes=None)
+    solve = program(jol.minimize, distance, args_axes=None)
+    ends(solve(start, 0.0), Status.STALLED, "smooth a kink")
+    smooth = solve(start, 1e-4)
     assert smooth.success.all() and np.allclose(smooth.x, 0.3, atol=1e-6)
 
 
@@ -62,8 +71,8 @@ def test_unbounded():
 
 def test_no_root_near():
     cubic = lambda x, _: x**3 - 3 * x + 3  # its only root is at -2.1, beyond a local minimum of |F|
-    ends(jol.root(cubic, np.array([[1.5]]), solver=PLAIN), Status.NO_ROOT, "Try other starts (`multistart`)")
-    found = jol.multistart(cubic, np.array([[[1.5], [-3.0]]]), solver=PLAIN)
+    ends(program(jol.root, cubic, solver=PLAIN)(np.array([[1.5]])), Status.NO_ROOT, "Try other starts (`multistart`)")
+    found = program(jol.multistart, cubic, solver=PLAIN)(np.array([[[1.5], [-3.0]]]))
     assert found.success.all() and np.allclose(found.x, -2.103803, atol=1e-6)
 
 
@@ -71,14 +80,9 @@ def test_at_precision():
     rng = np.random.default_rng(0)
     system = rng.normal(size=(8, 3, 3)), rng.normal(size=(8, 3))
     strict = jol.Broyden(atol=1e-9, rtol=0.0, rescue=False)
+    solve = program(jol.root, lambda x, ab: ab[0] @ x - ab[1], solver=strict)
     single, double = (
-        jol.root(
-            lambda x, ab: ab[0] @ x - ab[1],
-            np.zeros((8, 3), dtype),
-            tuple(m.astype(dtype) for m in system),
-            solver=strict,
-        )
-        for dtype in ("float32", "float64")
+        solve(np.zeros((8, 3), dtype), tuple(m.astype(dtype) for m in system)) for dtype in ("float32", "float64")
     )
     assert single.success.all() and (single.status == Status.AT_PRECISION).any()
     assert "For more digits use float64" in MESSAGES[Status.AT_PRECISION]

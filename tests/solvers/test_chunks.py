@@ -21,7 +21,7 @@ def _solve(x0, a):
 STARTS, TARGETS = np.zeros((10, 2)), np.arange(20.0).reshape(10, 2)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 10, 64])
+@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 3, 10, 64])
 def test_chunks_give_the_answers_of_one_call(chunk):
     whole, parts = _solve(STARTS, TARGETS), jol.in_chunks(_solve, STARTS, TARGETS, chunk=chunk, progress=False)
     for name in ("x", "fun", "status", "steps", "evaluations"):

@@ -18,11 +18,10 @@ def curve(t, a, k, c):
     return a * np.exp(-k * t) + c
 
 
-def fit(y, sigma=1.0, **settings):
-    fun = lambda b, y: (b["a"] * jnp.exp(-b["k"] * T) + b["c"] - y) / sigma
+def fit(y):
+    fun = lambda b, y: (b["a"] * jnp.exp(-b["k"] * T) + b["c"] - y) / 0.05
     size = len(y)
-    x0 = {"a": jnp.full(size, 3.0), "c": jnp.full(size, 0.5), "k": jnp.ones(size)}
-    return jol.least_squares(fun, x0, y, **settings)
+    return jol.least_squares(fun, {"a": np.full(size, 3.0), "c": np.full(size, 0.5), "k": np.ones(size)}, y)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def test_it_is_that_of_scipy(y):
     """Names sort the unknowns: a, c, k."""
     order = [0, 2, 1]
     for absolute in (False, True):
-        found = fit(y, 0.05).covariance(absolute_sigma=absolute)
+        found = fit(y).covariance(absolute_sigma=absolute)
         for k, each in enumerate(y):
             _, peer = scipy.optimize.curve_fit(
                 curve, T, each, [3, 1, 0.5], np.full(len(T), 0.05), absolute_sigma=absolute, ftol=1e-14, xtol=1e-14
@@ -48,7 +47,7 @@ def test_it_is_that_of_scipy(y):
 def test_what_the_data_do_not_determine_is_named(y):
     """The sum of two offsets is determined and neither of them; a third unknown has no effect at all."""
     fun = lambda b, y: b[0] * jnp.exp(-b[1] * T) + b[2] + 3 * b[3] - y + 0 * b[4]
-    fits = jol.least_squares(fun, jnp.tile(jnp.array([3.0, 1.0, 0.2, 0.1, 7.0]), (5, 1)), y)
+    fits = jol.least_squares(fun, np.tile([3.0, 1.0, 0.2, 0.1, 7.0], (5, 1)), y)
     found, plain = fits.covariance(), fit(y).covariance()
     assert fits.success.all() and found.determined.tolist() == [[True, True, False, False, False]] * 5
     assert np.isinf(found.standard_errors[:, 2:]).all() and np.isfinite(found.matrix[:, :2, :2]).all()

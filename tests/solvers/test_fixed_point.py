@@ -49,10 +49,11 @@ def test_the_first_step_is_that_of_the_plain_iteration():
 def test_it_is_found_where_the_plain_iteration_runs_away(solver):
     """x = a + c x with slopes c beyond ±1, one by one and together."""
     slopes = np.array([-30.0, -2.0, -1.0, 0.99, 1.5, 4.0])
-    solution = jol.fixed_point(lambda x, c: 1 + c * x, np.zeros((6, 1)), slopes, solver=solver)
+    find = lambda g, *words: jax.jit(lambda *words: jol.fixed_point(g, *words, solver=solver))(*words)
+    solution = find(lambda x, c: 1 + c * x, np.zeros((6, 1)), slopes)
     assert solution.success.all(), solution.summary()
     np.testing.assert_allclose(solution.x[:, 0], 1 / (1 - slopes), rtol=1e-6)
-    mixed = jol.fixed_point(lambda x, _: 1 + slopes * x, np.zeros((1, 6)), solver=solver)
+    mixed = find(lambda x, _: 1 + slopes * x, np.zeros((1, 6)))
     assert mixed.success.all(), mixed.summary()
     np.testing.assert_allclose(mixed.x[0], 1 / (1 - slopes), rtol=1e-6)
 

@@ -1,5 +1,6 @@
 """On the CPU a whole solve is one native call: the request reaches the compiler as meant, and does it no harm."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -43,34 +44,48 @@ def test_each_method_is_one_native_call_and_nothing_inside_asks_for_another(name
     assert all(re.search(r"\bcall @", line) for line in asking)
 
 
-def test_constants_do_not_end_the_process():
-    """With `rtol` a constant shared by a loop outside, XLA used to abort, which no exception handler can catch."""
-    run_apart("""
-import jax, jax.numpy as jnp, jaxopt_lite as jol
-jax.config.update("jax_enable_x64", True)
+CONSTANTS = """
 def rosenbrock(x, args): return jnp.sum((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2)
 def solve(x):
     solution = jol.minimize(rosenbrock, x, solver=jol.BFGS(atol=1e-6, rtol=0.0), batched=False)
     return solution
 for returned in (lambda s: s, lambda s: (s.x, s.error), lambda s: s.error):
     jax.block_until_ready(jax.jit(lambda x: returned(solve(x)))(jnp.full(10, 0.3)))
-""")
+"""
 
-
-def test_unused_arguments_do_not_end_the_process():
-    """In a loop of the user's, with arguments that the function ignores."""
-    run_apart("""
-import jax, jax.numpy as jnp, jaxopt_lite as jol
+UNUSED = """
 def square(x, args): return jnp.sum((x - 1) ** 2)
 def solve(a):
     solver = jol.BFGS(atol=0.0, rtol=7.0, max_steps=0)
     return jol.minimize(square, jnp.zeros((1, 6)), {"u": a, "v": jnp.zeros((1, 6))}, solver=solver)
 twice = jax.jit(lambda a: jax.lax.scan(lambda c, _: (c * 2, solve(c)), a, None, length=2))
 jax.block_until_ready(twice(jnp.ones((1, 6))))
-""")
+"""
 
 
-def run_apart(script):
-    """Run it in a process of its own, which must end well."""
+def test_constants_do_not_end_the_process():
+    """With `rtol` a constant shared by a loop outside, XLA used to abort, which no exception handler can catch."""
+    status, printed, errors = run_apart()
+    assert "constants: done" in printed, (status, errors)
+
+
+def test_unused_arguments_do_not_end_the_process():
+    """In a loop of the user's, with arguments that the function ignores."""
+    status, printed, errors = run_apart()
+    assert status == 0 and "unused: done" in printed, errors
+
+
+@functools.cache
+def run_apart():
+    """Run both in one process of their own: its exit status, what it printed, and its errors."""
+    script = f"""
+import jax, jax.numpy as jnp, jaxopt_lite as jol
+jax.config.update("jax_enable_x64", True)
+{CONSTANTS}
+print("constants: done", flush=True)
+jax.config.update("jax_enable_x64", False)
+{UNUSED}
+print("unused: done")
+"""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    return done.returncode, done.stdout, done.stderr

@@ -10,6 +10,8 @@ from jaxopt_lite import Status
 from jaxopt_lite.lanes.engine import Limits
 from jaxopt_lite.lanes.problem import LaneProblem, batch_of, trace
 
+pytestmark = pytest.mark.hardly_optimized
+
 LANES = 8
 SOLVERS = {
     "bfgs": jol.BFGS(),

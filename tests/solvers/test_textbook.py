@@ -104,9 +104,10 @@ def test_the_direction_is_that_of_the_last_pairs():
 
 def test_the_answers_are_those_of_the_plain_iterations():
     roots = jol.root(residual, STARTS, solver=SOLVERS["broyden"]).x
-    plain = functools.partial(textbook.broyden, lambda x: np.asarray(residual(x)), tolerance=1e-11)
+    residuals = jax.jit(residual)
+    plain = functools.partial(textbook.broyden, lambda x: np.asarray(residuals(x)), tolerance=1e-11)
     np.testing.assert_allclose(roots, [plain(x, jacobian=np.eye(N)) for x in STARTS], atol=1e-8)
     minima = jol.minimize(objective, STARTS).x
-    gradient = jax.jit(jax.grad(objective))
-    plain = functools.partial(textbook.bfgs, lambda x: float(objective(x)), lambda x: np.asarray(gradient(x)))
+    value, gradient = jax.jit(objective), jax.jit(jax.grad(objective))
+    plain = functools.partial(textbook.bfgs, lambda x: float(value(x)), lambda x: np.asarray(gradient(x)))
     np.testing.assert_allclose(minima, [plain(x, tolerance=1e-8) for x in STARTS], atol=1e-6)

@@ -35,8 +35,9 @@ def solve(k):
         model.level = rng.standard_normal(2)
         own, other = jol.root(model.gap, x0, a, solver=PLAIN), jol.root(shared_gap, x0, a, solver=PLAIN)
         assert own.success.all() and other.success.all()
-        np.testing.assert_allclose(own.x**3 + own.x, model.level * a, atol=1e-8)
-        np.testing.assert_allclose(other.x**3 + other.x, a, atol=1e-8)
+        x, y = np.asarray(own.x), np.asarray(other.x)
+        np.testing.assert_allclose(x**3 + x, model.level * a, atol=1e-8)
+        np.testing.assert_allclose(y**3 + y, a, atol=1e-8)
     return k
 
 
