@@ -27,7 +27,9 @@ ROOT_SOLVERS = {
     "limited broyden": jol.LimitedBroyden(),
     "limited broyden, no slopes": jol.LimitedBroyden(slopes=False),
 }
-SOLVERS = MINIMIZERS | ROOT_SOLVERS
+FITTERS = {"levenberg marquardt": jol.LevenbergMarquardt()}
+SOLVERS = MINIMIZERS | ROOT_SOLVERS | FITTERS
+ENTRIES = {"minimum": jol.minimize, "root": jol.root, "least squares": jol.least_squares}
 COUNT = 50
 
 OBJECTIVES = ("beale", "helical valley", "wood", "watson 6", "box 3d", "extended rosenbrock 10")
@@ -60,7 +62,9 @@ def quick(*names):
     )
 
 
-each_problem = pytest.mark.parametrize("solver, name", of_each(MINIMIZERS, OBJECTIVES) + of_each(ROOT_SOLVERS, SYSTEMS))
+each_problem = pytest.mark.parametrize(
+    "solver, name", of_each(MINIMIZERS, OBJECTIVES) + of_each(ROOT_SOLVERS | FITTERS, SYSTEMS)
+)
 
 
 def main_problem(solver):
@@ -76,11 +80,11 @@ def problem_of(solver, name):
 
 
 def ask(solver, fun, x0, args=None, settings=None, rescue=False, **options):
-    """`minimize` or `root`, with the solver of this name and other settings.
+    """`minimize`, `root` or `least_squares`, with the solver of this name and other settings.
 
     The second method of a solver is left out unless asked for: the program is half as long then.
     """
-    entry = jol.minimize if solver in MINIMIZERS else jol.root
+    entry = ENTRIES[SOLVERS[solver].kind]
     return entry(fun, x0, args, solver=replace(chosen(solver, rescue), **(settings or {})), **options)
 
 
@@ -135,12 +139,24 @@ def loss_gradient(x, args):
     return jax.grad(loss)(x, args)
 
 
+def misfit(x, args):
+    """The same features and labels, fitted by the curve alone: more residuals than unknowns, and none is zero."""
+    features, labels = args
+    return jnp.concatenate([jax.nn.sigmoid(features @ x) - labels, 0.2 * x])
+
+
 def regression(solver, count, dtype="float64"):
     """The function and its data: `(features, labels)`, the first shared and the second one a problem."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((12, 3)).astype(dtype)
     labels = np.random.default_rng(1).integers(0, 2, (1000, 12))[:count].astype(dtype)
-    return (loss if solver in MINIMIZERS else loss_gradient), (features, labels)
+    fun = {"minimum": loss, "root": loss_gradient, "least squares": misfit}[SOLVERS[solver].kind]
+    return fun, (features, labels)
+
+
+def slope(fun):
+    """What is zero at a minimum of ‖F‖²/2."""
+    return jax.grad(lambda x: jnp.sum(fun(x) ** 2) / 2)
 
 
 # --- Solving ------------------------------------------------------------------------------------------------
@@ -151,7 +167,9 @@ def test_converges(solver, name):
     problem, _ = problem_of(solver, name)
     solution = solved(solver, name)
     assert np.mean(solution.success) >= 0.96, solution.summary()
-    criterion = jax.grad(problem.fun) if solver in MINIMIZERS else problem.fun
+    criterion = {"minimum": jax.grad, "root": lambda fun: fun, "least squares": slope}[SOLVERS[solver].kind](
+        problem.fun
+    )
     error = np.max(np.abs(jax.jit(jax.vmap(criterion))(solution.x)), axis=1)
     size = np.maximum(1, np.abs(solution.fun)) if solver in MINIMIZERS else 1
     assert np.all((error <= 1e-5 * size)[np.asarray(solution.success)])
@@ -346,9 +364,15 @@ def test_the_record_holds_the_start_and_each_step(solver):
     assert np.array_equal(np.isnan(error), after_the_end)
 
     def progress(x, labels):
-        f = fun(x, (features, labels))
-        gradient = jax.grad(fun)(x, (features, labels)) if solver in MINIMIZERS else f
-        return (f if solver in MINIMIZERS else jnp.sum(f**2) / 2), jnp.max(jnp.abs(gradient))
+        of_x = lambda x: fun(x, (features, labels))
+        f = of_x(x)
+        if solver in MINIMIZERS:
+            return f, jnp.max(jnp.abs(jax.grad(of_x)(x)))
+        if solver in ROOT_SOLVERS:
+            return jnp.sum(f**2) / 2, jnp.max(jnp.abs(f))
+        j = jax.jacfwd(of_x)(x)
+        cosines = j.T @ f / jnp.linalg.norm(j, axis=0) / jnp.linalg.norm(f)
+        return jnp.sum(f**2) / 2, jnp.max(jnp.abs(cosines))
 
     at_start = jax.jit(jax.vmap(progress))(jnp.zeros((COUNT, 3)), labels)
     np.testing.assert_allclose((value[:, 0], error[:, 0]), at_start, rtol=1e-12)
@@ -365,6 +389,7 @@ def test_the_types_of_a_state_never_change(solver, dtype):
     fun, data = regression(solver, 8, dtype)
     batch, layout = batch_of(np.zeros((8, 3), dtype), data, axis_per_leaf(data, (None, 0)), True)
     function, batch = trace(fun, batch, layout, False)
+    function = function._replace(loss="linear" if solver in FITTERS else None)
     leaves = tuple(
         jnp.moveaxis(leaf, 0, -1) if mapped else leaf
         for leaf, mapped in zip(batch.leaves, batch.is_mapped, strict=True)
@@ -566,6 +591,7 @@ def small(solver, rescue=False):
         ("lbfgs", False),
         ("broyden", True),
         ("limited broyden", True),
+        ("levenberg marquardt", True),
         pytest.param("broyden from I", True, marks=slow),
     ],
 )

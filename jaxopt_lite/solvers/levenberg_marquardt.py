@@ -291,9 +291,9 @@ class LevenbergMarquardt:
             float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
-        rescue: whether fits that stall go to Newton's method in a trust region, with the Hessian of the cost: where the
-            residuals at the answer are large, it is needed for the last digits. As for `BFGS`, by default in a plain
-            call on a CPU; not with bounds.
+        rescue: whether fits that stall, or go on for more than 200 steps, are given to Newton's method in a trust
+            region, with the Hessian of the cost: where the residuals at the answer are large, it is needed for the last
+            digits. As for `BFGS`, by default in a plain call on a CPU; not with bounds.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol

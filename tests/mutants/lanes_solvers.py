@@ -314,6 +314,12 @@ MUTANTS = (
         ("tests/solvers/test_least_squares.py",),
     ),
     Mutant(
+        SOLVERS + "pipeline.py",
+        "    creeps = (outcome.status == Status.MAX_STEPS) & (outcome.steps < limits.max_steps)",
+        "    creeps = (outcome.status == Status.MAX_STEPS) & (outcome.steps <= limits.max_steps)",
+        ("tests/solvers/test_least_squares.py",),
+    ),
+    Mutant(
         "jaxopt_lite/arguments.py",
         "    if not isinstance(value, bool | np.bool_):",
         "    if value is None:",
