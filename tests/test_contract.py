@@ -591,7 +591,7 @@ def small(solver, rescue=False):
         ("lbfgs", False),
         ("broyden", True),
         ("limited broyden", True),
-        ("levenberg marquardt", True),
+        ("levenberg marquardt", False),
         pytest.param("broyden from I", True, marks=slow),
     ],
 )

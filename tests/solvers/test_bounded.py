@@ -195,3 +195,10 @@ def test_without_end_within_bounds():
     sol = jol.minimize(lambda x, args: -jnp.sum(x**3), np.ones((2, 2)), bounds=(0, np.array([[7.0, 7.0], [7, np.inf]])))
     assert [jol.Status(code).name for code in sol.status.tolist()] == ["CONVERGED", "UNBOUNDED"]
     assert sol.x[0].tolist() == [7.0, 7.0]
+
+
+def test_a_search_that_reaches_the_bounds_ends_there():
+    """Further along the line nothing moves any more, so that no longer step is looked for."""
+    slopes = np.array([1e-3, 1.0, 1e3])
+    corner = jol.minimize(lambda x, a: -a * jnp.sum(x), np.zeros((3, 2)), slopes, bounds=(-1, 1))
+    assert corner.success.all() and np.all(corner.x == 1) and np.all(corner.evaluations <= 5)
