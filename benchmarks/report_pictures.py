@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.records import Results
 from benchmarks.report_tables import (
+    FITS_MACHINE,
     SETS,
     device_name,
     distinct,
@@ -106,7 +107,7 @@ def speed_data(results: Results) -> list:
 
 
 def fits_data(results: Results) -> list:
-    panels, on = [], results.rows("curve_fits")[0]
+    panels, on = [], results.rows("curve_fits", FITS_MACHINE)[0]
     for kind, title in (("free", "without bounds"), ("bounded", "with bounds")):
         curves, rows = fits_of(results, kind)
         rows = [row for row in rows if "inside a jit" not in row["solver"]]

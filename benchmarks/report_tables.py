@@ -77,9 +77,11 @@ def whole_percent(share: float) -> str:
 
 def device_name(slug: str) -> str:
     """`amd-epyc-2-cores` as AMD EPYC, 2 cores."""
+    names = {"intel": "Intel", "xeon": "Xeon"}
     capitals = {"amd", "epyc", "nvidia"}
     words = [
-        word.upper() if word in capitals or re.search(r"[a-z]\d|\d[a-z]", word) else word for word in slug.split("-")
+        word.upper() if word in capitals or re.search(r"[a-z]\d|\d[a-z]", word) else names.get(word, word)
+        for word in slug.split("-")
     ]
     return re.sub(r" (\d+ cores)", r", \1", " ".join(words))
 
@@ -274,10 +276,14 @@ def verdicts(results: Results) -> Table:
 # --- Curve fits --------------------------------------------------------------------------------------------------
 
 
+FITS_MACHINE = "intel-xeon-2-cores"
+"""Where curve fits were measured last."""
+
+
 def fits_of(results: Results, kind: str) -> tuple[list[str], list[dict]]:
     """The curves that were fitted, and a row for each solver over all of them, quickest first."""
     races = tuple(race for race in curve_fits.RACES if race.endswith(f"-{kind}"))
-    rows = results.rows("curve_fits", race=races)
+    rows = results.rows("curve_fits", FITS_MACHINE, race=races)
     curves = [race.partition("-")[0] for race in distinct(rows, "race")]
     return curves, sorted(curve_fits.total(kind, rows), key=lambda row: -row["solved_per_second"])
 
@@ -301,7 +307,7 @@ def fits(results: Results, kind: str) -> Table:
 
 @table
 def fit_errors(results: Results) -> Table:
-    rows = results.rows("curve_fits", race=tuple(curve_fits.CHECKS))
+    rows = results.rows("curve_fits", FITS_MACHINE, race=tuple(curve_fits.CHECKS))
     lines = []
     for row in rows:
         kind = row["race"].rpartition("-")[2]
