@@ -38,10 +38,8 @@ def check_all_is_solved(text, scenarios, refits, specialists):
     """What the demonstration prints of its parts, where it is given two texts to encode."""
     for kind in ("solved", "verified"):
         counts = re.findall(rf"^{kind} +([\d,]+) of ([\d,]+):", text, re.MULTILINE)
-        sizes = [2, specialists] * (kind == "verified") + [
-            scenarios,
-            *refits,
-        ]  # of texts and specialists, verified alone
+        verified_alone = [2, specialists] if kind == "verified" else []  # texts and specialists
+        sizes = [*verified_alone, scenarios, *refits]
         assert counts == [(str(size), str(size)) for size in sizes], text
     heights = re.findall(r"^[\d.]+ to [\d.]+ [█ ]+ ([\d,]+) *$", text, re.MULTILINE)
     assert sum(map(int, heights)) == scenarios

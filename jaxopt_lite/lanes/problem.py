@@ -393,6 +393,17 @@ def _value_and_aux(result):
     return result
 
 
+def _value_grad_and_aux(f: Callable, x):
+    """Of a function whose value is a vector of one number."""
+
+    def scalar(x):
+        value, aux = f(x)
+        return value[0].astype(x.dtype), aux
+
+    (value, aux), gradient = derivatives.value_and_grad(scalar, x)
+    return value, gradient, aux
+
+
 class LaneProblem:
     """The function and its derivatives on one tile: `x` is `[n, L]`, and so is every vector it returns.
 
@@ -426,25 +437,11 @@ class LaneProblem:
 
     def value_grad_and_aux(self, x):
         """f(x), ∇f(x) and the second output, for a scalar function."""
-
-        def for_one(f, x):
-            def scalar(x):
-                value, aux = f(x)
-                return value[0].astype(x.dtype), aux
-
-            (value, aux), gradient = derivatives.value_and_grad(scalar, x)
-            return value, gradient, aux
-
-        return self._lanes(for_one, x, of=self._function)
+        return self._lanes(_value_grad_and_aux, x, of=self._function)
 
     def value_and_grad(self, x):
         """f(x) and ∇f(x), for a scalar function."""
-
-        def for_one(f, x):
-            (value, _), gradient = derivatives.value_and_grad(lambda x: (f(x)[0], None), x)
-            return value, gradient
-
-        return self._lanes(for_one, x)
+        return self._lanes(_value_grad_and_aux, x, of=lambda x, leaves: (self._function.value(x, leaves), None))[:2]
 
     def value_grad_and_hessian(self, x):
         """f(x), ∇f(x) and ∇²f(x), `[n, n, L]`, for a scalar function."""

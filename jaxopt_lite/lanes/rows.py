@@ -64,12 +64,10 @@ def tile_by_tile(fun: Callable, width: int, which: Bool[Array, " B"] | None = No
 
     def of_batch(*rows: PyTree) -> PyTree:
         size = len(jax.tree.leaves(rows)[0])
-        twice = size == 1  # XLA would see that all lanes hold the same, and round them differently
-        rows = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows) if twice else rows
-        if which is None:
-            results = _all_tiles(fun, width, rows)
-        else:
-            results = _chosen_tiles(fun, width, rows, jnp.concatenate([which, which]) if twice else which)
+        filled, some = rows, which
+        if size == 1:  # XLA would see that all lanes hold the same, and round them differently
+            filled, some = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), (rows, which))
+        results = _all_tiles(fun, width, filled) if some is None else _chosen_tiles(fun, width, filled, some)
         return jax.tree.map(lambda leaf: leaf[:size], results)
 
     return of_batch
@@ -89,7 +87,9 @@ def _all_tiles(fun: Callable, width: int, rows: PyTree) -> PyTree:
 
 
 def _chosen_tiles(fun: Callable, width: int, rows: PyTree, which: Bool[Array, " B"]) -> PyTree:
-    size, (order, length) = which.size, chosen(which)
+    size = which.size
+    none = jnp.zeros((size,), jnp.int32), jnp.int32(0)
+    order, length = jax.lax.cond(jnp.any(which), chosen, lambda _: none, which)  # mostly there are none
 
     def tile(k, results):
         lanes = jnp.maximum(k * width, 0) + jnp.arange(width, dtype=jnp.int32)

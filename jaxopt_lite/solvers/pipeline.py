@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
@@ -63,9 +64,10 @@ class Values(NamedTuple):
 
 
 _FURTHER = 1 / 8  # of the way from the start: where else a flat place is looked at
+_ENDLESS = int(np.iinfo(np.int32).max)
 # Steps after which a fallback takes over. A fit takes a tenth of them, unless it creeps along a valley whose curvature
 # JᵀJ does not have, or to infinity.
-_PATIENCE = {"least squares": 200}
+_PATIENCE = {"minimum": _ENDLESS, "root": _ENDLESS, "least squares": 200}
 
 
 def solved(*operands: Any) -> Solution:
@@ -136,7 +138,7 @@ def _wanting(plan: Plan, batch: Batch, x, values: Values, outcome: Outcome) -> B
     status, first = outcome.status, plan.reach == Reach.FIRST
     wanting = _is_doubtful(status, values.error) if first else jnp.zeros_like(status, bool)
     if plan.reach < Reach.FALLBACK and plan.later_methods():
-        wanting |= gave_up(status) | (outcome.steps > _PATIENCE.get(plan.solver.kind, jnp.inf))
+        wanting |= gave_up(status) | (outcome.steps > _PATIENCE[plan.solver.kind])
         if plan.solver.kind == "minimum":
             known = values.value[:, 0], values.grad
             wanting |= _ran_off(plan, batch.is_mapped, batch.x, x, batch.leaves, status == Status.CONVERGED, known)
@@ -217,8 +219,8 @@ def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Lim
 
     @custom_vmap
     def solved(leaves, x0, limits, states):
-        outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)
         choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
+        outcome = _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
         native = not (choice.why_not_native or plan.alone or len(x0) == 0)
         verified = partial(_verified_at_once, choice.width) if native else _verified
         values = verified(plan, is_mapped, outcome.x, leaves)
@@ -262,22 +264,19 @@ def gave_up(status: Int[Array, " B"]) -> Bool[Array, " B"]:
     return (status == Status.STALLED) | (status == Status.NO_ROOT)
 
 
-def _in_turn(plan: Plan, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
+def _in_turn(plan: Plan, choice: Choice, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
     if x0.shape[0] == 0:
         return _nothing(x0, plan.options.record)
     if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them differently
         x0, limits, states = _twice((x0, limits, states))
         leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
-        outcome = _in_turn(plan, is_mapped, x0, leaves, limits, states)
+        outcome = _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
         return jax.tree.map(lambda leaf: leaf[:1], outcome)
     first, *_ = plan.solver.methods()
     later = plan.later_methods() if plan.reach == Reach.FALLBACK else ()
     states = None if states is None else engine.resumed(states)
-    choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
     run = _runner(plan, choice, is_mapped, leaves)
-    most = limits.max_steps
-    if later and plan.solver.kind in _PATIENCE:
-        most = jnp.minimum(most, _PATIENCE[plan.solver.kind])
+    most = jnp.minimum(limits.max_steps, _PATIENCE[plan.solver.kind]) if later else limits.max_steps
     queue = Queue(x0, (), limits._replace(max_steps=most), states)
     outcome = _first(plan, choice, is_mapped, leaves, queue, partial(run, first))
     creeps = (outcome.status == Status.MAX_STEPS) & (outcome.steps < limits.max_steps)
@@ -479,15 +478,14 @@ def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable, which: Bool[Array
     It is differentiable, unless only some points are chosen: then there are zeros at the others.
     """
 
-    def look(x, leaves):
-        if len(x) == 0 or plan.alone:
-            return jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))(x, leaves)
-        (size, n), platform = x.shape, jax.default_backend()
-        width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
-        return in_tiles(one, (True, is_mapped), width, which)(x, leaves)
-
-    if which is None:
-        return look(x, leaves)
-    points = jax.lax.stop_gradient((x, leaves))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(look, *points))
-    return jax.lax.cond(jnp.any(which), look, lambda *_: zeros, *points)
+    if which is not None:
+        x, leaves = jax.lax.stop_gradient((x, leaves))
+    if len(x) == 0 or plan.alone:
+        look = jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))
+        if which is None:
+            return look(x, leaves)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(look, x, leaves))
+        return jax.lax.cond(jnp.any(which), look, lambda *_: zeros, x, leaves)
+    (size, n), platform = x.shape, jax.default_backend()
+    width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
+    return in_tiles(one, (True, is_mapped), width, which)(x, leaves)

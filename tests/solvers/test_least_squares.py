@@ -12,7 +12,7 @@ import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.demo import nist, regression
 from jaxopt_lite.lanes.losses import LOSSES, twice_cost, weighted
-from tests.problems import MGH_UNCONSTRAINED
+from tests.problems import MGH_UNCONSTRAINED, beale
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -314,18 +314,15 @@ def test_a_function_without_residuals_is_refused():
         jol.minimize(lambda x: x[0], np.ones((2, 3)), solver=jol.LevenbergMarquardt())
 
 
-def beale(x, _):
-    return jnp.array([1.5, 2.25, 2.625]) - x[0] * (1 - x[1] ** jnp.arange(1.0, 4.0))
-
-
 def test_a_fit_that_creeps_away_is_given_to_newtons_method():
     """From the second and third start steps lead to infinity, slower and slower, as MINPACK's do."""
     x0 = np.array([[1.0, 1.0], [0.92, 1.15], [1.0, 1.1]])
-    plain = jol.least_squares(beale, x0)
+    fun = lambda x, _: beale(x)
+    plain = jol.least_squares(fun, x0)
     assert np.all(plain.status == Status.CONVERGED) and np.all(np.asarray(plain.steps) > [0, 200, 200])
     np.testing.assert_allclose(plain.x, [[3, 0.5]] * 3, rtol=1e-6)
-    jitted = jax.jit(lambda x0: jol.least_squares(beale, x0))(x0)
+    jitted = jax.jit(lambda x0: jol.least_squares(fun, x0))(x0)
     assert jitted.status.tolist() == [Status.CONVERGED, Status.MAX_STEPS, Status.MAX_STEPS]
     assert np.all(np.asarray(jitted.steps)[1:] == 1000)
-    few = jol.least_squares(beale, x0, solver=jol.LevenbergMarquardt(max_steps=150))
+    few = jol.least_squares(fun, x0, solver=jol.LevenbergMarquardt(max_steps=150))
     assert few.status.tolist() == [Status.CONVERGED, Status.MAX_STEPS, Status.MAX_STEPS]
