@@ -148,6 +148,10 @@ def encoding(path: Path, size: int, pattern: str, repeats: int) -> list[dict]:
     all_cores, empty = cores(), lambda: bpe.Tokenizer(trained.vocabulary, trained.splitter)
     entries = [
         _Entry(f"{OURS}, first call", "jaxopt-lite", many, lambda fresh: fresh.encode_batch(texts), empty),
+        _Entry(
+            f"{OURS}, first call, {all_cores} processes", "jaxopt-lite", many,
+            lambda fresh: fresh.encode_batch(texts, processes=all_cores), empty,
+        ),
         _Entry(f"{OURS}, again", "jaxopt-lite", many, lambda _: trained.encode_batch(texts)),
         _Entry("tiktoken, one by one", "tiktoken", many, lambda _: [peer.encode_ordinary(text) for text in texts]),
         _Entry(

@@ -12,6 +12,7 @@ Files, in reading order; each imports only from those above it:
 - `steps`: normalizers and pre-tokenizers of files.
 - `patterns`: what a word is, and which tokens are found before; `splitter`.
 - `table`: numbers for very many byte strings: a hash table.
+- `workers`: fresh interpreters that work beside this process.
 - `vocabulary`: tokens, merges and base symbols.
 - `around`: decoders and templates of files.
 
@@ -19,12 +20,13 @@ To encode:
 
 - `cache`: what texts were encoded as.
 - `encode`: from texts to ids.
+- `parallel`: the same in several processes.
 - `formats/`: the files of Hugging Face, GPT-2, tiktoken, Mistral and CLIP, and our own.
 - `tokenizer`: text to ids and back; `load`.
 
 To train:
 
-- `counting`: the words of texts, counted in this process and in workers.
+- `counting`: the words of texts, counted.
 - `readers`: files of texts as people have them.
 - `corpus`: files, texts or counts; `count_words`.
 - `pairs`: pairs of neighbouring symbols, counted and merged.

@@ -5,7 +5,6 @@ gives batches of a few megabytes to `counting.py`.
 """
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,17 +17,16 @@ from rich.progress import DownloadColumn, TransferSpeedColumn
 from jaxopt_lite.arguments import one_of, whole_number
 from jaxopt_lite.bpe import readers
 from jaxopt_lite.bpe.arguments import texts, word_counts
-from jaxopt_lite.bpe.counting import Find, Pool
+from jaxopt_lite.bpe.counting import Find, Tally
 from jaxopt_lite.bpe.cuts import ONE_CUT
 from jaxopt_lite.bpe.patterns import Finder, Splitter
 from jaxopt_lite.bpe.readers import ERRORS, Errors, files_of, size_of
-from jaxopt_lite.cores import cores
+from jaxopt_lite.bpe.workers import Workers, usual_processes
 from jaxopt_lite.progress import progress_bar
 
 __all__ = ["Batch", "batches", "count_words"]
 
 SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
-MOST_PROCESSES = 32  # by default; what they find is put together in this process, so more would gain nothing
 NEAR_THE_END = 2000  # characters in which most texts may be cut
 _BEFORE = 2  # characters before a cut that `ONE_CUT` looks at
 
@@ -113,13 +111,20 @@ def count_words(
     else:
         processes, progress = 1, bool(progress)
     if processes is None:
-        processes = _usual_processes() if device is None else 1
-    with _Bar(progress, total) as bar, Pool(splitter, special, processes, bar.advance, find) as pool:
+        processes = usual_processes() if device is None else 1
+    here, task = Tally(splitter, special, find), (Tally, splitter, special)
+    with (
+        _Bar(progress, total) as bar,
+        Workers("counting words", here, task, processes, lambda size, _: bar.advance(size)) as workers,
+    ):
         while head:
-            pool.put(head.pop(0))
+            workers.put(*head.pop(0))
         for batch in stream:
-            pool.put(batch)
-        return pool.words()
+            workers.put(*batch)
+        counts, *others = workers.end()
+    for other in others:
+        counts.update(other)
+    return counts
 
 
 def _finder(device, processes: int | None) -> Find | None:
@@ -130,12 +135,6 @@ def _finder(device, processes: int | None) -> Find | None:
     from jaxopt_lite.bpe.accelerator.words import finder  # it loads JAX, which the host can do without
 
     return finder(device)
-
-
-def _usual_processes() -> int:
-    if not sys.executable or getattr(sys, "frozen", False):
-        return 1  # Python is built into another program, and there is no interpreter to start workers with
-    return min(cores(), MOST_PROCESSES)
 
 
 def _checked_settings(special_tokens: Sequence[str] | Finder, errors: str, processes: int | None) -> Finder:

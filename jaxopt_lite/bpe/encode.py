@@ -33,7 +33,17 @@ from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.table import Table
 from jaxopt_lite.bpe.vocabulary import Symbols, Vocabulary, once
 
-__all__ = ["Encoder", "PairTable", "PieceWords", "Pieces", "merge_long", "merge_together", "merge_word", "split_pieces"]
+__all__ = [
+    "Encoder",
+    "PairTable",
+    "PieceWords",
+    "Pieces",
+    "groups",
+    "merge_long",
+    "merge_together",
+    "merge_word",
+    "split_pieces",
+]
 
 _LONG = 256  # symbols from which a heap is quicker than looking at all pairs
 _NONE = 2**62  # later than any merge
@@ -450,7 +460,7 @@ def _blocks(texts: Sequence[str], splitter: Splitter) -> Iterator[tuple[bytes, n
 
     A part ends at the last cut that is seen without what follows. More text only adds cuts.
     """
-    for group in _groups(texts, _BLOCK):
+    for group in groups(texts, _BLOCK):
         data = b"".join(text.encode(*_UTF8) + WALL for text in group)
         at, size = 0, _BLOCK
         while at < len(data):
@@ -474,7 +484,7 @@ def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
             yield item
 
 
-def _groups(texts: Sequence[str], most: int) -> Iterator[list[str]]:
+def groups(texts: Sequence[str], most: int) -> Iterator[list[str]]:
     """Texts to work on together: so many that they have about so many characters, or one."""
     group, size = [], 0
     for text in texts:
@@ -497,7 +507,7 @@ class Encoder:
 
     def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
         self._symbols = Symbols(vocabulary)
-        self._vocabulary, self._splitter = vocabulary, splitter
+        self.vocabulary, self.splitter = vocabulary, splitter
         self._merged = vocabulary.merged.tolist()
         self._whole = vocabulary.words if vocabulary.whole_words else {}
         self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
@@ -514,10 +524,10 @@ class Encoder:
             firsts: whether nothing is before each of them. Default: all are whole.
         """
         with self._lock:
-            if self._splitter.local and sum(map(len, texts)) > _SHORT:
+            if self.splitter.local and sum(map(len, texts)) > _SHORT:
                 return self._by_pieces(texts)
             begins = iter(firsts or repeat(True))
-            return [row for group in _groups(texts, _AT_ONCE) for row in self._by_words(group, begins)]
+            return [row for group in groups(texts, _AT_ONCE) for row in self._by_words(group, begins)]
 
     def encode_one(self, text: str) -> list[int]:
         """The ids of one text in which no token is found before; short ones are remembered whole.
@@ -527,7 +537,7 @@ class Encoder:
         if len(text) > _SHORT:
             return self.encode([text])[0]
         try:
-            ids = list(_flat(map(self._words.__getitem__, self._splitter.words(text))))
+            ids = list(_flat(map(self._words.__getitem__, self.splitter.words(text))))
         except KeyError:
             ids = self.encode([text])[0]
         if len(text) <= _RECENT:
@@ -543,7 +553,7 @@ class Encoder:
             return {word: list(known[word]) for word in words}
 
     def _by_words(self, texts: Iterable[str], firsts: Iterator[bool]) -> list[list[int]]:
-        cut = [self._splitter.words(text, next(firsts)) for text in texts]
+        cut = [self.splitter.words(text, next(firsts)) for text in texts]
         find = self._known(set(_flat(cut))).__getitem__
         return [list(_flat(map(find, words))) for words in cut]
 
@@ -559,6 +569,11 @@ class Encoder:
             if "\0" in text:
                 rows[k] = self._by_words([text], repeat(True))[0]
         return rows
+
+    def as_lists(self, ids: np.ndarray, ends: np.ndarray) -> list[list[int]]:
+        """The ids of texts, one after the other and where each text's end, as lists."""
+        known, stops = self._numbers[ids].tolist(), ends.tolist()
+        return [known[start:end] for start, end in zip((0, *stops), stops, strict=False)]
 
     def _ids_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of words, one after the other, and where each word's end."""
@@ -580,7 +595,7 @@ class Encoder:
 
     def _merge(self, words: list[str]) -> list[tuple[int, ...]]:
         """The ids of each word: together if there are many and merges are in order, else one by one."""
-        if len(words) < _FEW or not self._vocabulary.is_ordered:
+        if len(words) < _FEW or not self.vocabulary.is_ordered:
             return [self._merge_one(self._symbols.of(word)) for word in words]
         symbols, lengths = self._symbols.of_all(words)
         short = (lengths > 0) & (lengths <= _LONGEST)
@@ -592,17 +607,17 @@ class Encoder:
         ]
 
     def _merge_one(self, symbols: list[int]) -> tuple[int, ...]:
-        if len(symbols) >= _VERY_LONG and self._vocabulary.is_unique:
-            self._table = self._table or PairTable(self._vocabulary)
+        if len(symbols) >= _VERY_LONG and self.vocabulary.is_unique:
+            self._table = self._table or PairTable(self.vocabulary)
             return tuple(self._numbers[merge_long(np.array(symbols, np.int32), self._table)].tolist())
-        return tuple(merge_word(symbols, self._vocabulary.ranks, self._merged, len(self._numbers)))
+        return tuple(merge_word(symbols, self.vocabulary.ranks, self._merged, len(self._numbers)))
 
     def _merge_together(self, symbols: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         device = _device() if lengths.size >= _MANY else None
         if device is not None:
-            self._rules = self._rules or device.rules_of(self._vocabulary)
+            self._rules = self._rules or device.rules_of(self.vocabulary)
             return device.merge_words(symbols, lengths, *self._rules)
-        self._table = self._table or PairTable(self._vocabulary)
+        self._table = self._table or PairTable(self.vocabulary)
         return merge_together(symbols, lengths, self._table)
 
 

@@ -177,6 +177,10 @@ class Vocabulary:
     def __hash__(self) -> int:
         return hash((self.tokens, self.merges.tobytes(), self.level))
 
+    def __getstate__(self):
+        """Without what was worked out of it, which another thread may just be adding to."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def __repr__(self) -> str:
         special = f", {len(self.special_tokens)} special" if self.special_tokens else ""
         return f"Vocabulary({len(self.tokens)} tokens, {len(self.merges)} merges, {self.level} level{special})"

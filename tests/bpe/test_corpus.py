@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxopt_lite.bpe import corpus, counting, readers
+from jaxopt_lite.bpe import corpus, counting, readers, workers
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.patterns import STOCK, Finder, splitter
 from tests.bpe.test_patterns import ALPHABETS, odd_texts
@@ -365,7 +365,8 @@ def small_corpus():
 
 @linux
 @pytest.mark.parametrize(
-    ("files", "every"), [(("bpe/counting",), 6), pytest.param(("bpe", "cores"), 1, marks=pytest.mark.slow)]
+    ("files", "every"),
+    [(("bpe/counting", "bpe/workers"), 7), pytest.param(("bpe", "cores"), 1, marks=pytest.mark.slow)],
 )
 def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files, every):
     """Neither running nor as a zombie, whatever the line; the next count is right."""
@@ -459,21 +460,24 @@ def test_a_worker_that_dies_is_reported(small_blocks):
 
 def test_errors_in_a_worker_are_reported(small_blocks):
     """With the worker's own words."""
-    with pytest.raises(RuntimeError, match="failed in a worker(.|\n)*'str' object"), counting.Pool(
-        "no splitter", Finder(), 2, print  # pyright: ignore[reportArgumentType]
-    ) as pool:  # fmt: skip
-        pool.put((["text"], 1))
-        pool.words()
+    task = counting.Tally, "no splitter", Finder()
+    with (
+        pytest.raises(RuntimeError, match="counting words failed in a worker(.|\n)*'str' object"),
+        workers.Workers("counting words", counting.Tally(splitter("gpt4")), task, 2, print) as pool,
+    ):
+        pool.put(["text"] * 3, 1)
+        assert is_soon(lambda: pool.failure is not None)
+        pool.end()
 
 
 def test_workers_need_neither_jax_nor_a_guarded_script(tmp_path):
     """A script without `if __name__ == "__main__"` can count, and workers do not load the package's `__init__`."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from jaxopt_lite.bpe import corpus, readers, counting\n"
+        "from jaxopt_lite.bpe import corpus, readers, workers\n"
         "from jaxopt_lite.bpe.patterns import splitter\n"
         "corpus.SMALL = 10\n"
-        "counting.START = counting.START.replace('serve()', 'assert \"jax\" not in sys.modules; serve()')\n"
+        "workers.START = workers.START.replace('serve()', 'assert \"jax\" not in sys.modules; serve()')\n"
         "print(corpus.count_words(['to be or not to be'] * 3, splitter('whitespace'), processes=2)['be'])\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(corpus.__file__).parents[2])}

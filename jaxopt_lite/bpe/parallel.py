@@ -1,0 +1,79 @@
+"""Encoding in several processes: texts in parts, each of which this process or a worker encodes, whoever is free."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+
+from jaxopt_lite.bpe.encode import Encoder, groups
+from jaxopt_lite.bpe.patterns import Splitter
+from jaxopt_lite.bpe.vocabulary import Vocabulary
+from jaxopt_lite.bpe.workers import Workers
+
+__all__ = ["encode"]
+
+_PART = 1 << 20  # characters of a part, about
+
+_Part = tuple[Sequence[str], Sequence[bool]]
+_Row = tuple[np.ndarray, np.ndarray]
+
+
+def encode(encoder: Encoder, texts: Sequence[str], firsts: Sequence[bool] = (), processes: int = 1) -> list[list[int]]:
+    """`Encoder.encode` in this process and in others.
+
+    Args:
+        encoder: that of this process. What it remembers helps here; workers begin with nothing.
+        texts: the texts, as `Encoder.encode` takes them.
+        firsts: likewise.
+        processes: how many encode at most; one is this.
+    """
+    if processes == 1:
+        return encoder.encode(texts, firsts)
+    answers: dict[int, list[list[int]] | _Row | ValueError] = {}
+    here, task = _Here(encoder), (_There, encoder.vocabulary, encoder.splitter)
+    with Workers("encoding", here, task, processes, answers.__setitem__) as workers:
+        at = 0
+        for part in groups(texts, _PART):
+            workers.put((part, firsts[at : at + len(part)]), at)
+            at += len(part)
+        workers.end()
+    rows = []
+    for _, answer in sorted(answers.items()):
+        if isinstance(answer, ValueError):
+            raise answer
+        rows += encoder.as_lists(*answer) if isinstance(answer, tuple) else answer
+    return rows
+
+
+class _Here:
+    """Encodes in this process."""
+
+    def __init__(self, encoder: Encoder):
+        self._encoder = encoder
+
+    def do(self, part: _Part) -> list[list[int]] | ValueError:
+        try:
+            return self._encoder.encode(*part)
+        except ValueError as error:  # which counts if it is the first of all parts
+            return error
+
+    def end(self) -> None:
+        """Nothing is left."""
+
+
+class _There:
+    """Encodes in a worker, which answers with arrays: what the ids of all texts are, and where each text's end."""
+
+    def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
+        self._encoder = Encoder(vocabulary, splitter)
+
+    def do(self, part: _Part) -> _Row | ValueError:
+        try:
+            rows = self._encoder.encode(*part)
+        except ValueError as error:
+            return error
+        ends = np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)))
+        return np.fromiter(chain.from_iterable(rows), np.int32, ends[-1]), ends
+
+    def end(self) -> None:
+        """Nothing is left."""
