@@ -18,7 +18,9 @@ Files, in reading order; each imports only from those above it:
 
 To encode:
 
-- `cache`: what texts were encoded as.
+- `encode_words`: from the symbols of words to ids.
+- `pieces`: texts as rows of pieces, which are remembered.
+- `cache`: what words were encoded as.
 - `encode`: from texts to ids.
 - `parallel`: the same in several processes.
 - `formats/`: the files of Hugging Face, GPT-2, tiktoken, Mistral and CLIP, and our own.

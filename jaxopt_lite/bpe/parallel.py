@@ -5,8 +5,9 @@ from itertools import chain
 
 import numpy as np
 
-from jaxopt_lite.bpe.encode import Encoder, groups
+from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.patterns import Splitter
+from jaxopt_lite.bpe.pieces import groups
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from jaxopt_lite.bpe.workers import Workers
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lite import bpe
-from jaxopt_lite.bpe import encode
+from jaxopt_lite.bpe import encode, pieces
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.bpe.vocabulary import Vocabulary, once
 from tests.bpe.test_tokenizer import BYTES, characters, marked
@@ -37,8 +37,8 @@ def small(monkeypatch):
     monkeypatch.setattr(encode, "_SHORT", 60)
     monkeypatch.setattr(encode, "_FEW", 4)
     monkeypatch.setattr(encode, "_WORDS", 9_000)
-    monkeypatch.setattr(encode, "_MOST_PIECES", 300)
-    monkeypatch.setattr(encode, "_BLOCK", 400)
+    monkeypatch.setattr(pieces, "_MOST_PIECES", 300)
+    monkeypatch.setattr(pieces, "_BLOCK", 400)
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +220,8 @@ def test_a_fork_while_a_thread_is_inside(trained, line, monkeypatch):
     expected = pure.encode(text(6, 700)), pure.encode(text(7, 700))
     tokenizer.encode(text(1, 700))
     inside, go_on = threading.Event(), threading.Event()
-    learn = encode.Pieces._learn
-    numbers = encode.Table.numbers
+    learn = pieces.Pieces._learn
+    numbers = pieces.Table.numbers
 
     def wait(self, *arguments):
         inside.set()
@@ -229,9 +229,9 @@ def test_a_fork_while_a_thread_is_inside(trained, line, monkeypatch):
         return (numbers if line == "self._table.numbers" else learn)(self, *arguments)
 
     if line == "self._table.numbers":
-        monkeypatch.setattr(encode.Table, "numbers", wait)
+        monkeypatch.setattr(pieces.Table, "numbers", wait)
     elif line == "self._learn(":
-        monkeypatch.setattr(encode.Pieces, "_learn", wait)
+        monkeypatch.setattr(pieces.Pieces, "_learn", wait)
     else:
         of = tokenizer._encoder._words.fill
 

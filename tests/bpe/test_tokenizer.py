@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from jaxopt_lite.bpe import encode
+from jaxopt_lite.bpe import encode, pieces
 from jaxopt_lite.bpe.accelerator import encode as on_accelerator
 from jaxopt_lite.bpe.patterns import splitter
 from jaxopt_lite.bpe.tokenizer import Tokenizer, load
@@ -159,7 +159,7 @@ def test_threads(gpt2, monkeypatch):
     """Threads may share a tokenizer, also while its memory is emptied again and again."""
     monkeypatch.setattr(encode, "_WORDS", 4_000)
     monkeypatch.setattr(encode, "_SHORT", 30)
-    monkeypatch.setattr(encode, "_MOST_PIECES", 100)
+    monkeypatch.setattr(pieces, "_MOST_PIECES", 100)
     small = Tokenizer(gpt2.vocabulary, gpt2.splitter)
     lines = sources()[0].split("\n")[:400]
     with ThreadPoolExecutor(8) as threads:

@@ -18,17 +18,17 @@ MUTANTS = (
     ),
     # Runs of one symbol are merged from the second.
     Mutant(
-        "jaxopt_lite/bpe/encode.py",
+        "jaxopt_lite/bpe/encode_words.py",
         "np.where(begin, order, 0))) % 2 == 0]",
         "np.where(begin, order, 0))) % 2 == 1]",
-        ("tests/bpe/test_encode.py",),
+        ("tests/bpe/test_encode_words.py",),
     ),
     # Of a long word, pairs are merged whose symbols have been merged with others meanwhile.
     Mutant(
-        "jaxopt_lite/bpe/encode.py",
+        "jaxopt_lite/bpe/encode_words.py",
         "if ids[i] < 0 or j == count or find(ids[i] * size + ids[j]) != rank:",
         "if ids[i] < 0 or j == count:",
-        ("tests/bpe/test_encode.py",),
+        ("tests/bpe/test_encode_words.py",),
     ),
     # On a device, all pairs of a run are merged, which overlap.
     Mutant(
@@ -78,6 +78,13 @@ MUTANTS = (
         "if checksum is not None and not np.array_equal(checksum, _checksum(merges, counts)):",
         "if False:",
         ("tests/bpe/test_training.py",),
+    ),
+    # Parts of texts come in the order in which they were done.
+    Mutant(
+        "jaxopt_lite/bpe/parallel.py",
+        "in sorted(answers.items()):",
+        "in answers.items():",
+        ("tests/bpe/test_parallel.py",),
     ),
     # The child of a fork waits for ever for a thread that it does not have.
     Mutant("jaxopt_lite/bpe/encode.py", "encoder._lock = Lock()", "pass", ("tests/bpe/test_encode_state.py",)),

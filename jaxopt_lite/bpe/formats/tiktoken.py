@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxopt_lite.bpe.arguments import to_bytes
-from jaxopt_lite.bpe.encode import merge_word
+from jaxopt_lite.bpe.encode_words import merge_word
 from jaxopt_lite.bpe.formats.content import read_text, tokens_by_id
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
