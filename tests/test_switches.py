@@ -1,5 +1,7 @@
 """JAX's own switches, for strictness and for finding faults, stop no solve: they concern the user's functions."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,22 +26,25 @@ def cubic(x, a):
     return x**3 + x - 0.1 * a * x[::-1] - a
 
 
-def solve(name, x0, a, **options):
+def solve(name, x0, a, solver=None, **options):
     call, fun = (jol.minimize, valley) if name in ("BFGS", "LBFGS") else (jol.root, cubic)
-    return call(fun, x0, a, solver=SOLVERS[name], **options)
+    return call(fun, x0, a, solver=solver or SOLVERS[name], **options)
 
 
 def everything(name, x0, a):
-    """What can be asked of a solver, also where JAX applies its transformations after it has traced the solve."""
-    first = solve(name, x0, a, record=3, keep_state=True)
-    answer = lambda a: solve(name, x0, a).x.sum()
-    one = lambda x0, a: solve(name, x0, a, batched=False).x
+    """What can be asked of a solver, also where JAX applies its transformations after it has traced the solve.
+
+    All of its methods are in the first answer, and the first of them in the others.
+    """
+    first, plain = solve(name, x0, a, record=3, keep_state=True), replace(SOLVERS[name], rescue=False)
+    answer = lambda a: solve(name, x0, a, plain).x.sum()
+    one = lambda x0, a: solve(name, x0, a, plain, batched=False).x
     more = ()
     if name in ("BFGS", "Broyden"):
         fun, certify = (valley, jol.certify_minimum) if name == "BFGS" else (cubic, jol.certify_root)
-        best = jol.multistart(fun, jnp.stack([x0, x0 + 1], axis=1), a, solver=SOLVERS[name])
+        best = jol.multistart(fun, jnp.stack([x0, x0 + 1], axis=1), a, solver=plain)
         checks = certify(fun, x0, a), jol.check_derivatives(fun, x0, a)
-        more = best, checks, jol.explain(fun, x0, a, solver=SOLVERS[name]).width
+        more = best, checks, jol.explain(fun, x0, a, solver=plain).width
     again = solve(name, x0, a, resume=first.state)
     return first, again, jax.grad(answer)(a), jax.grad(jax.jit(answer))(a), jax.vmap(one)(x0, a), more
 

@@ -1,7 +1,5 @@
 """The verdict is true: right to rounding is a success, whatever the units, and what is bounded is not unbounded."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,12 +41,12 @@ def radiating(t, before):
 )
 def test_a_pressure_in_pascal_is_found(solver):
     density = np.linspace(500, 1500, 64)
-    found = root(gas, density * 9e4, density, solver=solver)
+    answer = lambda d: (lambda found: (found.x, found))(jol.root(gas, d * 9e4, d, solver=solver))
+    slope_of = jax.jit(lambda d: jax.jvp(answer, (d,), (jnp.ones_like(d),), has_aux=True)[1:])
+    slope, found = slope_of(density)
     assert found.success.all() and (found.status == Status.AT_PRECISION).any()
     np.testing.assert_allclose(found.x, gas_pressure(density), rtol=1e-14)
     assert found.evaluations.max() < 100
-    plain = replace(solver, rescue=False)  # whose second method has no part in a derivative
-    slope = jax.jit(jax.vmap(jax.grad(lambda d: jol.root(gas, d * 9e4, d, solver=plain, batched=False).x)))(density)
     np.testing.assert_allclose(slope, np.gradient(gas_pressure(density), density), rtol=1e-3)
 
 
@@ -64,8 +62,8 @@ def test_temperatures_in_float32_are_found():
 def test_no_tolerance_is_too_small():
     """With a tolerance of zero a linear system is solved as well as it can be, and is told so."""
     rng = np.random.default_rng(1)
-    a, b = rng.normal(size=(50, 5, 5)), rng.normal(size=(50, 5))
-    found = root(lambda x, ab: ab[0] @ x - ab[1], np.zeros((50, 5)), (a, b), solver=jol.Broyden(atol=0.0, rtol=0.0))
+    a, b = rng.normal(size=(50, 3, 3)), rng.normal(size=(50, 3))
+    found = root(lambda x, ab: ab[0] @ x - ab[1], np.zeros((50, 3)), (a, b), solver=jol.Broyden(atol=0.0, rtol=0.0))
     assert found.success.all() and found.evaluations.max() < 100
     np.testing.assert_allclose(found.x, np.linalg.solve(a, b[..., None])[..., 0], rtol=1e-9)
 
