@@ -19,7 +19,8 @@ SOLVERS = {
     "broyden": jol.Broyden(), "limited broyden": jol.LimitedBroyden(), "bfgs": jol.BFGS(), "lbfgs": jol.LBFGS(),
 }  # fmt: skip
 SIZE = 1500
-QUICK = [("limited broyden", "a column"), ("bfgs", "its own matrix")]
+FEW = (slice(5, 12), slice(11, 12))  # of the batch; each is a program of its own
+QUICK = {("limited broyden", "a column"): FEW[:1], ("bfgs", "its own matrix"): FEW[1:]}
 # All but Broyden's method differentiate backwards, of which such a loop has no form in JAX.
 PAIRS = [(s, f) for s in SOLVERS for f in FORMS if s == "broyden" or f != "a loop until it is enough"]
 slow = pytest.mark.slow
@@ -54,7 +55,8 @@ def test_nothing_around_a_problem_changes_its_bits(solver, form, dtype="float64"
     whole = solve(solver, form, x0, args)
     assert np.mean(whole.success) > 0.3
     everyone = np.arange(SIZE)
-    for index in (everyone[::-1], np.roll(everyone, 1), everyone[5:12], everyone[11:12]):
+    few = [everyone[some] for some in QUICK.get((solver, form), FEW)]
+    for index in (everyone[::-1], np.roll(everyone, 1), *few):
         part = solve(solver, form, x0[index], rows(args, index))
         assert differing(part, rows(whole, index)) == 0, f"{len(index)} problems"
     crowded = x0.copy()

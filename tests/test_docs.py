@@ -189,14 +189,17 @@ def apart(tmp_path, monkeypatch):
 
 # What they say has quick tests elsewhere; these take seconds, most of them to compile.
 LONG = {
-    "docs/accelerators.md", "docs/add_an_adapter.md", "docs/getting_started.md", "docs/migration.md",
+    "docs/accelerators.md", "docs/add_an_adapter.md", "docs/design.md", "docs/getting_started.md", "docs/migration.md",
     "docs/peft.md", "docs/plots.md",
     "docs/questions.md", "docs/scaling.md", "docs/solvers.md", "docs/specialists.md",
     "docs/gallery/deep_equilibrium.md", "docs/gallery/hundred_digits.md", "docs/gallery/languages.md",
     "docs/gallery/nist_fits.md", "docs/gallery/other_models.md", "docs/gallery/penalties.md",
-    "docs/gallery/power_flow.md", "docs/gallery/robot_arm.md",
+    "docs/gallery/power_flow.md", "docs/gallery/robot_arm.md", "docs/gallery/tokenizer.md",
+    "jaxopt_lite/bounds/buffer.py",
     "jaxopt_lite/demo/confidence.py", "jaxopt_lite/demo/lowest_voltage.py", "jaxopt_lite/lanes/devices.py",
+    "jaxopt_lite/solvers/bfgs.py",
     "jaxopt_lite/solvers/chunks.py", "jaxopt_lite/solvers/covariance.py", "jaxopt_lite/solvers/lbfgs.py",
+    "jaxopt_lite/solvers/least_squares.py",
     "jaxopt_lite/solvers/levenberg_marquardt.py", "jaxopt_lite/solvers/limited_broyden.py",
     "jaxopt_lite/solvers/multistart.py", "jaxopt_lite/solvers/solution.py",
     "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py", "jaxopt_lite/specialists/fit.py",

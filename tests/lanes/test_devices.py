@@ -46,15 +46,15 @@ def run(body: str) -> str:
 def test_eight_devices_give_the_bits_of_one():
     out = run(
         """
-        everywhere = jol.over_devices(minimize)
-        whole, expected = everywhere(x0, a), minimize(x0, a)
+        everywhere = jol.over_devices(root)
+        whole, expected = everywhere(x0, a), root(x0, a)
         assert whole.success.all() and len(whole.x.sharding.device_set) == 8
         same(whole, expected)
         same(everywhere(x0[:3], a[:3]), jax.tree.map(lambda leaf: leaf[:3], expected))  # fewer than devices
         assert everywhere(x0[:0], a[:0]).x.shape == (0, 3)
         grid = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
-        same(jol.over_devices(minimize, grid)(x0, a), expected)  # what is known of the function is of no mesh
-        same(jol.over_devices(root)(x0[:13], a[:13]), root(x0[:13], a[:13]))  # 8 does not divide it
+        same(jol.over_devices(root, grid)(x0, a), expected)  # what is known of the function is of no mesh
+        same(jol.over_devices(minimize)(x0[:13], a[:13]), minimize(x0[:13], a[:13]))  # 8 does not divide it
         print("same")
         """
     )
@@ -66,13 +66,13 @@ def test_inputs_stay_where_they_are_and_nothing_travels():
         """
         mesh = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
         placed = jax.device_put((x0, a), NamedSharding(mesh, P(("rows", "columns"))))
-        everywhere = jol.over_devices(minimize, mesh)
+        everywhere = jol.over_devices(root, mesh)
         program = jax.jit(everywhere).lower(*placed).compile().as_text()
         travel = "all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"
         assert not [word for word in travel if word in program]
         result = everywhere(*placed)
         assert result.x.sharding.is_equivalent_to(placed[0].sharding, 2)
-        same(result, minimize(x0, a))
+        same(result, root(x0, a))
         print("stayed")
         """
     )

@@ -55,7 +55,9 @@ CALLS = {
         solver=jol.Broyden(atol=np.geomspace(1e-3, 1e-9, SIZE), max_steps=np.arange(SIZE), rescue=False),
     ),
     "starts": lambda x0: jol.multistart(bowl, jnp.stack([x0, x0 - 1, 2 * x0], axis=1), SLACK, has_aux=True),
-    "starts of one": lambda x0: jol.multistart(lambda x, a: jnp.sum((x**2 - a) ** 2), x0, 2.0, batched=False),
+    "starts of one": lambda x0: jol.multistart(
+        lambda x, a: x**2 - a, x0, 2.0, batched=False, solver=jol.Broyden(rescue=False)
+    ),
 }  # fmt: skip
 
 

@@ -95,10 +95,10 @@ SHARED = ("m", "c", "k", "x")
 
 
 @functools.cache
-def shared_in_turn():
-    """What all forms are where lanes share one of their arguments: by `lanes_last`, and by `jax.vmap`."""
+def shared_in_turn(alike):
+    """What forms are where lanes share one of their arguments: by `lanes_last`, and by `jax.vmap`."""
     x, a = data()
-    forms = {name: form for name, form in FORMS.items() if name not in ("a transform", "a factorisation")}
+    forms = {name: FORMS[name] for name in forms_to_share(alike)}
 
     def every(x, a):
         return {name: form(x, a) for name, form in forms.items()}
@@ -122,15 +122,20 @@ def shared_in_turn():
     return {shared: (got[shared], {name: expected[name][..., lanes[shared]] for name in forms}) for shared in SHARED}
 
 
+def forms_to_share(alike):
+    return {name for name in FORMS if (name in ALIKE) == alike and name not in ("a transform", "a factorisation")}
+
+
 def axes_but(shared):
     """Which arguments have a lane axis: all but this one."""
     return shared != "x", {name: name != shared for name in ("c", "k", "m")}
 
 
+@pytest.mark.parametrize("alike", [False, pytest.param(True, marks=pytest.mark.slow, id="alike")])
 @pytest.mark.parametrize("shared", SHARED)
-def test_what_lanes_share_needs_no_lane_axis(shared):
-    got, expected = shared_in_turn()[shared]
-    assert set(got) == set(expected) == set(FORMS) - {"a transform", "a factorisation"}
+def test_what_lanes_share_needs_no_lane_axis(shared, alike):
+    got, expected = shared_in_turn(alike)[shared]
+    assert set(got) == set(expected) == forms_to_share(alike)
     for name, mine in got.items():
         np.testing.assert_allclose(mine, expected[name], rtol=1e-12, atol=1e-12, err_msg=name)
 

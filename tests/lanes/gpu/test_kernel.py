@@ -126,7 +126,7 @@ def is_kernel(text: str) -> bool:
     return text.count("__gpu$xla.gpu.triton") == 1
 
 
-@pytest.mark.parametrize("dtype, most", [("float32", 12), ("float64", 7)])
+@pytest.mark.parametrize("dtype, most", [("float32", 12), pytest.param("float64", 7, marks=pytest.mark.slow)])
 def test_bfgs_is_a_kernel_up_to_so_many_unknowns(dtype, most):
     solve = lambda x, s: jol.minimize(rosenbrock, x, s, backend="kernel").x
     assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, most), dtype), jax.ShapeDtypeStruct((100,), dtype)))
@@ -156,7 +156,8 @@ def test_too_many_unknowns_are_refused_with_the_reason():
 
 
 @pytest.mark.parametrize("jacobian, dtype, n", [
-    ("autodiff", "float32", 8), ("autodiff", "float64", 6), ("identity", "float64", 1),
+    pytest.param("autodiff", "float32", 8, marks=pytest.mark.slow), ("autodiff", "float64", 6),
+    ("identity", "float64", 1),
 ])  # fmt: skip
 def test_broyden_is_a_kernel_up_to_so_many_unknowns(jacobian, dtype, n):
     solver = jol.Broyden(jacobian=jacobian)
@@ -240,16 +241,17 @@ def test_a_jax_without_the_backend_goes_by_the_loop(monkeypatch):
 
 
 def test_whole_numbers_of_every_dtype():
-    for dtype in (jnp.int32, jnp.int64, jnp.uint32):
+    """All of them in one, whose reason would name the line of the one that is not."""
 
-        def fun(x, a):
-            k = jnp.floor(3 * x).astype(dtype)  # noqa: B023
-            j = ((k ^ dtype(3)) << dtype(1)) & dtype(7) | dtype(1)  # noqa: B023
-            m = k % dtype(3) + k // dtype(2) + jnp.abs(k) + jnp.maximum(k, j) + k**2 + ~k + (j >> dtype(1))  # noqa: B023
-            return jnp.sum(m.astype(x.dtype) * x**2)
+    def of(dtype, x):
+        k = jnp.floor(3 * x).astype(dtype)
+        j = ((k ^ dtype(3)) << dtype(1)) & dtype(7) | dtype(1)
+        m = k % dtype(3) + k // dtype(2) + jnp.abs(k) + jnp.maximum(k, j) + k**2 + ~k + (j >> dtype(1))
+        return jnp.sum(m.astype(x.dtype) * x**2)
 
-        solve = lambda x: jol.minimize(fun, x, backend="kernel").x
-        assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 2), np.float32)))
+    fun = lambda x, a: sum(of(dtype, x) for dtype in (jnp.int32, jnp.int64, jnp.uint32))
+    solve = lambda x: jol.minimize(fun, x, backend="kernel").x
+    assert is_kernel(lowered(solve, jax.ShapeDtypeStruct((100, 2), np.float32)))
 
 
 @pytest.mark.parametrize("entry, solver", [(jol.minimize, jol.LBFGS(memory=2)), (jol.root, jol.LimitedBroyden())])
