@@ -59,8 +59,8 @@ def test_a_specialist_that_joins_moves_no_score(d):
     mean, count = RNG.normal(size=(300, d)), RNG.integers(1, 99, 300)
     library = library_at(base, mean, count)
     whole, mean, count = LDA.of(library, geometry), *map(np.asarray, (library.profile.mean, library.profile.count))
-    parts = {size: LDA.at(mean[:size], count[:size], geometry) for size in (1, 2, 256, 257)}
-    for batch, sizes in ((1, (1, 257)), (65, (2, 256))):
+    parts = {size: LDA.at(mean[:size], count[:size], geometry) for size in (1, 256, 257)}
+    for batch, sizes in ((1, (257,)), (65, (1, 256))):
         x = RNG.normal(size=(batch, d)).astype(np.float32)
         score = np.asarray(whole.scores(x))
         for size in sizes:
@@ -69,7 +69,7 @@ def test_a_specialist_that_joins_moves_no_score(d):
     assert np.array_equal(LDA.of(joined, geometry).scores(x), score[:, [*range(70), 200]])
 
 
-@pytest.mark.parametrize("step", [14, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [35, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_specialist_that_joins_takes_only_what_it_wins(step):
     """No score moves, and a route stays or leads to a new one; the base may lose inputs and gets none."""
     geometry = geometry_of(17, threshold=20.0)
