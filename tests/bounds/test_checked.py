@@ -123,7 +123,9 @@ def test_a_window_must_fit_as_a_whole():
         slices(X, 3)
 
 
-@pytest.mark.parametrize("dtype", [jnp.int16, jnp.uint8, jnp.uint32, jnp.int64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.uint8, jnp.int64, *(pytest.param(other, marks=pytest.mark.slow) for other in (jnp.int16, jnp.uint32))]
+)
 def test_any_integer_type_can_index(dtype):
     """Narrow types do not make the limit wrap round, wide ones are not cut off."""
     table = jnp.arange(300)

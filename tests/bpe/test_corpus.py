@@ -389,7 +389,7 @@ def test_an_error_at_any_line_leaves_no_worker_behind(small_blocks, files, every
 
 # A trace function, unlike a signal, can come between the end of a `with` and the closing of its file.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])  # lines
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])  # lines
 def test_an_error_at_any_line_of_this_process(small_blocks, tmp_path, every):
     """Nothing is kept between counts."""
     (tmp_path / "file").write_text(long_text("odd", 20))

@@ -426,7 +426,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])  # lines
+@pytest.mark.parametrize("every", [14, pytest.param(1, marks=pytest.mark.slow)])  # lines
 @pytest.mark.parametrize(("checkpoint", "settings"), RUNS.values(), ids=RUNS)
 def test_an_error_at_any_line_of_a_run(tmp_path, monkeypatch, checkpoint, settings, every):
     """It raises, or gives a tokenizer that fits together; with a checkpoint the next run has the whole result."""

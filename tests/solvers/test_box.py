@@ -9,6 +9,8 @@ import jaxopt_lite as jol
 from jaxopt_lite.lanes.problem import Box
 from jaxopt_lite.solvers.box import active, axes_of, checked_bounds, in_rows
 
+pytestmark = pytest.mark.hardly_optimized
+
 INF = np.inf
 TREE = {"a": np.zeros((5, 2)), "b": np.zeros((5,))}
 

@@ -11,6 +11,8 @@ from jaxopt_lite.specialists import IA3, Adapter, LoRA, Shift
 from jaxopt_lite.specialists.adapters import as_adapter, from_spec, leaf_names
 from tests.specialists import models
 
+pytestmark = pytest.mark.hardly_optimized
+
 adapters = pytest.mark.parametrize("adapter", models.ADAPTERS.values(), ids=models.ADAPTERS.keys())
 
 

@@ -27,6 +27,8 @@ from jaxopt_lite.specialists.arguments import (
 from jaxopt_lite.specialists.tasks import checked
 from tests.specialists.spaces import library_at, plane
 
+pytestmark = pytest.mark.hardly_optimized
+
 BASE = plane(2)
 LIBRARY = library_at(BASE, np.arange(6.0).reshape(3, 2))
 TASKS = {name: (np.ones((4, 2), np.float32), np.ones(4, np.float32)) for name in LIBRARY.names}

@@ -19,6 +19,8 @@ from jaxopt_lite import bpe
 from jaxopt_lite.specialists import Base, Card, load, load_base, save, save_base, save_one
 from tests.specialists.store_cases import PowerCut, apply, assert_same, base_of, card_of, cut_power, library_of, lora
 
+pytestmark = pytest.mark.hardly_optimized
+
 
 def files_in(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Every specialist's file: its bytes, and when it was written."""

@@ -20,6 +20,8 @@ from jaxopt_lite.specialists import Geometry, files, load, load_base, save, save
 from jaxopt_lite.specialists.files import Reader, locked
 from tests.specialists.store_cases import PowerCut, assert_same, base_of, cut_power, library_of
 
+pytestmark = pytest.mark.hardly_optimized
+
 BASE = base_of()
 KINDS = {"a folder": load, "a file": load, "a base": load_base, "a geometry": Geometry.load}
 

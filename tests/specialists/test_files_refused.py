@@ -20,6 +20,8 @@ from jaxopt_lite.specialists.tensor_files import encode
 from tests.specialists.store_cases import assert_same, base_of, library_of, lora
 from tests.stress.specialists_mutations import run
 
+pytestmark = pytest.mark.hardly_optimized
+
 
 def forge(change: Callable[[dict, dict], object], kind: str = "jaxopt_lite specialist") -> Callable[[Path], None]:
     """Changes arrays or metadata, and makes the checksum fit again."""

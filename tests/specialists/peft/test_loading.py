@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 from jaxopt_lite.specialists import IA3, LDA, Base, Geometry, LoRA, Shift, load_peft
 from tests.specialists.small import library_of, random_library
 
+pytestmark = pytest.mark.hardly_optimized
+
 RNG = np.random.default_rng(0)
 IN, OUT = 3, 4
 

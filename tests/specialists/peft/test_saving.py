@@ -20,6 +20,8 @@ from tests.oracles import peft as oracle
 from tests.specialists.models import moved
 from tests.specialists.small import library_of
 
+pytestmark = pytest.mark.hardly_optimized
+
 D, H = 3, 4
 CONV1D = ("c_fc",)  # whose matrix PyTorch holds as [in, out]
 # Some modules end in another's name, and two are in another.
