@@ -54,6 +54,6 @@ def moved(adapter, params, seed=1, scale=0.3):
     """Parameters of an adapter away from its identity."""
     rng = np.random.default_rng(seed)
     return {
-        name: jnp.asarray(leaf + scale * rng.normal(size=leaf.shape), leaf.dtype)
+        name: jnp.asarray(np.asarray(leaf) + scale * rng.normal(size=leaf.shape), leaf.dtype)
         for name, leaf in adapter.identity(params).items()
     }

@@ -14,12 +14,15 @@ def plane(d: int, name: str = "plane", dtype=np.float32) -> Base:
 
 def library_at(base: Base, mean, count=100.0, prefix: str = "t") -> Library:
     """Specialists with these mean features; number k adds k + 1 to the output."""
-    mean = jnp.asarray(mean, base.params["w"].dtype)
+    mean = np.asarray(mean, base.params["w"].dtype)
     size = len(mean)
-    shift = {"shift:b": jnp.arange(1, size + 1, dtype=mean.dtype)}
-    count = jnp.broadcast_to(jnp.asarray(count, mean.dtype), (size,))
-    profile = Profile(count, mean, {"shift:b": 0 * shift["shift:b"]}, jnp.zeros_like(mean))
-    return Library(base, shift, profile, Adapter((Shift("b"),)), tuple(Card(f"{prefix}{k}") for k in range(size)))
+    shift = np.arange(1, size + 1, dtype=mean.dtype)
+    count = np.broadcast_to(np.asarray(count, mean.dtype), (size,))
+    count, mean, none, gate, shift = map(jnp.asarray, (count, mean, 0 * shift, np.zeros_like(mean), shift))
+    profile = Profile(count, mean, {"shift:b": none}, gate)
+    return Library(
+        base, {"shift:b": shift}, profile, Adapter((Shift("b"),)), tuple(Card(f"{prefix}{k}") for k in range(size))
+    )
 
 
 def clouds(mean, count, seed: int = 0, mixing=None, dtype=np.float32):
