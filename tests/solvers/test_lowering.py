@@ -41,8 +41,16 @@ def _lowered(solve, platform: str, *specs) -> str:
     return exported.mlir_module()
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("name", SOLVES)
+@pytest.mark.parametrize(
+    "name, platform",
+    [
+        pytest.param(
+            name, platform, marks=() if platform == "cuda" or name in ("bfgs", "broyden") else pytest.mark.slow
+        )
+        for platform in PLATFORMS
+        for name in SOLVES
+    ],
+)
 def test_a_solve_lowers_for_an_accelerator(name, platform):
     spec = jax.ShapeDtypeStruct((1000, 3), jnp.float32)
     text = _lowered(SOLVES[name], platform, spec, spec)

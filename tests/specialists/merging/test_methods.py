@@ -462,8 +462,8 @@ def test_a_method_is_a_method():
 @pytest.mark.parametrize(
     "method",
     [
-        "mean", "ties", "fisher", RegMean(inputs("ab")), DARE(then=TIES()),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arithmetic", "dare")),
+        "mean", "ties", "fisher", RegMean(inputs("ab")),
+        *(pytest.param(method, marks=pytest.mark.slow) for method in ("arithmetic", "dare", DARE(then=TIES()))),
     ],
 )  # fmt: skip
 def test_a_merge_has_the_dtypes_of_what_it_merges(method):
