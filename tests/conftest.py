@@ -57,9 +57,13 @@ def _effort(request):
 def _programs(request):
     """Drop what a module has compiled: a process may map only so many pieces of memory, and each takes some.
 
-    Modules of specialists share many small programs, and keep them for each other while there is room.
+    Modules of specialists share many small programs, and keep them for each other while there is room. One that
+    compares bits has its own, compiled as users compile them.
     """
+    is_hardly_optimized = request.node.get_closest_marker("hardly_optimized") is not None
+    if not is_hardly_optimized:
+        jax.clear_caches()
     yield
     has_room = _MAPS.exists() and _MAPS.read_bytes().count(b"\n") < _MOST_MAPS
-    if not (has_room and "specialists" in request.path.parts):
+    if not (is_hardly_optimized and has_room and "specialists" in request.path.parts):
         jax.clear_caches()
