@@ -185,21 +185,26 @@ def cholesky(
     Golub and Van Loan, Matrix Computations, 4th ed., algorithm 4.2.2.
     """
     n = h.shape[0]
-    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (h.ndim - 1))
+    index = jnp.arange(n + 1, dtype=jnp.int32).reshape((n + 1,) + (1,) * (h.ndim - 1))
 
     def eliminate(k, carry):
-        g, h, r, c, sure, entries = carry
-        pivot, lowest = at(at(g, k), k), least * at(entries, k)
+        gh, rc, sure, entries = carry
+        pivot, lowest = at(at(gh, k), k), least * at(entries, k)
         root = jnp.sqrt(positive(jnp.maximum(pivot, lowest)))
-        row = jnp.where(index > k, at(g, k) / root, jnp.where((index == k) & (lowest > 0), root, 0))
-        entry = at(h, k) / root
-        row, entry = jax.lax.optimization_barrier((row, entry))
-        here = index == k
-        r, c = jnp.where(here[:, None], row[None], r), jnp.where(here, entry, c)
-        return g - outer(row, row), h - row * entry, r, c, sure & (pivot >= lowest), entries
+        row = jnp.where(index > k, at(gh, k) / root, jnp.where((index == k) & (lowest > 0), root, 0))
+        row = jax.lax.optimization_barrier(row)
+        rc = jnp.where((index[:n] == k)[:, None], row[None], rc)
+        return gh - outer(row[:n], row), rc, sure & (pivot >= lowest), entries
 
-    start = g, h, jnp.zeros_like(g), jnp.zeros_like(h), jnp.ones(h.shape[1:], bool), diagonal(g)
-    return jax.lax.fori_loop(0, n, eliminate, start)[2:5]
+    gh = _beside(g, h)
+    start = gh, jnp.zeros_like(gh), jnp.ones(h.shape[1:], bool), diagonal(g)
+    _, rc, sure, _ = jax.lax.fori_loop(0, n, eliminate, start)
+    return rc[:, :n], rc[:, n], sure
+
+
+def _beside(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> Array:
+    """The matrix [A b] in every lane: what is done to both is one loop."""
+    return jnp.concatenate([a, b[:, None]], axis=1)
 
 
 def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
@@ -210,24 +215,23 @@ def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[
     and has zeros in its row of R. Source: Björck, Numerical Methods for Least Squares Problems, section 2.4.
     """
     n = a.shape[1]
-    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (a.ndim - 2))
+    index = jnp.arange(n + 1, dtype=jnp.int32).reshape((n + 1,) + (1,) * (a.ndim - 2))
     squares = fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros(a.shape[1:], a.dtype), a)
     least = (_DEPENDENT * jnp.finfo(a.dtype).eps) ** 2 * squares
 
     def eliminate(k, carry):
-        a, b, r, c = carry
-        column = at(a, k, 1)
+        ab, rc = carry
+        column = at(ab, k, 1)
         square = dot(column, column)
         independent = square > at(least, k)
         q = jnp.where(independent, column / jnp.sqrt(jnp.where(independent, square, 1)), 0)
         q = jax.lax.optimization_barrier(q)
-        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)
-        row, entry = jax.lax.optimization_barrier((row, entry))
-        here = index == k
-        return a - outer(q, row), b - q * entry, jnp.where(here[:, None], row[None], r), jnp.where(here, entry, c)
+        row = jax.lax.optimization_barrier(jnp.where(index >= k, rematvec(ab, q), 0))
+        return ab - outer(q, row), jnp.where((index[:n] == k)[:, None], row[None], rc)
 
-    like = jnp.zeros_like(a[0])
-    return jax.lax.fori_loop(0, n, eliminate, (a, b, jnp.zeros((n, *like.shape), a.dtype), like))[2:]
+    ab = _beside(a, b)
+    _, rc = jax.lax.fori_loop(0, n, eliminate, (ab, jnp.zeros((n, *ab.shape[1:]), a.dtype)))
+    return rc[:, :n], rc[:, n]
 
 
 def triangle_solve(
