@@ -98,5 +98,5 @@ class Broyden:
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
         secant = Secant(_DenseInverse(), self.jacobian == "autodiff", self.rescue)
-        damped = DampedNewton(dense_direction)
+        damped = DampedNewton(dense_direction, keeps_jacobian=True)
         return (secant, damped) if self.rescue else (secant,)

@@ -13,10 +13,11 @@ IMM-REP-1999-05, for the change of λ.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import optimization_barrier
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import (
@@ -44,7 +45,10 @@ _STEPS_PER_ATTEMPT = 100
 
 
 class State(NamedTuple):
-    """What a lane carries; `f` and φ = ‖F‖² belong to the attempt's point `at_x`, and `p` leads to the next trial."""
+    """What a lane carries; `f`, φ = ‖F‖² and J belong to the attempt's point `at_x`, and `p` leads to the next trial.
+
+    There is no J where directions are found without a matrix.
+    """
 
     x: Float[Array, "n *L"]
     best_phi: Float[Array, "*L"]
@@ -52,6 +56,7 @@ class State(NamedTuple):
     at_x: Float[Array, "n *L"]
     f: Float[Array, "n *L"]
     phi: Float[Array, "*L"]
+    j: Any
     predicted: Float[Array, "*L"]
     p: Float[Array, "n *L"]
     d: Float[Array, "n *L"]
@@ -66,10 +71,12 @@ class State(NamedTuple):
 
 
 class DampedNewton(NamedTuple):
-    """The method on lanes, for the engine. `direction(problem, x, f, d, damping)` gives p, the new D
-    and J p; without damping p is the Newton step."""
+    """The method on lanes, for the engine. `direction(problem, x, f, j, d, damping)` gives p, the new D and J p;
+    without damping p is the Newton step. J is evaluated together with F if it `keeps_jacobian`; it is () if not.
+    """
 
     direction: Callable
+    keeps_jacobian: bool
 
     loose = symmetric = ()
 
@@ -79,7 +86,8 @@ class DampedNewton(NamedTuple):
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
         count = jnp.zeros(x.shape[1:], jnp.int32)
         return State(
-            x=x, best_phi=row + jnp.inf, x0=x0, at_x=x, f=zero, phi=row + jnp.inf, predicted=row, p=zero, d=zero,
+            x=x, best_phi=row + jnp.inf, x0=x0, at_x=x, f=zero, phi=row + jnp.inf,
+            j=jnp.zeros((x.shape[0], *x.shape), x.dtype) if self.keeps_jacobian else (), predicted=row, p=zero, d=zero,
             damping=row + _FIRST_DAMPING, growth=row + 2, attempt=count, tried=count, steps=count,
             evaluations=count, first_error=row, status=count + Status.WAITING,
         )  # fmt: skip
@@ -92,7 +100,7 @@ class DampedNewton(NamedTuple):
         """Evaluate the trial point, accept it or not, and choose the next one."""
         starting = jnp.isposinf(state.phi)
         x = state.at_x + state.p
-        f = problem.value(x)
+        f, j = optimization_barrier(problem.value_and_jacobian(x)) if self.keeps_jacobian else (problem.value(x), ())
         phi, error = dot(f, f), max_abs(f)
         finite = jnp.isfinite(phi)
         free = _longest_step(state) > 0
@@ -100,7 +108,7 @@ class DampedNewton(NamedTuple):
         accepted = finite & (starting | free | (ratio > _ENOUGH))
         first_error = jnp.where(state.evaluations == 0, error, state.first_error)
 
-        moved = take_where(accepted, state._replace(at_x=x, f=f, phi=phi), state)
+        moved = take_where(accepted, state._replace(at_x=x, f=f, phi=phi, j=j), state)
         moved = self._aim(problem, _damp(moved, accepted, starting, ratio))
         better = finite & (phi < state.best_phi)
         new = moved._replace(
@@ -121,7 +129,7 @@ class DampedNewton(NamedTuple):
         """The next trial's step, and how much of φ it should take away."""
         longest = _longest_step(state)
         damping = jnp.where(longest > 0, 0, state.damping)
-        p, d, jp = self.direction(problem, state.at_x, state.f, state.d, damping)
+        p, d, jp = self.direction(problem, state.at_x, state.f, state.j, state.d, damping)
         size = jnp.maximum(_unit(state.x0), norm(state.at_x))
         length = norm(p)
         shrink = jnp.where(longest > 0, jnp.minimum(1, longest * size / positive(length)), 1)
@@ -184,9 +192,8 @@ def _scatter(n: int) -> np.ndarray:
     return sizes * np.random.default_rng(0).standard_normal((_SCATTERED, n))
 
 
-def dense_direction(problem, x, f, d, damping):
+def dense_direction(problem, x, f, j, d, damping):
     """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
-    _, j = problem.value_and_jacobian(x)
     gram, slope = normal_equations(j, f)
     d = jnp.maximum(d, jnp.sqrt(diagonal(gram)))
     damped = gram + eye(x) * (damping * positive(d) ** 2)[:, None]

@@ -68,7 +68,7 @@ class _RankOneTerms(NamedTuple):
     def refresh(self, problem, x, b: _Terms):
         """No matrix to compute again: forget the terms, and start along the true Newton direction."""
         f = jax.lax.optimization_barrier(problem.value(x))
-        p, _, _ = krylov_direction(problem, x, f, jnp.zeros_like(x), jnp.zeros_like(b.scale))
+        p, _, _ = krylov_direction(problem, x, f, (), jnp.zeros_like(x), jnp.zeros_like(b.scale))
         return f, self.multiple(b.scale, x), p
 
 
@@ -104,7 +104,7 @@ def _best_multiple(s, y):
     return dot(s, y) / positive(yy)
 
 
-def krylov_direction(problem, x, f, d, damping):
+def krylov_direction(problem, x, f, _, d, damping):
     """p = −(JᵀJ + damping D²)⁻¹ Jᵀf, nearly, by CGLS without forming J; D, an estimate of ‖J‖; and J p."""
     slope = lambda p: problem.value_and_slope(x, p, needed=True)[1]  # noqa: E731
     gradient = problem.pullback(x, f)
@@ -168,5 +168,5 @@ class LimitedBroyden:
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""
         secant = Secant(_RankOneTerms(self.memory), False, self.rescue, self.slopes)
-        damped = DampedNewton(krylov_direction)
+        damped = DampedNewton(krylov_direction, keeps_jacobian=False)
         return (secant, damped) if self.rescue else (secant,)
