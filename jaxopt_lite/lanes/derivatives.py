@@ -14,7 +14,7 @@ from jaxopt_lite.jaxprs import Equation, equations_in, line_of
 
 __all__ = [
     "has_custom_vjp", "has_hessian", "hessian", "jacobian", "pullback", "value_and_grad", "value_and_jacobian",
-    "value_and_slope", "value_grad_and_hessian",
+    "value_and_slope", "value_grad_and_hessian", "value_jacobian_and_aux",
 ]  # fmt: skip
 
 _REFUSALS = (TypeError, ValueError, NotImplementedError)
@@ -64,14 +64,20 @@ def pullback(f: Callable, x, u):
 
 def value_and_jacobian(f: Callable, x):
     """f(x) and J(x), `[m, n]`."""
+    value, j, _ = value_jacobian_and_aux(lambda x: (f(x), None), x)
+    return value, j
+
+
+def value_jacobian_and_aux(f: Callable, x):
+    """Of `f(x) = (value, aux)` the value, its Jacobian `[m, n]`, and what is beside it."""
 
     def twice(x):
-        value = f(x)
-        return value, value
+        value, aux = f(x)
+        return value, (value, aux)
 
     ways = (lambda mode=mode: mode(twice, has_aux=True)(x) for mode in (jax.jacfwd, jax.jacrev))
-    j, value = _first_possible("Jacobian", f, x, *ways)
-    return value, j
+    j, (value, aux) = _first_possible("Jacobian", f, x, *ways)
+    return value, j, aux
 
 
 def jacobian(f: Callable, x):

@@ -469,3 +469,11 @@ class LaneProblem:
     def value_and_jacobian(self, x):
         """F(x) and J(x), `[m, n, L]`."""
         return self._lanes(derivatives.value_and_jacobian, x)
+
+    def value_jacobian_and_aux(self, x):
+        """F(x), J(x) and the second output of the function."""
+        return self._lanes(derivatives.value_jacobian_and_aux, x, of=self._in_dtype_of_x)
+
+    def _in_dtype_of_x(self, x, leaves):
+        value, aux = self._function(x, leaves)
+        return value.astype(x.dtype), aux

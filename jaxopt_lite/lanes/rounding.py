@@ -54,16 +54,22 @@ def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Arr
         >>> [bool(is_rounding(lambda x: x**2 - 2e8, jnp.float32([x]))) for x in (14142.136, 14142.2)]
         [True, False]
     """
-    closed, eps = jax.make_jaxpr(fun)(x), float(jnp.finfo(x.dtype).eps)
-    value = fun(x)
+    closed, shape = jax.make_jaxpr(fun, return_shape=True)(x)
+    eps = float(jnp.finfo(x.dtype).eps)
 
-    def probe(total, factors):
+    def probe(carry, factors):
+        value, total = carry
         arithmetic = _Arithmetic(factors)
         (moved,) = arithmetic.run(closed, [arithmetic.rounded(x)])
+        value = jnp.where(factors[0] == 1, moved, value)
         change = (moved - value) / jnp.where(value == 0, 1, value)  # relative, so that no square overflows
-        return total + jnp.where(jnp.isfinite(moved), change, jnp.nan) ** 2, None
+        return (value, total + jnp.where(jnp.isfinite(moved), change, jnp.nan) ** 2), None
 
-    total, _ = lax.scan(probe, jnp.zeros_like(value), jnp.asarray(1 + _UNITS * eps * _signs(), x.dtype))
+    # The first round is without signs, and has the value itself: so the function is in the program once.
+    signs = np.concatenate([np.zeros_like(_signs()[:1]), _signs()])
+    factors = jnp.asarray(1 + _UNITS * eps * signs, x.dtype)
+    start = jnp.zeros(shape.shape, shape.dtype)
+    (value, total), _ = lax.scan(probe, (start, start), factors)
     error = jnp.sqrt(total / _PROBES) / _UNITS
     return jnp.all((value == 0) | (jnp.isfinite(value) & (_ENOUGH * error >= 1)))
 

@@ -6,7 +6,7 @@ A scatter and a cumulative sum are what this takes on a GPU or TPU. On the CPU n
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import at, on_cpu
 from jaxopt_lite.lanes.lanes_last import lanes_last
+from jaxopt_lite.lanes.native import as_one_native_call
 
-__all__ = ["batch_size", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile"]
+__all__ = ["Chosen", "batch_size", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile"]
 
 _MOST_INDEX = 2**31 - 1
 
@@ -31,14 +32,18 @@ def batch_size(batches: Any, names: str) -> int:
     return sizes.pop()[0]
 
 
-def in_tiles(fun: Callable, on: PyTree, width: int, which: Bool[Array, " B"] | None = None) -> Callable:
+Chosen: TypeAlias = tuple[Int[Array, " B"], Int[Array, ""]]
+"""The numbers of some problems, in order and at the front, and how many there are."""
+
+
+def in_tiles(fun: Callable, on: PyTree, width: int, some: Chosen | None = None) -> Callable:
     """`fun`, written for one problem, for every problem of a batch, a tile of so many at a time.
 
     Args:
         fun: a function of pytrees of arrays.
         on: which arguments have a batch axis, first: a tuple of bools for them, or for parts of them. One at least has.
         width: the lanes of a tile. Where it does not depend on the batch, no result does.
-        which: as for `tile_by_tile`. Without it the result is differentiable.
+        some: as for `tile_by_tile`. Without it the result is differentiable.
     """
 
     def of_batch(*arguments: PyTree) -> PyTree:
@@ -50,24 +55,25 @@ def in_tiles(fun: Callable, on: PyTree, width: int, which: Bool[Array, " B"] | N
             filled = [next(lanes) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
             return lanes_last(fun, on, keeps_rules=True)(*jax.tree.unflatten(tree, filled))
 
-        return tile_by_tile(on_tile, width, which)([leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])
+        return tile_by_tile(on_tile, width, some)([leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])
 
     return of_batch
 
 
-def tile_by_tile(fun: Callable, width: int, which: Bool[Array, " B"] | None = None) -> Callable:
+def tile_by_tile(fun: Callable, width: int, some: Chosen | None = None) -> Callable:
     """`fun`, written for a tile of so many lanes, for the rows of a batch: from pytrees whose lane axis is the last to
     pytrees whose batch axis is the first.
 
-    Only the chosen rows are computed where `which` says so; of the others the results are zeros.
+    Only `some` rows are computed where they are given; of the others the results are zeros.
     """
 
     def of_batch(*rows: PyTree) -> PyTree:
         size = len(jax.tree.leaves(rows)[0])
-        filled, some = rows, which
+        filled, picked = rows, some
         if size == 1:  # XLA would see that all lanes hold the same, and round them differently
-            filled, some = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), (rows, which))
-        results = _all_tiles(fun, width, filled) if some is None else _chosen_tiles(fun, width, filled, some)
+            filled = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows)
+            picked = None if some is None else (jnp.concatenate([some[0], some[0]]), some[1])
+        results = _all_tiles(fun, width, filled) if picked is None else _chosen_tiles(fun, width, filled, picked)
         return jax.tree.map(lambda leaf: leaf[:size], results)
 
     return of_batch
@@ -86,10 +92,8 @@ def _all_tiles(fun: Callable, width: int, rows: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(count * width, *leaf.shape[2:]), values)
 
 
-def _chosen_tiles(fun: Callable, width: int, rows: PyTree, which: Bool[Array, " B"]) -> PyTree:
-    size = which.size
-    none = jnp.zeros((size,), jnp.int32), jnp.int32(0)
-    order, length = jax.lax.cond(jnp.any(which), chosen, lambda _: none, which)  # mostly there are none
+def _chosen_tiles(fun: Callable, width: int, rows: PyTree, some: Chosen) -> PyTree:
+    (order, length), size = some, len(some[0])
 
     def tile(k, results):
         lanes = jnp.maximum(k * width, 0) + jnp.arange(width, dtype=jnp.int32)
@@ -160,8 +164,23 @@ def _count_at_once(chosen):
     return jnp.cumsum(chosen, dtype=jnp.int32)
 
 
-def chosen(todo: Bool[Array, " B"]) -> tuple[Int[Array, " B"], Int[Array, ""]]:
-    """The numbers of the chosen problems, in order and at the front, and how many there are."""
+def chosen(todo: Bool[Array, " B"]) -> Chosen:
+    """Those of the problems that are to do."""
+    return (as_one_native_call(_chosen_in_turn) if on_cpu() else _chosen_at_once)(todo)
+
+
+def _chosen_in_turn(todo):
+    def add(k, carry):
+        order, count = carry
+        order = jax.lax.dynamic_update_index_in_dim(order, jnp.where(at(todo, k), k, 0), count, 0)
+        return order, count + jnp.where(at(todo, k), 1, 0).astype(jnp.int32)
+
+    start = jnp.zeros((todo.size + 1,), jnp.int32), jnp.int32(0)
+    order, count = jax.lax.fori_loop(jnp.int32(0), jnp.int32(todo.size), add, start)
+    return order[: todo.size], count
+
+
+def _chosen_at_once(todo):
     size = todo.size
     target = jnp.where(todo, jnp.cumsum(todo, dtype=jnp.int32) - 1, size)
     order = jnp.zeros((size + 1,), jnp.int32).at[target].set(jnp.arange(size, dtype=jnp.int32))

@@ -19,8 +19,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from jaxopt_lite.lanes import engine
 from jaxopt_lite.lanes.arithmetic import max_abs, rematvec
 from jaxopt_lite.lanes.derivatives import pullback, value_and_grad
-from jaxopt_lite.lanes.engine import Limits, Outcome, Queue
+from jaxopt_lite.lanes.engine import Limits, Method, Outcome, Queue
 from jaxopt_lite.lanes.gpu import kernel
+from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.losses import twice_cost
 from jaxopt_lite.lanes.native import as_one_native_call
 from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, Layout, batch_of, mapped_leaves, trace, with_mapped
@@ -72,20 +73,26 @@ _PATIENCE = {"minimum": _ENDLESS, "root": _ENDLESS, "least squares": 200}
 
 def solved(*operands: Any) -> Solution:
     """What `root`, `minimize` and `least_squares` compile; for `lanes.capture.run`."""
-    return solved_so_far(Reach.FALLBACK, *operands)[0]
+    return _answered(Reach.FALLBACK, *operands)[0]
 
 
 def solved_in_a_program(fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, *others: Any) -> Solution:
     """The same for a call that is part of a larger program, where a fallback would be compiled needed or not."""
     reach = Reach.ROUNDING if getattr(solver, "rescue", True) is None else Reach.FALLBACK
-    return solved_so_far(reach, fun, options, x0, args, solver, *others)[0]
+    return _answered(reach, fun, options, x0, args, solver, *others)[0]
 
 
-def solved_so_far(
+def solved_so_far(reach: Reach, *operands: Any) -> tuple[Solution, Bool[Array, "*B"]]:
+    """The same, but no further than this; and which problems need more, which takes as long to compile."""
+    solution, wanting = _answered(reach, *operands)
+    return solution, wanting()
+
+
+def _answered(
     reach: Reach, fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume,
     beside: dict[str, PyTree] | None = None,
-) -> tuple[Solution, Bool[Array, "*B"]]:  # fmt: skip
-    """The same, but no further than this; and which problems need more, which takes as long to compile."""
+) -> tuple[Solution, Callable[[], Bool[Array, "*B"]]]:  # fmt: skip
+    """The same, with a function that says which problems need more."""
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
@@ -107,7 +114,7 @@ def solved_so_far(
     x, success, (values, outcome) = solve(batch.leaves, others)
     values = known(partial(_verified, plan, is_mapped), values)(x, batch.leaves)
     solution = _solution(plan, layout, x, values, outcome, success)
-    wanting = _wanting(plan, batch, x, values, outcome)
+    wanting = partial(_wanting, plan, batch, x, values, outcome)
     return (solution if options.batched else _without_batch_axis(solution)), wanting
 
 
@@ -220,16 +227,13 @@ def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Lim
     @custom_vmap
     def solved(leaves, x0, limits, states):
         choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
-        outcome = _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
-        native = not (choice.why_not_native or plan.alone or len(x0) == 0)
-        verified = partial(_verified_at_once, choice.width) if native else _verified
-        values = verified(plan, is_mapped, outcome.x, leaves)
-        status = _verdict(outcome, limits, values.value, values.error)
-        if plan.reach > Reach.FIRST:
-            exact = _at_precision(plan, is_mapped, outcome.x, leaves, _is_doubtful(status, values.error))
-            status = jnp.where(exact, Status.AT_PRECISION, status)
-            status = jnp.where(status == Status.RUNNING, Status.MAX_STEPS, status)
-        return outcome._replace(status=status), values
+        if len(x0) != 1 or plan.alone:
+            return _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
+        # XLA would see that all lanes hold the same, and round them differently.
+        x0, limits, states = _twice((x0, limits, states))
+        leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
+        results = _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
+        return jax.tree.map(lambda leaf: leaf[:1], results)
 
     @solved.def_vmap
     @in_own_settings
@@ -264,43 +268,62 @@ def gave_up(status: Int[Array, " B"]) -> Bool[Array, " B"]:
     return (status == Status.STALLED) | (status == Status.NO_ROOT)
 
 
-def _in_turn(plan: Plan, choice: Choice, is_mapped, x0, leaves, limits: Limits, states) -> Outcome:
-    if x0.shape[0] == 0:
-        return _nothing(x0, plan.options.record)
-    if x0.shape[0] == 1 and not plan.alone:  # XLA would see that all lanes hold the same, and round them differently
-        x0, limits, states = _twice((x0, limits, states))
-        leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
-        outcome = _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
-        return jax.tree.map(lambda leaf: leaf[:1], outcome)
-    first, *_ = plan.solver.methods()
-    later = plan.later_methods() if plan.reach == Reach.FALLBACK else ()
-    states = None if states is None else engine.resumed(states)
+def _in_turn(plan: Plan, choice: Choice, is_mapped, x0, leaves, limits: Limits, states) -> tuple[Outcome, Values]:
+    """One method after the other, and what is found at their answers."""
+    later = next(iter(plan.later_methods()), None) if plan.reach == Reach.FALLBACK and len(x0) else None
     run = _runner(plan, choice, is_mapped, leaves)
-    most = jnp.minimum(limits.max_steps, _PATIENCE[plan.solver.kind]) if later else limits.max_steps
-    queue = Queue(x0, (), limits._replace(max_steps=most), states)
-    outcome = _first(plan, choice, is_mapped, leaves, queue, partial(run, first))
-    creeps = (outcome.status == Status.MAX_STEPS) & (outcome.steps < limits.max_steps)
-    outcome = outcome._replace(status=jnp.where(creeps, Status.STALLED, outcome.status))
-    for method in later:
-        exact = _at_precision(plan, is_mapped, outcome.x, leaves, gave_up(outcome.status))
-        outcome = outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
-        todo = gave_up(outcome.status)
-        if plan.solver.kind == "minimum":
-            todo |= _ran_off(plan, is_mapped, x0, outcome.x, leaves, outcome.status == Status.CONVERGED)
+    outcome = _first(plan, choice, is_mapped, x0, leaves, limits, states, run, goes_on=later is not None)
 
-        def redo(outcome, method=method, todo=todo):
-            order, length = chosen(todo)
-            # From here on the tolerance is absolute, and the steps are what is left.
-            atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
-            if plan.solver.kind == "least squares":  # the tolerance is of a cosine, and the fallback has a gradient
-                atol = jnp.zeros_like(atol)
-            left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
-            queue = Queue((outcome.x, x0), (), left, order=order, length=length)
-            # Not every Hessian can be part of a native function whose gradient can.
-            return _merge(outcome, run(method, queue, native=plan.solver.kind == "root"), todo)
+    def judged(outcome: Outcome):
+        """With the status by what is found, and which problems may be as good as the dtype allows."""
+        values = _verified_at_once(plan, choice, is_mapped, outcome.x, leaves)
+        status = _verdict(outcome, limits, values.value, values.error)
+        return outcome._replace(status=status), values, _is_doubtful(status, values.error)
 
-        outcome = jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
-    return outcome
+    def looked_at(outcome: Outcome, doubtful) -> Outcome:
+        exact = _at_precision(plan, choice, is_mapped, outcome.x, leaves, doubtful)
+        return outcome._replace(status=jnp.where(exact, Status.AT_PRECISION, outcome.status))
+
+    if later is None:
+        outcome, values, doubtful = judged(outcome)
+        outcome = looked_at(outcome, doubtful) if plan.reach > Reach.FIRST else outcome
+        return outcome, values
+
+    def go_on(outcome: Outcome):
+        return judged(_rescued(plan, later, run, is_mapped, x0, leaves, limits, outcome))
+
+    def round_(k, carry):
+        outcome, *found = carry
+        outcome = looked_at(outcome, found[-1])
+        return jax.lax.cond(k == 0, go_on, lambda outcome: (outcome, *found), outcome)
+
+    # What rounding does is asked before the fallback and after it, and the question is in the program once.
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(judged, outcome)[1])
+    outcome, values, _ = jax.lax.fori_loop(0, 2, round_, (outcome, blank, gave_up(outcome.status)))
+    status = jnp.where(outcome.status == Status.RUNNING, Status.MAX_STEPS, outcome.status)
+    return outcome._replace(status=status), values
+
+
+def _rescued(
+    plan: Plan, method: Method, run: Callable, is_mapped, x0, leaves, limits: Limits, outcome: Outcome
+) -> Outcome:
+    """The outcome after a later method has taken on the problems that the one before gave up."""
+    todo = gave_up(outcome.status)
+    if plan.solver.kind == "minimum":
+        todo |= _ran_off(plan, is_mapped, x0, outcome.x, leaves, outcome.status == Status.CONVERGED)
+
+    def redo(outcome):
+        order, length = chosen(todo)
+        # From here on the tolerance is absolute, and the steps are what is left.
+        atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
+        if plan.solver.kind == "least squares":  # the tolerance is of a cosine, and the fallback has a gradient
+            atol = jnp.zeros_like(atol)
+        left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
+        queue = Queue((outcome.x, x0), (), left, order=order, length=length)
+        # Not every Hessian can be part of a native function whose gradient can.
+        return _merge(outcome, run(method, queue, native=plan.solver.kind == "root"), todo)
+
+    return jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
 
 
 def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bool[Array, " B"]:
@@ -348,7 +371,22 @@ def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
     )
 
 
-def _first(plan: Plan, choice: Choice, is_mapped, leaves, queue: Queue, in_loop: Callable) -> Outcome:
+def _first(
+    plan: Plan, choice: Choice, is_mapped, x0, leaves, limits: Limits, states, run: Callable, goes_on: bool
+) -> Outcome:
+    """The outcome of the first method. Where another one follows, what creeps is for that."""
+    if len(x0) == 0:
+        return _nothing(x0, plan.options.record)
+    first, *_ = plan.solver.methods()
+    states = None if states is None else engine.resumed(states)
+    most = jnp.minimum(limits.max_steps, _PATIENCE[plan.solver.kind]) if goes_on else limits.max_steps
+    queue = Queue(x0, (), limits._replace(max_steps=most), states)
+    outcome = _by_backend(plan, choice, is_mapped, leaves, queue, partial(run, first))
+    creeps = (outcome.status == Status.MAX_STEPS) & (outcome.steps < limits.max_steps)
+    return outcome._replace(status=jnp.where(creeps, Status.STALLED, outcome.status))
+
+
+def _by_backend(plan: Plan, choice: Choice, is_mapped, leaves, queue: Queue, in_loop: Callable) -> Outcome:
     """The outcome of the first method, by the backend that was chosen."""
     options = plan.options
     if options.backend in ("kernel", "emulate") and choice.program is None:
@@ -396,14 +434,15 @@ def _verified(plan: Plan, is_mapped: tuple[bool, ...], x, leaves) -> Values:
     return _evaluate(plan, is_mapped, x, leaves, one)
 
 
-def _verified_at_once(width: int, plan: Plan, is_mapped: tuple[bool, ...], x, leaves) -> Values:
-    """The same as one native function, which has no derivatives."""
+def _verified_at_once(plan: Plan, choice: Choice, is_mapped: tuple[bool, ...], x, leaves) -> Values:
+    """The same, without derivatives."""
+    if not _is_native(plan, choice, x):
+        return _verified(plan, is_mapped, x, leaves)
 
-    def on_tile(x, mapped):
-        problem = LaneProblem(plan.function, with_mapped(leaves, is_mapped, mapped), is_mapped)
-        return _found(plan.solver.kind, problem, x)
+    def on_tile(x, leaves):
+        return _found(plan.solver.kind, LaneProblem(plan.function, leaves, is_mapped), x)
 
-    return as_one_native_call(tile_by_tile(on_tile, width))(x, mapped_leaves(leaves, is_mapped))
+    return _evaluate_at_once(choice.width, is_mapped, x, leaves, on_tile)
 
 
 def _found(kind: Kind, problem: LaneProblem, x) -> Values:
@@ -414,11 +453,11 @@ def _found(kind: Kind, problem: LaneProblem, x) -> Values:
         value, grad, aux = problem.value_grad_and_aux(x)
         slope = grad if box is None else box.slope(x, grad)
         return Values(value[None], grad, aux, max_abs(slope), active=at_bound)
-    value, aux = problem.value_and_aux(x)
-    value = value.astype(x.dtype)
     if kind == "root":
+        value, aux = problem.value_and_aux(x)
+        value = value.astype(x.dtype)
         return Values(value, None, aux, max_abs(value))
-    _, j = problem.value_and_jacobian(x)
+    value, j, aux = problem.value_jacobian_and_aux(x)
     at = model(problem.loss, box, x, value, j)
     return Values(value, rematvec(at.r, at.c), aux, at.error, at.cost / 2, at.r, at_bound)
 
@@ -442,12 +481,15 @@ def _is_doubtful(status, error):
     return (doubtful | (status == Status.RUNNING)) & jnp.isfinite(error)
 
 
-def _at_precision(plan: Plan, is_mapped, x, leaves, doubtful: Bool[Array, " B"]) -> Bool[Array, " B"]:
+def _at_precision(plan: Plan, choice: Choice, is_mapped, x, leaves, doubtful: Bool[Array, " B"]) -> Bool[Array, " B"]:
     """Which of the doubtful problems are solved but for the rounding errors of their own function."""
 
     def one(x, leaves):
         return is_rounding(lambda x: _condition(plan, x, leaves), x)
 
+    if _is_native(plan, choice, x):
+        on_tile = lanes_last(one, (True, is_mapped))
+        return doubtful & _evaluate_at_once(choice.width, is_mapped, x, leaves, on_tile, doubtful)
     return doubtful & _evaluate(plan, is_mapped, x, leaves, one, doubtful)
 
 
@@ -463,9 +505,9 @@ def _condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
     if plan.solver.kind == "minimum":
         slope = value_and_grad(lambda x: (value(x)[0], None), x)[1]
     else:
-        cost = lambda f: jnp.sum(twice_cost(*plan.function.weighing(leaves), f)) / 2  # noqa: E731
+        f, back = jax.vjp(partial(twice_cost, *plan.function.weighing(leaves)), value(x))
         at = jax.lax.stop_gradient(x) if plan.options.derivatives == "gauss-newton" else x
-        slope = pullback(value, at, jax.grad(cost)(value(x)))
+        slope = pullback(value, at, back(jnp.full_like(f, 0.5))[0])
     if box is None:
         return slope
     nearest = jnp.where(x <= box.lower, box.lower, box.upper)
@@ -488,4 +530,24 @@ def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable, which: Bool[Array
         return jax.lax.cond(jnp.any(which), look, lambda *_: zeros, x, leaves)
     (size, n), platform = x.shape, jax.default_backend()
     width = evaluated_width(plan.width(size, n, x.dtype, platform), platform, n)
-    return in_tiles(one, (True, is_mapped), width, which)(x, leaves)
+    return in_tiles(one, (True, is_mapped), width, None if which is None else chosen(which))(x, leaves)
+
+
+def _is_native(plan: Plan, choice: Choice, x) -> bool:
+    """Whether the function is evaluated at these points as one native call."""
+    return not (choice.why_not_native or plan.alone or len(x) == 0)
+
+
+def _evaluate_at_once(width: int, is_mapped, x, leaves, on_tile: Callable, which: Bool[Array, " B"] | None = None):
+    """`on_tile(x, leaves)`, written for a tile, at every point of a batch, or at some, as one native function.
+
+    It has no derivatives.
+    """
+
+    def at_all(some, x, leaves):
+        def tile(x, mapped):
+            return on_tile(x, with_mapped(leaves, is_mapped, mapped))
+
+        return tile_by_tile(tile, width, some)(x, mapped_leaves(leaves, is_mapped))
+
+    return as_one_native_call(at_all)(None if which is None else chosen(which), x, leaves)
