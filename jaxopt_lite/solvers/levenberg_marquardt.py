@@ -170,13 +170,15 @@ class _LinearModel(NamedTuple):
         status = jnp.where(converged, Status.CONVERGED, status).astype(jnp.int32)
 
         ratio = jnp.where(unseen, jnp.where(accepted, (_POOR + _GOOD) / 2, -1), ratio)
-        resized = self._resize(state, new, finite & ~unseen, ratio)
-        resized = take_where(running & ~starting, resized, state)
+        resized = take_where(running & ~starting, self._resize(state, new, finite & ~unseen, ratio), state)
         x, best = take_where(accepted, (x, new), (state.x, old))
-        d = jnp.maximum(state.d, jnp.where(accepted, new.columns, 0))
-        turned = _aim(resized._replace(x=x, model=best, d=d, idle=idle), box)
-        return take_where(running, turned, state)._replace(
-            steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + running,
+        d = jnp.where(accepted, jnp.maximum(state.d, new.columns), state.d)
+        turned = _aim(resized._replace(x=x, model=best, d=d, idle=jnp.where(running, idle, state.idle)), box)
+        # What a lane has that does not run is chosen already, but for where it goes next.
+        ahead = "p", "length", "predicted", "radius", "damping"
+        chosen = {name: jnp.where(running, getattr(turned, name), getattr(state, name)) for name in ahead}
+        return turned._replace(
+            **chosen, steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + running,
             first_error=first_error, status=status,
         )  # fmt: skip
 
