@@ -487,7 +487,8 @@ def _at_precision(plan: Plan, choice: Choice, is_mapped, x, leaves, doubtful: Bo
     def one(x, leaves):
         return is_rounding(lambda x: _condition(plan, x, leaves), x)
 
-    if _is_native(plan, choice, x):
+    # The gradient of a sum of squares adds up over residuals, which a native function may not hold.
+    if _is_native(plan, choice, x) and plan.solver.kind != "least squares":
         on_tile = lanes_last(one, (True, is_mapped))
         return doubtful & _evaluate_at_once(choice.width, is_mapped, x, leaves, on_tile, doubtful)
     return doubtful & _evaluate(plan, is_mapped, x, leaves, one, doubtful)
