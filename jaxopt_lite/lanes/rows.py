@@ -170,14 +170,18 @@ def chosen(todo: Bool[Array, " B"]) -> Chosen:
 
 
 def _chosen_in_turn(todo):
+    size = todo.size
+
     def add(k, carry):
         order, count = carry
-        order = jax.lax.dynamic_update_index_in_dim(order, jnp.where(at(todo, k), k, 0), count, 0)
-        return order, count + jnp.where(at(todo, k), 1, 0).astype(jnp.int32)
+        # Nothing is cut off here, and what is in the row at first is of no account: both show what is in range.
+        index = jnp.minimum(jnp.maximum(count, 0), size)
+        number = jnp.minimum(jnp.where(at(todo, k), k, 0), max(size - 1, 0)).astype(jnp.int32)
+        return jax.lax.dynamic_update_index_in_dim(order, number, index, 0), count + at(todo, k)
 
-    start = jnp.zeros((todo.size + 1,), jnp.int32), jnp.int32(0)
-    order, count = jax.lax.fori_loop(jnp.int32(0), jnp.int32(todo.size), add, start)
-    return order[: todo.size], count
+    start = jnp.minimum(jnp.arange(size + 1, dtype=jnp.int32), max(size - 1, 0)), jnp.int32(0)
+    order, count = jax.lax.fori_loop(0, size, add, start)
+    return order[:size], jnp.minimum(jnp.maximum(count, 0), size)
 
 
 def _chosen_at_once(todo):
