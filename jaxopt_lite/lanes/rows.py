@@ -170,18 +170,18 @@ def chosen(todo: Bool[Array, " B"]) -> Chosen:
 
 
 def _chosen_in_turn(todo):
-    size = todo.size
+    size, inside = todo.size, lambda index, most: jnp.minimum(jnp.maximum(index, 0), most)
 
     def add(k, carry):
         order, count = carry
-        # Nothing is cut off here, and what is in the row at first is of no account: both show what is in range.
-        index = jnp.minimum(jnp.maximum(count, 0), size)
-        number = jnp.minimum(jnp.where(at(todo, k), k, 0), max(size - 1, 0)).astype(jnp.int32)
-        return jax.lax.dynamic_update_index_in_dim(order, number, index, 0), count + at(todo, k)
+        number = jnp.where(at(todo, k), k, 0).astype(jnp.int32)
+        order = jax.lax.dynamic_update_index_in_dim(order, number, inside(count, size), 0)
+        return order, count + at(todo, k)
 
-    start = jnp.minimum(jnp.arange(size + 1, dtype=jnp.int32), max(size - 1, 0)), jnp.int32(0)
+    start = jnp.zeros((size + 1,), jnp.int32), jnp.int32(0)
     order, count = jax.lax.fori_loop(0, size, add, start)
-    return order[:size], jnp.minimum(jnp.maximum(count, 0), size)
+    # All is in range anyway; here it is seen.
+    return inside(order[:size], max(size - 1, 0)), inside(count, size)
 
 
 def _chosen_at_once(todo):

@@ -53,7 +53,7 @@ def test_only_chosen_rows_are_computed(size):
     @jax.jit
     def both(a, shift, which):
         one = lambda x, shift: {"sum": jnp.sum(jnp.exp(x) * shift), "x": x + shift}
-        return [rows.in_tiles(one, (True, False), 4, some)(a, shift) for some in (None, which)]
+        return [rows.in_tiles(one, (True, False), 4, some)(a, shift) for some in (None, rows.chosen(which))]
 
     for which in (np.zeros(size, bool), np.ones(size, bool), np.arange(size) % 3 == 1, np.arange(size) == size - 1):
         whole, some = both(a, 0.5, which)
@@ -61,5 +61,5 @@ def test_only_chosen_rows_are_computed(size):
             expected = np.where(which.reshape(-1, *(1,) * (results.ndim - 1)), whole[name], 0)
             np.testing.assert_array_equal(results, expected)
     with jax.debug_nans(True):
-        inverse = rows.in_tiles(lambda x: 1 / x - 1 / x, True, 4, jnp.arange(size) == 0)
+        inverse = rows.in_tiles(lambda x: 1 / x - 1 / x, True, 4, rows.chosen(jnp.arange(size) == 0))
         assert inverse(jnp.ones(size).at[1:].set(0)).tolist() == [0.0] * size
