@@ -66,13 +66,12 @@ class _There:
     """Encodes in a worker, which answers with arrays: what the ids of all texts are, and where each text's end."""
 
     def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
-        self._encoder = Encoder(vocabulary, splitter)
+        self._here = _Here(Encoder(vocabulary, splitter))
 
     def do(self, part: _Part) -> _Row | ValueError:
-        try:
-            rows = self._encoder.encode(*part)
-        except ValueError as error:
-            return error
+        rows = self._here.do(part)
+        if isinstance(rows, ValueError):
+            return rows
         ends = np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)))
         return np.fromiter(chain.from_iterable(rows), np.int32, ends[-1]), ends
 

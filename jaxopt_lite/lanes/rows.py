@@ -16,7 +16,7 @@ from jaxopt_lite.lanes.arithmetic import at, on_cpu
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.native import as_one_native_call
 
-__all__ = ["Chosen", "batch_size", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile"]
+__all__ = ["Chosen", "batch_size", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile", "twice"]
 
 _MOST_INDEX = 2**31 - 1
 
@@ -71,12 +71,16 @@ def tile_by_tile(fun: Callable, width: int, some: Chosen | None = None) -> Calla
         size = len(jax.tree.leaves(rows)[0])
         filled, picked = rows, some
         if size == 1:  # XLA would see that all lanes hold the same, and round them differently
-            filled = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows)
-            picked = None if some is None else (jnp.concatenate([some[0], some[0]]), some[1])
+            filled, picked = twice(rows), None if some is None else (twice(some[0]), some[1])
         results = _all_tiles(fun, width, filled) if picked is None else _chosen_tiles(fun, width, filled, picked)
         return jax.tree.map(lambda leaf: leaf[:size], results)
 
     return of_batch
+
+
+def twice(batches: PyTree) -> PyTree:
+    """A batch of one problem, twice."""
+    return jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batches)
 
 
 def _all_tiles(fun: Callable, width: int, rows: PyTree) -> PyTree:

@@ -26,7 +26,7 @@ from jaxopt_lite.lanes.losses import twice_cost
 from jaxopt_lite.lanes.native import as_one_native_call
 from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, Layout, batch_of, mapped_leaves, trace, with_mapped
 from jaxopt_lite.lanes.rounding import is_rounding
-from jaxopt_lite.lanes.rows import chosen, in_tiles, tile_by_tile
+from jaxopt_lite.lanes.rows import chosen, in_tiles, tile_by_tile, twice
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
@@ -230,8 +230,8 @@ def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Lim
         if len(x0) != 1 or plan.alone:
             return _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
         # XLA would see that all lanes hold the same, and round them differently.
-        x0, limits, states = _twice((x0, limits, states))
-        leaves = with_mapped(leaves, is_mapped, _twice(mapped_leaves(leaves, is_mapped)))
+        x0, limits, states = twice((x0, limits, states))
+        leaves = with_mapped(leaves, is_mapped, twice(mapped_leaves(leaves, is_mapped)))
         results = _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
         return jax.tree.map(lambda leaf: leaf[:1], results)
 
@@ -343,11 +343,6 @@ def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bo
 
     seems = strayed(x, converged & jax.vmap(is_far)(x, x0), values)
     return strayed(x + _FURTHER * (x - x0), seems)
-
-
-def _twice(batches):
-    """A batch of one problem, twice."""
-    return jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batches)
 
 
 def _nothing(x0, record: int) -> Outcome:

@@ -1,7 +1,7 @@
 """Encoding very many words at once on a device. In every round each word merges all occurrences of its first pair.
 
-Why that is what one merge at a time makes is said in `bpe/encode_words.py`. Words are rows here,
-padded to a few lengths.
+Why that is what one merge at a time makes is said in `bpe/encode_words.py`. Words are rows here, padded to a
+few lengths.
 """
 
 from functools import partial
