@@ -64,6 +64,17 @@ def test_curves_are_fitted(data):
     assert found.evaluations.max() < 25
 
 
+def test_many_residuals_inside_a_program():
+    """Their sums are too long for a native function, also those in the question what rounding does to the answer."""
+    t = np.linspace(0, 4, 100)
+    truth = np.array([[3.0, 0.7, 1.0, 2.0], [2.0, 0.5, 1.5, 1.5]])
+    decay_and_peak = lambda b, y: b[0] * jnp.exp(-b[1] * t) + b[2] * jnp.exp(-((t - b[3]) ** 2)) - y
+    y = jax.vmap(decay_and_peak, (0, None))(truth, 0.0)
+    found = jax.jit(lambda x0, y: jol.least_squares(decay_and_peak, x0, y, solver=PLAIN))(1.2 * truth, y)
+    assert np.asarray(found.success).all()
+    np.testing.assert_allclose(found.x, truth, rtol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("name", "start"),
     [("MGH09", 0)]
