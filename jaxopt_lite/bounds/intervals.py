@@ -9,6 +9,7 @@ Source: R. E. Moore, R. B. Kearfott and M. J. Cloud, Introduction to Interval An
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -48,7 +49,11 @@ def meet(a: Interval, b: Interval) -> Interval | None:
 
 def whole(aval: Any) -> Interval:
     """The whole range of an abstract value's dtype."""
-    dtype = getattr(aval, "dtype", None)
+    return _of_dtype(getattr(aval, "dtype", None))
+
+
+@lru_cache
+def _of_dtype(dtype: Any) -> Interval:
     if dtype is not None and jnp.issubdtype(dtype, np.bool_):
         return BOOLEAN
     if dtype is not None and jnp.issubdtype(dtype, jnp.integer):

@@ -288,21 +288,22 @@ def _unknowns(jaxpr: Any) -> list[Value]:
     return [Value(whole(var.aval)) for var in opened(jaxpr)[0].invars]
 
 
-def _ignore(equation: Equation, values: list[Value]) -> None:
-    """A `Visit` for the trial runs of a loop."""
-
-
 class _Ranges(Interpreter):
-    """Evaluates jaxprs on ranges."""
+    """Evaluates jaxprs on ranges. Without a visit it is a trial run of a loop: there, what is no integer says nothing,
+    however it is computed.
+    """
 
-    def __init__(self, visit: Visit):
+    def __init__(self, visit: Visit | None = None):
         self._visit = visit
 
     def constant(self, value: Any) -> Value:
         return Value(of_constant(value))
 
     def results(self, equation: Equation, values: list[Value]) -> list[Value]:
-        self._visit(equation, values)
+        if self._visit is not None:
+            self._visit(equation, values)
+        elif all(whole(var.aval) == UNKNOWN for var in equation.outvars):
+            return [Value(UNKNOWN) for _ in equation.outvars]
         control = _CONTROL.get(equation.primitive.name)
         if control is not None:
             return control(self, equation, values)
@@ -399,7 +400,7 @@ def _scan(ranges: _Ranges, equation: Equation, values: list[Value]) -> list[Valu
         return [after_rounds(*four, rounds, exact) for four in zip(starts, carried, outs, avals, strict=False)]
 
     def step(entries, exact):
-        return reached(*round_of(entries, _Ranges(_ignore)), max(length - 1, 0), exact)
+        return reached(*round_of(entries, _Ranges()), max(length - 1, 0), exact)
 
     carried, outs = round_of(invariant(starts, avals, step), ranges)
     ends = reached(carried, outs, length, exact=True)
@@ -424,7 +425,7 @@ def _while(ranges: _Ranges, equation: Equation, values: list[Value]) -> list[Val
         return [replaced(out, value) or value.interval for value, out in zip(carried, outs, strict=True)]
 
     starts = [value.interval for value in loop.carried]
-    entries = invariant(starts, avals, lambda entries, exact: round_of(entries, _Ranges(_ignore), True))
+    entries = invariant(starts, avals, lambda entries, exact: round_of(entries, _Ranges(), True))
     round_of(entries, ranges, not in_lanes)
     return [Value(entry) for entry in entries]
 
