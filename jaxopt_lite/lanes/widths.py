@@ -46,6 +46,8 @@ _LANES = {
 }
 _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a matrix in float64
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # by vectors of 512 bits
+# The CPUs that gain: whose they are, and what these have. Intel's before AMX lower their clock for such vectors.
+_WIDE_ON = {"AuthenticAMD": "avx512f", "GenuineIntel": "amx_tile"}
 _WIDE_FROM = (0, 12)  # the version of JAX; before, more functions round differently in wide vectors
 _CACHE_BYTES, _NARROWEST = 8 << 20, 8  # a tile's state leaves room in the last cache
 _EVALUATED_NUMBERS = 1 << 14  # of a vector on a tile that is evaluated: more gain nothing, and idle lanes cost
@@ -137,8 +139,8 @@ def why_not_wide() -> str | None:
         about = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return "this system does not say what its CPU has"
-    if "AuthenticAMD" not in about or "avx512f" not in about:
-        return "this is no CPU of AMD's with AVX-512"
+    if not any(maker in about and has in about for maker, has in _WIDE_ON.items()):
+        return "this is no CPU of AMD's with AVX-512 or of Intel's with AMX"
     if jax.__version_info__ < _WIDE_FROM:
         return f"with JAX before {'.'.join(map(str, _WIDE_FROM))} more functions round differently in those of 512 bits"
     return None

@@ -99,10 +99,12 @@ WIDE = (("xla_cpu_prefer_vector_width", 512),)
     [
         ("vendor_id: AuthenticAMD\nflags: avx2 avx512f", WIDE),
         ("vendor_id: AuthenticAMD\nflags: avx2", None),
+        ("vendor_id: GenuineIntel\nflags: avx2 avx512f amx_tile", WIDE),
         ("vendor_id: GenuineIntel\nflags: avx2 avx512f", None),
+        ("vendor_id: HygonGenuine\nflags: avx2 avx512f amx_tile", None),
         (None, None),
     ],
-    ids=["measured", "without", "not measured", "unknown"],
+    ids=["amd", "amd without", "intel", "intel of lower clock", "not measured", "unknown"],
 )
 def test_wide_vectors_are_for_cpus_on_which_they_were_measured(cpu, about, options):
     cpu(about)
