@@ -16,6 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -285,14 +286,15 @@ class Adapter:
         Raises:
             ValueError: a part that matches no leaf, or a shape it cannot change; a leaf that two parts would change.
         """
-        a: Parameters = {}
-        for part, name, leaf in self.matches(params):
-            a |= dict(zip(_keys(part, name), part.identity(name, leaf), strict=True))
-        return a
+        return _identity(self, params)
+
+    def shapes(self, params: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes and dtypes of the parameters."""
+        return jax.eval_shape(self.identity, params)
 
     def size(self, params: PyTree) -> int:
         """The number of parameters."""
-        return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(self.identity, params)))
+        return sum(leaf.size for leaf in self.shapes(params).values())
 
     def change(self, params: PyTree, a: Parameters) -> PyTree:
         """The changed parameters, with changed matrices in the form that costs least where they are multiplied."""
@@ -355,6 +357,15 @@ class Adapter:
                     raise ValueError(f"{part} and {taken[name]} both change {name!r}; expected one part for a leaf.")
                 taken[name] = part
                 yield part, name, leaves[name]
+
+
+@partial(jax.jit, static_argnums=0)
+def _identity(adapter: Adapter, params: PyTree) -> Parameters:
+    """`Adapter.identity`, as one program however many arrays it makes."""
+    a: Parameters = {}
+    for part, name, leaf in adapter.matches(params):
+        a |= dict(zip(_keys(part, name), part.identity(name, leaf), strict=True))
+    return a
 
 
 def _matches(name: str, path: str) -> bool:

@@ -83,7 +83,7 @@ def fisher_diagonal(
     """
     adapter, tasks = as_adapter(adapter), checked(tasks)
     draws, parameters = whole_number("draws", draws, least=1), frozen(parameters)
-    expected = {key: (len(tasks), *leaf.shape) for key, leaf in adapter.identity(base.params).items()}
+    expected = {key: (len(tasks), *leaf.shape) for key, leaf in adapter.shapes(base.params).items()}
     arrived = {key: jnp.shape(leaf) for key, leaf in parameters.items()}
     if arrived != expected:
         raise ValueError(f"parameters has the shapes {arrived}; expected {expected}.")

@@ -179,7 +179,7 @@ def _library(base: Base, adapter: Adapter, tasks: dict[str, Task], fitted, autho
 
 def _nothing(base: Base, adapter: Adapter) -> _Fitted:
     """The result of no tasks."""
-    none = {key: jnp.zeros((0, *leaf.shape), leaf.dtype) for key, leaf in adapter.identity(base.params).items()}
+    none = {key: jnp.zeros((0, *leaf.shape), leaf.dtype) for key, leaf in adapter.shapes(base.params).items()}
     nobody, features = jnp.zeros(0), jnp.zeros((0, 0))
     return _Fitted(none, Profile(nobody, features, none, features), nobody, jnp.zeros(0, jnp.int32))
 

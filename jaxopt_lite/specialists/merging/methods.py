@@ -121,14 +121,7 @@ class TIES(Method):
         number("scale", self.scale)
 
     def combine(self, library, deltas, weights):
-        w = weights[:, None]
-        trimmed = w * _trimmed(flat(deltas), self.density)
-        sign = jnp.sign(jnp.sum(trimmed, axis=0))
-        sign = jnp.where(sign == 0, jnp.sign(jnp.sum(sign)), sign)
-        agrees = (jnp.sign(trimmed) == sign) & (trimmed != 0)
-        total = jnp.sum(jnp.where(agrees, jnp.abs(w), 0), axis=0)
-        mean = jnp.sum(trimmed, axis=0, where=agrees) / jnp.where(total > 0, total, 1)
-        return unflat(self.scale * mean, deltas)
+        return _elected(deltas, weights, self.density, self.scale)
 
 
 @renamed(drop="density, which is 1 - drop")
@@ -164,10 +157,8 @@ class DARE(Method):
         return self.then.weights(k)
 
     def combine(self, library, deltas, weights):
-        entries = flat(deltas)
-        keys = [jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode())) for name in library.ids]
-        kept = jnp.stack([jax.random.bernoulli(key, self.density, entries.shape[1:]) for key in keys])
-        return self.then.combine(library, unflat(jnp.where(kept, entries / self.density, 0), deltas), weights)
+        numbers = np.array([zlib.crc32(name.encode()) for name in library.ids], np.uint32)
+        return self.then.combine(library, _thinned(deltas, jax.random.key(self.seed), numbers, self.density), weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +199,7 @@ class Fisher(Method):
                 f"no Fisher diagonal is known of {', '.join(empty)}: it is zero, as in what was merged before. "
                 "Compute it by `fisher_diagonal` and give Fisher(diagonal=...)."
             )
-        f = weights[:, None] * (f / jnp.linalg.norm(f, axis=1, keepdims=True) + self.floor)
-        return unflat(jnp.sum(f * flat(deltas), axis=0) / jnp.sum(f, axis=0), deltas)
+        return _informed(f, deltas, weights, self.floor)
 
     def _diagonal(self, library: Library, deltas: Parameters) -> Parameters:
         diagonal = library.profile.fisher if self.diagonal is None else self.diagonal
@@ -237,10 +227,15 @@ def check_relative(weights: Float[Array, " k"]) -> None:
         raise ValueError(f"weights={known.tolist()}: expected none negative and one positive, for they are relative.")
 
 
+# Programs of several operations, for each of which JAX would compile one otherwise.
+
+
+@jax.jit
 def _scaled(factor, tree: Parameters) -> Parameters:
     return jax.tree.map(lambda leaf: factor * leaf, tree)
 
 
+@jax.jit
 def _weighted_sum(deltas: Parameters, weights) -> Parameters:
     return jax.tree.map(lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1, precision="highest"), deltas)
 
@@ -251,12 +246,41 @@ def _sum_of_changes(params, parameters: Parameters, weights, adapter: Adapter) -
     return weighted_sum(partial(adapter.to_linear, params), parameters, weights)
 
 
+@partial(jax.jit, static_argnames="density")
+def _elected(deltas: Parameters, weights, density: float, scale) -> Parameters:
+    """The merge of `TIES`."""
+    w = weights[:, None]
+    trimmed = w * _trimmed(flat(deltas), density)
+    sign = jnp.sign(jnp.sum(trimmed, axis=0))
+    sign = jnp.where(sign == 0, jnp.sign(jnp.sum(sign)), sign)
+    agrees = (jnp.sign(trimmed) == sign) & (trimmed != 0)
+    total = jnp.sum(jnp.where(agrees, jnp.abs(w), 0), axis=0)
+    mean = jnp.sum(trimmed, axis=0, where=agrees) / jnp.where(total > 0, total, 1)
+    return unflat(scale * mean, deltas)
+
+
 def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"]:
     """The largest entries of each row, the first of equal ones, and zeros."""
     count = max(1, round(density * entries.shape[1]))
     _, indices = jax.lax.top_k(jnp.abs(entries), count)
     kept = jnp.zeros(entries.shape, bool).at[jnp.arange(entries.shape[0])[:, None], indices].set(True)
     return jnp.where(kept, entries, 0)
+
+
+@jax.jit
+def _thinned(deltas: Parameters, key, numbers, density) -> Parameters:
+    """What `DARE` leaves of each specialist; the numbers are of these."""
+    entries = flat(deltas)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, density, entries.shape[1:]))(keys)
+    return unflat(jnp.where(kept, entries / density, 0), deltas)
+
+
+@jax.jit
+def _informed(f: Float[Array, "k p"], deltas: Parameters, weights, floor) -> Parameters:
+    """The merge of `Fisher`, with the diagonals f."""
+    f = weights[:, None] * (f / jnp.linalg.norm(f, axis=1, keepdims=True) + floor)
+    return unflat(jnp.sum(f * flat(deltas), axis=0) / jnp.sum(f, axis=0), deltas)
 
 
 _METHODS = {"mean": Mean, "arithmetic": TaskArithmetic, "ties": TIES, "dare": DARE, "fisher": Fisher}
@@ -307,19 +331,27 @@ def merge(
     a = method.merged(library, weights)
     recipe = f"merge(parents, {method!r}, weights={np.asarray(weights).tolist()})"
     card = Card(name, examples=sum(c.examples for c in library.cards), recipe=recipe, author=author, license=license)
-    count = library.profile.count
+    return specialist_of(library, a, card, *_seen_together(library.profile.count, library.profile.mean))
+
+
+@jax.jit
+def _seen_together(count: Float[Array, " k"], mean: Float[Array, "k d"]) -> tuple[Array, Array]:
+    """How many inputs there were of all specialists, and their mean features."""
     share = jnp.where(jnp.sum(count) > 0, count, 1)
-    mean = jnp.sum(share[:, None] * library.profile.mean, axis=0) / jnp.sum(share)
-    return specialist_of(library, a, card, jnp.sum(count), mean.astype(library.profile.mean.dtype))
+    return jnp.sum(count), (jnp.sum(share[:, None] * mean, axis=0) / jnp.sum(share)).astype(mean.dtype)
 
 
 def specialist_of(library: Library, a: Parameters, card: Card, count, mean) -> Library:
     """A library of one with all of this one as its parents, in the linear form of the adapter."""
-    one = jax.tree.map(lambda leaf: leaf[None], a)
-    profile = Profile(
-        jnp.asarray(count)[None], mean[None], jax.tree.map(jnp.zeros_like, one), jnp.zeros_like(mean[None])
-    )
-    return Library(library.base, one, profile, library.adapter.linear, (replace(card, parents=library.ids),))
+    parameters, profile = _of_one(a, count, mean)
+    return Library(library.base, parameters, profile, library.adapter.linear, (replace(card, parents=library.ids),))
+
+
+@jax.jit
+def _of_one(a: Parameters, count, mean) -> tuple[Parameters, Profile]:
+    """The arrays of a library of one, without a Fisher diagonal."""
+    a, count, mean = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (a, count, mean))
+    return a, Profile(count, mean, jax.tree.map(jnp.zeros_like, a), jnp.zeros_like(mean))
 
 
 def _method(method: Method | str) -> Method:

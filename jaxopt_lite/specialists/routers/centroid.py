@@ -1,6 +1,7 @@
 """The nearest mean, by angle or by distance."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import jax
@@ -49,10 +50,8 @@ class Centroid(Router):
         """
         if geometry is not None:
             geometry.check(library.base)
-        seen = library.profile.count > 0
-        mean = jnp.where(seen[:, None], library.profile.mean, 0)
-        center = jnp.sum(mean, axis=0) / jnp.maximum(jnp.sum(seen), 1) if geometry is None else geometry.center
-        return cls.at(jnp.where(seen[:, None], mean, jnp.nan), center, metric)
+        mean, center = _seen(library.profile.count, library.profile.mean)
+        return cls.at(mean, center if geometry is None else geometry.center, metric)
 
     @classmethod
     def at(
@@ -71,12 +70,7 @@ class Centroid(Router):
         if mean.ndim != 2:
             raise ValueError(f"mean has shape {mean.shape}; expected [T, d], a row for each task.")
         center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(own(center))
-        row = mean - center
-        known = jnp.all(jnp.isfinite(row), axis=1)
-        row = jnp.where(known[:, None], row, 0)
-        bias = jnp.where(known, jnp.zeros_like(row[:, 0]), -jnp.inf)
-        one = jnp.ones((), row.dtype)
-        return cls(_unit(row) if metric == "cosine" else row, bias, jnp.inf * one, one, center, metric)
+        return cls(*_compared(mean, center, metric), center, metric)
 
     def query(self, features):
         q = features - self.center
@@ -84,6 +78,28 @@ class Centroid(Router):
 
     def match(self, query, weight):
         return super().match(query, weight) if self.metric == "cosine" else -0.5 * squared_distances(query, weight)
+
+
+# Programs of several operations, for each of which JAX would compile one otherwise.
+
+
+@jax.jit
+def _seen(count: Float[Array, " T"], mean: Float[Array, "T d"]) -> tuple[Array, Array]:
+    """The means of the tasks that have inputs, NaN for others, and the mean of these means."""
+    seen = count > 0
+    center = jnp.sum(jnp.where(seen[:, None], mean, 0), axis=0) / jnp.maximum(jnp.sum(seen), 1)
+    return jnp.where(seen[:, None], mean, jnp.nan), center
+
+
+@partial(jax.jit, static_argnames="metric")
+def _compared(mean: Float[Array, "T d"], center: Float[Array, " d"], metric: Metric) -> tuple[Array, ...]:
+    """The weight, bias, threshold and temperature of tasks with these means."""
+    row = mean - center
+    known = jnp.all(jnp.isfinite(row), axis=1)
+    row = jnp.where(known[:, None], row, 0)
+    bias = jnp.where(known, jnp.zeros_like(row[:, 0]), -jnp.inf)
+    one = jnp.ones((), row.dtype)
+    return _unit(row) if metric == "cosine" else row, bias, jnp.inf * one, one
 
 
 def _unit(x):
