@@ -122,7 +122,7 @@ def train(
     _check(settings, tie, extend)
     extend = None if extend is None else _with_special(extend, special_tokens)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
-    special = Finder(special_tokens) if extend is None else extend.finder
+    special = Finder(_with_unknown(special_tokens, unknown)) if extend is None else extend.finder
     check_checkpoint(checkpoint)
 
     def base_of(counts: Mapping[str, int]) -> Vocabulary:
@@ -181,6 +181,11 @@ def _with_special(tokenizer: Tokenizer, more: Sequence[str]) -> Tokenizer:
     return Tokenizer(replace(v, tokens=tokens, special_tokens=special), tokenizer.splitter, tokenizer.around)
 
 
+def _with_unknown(specials: Sequence[str], unknown: str | None) -> tuple[str, ...]:
+    """The special tokens of a new vocabulary, that of unknown characters at the end unless it is among them."""
+    return (*specials, *([] if unknown is None or unknown in specials else [unknown]))
+
+
 def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:
     """How many merges to learn."""
     if vocab_size is None:
@@ -194,9 +199,8 @@ def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:
 
 
 def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], initial, settings) -> Vocabulary:
-    """The vocabulary before the first merge: special tokens, fallback bytes, the alphabet, the mark."""
-    unknown = settings["unknown"]
-    found = [*specials, *([] if unknown is None or unknown in specials else [unknown])]
+    """The vocabulary before the first merge: special tokens (the unknown too), fallback bytes, alphabet, mark."""
+    unknown, found = settings["unknown"], list(specials)
     tokens = list(map(to_bytes, found))
     fallback = None
     if settings["byte_fallback"]:

@@ -161,6 +161,15 @@ def test_characters_are_in_order_of_code_points():
     assert tokenizer.encode("über") == [8, 4] and tokenizer.encode("ey")[1] == 0
 
 
+def test_the_unknown_in_a_text_is_neither_split_nor_counted():
+    """As every special token, and as with `extend`."""
+    corpus, settings = ["x<unk>ab<unk>ab"], dict(level="char", unknown="<unk>")
+    whole = bpe.train(corpus, merges=1, **settings)
+    assert whole.vocabulary.tokens == (b"<unk>", b"a", b"b", b"x", b"ab")
+    assert whole == bpe.train(corpus, merges=1, extend=bpe.train(corpus, merges=0, **settings))
+    assert whole == bpe.train(corpus, merges=1, special_tokens=["<unk>"], **settings)
+
+
 def test_bytes_stand_for_characters_that_have_no_symbol():
     tokenizer = bpe.train({"abc": 3}, merges=1, level="char", byte_fallback=True)
     assert tokenizer.decode(tokenizer.encode("ab€")) == "ab€"
