@@ -137,7 +137,7 @@ def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable
         except BrokenPipeError:  # whoever reads has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), _open("stdout").fileno())  # for what Python writes when it ends
             return 1
-        except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, MemoryError, ImportError) as error:
             _say(options, "error", error)
             return 1
         return 0

@@ -323,6 +323,14 @@ def test_failures_are_one_line_and_leave_the_output_alone(run, words, message):
     assert Path("t.json").read_bytes() == before and not list(Path().glob("*.part"))
 
 
+@pytest.mark.parametrize(("name", "package"), [("a.zst", "zstandard"), ("a.parquet", "pyarrow")])
+def test_packages_that_are_missing_are_said_in_one_line(run, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    Path(name).write_bytes(b"\x28\xb5\x2f\xfd" if package == "zstandard" else b"PAR1")
+    status, out, err = run("train", name, "--merges", "1", "-o", "t.json", "--processes", "1")
+    assert (status, out) == (1, b"") and f"pip install {package}" in err and err.count("\n") == 1
+
+
 def test_ctrl_c_ends_with_130_and_leaves_the_output_alone(run, monkeypatch):
     run(*TRAIN)
     before = Path("t.json").read_bytes()
