@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -36,16 +36,28 @@ _LINES = 1 << 20  # bytes of lines that are encoded together
 
 
 class _Anywhere(argparse.ArgumentParser):
-    """A parser that takes options anywhere, also between the names of files."""
+    """A parser that takes options anywhere, also between the names of files; behind `--` all are names of files."""
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         if getattr(self, "_is_inside", False):
             return super().parse_known_args(args, namespace)
         self._is_inside = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            return self.parse_known_intermixed_args(_without_dashes(sys.argv[1:] if args is None else args), namespace)
         finally:
             self._is_inside = False
+
+
+def _without_dashes(words: Sequence[str]) -> list[str]:
+    """The words without `--`; names behind it that look like options become paths that do not.
+
+    `parse_known_intermixed_args` parses twice, and what is left for the second time lacks the `--`.
+    """
+    if "--" not in words:
+        return list(words)
+    at = list(words).index("--")
+    names = (f"./{word}" if word.startswith("-") and word != _STANDARD else word for word in words[at + 1 :])
+    return [*words[:at], *names]
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:

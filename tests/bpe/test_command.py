@@ -101,6 +101,17 @@ def test_options_stand_anywhere(run):
     assert run("train", "text.txt", "--merges")[0] == 2 and run("encode", "--nothing", "t.json")[0] == 2
 
 
+def test_names_behind_two_dashes_are_those_of_files(run):
+    """Whatever they begin with; options are taken before the dashes, and "-" is standard input."""
+    Path("-x").write_text("low low")
+    assert run("train", "--merges", "2", "-o", "t.json", "--", "-x")[::2] == (0, "")
+    assert run("train", "text.txt", "-o", "u.json", "--merges", "2", "--", "-x")[::2] == (0, "")
+    wanted = run("encode", "t.json", "./-x")
+    assert wanted[::2] == (0, "")
+    assert run("encode", "--", "t.json", "-x") == run("encode", "t.json", "--", "-x") == wanted
+    assert run("encode", "--", "t.json", "-", stdin=b"low low") == wanted
+
+
 def test_version(run):
     status, out, _ = run("--version")
     assert status == 0 and out.startswith(b"jaxopt_lite ")
