@@ -366,7 +366,7 @@ _LANGUAGES = {"oniguruma": _ONIGURUMA, "regex": _REGEX}
 _OPENED = re.compile(r"\((?:\?(?:[:=!>]|<[=!]|P?<[A-Za-z_]\w*>|[a-z]+:))?")
 _NAMED_GROUP = re.compile(r"\(\?P?<[A-Za-z_]\w*>")
 _REPEATED = re.compile(r"(\{\d+(?:,\d*)?\}|\{,\d+\})([+?]?)|[*+?][+?]?", re.ASCII)
-_POSIX_CLASS = re.compile(r"\[:(\w+):\]")
+_POSIX_CLASS = re.compile(r"\[:(\^?)(\w+):\]")
 _NUMBERED = re.compile(r"\\x\{([0-9A-Fa-f]+)\}|\\U([0-9A-Fa-f]{8})|\\x([89A-Fa-f][0-9A-Fa-f])")
 _SHORT_PROPERTY = re.compile(r"\\([pP])([LMNPSZC])|\\P\{\^(\w+)\}")
 
@@ -524,9 +524,9 @@ class _Translator:
     def member(self, members: list[str], others: list[str]) -> None:
         character = self.pattern[self.at]
         if found := _POSIX_CLASS.match(self.pattern, self.at):
-            if found[1] not in self.language.posix:
+            if found[2] not in self.language.posix:
                 raise _Differs
-            members.append(self.language.posix[found[1]])
+            (others if found[1] else members).append(self.language.posix[found[2]])
             self.at = found.end()
         elif character == "[" and self.language.nests:
             is_negative, rows = self.classes()

@@ -319,13 +319,13 @@ FROM_ONIGURUMA = [
     "[[:alpha:]]+", "[^[:alpha:]]", "[[:alpha:]_-]+", "(?m:.)+?n", "(?m:.+)", "(?<name>a)", r"\x{e9}+", r"\x{1F642}",
     r"\v+", r"\a|\e", r"\N+", r"\O", r"\R", r"[\w-]+", r"[\W_]+", r"[^\W_]+", r"[\H0]+", "[a-z&&[^aeiou]]+",
     "[^a-z&&[^aeiou]]+", r"\P{^L}+", "(?i)ab", "[[^a]b]+", "(?m)a.", r"\w+(?:'\w+)?|[^\w\s]", r"[\w&&[^\d]]+",
-    "[[:digit:]]+", "[[:alnum:]]+",
+    "[[:digit:]]+", "[[:alnum:]]+", "[[:^alpha:]]+", "[^[:^alnum:]]+", "[[:^space:]a-c ]", "[[:^word:]\\W1]+",
 ]  # fmt: skip
 FROM_REGEX = [
     r"\w+|[^\w\s]+", r"a|\W", r"\ba", r"\B.", r"\h+", r"a\Z", r"\Aa", "^a", "a$", ".$", r"\p{N}{1,3}+", r"\p{N}{2}?x",
     r"\p{N}{,3}x", "[a&&b]+", "[a[b]+", "[[:alpha:]]+", "(?s:.+)n", "(?s).", "(?P<n>a)", r"\pL+", r"\P{^L}", r"\R",
     r"[\w-]+", r"[\W_]+", r"[^\W_]+", r"\v", r"\a", r"\U0001F642", r"\xe9+", "(?i)ab", r"\d{1,3}+|\D",
-    "[[:digit:]]+", "[[:alnum:]]+",
+    "[[:digit:]]+", "[[:alnum:]]+", "[[:^alpha:]]+", "[^[:^alnum:]]+", "[[:^space:]a-c ]", "[[:^word:]\\W1]+",
 ]  # fmt: skip
 ENDS = ["ab²½a_b", "a\nb\n", "a\n", "\n\n", "a_1é²x", "abcdef 0F", "12345x", "12x", "123x", "x\n ", "aA\u0301"]
 
@@ -349,5 +349,5 @@ def test_what_is_the_same_is_left_alone():
 
 
 def test_what_cannot_be_translated_stays_so_that_it_is_named():
-    for pattern in (r"(a)\1", r"\X", r"[[:punct:]]", "(?i:strasse)", "[", "a)", "(", "\\"):
+    for pattern in (r"(a)\1", r"\X", r"[[:punct:]]", r"[[:^punct:]]", "(?i:strasse)", "[", "a)", "(", "\\"):
         assert difference(translated(pattern, "oniguruma")) and difference(translated(pattern, "regex"))
