@@ -347,7 +347,7 @@ _ONIGURUMA = _Language(
     {"w": r"\u00B2\u00B3\u00B9\u00BC-\u00BE"},
     {
         r"\A": _AT_START, r"\z": _AT_END, r"\Z": r"(?:(?=\n(?![\s\S]))|(?![\s\S]))", r"\v": r"\x0B", r"\a": r"\x07",
-        "^": r"(?:(?<![\s\S])|(?<=\n)(?=[\s\S]))", "$": r"(?:(?=\n)|(?<!\n)(?![\s\S]))", r"\e": r"\x1B",
+        "^": r"(?:(?<![\s\S])|(?<=\n)(?=[\s\S]))", "$": r"(?:(?=\n)|(?![\s\S]))", r"\e": r"\x1B",
         r"\N": r"[^\n]", r"\O": r"[\s\S]", r"\R": _LINE_ENDS,
     },
     _POSIX, "(?m:", nests=True, is_possessive=False,

@@ -320,6 +320,7 @@ FROM_ONIGURUMA = [
     r"\v+", r"\a|\e", r"\N+", r"\O", r"\R", r"[\w-]+", r"[\W_]+", r"[^\W_]+", r"[\H0]+", "[a-z&&[^aeiou]]+",
     "[^a-z&&[^aeiou]]+", r"\P{^L}+", "(?i)ab", "[[^a]b]+", "(?m)a.", r"\w+(?:'\w+)?|[^\w\s]", r"[\w&&[^\d]]+",
     "[[:digit:]]+", "[[:alnum:]]+", "[[:^alpha:]]+", "[^[:^alnum:]]+", "[[:^space:]a-c ]", "[[:^word:]\\W1]+",
+    r"\n$", r"\n+$", r"\s+$", r"a\s*$", r"b|\n$", r"$\n", r"\n(?!$)", r"(?m:.)$", r"\n^",
 ]  # fmt: skip
 FROM_REGEX = [
     r"\w+|[^\w\s]+", r"a|\W", r"\ba", r"\B.", r"\h+", r"a\Z", r"\Aa", "^a", "a$", ".$", r"\p{N}{1,3}+", r"\p{N}{2}?x",
@@ -327,7 +328,23 @@ FROM_REGEX = [
     r"[\w-]+", r"[\W_]+", r"[^\W_]+", r"\v", r"\a", r"\U0001F642", r"\xe9+", "(?i)ab", r"\d{1,3}+|\D",
     "[[:digit:]]+", "[[:alnum:]]+", "[[:^alpha:]]+", "[^[:^alnum:]]+", "[[:^space:]a-c ]", "[[:^word:]\\W1]+",
 ]  # fmt: skip
-ENDS = ["ab²½a_b", "a\nb\n", "a\n", "\n\n", "a_1é²x", "abcdef 0F", "12345x", "12x", "123x", "x\n ", "aA\u0301"]
+ENDS = [
+    "ab²½a_b",
+    "a\nb\n",
+    "a\n",
+    "\n\n",
+    "a_1é²x",
+    "abcdef 0F",
+    "12345x",
+    "12x",
+    "123x",
+    "x\n ",
+    "aA\u0301",
+    "\n",
+    "a\nb",
+    "a\n\n",
+    "a \nb\n\n\n",
+]
 
 
 def test_what_is_translated_means_what_was_meant(recwarn):
