@@ -227,12 +227,19 @@ def template(parts: str | None) -> tuple[list[int], list[int]]:
     """
     before: list[int] = []
     behind: list[int] = []
+    holds_template = False
     for part in as_parts(None if parts is None else json.loads(parts), "processors"):
         kind = part["type"]
+        if holds_template and kind != "ByteLevel":
+            raise ValueError(
+                f"the post_processor {kind!r:.60} behind a TemplateProcessing, whose tokens it would take for texts of "
+                "their own; expected TemplateProcessing as the last one"
+            )
         if kind in ("RobertaProcessing", "BertProcessing"):
             left, right = ([_marker(part, name)] for name in ("cls", "sep"))
         elif kind == "TemplateProcessing":
             left, right = _around(part)
+            holds_template = True
         elif kind == "ByteLevel":  # of offsets only
             continue
         else:

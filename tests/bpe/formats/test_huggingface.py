@@ -164,6 +164,20 @@ def test_templates_on_request(tmp_path):
         assert bpe.load(path) == tokenizer
 
 
+def test_a_template_before_other_processors_is_refused(tmp_path):
+    """They would go around each of its tokens, as around texts of their own."""
+    content = file_of(*FILES["NFC"])
+    template = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}], "pair": [],
+                "special_tokens": {}}  # fmt: skip
+    bert = {"type": "BertProcessing", "sep": ["<pad>", 1600], "cls": ["<s>", 1]}
+    for others in ([template, bert], [template, template], [bert, template, LEVEL, bert]):
+        (tmp_path / "a.json").write_text(
+            json.dumps(content | {"post_processor": {"type": "Sequence", "processors": others}})
+        )
+        with pytest.raises(ValueError, match="behind a TemplateProcessing.*expected TemplateProcessing as the last"):
+            bpe.load(tmp_path / "a.json")
+
+
 def test_more_merges_and_special_tokens_for_what_was_read(tmp_path):
     """`extend=` with a normalizer and steps: words as its files find them, and ids that stay."""
     path = tmp_path / "a.json"
