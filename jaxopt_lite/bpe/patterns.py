@@ -319,6 +319,8 @@ class Finder:
                     start = max(len(text[:start].rstrip(WHITE)), end)
                 if "rstrip" in flags:
                     stop += len(text[stop:]) - len(text[stop:].lstrip(WHITE))
+                if start >= stop:  # all of it is white space that the token before has taken
+                    continue
             if start > end:
                 yield None, text[end:start]
             yield token, text[start:stop]

@@ -147,6 +147,18 @@ SAMPLES = {  # (tokens, texts): as models have them
     "a word": (plain("the", " the", last=[" the"]), ["other the the"]),
     "lines": (plain("\r\n", "\n"), ["a\r\nb\nc\r"]),
 }
+STRIPPING = {  # (flags of "<s>", flags of two tabs, texts)
+    "taken": ({"rstrip": True}, {"lstrip": True}, ["<s>\t\tb", "<s>\t\t", "\t\t<s>a\t\t"]),
+    "both": ({"rstrip": True}, {"lstrip": True, "rstrip": True}, ["\t\t\t\tb", "a\t\t\t\t", "<s>\t\t<s>\t\t\tb"]),
+}
+
+
+@pytest.mark.parametrize(("one", "two", "texts"), STRIPPING.values(), ids=STRIPPING)
+def test_white_space_that_was_taken_is_no_token(tmp_path, one, two, texts):
+    tokens = [added("<s>", 256, special=False, **one), added("\t\t", 257, special=False, **two)]
+    theirs, mine = both(elsewhere(tokens), tmp_path / "t.json")
+    for text in texts:
+        assert mine.encode(text) == theirs.encode(text).ids, text
 
 
 @pytest.mark.parametrize(("tokens", "texts"), SAMPLES.values(), ids=SAMPLES)
