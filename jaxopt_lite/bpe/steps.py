@@ -168,6 +168,8 @@ def _replace(part: Mapping[str, Any]) -> Text:
 
 def _prepend(part: Mapping[str, Any]) -> Text:
     before = get(part, "prepend", str)
+    if not before:
+        raise ValueError("Prepend with prepend=''; expected some text, or leave this normalizer out")
     return lambda text: before + text if text else text
 
 

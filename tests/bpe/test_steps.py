@@ -87,6 +87,7 @@ def test_over_all_characters():
         ({"type": "Replace", "pattern": {"Regex": r"(a)\1"}, "content": ""}, r"'\\1' at character 3"),
         ({"type": "Replace", "pattern": {"String": ""}, "content": ""}, "by an empty text"),
         ({"type": "Prepend"}, "prepend=None; expected str"),
+        ({"type": "Prepend", "prepend": ""}, "prepend=''; expected some text"),
         ([], "expected a mapping with a type"),
     ],
 )

@@ -227,6 +227,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
                 f"{source} has {name} set, which is left out here: `encode_batch` pads with length=.", stacklevel=5
             )
     normal = _normalizer(content.get("normalizer"), fail)
+    _check_normal(content.get("added_tokens", []), normal, fail)
     split, is_bytes = _pre_tokenizer(content.get("pre_tokenizer"), normal, fail)
     vocabulary = _vocabulary(content, model, is_bytes, fail)
     return vocabulary, split, _around(content, split, vocabulary, fail)
@@ -340,6 +341,21 @@ def _check_added(added: list[dict[str, Any]], vocab: Mapping[str, int], is_bytes
         if is_bytes and text in vocab and is_byte(text) and not text.isascii():
             raise fail(f"has the added token {text!r}, which in its vocab is the byte {from_characters(text)!r}")
         following += text not in vocab
+
+
+def _check_normal(added: list[dict[str, Any]], normal: str | None, fail) -> None:
+    """Whether tokens that are looked for in normalized text have normal forms to look for, each its own."""
+    seen: dict[str, str] = {}
+    for text in (token["content"] for token in added if token["normalized"] and normal is not None):
+        form = normalizer(str(normal))(text)
+        if not form:
+            raise fail(f"has the added token {text!r}, of which its normalizer leaves nothing; expected some text")
+        if form in seen:
+            raise fail(
+                f"has the added tokens {seen[form]!r} and {text!r}, both of which its normalizer makes {form!r}: which "
+                "of them is found is chance elsewhere; set 'normalized' to false for one"
+            )
+        seen[form] = text
 
 
 def _tokens(vocab: Mapping[str, int], found: Mapping[str, int], model, is_bytes: bool) -> tuple[bytes, ...]:

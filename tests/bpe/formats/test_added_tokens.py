@@ -222,6 +222,25 @@ def test_added_tokens_that_are_refused(tmp_path, tokens, problem):
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("names", "normal", "problem"),
+    [
+        (["\t\t"], {"type": "Strip", "strip_left": True, "strip_right": True}, r"'\\t\\t', of which .* leaves nothing"),
+        (["<A>", "<a>"], {"type": "Lowercase"}, "'<A>' and '<a>', both of which its normalizer makes '<a>'"),
+    ],
+)
+def test_normal_forms_that_are_refused(tmp_path, names, normal, problem):
+    """Unless they are looked for in the text as it is."""
+    path = tmp_path / "t.json"
+    tokens = [added(name, 256 + k, normalized=True) for k, name in enumerate(names)]
+    path.write_text(json.dumps(elsewhere(tokens) | {"normalizer": normal}))
+    with pytest.raises(ValueError, match=problem):
+        load(path)
+    tokens[0] |= {"normalized": False}
+    theirs, mine = both(elsewhere(tokens) | {"normalizer": normal}, path)
+    assert mine.encode("x<A>\t\t<a>", special="encode") == theirs.encode("x<A>\t\t<a>").ids
+
+
 # --- In everything else -------------------------------------------------------------------------------------------
 
 
