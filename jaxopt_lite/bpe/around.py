@@ -5,6 +5,7 @@ tokens before and behind a text; that is done on request only.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,13 +14,14 @@ from typing import Any
 from jaxopt_lite.bpe.steps import as_parts, compiled, get
 from jaxopt_lite.bpe.vocabulary import byte_order
 
-__all__ = ["Around", "as_characters", "decoder", "from_characters", "is_byte", "template"]
+__all__ = ["Around", "as_characters", "as_text", "decoder", "from_characters", "is_byte", "names_byte", "template"]
 
 _PRINTABLE = 188  # the first of the order are written as themselves, the others as the characters from U+0100 on
 _CHARACTERS = {
     byte[0]: chr(byte[0]) if k < _PRINTABLE else chr(256 + k - _PRINTABLE) for k, byte in enumerate(byte_order("gpt2"))
 }
 _BYTES = {character: byte for byte, character in _CHARACTERS.items()}
+_BYTE_NAME = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")  # with a sign too, as Rust reads numbers
 # What WordPiece's decoder puts right, in this order.
 _CLEANED = [
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
@@ -87,7 +89,7 @@ def decoder(parts: str) -> Callable[[list[str]], str]:
     """The function of a decoder, from the names of tokens to their text.
 
     Args:
-        parts: the decoder, in JSON; `null` puts spaces between tokens.
+        parts: the decoder, in JSON; `null` puts spaces between tokens, a sequence of none nothing.
 
     Raises:
         ValueError: one that this package has no counterpart for, naming it.
@@ -97,10 +99,10 @@ def decoder(parts: str) -> Callable[[list[str]], str]:
         >>> decoder('{"type": "BPEDecoder", "suffix": "</w>"}')(["lo", "w</w>", "tide</w>"])
         'low tide'
     """
-    several = as_parts(json.loads(parts), "decoders")
-    if not several:
+    part = json.loads(parts)
+    if part is None:
         return " ".join
-    steps = [_decoder(part) for part in several]
+    steps = [_decoder(one) for one in as_parts(part, "decoders")]
 
     def decoded(tokens: list[str]) -> str:
         for step in steps:
@@ -135,7 +137,7 @@ def _byte_fallback(part: Mapping[str, Any]) -> Tokens:
                 data.append(value)
                 continue
             if data:
-                texts.append(_text(bytes(data)))
+                texts.append(as_text(bytes(data)))
                 data.clear()
             texts.append(token)
         return texts[:-1]
@@ -145,15 +147,17 @@ def _byte_fallback(part: Mapping[str, Any]) -> Tokens:
 
 def _value(token: str) -> int | None:
     """The byte that a fallback token stands for."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        try:
-            return int(token[3:5], 16)
-        except ValueError:
-            return None
-    return None
+    found = _BYTE_NAME.fullmatch(token)
+    return None if found is None else int(found[1], 16)
 
 
-def _text(data: bytes) -> str:
+def names_byte(token: bytes) -> bool:
+    """Whether ByteFallback takes a token for a byte, whatever the model does."""
+    return len(token) == 6 and token[:3] == b"<0x" and _value(token.decode("utf-8", "replace")) is not None
+
+
+def as_text(data: bytes) -> str:
+    """Bytes as text if all of them are UTF-8; else U+FFFD for each."""
     try:
         return data.decode()
     except UnicodeDecodeError:

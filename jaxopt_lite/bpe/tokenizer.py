@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxopt_lite.arguments import flag, one_of, whole_number
 from jaxopt_lite.bpe import parallel
 from jaxopt_lite.bpe.arguments import to_bytes, whole_numbers
-from jaxopt_lite.bpe.around import Around, decoder, template
+from jaxopt_lite.bpe.around import Around, as_text, decoder, template
 from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.formats import Format, read, write
 from jaxopt_lite.bpe.formats.huggingface import texts_of
@@ -292,18 +293,44 @@ class Tokenizer:
             ValueError: an id that is not in the vocabulary, or stands for nothing there, naming its position.
         """
         one_of("errors", errors, _DECODING)  # Python looks only where there are such bytes
-        return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
+        known = self._kept(ids, skip_special)
+        data = self._bytes_of(known)
+        if errors == "replace" and self.around.decoder is None and self.vocabulary.fallback is not None:
+            return self._with_whole_runs(known, data)
+        return data.decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
         """The bytes of ids, as `decode` before they become text."""
+        return self._bytes_of(self._kept(ids, skip_special))
+
+    def _kept(self, ids: Iterable[int], skip_special: bool) -> list[int]:
+        """The ids that are decoded, checked."""
         known = self._checked(ids)
         if flag("skip_special", skip_special):
             special = set(self.vocabulary.special_tokens.values())
             known = [k for k in known if k not in special]
+        return known
+
+    def _bytes_of(self, known: list[int]) -> bytes:
         if self.around.decoder is not None:
             return decoder(self.around.decoder)(list(map(self._names.__getitem__, known))).encode()
         data = b"".join(map(self._texts.__getitem__, known))
         return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
+
+    def _with_whole_runs(self, known: list[int], data: bytes) -> str:
+        """The text of ids; where some of neighbouring fallback bytes are no UTF-8 none of them is taken for text.
+
+        So Hugging Face's library decodes them.
+        """
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            fallback = set(self.vocabulary.fallback.tolist())  # pyright: ignore[reportOptionalMemberAccess]
+            text = ""
+            for is_fallback, run in groupby(known, fallback.__contains__):
+                row = b"".join(map(self._texts.__getitem__, run))
+                text += as_text(row) if is_fallback else row.decode("utf-8", "replace")
+            return text[:-1] if self.vocabulary.ends_word[known[-1]] else text
 
     def decode_batch(
         self, ids, lengths: Sequence[int] | np.ndarray | None = None, *, errors: Decoding = "replace",

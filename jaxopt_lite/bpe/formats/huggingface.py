@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lite.bpe.around import Around, as_characters, decoder, from_characters, is_byte, template
+from jaxopt_lite.bpe.around import Around, as_characters, decoder, from_characters, is_byte, names_byte, template
 from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, tokens_by_id
 from jaxopt_lite.bpe.oniguruma import difference, translated
 from jaxopt_lite.bpe.patterns import LITERAL, LLAMA3, LOCAL, O200K, QWEN2, STOCK, TEKKEN, Splitter, splitter
@@ -85,7 +85,7 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
         "normalizer": _parsed(split.normalizer), "pre_tokenizer": _as_step(split, is_bytes),
-        "post_processor": _parsed(around.post_processor), "decoder": _decoder_of(around, is_bytes), "model": model,
+        "post_processor": _parsed(around.post_processor), "decoder": _decoder_of(around, v), "model": model,
     }  # fmt: skip
 
 
@@ -97,10 +97,12 @@ def _mark_text(mark: bytes, is_bytes: bool) -> str:
     return as_characters(mark) if is_bytes else mark.decode()
 
 
-def _decoder_of(around: Around, is_bytes: bool) -> Any:
+def _decoder_of(around: Around, v: Vocabulary) -> Any:
     if around.decoder is not None:
         return json.loads(around.decoder)
-    if is_bytes:
+    if v.fallback is None and any(map(names_byte, v.tokens)):  # which are texts like any other here
+        return {"type": "Fuse"}
+    if v.level == "byte":
         return {"type": "ByteLevel"} | _BYTE_LEVEL
     return {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
 
@@ -250,17 +252,26 @@ def _around(content: Mapping[str, Any], split: Splitter, vocabulary: Vocabulary,
     texts = None if processor is None else json.dumps(processor, ensure_ascii=False)
     try:
         template(texts)
-        kinds = {part["type"] for part in as_parts(decoding, "decoders")}
-        plain = {"ByteLevel"} if vocabulary.level == "byte" else {"ByteFallback", "Fuse"}
+        kinds = [part["type"] for part in as_parts(decoding, "decoders")]
         is_plain = split.steps is None and split.normalizer is None and not vocabulary.is_marked
         # Where words are bytes, or the characters that they were, tokens one after the other are the text.
-        if (kinds and kinds <= plain) or (not kinds and is_plain):
+        if kinds in _plain(vocabulary) or (decoding is None and is_plain):
             return Around(None, texts)
         decoding = json.dumps(decoding, ensure_ascii=False)
         decoder(decoding)
         return Around(decoding, texts)
     except ValueError as error:
         raise fail(f"has {error}") from None
+
+
+def _plain(vocabulary: Vocabulary) -> list[list[str]]:
+    """The decoders that put tokens one after the other, as bytes where they stand for bytes."""
+    if vocabulary.level == "byte":
+        return [["ByteLevel"]]
+    named = {k for k, token in enumerate(vocabulary.tokens) if names_byte(token)}
+    known = set() if vocabulary.fallback is None else {*vocabulary.fallback.tolist()} - {-1}
+    both = [["ByteFallback"], ["ByteFallback", "Fuse"]] if named == known else []
+    return both if known else [*both, ["Fuse"]]
 
 
 def _vocabulary(content: Mapping[str, Any], model: dict[str, Any], is_bytes: bool, fail) -> Vocabulary:

@@ -178,6 +178,46 @@ def test_a_template_before_other_processors_is_refused(tmp_path):
             bpe.load(tmp_path / "a.json")
 
 
+FALLS_BACK = {"type": "ByteFallback"}
+FUSE = {"type": "Fuse"}
+IN_A_ROW = [[], [FUSE], [FALLS_BACK], [FUSE, FALLS_BACK], [FALLS_BACK, FUSE], [FALLS_BACK, FUSE, FALLS_BACK]]
+
+
+@pytest.mark.parametrize("falls_back", [True, False])
+@pytest.mark.parametrize("several", [None, *IN_A_ROW], ids=str)
+def test_decoders_in_any_order(tmp_path, several, falls_back):
+    """Bytes, neighbours of which are no text, and what looks like bytes; also saved and read again."""
+    names = ["a", "b", "é", "<0x41>", "<0xC3>", "<0xa9>", "<0xE9>", "▁", "<0x", "41>", "<0x+4>"]
+    decoder = None if several is None else {"type": "Sequence", "decoders": several}
+    parts = dict(decoder=decoder, pre_tokenizer=META if several is None else None)
+    content = json.loads(theirs(**parts).to_str())
+    content["model"] |= {"vocab": {name: k for k, name in enumerate(names)}, "byte_fallback": falls_back}
+    for path in (tmp_path / "a.json", tmp_path / "b.json"):
+        if not path.exists():
+            path.write_text(json.dumps(content))
+        mine, elsewhere = bpe.load(path), tokenizers.Tokenizer.from_file(str(path))
+        for row in ([0, 3, 1], [4], [4, 5, 4], [0, 4, 1, 6], [3, 4, 2], [4, 5, 2], [8, 9, 7], [10], [4, 4, 0, 3]):
+            assert mine.decode(row) == elsewhere.decode(row), row
+        mine.save(tmp_path / "b.json")
+
+
+def test_bytes_decoded_twice(tmp_path):
+    content = file_of(*FILES["NFC"])
+    for decoders, text in (([LEVEL], "é a"), ([LEVEL, LEVEL], "Ã© a"), ([], "é a")):
+        (tmp_path / "a.json").write_text(json.dumps(content | {"decoder": {"type": "Sequence", "decoders": decoders}}))
+        mine, elsewhere = bpe.load(tmp_path / "a.json"), tokenizers.Tokenizer.from_file(str(tmp_path / "a.json"))
+        ids = elsewhere.encode(text).ids
+        assert mine.decode(ids) == elsewhere.decode(ids)
+
+
+def test_what_looks_like_a_byte_is_saved_as_text(tmp_path):
+    tokenizer = bpe.train(["a b"], merges=1, level="char", special_tokens=["<0x41>"])
+    tokenizer.save(tmp_path / "a.json")
+    elsewhere = tokenizers.Tokenizer.from_file(str(tmp_path / "a.json"))
+    assert bpe.load(tmp_path / "a.json").around == tokenizer.around
+    assert tokenizer.decode([0]) == elsewhere.decode([0], skip_special_tokens=False) == "<0x41>"
+
+
 def test_more_merges_and_special_tokens_for_what_was_read(tmp_path):
     """`extend=` with a normalizer and steps: words as its files find them, and ids that stay."""
     path = tmp_path / "a.json"
