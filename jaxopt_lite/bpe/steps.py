@@ -24,7 +24,17 @@ import regex
 from jaxopt_lite.bpe.age import YOUNG_CAPITALS, YOUNG_PUNCTUATION, of_unicode_16
 from jaxopt_lite.bpe.oniguruma import difference, translated
 
-__all__ = ["GPT2_WORDS", "WHITE", "WORDS_OF_CLIP", "as_parts", "compiled", "get", "normalizer", "pre_tokenizer"]
+__all__ = [
+    "GPT2_WORDS",
+    "WHITE",
+    "WORDS_OF_CLIP",
+    "as_parts",
+    "check_starts",
+    "compiled",
+    "get",
+    "normalizer",
+    "pre_tokenizer",
+]
 
 GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """GPT-2's words, as released; those of ByteLevel with `use_regex`."""
@@ -188,6 +198,37 @@ _NORMALIZERS: dict[str, Callable[[Mapping[str, Any]], Text]] = {
 }  # fmt: skip
 
 
+def check_starts(normalizers: Any, pre_tokenizers: Any) -> None:
+    """Whether the text that is first for a Metaspace with prepend_scheme="first" is so elsewhere.
+
+    There that is every text whose first character was the first before it was normalized: none where that was removed
+    or made one with others, and several where it became many characters, between which the text is cut.
+
+    Raises:
+        ValueError: a normalizer that can do so, before such a Metaspace.
+    """
+    steps = as_parts(pre_tokenizers, "pretokenizers")
+    at = [k for k, step in enumerate(steps) if step["type"] == "Metaspace" and _scheme(step) == "first"]
+    for part in as_parts(normalizers, "normalizers") if at else ():
+        if not _keeps_start(part, is_cut=at[-1] > 0):
+            raise ValueError(
+                f"a Metaspace with prepend_scheme='first' behind the normalizer {json.dumps(part)!s:.80}, which may "
+                "change what the start of a text is; expected another prepend_scheme, or a Replace of one character, "
+                "and by one where other steps are before the Metaspace"
+            )
+
+
+def _keeps_start(part: Mapping[str, Any], is_cut: bool) -> bool:
+    """Whether what a normalizer makes of the first character, and nothing else, begins a text.
+
+    `is_cut`: whether the text is cut before that matters, so that it must become one character.
+    """
+    if part["type"] == "Replace":
+        made = len(part["content"])
+        return len(part["pattern"].get("String", "")) == 1 and (made == 1 if is_cut else made > 0)
+    return not part["strip_left"] if part["type"] == "Strip" else not is_cut
+
+
 # --- Pre-tokenizers ---------------------------------------------------------------------------------------------------
 
 
@@ -319,14 +360,18 @@ def _bert(part: Mapping[str, Any]) -> Words:
     return lambda text, _: [word for piece in spaces.split(text) for word in (*cut(piece, False), "")]
 
 
+def _scheme(part: Mapping[str, Any]) -> str:
+    """When a Metaspace puts its mark before a text."""
+    scheme = get(part, "prepend_scheme", str, "always").lower()
+    return "never" if part.get("add_prefix_space") is False and scheme in _SCHEMES else scheme
+
+
 def _metaspace(part: Mapping[str, Any]) -> Words:
     mark = get(part, "replacement", str, "▁")
-    scheme = get(part, "prepend_scheme", str, "always").lower()
+    scheme = _scheme(part)
     if scheme not in _SCHEMES or len(mark) != 1:
         raise ValueError(f"a Metaspace with prepend_scheme={scheme!r:.40} and replacement={mark!r:.40}; expected one "
                          f"of {_SCHEMES} and one character")  # fmt: skip
-    if part.get("add_prefix_space") is False and scheme != "never":
-        scheme = "never"
     cut = _by(regex.compile(regex.escape(mark)), "MergedWithNext") if get(part, "split", bool, True) else None
 
     def words(text: str, is_first: bool) -> Iterable[str]:

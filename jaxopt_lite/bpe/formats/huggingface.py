@@ -17,7 +17,7 @@ from jaxopt_lite.bpe.around import Around, as_characters, decoder, from_characte
 from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, tokens_by_id
 from jaxopt_lite.bpe.oniguruma import difference, translated
 from jaxopt_lite.bpe.patterns import LITERAL, LLAMA3, LOCAL, O200K, QWEN2, STOCK, TEKKEN, Splitter, splitter
-from jaxopt_lite.bpe.steps import GPT2_WORDS, as_parts, normalizer, pre_tokenizer
+from jaxopt_lite.bpe.steps import GPT2_WORDS, as_parts, check_starts, normalizer, pre_tokenizer
 from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, FLAGS, Vocabulary
 
 __all__ = ["as_json", "from_json", "texts_of"]
@@ -181,6 +181,7 @@ def _pre_tokenizer(part: Any, normal: str | None, fail) -> tuple[Splitter, bool]
             raise ValueError("a ByteLevel pre_tokenizer before others, which is not supported; expected it at the end")
         text = json.dumps(part, ensure_ascii=False)
         pre_tokenizer(text)
+        check_starts(None if normal is None else json.loads(normal), part)
         pattern = _one_pattern(steps, is_bytes)
         if pattern is None:
             return Splitter("steps", "", normalizer=normal, steps=text), is_bytes

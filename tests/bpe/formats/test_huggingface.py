@@ -164,6 +164,41 @@ def test_templates_on_request(tmp_path):
         assert bpe.load(path) == tokenizer
 
 
+REMOVED = {"type": "Replace", "pattern": {"String": "d"}, "content": ""}
+STARTS = [  # normalizers, and whether they may take the start of a text away
+    *((REMOVED | change, True) for change in ({}, {"pattern": {"String": "dd"}, "content": "e"},
+                                              {"pattern": {"Regex": " +"}, "content": " "})),
+    ({"type": "Strip", "strip_left": True, "strip_right": False}, True),
+    ({"type": "Strip", "strip_left": False, "strip_right": True}, False),
+    *((REMOVED | {"content": content}, False) for content in ("e", "e e")),
+    *(({"type": "Prepend", "prepend": before}, False) for before in (" ", "de")),
+    *(({"type": kind}, False) for kind in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")),
+]  # fmt: skip
+
+
+KEPT = (REMOVED | {"content": "e"}, {"type": "Strip", "strip_left": False, "strip_right": True})  # wherever it is cut
+
+
+@pytest.mark.parametrize(("part", "is_refused"), STARTS, ids=str)
+def test_what_is_first_after_a_normalizer(tmp_path, part, is_refused):
+    vocab = {letter: k for k, letter in enumerate("_abde▁")}
+    content = json.loads(theirs(normalizer=part, pre_tokenizer=META).to_str())
+    content["model"] |= {"vocab": vocab, "unk_token": "_"}
+    content["added_tokens"] = [added("<s>", len(vocab))]
+    path = tmp_path / "a.json"
+    cut = steps({"type": "WhitespaceSplit"}, META)
+    for words in [META] * is_refused + [cut] * (part not in KEPT):
+        path.write_text(json.dumps(content | {"pre_tokenizer": words}))
+        with pytest.raises(ValueError, match="prepend_scheme='first' behind the normalizer"):
+            bpe.load(path)
+    path.write_text(
+        json.dumps(content | ({"pre_tokenizer": META | {"prepend_scheme": "always"}} if is_refused else {}))
+    )
+    texts = ["a", " a", "da", " dda", "ddab", "éa", "e\u0301", "ﬁa", "İ", "a<s>b", " a<s> b", "<s>a", " <s>a", " "]
+    for text in texts:
+        assert bpe.load(path).encode(text, special="encode") == ids_elsewhere(path, [text])[0], text
+
+
 def test_a_template_before_other_processors_is_refused(tmp_path):
     """They would go around each of its tokens, as around texts of their own."""
     content = file_of(*FILES["NFC"])
