@@ -88,6 +88,12 @@ class Tokenizer:
     def _added_finder(self) -> Finder:
         return self._finder_of(tuple(self.vocabulary.added_tokens))
 
+    @once
+    def _orders(self) -> frozenset[int]:
+        """Special tokens that come of text where they are not found, too; not the unknown, which is no order then."""
+        v = self.vocabulary
+        return frozenset(k for text, k in v.special_tokens.items() if text in v.in_model and k != v.unknown)
+
     def _finder_of(self, tokens: tuple[str, ...]) -> Finder:
         return Finder(tokens, self.vocabulary.found_last, self.vocabulary.flags, self.splitter)
 
@@ -184,7 +190,8 @@ class Tokenizer:
                 lone surrogates raise.
             special: what to do where the text holds that of a special token. "raise" (the default) refuses, because
                 whoever wrote the text may have no right to give orders; "encode" makes it the special token; "ignore"
-                makes it text like any other. Added tokens are found in any case.
+                makes it text like any other. Added tokens are found in any case. A special token that the model makes
+                of text itself, as one of its symbols, is refused unless special="encode".
             return_offsets: whether to return which characters each token stands for.
 
         Returns:
@@ -200,7 +207,8 @@ class Tokenizer:
             >>> len(tokenizer.encode("ab<end>", special="encode"))
             2
         """
-        if return_offsets is template is False and type(special) is type(text) is str and special in SPECIAL_MODES:
+        is_usual = return_offsets is template is False and type(special) is type(text) is str and not self._orders
+        if is_usual and special in SPECIAL_MODES:
             ids = self._encoder.recent.get(text)
             if ids is not None:
                 return list(ids)
@@ -399,12 +407,23 @@ class Tokenizer:
     def _encode_plain(self, texts: Sequence[str], special: str, processes: int) -> list[list[int]]:
         finder = self._added_finder if special == "ignore" else self.finder
         if not finder.finds(texts):
-            return parallel.encode(self._encoder, texts, processes=processes)
+            return self._without_orders(parallel.encode(self._encoder, texts, processes=processes), special)
         cut = [list(self._pieces(text, special)) for text in texts]
         between = [(piece, at == 0) for row in cut for at, (_, piece, k) in enumerate(row) if k is None]
         pieces, firsts = zip(*between, strict=True) if between else ((), ())
-        encoded = iter(parallel.encode(self._encoder, pieces, firsts, processes))
+        encoded = iter(self._without_orders(parallel.encode(self._encoder, pieces, firsts, processes), special))
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
+
+    def _without_orders(self, rows: list[list[int]], special: str) -> list[list[int]]:
+        """The ids of texts in which no special token was found; refused if there is one for which none was asked."""
+        if special != "encode" and self._orders:
+            for made in filter(None, map(self._orders.intersection, rows)):
+                raise ValueError(
+                    f"the text becomes the special token {self.vocabulary.tokens[min(made)].decode()!r}, which is "
+                    "also a symbol or word of this tokenizer's model. If it may give orders, pass special='encode'; "
+                    "special='ignore' cannot make it text."
+                )
+        return rows
 
     def _pieces(self, text: str, special: str) -> Iterator[tuple[int, str, int | None]]:
         """What is between special and added tokens, and these with their ids; each with its first character."""
@@ -435,6 +454,7 @@ class Tokenizer:
                 continue
             words = list(_words_with_starts(piece, self.splitter))
             known = self._encoder.words({word for _, word in words})
+            self._without_orders(list(known.values()), special)
             for at, word in words:
                 ids += known[word]
                 offsets.append(_spans(word, start + at, known[word], self.vocabulary))

@@ -117,6 +117,8 @@ class Vocabulary:
         fuses_unknown: whether neighbouring characters that have no token become one unknown together.
         by_token: whether of all merges that make one token each counts as the first of them, so that the leftmost comes
             first, as in tiktoken. Matters only where a token can be made in several ways.
+        in_model: those of the special and added tokens that are base symbols and whole words as well, where they are
+            not found: in Hugging Face's files, those that the model has too.
 
     Raises:
         ValueError: naming what is of another type, or does not fit together.
@@ -146,6 +148,7 @@ class Vocabulary:
     suffix: bytes = b""
     fuses_unknown: bool = False
     by_token: bool = False
+    in_model: frozenset[str] = frozenset()
 
     def __post_init__(self):
         """Give everything its one type, and check that it fits together."""
@@ -161,6 +164,7 @@ class Vocabulary:
             added_tokens=_ids("added_tokens", self.added_tokens),
             found_last=frozenset(texts("found_last", self.found_last)),
             flags={text: tuple(self.flags[text]) for text in texts("flags", self.flags)},
+            in_model=frozenset(texts("in_model", self.in_model)),
         )
         for name, value in given.items():
             object.__setattr__(self, name, value)
@@ -219,10 +223,15 @@ class Vocabulary:
 
         An added token that a merge takes is one of them after all.
         """
-        others = {*self.merged.tolist(), *self.special_tokens.values(), self.end_of_word}
-        others.update(set(self.added_tokens.values()).difference(self.merges.ravel().tolist()))
+        others = {*self.merged.tolist(), *self.found_only.difference(self.merges.ravel().tolist()), self.end_of_word}
         others.update(() if self.fallback is None else self.fallback.tolist())
         return tuple(k for k, token in enumerate(self.tokens) if token and k not in others)
+
+    @once
+    def found_only(self) -> frozenset[int]:
+        """The special and added tokens that come of being found alone."""
+        found = (*self.special_tokens.items(), *self.added_tokens.items())
+        return frozenset(k for text, k in found if text not in self.in_model)
 
     @once
     def symbol_of(self) -> Mapping[int, int]:
@@ -260,7 +269,7 @@ class Vocabulary:
     @once
     def words(self) -> Mapping[bytes, int]:
         """The tokens that are whole words, by their text; those of the scheme with a mark end with it."""
-        others = {*self.special_tokens.values(), *self.added_tokens.values()}
+        others = set(self.found_only)
         others.update(() if self.fallback is None else self.fallback.tolist())
         wanted = self.ends_word == (self.end_of_word is not None)
         return {self.texts[k]: int(k) for k in np.flatnonzero(wanted) if int(k) not in others and self.tokens[k]}
@@ -362,7 +371,7 @@ def _check_found(v: Vocabulary) -> None:
     found = [*v.special_tokens.values(), *v.added_tokens.values()]
     if len(set(found)) != len(found):
         raise ValueError("special_tokens and added_tokens: two of them have one id; expected one each.")
-    for name, named in (("found_last", v.found_last), ("flags", frozenset(v.flags))):
+    for name, named in (("found_last", v.found_last), ("flags", frozenset(v.flags)), ("in_model", v.in_model)):
         if unknown := named.difference(v.special_tokens, v.added_tokens):
             raise ValueError(f"{name} has {min(unknown)!r}; expected special or added tokens.")
     if wrong := {flag for flags in v.flags.values() for flag in flags}.difference(FLAGS):
@@ -407,6 +416,12 @@ def _check_base(v: Vocabulary) -> None:
         raise ValueError(f"tokens: {lengths.count(1) - len(v.symbol_of)} base symbols are there twice; expected once.")
 
 
+def _named(v: Vocabulary) -> dict[bytes, int]:
+    """The ids of tokens by their bytes, but of those that are only found."""
+    others = v.found_only.difference(v.merges.ravel().tolist(), v.merged.tolist())
+    return {token: k for k, token in enumerate(v.tokens) if token and k not in others}
+
+
 class Symbols:
     """Words as base symbols: bytes or characters, what is used for those without a token, and the mark at the end.
 
@@ -419,7 +434,7 @@ class Symbols:
         self._ids = vocabulary.symbol_of
         self._fallback = None if vocabulary.fallback is None else vocabulary.fallback.tolist()
         self._fuses, self._marks = vocabulary.fuses_unknown, (vocabulary.prefix, vocabulary.suffix)
-        self._named = {token: k for k, token in enumerate(vocabulary.tokens)} if vocabulary.is_marked else {}
+        self._named = _named(vocabulary) if vocabulary.is_marked else {}
         self._table = [self._ids.get(byte, -1) for byte in range(256)]
 
     def of(self, word: str) -> list[int]:

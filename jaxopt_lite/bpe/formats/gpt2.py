@@ -42,7 +42,8 @@ def write_gpt2(vocabulary: Vocabulary, split: Splitter, around: Around, folder: 
             "format='gpt2' is for byte level without an end-of-word mark; use format='huggingface' for characters, and "
             "format='jaxopt_lite' for a mark."
         )
-    if split.steps is not None or split.normalizer is not None or v.is_marked or v.flags or v.unknown is not None:
+    is_plain = split.steps is None and split.normalizer is None and not v.is_marked and v.unknown is None
+    if not is_plain or v.flags or v.in_model:
         raise ValueError(
             "format='gpt2' has no form for normalizers, steps, marks and flags, which this tokenizer has; use "
             "format='transformers', a folder likewise."

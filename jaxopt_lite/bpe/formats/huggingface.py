@@ -62,6 +62,7 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
             "of tiktoken that this comes from; use format='tiktoken' or 'jaxopt_lite'."
         )
     texts = texts_of(v)
+    left_out = _left_out(v, texts, split)
     named = (
         []
         if v.fallback is None
@@ -79,7 +80,7 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
         "continuing_subword_prefix": _mark_text(v.prefix, is_bytes) or None,
         "end_of_word_suffix": _mark_text(v.suffix, is_bytes) or None, "fuse_unk": bool(v.fuses_unknown),
         "byte_fallback": bool(v.byte_fallback), "ignore_merges": bool(v.whole_words),
-        "vocab": {text: k for k, text in enumerate(texts) if text},
+        "vocab": {text: k for k, text in enumerate(texts) if text and k not in left_out},
         "merges": [[texts[left], texts[right]] for left, right in v.merges.tolist()],
     }  # fmt: skip
     return {
@@ -87,6 +88,47 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
         "normalizer": _parsed(split.normalizer), "pre_tokenizer": _as_step(split, is_bytes),
         "post_processor": _parsed(around.post_processor), "decoder": _decoder_of(around, v), "model": model,
     }  # fmt: skip
+
+
+def _left_out(v: Vocabulary, texts: list[str], split: Splitter) -> set[int]:
+    """The ids of tokens that are only found and must not be in the model, which would use them itself.
+
+    Hugging Face's library numbers such tokens behind those of the model, so that they must be the last.
+
+    Raises:
+        ValueError: one that is not among the last.
+    """
+    marks = [_mark_text(mark, v.level == "byte") for mark in (v.prefix, v.suffix)]
+    used = {
+        k for k in v.found_only if _is_used(texts[k], v.level == "byte", bool(v.whole_words), marks, split)
+    }  # fmt: skip
+    alone = v.found_only.difference(v.merges.ravel().tolist(), v.merged.tolist(), [v.unknown])
+    if not used & alone:
+        return set()
+    last = len(texts)
+    while last - 1 in alone:
+        last -= 1
+    left_out = set(range(last, len(texts))) if all(texts[:last]) else set()
+    changes = split.normalizer is not None or split.steps is not None
+    for k in sorted(used & alone - left_out):  # the others are always found, unless one asks to ignore them
+        if changes or "single_word" in v.flags.get(texts[k], ()):
+            raise ValueError(
+                f"the token {texts[k]!r} is only found, but has an id among those of the model, which would make it of "
+                "text too in this format; use format='jaxopt_lite'."
+            )
+    return left_out
+
+
+def _is_used(text: str, is_bytes: bool, is_whole: bool, marks: list[str], split: Splitter) -> bool:
+    """Whether a model that has a token would make it of text: as a symbol, or as a whole word."""
+    prefix, suffix = marks
+    units = {text, text.removeprefix(prefix), text.removesuffix(suffix), text.removeprefix(prefix).removesuffix(suffix)}
+    if any(len(unit) == 1 and (not is_bytes or is_byte(unit)) for unit in units):
+        return True
+    if not is_whole or (is_bytes and not all(map(is_byte, text))):
+        return False
+    # The words of a known pattern are the same wherever they stand, but for white space.
+    return not split.local or split.words(text) == [text] or any(map(str.isspace, text))
 
 
 def _parsed(parts: str | None) -> Any:
@@ -232,7 +274,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
     normal = _normalizer(content.get("normalizer"), fail)
     _check_normal(content.get("added_tokens", []), normal, fail)
     split, is_bytes = _pre_tokenizer(content.get("pre_tokenizer"), normal, fail)
-    vocabulary = _vocabulary(content, model, is_bytes, fail)
+    vocabulary = _vocabulary(content, model, split, is_bytes, fail)
     return vocabulary, split, _around(content, split, vocabulary, fail)
 
 
@@ -275,7 +317,7 @@ def _plain(vocabulary: Vocabulary) -> list[list[str]]:
     return both if known else [*both, ["Fuse"]]
 
 
-def _vocabulary(content: Mapping[str, Any], model: dict[str, Any], is_bytes: bool, fail) -> Vocabulary:
+def _vocabulary(content: Mapping[str, Any], model: dict[str, Any], split: Splitter, is_bytes: bool, fail) -> Vocabulary:
     added = content.get("added_tokens", [])
     _check_added(added, model["vocab"], is_bytes, fail)
     found = {token["content"]: token["id"] for token in added}
@@ -287,6 +329,7 @@ def _vocabulary(content: Mapping[str, Any], model: dict[str, Any], is_bytes: boo
             raise fail(f"has the unk_token {unknown!r}, which is not in its vocab")
         unknown = None  # it is used where a byte has no token, and raises then
     marks = [model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix")]
+    in_model = _in_model(model, found, split, is_bytes, fail)
     try:
         merges, merged = merges_of_texts(model["merges"], model["vocab"], marks[0])
         prefix, suffix = (from_characters(mark) if is_bytes else mark.encode() for mark in marks)
@@ -300,9 +343,21 @@ def _vocabulary(content: Mapping[str, Any], model: dict[str, Any], is_bytes: boo
             found_last=frozenset(token["content"] for token in added if token["normalized"]),
             flags={t["content"]: flags for t in added if (flags := tuple(flag for flag in FLAGS if t[flag]))},
             prefix=prefix, suffix=suffix, fuses_unknown=bool(model.get("fuse_unk")) and unknown is not None,
+            in_model=in_model,
         )  # fmt: skip
     except ValueError as error:
         raise fail(f"does not fit together: {error}") from None
+
+
+def _in_model(model: Mapping[str, Any], found: Mapping[str, int], split: Splitter, is_bytes: bool, fail):
+    """Those of the added tokens that the model has too, and would make of text."""
+    marks = [model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix")]
+    is_whole = bool(model.get("ignore_merges"))
+    both = [text for text in found if text in model["vocab"] and _is_used(text, is_bytes, is_whole, marks, split)]
+    for text in both if is_bytes else ():
+        if not text.isascii() and all(map(is_byte, text)):
+            raise fail(f"has the added token {text!r}, which in its vocab is the bytes {from_characters(text)!r}")
+    return frozenset(both)
 
 
 def _failure(source: str) -> Callable[[str], ValueError]:

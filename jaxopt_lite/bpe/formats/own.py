@@ -25,6 +25,7 @@ _SECOND = _FIRST | {"added_tokens": {str: int}, "found_last": [str], "checksum":
 _THIRD = {
     "flags": {str: [str]}, "prefix": str, "suffix": str, "fuses_unknown": bool, "by_token": bool,
     "normalizer": (str, None), "steps": (str, None), "decoder": (str, None), "post_processor": (str, None),
+    "in_model?": [str],
 }  # fmt: skip
 _SHAPES = {1: _FIRST, 2: _SECOND, 3: _SECOND | _THIRD}
 
@@ -44,7 +45,7 @@ def as_own(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str,
         "suffix": as_characters(v.suffix), "fuses_unknown": bool(v.fuses_unknown), "by_token": bool(v.by_token),
         "normalizer": split.normalizer, "steps": split.steps, "decoder": around.decoder,
         "post_processor": around.post_processor,
-    }  # fmt: skip
+    } | ({"in_model": sorted(v.in_model)} if v.in_model else {})  # fmt: skip
     return content | {"checksum": _checksum(content)}
 
 
@@ -68,7 +69,7 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
             raise ValueError("the checksum is of another content. Was the file altered, or cut and mended?")
         if (content["end_of_word"] is None) != (content["mark"] is None):
             raise ValueError("end_of_word and mark: expected both, or neither.")
-        third = {name: content[name] for name in _THIRD} if version > 2 else {}
+        third = {name: content[name] for name in _THIRD if name in content} if version > 2 else {}
         vocabulary = Vocabulary(
             tokens=tuple(map(from_characters, content["tokens"])),
             merges=content["merges"],
@@ -88,6 +89,7 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
             suffix=from_characters(third.get("suffix", "")),
             fuses_unknown=third.get("fuses_unknown", False),
             by_token=third.get("by_token", False),
+            in_model=frozenset(content.get("in_model", ())),
         )
         split = replace(_splitter(content, third.get("steps")), normalizer=third.get("normalizer"))
         split.normalize("")

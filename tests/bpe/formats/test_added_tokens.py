@@ -222,6 +222,73 @@ def test_added_tokens_that_are_refused(tmp_path, tokens, problem):
         load(path)
 
 
+LETTERS = {letter: k for k, letter in enumerate("abfo ?é")}
+WORD = dict(single_word=True)
+IN_MODEL = {  # settings of the model, added tokens with their flags, texts
+    "a symbol": ({}, {"é": WORD}, ["é a", "éa", "aé é"]),
+    "a symbol of normal text": ({}, {"é": {}}, ["e\u0301a", "é"]),
+    "a whole word": ({"ignore_merges": True, "vocab": {"foo": 7}}, {"foo": WORD}, ["foo a", "foob", "foo", "boo foo"]),
+    "no word of the model": ({"ignore_merges": True}, {"foo": WORD}, ["foo a", "afoo", "foo"]),
+    "a symbol with a prefix": (
+        {"continuing_subword_prefix": "#", "vocab": {"#a": 7, "#b": 8}}, {"#a": {}, "b": WORD, "#o": {}},
+        ["aab", "ab", "ao"],
+    ),
+    "no symbol of the model": (
+        {"end_of_word_suffix": "/", "vocab": {"a/": 7}}, {"x": WORD, "b/": {}}, ["xa", "x a", "ab"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(("settings", "names", "texts"), IN_MODEL.values(), ids=IN_MODEL)
+def test_what_the_model_has_too_it_makes_of_text(tmp_path, settings, names, texts, special):
+    """Where it is not found as it stands; and what it has not it does not make. Also saved and read again."""
+    vocab = LETTERS | settings.get("vocab", {})
+    ids = vocab | {name: len(vocab) + k for k, name in enumerate(name for name in names if name not in vocab)}
+    content = elsewhere([added(name, ids[name], special=special, **flags) for name, flags in names.items()])
+    content["model"] |= settings | {"vocab": vocab, "unk_token": "?"}
+    content |= {"normalizer": {"type": "NFC"}, "pre_tokenizer": {"type": "Digits", "individual_digits": True}}
+    content["decoder"] = None
+    _, mine = both(content, tmp_path / "a.json")
+    mine.save(tmp_path / "b.json")
+    mine.save(tmp_path / "own.json", "jaxopt_lite")
+    assert load(tmp_path / "b.json") == mine == load(tmp_path / "own.json")
+    for name in ("a.json", "b.json"):
+        theirs = tokenizers.Tokenizer.from_file(str(tmp_path / name))
+        for text in texts:
+            assert mine.encode(text, special="encode") == theirs.encode(text).ids, text
+
+
+def test_a_special_token_that_the_model_makes_is_an_order_too(tmp_path):
+    """Only who asks for special tokens gets one, however it comes about; the unknown is no order."""
+    tokens = [added(name, LETTERS[name], single_word=name == "é") for name in ("é", "?")]
+    content = elsewhere(tokens) | {"pre_tokenizer": None, "decoder": None}
+    content["model"] |= {"vocab": LETTERS, "unk_token": "?"}
+    theirs, mine = both(content, tmp_path / "a.json")
+    for text in ("éa", "aé b"):
+        assert mine.encode(text, special="encode") == theirs.encode(text).ids
+        for special in ("raise", "ignore"):
+            with pytest.raises(ValueError, match="becomes the special token 'é', which is also a symbol"):
+                mine.encode(text, special=special)
+            with pytest.raises(ValueError, match="becomes the special token 'é'"):
+                mine.encode_batch(["a", text], special=special)
+    assert mine.encode("axb") == theirs.encode("axb").ids
+
+
+def test_a_found_token_among_those_of_the_model_is_not_saved_where_that_would_use_it(tmp_path):
+    vocabulary = Vocabulary((*BYTES, b"foo", b"x1"), [], [], added_tokens={"foo": 256}, special_tokens={"x1": 257},
+                            whole_words=True, flags={"foo": ("single_word",)})  # fmt: skip
+    Tokenizer(vocabulary, bpe.splitter("gpt4")).save(tmp_path / "a.json")  # it is behind those of the model
+    assert load(tmp_path / "a.json").vocabulary == vocabulary
+    vocabulary = Vocabulary((b"foo", *BYTES), [], [], added_tokens={"foo": 0}, whole_words=True,
+                            flags={"foo": ("single_word",)})  # fmt: skip
+    with pytest.raises(ValueError, match="the token 'foo' is only found, but has an id among"):
+        Tokenizer(vocabulary, bpe.splitter("gpt4")).save(tmp_path / "a.json")
+    vocabulary = Vocabulary((*BYTES, b"foo"), [], [], added_tokens={"foo": 256}, whole_words=True, in_model={"foo"})
+    with pytest.raises(ValueError, match="no form for normalizers"):
+        Tokenizer(vocabulary, bpe.splitter("gpt4")).save(tmp_path / "folder", "gpt2")
+
+
 @pytest.mark.parametrize(
     ("names", "normal", "problem"),
     [
@@ -289,6 +356,7 @@ def test_they_are_part_of_what_a_tokenizer_is(tokenizer):
     (dict(added_tokens={"<x>": 256}), "'<x>' has the id 256"),
     (dict(added_tokens={"<s>": 999}), "'<s>' has the id 999"),
     (dict(added_tokens={"<s>": 256}, special_tokens={"<s>": 256}), "two of them have one id"),
+    (dict(in_model={"<y>"}), "in_model has '<y>'; expected special or added"),
     (dict(found_last={"<y>"}), "found_last has '<y>'; expected special or added"),
     (dict(found_last="<s>", special_tokens={"<s>": 256}), "found_last='<s>': expected a list"),
     (dict(added_tokens=["<s>"]), "expected a mapping"),
