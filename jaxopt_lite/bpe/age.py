@@ -7,7 +7,7 @@ here and there, or here after an update. So words are found as if what came afte
 
 import re
 
-__all__ = ["YOUNG_CAPITALS", "YOUNG_PUNCTUATION", "of_unicode_16"]
+__all__ = ["OLD_PUNCTUATION", "YOUNG_CAPITALS", "YOUNG_DIGITS", "YOUNG_PUNCTUATION", "of_unicode_16"]
 
 # What has been assigned after Unicode 16, up to 18.
 _AFTER_16 = re.compile(
@@ -44,6 +44,10 @@ YOUNG_PUNCTUATION = (
     "\U00012ff1-\U00012ff2\U00016d6d-\U00016d6f\U00016e97-\U00016e9a\U00016fe2\U0001e5ff\U0001e95e-\U0001e95f"
 )
 """Punctuation that is too young for Hugging Face's Punctuation, which has the characters of an early version."""
+OLD_PUNCTUATION = "\u166d\U000111c9"
+"""What was punctuation in that version, and is none any more."""
+YOUNG_DIGITS = dict.fromkeys([*range(0x11DE0, 0x11DEA), *range(0x16FF4, 0x16FF7)], "0")
+"""Numbers of Unicode 17, which Hugging Face's Digits knows already, for `str.translate`."""
 # First and last letter, and how far away the small ones are.
 _CAPITALS = [
     (0x1C89, 0x1C89, 1), (0xA7CB, 0xA7CB, -42343), (0xA7CC, 0xA7CC, 1), (0xA7CE, 0xA7CE, 1), (0xA7D2, 0xA7D2, 1),

@@ -313,7 +313,9 @@ class Finder:
         for match in pattern.finditer(text):
             token, start, stop = known[match.group()], match.start(), match.end()
             if flags := self.flags.get(token):
-                if "single_word" in flags and ((start and _WORD.match(text, start - 1)) or _WORD.match(text, stop)):
+                if "single_word" in flags and (
+                    _is_of_word(text[max(start - 1, 0) : start]) or _is_of_word(text[stop : stop + 1])
+                ):
                     continue
                 if "lstrip" in flags:
                     start = max(len(text[:start].rstrip(WHITE)), end)
@@ -328,5 +330,10 @@ class Finder:
         yield None, text[end:]
 
 
-# Beside what must be a word of its own: Rust's \w.
+def _is_of_word(character: str) -> bool:
+    """Whether what stands beside it is no word of its own; not so for no character."""
+    return _WORD.match(of_unicode_16(character)) is not None
+
+
+# Rust's \w.
 _WORD = regex.compile(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]")

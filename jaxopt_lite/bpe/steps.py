@@ -21,7 +21,7 @@ from typing import Any
 
 import regex
 
-from jaxopt_lite.bpe.age import YOUNG_CAPITALS, YOUNG_PUNCTUATION, of_unicode_16
+from jaxopt_lite.bpe.age import OLD_PUNCTUATION, YOUNG_CAPITALS, YOUNG_DIGITS, YOUNG_PUNCTUATION, of_unicode_16
 from jaxopt_lite.bpe.oniguruma import difference, translated
 
 __all__ = [
@@ -50,7 +50,7 @@ _FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 _BEHAVIORS = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 _SCHEMES = ("always", "first", "never")
 _WORD = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]"  # Rust's \w
-_PUNCTUATION = rf"(?![{YOUNG_PUNCTUATION}])[{regex.escape(string.punctuation)}\p{{P}}]"
+_PUNCTUATION = rf"(?![{YOUNG_PUNCTUATION}])[{regex.escape(string.punctuation)}{OLD_PUNCTUATION}\p{{P}}]"
 
 Text = Callable[[str], str]
 Words = Callable[[str, bool], Iterable[str]]
@@ -273,10 +273,10 @@ def _pre_tokenizer(part: Mapping[str, Any]) -> Words:
     return _PRE_TOKENIZERS[kind](part)
 
 
-def _spans(pattern: regex.Pattern[str], invert: bool, text: str) -> list[tuple[str, bool]]:
-    """The text in pieces, each with whether it is a match."""
+def _spans(pattern: regex.Pattern[str], invert: bool, text: str, like: str | None = None) -> list[tuple[str, bool]]:
+    """The text in pieces, each with whether it is a match: of the text as in Unicode 16, or of what it is `like`."""
     pieces, start = [], 0
-    for match in pattern.finditer(of_unicode_16(text)):
+    for match in pattern.finditer(of_unicode_16(text) if like is None else like):
         if match.end() > match.start():
             if match.start() > start:
                 pieces.append((text[start : match.start()], invert))
@@ -335,8 +335,9 @@ def _split(part: Mapping[str, Any]) -> Words:
 
 
 def _digits(part: Mapping[str, Any]) -> Words:
-    alone = get(part, "individual_digits", bool, False)
-    return _by(regex.compile(r"\p{N}"), "Isolated" if alone else "Contiguous")
+    join = _JOINED["Isolated" if get(part, "individual_digits", bool, False) else "Contiguous"]
+    number = regex.compile(r"\p{N}")
+    return lambda text, _: join(_spans(number, False, text, like=of_unicode_16(text.translate(YOUNG_DIGITS))))
 
 
 def _punctuation(part: Mapping[str, Any]) -> Words:

@@ -127,6 +127,21 @@ def test_ids_are_those_of_hugging_face_or_the_file_is_refused(tmp_path_factory, 
             load(path)
 
 
+def test_what_is_beside_a_word_of_its_own(tmp_path):
+    """Letters, marks, digits and the like, but for those that are younger than Unicode 16."""
+    theirs, mine = both(elsewhere([added("ab", 256, special=False, single_word=True)]), tmp_path / "t.json")
+    for beside in (
+        *"a_1.- é\u0301\u0d3b\u203f\u200d",
+        "\U00018dd7",
+        "\U0001262a",
+        "\U00011de0",
+        "\U00016ea0",
+        "\ua7ce",
+    ):
+        for text in (f"ab{beside}", f"{beside}ab", f"{beside}ab{beside}"):
+            assert mine.encode(text) == theirs.encode(text).ids, text
+
+
 def plain(*texts, last=()):
     """Added tokens that are not special, some of them found last."""
     return [added(text, 256 + k, special=False, normalized=text in last) for k, text in enumerate(texts)]
