@@ -7,7 +7,7 @@ here and there, or here after an update. So words are found as if what came afte
 
 import re
 
-__all__ = ["OLD_PUNCTUATION", "YOUNG_CAPITALS", "YOUNG_DIGITS", "YOUNG_PUNCTUATION", "of_unicode_16"]
+__all__ = ["OLD_PUNCTUATION", "YOUNG_CAPITALS", "YOUNG_DIGITS", "YOUNG_MARKS", "YOUNG_PUNCTUATION", "of_unicode_16"]
 
 # What has been assigned after Unicode 16, up to 18.
 _AFTER_16 = re.compile(
@@ -48,6 +48,17 @@ OLD_PUNCTUATION = "\u166d\U000111c9"
 """What was punctuation in that version, and is none any more."""
 YOUNG_DIGITS = dict.fromkeys([*range(0x11DE0, 0x11DEA), *range(0x16FF4, 0x16FF7)], "0")
 """Numbers of Unicode 17, which Hugging Face's Digits knows already, for `str.translate`."""
+YOUNG_MARKS = (
+    "\u05c8-\u05c9\u07fd\u0897-\u089f\u08ca-\u08d3\u09fe\u0c3c\u0d3b-\u0d3c\u0eba\u1715\u1abf-\u1af0"
+    "\u1df6-\u1dfa\ua82c\U00010d24-\U00010d27\U00010d69-\U00010d6d\U00010eab-\U00010eac\U00010ecb-\U00010ecf"
+    "\U00010ef0-\U00010efb\U00010efd-\U00010eff\U00010f46-\U00010f50\U00010f82-\U00010f85\U00011070\U0001133b"
+    "\U000113ce-\U000113d0\U0001145e\U00011839-\U0001183a\U0001193d-\U0001193e\U00011943\U000119e0\U00011a34"
+    "\U00011a47\U00011a99\U00011d42\U00011d44-\U00011d45\U00011d97\U00011f41-\U00011f42\U0001612f"
+    "\U00016ff0-\U00016ff1\U0001d127-\U0001d128\U0001d250-\U0001d252\U0001d25b-\U0001d25c\U0001d25f"
+    "\U0001d280-\U0001d281\U0001e08f\U0001e130-\U0001e136\U0001e2ae\U0001e2ec-\U0001e2ef\U0001e4ec-\U0001e4ef"
+    "\U0001e5ee-\U0001e5ef\U0001e6e3\U0001e6e6\U0001e6ee-\U0001e6ef\U0001e6f5"
+)
+"""Marks that stay where they stand in Hugging Face's normal forms, which take them for characters of their own."""
 # First and last letter, and how far away the small ones are.
 _CAPITALS = [
     (0x1C89, 0x1C89, 1), (0xA7CB, 0xA7CB, -42343), (0xA7CC, 0xA7CC, 1), (0xA7CE, 0xA7CE, 1), (0xA7D2, 0xA7D2, 1),

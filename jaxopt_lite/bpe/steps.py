@@ -7,7 +7,7 @@ as, so that a file can be written again, and made into functions when they are f
 Bytes are no part of it: of a pre-tokenizer ByteLevel there are its words here, as text.
 
 The meaning is that of tokenizers 0.23, whose normal forms are of Unicode 12 and younger in places: characters to which
-later versions gave another form are left alone (`_YOUNGER`).
+later versions gave another form, or another place among marks, are left alone (`_FORMS`).
 """
 
 import json
@@ -21,7 +21,14 @@ from typing import Any
 
 import regex
 
-from jaxopt_lite.bpe.age import OLD_PUNCTUATION, YOUNG_CAPITALS, YOUNG_DIGITS, YOUNG_PUNCTUATION, of_unicode_16
+from jaxopt_lite.bpe.age import (
+    OLD_PUNCTUATION,
+    YOUNG_CAPITALS,
+    YOUNG_DIGITS,
+    YOUNG_MARKS,
+    YOUNG_PUNCTUATION,
+    of_unicode_16,
+)
 from jaxopt_lite.bpe.oniguruma import difference, translated
 
 __all__ = [
@@ -42,11 +49,14 @@ WORDS_OF_CLIP = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 WHITE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """Unicode's white space, which Rust strips; `str.strip` has four more characters."""
 
-_YOUNGER = regex.compile(
-    "([\u32ff\ua7f2-\ua7f4\uab69\U00010781-\U00010785\U00010787-\U000107b0\U000107b2-\U000107ba\U00011938"
-    "\U0001e030-\U0001e06d\U0001f16c\U0001fbf0-\U0001fbf9])"
+_YOUNGER = (
+    "\u32ff\ua7f2-\ua7f4\uab69\U00010781-\U00010785\U00010787-\U000107b0\U000107b2-\U000107ba\U00011938"
+    "\U0001e030-\U0001e06d\U0001f16c\U0001fbf0-\U0001fbf9"
 )
-_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+_FORMS = {  # and what is left alone in each
+    form: regex.compile(f"([{YOUNG_MARKS}{'' if form == 'NFC' else _YOUNGER}])")
+    for form in ("NFC", "NFD", "NFKC", "NFKD")
+}
 _BEHAVIORS = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 _SCHEMES = ("always", "first", "never")
 _WORD = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]"  # Rust's \w
@@ -148,9 +158,7 @@ def _normalizer(part: Mapping[str, Any]) -> Text:
 def _in_form(form: str, text: str) -> str:
     if text.isascii() or unicodedata.is_normalized(form, text):  # pyright: ignore[reportArgumentType]
         return text
-    if form == "NFC" or not _YOUNGER.search(text):
-        return unicodedata.normalize(form, text)  # pyright: ignore[reportArgumentType]
-    pieces = _YOUNGER.split(text)
+    pieces = _FORMS[form].split(text)
     return "".join(p if k % 2 else unicodedata.normalize(form, p) for k, p in enumerate(pieces))  # pyright: ignore
 
 

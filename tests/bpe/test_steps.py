@@ -64,6 +64,16 @@ def test_normalizers():
             assert ours(text) == other.normalize_str(text), (part, text)
 
 
+def test_young_marks_stay_where_they_stand():
+    """They are neither put in order nor passed over when what is around them becomes one character."""
+    for kind in ("NFC", "NFD", "NFKC", "NFKD"):
+        other, ours = theirs(normalizer={"type": kind}).normalizer, steps.normalizer(json.dumps({"type": kind}))
+        for mark in "\u07fd\u0d3b\u1ac5\u1df6\ua82c\U0001133b\U0001193e\U0001e4ec\u0316\u0345":
+            for around in ("j\u030c{}", "a{}\u0301", "{}\u0334\u0301", "a\u0301{}\u0316b\u0316{}\u0334\u05b0é", "é{}"):
+                text = around.format(mark, mark)
+                assert ours(text) == other.normalize_str(text), (kind, text)
+
+
 @pytest.mark.slow
 def test_over_all_characters():
     """Forms, and what digits and punctuation are; Unicode's age makes no difference."""
