@@ -100,8 +100,20 @@ class Tokenizer:
     @once
     def _texts(self) -> tuple[bytes, ...]:
         """What each id adds to a text; the mark separates words."""
-        ends = self.vocabulary.ends_word.tolist()
-        return tuple(text + b" " if end else text for text, end in zip(self.vocabulary.texts, ends, strict=True))
+        ends, normal = self.vocabulary.ends_word.tolist(), self._normal
+        texts = (normal[k].encode() if k in normal else text for k, text in enumerate(self.vocabulary.texts))
+        return tuple(text + b" " if end else text for text, end in zip(texts, ends, strict=True))
+
+    @once
+    def _normal(self) -> dict[int, str]:
+        """The normal forms of tokens that are looked for in normalized text: they stand for these, as elsewhere."""
+        last = self.vocabulary.found_last if self.splitter.normalizer is not None else ()
+        return {self._found[text]: self.splitter.normalize(text) for text in last}
+
+    @once
+    def _decoded_names(self) -> list[str]:
+        """The tokens as a decoder is given them."""
+        return [self._normal.get(k, name) for k, name in enumerate(self._names)]
 
     def __getstate__(self):
         """Without what it remembers, so that copies for other processes are small."""
@@ -292,7 +304,8 @@ class Tokenizer:
             errors: for bytes that are not UTF-8, which part of a text may well be: "replace" (the default; U+FFFD),
                 "strict" (raises UnicodeDecodeError), "surrogateescape" (the inverse of `encode` also for those),
                 "ignore", or "backslashreplace".
-            skip_special: whether to leave special tokens out. By default they stand as their texts, as added ones do.
+            skip_special: whether to leave special tokens out. By default they stand as their texts, as added ones do;
+                those that are looked for in normalized text as that has them.
 
         Returns:
             The text. With an end-of-word mark, words are separated by one space.
@@ -321,7 +334,7 @@ class Tokenizer:
 
     def _bytes_of(self, known: list[int]) -> bytes:
         if self.around.decoder is not None:
-            return decoder(self.around.decoder)(list(map(self._names.__getitem__, known))).encode()
+            return decoder(self.around.decoder)(list(map(self._decoded_names.__getitem__, known))).encode()
         data = b"".join(map(self._texts.__getitem__, known))
         return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
 

@@ -304,6 +304,17 @@ def test_a_found_token_among_those_of_the_model_is_not_saved_where_that_would_us
         Tokenizer(vocabulary, bpe.splitter("gpt4")).save(tmp_path / "folder", "gpt2")
 
 
+@pytest.mark.parametrize("part", [None, decoders.ByteLevel(), decoders.Fuse()], ids=str)
+def test_what_is_found_in_normalized_text_is_decoded_so(tmp_path, part):
+    tokens = [added("<A>", 256, normalized=True), added("<B>", 257, special=False, normalized=True), added("<C>", 258)]
+    content = elsewhere(tokens) | {"normalizer": {"type": "Lowercase"}}
+    content["decoder"] = None if part is None else json.loads(part.__getstate__())
+    theirs, mine = both(content, tmp_path / "t.json")
+    ids = mine.encode("x<A><b><C>", special="encode")
+    assert ids == theirs.encode("x<A><b><C>").ids
+    assert mine.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+
+
 @pytest.mark.parametrize(
     ("names", "normal", "problem"),
     [
