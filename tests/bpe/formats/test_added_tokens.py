@@ -237,19 +237,19 @@ def test_added_tokens_that_are_refused(tmp_path, tokens, problem):
         load(path)
 
 
-LETTERS = {letter: k for k, letter in enumerate("abfo ?é")}
+LETTERS = {letter: k for k, letter in enumerate("abfo ?é1")}
 WORD = dict(single_word=True)
 IN_MODEL = {  # settings of the model, added tokens with their flags, texts
     "a symbol": ({}, {"é": WORD}, ["é a", "éa", "aé é"]),
     "a symbol of normal text": ({}, {"é": {}}, ["e\u0301a", "é"]),
-    "a whole word": ({"ignore_merges": True, "vocab": {"foo": 7}}, {"foo": WORD}, ["foo a", "foob", "foo", "boo foo"]),
-    "no word of the model": ({"ignore_merges": True}, {"foo": WORD}, ["foo a", "afoo", "foo"]),
+    "a whole word": ({"ignore_merges": True, "vocab": {"foo": 8}}, {"foo": WORD}, ["foo1", "1foo", "foo a", "foob"]),
+    "no word of the model": ({"ignore_merges": True}, {"foo": WORD}, ["foo1", "1foo", "foo a", "afoo"]),
     "a symbol with a prefix": (
-        {"continuing_subword_prefix": "#", "vocab": {"#a": 7, "#b": 8}}, {"#a": {}, "b": WORD, "#o": {}},
+        {"continuing_subword_prefix": "#", "vocab": {"#a": 8, "#b": 9}}, {"#a": {}, "b": WORD, "#o": {}},
         ["aab", "ab", "ao"],
     ),
     "no symbol of the model": (
-        {"end_of_word_suffix": "/", "vocab": {"a/": 7}}, {"x": WORD, "b/": {}}, ["xa", "x a", "ab"],
+        {"end_of_word_suffix": "/", "vocab": {"a/": 8}}, {"x": WORD, "b/": {}}, ["xa", "x a", "ab"],
     ),
 }  # fmt: skip
 
