@@ -51,6 +51,7 @@ class Buffer(NamedTuple):
             A buffer with every slot zero, `size` 0 and `overflow` 0.
 
         Raises:
+            TypeError: `example` holds keys of random numbers.
             ValueError: `capacity` is below 1, or `example` has no leaves.
         """
         if capacity < 1:
@@ -58,6 +59,11 @@ class Buffer(NamedTuple):
         if not jax.tree.leaves(example):
             raise ValueError("example: expected a pytree with at least one array, got none; pass one item")
         shapes = jax.eval_shape(lambda item: jax.tree.map(jnp.asarray, item), example)
+        for leaf in jax.tree.leaves(shapes):
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+                raise TypeError(
+                    f"example: expected numbers, got {leaf.dtype}; keep jax.random.key_data of a key instead"
+                )
         data = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
         return cls(data, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
@@ -73,8 +79,8 @@ class Buffer(NamedTuple):
 
     @property
     def valid(self) -> Bool[Array, " capacity"]:
-        """Which slots hold an item."""
-        return jnp.arange(self.capacity, dtype=jnp.int32) < self.size
+        """Which slots hold an item (`[..., capacity]` of a batch of buffers)."""
+        return jnp.arange(self.capacity, dtype=jnp.int32) < jnp.asarray(self.size)[..., None]
 
     def push(self, item: PyTree, where: ArrayLike = True) -> "Buffer":
         """Append one item.
@@ -177,14 +183,16 @@ class Buffer(NamedTuple):
 
 
 def _along(flags, leaf):
-    """`flags [m]` as an array that broadcasts against `leaf [m, ...]`."""
-    return flags.reshape(flags.shape + (1,) * (leaf.ndim - 1))
+    """`flags [*B, m]` as an array that broadcasts against `leaf [*B, m, ...]`."""
+    return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
 
 
 def _chosen(m, count, mask):
     """The items to append, as a mask `[m]`."""
     if count is not None and mask is not None:
         raise ValueError("count, mask: expected at most one of the two, got both; put the count into the mask")
+    if count is not None and not jnp.issubdtype(jnp.result_type(count), jnp.integer):
+        raise TypeError(f"count: expected a whole number, got {count}")
     if mask is None:
         return jnp.arange(m, dtype=jnp.int32) < (m if count is None else count)
     mask = jnp.asarray(mask)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
@@ -372,7 +373,7 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
         result = fun(layout.unravel(x), jax.tree.unflatten(layout.args_tree, leaves))
         value, aux = _value_and_aux(result) if has_aux else (result, None)
         for leaf in jax.tree.leaves(value):
-            numeric(leaf, "the value of fun(x, args)")
+            _check_value(leaf)
         vector, output["unravel"] = ravel_pytree(value)
         output["size"] = vector.size
         output["is_scalar"] = jax.tree.structure(value).num_leaves == 1 and np.ndim(jax.tree.leaves(value)[0]) == 0
@@ -385,6 +386,13 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
     batch = Batch(batch.x, batch.leaves + consts, batch.is_mapped + (False,) * len(consts))
     closed = without_consts(closed)
     return Function(closed, output["size"], output["tree"], output["unravel"], output["is_scalar"]), batch
+
+
+def _check_value(leaf):
+    """Complex and non-numeric leaves raise, and so do whole numbers, unless they are the same for all x."""
+    leaf = numeric(leaf, "the value of fun(x, args)")
+    if isinstance(leaf, Tracer) and not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise TypeError(f"fun(x, args) returned {leaf.dtype}, which has no derivative; expected floating point.")
 
 
 def _value_and_aux(result):

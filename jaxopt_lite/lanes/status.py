@@ -41,8 +41,8 @@ MESSAGES: dict[Status, str] = {
         "float64, other units or other starts (`multistart`), loosen `atol`/`rtol`, or smooth a kink, as of |x|."
     ),
     Status.NONFINITE_START: (
-        "not finite at the start: `x0`, or the function or its derivative there, is NaN or infinite. Start elsewhere, "
-        "or run `check_derivatives` there."
+        "not finite at the start: `x0`, or the function or its derivative there, is NaN or infinite, or so is the sum "
+        "of squares of residuals, or bounds exclude each other. Start elsewhere, or run `check_derivatives` there."
     ),
     Status.UNBOUNDED: "unbounded below: the function falls without end along a direction. Add a bound or a penalty.",
     Status.NO_ROOT: (
@@ -51,7 +51,7 @@ MESSAGES: dict[Status, str] = {
     ),
     Status.UNVERIFIED: (
         "not verified: the loop saw convergence but the recomputed criterion does not hold. The function may not be "
-        "deterministic; please report it if it is."
+        "deterministic, or the squares of residuals be too small for the dtype: try other units. Else please report it."
     ),
     Status.NOT_STARTED: "not started: stopped before this lane's turn. Run the rest: `in_chunks(done=…)`.",
     Status.AT_PRECISION: (

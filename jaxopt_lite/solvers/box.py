@@ -1,5 +1,6 @@
 """Bounds on the unknowns, lower ≤ x ≤ upper, as callers give them."""
 
+import math
 from typing import Any
 
 import jax
@@ -117,7 +118,7 @@ def in_rows(bound: PyTree, x0: PyTree, batched: bool, dtype) -> Float[Array, "B 
     for leaf, like in zip(jax.tree.leaves(bound), jax.tree.leaves(x0), strict=True):
         row = jnp.broadcast_to(jnp.asarray(leaf, dtype), jnp.shape(like))
         row = row if batched else row[None]
-        rows.append(row.reshape(row.shape[0], -1))
+        rows.append(row.reshape(row.shape[0], math.prod(row.shape[1:])))
     return jnp.concatenate(rows, axis=1)
 
 

@@ -61,6 +61,9 @@ class Covariance:
             Two pytrees like what `fun` returns. An error is infinite where the data do not determine the value; they
             may determine that of a sum, say, and neither of its terms.
 
+        Raises:
+            TypeError: a function that returns whole numbers, which have no derivative.
+
         Example:
             >>> import jax.numpy as jnp, jaxopt_lite as jol
             >>> t = jnp.linspace(0.0, 4.0, 20)
@@ -71,7 +74,7 @@ class Covariance:
             '0.98 ± 0.03'
         """
         one = partial(_propagated, fun)
-        if self.matrix.ndim == 3:
+        for _ in self.matrix.shape[:-2]:
             one = jax.vmap(one)
         return one(self.x, args, self.axes, self.free)
 
@@ -160,6 +163,9 @@ def _propagated(fun: Callable, x: PyTree, args: PyTree, axes: Float[Array, "n n"
     flat, unravel = ravel_pytree(x)
     call = fun if args is None else lambda x: fun(x, args)
     value = call(x)
+    for leaf in map(jnp.asarray, jax.tree.leaves(value)):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(f"fun returned numbers of {leaf.dtype}, which have no derivative; expected floating point.")
     change = jax.vmap(lambda axis: jax.jvp(lambda v: call(unravel(v)), (flat,), (axis,))[1], in_axes=1)(axes)
     lengths = jnp.linalg.norm(axes, axis=0)
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any, get_args
 
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import ArrayLike, Float, PyTree
 
 from jaxopt_lite.arguments import one_of
@@ -13,7 +16,6 @@ from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.levenberg_marquardt import LevenbergMarquardt
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import expect, solve
-from jaxopt_lite.solvers.tolerances import check_not_negative
 
 __all__ = ["least_squares"]
 
@@ -89,7 +91,7 @@ def least_squares(
     chosen = expect(chosen, "least_squares", "LevenbergMarquardt()", "least squares")
     one_of("loss", loss, LOSSES)
     one_of("derivatives", derivatives, DERIVATIVES)
-    check_not_negative("f_scale", f_scale)
+    f_scale = _positive_scale(f_scale)
     beside = checked_bounds(bounds, x0)
     if loss != "linear":
         beside["f_scale"] = f_scale
@@ -97,3 +99,14 @@ def least_squares(
         fun, x0, args, chosen, args_axes, resume, beside, batched=batched, has_aux=has_aux, record=record,
         keep_state=keep_state, backend=backend, loss=loss, derivatives=derivatives,
     )  # fmt: skip
+
+
+def _positive_scale(f_scale: Any) -> Any:
+    """The scale of a robust loss, a list as one array. What makes no sense is refused where its numbers can be seen."""
+    scale = jnp.stack(list(map(jnp.asarray, f_scale))) if isinstance(f_scale, list | tuple) else f_scale
+    if isinstance(scale, Tracer):
+        return scale
+    known = np.asarray(scale)
+    if not (np.issubdtype(known.dtype, np.number) and np.all((known > 0) & np.isfinite(known))):
+        raise ValueError(f"f_scale={f_scale!s:.200}: expected positive, finite numbers.")
+    return scale

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import optimization_barrier
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import (
     at,
@@ -48,7 +48,7 @@ from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.trust_region import TrustRegion
 
-__all__ = ["LevenbergMarquardt", "Model", "model"]
+__all__ = ["LevenbergMarquardt", "Model", "model", "underflows"]
 
 _ENOUGH = 1e-4  # of the predicted reduction
 _POOR, _GOOD = 0.25, 0.75  # ratios of the actual to the predicted reduction, at which Δ changes
@@ -93,8 +93,18 @@ def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"]
     if box is not None:
         counts &= ~box.holds(x, gradient)
     cosines = jnp.abs(gradient) / jnp.where(counts, columns * length, 1)
-    error = max_abs(jnp.where(counts, cosines, jnp.where(jnp.isfinite(gradient), 0, jnp.nan)))
+    error = max_abs(jnp.where(counts, cosines, jnp.where(jnp.isfinite(gradient) & jnp.isfinite(cost), 0, jnp.nan)))
     return Model(cost, (2 * length + rounding) * rounding, r, c, gradient, columns, error)
+
+
+def underflows(x: Float[Array, "n *L"], f, j) -> Bool[Array, "*L"]:
+    """Whether what f and J are multiplied to is too small for the dtype, and f is more than what rounding x makes.
+
+    Then slopes of zero mean nothing.
+    """
+    limits, largest, of_columns = jnp.finfo(x.dtype), max_abs(f), max_abs(j)
+    lost = (of_columns > 0) & (of_columns * jnp.minimum(of_columns, largest) < limits.tiny / limits.eps**0.5)
+    return jnp.any(lost, axis=0) & (largest > _ROUNDING * limits.eps * dot(of_columns, jnp.abs(x)))
 
 
 def _factor(j, f, g, gradient):

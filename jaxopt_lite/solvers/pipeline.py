@@ -33,7 +33,7 @@ from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
 from jaxopt_lite.solvers.box import active, in_rows
 from jaxopt_lite.solvers.choice import Choice, Kind, Options, Plan, Reach, choose, without_numbers
 from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
-from jaxopt_lite.solvers.levenberg_marquardt import model
+from jaxopt_lite.solvers.levenberg_marquardt import model, underflows
 from jaxopt_lite.solvers.solution import History, Solution
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 from jaxopt_lite.solvers.tolerances import per_problem
@@ -193,6 +193,8 @@ def _told(
     """The function and the batch with what is said beside it: more leaves, a row a problem. Starts are in the box."""
     size, dtype = batch.x.shape[0], batch.x.dtype
     rows = {name: in_rows(tree, x0, options.batched, dtype) for name, tree in beside.items() if name != "f_scale"}
+    if "lower" in rows:  # those that exclude each other, and were traced, are no bounds: the start is not finite
+        rows["lower"] = jnp.where(rows["lower"] <= rows["upper"], rows["lower"], jnp.nan)
     if "f_scale" in beside:
         rows["f_scale"] = per_problem("f_scale", beside["f_scale"], size, dtype)
     function = function._replace(beside=tuple(rows), loss=options.loss if kind == "least squares" else None)
@@ -454,7 +456,8 @@ def _found(kind: Kind, problem: LaneProblem, x) -> Values:
         return Values(value, None, aux, max_abs(value))
     value, j, aux = problem.value_jacobian_and_aux(x)
     at = model(problem.loss, box, x, value, j)
-    return Values(value, rematvec(at.r, at.c), aux, at.error, at.cost / 2, at.r, at_bound)
+    error = jnp.where(underflows(x, value, j), jnp.nan, at.error)
+    return Values(value, rematvec(at.r, at.c), aux, error, at.cost / 2, at.r, at_bound)
 
 
 def _verdict(outcome: Outcome, limits: Limits, value, error):

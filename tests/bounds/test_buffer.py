@@ -141,6 +141,8 @@ def test_lanes_under_vmap_do_not_mix():
     for lane in range(3):
         alone = one(items[lane], masks[lane])
         assert_same(jax.tree.map(lambda leaf, lane=lane: leaf[lane], batch), alone)
+        assert batch.valid[lane].tolist() == alone.valid.tolist()
+        assert batch.to_array(-1)[lane].tolist() == alone.to_array(-1).tolist()
 
 
 def test_scan_carries_it():
@@ -210,6 +212,8 @@ def test_cannot_raise_while_tracing():
     ("call", "error", "message"),
     [
         (lambda b: Buffer.empty(0, 0.0), ValueError, "capacity: expected at least 1"),
+        (lambda b: Buffer.empty(2, jax.random.key(0)), TypeError, "example: expected numbers, got key<fry>"),
+        (lambda b: b.extend(jnp.zeros(2), count=1.5), TypeError, "count: expected a whole number, got 1.5"),
         (lambda b: Buffer.empty(2, []), ValueError, "example: expected a pytree with at least one"),
         (
             lambda b: b.extend(jnp.zeros(2), count=1, mask=jnp.ones(2, bool)),

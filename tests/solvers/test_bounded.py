@@ -202,3 +202,17 @@ def test_a_search_that_reaches_the_bounds_ends_there():
     slopes = np.array([1e-3, 1.0, 1e3])
     corner = jol.minimize(lambda x, a: -a * jnp.sum(x), np.zeros((3, 2)), slopes, bounds=(-1, 1))
     assert corner.success.all() and np.all(corner.x == 1) and np.all(corner.evaluations <= 5)
+
+
+def test_bounds_that_exclude_each_other_inside_a_program_are_no_success():
+    """Where their numbers can be seen they are refused."""
+    square = lambda x: jnp.sum((x - 3) ** 2)
+    solve = jax.jit(lambda lower: jol.minimize(square, jnp.ones((2, 2)), bounds=(lower, 1.0)).status)
+    lower = np.array([[0.0, 0.0], [0.0, 2.0]])
+    assert solve(lower).tolist() == [jol.Status.CONVERGED, jol.Status.NONFINITE_START]
+
+
+def test_no_problems_within_bounds():
+    bounds = (np.zeros((0, 3)), 1)
+    assert jol.minimize(lambda x: jnp.sum(x**2), np.zeros((0, 3)), bounds=bounds).x.shape == (0, 3)
+    assert jol.least_squares(lambda x: x, np.zeros((0, 3)), bounds=(0, 1)).x.shape == (0, 3)

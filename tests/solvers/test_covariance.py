@@ -74,6 +74,14 @@ def test_errors_are_propagated(y):
     np.testing.assert_allclose((upper - lower) / 2, width)
 
 
+def test_errors_are_propagated_for_several_axes_of_fits(y):
+    fun = lambda b, y: b[0] * jnp.exp(-b[1] * T) + b[2] - y
+    many = jax.vmap(lambda y: jol.least_squares(fun, np.tile([3.0, 1.0, 0.5], (2, 1)), y))(y[:4].reshape(2, 2, -1))
+    half_life, error = many.covariance().propagate(lambda b: jnp.log(2) / b[1])
+    one_by_one = fit(y[:4]).covariance().propagate(lambda b: jnp.log(2) / b["k"])
+    np.testing.assert_allclose((half_life.ravel(), error.ravel()), one_by_one, rtol=1e-6)
+
+
 def test_one_fit_in_a_program(y):
     fun = lambda b, y: b[0] * jnp.exp(-b[1] * T) + b[2] - y
     one = lambda y: jol.least_squares(fun, jnp.array([3.0, 1.0, 0.5]), y, batched=False).covariance().standard_errors
@@ -90,3 +98,5 @@ def test_what_has_no_covariance():
     np.testing.assert_allclose(found.standard_errors, np.full((1, 2), 1 / np.sqrt(8)))
     with pytest.raises(ValueError, match="level=95: expected a probability"):
         found.interval(lambda x: x[0], level=95)
+    with pytest.raises(TypeError, match="returned numbers of int64, which have no derivative"):
+        found.propagate(lambda x: jnp.round(x[0]).astype(int))

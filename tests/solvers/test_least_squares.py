@@ -299,6 +299,33 @@ def test_gauss_newton_derivatives_leave_the_curvature_of_the_model_out(data):
     assert abs(with_it - np.linalg.pinv(j)).max() > 1e-4
 
 
+# --- What the dtype cannot hold -----------------------------------------------------------------------------------
+
+
+def test_squares_out_of_range_are_no_success():
+    """In float32 the squares of 1e-23 are zero, and so would all slopes be; those of 1e20 are infinite."""
+    t = np.linspace(1, 2, 20, dtype=np.float32)
+    fun = lambda b, unit: unit * (b[0] * t - t - 0.01 * jnp.cos(7 * t))
+    units = np.float32([1e-23, 1e-16, 1, 1e15, 1e20])
+    found = jol.least_squares(fun, np.full((5, 1), 3, np.float32), units)
+    np.testing.assert_array_equal(found.success, [False, True, True, True, False])
+    np.testing.assert_allclose(found.x[1:4], np.dot(t, t + 0.01 * np.cos(7 * t)) / np.dot(t, t), rtol=1e-5)
+    exact = jol.least_squares(lambda b, unit: unit * (b[0] * t - t), np.full((4, 1), 3, np.float32), units[1:])
+    np.testing.assert_array_equal(exact.status[:3], 0)
+
+
+def test_a_scale_that_is_not_finite_inside_a_program_is_no_success():
+    fun = lambda x: x[0] - jnp.arange(4.0)
+    by = lambda scale: jol.least_squares(fun, jnp.zeros((2, 1)), loss="cauchy", f_scale=scale).status
+    assert jax.jit(by)(np.array([1.0, np.inf])).tolist() == [Status.CONVERGED, Status.NONFINITE_START]
+
+
+def test_a_scale_for_each_problem_may_be_a_list():
+    fun, x0 = (lambda x: x[0] - jnp.array([0.0, 0.0, 9.0])), jnp.zeros((2, 1))
+    listed = jol.least_squares(fun, x0, loss="huber", f_scale=[0.5, 1.0])
+    np.testing.assert_allclose(listed.x[:, 0], [0.25, 0.5], rtol=1e-9)
+
+
 # --- What is refused ---------------------------------------------------------------------------------------------
 
 
@@ -307,6 +334,8 @@ def test_gauss_newton_derivatives_leave_the_curvature_of_the_model_out(data):
     [
         ({"loss": "square"}, ValueError, "loss='square': expected one of 'linear', 'soft_l1'"),
         ({"f_scale": -1.0}, ValueError, "f_scale=-1.0"),
+        ({"f_scale": [1.0, 0.0]}, ValueError, r"f_scale=\[1.0, 0.0\]: expected positive, finite numbers"),
+        ({"f_scale": np.inf}, ValueError, "f_scale=inf"),
         ({"derivatives": "none"}, ValueError, "derivatives='none'"),
         ({"solver": jol.BFGS()}, TypeError, "does not fit `least_squares`: expected LevenbergMarquardt"),
         ({"method": "trf"}, TypeError, "`solver` says by which method"),
@@ -316,6 +345,12 @@ def test_gauss_newton_derivatives_leave_the_curvature_of_the_model_out(data):
 def test_settings_that_mean_nothing_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
         jol.least_squares(misfit, np.ones((2, 3)), np.ones((2, 25)), **settings)
+
+
+@pytest.mark.parametrize("solve", [jol.least_squares, jol.minimize, jol.root])
+def test_whole_numbers_have_no_derivative(solve):
+    with pytest.raises(TypeError, match="returned int64, which has no derivative"):
+        solve(lambda x: jnp.round(x[0]).astype(int), np.ones((2, 1)))
 
 
 def test_a_function_without_residuals_is_refused():

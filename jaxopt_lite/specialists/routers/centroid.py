@@ -70,7 +70,8 @@ class Centroid(Router):
         if mean.ndim != 2:
             raise ValueError(f"mean has shape {mean.shape}; expected [T, d], a row for each task.")
         center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(own(center))
-        return cls(*_compared(mean, center, metric), center, metric)
+        weight, bias, threshold, temperature = _compared(mean, center, metric)
+        return cls(weight, bias, threshold, temperature, center, metric)
 
     def query(self, features):
         q = features - self.center
@@ -92,7 +93,9 @@ def _seen(count: Float[Array, " T"], mean: Float[Array, "T d"]) -> tuple[Array, 
 
 
 @partial(jax.jit, static_argnames="metric")
-def _compared(mean: Float[Array, "T d"], center: Float[Array, " d"], metric: Metric) -> tuple[Array, ...]:
+def _compared(
+    mean: Float[Array, "T d"], center: Float[Array, " d"], metric: Metric
+) -> tuple[Array, Array, Array, Array]:
     """The weight, bias, threshold and temperature of tasks with these means."""
     row = mean - center
     known = jnp.all(jnp.isfinite(row), axis=1)
