@@ -18,6 +18,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS
 from jaxopt_lite.solvers.choice import Backend, Options, Plan, Solver, check_backend, choose
 from jaxopt_lite.solvers.keywords import says_what_instead
+from jaxopt_lite.solvers.pipeline import check_size
 from jaxopt_lite.solvers.solve import check_function, expect
 
 __all__ = ["Explanation", "explain"]
@@ -92,10 +93,12 @@ def explain(
     platform: Literal["cpu", "gpu", "tpu"] | None = None,
     backend: Backend = "auto",
 ) -> Explanation:
-    """Say how `root` or `minimize` would solve this batch, without solving it. Nothing is compiled.
+    """Say how `root`, `minimize` or `least_squares` would solve this batch, without solving it. Nothing is compiled.
+
+    Of a call without bounds and with the loss "linear".
 
     Args:
-        fun: as for `root` or `minimize`.
+        fun: as for the function that the solver is for.
         x0: starts; leaves `[B, ...]`, arrays or `jax.ShapeDtypeStruct`s.
         args: as for `minimize`.
         solver: what would solve it; `root` and `minimize` take `Broyden()` and `BFGS()` by themselves.
@@ -111,7 +114,7 @@ def explain(
         An `Explanation`. Its reason names the operation that stands in the way of a kernel, and its line.
 
     Raises:
-        ValueError: an unknown platform or backend.
+        ValueError: an unknown platform or backend; a function that the solver is not for.
         TypeError: no function, or no solver.
 
     Example:
@@ -135,6 +138,7 @@ def explain(
     def look(x0, args):
         batch, layout = batch_of(x0, args, options.axes, batched)
         function, batch = trace(called, batch, layout, has_aux)
+        check_size(solver.kind, function, batch)
         found.append(_explained(Plan(function, solver, options, not batched), batch, chosen))
         return jnp.zeros(())
 

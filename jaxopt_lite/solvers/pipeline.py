@@ -39,7 +39,7 @@ from jaxopt_lite.solvers.tolerances import limits as limits_of
 from jaxopt_lite.solvers.tolerances import per_problem
 from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
-__all__ = ["SHORTER", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
+__all__ = ["SHORTER", "check_size", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
 
 
 class Values(NamedTuple):
@@ -96,7 +96,7 @@ def _answered(
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
-    _check_size(kind, function, batch)
+    check_size(kind, function, batch)
     function, batch = _told(kind, function, batch, options, x0, beside or {})
     plan = Plan(function, without_numbers(solver), options, not options.batched, reach)
     _check_resume(resume, solver, batch)
@@ -170,7 +170,8 @@ SHORTER = {
 """What is tried before `solved`, without what few batches need; for `lanes.capture.run`."""
 
 
-def _check_size(kind: Kind, function: Function, batch: Batch) -> None:
+def check_size(kind: Kind, function: Function, batch: Batch) -> None:
+    """Refuse a function that returns as many numbers as no problem of this kind has."""
     n = batch.x.shape[1]
     if kind == "minimum" and not function.is_scalar:
         raise ValueError(

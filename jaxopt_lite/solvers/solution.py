@@ -30,7 +30,7 @@ class SolveError(RuntimeError):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class History:
-    """Progress over the first steps; NaN after the last one.
+    """Progress over the first steps; NaN after the last one, and for those made before a solve was resumed.
 
     Attributes:
         value: f(x), or ½‖F(x)‖² for a root, `[B, record]`. Entry 0 is the start.

@@ -126,3 +126,8 @@ def test_nothing_is_solved_and_arrays_will_do():
 def test_unknown_words_are_refused(option, message):
     with pytest.raises(ValueError, match=message):
         of(rosenbrock, 2, **option)
+
+
+def test_a_function_that_the_solver_is_not_for_is_refused():
+    with pytest.raises(ValueError, match="returned 1 numbers for 2 unknowns; a root needs as many"):
+        of(rosenbrock, 2, solver=jol.Broyden())
