@@ -47,6 +47,8 @@ class Scaled(NamedTuple):
     def rows(self, eqn, indices) -> Array | None:
         """Rows looked up in a table whose columns are scaled: the rows, scaled."""
         numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+        if eqn.params["fill_value"] is not None:  # which is scaled by nothing
+            return None
         if numbers.operand_batching_dims or sizes[self.axis] != self.leaf.shape[self.axis]:
             return None
         kept = [k for k in range(self.leaf.ndim) if k not in numbers.collapsed_slice_dims]
@@ -78,7 +80,8 @@ class LowRank(NamedTuple):
         first, second = (self.down, self.up) if own[0] == 0 else (self.up, self.down)
         inner = _contract(eqn, x, first, others[0], own[0])
         change = _contract(eqn, inner, second, inner.ndim - 1, own[0])
-        return _product(eqn, x, self.leaf, side) + (change if side else jnp.moveaxis(change, -1, 0))
+        product = _product(eqn, x, self.leaf, side)
+        return (product + (change if side else jnp.moveaxis(change, -1, 0))).astype(product.dtype)
 
     def rows(self, eqn, indices) -> Array | None:
         """No rule: the table is computed."""
@@ -94,8 +97,8 @@ def dense(value: Any) -> Any:
 
 
 def _times(x, scale, axis: int):
-    """`x` scaled along an axis."""
-    return x * lax.broadcast_in_dim(scale, x.shape, (axis,))
+    """`x` scaled along an axis, in its own dtype."""
+    return (x * lax.broadcast_in_dim(scale, x.shape, (axis,))).astype(x.dtype)
 
 
 def on_activations(apply: Callable, params: PyTree) -> Callable:
@@ -141,7 +144,9 @@ class _OnActivations(Interpreter):
 
 
 def _convert(eqn, value):
-    """A cast of the leaf and of its change."""
+    """A cast of the leaf and of its change; to whole numbers it is one of the changed leaf."""
+    if not jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact):
+        return None
     cast = lambda part: lax.convert_element_type(part, eqn.params["new_dtype"])  # noqa: E731
     return type(value)(*(cast(part) if isinstance(part, jax.Array) else part for part in value))
 

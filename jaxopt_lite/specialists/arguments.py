@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 __all__ = [
-    "NOT_NEGATIVE", "POSITIVE", "SHARE", "check_kept", "check_real", "freeze_fields", "frozen", "inputs",
+    "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "check_kept", "check_real", "freeze_fields", "frozen", "inputs",
     "is_unicode", "number", "own", "remembered", "renamed", "text",
 ]  # fmt: skip
 
@@ -102,6 +102,11 @@ def check_real(name: str, array: Any) -> None:
     dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
     if not _is_real(dtype):
         raise TypeError(f"{name} is of {dtype.name}; expected real numbers.")
+
+
+def as_float(dtype: Any) -> Any:
+    """The dtype for means of numbers of this dtype: itself where it is of floating point, else JAX's own."""
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 
 def check_kept(name: str, array: np.ndarray) -> None:

@@ -27,6 +27,7 @@ from scipy.spatial.distance import squareform
 
 from jaxopt_lite import plots
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
@@ -212,6 +213,7 @@ def _rows(a, b, distance):
 
 def _cosine(a, b):
     """1 − cos, which is 1 where one of them is zero."""
+    a, b = (v / positive(jnp.max(jnp.abs(v), initial=0)) for v in (a, b))  # so that no square is out of range
     size = jnp.linalg.norm(a) * jnp.linalg.norm(b)
     cosine = jnp.where(size > 0, jnp.dot(a, b, precision="highest") / jnp.where(size > 0, size, 1), 0)
     return 1 - jnp.clip(cosine, -1, 1)  # never below 0 by rounding
@@ -246,7 +248,8 @@ def nearest(
     if vector.ndim != 1:
         raise ValueError(f"query has shape {vector.shape}; expected one vector, [{embeddings.vectors.shape[1]}].")
     apart = np.asarray(distances(embeddings, kind, to=Embeddings(("query",), vector[None], embeddings.distance)))[:, 0]
-    order = [row for row in np.argsort(apart, kind="stable") if embeddings.names[row] != query]
+    itself = query if isinstance(query, str) else None
+    order = [row for row in np.argsort(apart, kind="stable") if embeddings.names[row] != itself]
     return [(embeddings.names[row], float(apart[row])) for row in order[:k]]
 
 

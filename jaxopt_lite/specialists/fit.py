@@ -33,7 +33,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
-from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, check_real, number, renamed, text
+from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, as_float, check_real, number, renamed, text
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Card, Library, Profile, adapted
@@ -279,7 +279,10 @@ def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T
     features = model.features
     if features is None:
         return jnp.zeros((task.weight.shape[0], 0))
-    return _means(lambda _, x: features(params, x), (), task.x, task.weight)
+    dtype = jax.eval_shape(features, params, jax.tree.map(lambda leaf: leaf[0, 0], task.x)).dtype
+    wide = jnp.promote_types(as_float(dtype), jnp.float32)  # sums of whole numbers wrap round, those of halves overflow
+    mean = _means(lambda _, x: features(params, x).astype(wide), (), task.x, task.weight)
+    return mean.astype(as_float(dtype))
 
 
 def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"]) -> PyTree:

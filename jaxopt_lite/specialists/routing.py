@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from numpy.typing import NDArray
 
 from jaxopt_lite.arguments import whole_number
-from jaxopt_lite.specialists.arguments import check_real, freeze_fields, inputs, own
+from jaxopt_lite.specialists.arguments import as_float, check_real, freeze_fields, inputs, own
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tasks import named, of_examples
 
@@ -279,6 +279,7 @@ def features_of(base: Base, tasks: Mapping[str, tuple]) -> tuple[NDArray, NDArra
         raise ValueError(f"tasks: {len(tasks)} tasks with no inputs; expected some.")
     index = np.repeat(np.arange(len(counts)), counts)
     features = _embedded(base, jax.tree.map(lambda *leaves: np.concatenate(leaves), *inputs))
+    features = features.astype(as_float(features.dtype))
     bad = ~np.isfinite(features).all(axis=1)
     if bad.any():
         name = list(tasks)[index[np.argmax(bad)]]

@@ -33,6 +33,9 @@ FUNCTIONS = {
     "stack, batched": (lambda p, x: jnp.einsum("skn,snm->skm", jnp.stack([x, 2 * x]), p["w"]), STACK),
     "rows of a table": (lambda p, x: p["w"][jnp.array([3, 1, 1])] * 2, TABLE),
     "one row of a table": (lambda p, x: p["w"][2], TABLE),
+    "rows of a table, filled": (lambda p, x: p["w"].at[jnp.array([3, 9])].get(mode="fill", fill_value=1.0), TABLE),
+    "x W in whole numbers": (lambda p, x: x @ p["w"].astype(jnp.int32), 10 * W),
+    "x W in another dtype": (lambda p, x: 2 * jnp.dot(x, p["w"], preferred_element_type=jnp.float32), W),
     "columns of a table": (lambda p, x: p["w"][:, jnp.array([3, 1])], TABLE),
 }
 PARTS = {

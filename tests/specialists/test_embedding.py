@@ -329,3 +329,14 @@ def test_embeddings_are_rows_by_name_and_stay_so():
     for alpha in (True, "1", float("nan")):
         with pytest.raises(ValueError, match="alpha=.*: expected a finite number"):
             distances(embeddings, "asymmetric", alpha=alpha)
+
+
+def test_a_query_may_be_an_array_of_numpys():
+    embeddings = Embeddings(("a", "b"), jnp.eye(2))
+    assert [name for name, _ in nearest(embeddings, np.array([0.1, 1.0]))] == ["b", "a"]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_angles_do_not_depend_on_lengths(scale):
+    vectors = np.float32([[1, 0], [1, 0], [0, 1]]) * np.float32(scale)
+    np.testing.assert_allclose(distances(Embeddings(("a", "b", "c"), vectors))[0], [0, 0, 1], atol=1e-6)

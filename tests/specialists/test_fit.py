@@ -194,3 +194,15 @@ def test_bad_arguments_are_refused_by_name():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match="holds NaN"):
             fit(base, adapter, {"a": Task(np.full((2, 5), np.nan), np.zeros(2, int))}, models.cross_entropy)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "bool", "float16"])
+def test_mean_features_of_any_dtype_are_means(kind):
+    """Sums of whole numbers would wrap round, weights be cut off, and sums of halves overflow."""
+    features = lambda params, x: (500 * x > 200 if kind == "bool" else 250 * x).astype(kind)
+    base = Base({"b": jnp.zeros(2)}, lambda params, x: x + params["b"], features=features)
+    x = np.random.default_rng(0).random((300, 2)).astype(np.float32)
+    weight = np.where(np.arange(300) % 2, 0.5, 1).astype(np.float32)
+    fitted = fit(base, Shift("b"), {"a": (x, x, weight)}, lambda out, y: jnp.sum((out - y) ** 2), progress=False)
+    expected = np.average(np.asarray(features({}, x), float), axis=0, weights=weight)
+    np.testing.assert_allclose(np.asarray(fitted.profile.mean[0], float), expected, rtol=1e-3)

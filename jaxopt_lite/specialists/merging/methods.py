@@ -279,6 +279,7 @@ def _thinned(deltas: Parameters, key, numbers, density) -> Parameters:
 @jax.jit
 def _informed(f: Float[Array, "k p"], deltas: Parameters, weights, floor) -> Parameters:
     """The merge of `Fisher`, with the diagonals f."""
+    f = f / jnp.max(f, axis=1, keepdims=True)  # so that no square is out of range
     f = weights[:, None] * (f / jnp.linalg.norm(f, axis=1, keepdims=True) + floor)
     return unflat(jnp.sum(f * flat(deltas), axis=0) / jnp.sum(f, axis=0), deltas)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxopt_lite.specialists.arguments import check_real, own
+from jaxopt_lite.specialists.arguments import as_float, check_real, own
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.lda import Geometry
 from jaxopt_lite.specialists.routing import Router, squared_distances
@@ -67,6 +67,7 @@ class Centroid(Router):
             raise ValueError(f"metric={metric!r}: expected 'cosine' or 'euclid'.")
         mean = jnp.asarray(own(mean))
         check_real("mean", mean)
+        mean = mean.astype(as_float(mean.dtype))
         if mean.ndim != 2:
             raise ValueError(f"mean has shape {mean.shape}; expected [T, d], a row for each task.")
         center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(own(center))

@@ -498,3 +498,13 @@ def test_a_diagonal_that_changes_later_changes_no_merge():
     merged = merge(library, method)
     np.testing.assert_array_equal(rows(merged), expected)
     assert merged.cards[0].recipe == recipe
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_the_size_of_a_fisher_diagonal_does_not_matter(scale):
+    library = random_library(BASE, SCALES, "ab")
+    ones = {key: np.ones(leaf.shape, np.float32) for key, leaf in linear_parameters(library).items()}
+    diagonal = {key: np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape) + 1 for key, leaf in ones.items()}
+    scaled = {key: leaf * np.float32(scale) for key, leaf in diagonal.items()}
+    expected, found = (rows(merge(library, Fisher(each))) for each in (diagonal, scaled))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

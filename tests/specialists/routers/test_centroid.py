@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import Centroid, Geometry
+from jaxopt_lite.specialists import Centroid, Geometry, calibrated, route
 from tests.specialists.spaces import library_at, plane
 
 pytestmark = pytest.mark.hardly_optimized
@@ -61,3 +61,12 @@ def test_zero_and_huge_features_have_a_direction_or_none():
 def test_another_metric_is_refused():
     with pytest.raises(ValueError, match="'cosine' or 'euclid'"):
         Centroid.at(MEAN, metric="angle")  # pyright: ignore[reportArgumentType]
+
+
+def test_whole_numbers_are_means_too():
+    """A temperature of whole numbers would be 0."""
+    mean, index = np.array([[3, 0], [0, 1]]), np.arange(40) % 2
+    features = mean[index] + 0.3 * np.random.default_rng(1).standard_normal((40, 2))
+    by = [calibrated(Centroid.at(given), features, index, fallback=0) for given in (mean, mean.astype(float))]
+    np.testing.assert_allclose(by[0].temperature, by[1].temperature, rtol=1e-3)
+    assert np.isfinite(route(by[0], features, 2).weight).all()
