@@ -252,9 +252,13 @@ def nist(results: Results) -> Table:
     return Table(("", f"Solved of {count}", "8 digits, and deviations", "Called a success", "Of these wrong"), lines)
 
 
+FITS_MACHINE = "intel-xeon-2-cores"
+"""Where curve fits, and minima within bounds, were measured last."""
+
+
 @table
 def bounded(results: Results, part: str) -> Table:
-    rows = results.rows("bounded", part=part)
+    rows = results.rows("bounded", FITS_MACHINE, part=part)
     keys = ("solved", "at_the_best", "of_these_not_solved")
     groups = by_method(rows)
     lines = [(display(name), *(percent(mean(mine, key)) for key in keys)) for name, mine in groups.items()]
@@ -274,10 +278,6 @@ def verdicts(results: Results) -> Table:
 
 
 # --- Curve fits --------------------------------------------------------------------------------------------------
-
-
-FITS_MACHINE = "intel-xeon-2-cores"
-"""Where curve fits were measured last."""
 
 
 def fits_of(results: Results, kind: str) -> tuple[list[str], list[dict]]:
