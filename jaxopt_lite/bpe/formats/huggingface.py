@@ -99,9 +99,8 @@ def _left_out(v: Vocabulary, texts: list[str], split: Splitter) -> set[int]:
         ValueError: one that is not among the last.
     """
     marks = [_mark_text(mark, v.level == "byte") for mark in (v.prefix, v.suffix)]
-    used = {
-        k for k in v.found_only if _is_used(texts[k], v.level == "byte", bool(v.whole_words), marks, split)
-    }  # fmt: skip
+    is_bytes, is_whole = v.level == "byte", bool(v.whole_words)
+    used = {k for k in v.found_only if _is_used(texts[k], is_bytes, is_whole, marks, split)}
     alone = v.found_only.difference(v.merges.ravel().tolist(), v.merged.tolist(), [v.unknown])
     if not used & alone:
         return set()
@@ -142,10 +141,10 @@ def _mark_text(mark: bytes, is_bytes: bool) -> str:
 def _decoder_of(around: Around, v: Vocabulary) -> Any:
     if around.decoder is not None:
         return json.loads(around.decoder)
-    if v.fallback is None and any(map(names_byte, v.tokens)):  # which are texts like any other here
-        return {"type": "Fuse"}
     if v.level == "byte":
         return {"type": "ByteLevel"} | _BYTE_LEVEL
+    if v.fallback is None and any(map(names_byte, v.tokens)):  # which are texts like any other here
+        return {"type": "Fuse"}
     return {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
 
 

@@ -245,12 +245,14 @@ def test_bytes_decoded_twice(tmp_path):
         assert mine.decode(ids) == elsewhere.decode(ids)
 
 
-def test_what_looks_like_a_byte_is_saved_as_text(tmp_path):
-    tokenizer = bpe.train(["a b"], merges=1, level="char", special_tokens=["<0x41>"])
+@pytest.mark.parametrize("level", ["byte", "char"])
+def test_what_looks_like_a_byte_is_saved_as_text(tmp_path, level):
+    tokenizer = bpe.train(["aé b"], merges=1, level=level, special_tokens=["<0x41>"])
     tokenizer.save(tmp_path / "a.json")
     elsewhere = tokenizers.Tokenizer.from_file(str(tmp_path / "a.json"))
     assert bpe.load(tmp_path / "a.json").around == tokenizer.around
-    assert tokenizer.decode([0]) == elsewhere.decode([0], skip_special_tokens=False) == "<0x41>"
+    ids = tokenizer.encode("é<0x41>a", special="encode")
+    assert tokenizer.decode(ids) == elsewhere.decode(ids, skip_special_tokens=False) == "é<0x41>a"
 
 
 def test_more_merges_and_special_tokens_for_what_was_read(tmp_path):
