@@ -9,7 +9,7 @@ import pytest
 from benchmarks import report_pictures
 from benchmarks.records import MissingResultError, Results, read
 from benchmarks.report import PAGES, ReportError, block, rewritten
-from benchmarks.report_tables import TABLES, Table, percent, significant, whole_percent
+from benchmarks.report_tables import FITS_MACHINE, TABLES, Table, percent, significant, whole_percent
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,12 +118,12 @@ FIRST = [
 ]
 
 
-def results_of(folder: Path, **files: list[dict]) -> Results:
-    """Result files `<date of two digits>_<benchmark>=rows`, all of one month."""
+def results_of(folder: Path, device: str = "amd-epyc-2-cores", **files: list[dict]) -> Results:
+    """Result files `<date of two digits>_<benchmark>=rows`, all of one month and one device."""
     for name, rows in files.items():
         day, benchmark = name[1:3], name[4:]
-        content = {"date": f"2026-01-{day}", "device": "amd-epyc-2-cores", "versions": {"jax": "0.12.0"}, "rows": rows}
-        path = folder / f"{content['date']}-amd-epyc-2-cores-{benchmark}.json"
+        content = {"date": f"2026-01-{day}", "device": device, "versions": {"jax": "0.12.0"}, "rows": rows}
+        path = folder / f"{content['date']}-{device}-{benchmark}.json"
         path.write_text(json.dumps(content | {"command": f"python -m benchmarks.{benchmark} --only x"}))
     return read(folder)
 
@@ -212,11 +212,11 @@ def test_what_is_no_result_file_is_named(tmp_path):
         read(tmp_path)
 
 
-def test_a_table_of_what_is_not_there_yet(tmp_path):
-    """`bounded`, which no result file has so far."""
+def test_a_table_of_minima_within_bounds(tmp_path):
+    """Where fits were measured last, and not where the rest was."""
     row = {"part": "free", "problem": "wood", "solved": 1.0, "at_the_best": 0.5, "of_these_not_solved": 0.0}
     rows = [row | {"method": "SciPy lm"}, row | {"method": "LevenbergMarquardt", "solved": 0.9999}]
-    asked = block("bounded free", results_of(tmp_path, d05_bounded=rows)).split("\n")
+    asked = block("bounded free", results_of(tmp_path, FITS_MACHINE, d05_bounded=rows)).split("\n")
     assert asked[2:4] == ["| `LevenbergMarquardt` | 99.99% | 50.0% | 0.0% |", "| SciPy lm | 100% | 50.0% | 0.0% |"]
 
 
