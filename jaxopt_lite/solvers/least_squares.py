@@ -54,8 +54,8 @@ def least_squares(
             for an unknown that is fixed.
         loss: ρ, by SciPy's names: `"linear"`, the sum of squares; or one that outliers sway less, `"soft_l1"`,
             `"huber"`, `"cauchy"` or `"arctan"`.
-        f_scale: the size C of a residual that is an outlier, a number or one per problem: ρ is C² ρ((F/C)²). Not used
-            with `"linear"`.
+        f_scale: the size C of a residual that is an outlier, positive, a number or one per problem: ρ is
+            C² ρ((F/C)²). Default 1. Not used with `"linear"`.
         solver: `LevenbergMarquardt()`, the default, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
@@ -73,8 +73,9 @@ def least_squares(
         are those of the implicit function theorem, of the unknowns that no bound holds.
 
     Raises:
-        ValueError: shapes that do not fit, bounds that exclude each other, an unknown loss; the message names the
-            argument.
+        ValueError: shapes that do not fit, bounds that exclude each other, an unknown loss, a scale that is not
+            positive; the message names the argument. What is traced cannot be seen: problems whose bounds exclude
+            each other, or with a scale of zero or infinity, then end as NONFINITE_START.
         TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
             differentiate; a keyword that is not one.
 
@@ -108,5 +109,5 @@ def _positive_scale(f_scale: Any) -> Any:
         return scale
     known = np.asarray(scale)
     if not (np.issubdtype(known.dtype, np.number) and np.all((known > 0) & np.isfinite(known))):
-        raise ValueError(f"f_scale={f_scale!s:.200}: expected positive, finite numbers.")
+        raise ValueError(f"f_scale={f_scale!s:.200}: expected positive, finite numbers, the size of an outlier.")
     return scale
