@@ -155,11 +155,11 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
     forward = problems.can_be_traced(pushed)
 
     def right_side(x, leaves, solved, d_mapped):
-        """−(∂G/∂θ) dθ; for a problem without a solution something that is zero where dθ is, and only there."""
+        """−(∂G/∂θ) dθ; for a problem without a solution NaN where dθ is not zero."""
         d = _fill(tuple(d_leaves[k] for k in varying), d_mapped, varying)
         fun, values = moved(leaves)
         change = -_linear(partial(fun, x), values, forward)(*d)
-        lost = sum(jnp.sum(jnp.real(d_value)).astype(x.dtype) for d_value in d)
+        lost = sum(_nan_unless_zero(d_value).astype(x.dtype) for d_value in d)
         return (change + jnp.where(solved, 0, lost)).astype(precise)
 
     def factored(x, leaves, solved, d_mapped):
@@ -172,6 +172,15 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
         together = _BASIS_NUMBERS // (2 * _MEMORY * n)
         dx = _by_products(problems, forward, together, problems.each(right_side, together, d_mapped))
     return dx.astype(x.dtype)
+
+
+def _nan_unless_zero(d):
+    """Zero for zero, else NaN: as if it were linear in d, so that JAX transposes it to the same."""
+
+    def solve(_, d):
+        return jnp.where(jnp.any(d != 0), jnp.nan, jnp.zeros_like(d))
+
+    return jnp.sum(jnp.real(jax.lax.custom_linear_solve(lambda d: d, d, solve, symmetric=True)))
 
 
 def _linear(fun: Callable, at: tuple, forward: bool) -> Callable:

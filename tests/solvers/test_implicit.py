@@ -403,12 +403,12 @@ def test_a_mask_keeps_a_singular_jacobian_out_of_what_all_share():
 
 
 def no_root_in_the_middle(a):
-    """x² = a, whose middle problem, a < 0, has no root."""
-    return jol.root(lambda x, a: x**2 - a, np.full((3, 1), 2.0), a, solver=TIGHT["broyden"])
+    """x² + a = 0, whose middle problem, a > 0, has no root."""
+    return jol.root(lambda x, a: x**2 + a, np.full((3, 1), 2.0), a, solver=TIGHT["broyden"])
 
 
 def test_the_derivative_of_an_unsolved_lane_is_nan_and_stays_there():
-    a = np.array([[4.0], [-1.0], [9.0]])
+    a = np.array([[-4.0], [1.0], [-9.0]])
 
     @jax.jit
     def both(a):
@@ -417,8 +417,8 @@ def test_the_derivative_of_an_unsolved_lane_is_nan_and_stays_there():
 
     success, forward, backward = both(a)
     assert success.tolist() == [True, False, True]
-    np.testing.assert_allclose(forward, [1 / 4, np.nan, 1 / 6], rtol=1e-9)
-    np.testing.assert_allclose(backward, [1 / 4, np.nan, 1 / 6], rtol=1e-9)
+    np.testing.assert_allclose(forward, [-1 / 4, np.nan, -1 / 6], rtol=1e-9)
+    np.testing.assert_allclose(backward, [-1 / 4, np.nan, -1 / 6], rtol=1e-9)
 
 
 def test_out_of_steps_has_no_derivative():
