@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import PyTree
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.rows import batch_size
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.progress import interruptible, progress_bar
@@ -42,7 +45,9 @@ def in_chunks(
         attribute `done`.
 
     Raises:
-        ValueError: batch axes that disagree, a chunk of no problems, or a `done` of other problems.
+        ValueError: batch axes that disagree, a chunk of no problems, a `done` of other problems, or a solution by
+            `solve` of more or fewer problems than it was given.
+        TypeError: `solve` returns something else.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -53,21 +58,21 @@ def in_chunks(
         True
     """
     size = batch_size((x0, args), "x0 and args")
-    if chunk < 1:
-        raise ValueError(f"chunk={chunk}: expected at least one problem at a time.")
+    chunk = whole_number("chunk", chunk, least=1)
     if done is not None and np.shape(done.status) != (size,):
         raise ValueError(f"done is of {np.shape(done.status)} problems; expected those of x0, {(size,)}.")
     todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
     chunk = min(chunk, max(todo.size, 1))
     result: Solution | None = None if done is None else jax.tree.map(np.array, done)
-    solved = 0
+    solved, end = 0, max(todo.size, 1) if done is None else todo.size  # an empty batch has a solution too
     with interruptible(), progress_bar(progress) as bar:
         task = bar.add_task("solving", total=todo.size)
         try:
-            for start in range(0, max(todo.size, 1), chunk):
+            for start in range(0, end, chunk):
                 index = todo[start : start + chunk]
                 part = _solve_chunk(solve, x0, args, index, chunk)
                 result = _not_started(part, size) if result is None else result
+                _check_same_form(result, part)
                 _store(result, part, index)
                 solved += int(np.sum(part.success))
                 share = solved / max(start + index.size, 1)
@@ -79,7 +84,7 @@ def in_chunks(
         except Exception as error:
             _keep(result, error)
             raise
-    return _whole(result)  # pyright: ignore[reportArgumentType]  # the loop runs at least once
+    return _whole(result)  # pyright: ignore[reportArgumentType]  # where done is None the loop runs at least once
 
 
 def _keep(result: Solution | None, error: Exception) -> None:
@@ -94,7 +99,28 @@ def _solve_chunk(solve, x0: PyTree, args: PyTree, index: np.ndarray, chunk: int)
     filler = np.full(chunk - index.size, index[0]) if index.size else np.empty(0, int)
     rows = np.concatenate([index, filler]).astype(int)
     solution = solve(*jax.tree.map(lambda leaf: leaf[rows], (x0, args)))
+    if not isinstance(solution, Solution):
+        raise TypeError(f"solve returned {type(solution).__name__}; expected a Solution, as of `minimize`.")
+    if np.shape(solution.status) != rows.shape:
+        raise ValueError(
+            f"solve returned a solution of shape {np.shape(solution.status)}; expected one of the problems that it was "
+            f"given, {rows.shape}."
+        )
     return jax.tree.map(lambda leaf: np.asarray(leaf)[: index.size], solution)
+
+
+def _check_same_form(result: Solution, part: Solution) -> None:
+    """Refuse a `done` that has no room for these answers, or would round them or repeat them to fit."""
+    before, now = (
+        {keystr(path): (leaf.shape[1:], leaf.dtype.name) for path, leaf in tree_leaves_with_path(each)}
+        for each in (result, part)
+    )
+    for name in before | now:
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"done{name} has for each problem {before.get(name)}, shape and dtype; expected what `solve` finds, "
+                f"{now.get(name)}: pass what an earlier call for the same problems returned."
+            )
 
 
 def _store(result: Solution, part: Solution, index: np.ndarray) -> None:
@@ -118,7 +144,7 @@ def _not_started(like: Solution, size: int) -> Solution:
     """A solution of this size in which no problem has had its turn."""
 
     def blank(leaf):
-        fill = np.nan if np.issubdtype(leaf.dtype, np.floating) else 0
+        fill = np.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0  # NumPy does not know bfloat16
         return np.full((size, *leaf.shape[1:]), fill, leaf.dtype)
 
     blank_solution = jax.tree.map(blank, like)

@@ -1,5 +1,8 @@
 """Long batches in chunks: the same answers, and nothing lost when stopped."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,7 +108,10 @@ def test_a_stop_before_the_first_chunk_is_a_stop():
         jol.in_chunks(_stopping_after(0), STARTS, TARGETS, chunk=3, progress=False)
 
 
-def test_an_empty_batch():
+def test_an_empty_batch_and_nothing_left_to_do():
+    whole = jol.in_chunks(_solve, STARTS, TARGETS, progress=False)
+    again = jol.in_chunks(_stopping_after(0), STARTS, TARGETS, progress=False, done=whole)
+    np.testing.assert_array_equal(again.x, whole.x)
     assert jol.in_chunks(_solve, STARTS[:0], TARGETS[:0], progress=False).status.shape == (0,)
 
 
@@ -121,3 +127,35 @@ def test_bad_input_is_refused():
         jol.in_chunks(_solve, STARTS, TARGETS[:3])
     with pytest.raises(ValueError, match="chunk=0"):
         jol.in_chunks(_solve, STARTS, TARGETS, chunk=0)
+    with pytest.raises(ValueError, match=r"chunk=2\.5: expected a whole number"):
+        jol.in_chunks(_solve, STARTS, TARGETS, chunk=2.5)
+
+
+def test_no_answer_is_repeated_or_rounded_to_fit():
+    part = jol.in_chunks(_stopping_after(1), STARTS, TARGETS, chunk=3, progress=False)
+    wide = dataclasses.replace(part, x=np.repeat(part.x, 2, axis=1))
+    with pytest.raises(ValueError, match=r"done\.x has for each problem \(\(4,\), 'float64'\)"):
+        jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, done=wide)
+    single = dataclasses.replace(part, fun=part.fun.astype("f4"))
+    with pytest.raises(ValueError, match=r"done\.fun .*'float32'.*'float64'"):
+        jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, done=single)
+    with pytest.raises(ValueError, match=r"done\.aux has for each problem None"):
+        jol.in_chunks(_with_aux, STARTS, TARGETS, chunk=3, done=part)
+    with pytest.raises(ValueError, match=r"a solution of shape \(2,\); expected .* \(3,\)"):
+        jol.in_chunks(lambda x0, a: _solve(x0[:2], a[:2]), STARTS, TARGETS, chunk=3)
+    with pytest.raises(TypeError, match="solve returned ndarray"):
+        jol.in_chunks(lambda x0, a: x0, STARTS, TARGETS, chunk=3)
+    half = jax.tree.map(lambda leaf: leaf.astype("bfloat16") if leaf.dtype == "f8" else leaf, _solve(STARTS, TARGETS))
+    left = jol.in_chunks(_returning(half), STARTS, TARGETS, chunk=3, progress=False)
+    assert left.x.dtype == "bfloat16" and np.isnan(left.x[3:].astype("f4")).all()
+
+
+def _returning(solution):
+    """A solve that has these answers ready, and is stopped in the second chunk."""
+
+    def solve(x0, a):
+        if a[0, 0] > 0:
+            raise KeyboardInterrupt
+        return jax.tree.map(lambda leaf: leaf[: len(x0)], solution)
+
+    return solve
