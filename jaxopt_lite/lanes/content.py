@@ -29,6 +29,7 @@ __all__ = ["Content", "content", "content_of_jaxpr"]
 # Libraries whose functions compute from their arguments and from JAX's settings alone, but for the parts with a state.
 _TRUSTED = {"jax", "jaxlib", "numpy", "math", "cmath", "operator", "functools", "itertools", "collections", "typing"}
 _CALLS_MODULE = "jaxopt_lite.lanes.calls"  # it calls the user's function, which is among its arguments
+_FILE_READERS = {"fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "open_memmap"}  # of arrays
 _WITH_STATE = {"numpy": {"random"}}
 _UNCERTAIN = {
     "__import__", "compile", "delattr", "dir", "eval", "exec", "getattr", "globals", "hasattr", "id", "input", "locals",
@@ -184,6 +185,8 @@ class _Reader:
             self._checks = None  # a function that refers to itself would be kept alive by its own checks
             return "seen", self._seen[id(thing)]
         self._seen[id(thing)] = len(self._seen)
+        if getattr(thing, "__name__", None) in _FILE_READERS and _is_trusted(getattr(thing, "__module__", None)):
+            raise _Unknown(thing)
         if kind is types.FunctionType:
             return self._of_function(thing)  # pyright: ignore[reportArgumentType]  # its type was compared
         if kind is tuple or kind is frozenset:
@@ -260,7 +263,7 @@ class _Reader:
         """A module; of the user's own, what the code may read of it."""
         name, there = module.__name__, vars(module)
         if _is_trusted(name):
-            if not _WITH_STATE.get(name, set()).isdisjoint(attributes):
+            if not (_FILE_READERS | _WITH_STATE.get(name, set())).isdisjoint(attributes):
                 raise _Unknown(module)
             return name
         if "__getattr__" in there:

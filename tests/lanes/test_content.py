@@ -196,6 +196,10 @@ UNKNOWN = {
     "a masked array": with_cell(np.ma.masked_array([1.0], [True])),
     "random numbers": lambda x: x + np.random.rand(),
     "random numbers of Python": lambda x: x + random.random(),
+    "a file": lambda x: x + np.load("rates.npy"),
+    "a file, by JAX": lambda x: x + jax.numpy.load("rates.npy"),
+    "a file, by a function": with_cell(np.loadtxt),
+    "a file, by a class": with_cell(np.memmap),
     "the time": lambda x: x + time.time(),
     "getattr": lambda x: getattr(x, "T"),  # noqa: B009
     "a generator": with_cell(iter([1, 2])),
