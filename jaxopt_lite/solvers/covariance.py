@@ -131,6 +131,8 @@ def covariance_of(
 @partial(jax.jit, static_argnames=("freedom", "size"))
 def _covariance(x: PyTree, triangle: Array, squares: Array, freedom: int | None, size: int) -> Covariance:
     eps = float(jnp.finfo(triangle.dtype).eps)
+    precise = jnp.promote_types(triangle.dtype, jnp.float32)  # half precision has no singular values, and few squares
+    triangle, squares = triangle.astype(precise), squares.astype(precise)
     lengths = jnp.linalg.norm(triangle, axis=-2)
     lengths = positive(lengths)
     _, sigma, vt = jnp.linalg.svd(triangle / lengths[..., None, :])
@@ -166,11 +168,13 @@ def _propagated(fun: Callable, x: PyTree, args: PyTree, axes: Float[Array, "n n"
     for leaf in map(jnp.asarray, jax.tree.leaves(value)):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"fun returned numbers of {leaf.dtype}, which have no derivative; expected floating point.")
-    change = jax.vmap(lambda axis: jax.jvp(lambda v: call(unravel(v)), (flat,), (axis,))[1], in_axes=1)(axes)
+    at = lambda v: call(unravel(v.astype(flat.dtype)))  # noqa: E731
+    change = jax.vmap(lambda axis: jax.jvp(at, (flat.astype(axes.dtype),), (axis,))[1], in_axes=1)(axes)
     lengths = jnp.linalg.norm(axes, axis=0)
 
     def error(change, value):
-        each = jnp.reshape(change, (len(free), -1)) ** 2
+        precise = change.astype(jnp.promote_types(change.dtype, axes.dtype))
+        each = jnp.reshape(precise, (len(free), -1)) ** 2
         scale = jnp.sum(each, axis=0) / jnp.maximum(jnp.sum(lengths**2), jnp.finfo(flat.dtype).tiny)
         lost = jnp.any(free[:, None] & (each > jnp.finfo(flat.dtype).eps * scale * (lengths**2)[:, None]), axis=0)
         total = jnp.sqrt(jnp.sum(jnp.where(free[:, None], 0, each), axis=0))

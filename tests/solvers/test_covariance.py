@@ -88,6 +88,21 @@ def test_one_fit_in_a_program(y):
     np.testing.assert_allclose(jax.jit(one)(y[0])[1], fit(y).covariance().standard_errors["k"][0], rtol=1e-6)
 
 
+def test_half_precision():
+    """A line: s² (AᵀA)⁻¹, in float64 from the same data."""
+    dtype = "bfloat16"
+    a = np.stack([np.ones(8), np.arange(8.0)], axis=1)
+    y = jnp.asarray([1, 3, 5, 8, 9, 11, 12, 15], dtype)
+    found = jol.least_squares(lambda b: jnp.asarray(a, dtype) @ b - y, jnp.ones((1, 2), dtype)).covariance()
+    b, squares, *_ = np.linalg.lstsq(a, np.asarray(y, "f8"))
+    expected = squares[0] / 6 * np.linalg.inv(a.T @ a)
+    np.testing.assert_allclose(found.matrix[0], expected, rtol=0.05)
+    value, error = found.propagate(lambda b: b[0] + 10 * b[1])
+    assert value.dtype == dtype
+    np.testing.assert_allclose(np.asarray(value, "f8"), [b[0] + 10 * b[1]], rtol=0.02)
+    np.testing.assert_allclose(error, [np.sqrt([1, 10] @ expected @ [1, 10])], rtol=0.05)
+
+
 def test_what_has_no_covariance():
     with pytest.raises(ValueError, match="not of `least_squares`"):
         jol.minimize(lambda x: jnp.sum(x**2), jnp.ones((1, 2))).covariance()
