@@ -16,10 +16,11 @@ from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.problem import Batch, axis_per_leaf, batch_of, signature_of, trace
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS
-from jaxopt_lite.solvers.choice import Backend, Options, Plan, Solver, check_backend, choose
+from jaxopt_lite.solvers.choice import Backend, Options, Plan, Solver, choose
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.pipeline import check_size
-from jaxopt_lite.solvers.solve import check_function, expect
+from jaxopt_lite.solvers.solve import check_function, check_options, expect
+from jaxopt_lite.solvers.tolerances import checked
 
 __all__ = ["Explanation", "explain"]
 
@@ -114,7 +115,8 @@ def explain(
         An `Explanation`. Its reason names the operation that stands in the way of a kernel, and its line.
 
     Raises:
-        ValueError: an unknown platform or backend; a function that the solver is not for.
+        ValueError: an unknown platform or backend, a flag or a setting that is none; a function that the solver is
+            not for.
         TypeError: no function, or no solver.
 
     Example:
@@ -127,11 +129,11 @@ def explain(
     chosen: str = jax.default_backend() if platform is None else platform
     if chosen not in PLATFORMS:
         raise ValueError(f"platform={platform!r}: expected one of {', '.join(map(repr, PLATFORMS))}.")
-    check_backend(backend)
     check_function(fun)
-    solver = expect(solver, "explain", "a solver, such as BFGS()", "minimum", "root", "least squares")
+    solver = checked(expect(solver, "explain", "a solver, such as BFGS()", "minimum", "root", "least squares"))
     fun, args = split(fun, args)
     options = Options(axis_per_leaf(args, args_axes), batched, has_aux, record, keep_state, backend)
+    check_options(options)
     called, found = partial(signature_of(x0, args, options.axes, batched).call, fun), []
 
     @in_own_settings

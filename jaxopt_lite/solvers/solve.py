@@ -28,7 +28,7 @@ from jaxopt_lite.solvers.pipeline import SHORTER, solved, solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.tolerances import checked
 
-__all__ = ["check_function", "expect", "minimize", "root", "solve"]
+__all__ = ["check_function", "check_options", "expect", "minimize", "root", "solve"]
 
 
 @says_what_instead
@@ -162,6 +162,14 @@ def check_function(fun) -> None:
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
 
 
+def check_options(asked: Options) -> None:
+    """Raises ValueError for a flag, a number of records or a backend that is none."""
+    for name in ("batched", "has_aux", "keep_state"):
+        flag(name, getattr(asked, name))
+    whole_number("record", asked.record, least=0)
+    check_backend(asked.backend)
+
+
 def solve(
     fun: Callable,
     x0: PyTree,
@@ -181,10 +189,7 @@ def solve(
     solver = checked(solver)
     fun, args = split(fun, args)
     asked = Options(axis_per_leaf(args, args_axes), **options)
-    for name in ("batched", "has_aux", "keep_state"):
-        flag(name, getattr(asked, name))
-    whole_number("record", asked.record, least=0)
-    check_backend(asked.backend)
+    check_options(asked)
     signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:

@@ -121,9 +121,16 @@ def test_nothing_is_solved_and_arrays_will_do():
 
 
 @pytest.mark.parametrize(
-    "option, message", [({"platform": "ipu"}, "platform='ipu'"), ({"backend": "fast"}, "backend='fast'")]
+    "option, message",
+    [
+        ({"platform": "ipu"}, "platform='ipu'"),
+        ({"backend": "fast"}, "backend='fast'"),
+        ({"batched": "no"}, "batched='no': expected True or False"),
+        ({"record": -1}, "record=-1: expected a whole number"),
+        ({"solver": jol.BFGS(atol=-1.0)}, "atol=-1.0: expected numbers that are not negative"),
+    ],
 )
-def test_unknown_words_are_refused(option, message):
+def test_what_a_solve_would_refuse_is_refused(option, message):
     with pytest.raises(ValueError, match=message):
         of(rosenbrock, 2, **option)
 
