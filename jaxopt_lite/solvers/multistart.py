@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 from jaxopt_lite.arguments import flag
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import run
+from jaxopt_lite.lanes.devices import check_together
 from jaxopt_lite.lanes.problem import axis_per_leaf, named_leaves, numeric, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
@@ -79,6 +80,7 @@ def multistart(
         beside = checked_bounds(bounds, jax.tree.map(lambda leaf: leaf[0], starts))
         return _best(solve(fun, starts, args, chosen, None, beside=beside, has_aux=has_aux))
     fun, args = split(fun, args)
+    check_together(starts=starts, args=args)
     options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
     one = jax.tree.map(_one_start, starts)
     beside, signature = checked_bounds(bounds, one), signature_of(one, args, options.axes, batched)

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from jaxopt_lite.arguments import flag, whole_number
 from jaxopt_lite.lanes.calls import call, split
 from jaxopt_lite.lanes.capture import run
+from jaxopt_lite.lanes.devices import check_together
 from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
@@ -190,6 +191,7 @@ def solve(
     fun, args = split(fun, args)
     asked = Options(axis_per_leaf(args, args_axes), **options)
     check_options(asked)
+    check_together(x0=x0, args=args)
     signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:

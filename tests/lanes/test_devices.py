@@ -17,7 +17,7 @@ SETUP = """
     import jaxopt_lite as jol
     assert jol.use_cpu_cores(8) == 8
     import jax, jax.numpy as jnp, numpy as np
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+    from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_disable_most_optimizations", True)
     def bowl(x, a):
@@ -54,6 +54,21 @@ def test_eight_devices_give_the_bits_of_one():
         grid = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
         same(jol.over_devices(root, grid)(x0, a), expected)  # what is known of the function is of no mesh
         same(jol.over_devices(minimize)(x0[:3], a[:3]), minimize(x0[:3], a[:3]))  # fewer than devices
+        typed = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
+        placed = jax.device_put((x0, a), NamedSharding(typed, P("b")))
+        same(jol.over_devices(root, typed)(x0, a), expected)
+        same(jol.over_devices(root)(*placed), expected)
+        with jax.set_mesh(typed):
+            same(jol.over_devices(root)(x0[:13], a[:13]), jax.tree.map(lambda leaf: leaf[:13], expected))
+        divided = jax.device_put(a, NamedSharding(grid, P("rows")))
+        for solve in (root, lambda x0, a: jol.multistart(bowl, x0[:, None], a)):
+            for name, arguments in (("x0", placed), ("args", (x0, divided))):
+                try:
+                    solve(*arguments)
+                except ValueError as error:
+                    assert f"{'starts' if name == 'x0' and solve is not root else name} has an array" in str(error)
+                else:
+                    raise AssertionError(name)
         print("same")
         """
     )
