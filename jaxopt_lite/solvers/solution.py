@@ -30,7 +30,8 @@ class SolveError(RuntimeError):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class History:
-    """Progress over the first steps; NaN after the last one, and for those made before a solve was resumed.
+    """Progress over the first steps; NaN after the last one, for those made before a solve was resumed, and those of a
+    rescue.
 
     Attributes:
         value: f(x), or ½‖F(x)‖² for a root, `[B, record]`. Entry 0 is the start.
