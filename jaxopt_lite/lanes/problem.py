@@ -342,7 +342,7 @@ def axis_per_leaf(args: PyTree, args_axes: PyTree) -> tuple[int | None, ...]:
     axes: list[int | None] = []
 
     def is_axis(node):
-        return node is None or isinstance(node, int)
+        return node is None or (isinstance(node, int | np.integer) and not isinstance(node, bool))
 
     if is_axis(args_axes):
         return (args_axes,) * len(jax.tree.leaves(args))

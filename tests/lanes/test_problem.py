@@ -58,7 +58,7 @@ def test_batch_axes_come_first():
 @pytest.mark.parametrize(
     "args_axes, expected",
     [(0, (0, 0, 0)), (None, (None, None, None)), ({"a": 1, "b": None}, (1, None, None)),
-     ({"a": None, "b": (0, -1)}, (None, 0, -1))],
+     ({"a": None, "b": (0, -1)}, (None, 0, -1)), (np.int64(1), (1, 1, 1))],
 )  # fmt: skip
 def test_a_prefix_is_spread_over_the_leaves(args_axes, expected):
     assert axis_per_leaf({"a": 1, "b": (2, 3)}, args_axes) == expected
@@ -85,6 +85,9 @@ ERRORS = {
     ),
     "not an axis": (
         dict(x0=np.zeros((2, 1)), args=np.zeros(2), args_axes="0"), ValueError, ["args_axes", "'0'", "whole numbers"],
+    ),
+    "a truth value": (
+        dict(x0=np.zeros((2, 1)), args=np.zeros((2, 2)), args_axes=True), ValueError, ["args_axes holds True", "whole"],
     ),
 }  # fmt: skip
 
