@@ -9,10 +9,11 @@ import gzip
 import json
 import lzma
 import stat
+import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, get_args
+from typing import IO, Any, Literal, NamedTuple, Self, get_args
 
 from jaxopt_lite.bpe.arguments import existing_file
 
@@ -22,6 +23,7 @@ Errors = Literal["strict", "replace", "ignore", "surrogateescape"]
 ERRORS: tuple[Errors, ...] = get_args(Errors)
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
+_PACKED_BLOCK = 1 << 14  # bytes of zstd that are unpacked at once, which may become thousands of times as many
 
 _LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
 _IN_FOLDERS = frozenset({".txt", ".parquet", *_LINES})
@@ -196,7 +198,36 @@ def _zstd(path: Path) -> IO[bytes]:
         import zstandard  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(f"{path}: reading zstd needs the package zstandard: pip install zstandard") from None
-    return zstandard.open(path, "rb")  # pyright: ignore[reportReturnType]
+    return _Zstd(path, zstandard)  # pyright: ignore[reportReturnType]
+
+
+class _Zstd:
+    """Unpacks the frames of a file; one that is cut short raises, which it does not in the reader of the package."""
+
+    def __init__(self, path: Path, zstandard):
+        self._file, self._zstandard = path.open("rb"), zstandard
+        self._frame, self._rest = None, b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        """As much, or somewhat more; nothing at the end."""
+        made: list[bytes] = []
+        while sum(map(len, made)) < size and (data := self._rest or self._file.read(_PACKED_BLOCK)):
+            if self._frame is None or self._frame.eof:
+                self._frame = self._zstandard.ZstdDecompressor().decompressobj()
+            try:
+                made.append(self._frame.decompress(data))
+            except self._zstandard.ZstdError as error:
+                raise OSError(str(error)) from None
+            self._rest = self._frame.unused_data
+        if not any(made) and self._frame is not None and not self._frame.eof:
+            raise EOFError("it ends within a frame")
+        return b"".join(made)
 
 
 def _read(file: IO[bytes], path: Path) -> Iterator[bytes]:
@@ -204,7 +235,7 @@ def _read(file: IO[bytes], path: Path) -> Iterator[bytes]:
     while True:
         try:
             data = file.read(BLOCK)
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             if is_plain(path):
                 raise
             raise ValueError(f"{path}: cannot be unpacked ({error}). Is it complete, and what its name says?") from None

@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -131,6 +132,39 @@ def test_damage(tmp_path):
         (tmp_path / name).write_bytes(b"no such thing")
         with pytest.raises(ValueError, match=f"{name}: cannot be unpacked"):
             count_words(tmp_path / name, SPLIT)
+
+
+def test_damage_within_gzip(tmp_path):
+    """Also where the decompressor itself stops, before any checksum."""
+    packed = bytearray(gzip.compress(" ".join(map(str, range(3000))).encode()))
+    packed[30:60] = bytes(30)
+    (tmp_path / "a.txt.gz").write_bytes(packed)
+    with pytest.raises(zlib.error):
+        gzip.decompress(packed)
+    with pytest.raises(ValueError, match=r"a\.txt\.gz: cannot be unpacked"):
+        count_words(tmp_path / "a.txt.gz", SPLIT)
+
+
+def test_frames_of_zstd(tmp_path, monkeypatch):
+    """Several frames, empty and skippable ones, are one text; one that was cut anywhere is refused, never shorter."""
+    zstandard = pytest.importorskip("zstandard")
+    text = b"".join(b"word %d\n" % k for k in range(3000))
+    pack = zstandard.ZstdCompressor(write_content_size=False).compress
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    packed = pack(text[:7000]) + pack(b"") + skipped + pack(text[7000:])
+    path = tmp_path / "a.txt.zst"
+    for block in (7, 1 << 14):
+        monkeypatch.setattr(readers, "_PACKED_BLOCK", block)
+        path.write_bytes(packed)
+        assert count_words(path, SPLIT) == count_words([text.decode()], SPLIT)
+        for size in (len(packed) - 1, len(packed) - 50, 5):
+            path.write_bytes(packed[:size])
+            with pytest.raises(ValueError, match=r"a\.txt\.zst: cannot be unpacked"):
+                count_words(path, SPLIT)
+        for damaged in (packed + b"more", b"no such thing"):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"a\.txt\.zst: cannot be unpacked"):
+                count_words(path, SPLIT)
 
 
 def test_blocks_change_nothing(tmp_path, monkeypatch):
