@@ -126,7 +126,8 @@ def files_of(path: Path) -> list[Path]:
 
 def _named(folder: Path, pattern: str, is_wanted) -> list[Path]:
     found = [p for p in sorted(folder.glob(pattern)) if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
-    files = [path for path in found if path.is_file() and is_wanted(path)]
+    # A link to nothing is no file, but was meant to be one: it raises below, and is not left out.
+    files = [path for path in found if (path.is_file() or not path.exists()) and is_wanted(path)]
     if not files:
         others = sum(path.is_file() for path in found)
         raise ValueError(
@@ -135,7 +136,7 @@ def _named(folder: Path, pattern: str, is_wanted) -> list[Path]:
             "instance."
         )
     for path in files:
-        _check_kind(path)
+        _check_kind(existing_file(path))
     return files
 
 

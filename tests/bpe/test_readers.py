@@ -93,6 +93,11 @@ def test_folders_and_patterns(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     assert count_words(Path("in/*/*.txt"), SPLIT) == {"one": 1}
+    (tmp_path / "in" / "later.txt").symlink_to(tmp_path / "blobs" / "lost")  # as in a cache that was cleared
+    for given in (tmp_path / "in", tmp_path / "in" / "*.txt"):
+        with pytest.raises(FileNotFoundError, match="later.txt: there is no such file"):
+            count_words(given, SPLIT)
+    (tmp_path / "in" / "later.txt").unlink()
     assert bpe.train(Path("in"), merges=0).vocab_size == 256
     (tmp_path / "[odd].txt").write_text("odd")  # a name that looks like a pattern
     assert count_words(tmp_path / "[odd].txt", SPLIT) == {"odd": 1}
