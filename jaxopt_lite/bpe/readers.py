@@ -284,7 +284,23 @@ def _of_lines(path: Path, errors: str, field: str) -> Iterator[str]:
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{where}: expected JSON, one record a line; {error}.") from None
             if (text := _field(record, field, where)) is not None:
-                yield text
+                yield text if text.isascii() else _without_surrogates(text, errors, where)
+
+
+def _without_surrogates(text: str, errors: str, where: str) -> str:
+    """The text, if it is one: JSON can write half a surrogate pair, which has no UTF-8 and goes as bytes without do."""
+    try:
+        text.encode("utf-8", "surrogateescape" if errors == "surrogateescape" else "strict")
+    except UnicodeEncodeError as error:
+        if errors == "replace":
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if errors == "ignore":
+            return text.encode("utf-8", "ignore").decode()
+        raise ValueError(
+            f"{where}: the text has the lone surrogate U+{ord(text[error.start]):04X}, which is no character. "
+            'Pass errors="replace" (U+FFFD in its place) or "ignore" (leave it out), or mend the file.'
+        ) from None
+    return text
 
 
 def _lines(file: IO[bytes], path: Path) -> Generator[bytes, None, None]:

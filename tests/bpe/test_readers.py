@@ -139,6 +139,21 @@ def test_damage(tmp_path):
             count_words(tmp_path / name, SPLIT)
 
 
+def test_half_a_surrogate_pair_in_json(tmp_path):
+    """It is said where at once, and `errors` decides, as for bytes that are not UTF-8; whole pairs are characters."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "\\ud83d\\ude00"}\n{"text": "a \\ud83d b"}\n')
+    for errors in ("strict", "surrogateescape"):
+        with pytest.raises(ValueError, match=r"a\.jsonl, line 2: the text has the lone surrogate U\+D83D"):
+            count_words(path, SPLIT, errors=errors)
+    assert count_words(path, SPLIT, errors="replace") == {"😀": 1, "a": 1, " \ufffd": 1, " b": 1}
+    assert count_words(path, SPLIT, errors="ignore") == {"😀": 1, "a": 1, " ": 1, " b": 1}
+    path.write_bytes(b'{"text": "a\\udc80\xff"}\n')  # what stands for a byte, and a byte
+    assert count_words(path, SPLIT, errors="surrogateescape") == {"a": 1, "\udc80\udcff": 1}
+    with pytest.raises(ValueError, match="line 1: byte 17 is 'ff'"):
+        count_words(path, SPLIT)
+
+
 def test_damage_within_gzip(tmp_path):
     """Also where the decompressor itself stops, before any checksum."""
     packed = bytearray(gzip.compress(" ".join(map(str, range(3000))).encode()))
