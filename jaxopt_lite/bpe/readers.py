@@ -339,8 +339,22 @@ def _of_parquet(path: Path, field: str) -> Iterator[str]:
         names = file.schema_arrow.names
         if field not in names:
             raise ValueError(f"{path}: expected a column {field!r}; there are {names!r:.200}. Pass field=, its name.")
-        kind = file.schema_arrow.field(field).type
-        if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
-            raise ValueError(f"{path}: the column {field!r} is of {kind}; expected texts. Pass field=.")
-        for batch in file.iter_batches(columns=[field], batch_size=1024):
-            yield from (text for text in batch.column(0).to_pylist() if text is not None)
+        if names.count(field) > 1:
+            raise ValueError(f"{path}: {names.count(field)} columns are called {field!r}; expected one. Pass field=.")
+        kind = given = file.schema_arrow.field(field).type
+        types = pyarrow.types
+        if types.is_dictionary(kind):  # a category of pandas
+            kind = kind.value_type
+        if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
+            raise ValueError(f"{path}: the column {field!r} is of {given}; expected texts. Pass field=.")
+        batches = file.iter_batches(columns=[field], batch_size=1024)
+        while (batch := _next(batches, path)) is not None:
+            yield from (text for text in batch.column(field).to_pylist() if text is not None)
+
+
+def _next(batches: Iterator[Any], path: Path) -> Any:
+    """The next of a file's batches, or `None`."""
+    try:
+        return next(batches, None)
+    except (OSError, ValueError) as error:  # as pyarrow says that a page is damaged
+        raise ValueError(f"{path}: cannot be read to its end ({error}). Is it complete?") from None

@@ -52,7 +52,8 @@ def test_records_and_texts_packed_or_not(tmp_path, packed):
 
 def test_parquet(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    for kind in (pyarrow.string(), pyarrow.large_string()):
+    category = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    for kind in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view(), category):
         texts = pyarrow.array([record["text"] for record in RECORDS], kind)
         parquet.write_table(pyarrow.table({"text": texts, "n": [1, 2, 3]}), tmp_path / "a.parquet")
         assert count_words(tmp_path / "a.parquet", SPLIT) == COUNTS
@@ -64,6 +65,15 @@ def test_parquet(tmp_path):
     (tmp_path / "b.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(ValueError, match=r"b\.parquet: expected Parquet"):
         count_words(tmp_path / "b.parquet", SPLIT)
+    parquet.write_table(pyarrow.table({"text": list(map(str, range(10_000)))}), tmp_path / "c.parquet")
+    data = bytearray((tmp_path / "c.parquet").read_bytes())
+    data[200:400] = bytes(value ^ 255 for value in data[200:400])
+    (tmp_path / "c.parquet").write_bytes(data)
+    with pytest.raises(ValueError, match=r"c\.parquet: cannot be read to its end \("):
+        count_words(tmp_path / "c.parquet", SPLIT)
+    parquet.write_table(pyarrow.table([["a"], ["b"]], names=["text", "text"]), tmp_path / "d.parquet")
+    with pytest.raises(ValueError, match=r"d\.parquet: 2 columns are called 'text'"):
+        count_words(tmp_path / "d.parquet", SPLIT)
 
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
