@@ -4,6 +4,7 @@ Imports NumPy and the standard library alone; all other files of the room may im
 """
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from numbers import Integral
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["all_to_bytes", "existing_file", "texts", "to_bytes", "whole_numbers", "word_counts"]
+__all__ = ["all_to_bytes", "existing_file", "jax_device", "texts", "to_bytes", "whole_numbers", "word_counts"]
 
 _UTF8 = "utf-8", "surrogateescape"
 
@@ -118,3 +119,15 @@ def existing_file(path: os.PathLike) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file. Relative paths start in {Path.cwd()}.")
     return path
+
+
+def jax_device(device: Any) -> Any:
+    """The device, if it is one of JAX; who has one has loaded JAX, which this does not.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(device, jax.Device):
+        raise TypeError(f"device={device!r} ({type(device).__name__}): expected a jax.Device such as jax.devices()[0].")
+    return device

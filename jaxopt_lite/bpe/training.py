@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from jaxopt_lite import files
 from jaxopt_lite.arguments import flag, one_of, path_of, whole_number
-from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes
+from jaxopt_lite.bpe.arguments import all_to_bytes, jax_device, texts, to_bytes
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.merges import TIES, Learner, Tie
@@ -44,6 +44,7 @@ __all__ = [
 
 Rows = list[tuple[int, int, int]]
 _CHECKPOINT_SECONDS = 30.0
+_MOST_SYMBOLS = 2**62  # half of what int64 holds, for the sum is rounded
 
 
 def train(
@@ -108,7 +109,8 @@ def train(
         than asked for when nothing is left to merge; after Ctrl-C it has those learned so far. Both warn.
 
     Raises:
-        ValueError: settings that contradict each other, or text that cannot be read.
+        ValueError: settings that contradict each other, text that cannot be read, or counts beyond 64 bits.
+        TypeError: a corpus, or a device, that is none.
 
     Example:
         >>> from jaxopt_lite import bpe
@@ -120,6 +122,7 @@ def train(
     _check_numbers(vocab_size, merges, min_frequency, max_token_length)
     special_tokens = texts("special_tokens", special_tokens)
     _check(settings, tie, extend)
+    device = None if device is None else jax_device(device)
     extend = None if extend is None else _with_special(extend, special_tokens)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
     special = Finder(_with_unknown(special_tokens, unknown)) if extend is None else extend.finder
@@ -267,7 +270,14 @@ def _known(symbols: list[int], unknown: int | None) -> list[list[int]]:
 
 def _in_a_row(symbols, lengths, counts) -> Words:
     """Words one after the other; empty ones and those that never occur are left out."""
-    lengths, counts = np.asarray(lengths, np.int64), np.asarray(counts, np.int64)
+    lengths = np.asarray(lengths, np.int64)
+    total = float(np.dot(lengths, np.asarray(counts, float)))
+    if total > _MOST_SYMBOLS:
+        raise ValueError(
+            f"the words hold {total:.3g} symbols, each as often as the counts say; expected at most "
+            f"{float(_MOST_SYMBOLS):.3g}, whose pairs 64 bits can count. Divide all counts by a number."
+        )
+    counts = np.asarray(counts, np.int64)
     wanted = (lengths > 0) & (counts > 0)
     symbols = symbols[np.repeat(wanted, lengths)]
     lengths, counts = lengths[wanted], counts[wanted]

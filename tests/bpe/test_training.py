@@ -545,6 +545,21 @@ def test_settings_that_the_tokenizer_to_extend_decides_are_refused():
         bpe.train(CLASSIC, merges=1, extend=first, special_tokens=["a"])
 
 
+@pytest.mark.parametrize("level", ["byte", "char"])
+def test_counts_are_exact_up_to_what_64_bits_hold(level):
+    """Beyond, a sum would begin again at the most negative number, and the most frequent pair would come last."""
+    counts = bpe.train({"aaa": 2**59, "ab": 2**59 - 1}, merges=2, level=level).vocabulary.counts
+    assert counts.tolist() == [2**60, 2**59]
+    for words in ({"aaa": 2**62, "cd": 5}, {"ab": 2**62, "xab": 2**62}, {"ab": 2**63}):
+        with pytest.raises(ValueError, match=r"symbols, each as often as the counts say; expected at most 4\.61e\+18"):
+            bpe.train(words, merges=1, level=level)
+
+
+def test_what_is_no_device_is_refused_before_the_work():
+    with pytest.raises(TypeError, match=r"device='cpu' \(str\): expected a jax.Device"):
+        bpe.train((1 / 0 for _ in range(1)), merges=1, device="cpu")
+
+
 def test_a_device_learns_the_same_tokenizer():
     words, most = {}, 0  # of 400 symbols, so that the programs are those of the tests of `merges`
     for word, count in Counter(few_words(7).split()).items():

@@ -27,7 +27,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, Bool, Int32, UInt8, UInt32
 
 from jaxopt_lite.bpe import cuts
-from jaxopt_lite.bpe.arguments import word_counts
+from jaxopt_lite.bpe.arguments import jax_device, word_counts
 from jaxopt_lite.bpe.cuts import END, QUOTE, WALL
 from jaxopt_lite.bpe.table import LONGEST
 from jaxopt_lite.sizes import round_up
@@ -53,9 +53,7 @@ class Runs(NamedTuple):
 
 def finder(device: Any) -> Callable[[bytes, str | None], tuple[np.ndarray, ...]]:
     """`find_pieces` on this device."""
-    if not isinstance(device, jax.Device):
-        raise TypeError(f"device={device!r} ({type(device).__name__}): expected a jax.Device such as jax.devices()[0].")
-    return partial(find_pieces, device=device)
+    return partial(find_pieces, device=jax_device(device))
 
 
 def find_pieces(data: bytes, pattern: str | None, device: Any) -> tuple[np.ndarray, ...]:
