@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 import signal
 import threading
 import time
@@ -100,7 +101,7 @@ def train(
         processes: to count words with. Default: all cores.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
         checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
-            it, with the same result as an uninterrupted one.
+            it, with the same result as an uninterrupted one. On a full disk the run warns and goes on.
         device: a JAX device to merge on, with the same result. Default: the host, by NumPy, which is quicker for the
             few million symbols that the distinct words of most corpora have, and compiles nothing.
 
@@ -359,9 +360,17 @@ class _Run:
             raise ValueError(f"a token of {max(sizes)} bytes, which is longer than all words")
 
     def _save(self) -> None:
-        """Write the checkpoint, unless the one that is there has more."""
-        if self.checkpoint is not None and len(self.learner.learned) >= self._least:
+        """Write the checkpoint, unless the one that is there has more. What has been learned outlives a full disk."""
+        if self.checkpoint is None or len(self.learner.learned) < self._least:
+            return
+        try:
             write_checkpoint(Path(self.checkpoint), self._mark, self.learner.learned)
+        except OSError as error:
+            warnings.warn(
+                f"checkpoint={str(self.checkpoint)!r} cannot be written ({error.strerror}). What is learned is "
+                "returned all the same, but if this process is killed, what the checkpoint lacks is lost: make room.",
+                stacklevel=2,
+            )
 
     def vocabulary(self) -> Vocabulary:
         """The vocabulary with what has been learned."""
@@ -415,13 +424,16 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
 
     Raises:
         ValueError: the file is something else.
-        OSError: there is no such folder, or the file cannot be read.
+        OSError: there is no such folder, or nothing may be written to it, or the file cannot be read.
     """
     if checkpoint is None:
         return
     path = path_of("checkpoint", checkpoint)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
+    folder = Path(os.path.realpath(path)).parent  # of a link, that of what it points to
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"checkpoint={str(path)!r}: nothing may be written to {folder}; give another path.")
     _content(path)
 
 

@@ -285,6 +285,23 @@ def test_checkpoints_are_written_on_the_way(monkeypatch, tmp_path):
     assert len(written) > 2 and written == sorted(written) and written[-1] == 60
 
 
+def test_a_run_outlives_a_full_disk(monkeypatch, tmp_path):
+    """The old checkpoint stays, what is learned is returned, and a later run goes on."""
+    text, path = [few_words(4)], tmp_path / "run"
+    bpe.train(text, merges=5, checkpoint=path)
+    before, whole = path.read_bytes(), bpe.train(text, merges=60).vocabulary
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match=r"run' cannot be written \(No space left"):
+        patch.setattr("os.fsync", full)
+        assert bpe.train(text, merges=60, checkpoint=path).vocabulary == whole
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["run"]
+    assert bpe.train(text, merges=60, checkpoint=path).vocabulary == whole
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run"
     bpe.train([few_words(4)], merges=5, checkpoint=path)
@@ -391,6 +408,11 @@ def test_places_where_no_checkpoint_can_be_are_told_before_the_work(tmp_path, mo
         bpe.train(texts(), merges=1, checkpoint=tmp_path / "none" / "run")
     with pytest.raises(IsADirectoryError, match="is a directory"):
         bpe.train(texts(), merges=1, checkpoint=tmp_path)
+
+    with monkeypatch.context() as patch:  # as the system says it of a folder for reading
+        patch.setattr("os.access", lambda path, mode: not (path == tmp_path and mode == os.W_OK))
+        with pytest.raises(PermissionError, match="nothing may be written to"):
+            bpe.train(texts(), merges=1, checkpoint=tmp_path / "run")
 
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
