@@ -45,7 +45,7 @@ def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
 
     Args:
         symbols: words one after the other, a signed integer [N], with at least one negative number between two words.
-            With int16, or in 64-bit mode, a GPU sorts them by radix.
+            With int16, or in 64-bit mode, a GPU sorts those below 2³² by radix.
         weights: how often the word of each symbol occurs, an integer [N]. Counts have its dtype: for pairs with more
             than 2³¹ occurrences it must be int64, with `jax_enable_x64` on.
 
@@ -104,17 +104,28 @@ class Device:
         """The order by (left, right), equal ones as they come; entries that are not valid at the end.
 
         On a GPU a single unsigned key is sorted by radix, many times faster. It has room for both symbols when they are
-        16-bit integers, or in 64-bit mode.
+        16-bit integers, or in 64-bit mode, unless one has more than 32 bits.
         """
         index = jnp.arange(left.size, dtype=jnp.int32)
-        narrow = left.dtype.itemsize <= 2
-        if narrow or jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
-            word, shift = (jnp.uint32, 16) if narrow else (jnp.uint64, 32)
+
+        def together(word, shift: int):
             key = jnp.where(valid, (left.astype(word) << shift) | right.astype(word), word(jnp.iinfo(word).max))
             return jax.lax.sort((key, index), num_keys=1)[1]
-        last = jnp.iinfo(left.dtype).max
-        left, right = (jnp.where(valid, symbols, last) for symbols in (left, right))
-        return jax.lax.sort((left, right, index), num_keys=2)[2]
+
+        def apart():
+            word = jnp.uint32 if left.dtype.itemsize == 4 else jnp.uint64  # whose largest number is no symbol
+            last = word(jnp.iinfo(word).max)
+            one, other = (jnp.where(valid, symbols.astype(word), last) for symbols in (left, right))
+            return jax.lax.sort((one, other, index), num_keys=2)[2]
+
+        if left.dtype.itemsize <= 2:
+            return together(jnp.uint32, 16)
+        if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+            return apart()
+        if left.dtype.itemsize == 4:
+            return together(jnp.uint64, 32)
+        fits = jnp.max(left, initial=0) < 2**32
+        return jax.lax.cond(fits & (jnp.max(right, initial=0) < 2**32), lambda: together(jnp.uint64, 32), apart)
 
     @staticmethod
     def starts(begins, group):

@@ -55,9 +55,21 @@ def test_counts_beyond_32_bits_and_rows_without_pairs():
 
 @pytest.mark.parametrize("dtype", [jnp.int16, jnp.int64])
 def test_other_integers_are_counted_alike(dtype):
-    found = count_pairs(jnp.array([3, 1, 2, -1, 1, 2, 3, -1], dtype), jnp.ones(8, jnp.int32))
-    assert (int(found.number), found.left[:3].tolist(), found.counts[:3].tolist()) == (3, [1, 2, 3], [2, 1, 1])
+    """Up to the largest, and those alike whose last 32 bits are."""
+    large, like_one = jnp.iinfo(dtype).max, min(2**32 + 1, jnp.iinfo(dtype).max - 1)
+    row = [large, 1, 2, -1, like_one, 2, -1, 1, 2, large, large, -1, like_one, 2]
+    found = count_pairs(jnp.array(row, dtype), jnp.ones(len(row), jnp.int32))
+    pairs = zip(*(column[: int(found.number)].tolist() for column in found[:3]), strict=True)
+    assert list(pairs) == [(1, 2, 2), (2, large, 1), (like_one, 2, 2), (large, 1, 1), (large, large, 1)]
     assert found.counts.dtype == jnp.int32
+
+
+def test_the_largest_symbols_without_64_bits():
+    """They are told from what is no pair."""
+    large = 2**31 - 1
+    with jax.enable_x64(False):
+        found = count_pairs(jnp.array([large, large, -1, large, large, 1], jnp.int32), jnp.ones(6, jnp.int32))
+    assert (int(found.number), found.right[:2].tolist(), found.counts[:2].tolist()) == (2, [1, large], [1, 2])
 
 
 def test_wrong_symbols_are_refused():
