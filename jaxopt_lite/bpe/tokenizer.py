@@ -268,7 +268,7 @@ class Tokenizer:
             texts: the texts.
             special: as in `encode`.
             length: the width of one padded array to return.
-            pad: the id to fill it up with.
+            pad: the id to fill it up with; with `length` alone. Default 0.
             overflow: what to do with texts of more than `length` ids: "raise" (the default), or "report": the array
                 holds their first ids, and `lengths` how many they have.
             processes: how many encode, this one included. The others are started for this call, in some tenths of a
@@ -280,7 +280,7 @@ class Tokenizer:
             text has; a text was cut where that is more than `length`.
 
         Raises:
-            ValueError: as `encode`; texts that are too long, naming them.
+            ValueError: as `encode`, naming the first such text; texts that are too long, naming them.
         """
         if isinstance(texts, str | Set | Mapping) or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             kind = type(texts).__name__
@@ -289,12 +289,30 @@ class Tokenizer:
         one_of("special", special, SPECIAL_MODES)
         flag("template", template)
         whole_number("processes", processes, least=1)
+        if length is None and (pad != 0 or overflow != "raise"):
+            raise ValueError(
+                f"pad={pad!r:.80}, overflow={overflow!r} without length=: lists of ids have no padding. Pass length=, "
+                "the width of the array."
+            )
         texts = list(texts)
         if not all(isinstance(text, str) for text in texts):
             for k, text in enumerate(texts):
                 _check_text(text, f"texts[{k}]")
-        ids = self._encode(texts, special, template, processes)
+        try:
+            ids = self._encode(texts, special, template, processes)
+        except ValueError:
+            if len(texts) > 1:
+                self._raise_named(texts, special)
+            raise
         return ids if length is None else _padded(ids, length, pad, overflow)
+
+    def _raise_named(self, texts: Sequence[str], special: str) -> None:
+        """Raise the error of the first text that cannot be encoded, with its number."""
+        for k, text in enumerate(texts):
+            try:
+                self._encode([text], special)
+            except ValueError as error:
+                raise ValueError(f"texts[{k}]: {error}") from None
 
     def decode(self, ids: Iterable[int], *, errors: Decoding = "replace", skip_special: bool = False) -> str:
         """The text of ids.
@@ -366,10 +384,20 @@ class Tokenizer:
             skip_special: as in `decode`.
 
         Raises:
-            ValueError: as `decode`; a length that is more than there is: that text was cut.
+            ValueError: as `decode`, naming the row; a length that is more than there is: that text was cut.
         """
+        if isinstance(ids, Set | Mapping) or not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) == 0:
+            raise ValueError(f"ids={ids!r:.80}: expected a list of rows of ids. For one row there is `decode`.")
         rows = list(ids) if lengths is None else _shortened(ids, lengths)
-        return [self.decode(row, errors=errors, skip_special=skip_special) for row in rows]
+        texts: list[str] = []
+        try:
+            for row in rows:
+                texts.append(self.decode(row, errors=errors, skip_special=skip_special))
+        except UnicodeDecodeError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"row {len(texts)}: {error}") from None
+        return texts
 
     def save(
         self,

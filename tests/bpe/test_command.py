@@ -188,6 +188,8 @@ def test_special_tokens_are_refused_unless_asked_for(run):
     run(*TRAIN, "--special-token", "<end>")
     status, out, err = run("encode", "t.json", stdin=b"low<end>")
     assert (status, out) == (1, b"") and "<end>" in err and err.count("\n") == 1
+    _, _, err = run("encode", "t.json", "--lines", stdin=b"low\n\nlow<end>\n")
+    assert "-, line 3: the text has the special token '<end>' at character 3" in err
     one, several = (run("encode", "t.json", "--special", way, stdin=b"low<end>")[1] for way in ("encode", "ignore"))
     assert one.split()[-1] == b"0" and len(several.split()) > len(one.split())
     assert run("decode", "t.json", "--skip-special", stdin=one)[1] == b"low"
