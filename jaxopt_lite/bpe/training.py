@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -25,6 +25,7 @@ from jaxopt_lite.arguments import flag, one_of, path_of, whole_number
 from jaxopt_lite.bpe.arguments import all_to_bytes, jax_device, texts, to_bytes
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
+from jaxopt_lite.bpe.encode_words import merge_word
 from jaxopt_lite.bpe.merges import TIES, Learner, Tie
 from jaxopt_lite.bpe.pairs import Words
 from jaxopt_lite.bpe.patterns import Finder, Splitter, splitter
@@ -238,17 +239,25 @@ def _characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str,
 
 
 def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
-    """Words as rows of base symbols, each with the mark behind it if there is one.
+    """Words as rows of base symbols, each with the mark behind it if there is one; merged, if merges are in no order.
 
     Raises:
         ValueError: a byte or character that the vocabulary has no token for.
     """
-    if vocabulary.level == "byte" and len(vocabulary.symbol_of) == 256:
-        return _of_bytes(counts, vocabulary)
-    symbols_of = Symbols(vocabulary).of
-    rows = [(part, count) for word, count in counts.items() for part in _known(symbols_of(word), vocabulary.unknown)]
+    v = vocabulary
+    if v.level == "byte" and len(v.symbol_of) == 256 and v.is_ordered:
+        return _of_bytes(counts, v)
+    symbols_of = Symbols(v).of if v.is_ordered else _merged_of(v)
+    instead = {v.unknown, *(() if v.fallback is None else v.fallback.tolist())} - {None}
+    rows = [(part, count) for word, count in counts.items() for part in _known(symbols_of(word), instead)]
     symbols = np.fromiter(chain.from_iterable(row for row, _ in rows), np.int32)
     return _in_a_row(symbols, [len(row) for row, _ in rows], [count for _, count in rows])
+
+
+def _merged_of(v: Vocabulary) -> Callable[[str], list[int]]:
+    """The ids of a word. To make merges that are in no order one by one would leave pairs that come up later."""
+    symbols_of, made, size = Symbols(v).of, v.merged.tolist(), len(v.tokens)
+    return lambda word: merge_word(symbols_of(word), v.ranks, made, size)
 
 
 def _of_bytes(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
@@ -262,11 +271,11 @@ def _of_bytes(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
     return _in_a_row(symbols, lengths, list(counts.values()))
 
 
-def _known(symbols: list[int], unknown: int | None) -> list[list[int]]:
-    """A word cut at what it has no symbols for: nothing is learned about that."""
-    if unknown is None or unknown not in symbols:
+def _known(symbols: list[int], instead: Set[int]) -> list[list[int]]:
+    """A word cut at what it has no symbols for, only the unknown or bytes instead: nothing is learned about that."""
+    if not instead or instead.isdisjoint(symbols):
         return [symbols]
-    return [list(run) for is_unknown, run in groupby(symbols, lambda symbol: symbol == unknown) if not is_unknown]
+    return [list(run) for is_unknown, run in groupby(symbols, instead.__contains__) if not is_unknown]
 
 
 def _in_a_row(symbols, lengths, counts) -> Words:
@@ -305,7 +314,8 @@ class _Run:
             words_of(self.word_counts, self.base), self.base.tokens, tie=self.tie, min_frequency=self.min_frequency,
             max_length=self.max_token_length, lengths=self._lengths(), device=self.device,
         )  # fmt: skip
-        self.learner.replay(self.base.merges, self.base.merged)
+        if self.base.is_ordered:  # in others `words_of` has made them
+            self.learner.replay(self.base.merges, self.base.merged)
         self._resume(goal)
         end = None
         try:

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer as HuggingFace
 from jaxopt_lite import bpe
 from jaxopt_lite.bpe import training
 from jaxopt_lite.bpe.merges import Learner
+from jaxopt_lite.bpe.reference import learn
 from tests.bpe.corpora import laid_out
 from tests.bpe.texts import sources
 from tests.faults import Fault, failing_at, lines
@@ -490,6 +491,7 @@ import os, signal, sys, threading, time, warnings
 from pathlib import Path
 from jaxopt_lite import bpe
 from jaxopt_lite.bpe.merges import Learner
+from jaxopt_lite.bpe.reference import learn
 
 mode, path, step, done = sys.argv[1], Path(sys.argv[2]), Learner.step, []
 
@@ -565,6 +567,29 @@ def test_settings_that_the_tokenizer_to_extend_decides_are_refused():
             bpe.train(CLASSIC, merges=1, extend=first, **settings)
     with pytest.raises(ValueError, match="'a', which is a token of extend="):
         bpe.train(CLASSIC, merges=1, extend=first, special_tokens=["a"])
+
+
+def test_what_stands_for_unknown_characters_is_merged_with_nothing():
+    """Its bytes would become the letters of their names."""
+    first = bpe.train(["low low # #"], merges=2, level="char", byte_fallback=True)
+    more = bpe.train(["é#é#é# low\n#low\n# lower"], merges=3, extend=first)
+    assert more.vocabulary.tokens[-3:] == (b"low", b" low", b"#low")
+    assert more.decode(more.encode("é#low\n#low")) == "é#low\n#low"
+
+
+@pytest.mark.parametrize("level", ["byte", "char"])
+def test_merges_in_no_order_are_learned_on(level):
+    """As files have them, where a merge may come before the one that makes its part."""
+    plain = bpe.train([], merges=0, level=level, initial_alphabet=None if level == "byte" else "abcd").vocabulary
+    size, (a, b, c) = len(plain.tokens), (plain.tokens.index(letter) for letter in (b"a", b"b", b"c"))
+    tokens, merges = (*plain.tokens, b"abc", b"ab"), [[size + 1, c], [a, b]]
+    late = replace(plain, tokens=tokens, merges=merges, merged=[size, size + 1], counts=None)
+    first = bpe.Tokenizer(late, bpe.splitter("gpt4"))
+    words = {"abc": 5, "abcd": 3, "dabcabc": 2, "cdcd": 2, "ab": 1}
+    more = bpe.train(words, merges=5, extend=first).vocabulary
+    slowly = learn([(first.encode(word), count) for word, count in words.items()], first=size + 2, most=5)
+    assert more.merges[2:].tolist() == [[left, right] for left, right, _ in slowly]
+    assert bpe.Tokenizer(more, first.splitter).encode("dabcabc") == [more.tokens.index(b"dabcabc")]
 
 
 @pytest.mark.parametrize("level", ["byte", "char"])
