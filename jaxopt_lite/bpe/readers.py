@@ -308,6 +308,7 @@ def _lines(file: IO[bytes], path: Path) -> Generator[bytes, None, None]:
     for number, data in enumerate(_read(file, path)):
         if not number:
             check_head(data, path)
+            data = data.removeprefix(codecs.BOM_UTF8)  # which JSON does not know and Windows writes
         *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
         yield from lines
 

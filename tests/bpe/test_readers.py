@@ -164,6 +164,11 @@ def test_half_a_surrogate_pair_in_json(tmp_path):
         count_words(path, SPLIT)
 
 
+def test_a_mark_at_the_beginning_of_json_lines(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one two"}\r\n{"text": "one"}', encoding="utf-8-sig")
+    assert count_words(tmp_path / "a.jsonl", SPLIT) == {"one": 2, " two": 1}
+
+
 def test_damage_within_gzip(tmp_path):
     """Also where the decompressor itself stops, before any checksum."""
     packed = bytearray(gzip.compress(" ".join(map(str, range(3000))).encode()))
