@@ -15,7 +15,7 @@ from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.merging.methods import merge
 from jaxopt_lite.specialists.report import PER_EXAMPLE, Cost, Report, Routing, Row, Unit
-from jaxopt_lite.specialists.tasks import Task, checked
+from jaxopt_lite.specialists.tasks import Task, checked, weighty
 
 __all__ = ["evaluate", "task_losses"]
 
@@ -212,7 +212,7 @@ def _monolith_and_cost(
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     if tasks is None:
         return None, None, Cost(size, None, None)
-    tasks = checked(tasks)
+    tasks = weighty(checked(tasks))
     pooled = _pooled(tasks)
     chosen = np.random.default_rng(seed).permutation(pooled.examples)[:_POOLED]
     again = partial(fit, library.base, library.adapter, loss=loss, prior=prior, progress=False)

@@ -20,7 +20,7 @@ from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapt
 from jaxopt_lite.specialists.arguments import frozen
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import adapted
-from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean
+from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean, weighty
 
 __all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradients"]
 
@@ -104,7 +104,7 @@ def squared_gradients(
     summary: Callable[[Parameters], PyTree],
 ) -> PyTree:
     """The mean over the examples of `summary` of the squared gradient, for each of the tasks, `[T, ...]`."""
-    key = jax.random.key(draws.seed)
+    tasks, key = weighty(tasks), jax.random.key(draws.seed)
     keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever is beside it
     functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)
     core = _with_true_labels if draws.sample is None else _of_bucket

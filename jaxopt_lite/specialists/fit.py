@@ -37,7 +37,7 @@ from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, as_float, check_real
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Card, Library, Profile, adapted
-from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighted_mean
+from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighted_mean, weighty
 
 __all__ = ["fit"]
 
@@ -113,7 +113,8 @@ def fit(
         >>> [round(float(b), 2) for b in library.parameters["shift:b"]]
         [2.0, -1.0]
     """
-    adapter, tasks = as_adapter(adapter), checked(tasks)
+    adapter, given = as_adapter(adapter), checked(tasks)
+    tasks = weighty(given)
     prior, author, license = number("prior", prior, NOT_NEGATIVE), text("author", author), text("license", license)
     identity = adapter.identity(base.params)
     center = _one_each("center", identity if center is None else center, identity, len(tasks))
@@ -133,7 +134,7 @@ def fit(
         except KeyboardInterrupt:
             done = sum(indices.size for indices, _ in fitted)
             warnings.warn(f"interrupted: {done} of {len(tasks)} tasks are fitted.", stacklevel=3)
-    return _library(base, adapter, tasks, fitted, author, license)
+    return _library(base, adapter, given, fitted, author, license)
 
 
 def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> Parameters:
@@ -236,7 +237,9 @@ def _solve_share(model: _Model, params: PyTree, prior, solver, task: Task, start
     def objective(a, args):
         known, y, weight, center = args
         apart = sum(jnp.sum((a[key] - center[key]) ** 2) for key in a)
-        loss = jnp.sum(weight * losses(a, known, y)) / jnp.sum(weight)
+        each = losses(a, known, y)
+        weight = weight.astype(jnp.promote_types(each.dtype, jnp.float32))
+        loss = jnp.sum(weight * each) / jnp.sum(weight)
         return loss + prior / 2 * apart / jnp.sum(weight), loss
 
     data = known, task.y, task.weight
@@ -248,7 +251,7 @@ def _solve_share(model: _Model, params: PyTree, prior, solver, task: Task, start
 
     mean = _mean_features(model, params, task)
     profile = Profile(
-        count=jnp.sum(task.weight > 0, axis=1).astype(task.weight.dtype),
+        count=jnp.sum(task.weight > 0, axis=1).astype(jnp.float32),
         mean=mean,
         fisher=_means(squared_gradient, solution.x, (known, task.y), task.weight),
         gate=jnp.zeros_like(mean),

@@ -19,7 +19,7 @@ from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
 __all__ = [
     "Bucket", "Task", "buckets", "checked", "named", "of_examples", "of_tasks", "pieces", "weighted_mean",
-    "weighted_sum",
+    "weighted_sum", "weighty",
 ]  # fmt: skip
 
 _WORTH = 200_000  # examples of filling that are worth compiling for, at about 30 µs of solving an example
@@ -124,7 +124,7 @@ def _weights(name: str, given: np.ndarray, count: int) -> np.ndarray:
         raise ValueError(
             f"weight of task {name!r}: some are too large or too small for float32, or infinite; scale them."
         )
-    return weight
+    return given.astype(jnp.result_type(float))
 
 
 def _whole(name: str, task: tuple) -> Task:
@@ -137,6 +137,16 @@ def _whole(name: str, task: tuple) -> Task:
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
             raise ValueError(f"task {name!r} holds NaN or infinity; leave such examples out.")
     return Task(x, y, weight)
+
+
+def weighty(tasks: dict[str, Task]) -> dict[str, Task]:
+    """The tasks without the examples of weight 0, at which a model may give NaN: 0 · NaN is NaN."""
+
+    def without(task: Task) -> Task:
+        use = task.weight > 0
+        return task if use.all() else Task(*jax.tree.map(lambda leaf: leaf[use], tuple(task)))
+
+    return {name: without(task) for name, task in tasks.items()}
 
 
 def _shapes(task: Task):
@@ -192,12 +202,17 @@ _MEMORY = 1 << 26  # bytes of the largest array of a function, for the examples 
 
 def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
     """Σ_n weight_n f(example_n) / Σ_n weight_n, for `examples` with leaves `[N, ...]`."""
-    total = weighted_sum(f, examples, weight)
-    return jax.tree.map(lambda leaf: leaf / jnp.sum(weight).astype(leaf.dtype), total)
+    total, like = _weighted_sum(f, examples, weight)
+    return jax.tree.map(lambda t, leaf: (t / jnp.sum(weight.astype(t.dtype))).astype(leaf.dtype), total, like)
 
 
 def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
     """Σ_n weight_n f(example_n), for `examples` with leaves `[N, ...]`."""
+    return jax.tree.map(lambda t, leaf: t.astype(leaf.dtype), *_weighted_sum(f, examples, weight))
+
+
+def _weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> tuple[PyTree, PyTree]:
+    """The sum, in float32 where `f` is of half precision, in which many would be lost; and the shapes of `f`."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
     together = max(1, min(weight.shape[0], _MEMORY // max(largest_array(closed), 1)))
     chunks = -(-weight.shape[0] // together)
@@ -213,14 +228,14 @@ def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array
         values = jax.vmap(f)(examples)
 
         def added(t, v):
-            return t + jnp.tensordot(weight.astype(v.dtype), v, 1, precision="highest")
+            return t + jnp.tensordot(weight.astype(t.dtype), v.astype(t.dtype), 1, precision="highest")
 
         return jax.tree.map(added, total, values), None
 
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), shape)
     filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
     total, _ = jax.lax.scan(add, zero, filled)
-    return total
+    return total, shape
 
 
 def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: list[Task]) -> PyTree:

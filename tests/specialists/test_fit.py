@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
-from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fit
+from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fisher_diagonal, fit
 from jaxopt_lite.specialists.adapters import as_adapter
 from tests.specialists import models
 
@@ -206,3 +206,32 @@ def test_mean_features_of_any_dtype_are_means(kind):
     fitted = fit(base, Shift("b"), {"a": (x, x, weight)}, lambda out, y: jnp.sum((out - y) ** 2), progress=False)
     expected = np.average(np.asarray(features({}, x), float), axis=0, weights=weight)
     np.testing.assert_allclose(np.asarray(fitted.profile.mean[0], float), expected, rtol=1e-3)
+
+
+def test_weights_are_as_exact_as_the_model():
+    """In float64 the posterior mode, the mean features and the loss are those of the formulas, and not of float32."""
+    x, weight = np.random.default_rng(0).normal(size=(90, 2)), np.linspace(0.1, 1.3, 90)
+    base = Base({"b": jnp.zeros(2)}, lambda params, x: 0 * x + params["b"], features=lambda params, x: x)
+    squared = lambda out, y: jnp.sum((out - y) ** 2)
+    library = fit(base, Shift("b"), {"a": (x, x, weight)}, squared, prior=0.3, progress=False)
+    best = 2 * weight @ x / (2 * weight.sum() + 0.3)
+    np.testing.assert_allclose(library.parameters["shift:b"][0], best, rtol=1e-13)
+    np.testing.assert_allclose(library.profile.mean[0], np.average(x, axis=0, weights=weight), rtol=1e-13)
+    loss = np.average(((x - best) ** 2).sum(axis=1), weights=weight)
+    assert library.cards[0].loss == pytest.approx(loss, rel=1e-13)
+
+
+def test_examples_of_weight_zero_may_be_nan():
+    """As padding is: its features are 0 / 0, and its loss is a logarithm of 0."""
+    x, weight = np.random.default_rng(0).random((9, 2)) + 0.5, np.ones(9)
+    x[[0, 4]], weight[[0, 4]] = 0, 0
+    apply = lambda params, x: jnp.log(jnp.sum(x)) + params["b"]
+    base = Base({"b": jnp.zeros(())}, apply, features=lambda params, x: x / jnp.sum(x))
+    squared = lambda out, y: (out - y[0]) ** 2
+    tasks = {"masked": (x, x, weight), "left out": (x[weight > 0], x[weight > 0])}
+    masked, left_out = (fit(base, Shift("b"), {name: tasks[name]}, squared, progress=False) for name in tasks)
+    assert masked.cards[0].status == "CONVERGED" and masked.cards[0].examples == 9
+    for ours, theirs in zip(jax.tree.leaves(masked), jax.tree.leaves(left_out), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    ours, theirs = (fisher_diagonal(base, Shift("b"), masked.parameters, {"a": tasks[name]}, squared) for name in tasks)
+    assert np.isfinite(ours["shift:b"]).all() and ours["shift:b"] == theirs["shift:b"]

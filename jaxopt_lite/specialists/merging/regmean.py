@@ -28,7 +28,7 @@ from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.merging.gram import moments
 from jaxopt_lite.specialists.merging.methods import Method, check_relative
-from jaxopt_lite.specialists.tasks import Task, checked, named
+from jaxopt_lite.specialists.tasks import Task, checked, named, weighty
 
 __all__ = ["RegMean"]
 
@@ -89,7 +89,7 @@ class RegMean(Method):
         missing = [name for name in library.names if name not in self.tasks]
         if missing:
             raise ValueError(f"tasks has no examples of {', '.join(missing)}; expected some of every specialist.")
-        return list(checked({name: self.tasks[name] for name in library.names}).values())
+        return list(weighty(checked({name: self.tasks[name] for name in library.names})).values())
 
     def _shift(self, h: Float[Array, "k ..."], apart: Float[Array, "k ..."], share, axis: int) -> Array:
         """The minimum's distance from the mean: (Σ w_i H_i + ρ)⁻¹ Σ w_i H_i (a_i − mean)."""

@@ -24,7 +24,7 @@ from jaxopt_lite.specialists.adapters import Adapter
 from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.library import Library, adapted
 from jaxopt_lite.specialists.routing import Router, features_of
-from jaxopt_lite.specialists.tasks import Task, checked, pieces
+from jaxopt_lite.specialists.tasks import Task, checked, pieces, weighty
 
 __all__ = ["Gates", "fit_gates"]
 
@@ -94,7 +94,7 @@ def fit_gates(
         RuntimeWarning: gates that did not converge, and how many ended how.
     """
     prior = number("prior", prior, _PRIOR)
-    tasks = {name: _weighty(task) for name, task in checked(tasks).items()}
+    tasks = weighty(checked(tasks))
     chosen = library[list(tasks)]
     features, index = features_of(library.base, tasks)
     objective = _Objective(library.base.apply, chosen.adapter, loss)
@@ -113,16 +113,10 @@ def fit_gates(
     return replace(library, profile=replace(library.profile, gate=gate))
 
 
-def _weighty(task: Task) -> Task:
-    """Without the examples of weight 0: only the others need features."""
-    use = task.weight > 0
-    return Task(*jax.tree.map(lambda leaf: leaf[use], tuple(task)))
-
-
 def _with_features(tasks: list[Task], features: NDArray, index: NDArray) -> list[Task]:
     """The tasks with inputs `(x, u)`, u the features."""
     split = np.split(features, np.searchsorted(index, np.arange(1, len(tasks))))
-    return [Task((x, u), y, weight.astype(u.dtype)) for (x, y, weight), u in zip(tasks, split, strict=True)]
+    return [Task((x, u), y, weight) for (x, y, weight), u in zip(tasks, split, strict=True)]
 
 
 def _warn_of(status: NDArray) -> None:
@@ -150,6 +144,7 @@ class _Objective:
             return self.loss(model(params, self.adapter.scaled(params, jax.nn.sigmoid(v @ u), a), x), y)
 
         losses = jax.vmap(one)(x, y, u)
+        weight = weight.astype(jnp.promote_types(losses.dtype, jnp.float32))
         return (jnp.sum(weight * losses) + 0.5 * prior * jnp.sum(v**2)) / jnp.sum(weight)
 
 

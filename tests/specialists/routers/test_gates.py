@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import Adapter, Base, Card, Gates, Library, LoRA, Profile, Shift, fit_gates, route
 from jaxopt_lite.specialists.routers import gates
+from jaxopt_lite.specialists.tasks import Task
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -130,6 +131,23 @@ def test_scores_are_normalised_products():
     norm = lambda a: (a - a.mean(axis=1, keepdims=True)) / a.std(axis=1, keepdims=True)
     np.testing.assert_allclose(Gates.of(gated).scores(u), norm(u) @ norm(v).T / np.sqrt(D), rtol=1e-10, atol=1e-12)
     assert not Gates.of(gated).scores(np.ones((2, D))).any()
+
+
+def test_features_of_half_precision_have_the_weights_of_their_examples():
+    """The sum of which float16 does not hold: the loss was 0, and the gate that of a specialist never chosen."""
+    x, y = problem(COUNT)
+    task = Task(x[0], y[0], np.full(COUNT, 1000.0))
+    of = library()[0]
+    objective = gates._Objective(of.base.apply, of.adapter, squared)
+
+    def slope(dtype):
+        (task_u,) = gates._with_features([task], x[0].astype(dtype), np.zeros(COUNT, int))
+        (x_, u), y_, weight = task_u
+        a = of.adapter_of("a")
+        return jax.grad(objective)(jnp.full(D, 0.1, dtype), (of.base.params, 1.0, a, x_, y_, u, weight))
+
+    assert jnp.abs(slope("float32")).max() > 0.1
+    np.testing.assert_allclose(np.asarray(slope("float16"), float), slope("float32"), rtol=0.02, atol=0.01)
 
 
 def test_of_a_low_rank_change_the_product_is_scaled():
