@@ -28,7 +28,10 @@ from jaxopt_lite.specialists.arguments import as_float, check_real, freeze_field
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tasks import named, of_examples
 
-__all__ = ["Route", "Router", "by_tiles", "features_of", "filled", "product", "route", "squared_distances", "tiled"]
+__all__ = [
+    "Route", "Router", "by_tiles", "features_of", "filled", "in_range", "product", "route", "squared_distances",
+    "tiled",
+]  # fmt: skip
 
 
 class Route(NamedTuple):
@@ -234,6 +237,12 @@ def by_tiles(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
 def product(a: Array, b: Array) -> Array:
     """`a @ b` at the full precision of their dtype, on every device."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def in_range(x: Array) -> Array:
+    """Rows whose largest entry is of size 1, for functions of their direction alone; a row of zeros stays one."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0))
+    return x / jnp.where(largest > 0, largest, 1)
 
 
 @jax.checkpoint  # for a derivative the differences are computed again, rather than kept for all tiles

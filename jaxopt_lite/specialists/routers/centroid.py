@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxopt_lite.specialists.arguments import as_float, check_real, own
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.lda import Geometry
-from jaxopt_lite.specialists.routing import Router, squared_distances
+from jaxopt_lite.specialists.routing import Router, in_range, squared_distances
 
 __all__ = ["Centroid"]
 
@@ -108,7 +108,6 @@ def _compared(
 
 def _unit(x):
     """Rows of length 1; a row of zeros stays one."""
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True))
-    x = x / jnp.where(largest > 0, largest, 1)  # so that no square overflows
+    x = in_range(x)  # so that no square overflows
     square = jnp.sum(x**2, axis=1, keepdims=True)
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))

@@ -23,7 +23,7 @@ from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter
 from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.library import Library, adapted
-from jaxopt_lite.specialists.routing import Router, features_of
+from jaxopt_lite.specialists.routing import Router, features_of, in_range
 from jaxopt_lite.specialists.tasks import Task, checked, pieces, weighty
 
 __all__ = ["Gates", "fit_gates"]
@@ -150,6 +150,7 @@ class _Objective:
 
 def _normalized(x):
     """Layer norm without a scale or a shift of its own; what is constant becomes zero."""
+    x = in_range(x)  # so that neither the sum nor a square overflows
     x = x - jnp.mean(x, axis=1, keepdims=True)
     variance = jnp.mean(x**2, axis=1, keepdims=True)
     return x / jnp.sqrt(jnp.where(variance > 0, variance, 1))

@@ -133,6 +133,17 @@ def test_scores_are_normalised_products():
     assert not Gates.of(gated).scores(np.ones((2, D))).any()
 
 
+@pytest.mark.parametrize("kind, sizes", [("float32", (1e-30, 1e30)), ("float16", (1e-3, 1e4))])
+def test_the_size_of_features_and_gates_does_not_matter(kind, sizes):
+    v = RNG.normal(size=(T, D)).astype(kind)
+    before = library()
+    for size in (np.asarray(s, kind) for s in (*sizes, 1)):
+        profile = replace(before.profile, gate=jnp.asarray(v * size))
+        router = Gates.of(replace(before, profile=profile))
+        for other in (np.asarray(s, kind) for s in (*sizes, 1)):
+            assert router(v * other).tolist() == list(range(T))
+
+
 def test_features_of_half_precision_have_the_weights_of_their_examples():
     """The sum of which float16 does not hold: the loss was 0, and the gate that of a specialist never chosen."""
     x, y = problem(COUNT)
