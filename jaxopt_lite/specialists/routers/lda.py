@@ -227,9 +227,10 @@ class Whitening(NamedTuple):
 def means(features: NDArray, index: NDArray, size: int) -> tuple[NDArray, NDArray]:
     """The mean features of each task, `[T, d]`, and the number of its inputs, `[T]`; zeros where there are none."""
     count = np.bincount(index, minlength=size)
-    total = np.zeros((size, features.shape[1]))
-    np.add.at(total, index, features)
-    return total / np.maximum(count, 1)[:, None], count
+    first, total = np.zeros((2, size, features.shape[1]))
+    first[index[::-1]] = features[::-1]  # where all are as the first their mean is too, to the bit
+    np.add.at(total, index, features - first[index])
+    return first + total / np.maximum(count, 1)[:, None], count
 
 
 def whitening(features: NDArray, index: NDArray, size: int) -> Whitening:

@@ -15,6 +15,7 @@ from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, number
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.calibration import calibrated, shuffled_ranks
+from jaxopt_lite.specialists.routers.lda import means
 from jaxopt_lite.specialists.routing import Router, features_of, product
 from jaxopt_lite.specialists.tasks import named, weighted_sum
 
@@ -86,9 +87,8 @@ def _fitted(features: NDArray, index: NDArray, size: int, ridge: float, solver: 
     count = np.bincount(index, minlength=size)
     if (count == 0).any():
         raise ValueError(f"tasks: {(count == 0).sum()} of them have no inputs; expected at least one each.")
-    center, deviation = features.mean(axis=0), features.std(axis=0)
-    deviation = np.where(deviation > 0, deviation, 1)
-    x = jnp.asarray((features - center) / deviation)
+    center, deviation = _location_and_scale(features)
+    x = jnp.asarray((features - center) / deviation, jnp.promote_types(features.dtype, jnp.float32))
     share = jnp.asarray(1 / (size * count[index]), x.dtype)
     start = {"weight": jnp.zeros((size, x.shape[1]), x.dtype), "bias": jnp.zeros(size, x.dtype)}
     args = x, jnp.asarray(index), share, jnp.asarray(ridge / len(x), x.dtype)
@@ -98,8 +98,17 @@ def _fitted(features: NDArray, index: NDArray, size: int, ridge: float, solver: 
         warnings.warn(
             f"the fit of the router ended as {Status(int(solution.status)).name}.", RuntimeWarning, stacklevel=3
         )
-    weight = solution.x["weight"] / deviation.astype(x.dtype)
-    return weight, solution.x["bias"] - weight @ center.astype(x.dtype)
+    weight = np.asarray(solution.x["weight"], np.float64) / deviation
+    bias = np.asarray(solution.x["bias"], np.float64) - weight @ center
+    return jnp.asarray(weight, x.dtype), jnp.asarray(bias, x.dtype)
+
+
+def _location_and_scale(features: NDArray) -> tuple[NDArray, NDArray]:
+    """The mean and the standard deviation of each feature, in float64; 1 for one that is constant."""
+    wide = features.astype(np.float64)
+    center = means(wide, np.zeros(len(wide), int), 1)[0][0]
+    deviation = np.sqrt(np.mean((wide - center) ** 2, axis=0))
+    return center, np.where(deviation > 0, deviation, 1)
 
 
 def _cross_entropy(unknowns, args):

@@ -324,6 +324,15 @@ def test_singular_covariances_are_whitened(n):
     assert np.isfinite(space.matrix).all() and np.linalg.matrix_rank(space.matrix) == 20
 
 
+def test_a_constant_feature_is_constant_whatever_its_value():
+    """Of tasks of thousands of inputs, whose sums are rounded."""
+    x, index = COVARIANCE_RNG.normal(size=(3000, 2)), np.arange(3000) % 3
+    x[:, 1] = 0.1 + index / 7
+    space = whitening(x, index, 3)
+    assert np.abs(space.matrix).max() < 100
+    assert (means(x, index, 3)[0][:, 1] == x[:3, 1]).all()
+
+
 def test_tasks_of_one_input_tell_nothing():
     with pytest.raises(ValueError, match="5 inputs of 5 tasks do not vary"):
         whitening(COVARIANCE_RNG.normal(size=(5, 2)), np.arange(5), 5)

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from jaxopt_lite.jaxprs import largest_array
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import Softmax, route
-from jaxopt_lite.specialists.routers.softmax import _cross_entropy, _fitted, _held_out
+from jaxopt_lite.specialists.routers.softmax import _cross_entropy, _fitted, _held_out, _location_and_scale
 from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
 pytestmark = pytest.mark.hardly_optimized
@@ -44,6 +44,16 @@ def test_ragged_tasks_weigh_the_same():
     logits = z @ best[:6].reshape(3, 2).T + best[6:]
     ours = x @ np.asarray(weight).T + np.asarray(bias)
     np.testing.assert_allclose(ours - ours[:, :1], logits - logits[:, :1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_a_constant_feature_has_no_scale(kind):
+    """Its sum is rounded, and in float16 no number: the deviation from such a mean is not the feature's."""
+    x = np.stack([np.linspace(-9, 9, 600), np.full(600, 200.1)], axis=1).astype(kind)
+    center, deviation = _location_and_scale(x)
+    np.testing.assert_allclose(center, [0, x[0, 1]], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(deviation, [np.linspace(-9, 9, 600).std(), 1], rtol=1e-3)
+    assert center[1] == x[0, 1]
 
 
 def test_the_logits_of_all_inputs_are_never_held(monkeypatch):
