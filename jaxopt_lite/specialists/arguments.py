@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 
 __all__ = [
     "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "check_kept", "check_real", "freeze_fields", "frozen", "inputs",
-    "is_unicode", "number", "own", "remembered", "renamed", "text",
+    "is_unicode", "number", "own", "remembered", "renamed", "scalar", "text", "vector",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -102,6 +102,36 @@ def check_real(name: str, array: Any) -> None:
     dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
     if not _is_real(dtype):
         raise TypeError(f"{name} is of {dtype.name}; expected real numbers.")
+
+
+def scalar(loss: Callable[[PyTree, PyTree], Any], kind: Any = jnp.floating) -> Callable[[PyTree, PyTree], Any]:
+    """A loss that is refused, where it is traced, if it gives no number of this kind for one example."""
+
+    def fits(value):
+        return value.ndim == 0 and jnp.issubdtype(value.dtype, kind)
+
+    return _giving("loss(output, y)", loss, fits, "one real number, such as a sum or a mean")
+
+
+def vector(features: Callable[[PyTree, PyTree], Any]) -> Callable[[PyTree, PyTree], Any]:
+    """Features that are refused, where they are traced, if they give no vector of real numbers for one input."""
+
+    def fits(value):
+        return value.ndim == 1 and (_is_real(value.dtype) or value.dtype == bool)
+
+    return _giving("features(params, x)", features, fits, "[d], one vector of real numbers")
+
+
+def _giving(name: str, function: Callable, fits: Callable[[Any], bool], expected: str) -> Callable:
+    def checked(*args: Any) -> Any:
+        value = function(*args)
+        is_array = isinstance(value, jax.Array)
+        if not (is_array and fits(value)):
+            what = f"{value.dtype.name} of shape {value.shape}" if is_array else type(value).__name__
+            raise ValueError(f"{name} gives {what} for one example; expected {expected}.")
+        return value
+
+    return checked
 
 
 def as_float(dtype: Any) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
-from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text
+from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text, vector
 
 __all__ = ["Base", "batched", "digest"]
 
@@ -76,12 +76,12 @@ class Base:
         """The features of a batch of inputs, whose leaves are `[B, ...]`.
 
         Raises:
-            ValueError: a base without `features`.
+            ValueError: a base without `features`, or whose features are no vector for one input.
         """
         if self.features is None:
             raise ValueError("this base has no features; give Base(..., features=lambda params, x: ...) to route by.")
         x = inputs(x)
-        return run(batched, (), [(self.features, self.signature(x))], self.params, x)
+        return run(_embedded, (), [(self.features, self.signature(x))], self.params, x)
 
     def signature(self, x: PyTree, changed: bool = False) -> Signature:
         """The arguments of `apply` and `features` for one of a batch of inputs, whose leaves are `[B, ...]`.
@@ -107,6 +107,10 @@ def _not_sharded(leaf: Any) -> jax.ShapeDtypeStruct:
 def batched(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree) -> PyTree:
     """`function(params, x)` for each of a batch of inputs, leaves `[B, ...]`."""
     return jax.vmap(function, in_axes=(None, 0))(params, x)
+
+
+def _embedded(features: Callable[[PyTree, PyTree], Array], params: PyTree, x: PyTree) -> Array:
+    return batched(vector(features), params, x)
 
 
 def _by_name(params: PyTree) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.lanes.capture import Signature, run
+from jaxopt_lite.specialists.arguments import scalar
 from jaxopt_lite.specialists.base import Base, batched
 from jaxopt_lite.specialists.fit import fit
 from jaxopt_lite.specialists.library import Library
@@ -193,7 +194,7 @@ def _of_outputs(loss: Loss, outputs: PyTree, y: PyTree) -> Float[Array, " B"]:
 
 
 def _vmapped(loss, outputs, y):
-    return jax.vmap(loss)(outputs, y)
+    return jax.vmap(scalar(loss, np.generic))(outputs, y)
 
 
 def _not_given(name: str) -> Row:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
-from jaxopt_lite.specialists.arguments import frozen
+from jaxopt_lite.specialists.arguments import frozen, scalar
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import adapted
 from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean, weighty
@@ -136,7 +136,7 @@ def _of_bucket(
     apply, loss, sample: Sampler | None, adapter, number: int, summary, params, parameters, task: Task, keys
 ):
     """For tasks of one shape, leaves `[T, N, ...]`, one after the other."""
-    model = adapted(adapter, apply)
+    model, loss = adapted(adapter, apply), scalar(loss)
 
     def of_task(args):
         a, task, key = args

@@ -33,7 +33,16 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
-from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, as_float, check_real, number, renamed, text
+from jaxopt_lite.specialists.arguments import (
+    NOT_NEGATIVE,
+    as_float,
+    check_real,
+    number,
+    renamed,
+    scalar,
+    text,
+    vector,
+)
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Card, Library, Profile, adapted
@@ -101,7 +110,8 @@ def fit(
 
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
-        ValueError: tasks without examples, shapes that differ, NaN or infinity; a `prior` that is negative.
+        ValueError: tasks without examples, shapes that differ, NaN or infinity; a `prior` that is negative; a loss that
+            is not one number for an example, features that are no vector for an input.
 
     Example:
         >>> import jax.numpy as jnp
@@ -217,7 +227,7 @@ def _without_features(apply, loss, *others) -> _Fitted:
 
 
 def _solve(apply, loss, features, adapter: Adapter, params, task: Task, start, center, prior, solver) -> _Fitted:
-    share = partial(_solve_share, _Model(apply, features, adapter, loss), params, prior, solver)
+    share = partial(_solve_share, _Model(apply, features, adapter, scalar(loss)), params, prior, solver)
     devices = jax.local_devices()
     if len(devices) > 1:
         share = over_devices(share, Mesh(np.asarray(devices), ("tasks",)))
@@ -282,6 +292,7 @@ def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T
     features = model.features
     if features is None:
         return jnp.zeros((task.weight.shape[0], 0))
+    features = vector(features)
     dtype = jax.eval_shape(features, params, jax.tree.map(lambda leaf: leaf[0, 0], task.x)).dtype
     wide = jnp.promote_types(as_float(dtype), jnp.float32)  # sums of whole numbers wrap round, those of halves overflow
     mean = _means(lambda _, x: features(params, x).astype(wide), (), task.x, task.weight)

@@ -435,3 +435,53 @@ def test_many_threads_get_one_answer():
 def test_an_old_keyword_is_refused_with_its_new_name(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "loss, gives",
+    [
+        (lambda out, y: jnp.stack([out, y]), r"float32 of shape \(2,\)"),
+        (lambda out, y: (out - y)[None], r"float32 of shape \(1,\)"),
+        (lambda out, y: (square(out, y), out), "tuple"),
+        (lambda out, y: None, "NoneType"),
+        (lambda out, y: (out > y).astype(int), r"int\d+ of shape \(\)"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda loss: sp.fit(BASE, sp.Shift("b"), TASKS, loss, progress=False),
+        lambda loss: sp.fit_gates(LIBRARY, TASKS, loss),
+        lambda loss: sp.fisher_diagonal(BASE, sp.Shift("b"), LIBRARY.parameters, TASKS, loss),
+    ],
+)
+def test_a_loss_is_one_number(call, loss, gives):
+    with pytest.raises(ValueError, match=rf"loss\(output, y\) gives {gives} for one example; expected one real number"):
+        call(loss)
+
+
+def test_an_evaluation_may_count():
+    route = lambda features: np.zeros(len(features), int)
+    assert sp.evaluate(LIBRARY, route, TASKS, lambda out, y: (out < y - 10).astype(int)).rows[0].loss == 0
+    with pytest.raises(ValueError, match=r"loss\(output, y\) gives float32 of shape \(1,\)"):
+        sp.evaluate(LIBRARY, route, TASKS, lambda out, y: (out - y)[None])
+
+
+@pytest.mark.parametrize(
+    "features, gives",
+    [
+        (lambda params, x: x[0], r"float32 of shape \(\)"),
+        (lambda params, x: x[None], r"float32 of shape \(1, 2\)"),
+        (lambda params, x: [x[0], x[1]], "list"),
+        (lambda params, x: x + 0j, r"complex64 of shape \(2,\)"),
+    ],
+)
+def test_features_are_a_vector(features, gives):
+    base = replace(BASE, features=features)
+    for call in (
+        lambda: base.embed(FEATURES),
+        lambda: sp.calibrate(base, TASKS),
+        lambda: sp.fit(base, sp.Shift("b"), TASKS, square, progress=False),
+    ):
+        with pytest.raises(ValueError, match=rf"features\(params, x\) gives {gives} for one example; expected \[d\]"):
+            call()

@@ -21,7 +21,7 @@ from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter
-from jaxopt_lite.specialists.arguments import POSITIVE, number
+from jaxopt_lite.specialists.arguments import POSITIVE, number, scalar
 from jaxopt_lite.specialists.library import Library, adapted
 from jaxopt_lite.specialists.routing import Router, features_of, in_range
 from jaxopt_lite.specialists.tasks import Task, checked, pieces, weighty
@@ -138,10 +138,10 @@ class _Objective:
 
     def __call__(self, v, args):
         params, prior, a, x, y, u, weight = args
-        model = adapted(self.adapter, self.apply)
+        model, loss = adapted(self.adapter, self.apply), scalar(self.loss)
 
         def one(x, y, u):
-            return self.loss(model(params, self.adapter.scaled(params, jax.nn.sigmoid(v @ u), a), x), y)
+            return loss(model(params, self.adapter.scaled(params, jax.nn.sigmoid(v @ u), a), x), y)
 
         losses = jax.vmap(one)(x, y, u)
         weight = weight.astype(jnp.promote_types(losses.dtype, jnp.float32))
