@@ -249,13 +249,23 @@ class Library:
         """
         index, weight = own(index), None if weight is None else own(weight)
         _check_index(index, weight, len(self))
+        self._check_rows(self.parameters)
         x, base = inputs(x), self.base
         function = base.apply, base.signature(x, changed=True)
         return run(_apply, (self.adapter,), [function], base.params, self.parameters, x, index, weight)
 
     @property
     def _arrays(self) -> tuple[Parameters, Profile]:
+        self._check_rows({"parameters": self.parameters, "profile": self.profile})
         return self.parameters, self.profile
+
+    def _check_rows(self, arrays: PyTree) -> None:
+        """Refuse arrays without a row for each card, where they are used: inside of JAX a pytree may hold anything."""
+        for leaf in jax.tree.leaves(arrays):
+            if leaf.shape[:1] != (len(self),):
+                raise ValueError(
+                    f"an array of the library has shape {leaf.shape}; expected [{len(self)}, ...], a row for each card."
+                )
 
     def _with(self, parameters, profile, cards) -> "Library":
         return replace(self, parameters=parameters, profile=profile, cards=cards)

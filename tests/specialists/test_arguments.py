@@ -485,3 +485,12 @@ def test_features_are_a_vector(features, gives):
     ):
         with pytest.raises(ValueError, match=rf"features\(params, x\) gives {gives} for one example; expected \[d\]"):
             call()
+
+
+def test_a_library_has_a_row_for_each_card():
+    """Where it is added to, its spare rows would be taken for the specialists that follow."""
+    short = replace(LIBRARY, cards=LIBRARY.cards[:2])
+    other = library_at(BASE, np.ones((1, 2))).rename({"t0": "other"})
+    for call in (lambda: short.add(other), lambda: short[:1], lambda: short.apply(FEATURES, np.zeros(5, int))):
+        with pytest.raises(ValueError, match=r"has shape \(3.*expected \[2, \.\.\.\], a row for each card"):
+            call()
