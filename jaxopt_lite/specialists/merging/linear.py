@@ -21,8 +21,9 @@ def linear_parameters(library: Library) -> Parameters:
 
 
 def flat(tree: Parameters) -> Float[Array, "k p"]:
-    """All numbers of each specialist as one row."""
-    return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(tree)], axis=1)
+    """All numbers of each specialist as one row; those of half precision in float32, for sums and squares of them."""
+    rows = jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(tree)], axis=1)
+    return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
 
 
 def unflat(flat: Float[Array, "*k p"], like: Parameters) -> Parameters:

@@ -39,6 +39,11 @@ _KEPT = "the share of entries to keep, above 0 and at most 1", lambda share: 0 <
 class Method:
     """A way to make one change of several."""
 
+    def _set(self, **settings: float) -> None:
+        """Settings are plain, whatever they were given as: recipes hold their text, and programs their values."""
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
+
     def weights(self, k: int) -> Float[Array, " k"]:
         """The default weights."""
         return jnp.ones(k)
@@ -85,7 +90,7 @@ class TaskArithmetic(Method):
     scale: float = 0.3
 
     def __post_init__(self):
-        number("scale", self.scale)
+        self._set(scale=number("scale", self.scale))
 
     def merged(self, library, weights):
         return _scaled(self.scale, Mean().merged(library, weights))
@@ -117,8 +122,7 @@ class TIES(Method):
     scale: float = 1.0
 
     def __post_init__(self):
-        number("density", self.density, _KEPT)
-        number("scale", self.scale)
+        self._set(density=number("density", self.density, _KEPT), scale=number("scale", self.scale))
 
     def combine(self, library, deltas, weights):
         return _elected(deltas, weights, self.density, self.scale)
@@ -148,8 +152,7 @@ class DARE(Method):
     seed: int = 0
 
     def __post_init__(self):
-        number("density", self.density, _KEPT)
-        whole_number("seed", self.seed)
+        self._set(density=number("density", self.density, _KEPT), seed=whole_number("seed", self.seed))
         if not isinstance(self.then, Method):
             raise TypeError(f"then={self.then!r}: expected a method, such as Mean().")
 
@@ -182,7 +185,7 @@ class Fisher(Method):
     floor: float = 1e-6
 
     def __post_init__(self):
-        number("floor", self.floor, POSITIVE)
+        self._set(floor=number("floor", self.floor, POSITIVE))
         object.__setattr__(self, "diagonal", frozen(self.diagonal))
 
     def __repr__(self) -> str:
@@ -193,6 +196,13 @@ class Fisher(Method):
         check_relative(weights)
         diagonal = self._diagonal(library, deltas)
         f = flat(diagonal)
+        known = np.asarray(jnp.all(jnp.isfinite(f) & (f >= 0), axis=1))
+        if not known.all():
+            wrong = [name for name, fine in zip(library.names, known, strict=True) if not fine]
+            raise ValueError(
+                f"the Fisher diagonals of {', '.join(wrong)} hold NaN, infinity or negative numbers; expected means of "
+                "squares. Leave these out, or give Fisher(diagonal=...)."
+            )
         empty = [name for name, used in zip(library.names, np.asarray(jnp.any(f > 0, axis=1)), strict=True) if not used]
         if empty:
             raise ValueError(
@@ -237,7 +247,7 @@ def _scaled(factor, tree: Parameters) -> Parameters:
 
 @jax.jit
 def _weighted_sum(deltas: Parameters, weights) -> Parameters:
-    return jax.tree.map(lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, 1, precision="highest"), deltas)
+    return weighted_sum(lambda delta: delta, deltas, weights)
 
 
 @partial(jax.jit, static_argnames="adapter")
@@ -364,7 +374,7 @@ def _method(method: Method | str) -> Method:
 
 
 def _weights(method: Method, weights, library: Library) -> Float[Array, " k"]:
-    dtype = jnp.result_type(*jax.tree.leaves(library.parameters))
+    dtype = jnp.promote_types(jnp.result_type(*jax.tree.leaves(library.parameters)), jnp.float32)
     given = np.array(method.weights(len(library)) if weights is None else weights)
     check_real("weights", given)
     with np.errstate(over="ignore"):

@@ -55,8 +55,10 @@ class RegMean(Method):
     ridge: float = 1e-4
 
     def __post_init__(self):
-        number("off_diagonal", self.off_diagonal, ("a factor from 0 to 1", lambda factor: 0 <= factor <= 1))
-        number("ridge", self.ridge, ("a positive number; without one G may have no inverse", POSITIVE[1]))
+        factor = "a factor from 0 to 1", lambda factor: 0 <= factor <= 1
+        positive = "a positive number; without one G may have no inverse", POSITIVE[1]
+        self._set(off_diagonal=number("off_diagonal", self.off_diagonal, factor))
+        self._set(ridge=number("ridge", self.ridge, positive))
         object.__setattr__(self, "tasks", named(self.tasks))
 
     def __repr__(self) -> str:
@@ -74,13 +76,13 @@ class RegMean(Method):
         merged: Parameters = {}
         for part, name, leaf in adapter.linear.matches(base.params):
             (key,) = (f"{key}:{name}" for key in part.keys)
-            wide = jnp.promote_types(leaf.dtype, jnp.float32)  # half precision has no solve
+            wide = jnp.promote_types(deltas[key].dtype, jnp.float32)  # half precision has no solve
             delta = deltas[key].astype(wide)
             mean = jnp.tensordot(share, delta, 1, precision="highest")
             if name in seen:
                 axis, g = seen[name][0], seen[name][1].astype(wide)
                 g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)
-                h = jax.vmap(partial(part.quadratic, leaf.astype(wide), axis))(g)
+                h = jax.vmap(partial(part.quadratic, jnp.asarray(leaf, wide), axis))(g)
                 mean += self._shift(h, delta - mean, share, axis)
             merged[key] = mean.astype(deltas[key].dtype)
         return merged

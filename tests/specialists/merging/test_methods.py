@@ -25,6 +25,7 @@ from jaxopt_lite.specialists import (
     linear_parameters,
     merge,
 )
+from jaxopt_lite.specialists.adapters import as_adapter
 from jaxopt_lite.specialists.merging.methods import _sum_of_changes
 from tests.oracles import merging as oracle
 from tests.specialists.small import library_of, network, random_library, small_base
@@ -479,6 +480,57 @@ def test_a_merge_has_the_dtypes_of_what_it_merges(method):
     assert merged.profile.mean.dtype == jnp.bfloat16
     both = library.add(merged)
     assert len(both) == 3 and {leaf.dtype.name for leaf in both.parameters.values()} == {"bfloat16", "float32"}
+
+
+def test_sums_and_squares_of_half_precision_are_in_range():
+    """Of more numbers than float16 can count, and of larger ones than it can square."""
+    size = 140_000
+    base = Base({"b": jnp.zeros(size, jnp.float16)}, lambda params, x: params["b"] + x)
+    mine = np.arange(size) % 2 == 0
+    parameters = {"shift:b": jnp.asarray([np.where(mine, 300, 100), np.where(mine, 100, 300)], jnp.float16)}
+    library = library_of(base, as_adapter(Shift("b")), "ab", parameters)
+    diagonal = {"shift:b": jnp.asarray([mine, ~mine], jnp.float16)}
+    merged = merge(library, Fisher(diagonal)).parameters["shift:b"]
+    assert merged.dtype == jnp.float16
+    np.testing.assert_allclose(np.asarray(merged, float), 300, rtol=1e-3)
+
+    change = 100 * np.random.default_rng(0).normal(size=(1, 8, 8))
+    matrix = Base({"w": jnp.zeros((8, 8), jnp.float16)}, lambda params, x: x @ params["w"])
+    dense = library_of(matrix, as_adapter(Shift("w")), "a", {"shift:w": jnp.asarray(change, jnp.float16)})
+    lost = np.linalg.svd(change[0], compute_uv=False)
+    expected = np.linalg.norm(lost[2:]) / np.linalg.norm(lost)
+    np.testing.assert_allclose(compress(dense, LoRA("w", rank=2)).error, [expected], rtol=1e-2)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, jnp.float32])
+def test_recipes_are_plain_whatever_settings_were_given_as(kind):
+    """Where they were kept as given, a recipe said `np.float64(0.5)`, and TIES refused numbers of JAX."""
+    library = random_library(BASE, SCALES, "ab")
+    diagonal = library.profile.fisher
+    half, one = kind(0.5), kind(1)
+    given = (
+        TIES(half, one),
+        DARE(half, TaskArithmetic(half), np.int64(3)),
+        Fisher(diagonal, half),
+        RegMean({}, half, one),
+    )
+    plain = TIES(0.5), DARE(0.5, TaskArithmetic(0.5), 3), Fisher(diagonal, 0.5), RegMean({}, 0.5, 1.0)
+    assert list(map(repr, given)) == list(map(repr, plain))
+    merged = merge(library, given[0])
+    assert merged.ids == merge(library, plain[0]).ids and "TIES(density=0.5, scale=1.0)" in merged.cards[0].recipe
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_fisher_diagonals_are_means_of_squares(bad):
+    library = random_library(BASE, SCALES, "abc")
+    diagonal = library.profile.fisher | {"shift:bias": library.profile.fisher["shift:bias"].at[1, 2].set(bad)}
+    for method, one in ((Fisher(diagonal), library), (Fisher(), with_fisher(library, diagonal))):
+        with pytest.raises(ValueError, match="Fisher diagonals of b hold NaN, infinity or negative numbers"):
+            merge(one, method)
+
+
+def with_fisher(library, diagonal):
+    return replace(library, profile=replace(library.profile, fisher=diagonal))
 
 
 def test_compressing_half_precision():
