@@ -40,6 +40,8 @@ class Scaled(NamedTuple):
         """The product `eqn` with `x`, in which the changed matrix is the factor number `side`."""
         own, others = eqn.params["dimension_numbers"][0][side], eqn.params["dimension_numbers"][0][1 - side]
         if self.axis in own:
+            if jnp.promote_types(x.dtype, self.scale.dtype) != x.dtype:  # whole numbers would cut the scaled ones off
+                return None
             return _product(eqn, _times(x, self.scale, others[own.index(self.axis)]), self.leaf, side)
         y = _product(eqn, x, self.leaf, side)
         return _times(y, self.scale, _axis_in_product(eqn, self.axis, side, x.ndim))

@@ -17,6 +17,12 @@ pytestmark = pytest.mark.hardly_optimized
 x = jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)
 W, STACK, TABLE = (jnp.asarray(np.random.default_rng(3).normal(size=shape)) for shape in ((3, 5), (2, 3, 5), (6, 5)))
 
+
+def _dot(x, w):
+    """A product of two dtypes, which `jnp.dot` would first make one."""
+    return jax.lax.dot_general(x, w, (((1,), (0,)), ((), ())), preferred_element_type=w.dtype)
+
+
 FUNCTIONS = {
     "x W": (lambda p, x: x @ p["w"], W),
     "Wᵀ xᵀ": (lambda p, x: p["w"].T @ x.T, W),
@@ -36,6 +42,7 @@ FUNCTIONS = {
     "rows of a table, filled": (lambda p, x: p["w"].at[jnp.array([3, 9])].get(mode="fill", fill_value=1.0), TABLE),
     "x W in whole numbers": (lambda p, x: x @ p["w"].astype(jnp.int32), 10 * W),
     "x W in another dtype": (lambda p, x: 2 * jnp.dot(x, p["w"], preferred_element_type=jnp.float32), W),
+    "whole numbers times W": (lambda p, x: _dot((5 * x).astype(jnp.int8), p["w"]), W),
     "columns of a table": (lambda p, x: p["w"][:, jnp.array([3, 1])], TABLE),
 }
 PARTS = {
