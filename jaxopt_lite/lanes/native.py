@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from jaxopt_lite.jaxprs import called, equations_in, line_of
+from jaxopt_lite.jaxprs import Equation, called, equations_in, is_literal, line_of
 from jaxopt_lite.lanes.lanes_last import ELEMENTWISE, is_own_product
 
 __all__ = ["as_one_native_call", "why_not_native"]
@@ -51,27 +51,30 @@ def as_one_native_call(solve: Callable) -> Callable:
     return call
 
 
-def why_not_native(jaxpr: Any, width: int, lane_bytes: int, columns: int) -> str | None:
+def why_not_native(jaxpr: Any, width: int, lane_bytes: int, columns: int | None) -> str | None:
     """Why a solve cannot be one native CPU function, if so.
 
     Args:
         jaxpr: the user's function: operations inside it decide.
         width: the lanes of a tile.
         lane_bytes: the bytes of a lane's state.
-        columns: how many columns of a Jacobian the solve computes at once.
+        columns: how many columns of a Jacobian the solve computes at once, by forward mode; None where it goes by
+            gradients, in reverse mode.
     """
     if lane_bytes * width > _LARGEST_NATIVE_STATE:
         return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
     return _obstacle(jaxpr, width, columns)
 
 
-def _obstacle(jaxpr, width: int, columns: int) -> str | None:
+def _obstacle(jaxpr, width: int, columns: int | None) -> str | None:
     """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function."""
+    backward, columns = columns is None, columns or 1
     for equation, *outer in equations_in(jaxpr):
         name = equation.primitive.name
         # A broadcast becomes a reduction of its output in the derivative.
         reduced = equation.invars[:1] if name in _REDUCING else []
-        reduced = equation.outvars if name == "broadcast_in_dim" else reduced
+        is_broadcast = name == "broadcast_in_dim" or (backward and _broadcasts(equation))
+        reduced = equation.outvars if is_broadcast else reduced
         is_own = is_own_product(equation, columns) and all(called(each) is not None for each in outer)
         if name not in _NATIVE and not is_own:
             why = "XLA gives {} to a library or to its own runtime"
@@ -83,3 +86,11 @@ def _obstacle(jaxpr, width: int, columns: int) -> str | None:
             continue
         return why.format(f"`{name}` (at {line_of(equation, *outer)})")
     return None
+
+
+def _broadcasts(equation: Equation) -> bool:
+    """Whether an operation on numbers repeats those of one of its variables."""
+    if equation.primitive.name not in ELEMENTWISE:
+        return False
+    size = equation.outvars[0].aval.size
+    return any(not is_literal(operand) and operand.aval.size < size for operand in equation.invars)

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import jaxopt_lite as jol
 from jaxopt_lite.lanes.native import as_one_native_call, why_not_native
 
 
@@ -11,7 +13,7 @@ def inner(x):
     return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) * 2, x)
 
 
-def is_native(jaxpr, width: int, columns: int) -> bool:
+def is_native(jaxpr, width: int, columns: int | None) -> bool:
     return why_not_native(jaxpr, width, 0, columns) is None
 
 
@@ -52,6 +54,22 @@ def test_large_arrays_and_reductions_are_not_native():
     assert is_native(small, 64, 10) and not is_native(large, 64, 1)
     sums = jax.make_jaxpr(jnp.sum)(jnp.ones(30)).jaxpr
     assert is_native(sums, 64, 1) and not is_native(sums, 64, 30)
+
+
+def test_what_an_operation_repeats_is_added_up_in_reverse_mode():
+    """Sixteen times eight numbers on 32 lanes are as many as XLA takes out of a native function."""
+    jaxpr = jax.make_jaxpr(lambda b: jnp.tanh(np.ones((16, 8)) + b[None])[0])(jnp.ones(8)).jaxpr
+    assert is_native(jaxpr, 31, None) and not is_native(jaxpr, 32, None) and is_native(jaxpr, 32, 1)
+
+
+def test_a_mean_over_examples_is_minimized():
+    """Its gradient adds up over the examples what a product has, in a sum that is in no line of the function."""
+    x = np.random.default_rng(0).normal(size=(2, 12, 3)).astype(np.float32)
+    w = x[0, :8]
+    loss = lambda b, x: jnp.mean(jax.vmap(lambda x: jnp.sum((w.T @ jnp.tanh(w @ x + b) - x) ** 2))(x))
+    solution = jol.minimize(loss, np.zeros((2, 8), np.float32), x, solver=jol.BFGS(rescue=False))
+    gradients = jax.vmap(jax.grad(loss))(solution.x, x)
+    assert solution.success.all() and np.abs(gradients).max() < 1e-3
 
 
 def test_a_loop_computes_the_same_as_one_native_call():
