@@ -55,16 +55,18 @@ def in_tiles(fun: Callable, on: PyTree, width: int, some: Chosen | None = None) 
             filled = [next(lanes) if flag else leaf for leaf, flag in zip(leaves, flags, strict=True)]
             return lanes_last(fun, on, keeps_rules=True)(*jax.tree.unflatten(tree, filled))
 
-        return tile_by_tile(on_tile, width, some)([leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])
+        over = tile_by_tile(on_tile, width, some, in_place=some is not None)
+        return over([leaf for leaf, flag in zip(leaves, flags, strict=True) if flag])
 
     return of_batch
 
 
-def tile_by_tile(fun: Callable, width: int, some: Chosen | None = None) -> Callable:
+def tile_by_tile(fun: Callable, width: int, some: Chosen | None = None, in_place: bool = True) -> Callable:
     """`fun`, written for a tile of so many lanes, for the rows of a batch: from pytrees whose lane axis is the last to
     pytrees whose batch axis is the first.
 
-    Only `some` rows are computed where they are given; of the others the results are zeros.
+    Only `some` rows are computed where they are given; of the others the results are zeros. Results that are written
+    `in_place` have no derivatives; all others are stacked, which takes longer.
     """
 
     def of_batch(*rows: PyTree) -> PyTree:
@@ -72,7 +74,7 @@ def tile_by_tile(fun: Callable, width: int, some: Chosen | None = None) -> Calla
         filled, picked = rows, some
         if size == 1:  # XLA would see that all lanes hold the same, and round them differently
             filled, picked = twice(rows), None if some is None else (twice(some[0]), some[1])
-        results = _all_tiles(fun, width, filled) if picked is None else _chosen_tiles(fun, width, filled, picked)
+        results = _in_place(fun, width, filled, picked) if in_place else _stacked(fun, width, filled)
         return jax.tree.map(lambda leaf: leaf[:size], results)
 
     return of_batch
@@ -83,29 +85,39 @@ def twice(batches: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batches)
 
 
-def _all_tiles(fun: Callable, width: int, rows: PyTree) -> PyTree:
+def _tiles(size: int, width: int) -> int:
+    """How many tiles hold so many rows; XLA would compile a loop over one differently, with other roundings."""
+    return max(2, -(-size // width))
+
+
+def _stacked(fun: Callable, width: int, rows: PyTree) -> PyTree:
     size = len(jax.tree.leaves(rows)[0])
-    count = max(2, -(-size // width))  # XLA would compile a loop over one tile differently, with other roundings
+    count = _tiles(size, width)
 
     def tile(k):
         lanes = k * width + jnp.arange(width, dtype=jnp.int32)
-        values = fun(*load(rows, jnp.minimum(lanes, size - 1)))
+        values = fun(*_gather(rows, jnp.minimum(lanes, size - 1)))
         return store(_blank(width, values), jnp.arange(width), values)
 
     values = jax.lax.map(tile, jnp.arange(count, dtype=jnp.int32))
     return jax.tree.map(lambda leaf: leaf.reshape(count * width, *leaf.shape[2:]), values)
 
 
-def _chosen_tiles(fun: Callable, width: int, rows: PyTree, some: Chosen) -> PyTree:
-    (order, length), size = some, len(some[0])
+def _in_place(fun: Callable, width: int, rows: PyTree, some: Chosen | None) -> PyTree:
+    """The last row is that of all lanes that are left over: they write what is there already."""
+    size = len(jax.tree.leaves(rows)[0])
+    order, length = (None, size) if some is None else some
+    count = _tiles(size, width) if some is None else -(-length // width)
 
     def tile(k, results):
         lanes = jnp.maximum(k * width, 0) + jnp.arange(width, dtype=jnp.int32)
-        source = order.at[jnp.minimum(lanes, size - 1)].get(mode="promise_in_bounds")
-        return store(results, jnp.where(lanes < length, source, size), fun(*load(rows, source)))
+        source = jnp.minimum(lanes, jnp.maximum(length, 1) - 1)
+        if order is not None:
+            source = order.at[source].get(mode="promise_in_bounds")
+        return store(results, source, fun(*load(rows, source)))
 
     tile_of = jax.eval_shape(lambda rows: fun(*load(rows, jnp.zeros((width,), jnp.int32))), rows)
-    return jax.lax.fori_loop(0, -(-length // width), tile, _blank(size + 1, tile_of))  # and a slot for idle lanes
+    return jax.lax.fori_loop(0, count, tile, _blank(size, tile_of))
 
 
 def _blank(size: int, tile: PyTree) -> PyTree:
@@ -115,7 +127,22 @@ def _blank(size: int, tile: PyTree) -> PyTree:
 
 def load(rows: Any, source: Int[Array, " L"]) -> Any:
     """The rows of these problems, one per lane; `source` is in bounds."""
+    return (_load_in_turn if on_cpu() else _gather)(rows, source)
 
+
+def _load_in_turn(rows, source):
+    # Each row is read from its first number to its last. The derivative of this would be slow, that of a gather is not.
+    def put(k, lanes):
+        def one(leaf, tile):
+            return jax.lax.dynamic_update_index_in_dim(tile, at(leaf, at(source, k)), k, leaf.ndim - 1)
+
+        return jax.tree.map(one, rows, lanes)
+
+    blank = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[1:], source.size), leaf.dtype), rows)
+    return jax.lax.fori_loop(0, source.size, put, blank)
+
+
+def _gather(rows, source):
     def one(leaf):
         shape, numbers = leaf.shape[1:], math.prod(leaf.shape[1:])
         if not on_cpu() or leaf.size > _MOST_INDEX:
@@ -129,7 +156,7 @@ def load(rows: Any, source: Int[Array, " L"]) -> Any:
 
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:
-    """Write every lane to its row. The slots are in bounds, and the row of those that share one is undefined."""
+    """Write every lane to its row. The slots are in bounds; of lanes that share one, any may have the last word."""
     return (_store_in_turn if on_cpu() else _store_at_once)(rows, slots, lanes)
 
 
