@@ -160,19 +160,19 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
 
 
 def normal_equations(
-    a: Float[Array, "m n *L"], b: Float[Array, "m *L"]
+    jt: Float[Array, "n m *L"], f: Float[Array, "m *L"]
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
-    """AᵀA and Aᵀb in every lane."""
-    if not _in_turn(b):
-        return jnp.sum(a[:, :, None] * a[:, None, :], axis=0), rematvec(a, b)
+    """JᵀJ and Jᵀf in every lane, of Jᵀ and f."""
+    if not _in_turn(f):
+        return jnp.sum(jt[:, None] * jt[None], axis=2), matvec(jt, f)
 
-    def add_row(k, total, a, b):
+    def add_row(k, total, jt, f):
         gram, product = total
-        row = at(a, k)
-        return gram + outer(row, row), product + row * at(b, k)[None]
+        row = at(jt, k, 1)
+        return gram + outer(row, row), product + row * at(f, k)[None]
 
-    zero = jnp.zeros(a.shape[1:], a.dtype)
-    return fold(add_row, a.shape[0], (outer(zero, zero), zero), a, b)
+    zero = jnp.zeros_like(jt[:, 0])
+    return fold(add_row, f.shape[0], (outer(zero, zero), zero), jt, f)
 
 
 def cholesky(
@@ -196,41 +196,38 @@ def cholesky(
         rc = jnp.where((index[:n] == k)[:, None], row[None], rc)
         return gh - outer(row[:n], row), rc, sure & (pivot >= lowest), entries
 
-    gh = _beside(g, h)
+    gh = jnp.concatenate([g, h[:, None]], axis=1)
     start = gh, jnp.zeros_like(gh), jnp.ones(h.shape[1:], bool), diagonal(g)
     _, rc, sure, _ = jax.lax.fori_loop(0, n, eliminate, start)
     return rc[:, :n], rc[:, n], sure
 
 
-def _beside(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> Array:
-    """The matrix [A b] in every lane: what is done to both is one loop."""
-    return jnp.concatenate([a, b[:, None]], axis=1)
-
-
-def triangle(a: Float[Array, "m n *L"], b: Float[Array, "m *L"]) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
-    """R and Qᵀb, of A = QR with R upper triangular, in every lane; m may be less than n.
+def triangle(
+    columns: Float[Array, "n m *L"], b: Float[Array, "m *L"]
+) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
+    """R and Qᵀb, of Aᵀ, the `columns`, and b, A = QR with R upper triangular, in every lane; m may be less than n.
 
     By modified Gram-Schmidt elimination of A and b together, which for least squares is as stable as Householder's, and
     whose every operation is one on rows of lanes. A column that depends on those before it, to rounding, is left out,
     and has zeros in its row of R. Source: Björck, Numerical Methods for Least Squares Problems, section 2.4.
     """
-    n = a.shape[1]
-    index = jnp.arange(n + 1, dtype=jnp.int32).reshape((n + 1,) + (1,) * (a.ndim - 2))
-    squares = fold(lambda k, total, a: total + at(a, k) ** 2, a.shape[0], jnp.zeros(a.shape[1:], a.dtype), a)
-    least = (_DEPENDENT * jnp.finfo(a.dtype).eps) ** 2 * squares
+    n, m = columns.shape[:2]
+    index = jnp.arange(n + 1, dtype=jnp.int32).reshape((n + 1,) + (1,) * (b.ndim - 1))
+    squares = fold(lambda k, total, a: total + at(a, k, 1) ** 2, m, jnp.zeros_like(columns[:, 0]), columns)
+    least = (_DEPENDENT * jnp.finfo(b.dtype).eps) ** 2 * squares
 
     def eliminate(k, carry):
-        ab, rc = carry
-        column = at(ab, k, 1)
+        columns, rc = carry
+        column = at(columns, k)
         square = dot(column, column)
         independent = square > at(least, k)
         q = jnp.where(independent, column / jnp.sqrt(jnp.where(independent, square, 1)), 0)
         q = jax.lax.optimization_barrier(q)
-        row = jax.lax.optimization_barrier(jnp.where(index >= k, rematvec(ab, q), 0))
-        return ab - outer(q, row), jnp.where((index[:n] == k)[:, None], row[None], rc)
+        row = jax.lax.optimization_barrier(jnp.where(index >= k, matvec(columns, q), 0))
+        return columns - outer(row, q), jnp.where((index[:n] == k)[:, None], row[None], rc)
 
-    ab = _beside(a, b)
-    _, rc = jax.lax.fori_loop(0, n, eliminate, (ab, jnp.zeros((n, *ab.shape[1:]), a.dtype)))
+    start = jnp.concatenate([columns, b[None]]), jnp.zeros((n, n + 1, *b.shape[1:]), b.dtype)
+    _, rc = jax.lax.fori_loop(0, n, eliminate, start)
     return rc[:, :n], rc[:, n]
 
 

@@ -25,7 +25,6 @@ from jaxopt_lite.lanes.status import Status
 __all__ = ["Limits", "Method", "Outcome", "Problem", "Queue", "State", "resumed", "run", "stopped", "verdict"]
 
 _PAUSED = 16  # how much lower the status of a lane is that is out of steps
-_PAUSE_COST = 2  # of writing out, refilling and starting lanes, in steps of the whole tile, about
 
 
 class Limits(NamedTuple):
@@ -95,6 +94,11 @@ class Method(Protocol):
 
         In others they may come out of a step as anything, and where states are kept the engine puts them back.
         """
+        ...
+
+    @property
+    def prepares(self) -> bool:
+        """Whether `begin` evaluates anything. Else it is the first step that does."""
         ...
 
     @property
@@ -169,6 +173,7 @@ def run(
     queue: Queue,
     width: int,
     *,
+    pause_cost: float = 2,
     steps_at_once: int = 1,
     keep_state: bool = False,
     record: int = 0,
@@ -180,6 +185,8 @@ def run(
         bind: a tile's mapped leaves, lane axis last -> the problem on that tile.
         queue: the problems.
         width: the number of lanes in work.
+        pause_cost: what it takes to write out, refill and start lanes, in steps of the whole tile, about. Lanes wait
+            for that until they have missed as much. No answer depends on it.
         steps_at_once: how many steps to make before asking whether more are worthwhile. No answer depends on it.
         keep_state: also return the states, so that unfinished solves can go on.
         record: how many steps of progress to record for each problem.
@@ -191,7 +198,7 @@ def run(
         pool, taken, outcome = carry
         pool, taken = _refill(method, queue, count, pool, taken, record)
         pool = _begin(method, bind, pool)
-        pool = _advance(method, bind, pool, taken < count, steps_at_once, loose)
+        pool = _advance(method, bind, pool, taken < count, pause_cost, steps_at_once, loose)
         return pool, taken, _flush(outcome, pool, size)
 
     def unfinished(carry):
@@ -234,7 +241,7 @@ def _begin(method: Method, bind, pool: _Pool) -> _Pool:
     return pool._replace(state=state, record=_note(method, problem, state, pool.record, waiting))
 
 
-def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose: tuple[str, ...]) -> _Pool:
+def _advance(method, bind, pool: _Pool, more, pause_cost: float, steps_at_once: int, loose: tuple[str, ...]) -> _Pool:
     """Step until it pays to stop: until idle lanes have missed as many steps as a pause costs.
 
     The fields that a step leaves `loose` are put back in lanes that do not run.
@@ -244,7 +251,7 @@ def _advance(method: Method, bind, pool: _Pool, more, steps_at_once: int, loose:
 
     def worthwhile(carry):
         state, _, missed = carry
-        return jnp.any(state.status == Status.RUNNING) & (missed < _PAUSE_COST * width)
+        return jnp.any(state.status == Status.RUNNING) & (missed < pause_cost * width)
 
     def step(_, carry):
         state, record, missed = carry

@@ -56,15 +56,15 @@ def twice_cost(loss: str | None, scale: Any, f: Float[Array, "m *L"]) -> Float[A
     return f * f if rho is None else scale * scale * rho.value((f / scale) ** 2)
 
 
-def weighted(loss: str | None, scale: Any, f: Float[Array, "m *L"], j: Float[Array, "m n *L"]) -> tuple[Array, Array]:
-    """Residuals and a Jacobian whose JᵀF is the gradient of the cost, and whose JᵀJ is about its Hessian.
+def weighted(loss: str | None, scale: Any, f: Float[Array, "m *L"], jt: Float[Array, "n m *L"]) -> tuple[Array, Array]:
+    """Residuals and a Jᵀ whose JᵀF is the gradient of the cost, and whose JᵀJ is about its Hessian.
 
     A residual at which the cost curves the other way keeps its part of the gradient, and next to none of the Hessian.
     """
     rho = LOSSES[loss or "linear"]
     if rho is None:
-        return f, j
+        return f, jt
     z = (f / scale) ** 2
     slope = rho.slope(z)
     weight = jnp.sqrt(jnp.maximum(slope + 2 * z * rho.curvature(z), jnp.finfo(f.dtype).eps))
-    return f * slope / weight, j * weight[:, None]
+    return f * slope / weight, jt * weight

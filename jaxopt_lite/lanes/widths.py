@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
-    "EVALUATIONS", "FEWEST_IN_A_PART", "Lanes", "Work", "compiler_options", "evaluated_width", "parts", "steps_at_once",
-    "tile_width", "why_not_wide",
+    "EVALUATIONS", "FEWEST_IN_A_PART", "Lanes", "Work", "compiler_options", "evaluated_width", "parts", "pause_cost",
+    "steps_at_once", "tile_width", "why_not_wide",
 ]  # fmt: skip
 
 
@@ -144,6 +144,14 @@ def why_not_wide() -> str | None:
     if jax.__version_info__ < _WIDE_FROM:
         return f"with JAX before {'.'.join(map(str, _WIDE_FROM))} more functions round differently in those of 512 bits"
     return None
+
+
+def pause_cost(platform: str, prepares: bool) -> float:
+    """What it takes to write out, refill and start lanes, in steps of the whole tile, about.
+
+    Most of it is the evaluation that starts them, of a method that `prepares` them so.
+    """
+    return 2 if prepares or platform != "cpu" else 0.25
 
 
 def steps_at_once(platform: str) -> int:

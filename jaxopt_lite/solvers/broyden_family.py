@@ -89,6 +89,7 @@ class Secant(NamedTuple):
     slopes: bool = True
 
     symmetric = ()
+    prepares = True
 
     @property
     def loose(self) -> tuple[str, ...]:

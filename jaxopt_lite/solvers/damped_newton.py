@@ -79,6 +79,7 @@ class DampedNewton(NamedTuple):
     keeps_jacobian: bool
 
     loose = symmetric = ()
+    prepares = False
 
     def init(self, start) -> State:
         """Before the first evaluation. `start` is the best point so far and the user's own start."""
@@ -194,7 +195,7 @@ def _scatter(n: int) -> np.ndarray:
 
 def dense_direction(problem, x, f, j, d, damping):
     """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
-    gram, slope = normal_equations(j, f)
+    gram, slope = normal_equations(jnp.swapaxes(j, 0, 1), f)
     d = jnp.maximum(d, jnp.sqrt(diagonal(gram)))
     damped = gram + eye(x) * (damping * positive(d) ** 2)[:, None]
     is_free = damping == 0

@@ -79,15 +79,15 @@ class Model(NamedTuple):
     error: Float[Array, "*L"]
 
 
-def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"], f, j) -> Model:
-    """The model at x, of its residuals f `[m, *L]` and Jacobian j `[m, n, *L]`; a loss is a name and a scale."""
+def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"], f, jt) -> Model:
+    """The model at x, of its residuals f `[m, *L]` and the columns Jᵀ `[n, m, *L]`; a loss is a name and a scale."""
     terms = twice_cost(*loss, f)
     cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
-    f, j = optimization_barrier(weighted(*loss, f, j))
+    f, jt = optimization_barrier(weighted(*loss, f, jt))
     length = jnp.sqrt(cost)  # of F where nothing weighs it; outliers that are weighted are longer than they count
-    g, gradient = optimization_barrier(normal_equations(j, f))
+    g, gradient = optimization_barrier(normal_equations(jt, f))
     columns = jnp.sqrt(diagonal(g))
-    r, c = optimization_barrier(_factor(j, f, g, gradient))
+    r, c = optimization_barrier(_factor(jt, f, g, gradient))
     rounding = _ROUNDING * jnp.finfo(x.dtype).eps * (length + dot(columns, jnp.abs(x)))
     counts = jnp.abs(gradient) > columns * rounding
     if box is not None:
@@ -97,20 +97,20 @@ def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"]
     return Model(cost, (2 * length + rounding) * rounding, r, c, gradient, columns, error)
 
 
-def underflows(x: Float[Array, "n *L"], f, j) -> Bool[Array, "*L"]:
+def underflows(x: Float[Array, "n *L"], f, jt) -> Bool[Array, "*L"]:
     """Whether what f and J are multiplied to is too small for the dtype, and f is more than what rounding x makes.
 
     Then slopes of zero mean nothing.
     """
-    limits, largest, of_columns = jnp.finfo(x.dtype), max_abs(f), max_abs(j)
+    limits, largest, of_columns = jnp.finfo(x.dtype), max_abs(f), max_abs(jnp.swapaxes(jt, 0, 1))
     lost = (of_columns > 0) & (of_columns * jnp.minimum(of_columns, largest) < limits.tiny / limits.eps**0.5)
     return jnp.any(lost, axis=0) & (largest > _ROUNDING * limits.eps * dot(of_columns, jnp.abs(x)))
 
 
-def _factor(j, f, g, gradient):
+def _factor(jt, f, g, gradient):
     """R and c: of G = JᵀJ where that is safe, and of J, for the whole tile, where it is not in one of its lanes."""
     r, c, safe = optimization_barrier(cholesky(g, gradient, float(jnp.finfo(g.dtype).eps) ** 0.5))
-    return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(j, f)))
+    return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))
 
 
 class State(NamedTuple):
@@ -139,6 +139,7 @@ class _LinearModel(NamedTuple):
     """The method: `init`, `begin` and `step` on lanes, for the engine."""
 
     loose = symmetric = ()
+    prepares = False
 
     def init(self, x) -> State:
         """Before the first evaluation."""
@@ -160,8 +161,9 @@ class _LinearModel(NamedTuple):
         running, starting = state.status == Status.RUNNING, state.evaluations == 0
         box, x = problem.box, state.x + state.p
         x = optimization_barrier(x if box is None else box.nearest(x))
-        f, j = optimization_barrier(problem.value_and_jacobian(x))
-        new, old = model(problem.loss, box, x, f, j), state.model
+        f, j = problem.value_and_jacobian(x)
+        f, jt = optimization_barrier((f, jnp.swapaxes(j, 0, 1)))  # as forward mode makes it, a column at a time
+        new, old = model(problem.loss, box, x, f, jt), state.model
         finite = jnp.isfinite(new.cost) & jnp.isfinite(new.error) & jnp.isfinite(max_abs(x))
         gain = old.cost - new.cost
         ratio = jnp.where(finite, gain / jnp.where(state.predicted > 0, state.predicted, jnp.inf), -1)
@@ -237,7 +239,7 @@ def _within(s, c, slope, radius, damping):
     length = norm(z)
     upper, inside = slope / radius, length <= (1 + _CLOSE) * radius
     start = jnp.where(damping > 0, damping, slope / positive(length))
-    g, h = normal_equations(s, c)
+    g, h = normal_equations(jnp.swapaxes(s, 0, 1), c)
 
     def seeking(carry):
         k, *_, found = carry
@@ -269,7 +271,7 @@ def _into_box(box: Box, x, s, c, gradient, d, radius, damping):
     def fit_the_rest(_, carry):
         """The model has left out the unknowns that are held, which move by `fixed`, their D p."""
         held, fixed, _, _ = carry
-        t, e = triangle(jnp.where(held[None], 0, s), c + matvec(s, fixed))
+        t, e = triangle(jnp.where(held[:, None], 0, jnp.swapaxes(s, 0, 1)), c + matvec(s, fixed))
         z, lam = _within(t, e, norm(rematvec(t, e)), radius, damping)
         z = jnp.where(held, fixed, z)
         ahead = x + z / d

@@ -29,7 +29,7 @@ from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles, tile_by_tile, twice
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved
-from jaxopt_lite.lanes.widths import evaluated_width, steps_at_once
+from jaxopt_lite.lanes.widths import evaluated_width, pause_cost, steps_at_once
 from jaxopt_lite.solvers.box import active, in_rows
 from jaxopt_lite.solvers.choice import Choice, Kind, Options, Plan, Reach, choose, without_numbers
 from jaxopt_lite.solvers.implicit import factored_up_to, known, with_implicit_derivatives
@@ -409,14 +409,15 @@ def _by_backend(plan: Plan, choice: Choice, is_mapped, leaves, queue: Queue, in_
 
 def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outcome]:
     """The engine, set up for this function and its arguments."""
-    mapped, at_once = mapped_leaves(leaves, is_mapped), steps_at_once(jax.default_backend())
+    mapped, platform = mapped_leaves(leaves, is_mapped), jax.default_backend()
 
     def bind(tile: tuple[Array, ...]) -> LaneProblem:
         """The problem on a tile, of whose mapped leaves the lane axis is last."""
         return LaneProblem(plan.function, with_mapped(leaves, is_mapped, tile), is_mapped)
 
     def run(method, queue: Queue, *, native: bool = True, **options) -> Outcome:
-        solve = partial(engine.run, method, bind, width=choice.width, steps_at_once=at_once, **options)
+        options |= {"pause_cost": pause_cost(platform, method.prepares), "steps_at_once": steps_at_once(platform)}
+        solve = partial(engine.run, method, bind, width=choice.width, **options)
         solve = as_one_native_call(solve) if native and not choice.why_not_native else solve
         return solve(queue._replace(mapped=mapped))
 
@@ -456,8 +457,9 @@ def _found(kind: Kind, problem: LaneProblem, x) -> Values:
         value = value.astype(x.dtype)
         return Values(value, None, aux, max_abs(value))
     value, j, aux = problem.value_jacobian_and_aux(x)
-    at = model(problem.loss, box, x, value, j)
-    error = jnp.where(underflows(x, value, j), jnp.nan, at.error)
+    jt = jnp.swapaxes(j, 0, 1)
+    at = model(problem.loss, box, x, value, jt)
+    error = jnp.where(underflows(x, value, jt), jnp.nan, at.error)
     return Values(value, rematvec(at.r, at.c), aux, error, at.cost / 2, at.r, at_bound)
 
 

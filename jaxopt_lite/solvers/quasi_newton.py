@@ -103,6 +103,8 @@ class QuasiNewton(NamedTuple):
 
     memory: Memory
 
+    prepares = True
+
     @property
     def loose(self) -> tuple[str, ...]:
         """A search is only for a lane that runs: any other has ended, or waits to restart."""

@@ -74,6 +74,7 @@ class TrustRegion(NamedTuple):
 
     loose = ()
     symmetric = ("h",)
+    prepares = False
 
     def init(self, start) -> State:
         """Before the first evaluation. `start` is the best point so far and the user's own start."""

@@ -147,22 +147,22 @@ def test_a_triangle_has_the_products_of_its_matrix(m, n):
     """RᵀR = AᵀA and Rᵀc = Aᵀb; lanes with a column of zeros, and with one that is the sum of others."""
     a, b = matrices(m, n, lanes=5), vectors(m, lanes=5)
     a[:, 1, 0], a[:, -1, 1] = 0, a[:, :-1, 1].sum(axis=1)
-    r, c = map(np.asarray, jax.jit(triangle)(a, b))
+    r, c = map(np.asarray, jax.jit(triangle)(np.swapaxes(a, 0, 1), b))
     for lane in range(5):
         one, rows = a[..., lane], r[..., lane]
         assert (np.tril(rows, -1) == 0).all()
         np.testing.assert_allclose(rows.T @ rows, one.T @ one, atol=1e-13)
         np.testing.assert_allclose(rows.T @ c[:, lane], one.T @ b[:, lane], atol=1e-13)
         assert np.count_nonzero(np.diagonal(rows)) == np.linalg.matrix_rank(one)
-        alone = jax.jit(triangle)(a[..., lane], b[:, lane])[0]
+        alone = jax.jit(triangle)(a[..., lane].T, b[:, lane])[0]
         np.testing.assert_allclose(alone, rows, atol=1e-13)
 
 
 def test_a_triangle_keeps_the_digits_that_products_lose():
     """Läuchli's matrix, whose AᵀA is singular to rounding."""
     small = 1e-9
-    a = np.array([[1.0, 1.0], [small, 0.0], [0.0, small]])[..., None]
-    x = jax.jit(lambda a, b: triangle_solve(*triangle(a, b)))(a, np.array([2.0, small, small])[:, None])
+    columns = np.array([[1.0, small, 0.0], [1.0, 0.0, small]])[..., None]
+    x = jax.jit(lambda a, b: triangle_solve(*triangle(a, b)))(columns, np.array([2.0, small, small])[:, None])
     np.testing.assert_allclose(x[:, 0], [1, 1], rtol=1e-6)
 
 
@@ -170,7 +170,9 @@ def test_a_triangle_keeps_the_digits_that_products_lose():
 def test_normal_equations_are_products(m, n):
     a, b = matrices(m, n), vectors(m)
     joined = lambda squares, b: jnp.concatenate([squares, b[:, None]], axis=1)
-    agrees(lambda a, b: joined(*normal_equations(a, b)), lambda a, b: joined(a.T @ a, a.T @ b), a, b)
+    agrees(
+        lambda a, b: joined(*normal_equations(jnp.swapaxes(a, 0, 1), b)), lambda a, b: joined(a.T @ a, a.T @ b), a, b
+    )
 
 
 def test_a_cholesky_factor_says_where_pivots_vanish():

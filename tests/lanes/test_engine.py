@@ -35,6 +35,7 @@ class Counter(NamedTuple):
     rest: int = 0
 
     loose = symmetric = ()
+    prepares = False
 
     def init(self, start):
         row = jnp.zeros(start.shape[1:], jnp.int32)
@@ -106,19 +107,20 @@ def test_short_problems_go_through_the_other_lanes_while_a_long_one_runs():
 def test_a_pause_waits_until_idle_lanes_have_missed_what_it_costs():
     """Lanes that end one after the other are written out together, and those that end together at once."""
 
-    def pauses(goals):
+    def pauses(goals, cost=2):
         begun = []
-        outcome = count(np.asarray(goals), 4, Tracked([], begun))
+        outcome = count(np.asarray(goals), 4, Tracked([], begun), pause_cost=cost)
         jax.effects_barrier()
         np.testing.assert_array_equal(outcome.steps, goals)
         return len(begun)
 
-    assert engine._PAUSE_COST == 2, "what follows is counted for it"
     assert pauses([5] * 12) == 3
     # Lanes end at 1, 2, 3 and 4; after step 4 the others have missed 1 + 2 + 3 < 8 steps, and all are refilled.
     assert pauses([1, 2, 3, 4] * 3) == 3
     # Three lanes idle beside the long one miss 8 steps in the third.
     assert pauses([1, 1, 1, 9] + [1] * 3) == 2
+    # The first idle lane waits for the second; where pauses cost little it does not.
+    assert pauses([1, 2, 9, 9, 1, 1]) == 2 and pauses([1, 2, 9, 9, 1, 1], 0.25) == 3
 
 
 @pytest.mark.parametrize(

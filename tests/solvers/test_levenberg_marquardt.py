@@ -74,7 +74,7 @@ def test_columns_that_are_nearly_parallel_keep_their_digits():
     rng = np.random.default_rng(2)
     j, f = rng.standard_normal((9, 3, 2)), rng.standard_normal((9, 2))
     j[:, 2, 1] = j[:, 0, 1] + 1e-7 * j[:, 2, 1]
-    model = jax.jit(lambda f, j: lm.model(("linear", None), None, jnp.ones((3, 2)), f, j))
+    model = jax.jit(lambda f, j: lm.model(("linear", None), None, jnp.ones((3, 2)), f, jnp.swapaxes(j, 0, 1)))
     found = model(f, j)
     for lane in range(2):
         r = np.linalg.qr(j[..., lane], mode="r")
@@ -86,8 +86,8 @@ def test_columns_that_are_nearly_parallel_keep_their_digits():
 
 
 def test_the_error_is_a_cosine_and_rounding_counts_for_nothing():
-    j, f = np.array([[3.0, 0.0], [4.0, 1.0], [0.0, 0.0]])[..., None], np.array([[1.0], [1.0], [7.0]])
-    model = jax.jit(lambda box, x, f: lm.model(("linear", None), box, x, f, j))
+    jt, f = np.array([[3.0, 4.0, 0.0], [0.0, 1.0, 0.0]])[..., None], np.array([[1.0], [1.0], [7.0]])
+    model = jax.jit(lambda box, x, f: lm.model(("linear", None), box, x, f, jt))
     found = model(None, np.ones((2, 1)), f)
     lengths = np.sqrt(51)
     np.testing.assert_allclose(found.error, max(7 / (5 * lengths), 1 / lengths), rtol=1e-12)
