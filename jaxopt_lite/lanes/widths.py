@@ -151,7 +151,7 @@ def pause_cost(platform: str, prepares: bool) -> float:
 
     Most of it is the evaluation that starts them, of a method that `prepares` them so.
     """
-    return 2 if prepares or platform != "cpu" else 0.25
+    return 2 if prepares or platform != "cpu" else 0.125
 
 
 def steps_at_once(platform: str) -> int:
