@@ -14,6 +14,7 @@ from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.cores import cores
 from jaxopt_lite.lanes.rows import batch_size
 
@@ -32,7 +33,7 @@ def use_cpu_cores(count: int | None = None) -> int:
         The number of devices.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: a count that is no whole number, or below 1.
         RuntimeError: JAX has already started, with another number of CPU devices.
 
     Example:
@@ -40,9 +41,7 @@ def use_cpu_cores(count: int | None = None) -> int:
         >>> jol.use_cpu_cores()  # doctest: +SKIP
         2
     """
-    count = cores() if count is None else count
-    if count < 1:
-        raise ValueError(f"count={count}: expected at least one device.")
+    count = cores() if count is None else whole_number("count", count, least=1)
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +94,8 @@ class Covariance:
         Raises:
             ValueError: a level that is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level={level}: expected a probability between 0 and 1, such as 0.95.")
+        if not isinstance(level, Real) or not 0 < level < 1:
+            raise ValueError(f"level={level!r:.80}: expected a probability between 0 and 1, such as 0.95.")
         freedom = math.inf if self.degrees_of_freedom is None else self.degrees_of_freedom
         times = float(scipy.stats.t.ppf((1 + level) / 2, freedom))
         value, error = self.propagate(fun, args)
@@ -121,7 +122,7 @@ def covariance_of(
     freedom = None if absolute_sigma else residuals - n
     if freedom is not None and freedom <= 0:
         raise ValueError(
-            f"{residuals} residuals and {n} unknowns leave no degree of freedom to estimate the size of the errors "
+            f"{residuals} residual{'s' * (residuals > 1)} and {n} unknown{'s' * (n > 1)} leave no degree of freedom to estimate the size of the errors "
             "from. Divide the residuals by the standard deviations of the data and pass absolute_sigma=True."
         )
     return _covariance(x, triangle, squares, freedom, max(residuals, n))

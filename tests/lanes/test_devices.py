@@ -139,5 +139,6 @@ def test_one_device_is_a_mesh_too():
 def test_batches_that_disagree_are_refused():
     with pytest.raises(ValueError, match=r"leading axes of the arguments are \[\(2,\), \(3,\)\]; expected one"):
         jol.over_devices(lambda x, a: x + a)(jnp.zeros((3, 2)), jnp.zeros((2, 2)))
-    with pytest.raises(ValueError, match="count=0: expected at least one device"):
-        jol.use_cpu_cores(0)
+    for count in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"count={count}: expected a whole number of at least 1"):
+            jol.use_cpu_cores(count)

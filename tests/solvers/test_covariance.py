@@ -111,7 +111,8 @@ def test_what_has_no_covariance():
         exact.covariance()
     found = exact.covariance(absolute_sigma=True)
     np.testing.assert_allclose(found.standard_errors, np.full((1, 2), 1 / np.sqrt(8)))
-    with pytest.raises(ValueError, match="level=95: expected a probability"):
-        found.interval(lambda x: x[0], level=95)
+    for level in (95, "95", None):
+        with pytest.raises(ValueError, match=f"level={level!r}: expected a probability"):
+            found.interval(lambda x: x[0], level=level)
     with pytest.raises(TypeError, match="returned numbers of int64, which have no derivative"):
         found.propagate(lambda x: jnp.round(x[0]).astype(int))
