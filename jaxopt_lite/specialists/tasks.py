@@ -124,7 +124,7 @@ def _weights(name: str, given: np.ndarray, count: int) -> np.ndarray:
         raise ValueError(
             f"weight of task {name!r}: some are too large or too small for float32, or infinite; scale them."
         )
-    return given.astype(jnp.result_type(float))
+    return given.astype(jax.dtypes.canonicalize_dtype(float))
 
 
 def _whole(name: str, task: tuple) -> Task:
