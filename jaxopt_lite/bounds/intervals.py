@@ -225,6 +225,12 @@ def _gather(equation, ins):
     return UNKNOWN if fill is None else hull([ins[0], of_constant(np.asarray(fill))])
 
 
+def _scatter(equation, ins):
+    """What is there or is written; but of `at[...].apply` what a function makes of it, and the updates say nothing."""
+    applies = equation.primitive.name == "scatter" and equation.params["update_jaxpr"] is not None
+    return UNKNOWN if applies else hull([ins[0], ins[2]])
+
+
 def _reduce(equation, ins):
     """One of the elements; but of no elements the neutral one, and of integers `and` and `or` bit by bit."""
     keeps = "_m" in equation.primitive.name or _is_bool(equation)
@@ -247,7 +253,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys("reduce_max reduce_min reduce_and reduce_or".split(), _reduce),
     "concatenate": lambda equation, ins: hull(ins),
     "pad": lambda equation, ins: hull(ins),
-    **dict.fromkeys(["scatter", "scatter-min", "scatter-max"], lambda equation, ins: hull([ins[0], ins[2]])),
+    **dict.fromkeys(["scatter", "scatter-min", "scatter-max"], _scatter),
     "dynamic_update_slice": lambda equation, ins: hull(ins[:2]),
     "gather": _gather,
     "select_n": _select,

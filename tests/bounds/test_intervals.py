@@ -60,6 +60,7 @@ BINARY = {
     "pad": lambda x, y: lax.pad(x, y[0], [(1, 0, 2)]),
     "update": lambda x, y: x.at[1].set(y[0]),
     "scatter_min": lambda x, y: x.at[0].min(y[0]),
+    "apply": lambda x, y: x.at[0].apply(lambda z: ~z),
     "scatter_add": lambda x, y: x.at[0].add(y[0]),
     "take": lambda x, y: jnp.take(x, y),
     "searchsorted": lambda x, y: jnp.searchsorted(x, y),
