@@ -8,6 +8,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Int32, PyTree
 
+from jaxopt_lite.arguments import whole_number
+
 __all__ = ["Buffer", "BufferOverflowError"]
 
 
@@ -52,10 +54,9 @@ class Buffer(NamedTuple):
 
         Raises:
             TypeError: `example` holds keys of random numbers.
-            ValueError: `capacity` is below 1, or `example` has no leaves.
+            ValueError: `capacity` is no whole number of at least 1, or `example` has no leaves.
         """
-        if capacity < 1:
-            raise ValueError(f"capacity: expected at least 1 slot, got {capacity}; skip the buffer if it holds nothing")
+        capacity = whole_number("capacity", capacity, least=1)
         if not jax.tree.leaves(example):
             raise ValueError("example: expected a pytree with at least one array, got none; pass one item")
         shapes = jax.eval_shape(lambda item: jax.tree.map(jnp.asarray, item), example)
@@ -94,9 +95,14 @@ class Buffer(NamedTuple):
 
         Raises:
             TypeError: `item` differs from the buffer's items in structure, shape or dtype.
+            ValueError: a Python number that the dtype of its slots cannot hold; `where` is not one bool.
         """
+        _refuse_too_large(self, item)
+        where = jnp.asarray(where)
+        if where.shape != () or where.dtype != bool:
+            raise ValueError(f"where: expected one bool, got {where.dtype}{list(where.shape)}")
         items = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], item)
-        return self.extend(items, mask=jnp.asarray(where)[None])
+        return self.extend(items, mask=where[None])
 
     def extend(
         self,
@@ -118,8 +124,11 @@ class Buffer(NamedTuple):
 
         Raises:
             TypeError: `items` differ from the buffer's items in structure, shape or dtype.
-            ValueError: both `count` and `mask` were given, or `mask` has another length than `items`.
+            ValueError: both `count` and `mask` were given, `count` is not one number, `mask` has another length than
+                `items`, or the buffer is a batch of them.
         """
+        if jnp.ndim(self.size):
+            raise ValueError(f"buffer: expected one, got a batch of shape {self.size.shape}; append inside jax.vmap")
         items = _as_items(self, items)
         m = jax.tree.leaves(items)[0].shape[0]
         chosen = _chosen(m, count, mask)
@@ -141,12 +150,16 @@ class Buffer(NamedTuple):
 
         Returns:
             A pytree whose leaves have shape `[capacity, ...]`: `size` items, then `fill`.
+
+        Raises:
+            TypeError: `fill` is a fraction, and the slots hold integers or bools.
+            ValueError: `fill` has another shape than one item.
         """
         leaves, structure = jax.tree.flatten(self.data)
         fills = jax.tree.leaves(fill)
         fills = fills * len(leaves) if len(fills) == 1 else structure.flatten_up_to(fill)
         filled = [
-            jnp.where(_along(self.valid, leaf), leaf, jnp.asarray(value, leaf.dtype))
+            jnp.where(_along(self.valid, leaf), leaf, _filling(value, leaf.dtype, leaf.shape[self.valid.ndim :]))
             for leaf, value in zip(leaves, fills, strict=True)
         ]
         return structure.unflatten(filled)
@@ -182,6 +195,18 @@ class Buffer(NamedTuple):
         return self
 
 
+def _filling(value, dtype, shape):
+    """What fills the slots of items of a dtype and shape."""
+    given = jnp.result_type(value)
+    kinds = (jnp.inexact, jnp.complexfloating)
+    if any(jnp.issubdtype(given, kind) and not jnp.issubdtype(dtype, kind) for kind in kinds):
+        raise TypeError(f"fill: expected what is stored as {dtype}, got {given}; give each leaf a fill of its own")
+    beside = zip(jnp.shape(value)[::-1], shape[::-1], strict=False)
+    if jnp.ndim(value) > len(shape) or any(have not in (1, want) for have, want in beside):
+        raise ValueError(f"fill: expected a number or the shape of one item, {shape}, got {jnp.shape(value)}")
+    return jnp.asarray(value, dtype)
+
+
 def _along(flags, leaf):
     """`flags [*B, m]` as an array that broadcasts against `leaf [*B, m, ...]`."""
     return flags.reshape(flags.shape + (1,) * (leaf.ndim - flags.ndim))
@@ -191,14 +216,34 @@ def _chosen(m, count, mask):
     """The items to append, as a mask `[m]`."""
     if count is not None and mask is not None:
         raise ValueError("count, mask: expected at most one of the two, got both; put the count into the mask")
-    if count is not None and not jnp.issubdtype(jnp.result_type(count), jnp.integer):
-        raise TypeError(f"count: expected a whole number, got {count}")
     if mask is None:
-        return jnp.arange(m, dtype=jnp.int32) < (m if count is None else count)
+        return jnp.arange(m, dtype=jnp.int32) < (m if count is None else _count(m, count))
     mask = jnp.asarray(mask)
     if mask.shape != (m,) or mask.dtype != bool:
         raise ValueError(f"mask: expected bool[{m}], one for each item, got {mask.dtype}{list(mask.shape)}")
     return mask
+
+
+def _count(m, count):
+    """How many of `m` items, as an int32: one of a wider type, or without sign, may not be compared with int32."""
+    if not jnp.issubdtype(jnp.result_type(count), jnp.integer):
+        raise TypeError(f"count: expected a whole number, got {count}")
+    if jnp.ndim(count):
+        raise ValueError(f"count: expected one number, got shape {jnp.shape(count)}; say which items by mask")
+    if not isinstance(count, jax.Array):
+        return min(max(int(count), 0), m)
+    return jnp.minimum(count, min(m, int(jnp.iinfo(count.dtype).max))).astype(jnp.int32)
+
+
+def _refuse_too_large(buffer, item):
+    """Raise for Python's integers that would wrap round in the slots. Arrays are cast as they are everywhere in JAX."""
+    if jax.tree.structure(item) != jax.tree.structure(buffer.data):
+        return  # `_as_items` says so
+    for slot, leaf in zip(jax.tree.leaves(buffer.data), jax.tree.leaves(item), strict=True):
+        if isinstance(leaf, int) and jnp.issubdtype(slot.dtype, jnp.integer):
+            info = jnp.iinfo(slot.dtype)
+            if not info.min <= leaf <= info.max:
+                raise ValueError(f"item: expected {info.min} to {info.max}, for slots of {slot.dtype}, got {leaf}")
 
 
 def _as_items(buffer, items):

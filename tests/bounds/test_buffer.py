@@ -211,7 +211,18 @@ def test_cannot_raise_while_tracing():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda b: Buffer.empty(0, 0.0), ValueError, "capacity: expected at least 1"),
+        (lambda b: Buffer.empty(0, 0.0), ValueError, "capacity=0: expected a whole number of at least 1"),
+        (lambda b: Buffer.empty(True, 0.0), ValueError, "capacity=True: expected a whole number"),
+        (lambda b: Buffer.empty(2, jnp.uint8(0)).push(300), ValueError, "item: expected 0 to 255, .* uint8, got 300"),
+        (lambda b: b.push(1.0, where=1), ValueError, r"where: expected one bool, got int64\[\]"),
+        (
+            lambda b: b.extend(jnp.zeros(2), count=jnp.arange(2)),
+            ValueError,
+            r"count: expected one number, got .*\(2,\)",
+        ),
+        (lambda b: b.to_array(jnp.zeros(2)), ValueError, r"fill: .* shape of one item, \(\), got \(2,\)"),
+        (lambda b: Buffer.empty(2, 0).to_array(0.5), TypeError, "fill: expected what is stored as int64, got float64"),
+        (lambda b: jax.vmap(b.push)(jnp.zeros(3)).push(1.0), ValueError, r"buffer: expected one, got .*\(3,\)"),
         (lambda b: Buffer.empty(2, jax.random.key(0)), TypeError, "example: expected numbers, got key<fry>"),
         (lambda b: b.extend(jnp.zeros(2), count=1.5), TypeError, "count: expected a whole number, got 1.5"),
         (lambda b: Buffer.empty(2, []), ValueError, "example: expected a pytree with at least one"),
@@ -233,6 +244,14 @@ def test_wrong_arguments_raise(call, error, message):
     """A wrong argument raises at once, saying what was expected and what arrived."""
     with pytest.raises(error, match=message):
         call(Buffer.empty(2, jnp.float64(0)))
+
+
+@pytest.mark.parametrize("count", [2**40, -(2**40), np.uint32(2**32 - 1), jnp.uint32(2**32 - 1), np.int64(2**40)])
+def test_a_count_of_any_size_counts(count):
+    """One above the number of items is all of them, and one below 0 none, whatever their type."""
+    for wide in (True, False):
+        with jax.enable_x64(wide):
+            assert Buffer.empty(4, 0.0).extend(jnp.zeros(3), count=count).size == (3 if count > 0 else 0)
 
 
 def test_python_numbers_take_the_dtype_of_the_slots():
