@@ -140,6 +140,8 @@ def test_several_batches_on_the_same_axes_have_colors_and_names():
         (lambda: plots.convergence(recorded([[np.nan, np.nan]])), "no problem has a finite number"),
         (lambda: plots.convergence(recorded([[1.0]]), "gradient"), "quantity='gradient': expected 'error' or 'value'"),
         (lambda: plots.basins(np.zeros((3, 2)), solution([0], [1])), r"starts has shape \(3, 2\); expected \[1, n\]"),
+        (lambda: plots.basins(np.zeros((1, 2)), solution([0], [1]), unknowns=(0, 2)), r"unknowns=\(0, 2\): .* 0 to 1"),
+        (lambda: plots.basins(np.zeros((1, 2)), solution([0], [1]), tolerance=-1), "tolerance=-1: expected a positive"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(call, match):
@@ -159,6 +161,14 @@ def test_statuses_are_stacked_bars_with_counts():
     assert np.isclose(at_nine[0].get_x() + at_nine[0].get_width() / 2, 9)
     assert [to_hex(bars[0].get_facecolor()) for bars in ax.containers] == ["#0072b2", "#009e73", "#d55e00"]
     assert ax.get_title(loc="left") == "8 problems, 6 solved"
+
+
+def test_given_axes_may_be_logarithmic_but_must_be_axes():
+    ax = pyplot.subplots()[1]
+    ax.set_yscale("log")
+    assert plots.statuses(solution([0, 0], [3, 5]), ax=ax).get_yscale() == "log"
+    with pytest.raises(TypeError, match="ax: expected the axes to draw on, got ndarray"):
+        plots.statuses(solution([0], [3]), ax=np.array([ax]))
 
 
 def test_statuses_of_no_problem_and_of_one():
@@ -212,6 +222,15 @@ def test_answers_in_a_chain_are_one_and_tolerance_says_how_near():
     assert [text.get_text() for text in none.get_legend().get_texts()] == ["unsolved: 100%"]
 
 
+def test_starts_from_which_nothing_is_solved_do_not_make_answers_one():
+    """One far away, or that is no number, does not say how near two answers are."""
+    starts, answers = np.arange(12.0).reshape(6, 2), np.repeat([[0.0, 0.0], [5.0, 0.0]], 3, axis=0)
+    starts[2], starts[3] = np.nan, 1e30
+    ax = plots.basins(starts, solution([0, 0, 5, 5, 0, 0], np.zeros(6, int), answers))
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["(0, 0): 33%", "(5, 0): 33%", "unsolved: 33%"]
+
+
 # --- Fits ------------------------------------------------------------------------------------------------------------
 
 
@@ -250,9 +269,17 @@ def test_bands_want_one_fit(fits):
         plots.bands(fits, line, T, index=2)
     with pytest.raises(ValueError, match="9 places and y 18 data"):
         plots.bands(fits, line, T, Y, index=0)
+    with pytest.raises(ValueError, match="index=True: expected a whole number"):
+        plots.bands(fits, line, T, index=True)
+    with pytest.raises(ValueError, match="t: expected at least one place that is finite, got 2 others"):
+        plots.bands(fits, line, [np.nan, np.inf], index=0)
+    with pytest.raises(ValueError, match=r"model: expected 200 numbers at 200 places, got the shape \(\)"):
+        plots.bands(fits, lambda x, t: x[0], T, index=0)
     with pytest.raises(ValueError, match="least_squares"):
         plots.bands(solution([0], [1]), line, T)
     assert len(plots.bands(fits, line, T, index=-1).get_lines()) == 1
+    (curve,) = plots.bands(fits, line, [*T, np.nan], index=0).get_lines()  # a gap in the data
+    assert curve.get_xdata()[[0, -1]].tolist() == [0, 4] and np.isfinite(curve.get_ydata()).all()
 
 
 # --- Tokenizers ------------------------------------------------------------------------------------------------------

@@ -150,9 +150,18 @@ def statuses(solution: Solved, *, ax: Any = None) -> Any:
         )  # fmt: skip
     ax.set(xlabel="accepted steps", ylabel="problems")
     title(ax, f"{_many(status.size)}, {is_solved(status).sum():,} solved")
-    ax.locator_params(axis="both", integer=True)
+    _count_in_whole_numbers(ax)
     legend(ax)
     return ax
+
+
+def _count_in_whole_numbers(ax: Any) -> None:
+    """Ticks at integers, but not on axes whose ticks are of another kind, such as logarithmic ones that were given."""
+    from matplotlib.ticker import MaxNLocator  # pyright: ignore[reportMissingImports]  # optional
+
+    for axis in (ax.xaxis, ax.yaxis):
+        if isinstance(axis.get_major_locator(), MaxNLocator):
+            axis.get_major_locator().set_params(integer=True)
 
 
 def _many(problems: int) -> str:
@@ -176,22 +185,28 @@ def basins(
         solution: of these starts, in their order.
         unknowns: which two of the n unknowns are across and up.
         tolerance: answers that are no further apart in any unknown are one. By default a thousandth of the extent of
-            the starts.
+            the starts from which a problem was solved.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: starts that are not of this solution.
+        ValueError: starts that are not of this solution, unknowns that these do not have, or a tolerance that is not
+            positive.
         ImportError: matplotlib is not installed.
     """
     starts, status = np.asarray(starts, float), np.ravel(solution.status)
     if starts.ndim != 2 or starts.shape[1] < 2 or len(starts) != status.size or not status.size:
         raise ValueError(f"starts has shape {starts.shape}; expected [{status.size}, n], one for each problem, n ≥ 2.")
+    if len(unknowns) != 2 or not all(-starts.shape[1] <= k < starts.shape[1] for k in unknowns):
+        raise ValueError(f"unknowns={unknowns}: expected two numbers from 0 to {starts.shape[1] - 1}.")
+    if tolerance is not None and not 0 < tolerance < np.inf:
+        raise ValueError(f"tolerance={tolerance}: expected a positive number, or None.")
     leaves = [np.reshape(leaf, (status.size, -1)) for leaf in jax.tree.leaves(solution.x)]
     answers, solved = np.concatenate(leaves, axis=1), np.asarray(is_solved(status))
-    near = tolerance or _NEAR * float(np.ptp(starts, axis=0).max()) or _NEAR
+    extent = float(np.ptp(starts[solved], axis=0).max()) if solved.any() else 0.0
+    near = tolerance or _NEAR * extent or _NEAR
     which = np.full(status.size, -1)
     which[solved] = _clusters(answers[solved], near)
     order = np.argsort(-np.bincount(which[solved]), kind="stable")[: len(COLORS)]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.plots.style import GREY, axes, legend, next_color
 
 __all__ = ["Fitted", "bands"]
@@ -44,7 +45,7 @@ def bands(
     Args:
         solution: of `least_squares`.
         model: `model(x, t)`, the curve of the unknowns of one fit at places `t`, `[N]`.
-        t: where the data are. The curve is drawn from the first to the last.
+        t: where the data are. The curve is drawn from the first to the last. What is not finite is left out.
         y: the data; None for the curve alone.
         index: which fit of a batch; it must be given where there are several.
         level: how probably the band holds the curve, at one place.
@@ -56,16 +57,22 @@ def bands(
         The axes.
 
     Raises:
-        ValueError: several fits and no index; no solution of `least_squares`; t and y that do not fit together.
+        ValueError: several fits and no index; no solution of `least_squares`; t and y that do not fit together; no
+            finite t; a model that does not give one number for each place.
         IndexError: a fit that is not there.
         ImportError: matplotlib is not installed.
     """
     t = np.ravel(np.asarray(t, float))
     if y is not None and np.size(y) != t.size:
         raise ValueError(f"t has {t.size} places and y {np.size(y)} data; expected as many.")
+    there = t[np.isfinite(t)]
+    if not there.size:
+        raise ValueError(f"t: expected at least one place that is finite, got {t.size} others.")
     covariance = _one(solution, index).covariance(absolute_sigma=absolute_sigma)
-    grid = np.linspace(t.min(), t.max(), _POINTS)
+    grid = np.linspace(there.min(), there.max(), _POINTS)
     curve = np.asarray(model(covariance.x, jnp.asarray(grid)))
+    if curve.shape != grid.shape:
+        raise ValueError(f"model: expected {_POINTS} numbers at {_POINTS} places, got the shape {curve.shape}.")
     ends = covariance.interval(model, jnp.asarray(grid), level=level)
     low, high = (np.where(np.isfinite(end), end, np.nan) for end in ends)
     ax = axes(ax)
@@ -85,7 +92,9 @@ def _one(solution: Any, index: int | None) -> Any:
     shape = np.shape(solution.status)
     if not shape:
         return solution
-    if index is None and shape != (1,):
+    if index is not None:
+        index = whole_number("index", index)
+    elif shape != (1,):
         raise ValueError(f"solution is of {shape[0]} fits; expected index=, which of them to draw.")
     if not -shape[0] <= (index or 0) < shape[0]:
         raise IndexError(f"index={index}: expected a fit from 0 to {shape[0] - 1}.")

@@ -25,12 +25,15 @@ def axes(ax: Any, size: tuple[float, float] = (6.0, 3.6)) -> Any:
 
     Raises:
         ImportError: matplotlib is not installed.
+        TypeError: `ax` is something else.
     """
     try:
         from matplotlib import pyplot  # pyright: ignore[reportMissingImports]  # optional
     except ImportError as error:
         raise ImportError("a plot needs matplotlib: pip install 'jaxopt-lite[plot]'.") from error
     if ax is not None:
+        if not hasattr(ax, "get_lines"):  # all the axes of a figure come as an array
+            raise TypeError(f"ax: expected the axes to draw on, got {type(ax).__name__}; of several, pass one.")
         return ax
     with pyplot.rc_context(_STYLE):
         return pyplot.subplots(figsize=size)[1]
