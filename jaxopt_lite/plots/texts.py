@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from rich.text import Text
 
@@ -15,12 +15,15 @@ _COLORS = (SKY, ORANGE, GREEN, PINK, VERMILLION)  # on which black is easy to re
 _TRANSPARENT = "66"  # the text keeps the notebook's color, light or dark
 
 
+Special: TypeAlias = Literal["raise", "encode", "ignore"]
+
+
 class Reads(Protocol):
     """What is asked of a `Tokenizer`."""
 
     @property
     def vocabulary(self) -> Any: ...
-    def encode(self, text: str, *, special: str = "raise") -> list[int]: ...
+    def encode(self, text: str, *, special: Special = "raise") -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Tokens:
         return ((_COLORS[at % len(_COLORS)], piece) for at, piece in enumerate(self.pieces))
 
 
-def tokens(tokenizer: Reads, text: str, *, special: str = "encode") -> Tokens:
+def tokens(tokenizer: Reads, text: str, *, special: Special = "encode") -> Tokens:
     """A text, colored by its tokens, to be shown in a notebook or printed by `rich.print`.
 
     Args:

@@ -1,7 +1,7 @@
 """Pictures of tokenizers: how well they compress, for every size of the vocabulary, and how they were learned."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -15,7 +15,9 @@ class Encodes(Protocol):
 
     @property
     def vocabulary(self) -> Any: ...
-    def encode_batch(self, texts: Sequence[str], *, special: str = "raise") -> list[list[int]]: ...
+    def encode_batch(
+        self, texts: Sequence[str], *, special: Literal["raise", "ignore"] = "raise"
+    ) -> list[list[int]]: ...
 
 
 def compression(

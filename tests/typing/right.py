@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxopt_lite as jol
-from jaxopt_lite import bounds, bpe
+from jaxopt_lite import bounds, bpe, plots
 from jaxopt_lite import specialists as sp
 
 
@@ -52,6 +52,8 @@ def encode(folder: Path) -> list[int]:
     bpe.train(["some text"], merges=10, extend=tokenizer, errors="surrogateescape", checkpoint="run.part")
     tokenizer.save(folder / "tokenizer.json", "huggingface")
     again = bpe.load(str(folder / "tokenizer.json"))
+    pieces: tuple[str, ...] = plots.tokens(again, "text", special="ignore").pieces
+    plots.rounds(tokenizer, ax=plots.compression(tokenizer, {"of one kind": pieces, "of another": "text"}))
     ids, spans = again.encode("a text", return_offsets=True)
     rows = again.encode_batch(["one", "two"], special="ignore")
     padded = again.encode_batch(["one", "two"], length=4, pad=0, overflow="report")

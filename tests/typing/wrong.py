@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxopt_lite as jol
-from jaxopt_lite import bpe
+from jaxopt_lite import bpe, plots
 from jaxopt_lite import specialists as sp
 
 x0, a = np.zeros((4, 2)), jnp.arange(4.0)
@@ -58,6 +58,7 @@ bpe.train(["text"], 300, extend="tokenizer.json")  # wrong
 bpe.load(3)  # wrong
 tokenizer.encode(3)  # wrong
 tokenizer.encode("text", special="skip")  # wrong
+plots.tokens(tokenizer, "text", special="skip")  # wrong
 tokenizer.encode("text").shape  # wrong
 tokenizer.encode_batch("text", length="long")  # wrong
 tokenizer.decode("text")  # wrong
