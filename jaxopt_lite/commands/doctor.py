@@ -62,7 +62,7 @@ def _show(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
     console.rule(title, align="left")
     lines = Table.grid(padding=(0, 2))
     for name, text in rows:
-        lines.add_row(Text(name), Text(text))
+        lines.add_row(Text(name), Text(text, overflow="fold"))  # of a long path too everything is there
     console.print(lines)
 
 

@@ -25,7 +25,9 @@ def untried(monkeypatch):
 
 def test_it_says_what_there_is_and_solves(monkeypatch):
     monkeypatch.setenv("JAXOPT_LITE_CORES", "1")
+    monkeypatch.setenv("JAX_OF_A_TEST", long := "/" + "x" * 150)
     status, text = run("doctor")
+    assert long in "".join(text.split())  # a path has no place to break, and none of it may be missing
     assert status == 0 and "64 square roots are solved, verified and right" in text
     for name in ("jaxopt-lite", "jax", "jaxlib", "numpy", "scipy"):
         assert f"{name} {version(name)}" in text.replace("\n", " ").replace("  ", "")
