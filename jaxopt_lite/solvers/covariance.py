@@ -122,8 +122,9 @@ def covariance_of(
     freedom = None if absolute_sigma else residuals - n
     if freedom is not None and freedom <= 0:
         raise ValueError(
-            f"{residuals} residual{'s' * (residuals > 1)} and {n} unknown{'s' * (n > 1)} leave no degree of freedom to estimate the size of the errors "
-            "from. Divide the residuals by the standard deviations of the data and pass absolute_sigma=True."
+            f"{residuals} residual{'s' * (residuals > 1)} and {n} unknown{'s' * (n > 1)} leave no degree of freedom to "
+            "estimate the size of the errors from. Divide the residuals by the standard deviations of the data and "
+            "pass absolute_sigma=True."
         )
     return _covariance(x, triangle, squares, freedom, max(residuals, n))
 
