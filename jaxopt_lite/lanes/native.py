@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from jaxopt_lite.jaxprs import Equation, called, equations_in, is_literal, line_of
+from jaxopt_lite.jaxprs import called, equations_in, line_of
 from jaxopt_lite.lanes.lanes_last import ELEMENTWISE, is_own_product
 
 __all__ = ["as_one_native_call", "why_not_native"]
@@ -28,6 +28,11 @@ _CALLING = {
     "while",
 }  # fmt: skip
 _NATIVE = ELEMENTWISE | _SHAPING | _REDUCING | _CALLING
+# What derivatives and lanes make of these. The transpose of an index that differs from lane to lane is a scatter.
+_ON_A_TILE = _NATIVE | {
+    "bitcast_convert_type", "dynamic_update_slice", "empty", "empty2", "gather", "one_minus_square",
+    "optimization_barrier", "polygamma",
+}  # fmt: skip
 _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
@@ -51,7 +56,9 @@ def as_one_native_call(solve: Callable) -> Callable:
     return call
 
 
-def why_not_native(jaxpr: Any, width: int, lane_bytes: int, columns: int | None) -> str | None:
+def why_not_native(
+    jaxpr: Any, width: int, lane_bytes: int, columns: int | None, on_tile: Callable[[], Any] | None = None
+) -> str | None:
     """Why a solve cannot be one native CPU function, if so.
 
     Args:
@@ -60,26 +67,27 @@ def why_not_native(jaxpr: Any, width: int, lane_bytes: int, columns: int | None)
         lane_bytes: the bytes of a lane's state.
         columns: how many columns of a Jacobian the solve computes at once, by forward mode; None where it goes by
             gradients, in reverse mode.
+        on_tile: gives the jaxpr of the function with its derivatives on a tile. What rules of derivatives and the lanes
+            make of the function is to be seen there alone.
     """
     if lane_bytes * width > _LARGEST_NATIVE_STATE:
         return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
-    return _obstacle(jaxpr, width, columns)
+    found = _obstacle(jaxpr, width, columns or 1)
+    return found if found or on_tile is None else _obstacle_on_tile(on_tile())
 
 
-def _obstacle(jaxpr, width: int, columns: int | None) -> str | None:
-    """The first operation of a jaxpr, or of its derivatives, that on a tile cannot be part of a native function."""
-    backward, columns = columns is None, columns or 1
+def _obstacle(jaxpr, width: int, columns: int) -> str | None:
+    """The first operation of a function that on a tile cannot be part of a native function."""
     for equation, *outer in equations_in(jaxpr):
         name = equation.primitive.name
         # A broadcast becomes a reduction of its output in the derivative.
         reduced = equation.invars[:1] if name in _REDUCING else []
-        is_broadcast = name == "broadcast_in_dim" or (backward and _broadcasts(equation))
-        reduced = equation.outvars if is_broadcast else reduced
+        reduced = equation.outvars if name == "broadcast_in_dim" else reduced
         is_own = is_own_product(equation, columns) and all(called(each) is not None for each in outer)
         if name not in _NATIVE and not is_own:
-            why = "XLA gives {} to a library or to its own runtime"
+            why = _TO_A_LIBRARY
         elif any(operand.aval.size * width * columns >= _LARGEST_NATIVE_REDUCTION for operand in reduced):
-            why = "the sum over a tile of {} is so large that XLA may give it to a library"
+            why = _LARGE_SUM
         elif any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             why = "the result of {} is so large on a tile that XLA may split it over threads"
         else:
@@ -88,9 +96,19 @@ def _obstacle(jaxpr, width: int, columns: int | None) -> str | None:
     return None
 
 
-def _broadcasts(equation: Equation) -> bool:
-    """Whether an operation on numbers repeats those of one of its variables."""
-    if equation.primitive.name not in ELEMENTWISE:
-        return False
-    size = equation.outvars[0].aval.size
-    return any(not is_literal(operand) and operand.aval.size < size for operand in equation.invars)
+def _obstacle_on_tile(jaxpr) -> str | None:
+    """The first operation on a tile, of a function or of its derivatives, that cannot be part of a native function."""
+    for equation, *outer in equations_in(jaxpr):
+        name = equation.primitive.name
+        if name not in _ON_A_TILE:
+            why = _TO_A_LIBRARY
+        elif name in _REDUCING and equation.invars[0].aval.size >= _LARGEST_NATIVE_REDUCTION:
+            why = _LARGE_SUM
+        else:
+            continue
+        return why.format(f"`{name}` (at {line_of(equation, *outer)}, or in its derivative)")
+    return None
+
+
+_TO_A_LIBRARY = "XLA gives {} to a library or to its own runtime"
+_LARGE_SUM = "the sum over a tile of {} is so large that XLA may give it to a library"

@@ -5,7 +5,7 @@ The methods and the answers are the same on every backend.
 
 import math
 from enum import IntEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import jax
@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.arguments import one_of
 from jaxopt_lite.jaxprs import largest_array, opened
+from jaxopt_lite.lanes.arithmetic import on_cpu
 from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.derivatives import has_hessian
 from jaxopt_lite.lanes.engine import Method
@@ -23,7 +24,7 @@ from jaxopt_lite.lanes.gpu import program, triton
 from jaxopt_lite.lanes.gpu.graph import NotInAKernel
 from jaxopt_lite.lanes.gpu.program import Program
 from jaxopt_lite.lanes.native import why_not_native
-from jaxopt_lite.lanes.problem import Function
+from jaxopt_lite.lanes.problem import Function, LaneProblem
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work, tile_width
 from jaxopt_lite.solvers.trust_region import LARGEST
@@ -229,7 +230,8 @@ def choose(
     reason = "only a CPU has native functions"
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes
-        reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns)
+        on_tile = partial(_on_tile, plan, is_mapped, leaves, x0, width) if on_cpu() else None
+        reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns, on_tile)
     loop, why = "loop" if reason else "native call", _why_no_kernel(plan, resumes)
     if not why:
         try:
@@ -239,6 +241,22 @@ def choose(
         except NotInAKernel as found:
             why = str(found)
     return Choice(loop, width, reason, None, why)
+
+
+def _on_tile(plan: Plan, is_mapped: tuple[bool, ...], leaves: tuple, x0, width: int) -> Any:
+    """The jaxpr of the function on a tile, with the derivatives that the solver's first method takes of it."""
+
+    def evaluate(x, leaves):
+        problem = LaneProblem(plan.function, leaves, is_mapped)
+        if plan.solver.kind == "root":
+            return problem.value_and_slope(x, x)  # a Jacobian is made of the same operations, if there is one
+        return problem.value_and_grad(x) if plan.solver.kind == "minimum" else problem.value_and_jacobian(x)
+
+    def tile(leaf, is_mapped: bool):
+        shape = (*leaf.shape[1:], width) if is_mapped else leaf.shape
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    return jax.make_jaxpr(evaluate)(tile(x0, True), tuple(map(tile, leaves, is_mapped)))
 
 
 def _why_no_kernel(plan: Plan, resumes: bool) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxopt_lite as jol
+from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.native import as_one_native_call, why_not_native
 
 
@@ -58,8 +59,32 @@ def test_large_arrays_and_reductions_are_not_native():
 
 def test_what_an_operation_repeats_is_added_up_in_reverse_mode():
     """Sixteen times eight numbers on 32 lanes are as many as XLA takes out of a native function."""
-    jaxpr = jax.make_jaxpr(lambda b: jnp.tanh(np.ones((16, 8)) + b[None])[0])(jnp.ones(8)).jaxpr
-    assert is_native(jaxpr, 31, None) and not is_native(jaxpr, 32, None) and is_native(jaxpr, 32, 1)
+    loss = lambda b: jnp.sum(jnp.tanh(np.ones((16, 8)) + b[None]), axis=0) @ b
+    jaxpr = jax.make_jaxpr(loss)(jnp.ones(8)).jaxpr
+
+    def is_native(fun, width: int) -> bool:
+        on_tile = lambda: jax.make_jaxpr(lanes_last(fun, (True,)))(jnp.ones((8, width)))
+        return why_not_native(jaxpr, width, 0, None, on_tile) is None
+
+    assert is_native(jax.grad(loss), 31) and not is_native(jax.grad(loss), 32)
+
+
+def test_what_derivatives_and_lanes_make_of_a_function_is_looked_at():
+    """The gradient of an index by data is a scatter, and a rule of a derivative may be anything."""
+
+    @jax.custom_jvp
+    def with_rule(x):
+        return jnp.sum(x**2)
+
+    @with_rule.defjvp
+    def rule(primals, tangents):
+        (x,), (t,) = primals, tangents
+        return with_rule(x), 2 * jax.lax.cumsum(x * t)[-1]
+
+    k = np.array([0, 2, -1, 1])
+    for fun in (lambda x, k: jnp.sum(x**2) - 2 * x[k], lambda x, k: with_rule(x - (jnp.arange(3) == k % 3))):
+        solution = jol.minimize(fun, np.full((4, 3), 0.5), k, solver=jol.BFGS(rescue=False))
+        assert solution.success.all() and np.allclose(solution.x, np.eye(3)[k], atol=1e-5)
 
 
 def test_a_mean_over_examples_is_minimized():
