@@ -249,7 +249,9 @@ def _on_tile(plan: Plan, is_mapped: tuple[bool, ...], leaves: tuple, x0, width: 
     def evaluate(x, leaves):
         problem = LaneProblem(plan.function, leaves, is_mapped)
         if plan.solver.kind == "root":
-            return problem.value_and_slope(x, x)  # a Jacobian is made of the same operations, if there is one
+            slope = problem.value_and_slope(x, x)  # a Jacobian is made of the same operations, if there is one
+            goes_back = plan.solver.work == Work.TERMS and plan.later_methods()  # for lanes that need more than secants
+            return (slope, problem.pullback(x, x)) if goes_back else slope
         return problem.value_and_grad(x) if plan.solver.kind == "minimum" else problem.value_and_jacobian(x)
 
     def tile(leaf, is_mapped: bool):

@@ -87,6 +87,13 @@ def test_what_derivatives_and_lanes_make_of_a_function_is_looked_at():
         assert solution.success.all() and np.allclose(solution.x, np.eye(3)[k], atol=1e-5)
 
 
+def test_a_root_solver_that_goes_backward_is_looked_at():
+    """There is J p of an index by data in a native function, and no Jᵀu."""
+    fun = lambda x, k: x**2 + 1 + x[k] ** 2
+    solution = jol.root(fun, np.ones((4, 3)), np.array([0, 2, -1, 1]), solver=jol.LimitedBroyden())
+    assert (solution.status == jol.Status.NO_ROOT).all() and np.allclose(solution.fun, 1, atol=1e-2)
+
+
 def test_a_mean_over_examples_is_minimized():
     """Its gradient adds up over the examples what a product has, in a sum that is in no line of the function."""
     x = np.random.default_rng(0).normal(size=(2, 12, 3)).astype(np.float32)
