@@ -90,6 +90,9 @@ def _obstacle(jaxpr, width: int, columns: int) -> str | None:
             why = _LARGE_SUM
         elif any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             why = "the result of {} is so large on a tile that XLA may split it over threads"
+        elif any(out.aval.size == 0 for out in equation.outvars):
+            # An argument that is used for this alone would be unused, which ends the process: see `as_one_native_call`.
+            why = "the result of {} is empty, and what it is made of may be for nothing else"
         else:
             continue
         return why.format(f"`{name}` (at {line_of(equation, *outer)})")

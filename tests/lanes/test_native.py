@@ -94,6 +94,15 @@ def test_a_root_solver_that_goes_backward_is_looked_at():
     assert (solution.status == jol.Status.NO_ROOT).all() and np.allclose(solution.fun, 1, atol=1e-2)
 
 
+def test_what_only_an_empty_array_is_made_of_ends_no_process():
+    """In one unknown the chain has no links, and its stiffness is for nothing."""
+    chain = lambda x, stiffness: jnp.sum((x - 1) ** 2) + jnp.sum(stiffness * x[1:])
+    jaxpr = jax.make_jaxpr(chain)(jnp.ones(1), 10.0).jaxpr
+    assert "is empty" in why_not_native(jaxpr, 64, 0, None)
+    solution = jol.minimize(chain, np.zeros((3, 1)), 10.0, args_axes=None, solver=jol.BFGS(rescue=False))
+    np.testing.assert_allclose(solution.x, 1, atol=1e-6)
+
+
 def test_a_mean_over_examples_is_minimized():
     """Its gradient adds up over the examples what a product has, in a sum that is in no line of the function."""
     x = np.random.default_rng(0).normal(size=(2, 12, 3)).astype(np.float32)
