@@ -37,6 +37,9 @@ _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
 
+_TO_A_LIBRARY = "XLA gives {} to a library or to its own runtime"
+_LARGE_SUM = "the sum over a tile of {} is so large that XLA may give it to a library"
+
 
 def as_one_native_call(solve: Callable) -> Callable:
     """Ask XLA to compile `solve` as one native CPU function. Where it cannot be, `why_not_native` has a reason."""
@@ -111,7 +114,3 @@ def _obstacle_on_tile(jaxpr) -> str | None:
             continue
         return why.format(f"`{name}` (at {line_of(equation, *outer)}, or in its derivative)")
     return None
-
-
-_TO_A_LIBRARY = "XLA gives {} to a library or to its own runtime"
-_LARGE_SUM = "the sum over a tile of {} is so large that XLA may give it to a library"
