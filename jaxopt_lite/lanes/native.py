@@ -33,6 +33,8 @@ _ON_A_TILE = _NATIVE | {
     "bitcast_convert_type", "dynamic_update_slice", "empty", "empty2", "gather", "one_minus_square",
     "optimization_barrier", "polygamma",
 }  # fmt: skip
+# Of these alone derivatives and lanes make nothing else than such, and broadcasts and their sums.
+_PLAIN = ELEMENTWISE | _SHAPING - {"dynamic_slice"} | {"reduce_sum", "jit", "pjit"}
 _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20
@@ -76,7 +78,9 @@ def why_not_native(
     if lane_bytes * width > _LARGEST_NATIVE_STATE:
         return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
     found = _obstacle(jaxpr, width, columns or 1)
-    return found if found or on_tile is None else _obstacle_on_tile(on_tile())
+    if found or on_tile is None or _is_plain(jaxpr, width):
+        return found
+    return _obstacle_on_tile(on_tile())
 
 
 def _obstacle(jaxpr, width: int, columns: int) -> str | None:
@@ -100,6 +104,15 @@ def _obstacle(jaxpr, width: int, columns: int) -> str | None:
             continue
         return why.format(f"`{name}` (at {line_of(equation, *outer)})")
     return None
+
+
+def _is_plain(jaxpr, width: int) -> bool:
+    """Whether the operations of a function say enough, so that nobody need trace its derivatives to look at them."""
+    return all(
+        equation.primitive.name in _PLAIN
+        and all(out.aval.size * width < _LARGEST_NATIVE_REDUCTION for out in equation.outvars)
+        for equation, *_ in equations_in(jaxpr)
+    )
 
 
 def _obstacle_on_tile(jaxpr) -> str | None:
