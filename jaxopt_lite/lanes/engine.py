@@ -241,7 +241,9 @@ def _begin(method: Method, bind, pool: _Pool) -> _Pool:
     return pool._replace(state=state, record=_note(method, problem, state, pool.record, waiting))
 
 
-def _advance(method, bind, pool: _Pool, more, pause_cost: float, steps_at_once: int, loose: tuple[str, ...]) -> _Pool:
+def _advance(
+    method: Method, bind, pool: _Pool, more, pause_cost: float, steps_at_once: int, loose: tuple[str, ...]
+) -> _Pool:
     """Step until it pays to stop: until idle lanes have missed as many steps as a pause costs.
 
     The fields that a step leaves `loose` are put back in lanes that do not run.

@@ -62,7 +62,7 @@ def as_one_native_call(solve: Callable) -> Callable:
 
 
 def why_not_native(
-    jaxpr: Any, width: int, lane_bytes: int, columns: int | None, on_tile: Callable[[], Any] | None = None
+    jaxpr: Any, width: int, lane_bytes: int, columns: int, on_tile: Callable[[], Any] | None = None
 ) -> str | None:
     """Why a solve cannot be one native CPU function, if so.
 
@@ -70,14 +70,13 @@ def why_not_native(
         jaxpr: the user's function: operations inside it decide.
         width: the lanes of a tile.
         lane_bytes: the bytes of a lane's state.
-        columns: how many columns of a Jacobian the solve computes at once, by forward mode; None where it goes by
-            gradients, in reverse mode.
+        columns: how many columns of a Jacobian the solve computes at once.
         on_tile: gives the jaxpr of the function with its derivatives on a tile. What rules of derivatives and the lanes
             make of the function is to be seen there alone.
     """
     if lane_bytes * width > _LARGEST_NATIVE_STATE:
         return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
-    found = _obstacle(jaxpr, width, columns or 1)
+    found = _obstacle(jaxpr, width, columns)
     if found or on_tile is None or _is_plain(jaxpr, width):
         return found
     return _obstacle_on_tile(on_tile())

@@ -226,7 +226,7 @@ def choose(
     """
     (size, n), platform = x0.shape, jax.default_backend() if platform is None else platform
     has_matrix = not plan.function.is_scalar and plan.solver.work != Work.TERMS
-    width, columns = plan.width(size, n, x0.dtype, platform), n if has_matrix else None
+    width, columns = plan.width(size, n, x0.dtype, platform), n if has_matrix else 1
     reason = "only a CPU has native functions"
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes

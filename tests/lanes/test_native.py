@@ -14,7 +14,7 @@ def inner(x):
     return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x) * 2, x)
 
 
-def is_native(jaxpr, width: int, columns: int | None) -> bool:
+def is_native(jaxpr, width: int, columns: int) -> bool:
     return why_not_native(jaxpr, width, 0, columns) is None
 
 
@@ -64,7 +64,7 @@ def test_what_an_operation_repeats_is_added_up_in_reverse_mode():
 
     def is_native(fun, width: int) -> bool:
         on_tile = lambda: jax.make_jaxpr(lanes_last(fun, (True,)))(jnp.ones((8, width)))
-        return why_not_native(jaxpr, width, 0, None, on_tile) is None
+        return why_not_native(jaxpr, width, 0, 1, on_tile) is None
 
     assert is_native(jax.grad(loss), 31) and not is_native(jax.grad(loss), 32)
 
@@ -98,7 +98,7 @@ def test_what_only_an_empty_array_is_made_of_ends_no_process():
     """In one unknown the chain has no links, and its stiffness is for nothing."""
     chain = lambda x, stiffness: jnp.sum((x - 1) ** 2) + jnp.sum(stiffness * x[1:])
     jaxpr = jax.make_jaxpr(chain)(jnp.ones(1), 10.0).jaxpr
-    assert "is empty" in why_not_native(jaxpr, 64, 0, None)
+    assert "is empty" in why_not_native(jaxpr, 64, 0, 1)
     solution = jol.minimize(chain, np.zeros((3, 1)), 10.0, args_axes=None, solver=jol.BFGS(rescue=False))
     np.testing.assert_allclose(solution.x, 1, atol=1e-6)
 
