@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from jaxopt_lite.bpe.formats import FORMATS
 from jaxopt_lite.bpe.merges import TIES
 from jaxopt_lite.bpe.readers import ERRORS, check_head, check_text, files_of
 from jaxopt_lite.bpe.report import compression, first_merges, frequent_tokens
-from jaxopt_lite.bpe.tokenizer import SPECIAL_MODES, Special, Tokenizer, load
+from jaxopt_lite.bpe.tokenizer import SPECIAL_MODES, Tokenizer, load, raise_named
 from jaxopt_lite.bpe.training import train
 from jaxopt_lite.bpe.vocabulary import LEVELS
 
@@ -279,19 +280,11 @@ def _encode(options: argparse.Namespace, console: Console) -> None:
                 rows = tokenizer.encode_batch(texts, special=options.special)
             except ValueError as error:
                 if options.lines:
-                    _raise_at_line(tokenizer, texts, done, name, options.special)
+                    encode = partial(tokenizer.encode, special=options.special)
+                    raise_named(encode, texts, lambda k, name=name, first=done + 1: f"{name}, line {first + k}")
                 raise ValueError(f"{name}: {error}") from error
             done += len(texts)
             _open("stdout").writelines(" ".join(map(numerals.__getitem__, ids)) + "\n" for ids in rows)
-
-
-def _raise_at_line(tokenizer: Tokenizer, texts: list[str], before: int, name: str, special: Special) -> None:
-    """Raise the error of the first of several lines that cannot be encoded; there are so many before them."""
-    for number, text in enumerate(texts, before + 1):
-        try:
-            tokenizer.encode(text, special=special)
-        except ValueError as error:
-            raise ValueError(f"{name}, line {number}: {error}") from None
 
 
 def _decode(options: argparse.Namespace, console: Console) -> None:

@@ -1,7 +1,7 @@
 """A tokenizer: text to ids and back, and its files. `encode.py` does the encoding, `formats` knows the files."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +23,7 @@ from jaxopt_lite.tables import html_table
 if TYPE_CHECKING:
     from jaxtyping import Int32
 
-__all__ = ["SPECIAL_MODES", "Decoding", "Overflow", "Special", "Tokenizer", "load"]
+__all__ = ["SPECIAL_MODES", "Decoding", "Overflow", "Special", "Tokenizer", "load", "raise_named"]
 
 Special = Literal["raise", "encode", "ignore"]
 SPECIAL_MODES: tuple[Special, ...] = get_args(Special)
@@ -302,17 +302,9 @@ class Tokenizer:
             ids = self._encode(texts, special, template, processes)
         except ValueError:
             if len(texts) > 1:
-                self._raise_named(texts, special)
+                raise_named(lambda text: self._encode([text], special), texts, "texts[{}]".format)
             raise
         return ids if length is None else _padded(ids, length, pad, overflow)
-
-    def _raise_named(self, texts: Sequence[str], special: str) -> None:
-        """Raise the error of the first text that cannot be encoded, with its number."""
-        for k, text in enumerate(texts):
-            try:
-                self._encode([text], special)
-            except ValueError as error:
-                raise ValueError(f"texts[{k}]: {error}") from None
 
     def decode(self, ids: Iterable[int], *, errors: Decoding = "replace", skip_special: bool = False) -> str:
         """The text of ids.
@@ -564,6 +556,15 @@ def load(
         True
     """
     return Tokenizer(*read(path, pattern=pattern, special_tokens=special_tokens))
+
+
+def raise_named(encode: Callable[[str], object], texts: Iterable[str], name: Callable[[int], str]) -> None:
+    """Raise the error of the first text that cannot be encoded, by the name that its index has."""
+    for k, text in enumerate(texts):
+        try:
+            encode(text)
+        except ValueError as error:
+            raise ValueError(f"{name(k)}: {error}") from None
 
 
 def _check_text(text, name: str) -> None:
