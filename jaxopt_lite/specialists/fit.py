@@ -292,11 +292,12 @@ def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T
     features = model.features
     if features is None:
         return jnp.zeros((task.weight.shape[0], 0))
-    features = vector(features)
-    dtype = jax.eval_shape(features, params, jax.tree.map(lambda leaf: leaf[0, 0], task.x)).dtype
-    wide = jnp.promote_types(as_float(dtype), jnp.float32)  # sums of whole numbers wrap round, those of halves overflow
-    mean = _means(lambda _, x: features(params, x).astype(wide), (), task.x, task.weight)
-    return mean.astype(as_float(dtype))
+
+    def of_input(_, x):
+        value = vector(features)(params, x)
+        return value.astype(as_float(value.dtype))  # a mean of whole numbers is none
+
+    return _means(of_input, (), task.x, task.weight)
 
 
 def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"]) -> PyTree:

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from numpy.typing import NDArray
 
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.specialists.arguments import as_float, check_real, freeze_fields, inputs, own
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tasks import named, of_examples
@@ -241,8 +242,7 @@ def product(a: Array, b: Array) -> Array:
 
 def in_range(x: Array) -> Array:
     """Rows whose largest entry is of size 1, for functions of their direction alone; a row of zeros stays one."""
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0))
-    return x / jnp.where(largest > 0, largest, 1)
+    return x / positive(jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0)))
 
 
 @jax.checkpoint  # for a derivative the differences are computed again, rather than kept for all tiles
