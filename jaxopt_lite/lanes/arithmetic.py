@@ -9,8 +9,8 @@ reduction without vector instructions there. On a GPU or TPU every round would b
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,35 @@ from jaxtyping import Array, Bool, Float
 
 __all__ = [
     "at", "cholesky", "diagonal", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm",
-    "normal_equations", "on_cpu", "outer", "positive", "rematvec", "take_where", "triangle", "triangle_solve",
+    "normal_equations", "on_cpu", "outer", "positive", "rematvec", "take_where", "traced_once", "triangle",
+    "triangle_solve",
 ]  # fmt: skip
 
 _DEPENDENT = 8  # columns whose part across those before them is so many eps of their length, are
 _STRAIGHT = 10  # rounds of `fold`; measured, `docs/performance.md`
 _SWEEPS = 15  # of Jacobi's method, which converges quadratically: about eight are enough
 
+_Function = TypeVar("_Function", bound=Callable)
 
+
+def traced_once(fun: _Function) -> _Function:
+    """`fun` of arrays, whose operations JAX traces once for all arrays of these shapes, and puts where it is called.
+
+    What is given by its name belongs to the function, and so does the backend.
+    """
+
+    @partial(jax.jit, static_argnames=("backend", "options"), inline=True)
+    def traced(*operands, backend, options):
+        return fun(*operands, **dict(options))
+
+    @wraps(fun)
+    def call(*operands, **options):
+        return traced(*operands, backend=jax.default_backend(), options=tuple(options.items()))
+
+    return call  # pyright: ignore[reportReturnType]
+
+
+@traced_once
 def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """uᵀv in every lane."""
     if not _in_turn(u):
@@ -34,6 +55,7 @@ def dot(u: Float[Array, "n *L"], v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     return fold(lambda k, total, u, v: total + at(u, k) * at(v, k), u.shape[0], jnp.zeros_like(u[0]), u, v)
 
 
+@traced_once
 def norm(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """‖v‖ in every lane."""
     return jnp.sqrt(dot(v, v))
@@ -44,6 +66,7 @@ def positive(value: Array) -> Array:
     return jnp.where(value > 0, value, 1)
 
 
+@traced_once
 def max_abs(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
     """The largest absolute entry in every lane; NaN if any entry is."""
     if not _in_turn(v):
@@ -78,11 +101,13 @@ def diagonal(a: Float[Array, "n n *L"]) -> Float[Array, "n *L"]:
     return jnp.stack([a[k, k] for k in range(a.shape[0])])
 
 
+@traced_once
 def matvec(a: Float[Array, "m n *L"], v: Float[Array, "n *L"]) -> Float[Array, "m *L"]:
     """A v in every lane: the columns of A, each times one entry of v, added up."""
     return _combine(a, v, axis=1)
 
 
+@traced_once
 def rematvec(a: Float[Array, "m n *L"], u: Float[Array, "m *L"]) -> Float[Array, "n *L"]:
     """Aᵀ u in every lane: the rows of A, each times one entry of u, added up."""
     return _combine(a, u, axis=0)
@@ -124,6 +149,7 @@ def at(a: Array, index, axis: int = 0) -> Array:
     return indexed(a, index, axis, keepdims=False)
 
 
+@traced_once
 def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     """A⁻¹ in every lane.
 
@@ -159,6 +185,7 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     return jax.lax.cond(jnp.any(order != rows), _put_columns, lambda m, _: m, m, order)
 
 
+@traced_once
 def normal_equations(
     jt: Float[Array, "n m *L"], f: Float[Array, "m *L"]
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
@@ -175,8 +202,9 @@ def normal_equations(
     return fold(add_row, f.shape[0], (outer(zero, zero), zero), jt, f)
 
 
+@traced_once
 def cholesky(
-    g: Float[Array, "n n *L"], h: Float[Array, "n *L"], least: float
+    g: Float[Array, "n n *L"], h: Float[Array, "n *L"], *, least: float
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"], Bool[Array, "*L"]]:
     """R and R⁻ᵀh, of G = RᵀR with R upper triangular, in every lane, and whether every pivot kept its size.
 
@@ -202,6 +230,7 @@ def cholesky(
     return rc[:, :n], rc[:, n], sure
 
 
+@traced_once
 def triangle(
     columns: Float[Array, "n m *L"], b: Float[Array, "m *L"]
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
@@ -231,8 +260,9 @@ def triangle(
     return rc[:, :n], rc[:, n]
 
 
+@traced_once
 def triangle_solve(
-    r: Float[Array, "n n *L"], v: Float[Array, "n *L"], transposed: bool = False
+    r: Float[Array, "n n *L"], v: Float[Array, "n *L"], *, transposed: bool = False
 ) -> Float[Array, "n *L"]:
     """R⁻¹ v, or R⁻ᵀ v, in every lane, for an upper triangular R; where its diagonal is zero, so is the entry."""
     n = v.shape[0]
@@ -299,6 +329,7 @@ def _entry(a: Array, index: Array) -> Array:
     return jnp.take_along_axis(a, index, axis=0, mode="promise_in_bounds")[0]
 
 
+@traced_once
 def eigh(a: Float[Array, "n n *L"]) -> tuple[Float[Array, "n *L"], Float[Array, "n n *L"]]:
     """The eigenvalues w of a symmetric matrix in every lane, in no order, and its eigenvectors, the columns of V.
 

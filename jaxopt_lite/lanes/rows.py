@@ -107,6 +107,7 @@ def _in_place(fun: Callable, width: int, rows: PyTree, some: Chosen | None) -> P
     """The last row is that of all lanes that are left over: they write what is there already."""
     size = len(jax.tree.leaves(rows)[0])
     order, length = (None, size) if some is None else some
+    fun = jax.jit(fun, inline=True)  # so that it is traced once
     count = _tiles(size, width) if some is None else -(-length // width)
 
     def tile(k, results):

@@ -38,6 +38,7 @@ from jaxopt_lite.lanes.arithmetic import (
     positive,
     rematvec,
     take_where,
+    traced_once,
     triangle,
     triangle_solve,
 )
@@ -83,7 +84,12 @@ def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"]
     """The model at x, of its residuals f `[m, *L]` and the columns Jᵀ `[n, m, *L]`; a loss is a name and a scale."""
     terms = twice_cost(*loss, f)
     cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
-    f, jt = optimization_barrier(weighted(*loss, f, jt))
+    return _model(box, x, cost, *optimization_barrier(weighted(*loss, f, jt)))
+
+
+@traced_once
+def _model(box: Box | None, x, cost, f, jt) -> Model:
+    """The same, of what the loss makes of them."""
     length = jnp.sqrt(cost)  # of F where nothing weighs it; outliers that are weighted are longer than they count
     g, gradient = optimization_barrier(normal_equations(jt, f))
     columns = jnp.sqrt(diagonal(g))
@@ -109,7 +115,7 @@ def underflows(x: Float[Array, "n *L"], f, jt) -> Bool[Array, "*L"]:
 
 def _factor(jt, f, g, gradient):
     """R and c: of G = JᵀJ where that is safe, and of J, for the whole tile, where it is not in one of its lanes."""
-    r, c, safe = optimization_barrier(cholesky(g, gradient, float(jnp.finfo(g.dtype).eps) ** 0.5))
+    r, c, safe = optimization_barrier(cholesky(g, gradient, least=float(jnp.finfo(g.dtype).eps) ** 0.5))
     return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))
 
 
@@ -249,7 +255,7 @@ def _within(s, c, slope, radius, damping):
         k, z, lam, lower, upper, found = carry
         trial = jnp.clip(lam, lower, upper)
         trial = jnp.where(trial > 0, trial, jnp.maximum(jnp.finfo(z.dtype).tiny, 1e-3 * upper))
-        t, e, _ = optimization_barrier(cholesky(g + eye(c) * trial, h, _PIVOT * float(jnp.finfo(c.dtype).eps)))
+        t, e, _ = optimization_barrier(cholesky(g + eye(c) * trial, h, least=_PIVOT * float(jnp.finfo(c.dtype).eps)))
         moved = -triangle_solve(t, e)
         length = norm(moved)
         w = triangle_solve(t, moved / positive(length), transposed=True)
