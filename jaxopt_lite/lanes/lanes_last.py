@@ -5,9 +5,15 @@ transposition costs a copy, and it leaves loops over rows with gaps between the 
 lanes in vectors and the last few one by one. These round differently, and an answer depends on the index of its
 problem. Here every operation is applied to whole rows of lanes, with no gap and no remainder. What has no such form (a
 factorization, an index that differs from lane to lane) is computed by `jax.vmap`, operation by operation.
+
+On the CPU XLA fuses a value into each of its consumers, and each of them computes it again, and what it is made of.
+That makes one loop of a few operations, but of a long calculation, such as steps of Runge and Kutta's method with their
+derivatives, many times as much code and work as was written. So a value that took some work is kept where it is used
+more than once, by a barrier.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,10 +23,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called
+from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called, is_literal, opened
 from jaxopt_lite.lanes.arithmetic import at, fold, on_cpu
 
-__all__ = ["ELEMENTWISE", "is_own_product", "lanes_last"]
+__all__ = ["ELEMENTWISE", "SHAPING", "is_own_product", "lanes_last"]
 
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
@@ -29,7 +35,11 @@ ELEMENTWISE = {
     "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "polynomial", "pow", "rem", "round",
     "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 }  # fmt: skip
-_COSTLY = {  # XLA would fuse them into each of their consumers, which would compute them again
+SHAPING = {
+    "broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "iota", "pad", "reshape", "rev", "slice",
+    "split", "squeeze", "stack", "tile", "transpose", "unstack",
+}  # fmt: skip
+_COSTLY = {  # whose results are always kept
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "div", "erf",
     "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic", "pow", "rsqrt", "sin",
     "sinh", "sqrt", "tan", "tanh",
@@ -43,14 +53,20 @@ _ALONG_AXES = {  # which count from the front, so that nothing changes
     "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and", "reduce_max",
     "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor", "rev", "split", "squeeze", "unstack",
 }  # fmt: skip
+_FUSED = (ELEMENTWISE - _COSTLY) | SHAPING
+_KEPT_FROM = 16  # operations; measured with steps of Runge and Kutta's method: 8 and 32 are as good, 4 and 64 slower
 _LARGEST_PRODUCT = 4096  # multiplications in a lane, beyond which a library multiplies matrices in less time
 
 
 class _Row(NamedTuple):
-    """A value, and whether its last axis is that of the lanes. What all lanes share has none."""
+    """A value, and whether its last axis is that of the lanes. What all lanes share has none.
+
+    `work` counts the operations that each consumer would do again.
+    """
 
     value: Any
     on: bool
+    work: int = 0
 
 
 def lanes_last(fun: Callable, on: PyTree, *, keeps_rules: bool = False) -> Callable:
@@ -72,7 +88,7 @@ def lanes_last(fun: Callable, on: PyTree, *, keeps_rules: bool = False) -> Calla
     def on_tile(*arguments: PyTree) -> PyTree:
         leaves, tree = jax.tree.flatten(arguments)
         rows = list(map(_Row, leaves, jax.tree.leaves(jax.tree.broadcast(on, arguments))))
-        one = [jax.ShapeDtypeStruct(jnp.shape(x)[: jnp.ndim(x) - flag], jnp.result_type(x)) for x, flag in rows]
+        one = [jax.ShapeDtypeStruct(jnp.shape(x)[: jnp.ndim(x) - flag], jnp.result_type(x)) for x, flag, _ in rows]
         closed, out = jax.make_jaxpr(lambda *leaves: fun(*jax.tree.unflatten(tree, leaves)), return_shape=True)(*one)
         tile = _Tile(next(row.value.shape[-1] for row in rows if row.on), keeps_rules)
         return jax.tree.unflatten(jax.tree.structure(out), map(tile.full, tile.run(closed, rows)))
@@ -85,12 +101,32 @@ class _Tile(Interpreter):
 
     def __init__(self, width: int, keeps_rules: bool):
         self.width, self._keeps_rules = width, keeps_rules
+        self._uses: Counter[Any] = Counter()  # of the variables of the jaxpr that is evaluated
+
+    def run(self, jaxpr: Any, values: Iterable[_Row]) -> list[_Row]:
+        before, self._uses = self._uses, _uses(jaxpr)
+        try:
+            return super().run(jaxpr, values)
+        finally:
+            self._uses = before
 
     def constant(self, value: Any) -> _Row:
         return _Row(value, False)
 
     def results(self, equation: Equation, values: list[_Row]) -> Sequence[_Row]:
-        name, rows = equation.primitive.name, values
+        widens = equation.primitive.name == "broadcast_in_dim"  # each number of the result would compute it again
+        rows = self._applied(equation, list(map(self._kept, values)) if widens else values)
+        uses = [self._uses[variable] for variable in equation.outvars]
+        return [self._kept(row) if count > 1 else row for row, count in zip(rows, uses, strict=True)]
+
+    def _kept(self, row: _Row) -> _Row:
+        """A value that is computed once, if that is worth its memory."""
+        if row.work < _KEPT_FROM or not on_cpu():
+            return row
+        return _Row(lax.optimization_barrier(row.value), row.on)
+
+    def _applied(self, equation: Equation, rows: list[_Row]) -> Sequence[_Row]:
+        name = equation.primitive.name
         inner = called(equation, despite_rules=not self._keeps_rules)
         if inner is not None:
             return self.call(inner, rows)
@@ -106,7 +142,8 @@ class _Tile(Interpreter):
             axes = [-1 if row.on else None for row in rows]
             mapped = jax.vmap(lambda *values: bind(equation, values), in_axes=axes, out_axes=-1)
             results = mapped(*(row.value for row in rows))
-        return [_Row(result, True) for result in (results if isinstance(results, list | tuple) else [results])]
+        work = sum(row.work for row in rows) + (name in ELEMENTWISE) if name in _FUSED else 0
+        return [_Row(result, True, work) for result in (results if isinstance(results, list | tuple) else [results])]
 
     def full(self, row: _Row) -> Any:
         """A value with the lane axis, whether it had one or not."""
@@ -123,6 +160,15 @@ class _Tile(Interpreter):
             return value
         axes = (rank,) if row.on else tuple(range(value.ndim))
         return lax.broadcast_in_dim(value, (*shape, self.width), axes)
+
+
+def _uses(jaxpr: Any) -> Counter[Any]:
+    """How many equations of a jaxpr read each variable; its results are read too."""
+    inner, _ = opened(jaxpr)
+    uses: Counter[Any] = Counter()
+    for atoms in (*(equation.invars for equation in inner.eqns), inner.outvars):
+        uses.update({atom for atom in atoms if not is_literal(atom)})
+    return uses
 
 
 # --- Operations: a result with the lane axis, or None where only `jax.vmap` has one ----------------------------

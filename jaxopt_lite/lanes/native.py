@@ -12,29 +12,25 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxopt_lite.jaxprs import called, equations_in, line_of
-from jaxopt_lite.lanes.lanes_last import ELEMENTWISE, is_own_product
+from jaxopt_lite.lanes.lanes_last import ELEMENTWISE, SHAPING, is_own_product
 
 __all__ = ["as_one_native_call", "why_not_native"]
 
 # The operations that may be part of a native function. What XLA gives to libraries or to its thunk runtime (products of
 # matrices, sorting, scattering, random numbers) may not: a call that holds one fails to compile.
-_SHAPING = {
-    "broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "iota", "pad", "reshape", "rev", "slice",
-    "split", "squeeze", "stack", "tile", "transpose", "unstack",
-}  # fmt: skip
 _REDUCING = {"argmax", "argmin", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"}
 _CALLING = {
     "checkpoint", "closed_call", "cond", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "scan",
     "while",
 }  # fmt: skip
-_NATIVE = ELEMENTWISE | _SHAPING | _REDUCING | _CALLING
+_NATIVE = ELEMENTWISE | SHAPING | _REDUCING | _CALLING
 # What derivatives and lanes make of these. The transpose of an index that differs from lane to lane is a scatter.
 _ON_A_TILE = _NATIVE | {
     "bitcast_convert_type", "dynamic_update_slice", "empty", "empty2", "gather", "one_minus_square",
     "optimization_barrier", "polygamma",
 }  # fmt: skip
 # Of these alone derivatives and lanes make nothing else than such, and broadcasts and their sums.
-_PLAIN = ELEMENTWISE | _SHAPING - {"dynamic_slice"} | {"reduce_sum", "jit", "pjit"}
+_PLAIN = ELEMENTWISE | SHAPING - {"dynamic_slice"} | {"reduce_sum", "jit", "pjit"}
 _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
 _LARGEST_NATIVE_STATE = 1 << 20

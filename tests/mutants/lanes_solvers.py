@@ -99,6 +99,12 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "lanes_last.py",
+        "        return [self._kept(row) if count > 1 else row for",
+        "        return [self._kept(row) if count > 9 else row for",
+        ("tests/lanes/test_lanes_last.py",),
+    ),
+    Mutant(
+        LANES + "lanes_last.py",
         "        axes = (rank,) if row.on else tuple(range(value.ndim))",
         "        axes = (rank,) if row.on else tuple(reversed(range(value.ndim)))",
         ("tests/lanes/test_lanes_last.py",),
