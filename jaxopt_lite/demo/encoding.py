@@ -46,9 +46,11 @@ def run(paths: Sequence[Path] | None, console: Console, tallies: list[Tally], ev
     is_held_out = [k % _HELD_OUT == 0 for k in range(1, len(paths) + 1)]
     learned = [path for path, held in zip(paths, is_held_out, strict=True) if not held]
     size = sum(path.stat().st_size for path in learned)
+    share, rest = (f"{len(learned):,} of them", "the others are") if any(is_held_out) else ("all", "none is")
     console.print(
-        f"{len(paths):,} files. {_TOKENS:,} tokens, learned from {len(learned):,} of them ({size / 1e6:.1f} MB); "
-        f"the others are held out. Text is cut into words as for GPT-4; the first tokens are the 256 bytes."
+        f"{len(paths):,} file{'s' if len(paths) > 1 else ''}. Up to {_TOKENS:,} tokens, learned from {share} "
+        f"({size / 1e6:.1f} MB); {rest} held out. Text is cut into words as for GPT-4; the first tokens are the 256 "
+        "bytes."
     )
     tally = Tally("byte-pair encoding", len(paths))
     tallies.append(tally)

@@ -28,7 +28,7 @@ def run(paths):
 def test_every_file_is_encoded_and_verified(tmp_path):
     (tally,), text = run(files(tmp_path, 12))
     assert tally.is_complete and tally.size == tally.reached == 12
-    assert "12 files. 8,192 tokens, learned from 11 of them" in text
+    assert "12 files. Up to 8,192 tokens, learned from 11 of them (0.0 MB); the others are held out." in text
     for line in ("encoding", "verified", "learned from", "held out", "counting", "merging"):
         assert f"\n{line} " in text
     assert "bytes per token" in text and "' '" in text
