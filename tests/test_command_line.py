@@ -214,6 +214,14 @@ def test_texts_that_are_not_there_are_refused(monkeypatch, capsys):
     assert "there is no file 'none.txt'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["-1", "one", "1.5", str(2**63)])
+def test_a_seed_that_something_drawn_cannot_have_is_refused_before_the_work(capsys, word):
+    with pytest.raises(SystemExit) as refused:
+        run(f"--seed={word}")
+    assert refused.value.code == 2
+    assert f"expected a whole number from 0 to 2^63 - 1, got '{word}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", ["0", "-5", "many", "1.5"])
 def test_senseless_counts_are_refused(monkeypatch, capsys, word):
     with pytest.raises(SystemExit) as refused:

@@ -17,15 +17,23 @@ _COUNTS = {
     "specialists": (250, 25, "modules with a specialist each"),
 }
 
+_LARGEST_SEED = 2**63 - 1  # that JAX takes
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Make it the parser of this command."""
     parser.add_argument("--quick", action="store_true", help="the same with fewer of all: fifteen seconds, not thirty")
     for name, (many, few, what) in _COUNTS.items():
         parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{what} (default {many}; {few} with --quick)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random loads and resamples (default 0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all that is drawn (default 0)")
     parser.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's library)")
     parser.set_defaults(run=_demo)
+
+
+def _seed(word: str) -> int:
+    if not word.isdecimal() or int(word) > _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2^63 - 1, got {word!r}")
+    return int(word)
 
 
 def _file(word: str) -> Path:
