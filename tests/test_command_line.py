@@ -222,6 +222,13 @@ def test_a_seed_that_something_drawn_cannot_have_is_refused_before_the_work(caps
     assert f"expected a whole number from 0 to 2^63 - 1, got '{word}'" in capsys.readouterr().err
 
 
+def test_a_command_that_is_none_is_named_beside_those_that_are(capsys):
+    with pytest.raises(SystemExit) as refused:
+        run("docter")
+    error = capsys.readouterr().err
+    assert refused.value.code == 2 and "invalid choice: 'docter'" in error and "doctor" in error
+
+
 @pytest.mark.parametrize("word", ["0", "-5", "many", "1.5"])
 def test_senseless_counts_are_refused(monkeypatch, capsys, word):
     with pytest.raises(SystemExit) as refused:
