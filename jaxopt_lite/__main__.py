@@ -41,6 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] != "doctor":
             parser.error(str(error))
     try:
+        return _run(options, console)
+    except (OSError, MemoryError) as error:  # of a disk that is full, for instance, to which all of this is written
+        if sys.stderr is not None:
+            print(f"{_called()} {words[0]}: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    try:
         return options.run(options, console)
     except KeyboardInterrupt:  # while JAX was loaded, for instance
         console.print("\nStopped.")

@@ -1,5 +1,7 @@
 """`jaxopt-lite`, or `python -m jaxopt_lite`: its commands, and what the demonstration prints and ends with."""
 
+import errno
+import io
 import os
 import re
 import signal
@@ -11,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import jaxopt_lite.__main__ as command_line
 from jaxopt_lite import progress
@@ -227,6 +230,25 @@ def test_a_command_that_is_none_is_named_beside_those_that_are(capsys):
         run("docter")
     error = capsys.readouterr().err
     assert refused.value.code == 2 and "invalid choice: 'docter'" in error and "doctor" in error
+
+
+def test_what_cannot_be_printed_is_one_line_and_exits_with_one(monkeypatch, capsys):
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command_line, "Console", lambda **_: Console(file=Full()))
+    assert command_line.main(["doctor"]) == 1
+    assert re.fullmatch(r"[^\n]+ doctor: error: [^\n]+ No space left on device\n", capsys.readouterr().err)
+
+
+def test_a_batch_that_memory_cannot_hold_is_one_line_and_exits_with_one(monkeypatch, capsys):
+    def too_many(*_):
+        raise MemoryError("Unable to allocate 146. TiB")
+
+    monkeypatch.setattr(command, "demo", too_many)
+    assert run("demo")[0] == 1
+    assert capsys.readouterr().err.endswith(" demo: error: Unable to allocate 146. TiB\n")
 
 
 @pytest.mark.parametrize("word", ["0", "-5", "many", "1.5"])
