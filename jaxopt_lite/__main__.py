@@ -1,6 +1,7 @@
 """The command line: `jaxopt-lite`, or `python -m jaxopt_lite`. Without a command it demonstrates."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words.insert(0, "demo")
     parser = _parser()
-    options, console = parser.parse_args(words), Console(highlight=False)
+    options, console = parser.parse_args(words), _console()
     try:
         cores()
     except ValueError as error:  # a wrong variable is what a wrong option is; `doctor` says more than this
@@ -54,6 +55,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     except KeyboardInterrupt:  # while JAX was loaded, for instance
         console.print("\nStopped.")
         return bpe.INTERRUPTED
+
+
+def _console() -> Console:
+    """For standard output. What its encoding lacks is written as Python escapes it, such as the × of a count."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console(highlight=False)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -251,6 +251,13 @@ def test_a_batch_that_memory_cannot_hold_is_one_line_and_exits_with_one(monkeypa
     assert capsys.readouterr().err.endswith(" demo: error: Unable to allocate 146. TiB\n")
 
 
+def test_what_an_encoding_lacks_is_escaped(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    command_line._console().print("3 × cpu")
+    assert written.getvalue() == b"3 \\xd7 cpu\n"
+
+
 @pytest.mark.parametrize("word", ["0", "-5", "many", "1.5"])
 def test_senseless_counts_are_refused(monkeypatch, capsys, word):
     with pytest.raises(SystemExit) as refused:
