@@ -6,7 +6,6 @@ an H200 and the least they could, comes last. `--quick` takes small batches, to 
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -186,11 +185,8 @@ def _device() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    names = [*RACES, _MERGING]
     parser.add_argument("--quick", action="store_true", help="small batches, to see that it works")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="races whose name matches: " + ", ".join(names))
-    options = parser.parse_args()
-    names = [name for name in names if re.search(options.only, name)]
+    options, names = harness.chosen(parser, (*RACES, _MERGING), "race")
     jax.config.update("jax_enable_x64", True)  # for the judge: the problems are float32
 
     begin, load, missed = time.monotonic(), harness.check_load(), []

@@ -240,7 +240,9 @@ def print_losses(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="every fifth problem and few starts; nothing is saved")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="such as 'free' or 'bounded b'")
+    parser.add_argument(
+        "--only", type=harness.pattern, metavar="PATTERN", default="", help="such as 'free' or 'bounded b'"
+    )
     options = parser.parse_args()
     problems = (MGH_UNCONSTRAINED + MGH_LEAST_SQUARES)[:: 5 if options.quick else 1]
     races = [(part, each) for part in PARTS for each in problems if re.search(options.only, f"{part} {each.name}")]

@@ -76,10 +76,9 @@ MODELS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where to keep the packages (default: they are thrown away)")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="models whose name matches")
-    options = parser.parse_args()
+    options, names = harness.chosen(parser, (model.name for model in MODELS), "model")
     load = harness.check_load()
-    wanted = [model for model in MODELS if re.search(options.only, model.name)]
+    wanted = [model for model in MODELS if model.name in names]
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(model, (options.folder or Path(folder)).absolute()) for model in wanted]
     for row in rows:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from jaxopt_lite.cores import cores
 
-__all__ = ["check_load", "chosen", "in_child", "in_children", "print_rows", "save"]
+__all__ = ["check_load", "chosen", "in_child", "in_children", "pattern", "print_rows", "save"]
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optimistix", "lineax", "tfp-nightly", "jaxopt", "nlsq")
@@ -33,12 +33,23 @@ def chosen(parser: argparse.ArgumentParser, names: Iterable[str], kind: str) -> 
     """
     names = list(names)
     listed = ", ".join(names)
-    parser.add_argument("--only", metavar="PATTERN", default="", help=f"{kind}s whose name matches: {listed}")
+    parser.add_argument(
+        "--only", type=pattern, metavar="PATTERN", default="", help=f"{kind}s whose name matches: {listed}"
+    )
     options = parser.parse_args()
     matching = [name for name in names if re.search(options.only, name)]
     if not matching:
         parser.error(f"no {kind} matches {options.only!r}; there are {listed}")
     return options, matching
+
+
+def pattern(word: str) -> str:
+    """A regular expression, as the type of an argument."""
+    try:
+        re.compile(word)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"expected a regular expression, got {word!r}: {error}") from error
+    return word
 
 
 def in_child(module: str, *arguments: object, xla_flags: str = "") -> list[dict]:

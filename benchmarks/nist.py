@@ -396,19 +396,25 @@ def print_misses(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="four data sets; nothing is saved")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="data sets of matching names")
-    parser.add_argument("--solvers", metavar="PATTERN", default="", help="solvers of matching names")
+    parser.add_argument(
+        "--only", type=harness.pattern, metavar="PATTERN", default="", help="data sets of matching names"
+    )
+    parser.add_argument(
+        "--solvers", type=harness.pattern, metavar="PATTERN", default="", help="solvers of matching names"
+    )
     options = parser.parse_args()
     names = [name for name in (_FEW if options.quick else MODELS) if re.search(options.only, name)]
     if not names:
-        parser.error(f"--only {options.only!r} matches none of {sorted(MODELS)}.")
+        parser.error(f"--only {options.only!r} matches none of {sorted(_FEW if options.quick else MODELS)}.")
+    if not any(re.search(options.solvers, method) for method in methods()):
+        parser.error(f"--solvers {options.solvers!r} matches none of {list(methods())}.")
     load = harness.check_load()
     use_cpu()
     rows = [row for name in names for row in race(name, options.solvers)]
     print_summary(rows)
     print_misses(rows)
     if not options.quick:
-        print("wrote", harness.save("nist", rows, load, options.only or options.solvers))
+        print("wrote", harness.save("nist", rows, load, f"{options.only} {options.solvers}".strip()))
 
 
 if __name__ == "__main__":

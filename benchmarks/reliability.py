@@ -27,7 +27,7 @@ Part = Callable[[int, float], Iterator[dict]]
 
 def calls(seed: int, share: float) -> Iterator[dict]:
     for name in surface.NAMES:
-        outcomes, faults = surface.run(name, round(share * 1000), seed)
+        outcomes, faults = surface.run(name, max(1, round(share * 1000)), seed)
         yield _row(name, outcomes.total(), outcomes, outcomes["wrong"], faults)
 
 
@@ -92,7 +92,7 @@ def _row(what: str, tried: int, outcomes: dict, faults: int, told: list[str] | t
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of tries")
+    parser.add_argument("--share", type=_share, default=1.0, help="of the usual number of tries")
     options, names = chosen(parser, PARTS, "part")
     jax.config.update("jax_enable_x64", True)
     load, rows = check_load(), []
@@ -103,6 +103,16 @@ def main() -> int:
         _print(made)
     print(save("reliability", rows, load, only=options.only))
     return int(any(row["faults"] for row in rows))
+
+
+def _share(word: str) -> float:
+    try:
+        share = float(word)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above zero, got {word!r}")
+    return share
 
 
 def _print(rows: list[dict]) -> None:

@@ -4,7 +4,6 @@ Row 0 of each batch is the standard start; the others are perturbed. One batched
 """
 
 import argparse
-import re
 import sys
 
 from rich.console import Console
@@ -34,11 +33,7 @@ def print_summary(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="every fifth problem and few starts")
-    parser.add_argument("--only", metavar="PATTERN", default="", help="'equations' or 'minima'")
-    options = parser.parse_args()
-    kinds = [kind for kind in ("equations", "minima") if re.search(options.only, kind)]
-    if not kinds:
-        parser.error(f"--only {options.only!r} matches neither 'equations' nor 'minima'.")
+    options, kinds = harness.chosen(parser, ("equations", "minima"), "set")
 
     load, every = harness.check_load(), 5 if options.quick else 1
     count = _FEW_STARTS if options.quick else _STARTS
