@@ -9,12 +9,25 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_lite.jaxprs import Equation, current_line, is_literal, shape_of, writers_of
+from jaxopt_lite.jaxprs import (
+    Equation,
+    called,
+    current_line,
+    inner_jaxprs,
+    is_jaxpr,
+    is_literal,
+    opened,
+    shape_of,
+    writers_of,
+)
 
-__all__ = ["Access", "Computed", "Line", "access_of", "index_given", "indices_of", "line_of_access"]
+__all__ = [
+    "Access", "Computed", "Line", "access_of", "body_of", "expanded", "index_given", "indices_of", "line_of_access",
+]  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -32,6 +45,35 @@ def line_of_access() -> Line:
     """The line of the equation that is being evaluated: the innermost frame outside JAX and the standard library."""
     match = re.fullmatch(r"(.+?):(\d+)(?::\d+)? \((.*)\)", current_line(), re.DOTALL)
     return Line(match[1], int(match[2]), match[3]) if match else Line("unknown", 0, "unknown")
+
+
+def body_of(equation: Equation) -> Any | None:
+    """The jaxpr that a call runs on its operands, whatever rules it has for transformations; None of what is no call.
+
+    Here nothing is transformed any more, so that a function with a rule of its own for `vmap` or for its transpose is
+    just its body.
+    """
+    inner = called(equation)
+    if inner is not None:
+        return inner
+    if equation.primitive.name in ("custom_vmap_call", "linear_call"):
+        return next((each for each in inner_jaxprs(equation) if _takes_all(each, equation)), None)
+    # JAX 0.12 keeps the functions of `lax.custom_root` on an object; one without a jaxpr calls nothing of the user's.
+    kept = equation.params.get("_prim")
+    return expanded(equation) if any(map(is_jaxpr, getattr(kept, "params", {}).values())) else None
+
+
+def expanded(equation: Equation) -> Any | None:
+    """The jaxpr of what JAX 0.12 keeps as an object, such as `jnp.nonzero`; None of anything else."""
+    if equation.primitive.name != "call_hi_primitive":
+        return None
+    kept = equation.params["_prim"]
+    shapes = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in equation.invars]
+    return jax.make_jaxpr(lambda *args: jax.tree.leaves(kept.expand(*kept.in_tree.unflatten(args))))(*shapes)
+
+
+def _takes_all(jaxpr: Any, equation: Equation) -> bool:
+    return len(opened(jaxpr)[0].invars) == len(equation.invars)
 
 
 class Computed:

@@ -18,8 +18,8 @@ from jax.core import Tracer
 from jax.experimental import checkify
 from jaxtyping import Array
 
-from jaxopt_lite.bounds.accesses import Computed, access_of, index_given, indices_of, line_of_access
-from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called, inner_jaxprs
+from jaxopt_lite.bounds.accesses import Computed, access_of, body_of, index_given, indices_of, line_of_access
+from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, inner_jaxprs
 
 __all__ = ["OutOfRangeError", "checked"]
 
@@ -48,10 +48,11 @@ def checked(fun: Callable) -> Callable:
     - A write that is dropped on purpose (`mode="drop"`) counts as well: send it to a spare slot instead.
     - Under `vmap`, `cond` runs both branches and `while_loop` also turns the lanes that have ended; an index
       out of range there counts although its result is thrown away.
-    - Not checked: Pallas kernels, and the solver functions inside `jnp.linalg.solve` and its relatives, of
-      which `find_unchecked` says what it knows; the indices given to `jnp.unravel_index` and, with it,
-      `jnp.put`; those of `jnp.insert` and `jnp.delete` in the derivative of a loop; a switch of one branch.
-      Of a number beyond 32 bits, `lax.switch`, `jax.ops.segment_sum` and accesses by uint64 see the last 32.
+    - Not checked: references (Pallas kernels, `jax.new_ref`); programs that `jax.export` made; the solver
+      functions inside `jnp.linalg.solve` and its relatives, of which `find_unchecked` says what it knows; the
+      indices given to `jnp.unravel_index` and, with it, `jnp.put`; those of `jnp.insert` and `jnp.delete` in
+      the derivative of a loop; a switch of one branch. Of a number beyond 32 bits, `lax.switch`,
+      `jax.ops.segment_sum` and accesses by uint64 see the last 32.
 
     Args:
         fun: any function that JAX can compile. Bind arguments that must stay Python values with
@@ -131,10 +132,8 @@ class _Checks(Interpreter):
             control = _CONTROL.get(equation.primitive.name)
             if control is not None:
                 return _numbers(control(self, equation, values))
-            inner = called(equation)
+            inner = body_of(equation)
             if inner is not None:
-                # Nothing is differentiated any more, so a call with its own derivative, or that saves memory, is just
-                # its body.
                 return self.call(inner, values)
             return [_Number(result, equation, tuple(values)) for result in bind(equation, _arrays(values))]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_lite.bounds.accesses import Computed
+from jaxopt_lite.bounds.accesses import Computed, body_of
 from jaxopt_lite.bounds.intervals import BOOLEAN, UNKNOWN, Interval, after, fit, hull, meet, of_constant, whole
 from jaxopt_lite.jaxprs import (
     Equation,
@@ -21,7 +21,6 @@ from jaxopt_lite.jaxprs import (
     Scan,
     While,
     branches,
-    called,
     inner_jaxprs,
     is_jaxs_own,
     opened,
@@ -307,7 +306,7 @@ class _Ranges(Interpreter):
         control = _CONTROL.get(equation.primitive.name)
         if control is not None:
             return control(self, equation, values)
-        inner = called(equation)
+        inner = body_of(equation)
         if inner is not None:
             return _call(self, equation, inner, values)
         for inner in inner_jaxprs(equation):

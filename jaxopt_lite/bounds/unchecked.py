@@ -64,10 +64,10 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
     An index counts as JAX sees it, after a negative one has had the length added, but before `lax.switch`,
     `jnp.bincount`, `jnp.insert` or `jnp.delete` clips it. Where the index's type is too narrow to add the
     length (an int8 and 256 elements or more), a negative index is out of range. What the program itself clips
-    is in range. Not examined are reads and writes of references (Pallas kernels, `jax.new_ref`), the indices
-    given to `jnp.unravel_index` and, with it, `jnp.put`, those of `jnp.insert` and `jnp.delete` in the
-    derivative of a loop, and a switch of one branch, which JAX does not write down. Shapes are those given:
-    another batch size is another program.
+    is in range. Not examined are reads and writes of references (Pallas kernels, `jax.new_ref`), programs that
+    `jax.export` made, the indices given to `jnp.unravel_index` and, with it, `jnp.put`, those of `jnp.insert`
+    and `jnp.delete` in the derivative of a loop, and a switch of one branch, which JAX does not write down.
+    Shapes are those given: another batch size is another program.
 
     Args:
         fun: any function that JAX can trace.

@@ -40,6 +40,9 @@ LINES = [
     (programs.in_checkpoint, 4, 5, 5),
     (programs.in_custom_jvp, 4, 5, 5),
     (programs.in_custom_vjp, 4, 5, 5),
+    (programs.in_custom_vmap, 4, 5, 5),
+    (programs.in_linear_call, 4, 5, 5),
+    (programs.in_custom_root, 4, 5, 5),
     (programs.in_shards, 4, 5, 5),
     (programs.on_lanes, 4, 5, 5),
 ]
@@ -203,6 +206,7 @@ def test_stays_silent_where_nothing_is_changed(kind):
             jnp.piecewise(X, [X > 1, X > 3], [jnp.sin, jnp.cos, 0.0]).sum()
             + jnp.select([X > 1, X > 3], [X, -X]).sum()
             + jnp.nonzero(X > 2, size=2)[0].sum()
+            + jnp.intersect1d(X, X, size=2).sum()
             + jnp.histogram(X, 4, (1, 3))[0].sum()
             + jax.nn.one_hot(i, 3).sum()
             + lax.platform_dependent(X, cpu=jnp.sin, default=jnp.cos).sum()

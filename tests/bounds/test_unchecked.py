@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import custom_batching, lax
+from jax.custom_derivatives import linear_call
 
 import jaxopt_lite
 from jaxopt_lite.bounds import find_unchecked
@@ -136,6 +137,25 @@ def in_custom_vjp(x, i):
     return inner(i)
 
 
+def in_custom_vmap(x, i):
+    @custom_batching.sequential_vmap
+    def inner(j):
+        return x[j]  # here
+
+    return inner(i)
+
+
+def in_linear_call(x, i):
+    def inner(j, x):
+        return x[j]  # here
+
+    return linear_call(inner, lambda j, out: jnp.where(jnp.arange(5) == j, out, 0.0), i, x)
+
+
+def in_custom_root(x, i):
+    return lax.custom_root(lambda y: y - 1.0, x[0], lambda f, y: y + x[i], lambda g, y: y / g(1.0))  # here
+
+
 def in_linear_solve(x, i):
     def solve(matvec, b):
         return b * x[i]  # here
@@ -185,6 +205,9 @@ NESTED = [
     in_checkpoint,
     in_custom_jvp,
     in_custom_vjp,
+    in_custom_vmap,
+    in_linear_call,
+    in_custom_root,
     in_linear_solve,
     in_shards,
     on_lanes,
