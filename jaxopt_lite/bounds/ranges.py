@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxopt_lite.bounds.accesses import Computed, body_of
+from jaxopt_lite.bounds.accesses import Computed, body_of, expanded
 from jaxopt_lite.bounds.intervals import BOOLEAN, UNKNOWN, Interval, after, fit, hull, meet, of_constant, whole
 from jaxopt_lite.jaxprs import (
     Equation,
@@ -309,6 +309,9 @@ class _Ranges(Interpreter):
         inner = body_of(equation)
         if inner is not None:
             return _call(self, equation, inner, values)
+        inner = expanded(equation)
+        if inner is not None:  # a function of JAX's own, whose accesses are its own as well
+            return [Value(value.interval) for value in _Ranges().call(inner, values)]
         for inner in inner_jaxprs(equation):
             self.run(inner, _unknowns(inner))
         outs = [Value(out, equation, tuple(values)) for out in after(equation, [value.interval for value in values])]

@@ -451,6 +451,7 @@ def test_says_what_is_known_of_the_index_given():
         lambda x, i: x[jax.random.randint(jax.random.key(0), (3,), 0, 5)],
         lambda x, i: jax.random.permutation(jax.random.key(0), x),
         lambda x, i: jnp.roll(x, i),
+        lambda x, i: x[jnp.nonzero(x > 2, size=3)[0]] + jnp.unique(x, size=3),
         lambda x, i: ROWS[i % 3, i % 5] + ROWS[jnp.arange(3), jnp.argmax(ROWS, axis=1)],
         lambda x, i: ROWS[jnp.unravel_index(i % 15, (3, 5))],
         lambda x, i: jnp.take_along_axis(ROWS, jnp.argsort(ROWS, axis=1), axis=1),
