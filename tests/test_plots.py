@@ -4,6 +4,7 @@ import io
 import re
 import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -161,6 +162,32 @@ def test_statuses_are_stacked_bars_with_counts():
     assert np.isclose(at_nine[0].get_x() + at_nine[0].get_width() / 2, 9)
     assert [to_hex(bars[0].get_facecolor()) for bars in ax.containers] == ["#0072b2", "#009e73", "#d55e00"]
     assert ax.get_title(loc="left") == "8 problems, 6 solved"
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda it: plots.convergence(it), "solution: expected a Solution"),
+        (lambda it: plots.statuses(it), "solution: expected a Solution"),
+        (lambda it: plots.basins(np.zeros((1, 2)), it), "solution: expected a Solution"),
+        (
+            lambda it: plots.bands(it, None, [1.0]),
+            "solution: expected a Solution of `least_squares`",
+        ),
+        (lambda it: plots.compression(it, "a"), "tokenizer: expected a Tokenizer"),
+        (lambda it: plots.rounds(it), "tokenizer: expected a Tokenizer"),
+        (lambda it: plots.tokens(it, "a"), "tokenizer: expected a Tokenizer"),
+        (
+            lambda it: plots.similarity(it),
+            "matrix: expected what `specialists.similarity` returns",
+        ),
+        (lambda it: plots.confusion(it), "report: expected what `specialists.evaluate` returns"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(draw, message):
+    """As embeddings in place of their similarity, whose `distance` is a name."""
+    with pytest.raises(TypeError, match=re.escape(f"{message}, got SimpleNamespace.")):
+        draw(SimpleNamespace(names=("a",), distance="cosine"))
 
 
 def test_given_axes_may_be_logarithmic_but_must_be_axes():

@@ -21,6 +21,7 @@ from jaxopt_lite.plots.style import (
     SKY,
     VERMILLION,
     axes,
+    check,
     legend,
     next_color,
     title,
@@ -32,6 +33,8 @@ _QUANTILES = ((0.05, 0.95, 0.18), (0.25, 0.75, 0.34))  # from, to, how opaque
 _BARS = 40  # at most
 _FAINTEST = 0.4  # how opaque the start is that takes longest
 _NEAR = 1e-3  # of the extent of the starts: answers that near are one
+
+_SOLUTION = "a Solution"
 
 _COLOR = {
     Status.CONVERGED: BLUE,
@@ -81,10 +84,12 @@ def convergence(
 
     Raises:
         ValueError: nothing was recorded, or no problem has a finite number at its start.
+        TypeError: something else than a `Solution`.
         ImportError: matplotlib is not installed.
     """
     if quantity not in ("error", "value"):
         raise ValueError(f"quantity={quantity!r}: expected 'error' or 'value'.")
+    check("solution", solution, _SOLUTION, "history", "status")
     if solution.history is None:
         raise ValueError("nothing was recorded; solve with record=K, for instance record=50.")
     recorded = np.asarray(getattr(solution.history, quantity), float)
@@ -134,8 +139,10 @@ def statuses(solution: Solved, *, ax: Any = None) -> Any:
         The axes.
 
     Raises:
+        TypeError: something else than a `Solution`.
         ImportError: matplotlib is not installed.
     """
+    check("solution", solution, _SOLUTION, "status", "steps")
     status, steps = np.ravel(solution.status), np.ravel(solution.steps)
     codes = sorted(set(status.tolist()), key=lambda code: (not is_solved(code), code))
     first, last = (int(steps.min()), int(steps.max())) if steps.size else (0, 0)
@@ -194,8 +201,10 @@ def basins(
     Raises:
         ValueError: starts that are not of this solution, unknowns that these do not have, or a tolerance that is not
             positive.
+        TypeError: something else than a `Solution`.
         ImportError: matplotlib is not installed.
     """
+    check("solution", solution, _SOLUTION, "status", "steps", "x")
     starts, status = np.asarray(starts, float), np.ravel(solution.status)
     if starts.ndim != 2 or starts.shape[1] < 2 or len(starts) != status.size or not status.size:
         raise ValueError(f"starts has shape {starts.shape}; expected [{status.size}, n], one for each problem, n ≥ 2.")

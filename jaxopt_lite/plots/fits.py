@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from jaxopt_lite.arguments import whole_number
-from jaxopt_lite.plots.style import GREY, axes, legend, next_color
+from jaxopt_lite.plots.style import GREY, axes, check, legend, next_color
 
 __all__ = ["Fitted", "bands"]
 
@@ -60,8 +60,10 @@ def bands(
         ValueError: several fits and no index; no solution of `least_squares`; t and y that do not fit together; no
             finite t; a model that does not give one number for each place.
         IndexError: a fit that is not there.
+        TypeError: something else than a `Solution`.
         ImportError: matplotlib is not installed.
     """
+    check("solution", solution, "a Solution of `least_squares`", "covariance", "status")
     t = np.ravel(np.asarray(t, float))
     if y is not None and np.size(y) != t.size:
         raise ValueError(f"t has {t.size} places and y {np.size(y)} data; expected as many.")

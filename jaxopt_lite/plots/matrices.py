@@ -6,12 +6,13 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxopt_lite.plots.style import axes
+from jaxopt_lite.plots.style import axes, check
 
 __all__ = ["Alike", "Routed", "confusion", "similarity"]
 
 _MANY = 50  # names that can still be read beside a matrix
 _NUMBERS = 12  # columns whose cells have room for a number
+_SIMILARITY = "what `specialists.similarity` returns"
 _MAP = "cividis"  # the same for any color vision
 
 
@@ -42,8 +43,13 @@ def similarity(matrix: Alike, *, ax: Any = None) -> Any:
         The axes.
 
     Raises:
+        TypeError: something else than a `Similarity`.
+        TypeError: something else than a `Report`.
         ImportError: matplotlib is not installed.
     """
+    check("matrix", matrix, _SIMILARITY, "names", "distance")
+    if np.ndim(matrix.distance) != 2:  # `Embeddings` have the name of one
+        raise TypeError(f"matrix: expected {_SIMILARITY}, got {type(matrix).__name__}.")
     names = matrix.names
     ax = axes(ax, _size(len(names), len(names)))
     image = ax.imshow(matrix.distance, cmap=_MAP, interpolation="nearest")
@@ -65,6 +71,7 @@ def confusion(report: Routed, *, ax: Any = None) -> Any:
     Raises:
         ImportError: matplotlib is not installed.
     """
+    check("report", report, "what `specialists.evaluate` returns", "confusion")
     tasks, specialists, counts = report.confusion()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax = axes(ax, _size(*share.shape))

@@ -3,8 +3,8 @@
 from typing import Any
 
 __all__ = [
-    "BLUE", "COLORS", "GREEN", "GREY", "ORANGE", "PALE", "PINK", "SKY", "VERMILLION", "axes", "legend", "next_color",
-    "title",
+    "BLUE", "COLORS", "GREEN", "GREY", "ORANGE", "PALE", "PINK", "SKY", "VERMILLION", "axes", "check", "legend",
+    "next_color", "title",
 ]  # fmt: skip
 
 # Okabe and Ito, Color Universal Design (2008). Without its black, which is lost on dark paper, and its yellow, which is
@@ -14,6 +14,16 @@ PINK, SKY = "#CC79A7", "#56B4E9"
 COLORS = (BLUE, ORANGE, GREEN, VERMILLION, PINK, SKY)
 GREY = "#767676"  # 4.5 : 1 in contrast to white, 4.6 : 1 to black
 PALE = "#b8b8b8"
+
+
+def check(name: str, value: Any, expected: str, *parts: str) -> None:
+    """Refuse what has no such parts, which are what is drawn of it.
+
+    Raises:
+        TypeError: it lacks one.
+    """
+    if not all(hasattr(value, part) for part in parts):
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.")
 
 
 def axes(ax: Any, size: tuple[float, float] = (6.0, 3.6)) -> Any:

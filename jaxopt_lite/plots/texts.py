@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from rich.text import Text
 
-from jaxopt_lite.plots.style import GREEN, ORANGE, PINK, SKY, VERMILLION
+from jaxopt_lite.plots.style import GREEN, ORANGE, PINK, SKY, VERMILLION, check
 
 __all__ = ["Reads", "Tokens", "tokens"]
 
@@ -72,6 +72,7 @@ def tokens(tokenizer: Reads, text: str, *, special: Special = "encode") -> Token
         The tokens, which show themselves.
 
     Raises:
+        TypeError: something else than a `Tokenizer`.
         ValueError: what `Tokenizer.encode` refuses.
 
     Example:
@@ -80,6 +81,7 @@ def tokens(tokenizer: Reads, text: str, *, special: Special = "encode") -> Token
         >>> print(plots.tokens(tokenizer, "lower"))
         low|e|r
     """
+    check("tokenizer", tokenizer, "a Tokenizer", "vocabulary", "encode")
     ids = tokenizer.encode(text, special=special)
     return Tokens(tuple(ids), tuple(_pieces(tokenizer.vocabulary, ids)))
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from jaxopt_lite.plots.style import BLUE, axes, legend, next_color, title
+from jaxopt_lite.plots.style import BLUE, axes, check, legend, next_color, title
 
 __all__ = ["Encodes", "compression", "rounds"]
 
@@ -44,8 +44,10 @@ def compression(
     Raises:
         ValueError: a vocabulary that cannot be cut off, for a merge comes before those of its parts, or two make one
             token; texts without a token.
+        TypeError: something else than a `Tokenizer`.
         ImportError: matplotlib is not installed.
     """
+    check("tokenizer", tokenizer, "a Tokenizer", "vocabulary", "encode_batch")
     vocabulary = tokenizer.vocabulary
     if not vocabulary.is_unique or vocabulary.whole_words:
         raise ValueError(
@@ -95,8 +97,10 @@ def rounds(tokenizer: Encodes, *, ax: Any = None) -> Any:
         The axes.
 
     Raises:
+        TypeError: something else than a `Tokenizer`.
         ImportError: matplotlib is not installed.
     """
+    check("tokenizer", tokenizer, "a Tokenizer", "vocabulary")
     lengths = tokenizer.vocabulary.rounds
     ax = axes(ax)
     first = np.cumsum(lengths) - lengths + 1
