@@ -16,8 +16,8 @@ def checked_bounds(bounds: Any, x0: PyTree) -> dict[str, PyTree]:
     """The bounds as `lower` and `upper`, pytrees like `x0` of arrays that broadcast against its leaves.
 
     Args:
-        bounds: None for none, or the pair of the lower and the upper ones: each one number for all unknowns, None for
-            no such bound, or a pytree like `x0` of what broadcasts against its leaves.
+        bounds: None for none, or the pair of the lower and the upper ones: each one number for all unknowns, or a
+            pytree like `x0` of what broadcasts against its leaves, with None in it where there is no such bound.
         x0: the starts.
 
     Raises:
@@ -48,8 +48,10 @@ def _kind(bounds: Any) -> str:
 def _like(bound: Any, x0: PyTree, name: str, none: float) -> PyTree:
     """A bound as a pytree like `x0`."""
     leaves, tree = jax.tree.flatten(x0)
-    if bound is None or _is_number(bound):
-        return jax.tree.unflatten(tree, [np.asarray(none) if bound is None else bound] * len(leaves))
+    if jax.tree.structure(bound) != tree:  # which may have None of its own
+        bound = jax.tree.map(lambda end: none if end is None else end, bound, is_leaf=lambda end: end is None)
+    if _is_number(bound):
+        return jax.tree.unflatten(tree, [bound] * len(leaves))
     if len(leaves) == 1 and jax.tree.structure(bound) != tree:  # a list of numbers for an array
         bound = jax.tree.unflatten(tree, [np.asarray(bound) if isinstance(bound, list | tuple) else bound])
     if jax.tree.structure(bound) != tree:

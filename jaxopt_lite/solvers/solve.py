@@ -112,8 +112,8 @@ def minimize(
         x0: starts; a pytree whose leaves are `[B, ...]`. One outside its bounds is moved onto them.
         args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
             `False` among its leaves are passed as they are.
-        bounds: `(lower, upper)`, each one number for all unknowns, None, or a pytree like `x0` of what broadcasts
-            against its leaves: `[n]` for all problems, `[B, n]` for each its own. Infinite where there is none; equal
+        bounds: `(lower, upper)`, each one number for all unknowns, or a pytree like `x0` of what broadcasts against its
+            leaves: `[n]` for all problems, `[B, n]` for each its own. Infinite, or None, where there is none; equal
             for an unknown that is fixed. `fun` is evaluated within them alone.
         solver: `BFGS()` (the default) or `LBFGS()` for many unknowns, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.

@@ -26,6 +26,7 @@ def laid_out(bounds, x0, batched=True):
         ((0, 1), [[0, 0]] * 2, [[1, 1]] * 2),
         ((None, 3.5), [[-INF, -INF]] * 2, [[3.5, 3.5]] * 2),
         ([[0, -INF], None], [[0, -INF]] * 2, [[INF, INF]] * 2),
+        (((0, None), [None, 1.5]), [[0, -INF]] * 2, [[INF, 1.5]] * 2),  # the pairs of SciPy, turned
         ((np.zeros(2), (1, 2)), [[0, 0]] * 2, [[1, 2]] * 2),
         ((np.array([[0, 1], [2, 3]]), jnp.float32(9)), [[0, 1], [2, 3]], [[9, 9]] * 2),
         ((np.array([[0], [2]]), 9), [[0, 0], [2, 2]], [[9, 9]] * 2),
@@ -39,6 +40,10 @@ def test_bounds_of_a_pytree_are_one_like_it():
     low, high = laid_out(({"a": np.array([1, 2]), "b": np.float64(3)}, 9), TREE)
     assert low == [[1, 2, 3]] * 5
     assert high == [[9, 9, 9]] * 5
+    low, _ = laid_out(({"a": None, "b": 3}, None), TREE)
+    assert low == [[-INF, -INF, 3]] * 5
+    low, _ = laid_out(({**TREE, "c": None}, None), TREE | {"c": None})  # not a bound: there is nothing at "c"
+    assert low == [[0, 0, 0]] * 5
 
 
 def test_one_problem_has_one_row():
