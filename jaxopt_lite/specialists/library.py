@@ -237,7 +237,8 @@ class Library:
         Args:
             x: inputs, leaves `[B, ...]`.
             index: the specialist for each input, −1 for the base; or k of them.
-            weight: with k of them, how much each counts in the weighted sum of the outputs, `[B, k]`.
+            weight: with k of them, how much each counts in the weighted sum of the outputs, `[B, k]`. One of weight 0
+                counts for nothing, also where its output is infinite or NaN.
 
         Returns:
             What `base.apply` returns, leaves `[B, ...]`. NaN where an index under `jit` is out of range.
@@ -332,9 +333,14 @@ def _apply(apply, adapter: Adapter, params, parameters, x, index, weight):
         if not jnp.issubdtype(leaves[0].dtype, jnp.inexact):
             raise TypeError(f"an output is of {leaves[0].dtype.name}; expected floating point for a weighted sum.")
         share = weight.astype(leaves[0].dtype).reshape(*weight.shape, *(1,) * (leaves[0].ndim - 1))
-        return sum(leaf * share[:, k] for k, leaf in enumerate(leaves))
+        return sum(_counted(leaf, share[:, k]) * share[:, k] for k, leaf in enumerate(leaves))
 
     return jax.tree.map(mean, *outputs)
+
+
+def _counted(output, share):
+    """Zero for what is not finite and counts for nothing, such as the log of a probability of 0: 0 · ∞ is NaN."""
+    return jnp.where((share != 0) | jnp.isfinite(output), output, 0)
 
 
 def _as_int32(index):

@@ -53,6 +53,15 @@ def test_several_specialists_for_an_input_are_averaged_by_weight():
     np.testing.assert_allclose(y[1], 0.5 * one[2][1] + 0.5 * one[3][1], rtol=1e-6)
 
 
+def test_an_output_of_weight_zero_counts_for_nothing():
+    """As the base that fills up a route does. 0 · ∞ is NaN."""
+    lib = library_of(2, Base({"b": jnp.zeros(1)}, lambda params, x: jnp.log(x) + params["b"]))
+    of = lambda weight: lib.apply(jnp.array([[0.0, 1.0]]), jnp.array([[0, 1]]), weight)[0]
+    weight = jnp.array([[1.0, 0.0]])
+    np.testing.assert_array_equal(of(weight), [-np.inf, 1])
+    np.testing.assert_array_equal(jax.jacfwd(of)(weight)[1, 0], [1, 2])  # what is finite keeps its derivative
+
+
 def test_indices_out_of_range_raise_or_are_nan_under_jit():
     lib, x = library(), jnp.ones((2, models.WIDTH))
     for bad in (5, -2):
