@@ -283,7 +283,7 @@ def _hoisted(model: _Model, params: PyTree, task: Task) -> Hoisted:
 
 def _of_one(model: _Model, params: PyTree, task: Task) -> tuple[Callable, Parameters, PyTree]:
     """The base with an adapter, `f(params, a, x)`, and the shapes of `a` and of one input."""
-    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), task.x)
+    x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], jnp.result_type(leaf)), task.x)
     return adapted(model.adapter, model.apply), jax.eval_shape(model.adapter.identity, params), x
 
 

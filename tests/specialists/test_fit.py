@@ -208,6 +208,14 @@ def test_mean_features_of_any_dtype_are_means(kind):
     np.testing.assert_allclose(np.asarray(fitted.profile.mean[0], float), expected, rtol=1e-3)
 
 
+def test_numbers_of_64_bits_are_taken_without_a_word_where_jax_has_32():
+    x = np.arange(6.0).reshape(3, 2)
+    with jax.enable_x64(False):
+        base = Base({"b": jnp.zeros(2)}, lambda params, x: x + params["b"])
+        fitted = fit(base, Shift("b"), {"a": (x, x + 1)}, lambda out, y: jnp.sum((out - y) ** 2), progress=False)
+        assert fitted.parameters["shift:b"].dtype == np.float32
+
+
 def test_weights_are_as_exact_as_the_model():
     """In float64 the posterior mode, the mean features and the loss are those of the formulas, and not of float32."""
     x, weight = np.random.default_rng(0).normal(size=(90, 2)), np.linspace(0.1, 1.3, 90)
