@@ -107,7 +107,7 @@ class _Search(Interpreter):
         return _Followed(value, None)
 
     def results(self, equation: Equation, values: list[_Followed]) -> Sequence[_Followed]:
-        inner = called(equation) if equation.primitive.name in ("jit", "pjit") else None
+        inner = called(equation)
         if inner is not None:
             return self.call(inner, values)
         arrays, leaves = [each.value for each in values], [each.leaf for each in values]

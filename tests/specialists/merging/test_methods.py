@@ -321,6 +321,22 @@ def test_regmean_follows_transposes_and_averages_what_is_no_product():
     np.testing.assert_allclose(merged.parameters["shift:turned"][0], expected, rtol=1e-9)
 
 
+def test_regmean_follows_matrices_into_calls():
+    """A block that is computed again for the derivative, or has one of its own, is multiplied like any other."""
+
+    def own_rule(f):
+        g = jax.custom_jvp(f)
+        g.defjvp(lambda primals, tangents: jax.jvp(f, primals, tangents))
+        return g
+
+    library, tasks = random_library(BASE, Shift("hidden") + Shift("out"), "ab"), inputs("ab")
+    expected, mean = merge(library, RegMean(tasks)), merge(library)
+    assert abs(rows(expected) - rows(mean)).max() > 0.1
+    for wrap in (jax.checkpoint, own_rule):
+        same = replace(library, base=replace(BASE, apply=wrap(network)))
+        np.testing.assert_allclose(rows(merge(same, RegMean(tasks))), rows(expected), rtol=1e-12)
+
+
 def test_regmean_needs_examples_of_each():
     library = random_library(BASE, SCALES, "abc")
     with pytest.raises(ValueError, match="no examples of c"):
