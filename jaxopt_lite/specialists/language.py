@@ -261,7 +261,9 @@ def _steps(update, shape: tuple[int, int], params, state, tokens, key, start, st
 
 
 def bits_per_byte(tokenizer: Tokenizer | None = None) -> Unit:
-    """Bits per byte of text, for windows of token ids with losses in nats per token, weighted by their tokens.
+    """Bits per byte of text, for windows of token ids with losses in nats per token.
+
+    A window's bytes count as often as its tokens do: once where its weight is their number, as `windows` gives it.
 
     Args:
         tokenizer: what made the tokens; without one they are bytes.
@@ -275,4 +277,10 @@ def bits_per_byte(tokenizer: Tokenizer | None = None) -> Unit:
         8.0
     """
     lengths = math.log(2) * byte_lengths(tokenizer)
-    return Unit("bits per byte", lambda x, weight: lengths[np.asarray(x)].sum(axis=-1))
+
+    def amount(x, weight):
+        x = np.asarray(x)
+        tokens = np.sum(x < padding(tokenizer), axis=-1)
+        return lengths[x].sum(axis=-1) * (weight / np.maximum(tokens, 1))
+
+    return Unit("bits per byte", amount)

@@ -92,6 +92,15 @@ def test_masking_labels_masks_no_inputs():
     assert x[0, 0] == y[0, 0] != masked[0, 0]
 
 
+def test_bytes_count_as_often_as_their_tokens():
+    """Twice the weights change nothing, windows of weight 0 neither, and without weights a window is one example."""
+    x, _, weight = windows("abcdefg", length=4)
+    amount, nats = bits_per_byte().amount, np.array([2.0, 3.0])
+    bits = lambda weight: (weight * nats).sum() / amount(x, weight).sum() * np.log(2)
+    assert np.isclose(bits(weight), (4 * 2 + 3 * 3) / 7) and np.isclose(bits(2 * weight), bits(weight))
+    assert np.isclose(bits(np.array([0.0, 3.0])), 3) and np.isclose(bits(np.ones(2)), 2.5)
+
+
 @pytest.mark.parametrize("length, stride", [(4, None), (4, 2), (3, 5), (5, 3), (26, 1), (40, 1)])
 def test_windows_hold_the_text(length, stride):
     text = "abcdefghijklmnopqrstuvwxyz"
