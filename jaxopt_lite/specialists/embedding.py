@@ -28,6 +28,7 @@ from scipy.spatial.distance import squareform
 from jaxopt_lite import plots
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
@@ -148,6 +149,7 @@ class _Units:
 
 
 @renamed(standardise="standardize")
+@in_own_settings
 def tuned_parameters(library: Library, *, standardize: bool = False) -> Embeddings:
     """The parameters of specialists as embeddings of their tasks: the linear form of the adapter, zero for the base.
 
@@ -163,6 +165,7 @@ def tuned_parameters(library: Library, *, standardize: bool = False) -> Embeddin
     return Embeddings(library.names, vectors, "cosine")
 
 
+@in_own_settings
 def distances(
     embeddings: Embeddings,
     kind: Distance | None = None,

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.bpe.tokenizer import Tokenizer
+from jaxopt_lite.lanes.settings import own_settings
 from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.base import Base
@@ -176,12 +177,12 @@ def window_loss(logits: Float[Array, "w V"], window: Int[Array, " w"]) -> Float[
     is_token = window < size
     own = jnp.take_along_axis(logits, jnp.minimum(window, size - 1)[:, None], axis=-1)[:, 0]
     nats = jax.nn.logsumexp(logits, axis=-1) - own
-    return jnp.sum(jnp.where(is_token, nats, 0)) / jnp.maximum(jnp.sum(is_token), 1)
+    return jnp.sum(jnp.where(is_token, nats, 0)) / jnp.maximum(jnp.sum(is_token), 1).astype(nats.dtype)
 
 
 def _logits(params, window: Int[Array, " w"]) -> Float[Array, "w V"]:
     table = params["embed"]
-    return (_hidden(params, window) @ params["out"]["w"]) @ table[:-1].T + params["out"]["b"]
+    return (_hidden(params, window) @ params["out"]["w"]) @ table[:-1].T + params["out"]["b"][None]
 
 
 def _hidden(params, window: Int[Array, " w"]) -> Float[Array, "w hidden"]:
@@ -189,7 +190,7 @@ def _hidden(params, window: Int[Array, " w"]) -> Float[Array, "w hidden"]:
     context = params["hidden"]["w"].shape[0] // table.shape[1]
     before = table[jnp.concatenate([jnp.full(context, table.shape[0] - 1, window.dtype), window[:-1]])]
     inputs = jnp.concatenate([before[k : k + w] for k in range(context)], axis=-1)
-    return jnp.tanh(inputs @ params["hidden"]["w"] + params["hidden"]["b"])
+    return jnp.tanh(inputs @ params["hidden"]["w"] + params["hidden"]["b"][None])
 
 
 def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
@@ -197,7 +198,7 @@ def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
     table = params["embed"]
     both = jnp.concatenate([table[window], _hidden(params, window)], axis=-1)
     is_token = (window < table.shape[0] - 1)[:, None]
-    return jnp.sum(jnp.where(is_token, both, 0), axis=0) / jnp.maximum(jnp.sum(is_token), 1)
+    return jnp.sum(jnp.where(is_token, both, 0), axis=0) / jnp.maximum(jnp.sum(is_token), 1).astype(both.dtype)
 
 
 def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> Int[Array, " tokens"]:
@@ -225,7 +226,7 @@ def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows:
     adam = optax.adam(rate)
     run = jax.jit(partial(_steps, adam.update, shape))
     state, done = adam.init(params), 0
-    with interruptible(), progress_bar(shows) as bar:
+    with own_settings(), interruptible(), progress_bar(shows) as bar:
         task = bar.add_task("training", total=steps)
         try:
             while done < steps:

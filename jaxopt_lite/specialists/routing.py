@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.arguments import as_float, check_real, freeze_fields, inputs, own
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tasks import named, of_examples
@@ -79,6 +80,7 @@ class Router:
         """The width of the features it reads."""
         return self.weight.shape[1]
 
+    @in_own_settings
     def scores(self, features: Float[Array, "B d"]) -> Float[Array, "B T"]:
         """The score of each specialist for each input, the larger the better; −∞ for features with NaN or infinity.
 
@@ -87,6 +89,7 @@ class Router:
         """
         return _scores(_filled(self), _checked(self, features))[:, : len(self)]
 
+    @in_own_settings
     def novelty(self, features: Float[Array, "B d"]) -> Float[Array, " B"]:
         """How unlike any task each input is: the best score, negated. It is compared with `threshold`.
 
@@ -104,6 +107,7 @@ class Router:
         return product(query, weight.T)
 
 
+@in_own_settings
 def route(router: Router, features: Float[Array, "B d"], top_k: int = 1) -> Route:
     """Send each input to its best specialists, or to the base where it is unlike any task.
 

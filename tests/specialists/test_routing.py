@@ -9,7 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import Base, Centroid, Router, Softmax, Task, calibrate, route
+from jaxopt_lite.specialists import (
+    LDA,
+    TIES,
+    Base,
+    Centroid,
+    Geometry,
+    RegMean,
+    Router,
+    Softmax,
+    Task,
+    calibrate,
+    merge,
+    nearest,
+    route,
+    tuned_parameters,
+    window_loss,
+)
+from jaxopt_lite.specialists.language import language_model, windows
 from jaxopt_lite.specialists.routing import features_of
 from tests.specialists.spaces import library_at, plane
 
@@ -249,3 +266,27 @@ def test_inputs_of_a_pytree_are_as_long_as_each_other():
     assert len(features_of(base, {"a": ({"u": X, "v": X},)})[0]) == 5
     with pytest.raises(ValueError, match=r"task 'a' have leading axes \[\(3,\), \(5,\)\]"):
         features_of(base, {"a": ({"u": X[:3], "v": X},)})
+
+
+def test_strict_promotion_stops_nothing():
+    """It shows when a program is traced; of what cannot be traced whole the programs are small."""
+    base = plane(2)
+    library = library_at(base, [[0.0, 0.0], [9.0, 9.0]])
+    one, tasks = jnp.float32(1), {name: (np.ones((3, 2), np.float32), np.zeros(3)) for name in library.names}
+
+    def everything(features):
+        geometry = Geometry(jnp.zeros(2, jnp.float32), jnp.eye(2, dtype=jnp.float32), one, one, base.fingerprint)
+        routers = LDA.of(library, geometry), Centroid.of(library)
+        return [
+            (route(router, features, top_k=2), router.scores(features), router.novelty(features)) for router in routers
+        ]
+
+    jax.clear_caches()  # of what other switches have had traced
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(everything, jnp.zeros((4, 2), jnp.float32))
+        for method in (TIES(), RegMean(tasks)):
+            assert len(merge(library, method)) == 1
+        assert len(tuned_parameters(library, standardize=True)) == len(nearest(library, "t0")) + 1 == 2
+        model = language_model("abc" * 50, embed=2, hidden=2, steps=1, length=8, progress=False)
+        x = windows("abcd", length=4).x[0]
+        assert np.isfinite(window_loss(model.apply(model.params, x), x)) and model.embed(x[None]).shape == (1, 4)

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed
 from jaxopt_lite.specialists.base import digest
@@ -298,6 +299,7 @@ _METHODS = {"mean": Mean, "arithmetic": TaskArithmetic, "ties": TIES, "dare": DA
 
 
 @renamed(licence="license")
+@in_own_settings
 def merge(
     library: Library,
     method: Method | str = "mean",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.arguments import as_float, check_real, own
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.lda import Geometry
@@ -37,6 +38,7 @@ class Centroid(Router):
     metric: Metric = field(default="cosine", metadata={"static": True})
 
     @classmethod
+    @in_own_settings
     def of(cls, library: Library, geometry: Geometry | None = None, metric: Metric = "cosine") -> "Centroid":
         """For the specialists of a library, by their profiles; the threshold is ∞ until `calibrated` sets one.
 
@@ -54,6 +56,7 @@ class Centroid(Router):
         return cls.at(mean, center if geometry is None else geometry.center, metric)
 
     @classmethod
+    @in_own_settings
     def at(
         cls, mean: Float[Array, "T d"], center: Float[Array, " d"] | None = None, metric: Metric = "cosine"
     ) -> "Centroid":

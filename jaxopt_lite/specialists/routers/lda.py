@@ -31,6 +31,7 @@ from jaxtyping import Array, ArrayLike, Float, Num
 from numpy.typing import NDArray
 
 from jaxopt_lite.files import write
+from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.arguments import check_real, freeze_fields, own
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import Library
@@ -168,6 +169,7 @@ class LDA(Router):
         return cls.at(library.profile.mean, library.profile.count, geometry)
 
     @classmethod
+    @in_own_settings
     def at(cls, mean: Float[ArrayLike, "T d"], count: Num[ArrayLike, " T"], geometry: Geometry) -> "LDA":
         """For tasks with these means of `count` inputs. One with no inputs, or no finite mean, is never chosen.
 
