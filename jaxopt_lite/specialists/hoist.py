@@ -39,7 +39,8 @@ def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
     k, m = jax.tree.structure(params).num_leaves, jax.tree.structure(a).num_leaves
     inputs = jaxpr.invars[:k], jaxpr.invars[k : k + m], jaxpr.invars[k + m :]
     level = _levels(jaxpr, *inputs)
-    stages = [[eqn for eqn in jaxpr.eqns if _level(level, eqn.invars) == number] for number in range(3)]
+    used = _used(jaxpr)
+    stages = [[eqn for eqn in used if _level(level, eqn.invars) == number] for number in range(3)]
     needed_later = [_needed(stages[2], jaxpr.outvars, level, number) for number in range(2)]
     needed_shared = needed_later[0] + _needed(stages[1], (), level, 0)
     needed_shared = list(dict.fromkeys(needed_shared))
@@ -65,6 +66,16 @@ def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
 
 def _specs(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def _used(jaxpr) -> list:
+    """The equations that outputs depend on. A leaf that is changed and not used would be an argument of the solve."""
+    needed, used = {atom for atom in jaxpr.outvars if not is_literal(atom)}, []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(atom for atom in eqn.invars if not is_literal(atom))
+            used.append(eqn)
+    return used[::-1]
 
 
 def _levels(jaxpr, params, a, x) -> dict[Any, int]:

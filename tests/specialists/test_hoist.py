@@ -40,3 +40,19 @@ def test_a_function_of_neither_adapter_nor_example_and_pytrees():
     value = steps.rest(a, steps.shared(params), steps.example(params, x))
     for ours, expected in zip(jax.tree.leaves(value), jax.tree.leaves(f(params, a, x)), strict=True):
         np.testing.assert_array_equal(ours, expected)
+
+
+def test_what_no_output_depends_on_is_left_out():
+    """The changed leaf of a head that a model does not use is never made, and the leaf is no argument of the solve."""
+
+    def f(params, a, x):
+        changed = {"used": params["used"] + a["used"], "head": params["head"] + a["head"]}
+        unused = x * 2 @ changed["head"]  # noqa: F841
+        return x @ changed["used"]
+
+    params = {"used": jnp.arange(3.0), "head": jnp.ones((3, 5))}
+    x, a = jnp.ones(3), jax.tree.map(jnp.ones_like, params)
+    steps = hoist(f, params, a, x)
+    shared, known = steps.shared(params), steps.example(params, x)
+    assert [leaf.shape for leaf in (*shared, *known)] == [(3,), (3,)]
+    assert steps.rest(a, shared, known) == f(params, a, x) == 6
