@@ -7,6 +7,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxopt_lite as jol
@@ -88,3 +89,17 @@ print("unused: done")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_what_all_problems_share_may_be_of_no_use():
+    """XLA ends the process over an argument of a native function that nothing uses."""
+    captured = jnp.ones(3)
+
+    def valley(x, args):
+        own, shared = args
+        unused = x[0] + captured, shared["spare"] * x[1]  # noqa: F841
+        return jnp.sum((x - own) ** 2)
+
+    own = np.arange(6.0).reshape(3, 2)
+    solution = jol.minimize(valley, np.zeros((3, 2)), (own, {"spare": np.ones(4)}), args_axes=(0, None))
+    assert solution.success.all() and np.allclose(solution.x, own, atol=1e-4)
