@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = [
-    "at", "cholesky", "diagonal", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm",
+    "at", "barrier", "cholesky", "diagonal", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm",
     "normal_equations", "on_cpu", "outer", "positive", "rematvec", "take_where", "traced_once", "triangle",
     "triangle_solve",
 ]  # fmt: skip
@@ -129,10 +129,10 @@ def fold(body: Callable[..., Any], count: int, start: Any, *operands: Array) -> 
     and a loop is one.
     """
     if 0 < count <= _STRAIGHT:
-        operands = jax.lax.optimization_barrier(operands)
+        operands = barrier(operands)
         for k in range(count):
             start = body(k, start, *operands)
-        return jax.lax.optimization_barrier(start)
+        return barrier(start)
     together = next(k for k in (5, 4, 3, 2, 1) if count % k == 0)
 
     def few(round_, carry):
@@ -141,6 +141,21 @@ def fold(body: Callable[..., Any], count: int, start: Any, *operands: Array) -> 
         return carry
 
     return jax.lax.fori_loop(0, count // together, few, start)
+
+
+@jax.custom_jvp
+def barrier(operands: Any) -> Any:
+    """The operands, across which XLA fuses nothing.
+
+    Derivatives go past it: JAX does not transpose a barrier of a tangent beside a constant, as that of a Jacobian is
+    where residuals are linear.
+    """
+    return jax.lax.optimization_barrier(operands)
+
+
+@barrier.defjvp
+def _past_it(primals, tangents):
+    return barrier(*primals), tangents[0]
 
 
 def at(a: Array, index, axis: int = 0) -> Array:

@@ -26,6 +26,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import (
     at,
+    barrier,
     cholesky,
     diagonal,
     dot,
@@ -84,16 +85,16 @@ def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"]
     """The model at x, of its residuals f `[m, *L]` and the columns Jᵀ `[n, m, *L]`; a loss is a name and a scale."""
     terms = twice_cost(*loss, f)
     cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
-    return _model(box, x, cost, *optimization_barrier(weighted(*loss, f, jt)))
+    return _model(box, x, cost, *barrier(weighted(*loss, f, jt)))
 
 
 @traced_once
 def _model(box: Box | None, x, cost, f, jt) -> Model:
     """The same, of what the loss makes of them."""
     length = jnp.sqrt(cost)  # of F where nothing weighs it; outliers that are weighted are longer than they count
-    g, gradient = optimization_barrier(normal_equations(jt, f))
+    g, gradient = barrier(normal_equations(jt, f))
     columns = jnp.sqrt(diagonal(g))
-    r, c = optimization_barrier(_factor(jt, f, g, gradient))
+    r, c = barrier(_factor(jt, f, g, gradient))
     rounding = _ROUNDING * jnp.finfo(x.dtype).eps * (length + dot(columns, jnp.abs(x)))
     counts = jnp.abs(gradient) > columns * rounding
     if box is not None:
@@ -115,7 +116,7 @@ def underflows(x: Float[Array, "n *L"], f, jt) -> Bool[Array, "*L"]:
 
 def _factor(jt, f, g, gradient):
     """R and c: of G = JᵀJ where that is safe, and of J, for the whole tile, where it is not in one of its lanes."""
-    r, c, safe = optimization_barrier(cholesky(g, gradient, least=float(jnp.finfo(g.dtype).eps) ** 0.5))
+    r, c, safe = barrier(cholesky(g, gradient, least=float(jnp.finfo(g.dtype).eps) ** 0.5))
     return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))
 
 
