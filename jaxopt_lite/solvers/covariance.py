@@ -135,23 +135,45 @@ def _covariance(x: PyTree, triangle: Array, squares: Array, freedom: int | None,
     eps = float(jnp.finfo(triangle.dtype).eps)
     precise = jnp.promote_types(triangle.dtype, jnp.float32)  # half precision has no singular values, and few squares
     triangle, squares = triangle.astype(precise), squares.astype(precise)
-    lengths = jnp.linalg.norm(triangle, axis=-2)
-    lengths = positive(lengths)
-    _, sigma, vt = jnp.linalg.svd(triangle / lengths[..., None, :])
-    free = ~(sigma > size * eps * sigma[..., :1])
-    scale = jnp.sqrt(squares / freedom)[..., None] if freedom else jnp.ones_like(sigma)
-    axes = jnp.swapaxes(vt, -1, -2) / lengths[..., :, None]
-    axes = axes * jnp.where(free, 1, scale / jnp.where(free, 1, sigma))[..., None, :]
-    known = jnp.where(free[..., None, :], 0, axes)
+    lengths = jax.lax.stop_gradient(positive(jnp.linalg.norm(triangle, axis=-2)))  # a derivative would cancel
+    axes, free = _principal_axes(triangle / lengths[..., None, :], size * eps)
     # The part of an unknown in the directions that are free, of which rounding alone makes a little.
-    part = jnp.sum(jnp.where(free[..., :, None], vt, 0) ** 2, axis=-2)
+    part = jnp.sum(jnp.where(free[..., None, :], axes, 0) ** 2, axis=-1)
     determined = part <= eps
+    scale = jnp.sqrt(squares / freedom)[..., None, None] if freedom else 1
+    axes = axes / lengths[..., :, None] * jnp.where(free[..., None, :], 1, scale)
+    known = jnp.where(free[..., None, :], 0, axes)
     both = determined[..., :, None] & determined[..., None, :]
     covariance = jnp.where(both, known @ jnp.swapaxes(known, -1, -2), 0)
     diagonal = jnp.where(determined, jnp.diagonal(covariance, axis1=-2, axis2=-1), jnp.inf)
     covariance = jnp.where(jnp.eye(diagonal.shape[-1], dtype=bool), diagonal[..., None], covariance)
     like = partial(_like, x, triangle.ndim - 2)
     return Covariance(covariance, like(jnp.sqrt(diagonal)), like(determined), x, axes, free, freedom)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _principal_axes(m: Float[Array, "*B n n"], least: float) -> tuple[Float[Array, "*B n n"], Bool[Array, "*B n"]]:
+    """A = V Σ⁻¹ of M = U Σ Vᵀ, and which σ count as zero, being so little of the largest; these columns are those of V.
+
+    Where singular values are equal, A has no derivative. But A Aᵀ has, and that is all there is to know of A: so the
+    derivative is that of M⁺U where U stands still.
+
+    Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973) 413, for the derivative of M⁺ = A Uᵀ.
+    """
+    _, sigma, vt = jnp.linalg.svd(m)
+    free = ~(sigma > least * sigma[..., :1])
+    return jnp.swapaxes(vt, -1, -2) / jnp.where(free, 1, sigma)[..., None, :], free
+
+
+@_principal_axes.defjvp
+def _change_of_axes(least: float, primals, tangents):
+    (m,), (dm,) = primals, tangents
+    axes, free = _principal_axes(m, least)
+    a = jnp.where(free[..., None, :], 0, axes)
+    u, transposed = m @ a, partial(jnp.swapaxes, axis1=-1, axis2=-2)
+    turned = transposed(dm) @ u @ (transposed(a) @ a)
+    change = turned - a @ (transposed(u) @ (m @ turned + dm @ a))
+    return (axes, free), (change, np.zeros(free.shape, jax.dtypes.float0))
 
 
 def _like(x: PyTree, axes: int, rows: Array) -> PyTree:

@@ -1,5 +1,7 @@
 """Covariance, standard errors and intervals of fits."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import scipy.optimize
 import scipy.stats
 
 import jaxopt_lite as jol
+from jaxopt_lite.solvers.covariance import covariance_of
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -86,6 +89,40 @@ def test_one_fit_in_a_program(y):
     fun = lambda b, y: b[0] * jnp.exp(-b[1] * T) + b[2] - y
     one = lambda y: jol.least_squares(fun, jnp.array([3.0, 1.0, 0.5]), y, batched=False).covariance().standard_errors
     np.testing.assert_allclose(jax.jit(one)(y[0])[1], fit(y).covariance().standard_errors["k"][0], rtol=1e-6)
+
+
+def test_errors_of_a_linear_fit_have_derivatives():
+    """Its Jacobian is constant."""
+    u = np.random.default_rng(5).standard_normal((2, 6))
+    y = 3 * u + 0.3 * np.random.default_rng(6).standard_normal((2, 6))
+
+    def found(y):
+        solver = jol.LevenbergMarquardt(rescue=False)
+        fit = jol.least_squares(lambda b: b[:, None] * u - y, jnp.ones(2), batched=False, solver=solver)
+        return jnp.sum(fit.covariance().standard_errors)
+
+    residuals = np.sum(u * y, axis=1, keepdims=True) / np.sum(u**2, axis=1, keepdims=True) * u - y
+    slopes = -residuals / np.linalg.norm(residuals) / np.sqrt(12 - 2) * np.sum(1 / np.linalg.norm(u, axis=1))
+    np.testing.assert_allclose(jax.grad(found)(y), slopes, rtol=1e-6)
+
+
+def test_the_derivative_of_a_covariance_is_that_of_the_inverse():
+    """Also where singular values are equal, as those of columns at right angles."""
+    rng = np.random.default_rng(7)
+    r = np.stack([np.diag([1.0, 3.0, 0.2]), np.triu(rng.uniform(1, 2, (3, 3)))])
+    change, squares = jnp.array([2.0, -3.0, 0.5]), jnp.array([4.0, 5.0])
+    x = jnp.ones((2, 3))
+
+    def found(r):
+        found = covariance_of(x, r, squares, 9, False)
+        return found.matrix, found.propagate(lambda x: jnp.dot(change, x))[1]
+
+    def expected(r):
+        matrix = squares[:, None, None] / 6 * jnp.linalg.inv(jnp.swapaxes(r, 1, 2) @ r)
+        return matrix, jnp.sqrt(jnp.einsum("bij,i,j->b", matrix, change, change))
+
+    agree = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    jax.tree.map(agree, jax.jacrev(found)(r), jax.jacrev(expected)(r))
 
 
 def test_half_precision():
