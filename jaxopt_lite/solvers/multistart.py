@@ -1,10 +1,12 @@
 """Many starts for each problem, solved as one batch; the best answer of each problem is kept."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import keystr, tree_map_with_path
 from jaxtyping import PyTree
 
 from jaxopt_lite.arguments import flag
@@ -20,7 +22,7 @@ from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.pipeline import solved_in_a_program
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import check_function, expect, solve
-from jaxopt_lite.solvers.tolerances import checked
+from jaxopt_lite.solvers.tolerances import checked, per_problem
 
 __all__ = ["multistart"]
 
@@ -121,7 +123,7 @@ def _from_every_start(fun: Callable, options: Options, starts, args, solver, res
     repeated = [
         leaf if axis is None else jnp.repeat(leaf, count, axis) for leaf, axis in zip(leaves, options.axes, strict=True)
     ]
-    settings = jax.tree.map(lambda leaf: jnp.repeat(leaf, count) if jnp.ndim(leaf) else leaf, solver)
+    settings = tree_map_with_path(partial(_of_every_start, size, count), solver)
     args = jax.tree.unflatten(tree, repeated)
     if beside:  # a row for each problem, and then for each of its starts
         like = jax.tree.map(_one_start, starts)
@@ -130,6 +132,13 @@ def _from_every_start(fun: Callable, options: Options, starts, args, solver, res
     every = solved_in_a_program(fun, options, x0, args, settings, resume, beside)
     every = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, count, *leaf.shape[1:]), 1, 0), every)
     return _best(every)
+
+
+def _of_every_start(size: int, count: int, path: tuple, setting):
+    """A setting of the solver, which each problem shares with all its starts."""
+    if jnp.ndim(setting) == 0:
+        return setting
+    return jnp.repeat(per_problem(keystr(path, simple=True), setting, size, jnp.result_type(setting)), count)
 
 
 @in_own_settings

@@ -58,5 +58,7 @@ def test_what_is_no_problem_is_refused():
         jol.multistart(_wells, {"a": jnp.ones((2, 3, 1)), "b": jnp.ones((2, 4))}, jnp.ones(2))
     with pytest.raises(ValueError, match="starts={} has no leaves"):
         jol.multistart(_wells, {}, jnp.ones(2))
+    with pytest.raises(ValueError, match=r"atol has shape \(6,\); expected one number, or one per problem: \(2,\)"):
+        jol.multistart(_wells, {"a": jnp.ones((2, 3, 1))}, jnp.ones(2), solver=jol.BFGS(atol=np.ones(6)))
     with pytest.raises(ValueError, match="args has 3 entries along axis 0; expected 2"):
         jol.multistart(_wells, {"a": jnp.ones((2, 3, 1))}, jnp.ones(3))
