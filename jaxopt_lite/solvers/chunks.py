@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import PyTree
 
@@ -47,7 +48,7 @@ def in_chunks(
     Raises:
         ValueError: batch axes that disagree, a chunk of no problems, a `done` of other problems, or a solution by
             `solve` of more or fewer problems than it was given.
-        TypeError: `solve` returns something else.
+        TypeError: `solve` is no function or returns something else, `done` is no solution, `x0` or `args` are traced.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -57,6 +58,7 @@ def in_chunks(
         >>> bool(sol.success.all())
         True
     """
+    _check_given(solve, x0, args, done)
     size = batch_size((x0, args), "x0 and args")
     chunk = whole_number("chunk", chunk, least=1)
     if done is not None and np.shape(done.status) != (size,):
@@ -85,6 +87,20 @@ def in_chunks(
             _keep(result, error)
             raise
     return _whole(result)  # pyright: ignore[reportArgumentType]  # where done is None the loop runs at least once
+
+
+def _check_given(solve, x0: PyTree, args: PyTree, done) -> None:
+    """Raises TypeError for what is no function, no solution, or has no numbers yet."""
+    if not callable(solve):
+        raise TypeError(f"solve is {type(solve).__name__}; expected a function solve(x0, args) -> Solution.")
+    if not isinstance(done, Solution | None):
+        raise TypeError(f"done is {type(done).__name__}; expected a Solution, what an earlier call returned, or None.")
+    for name, tree in (("x0", x0), ("args", args)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+            raise TypeError(
+                f"{name} is traced by a jax.jit, jax.grad or jax.vmap around in_chunks, which runs on the host: "
+                "expected arrays. Call it outside, or `minimize` itself inside."
+            )
 
 
 def _keep(result: Solution | None, error: Exception) -> None:

@@ -123,6 +123,12 @@ def test_progress_is_shown(capsys):
 
 
 def test_bad_input_is_refused():
+    with pytest.raises(TypeError, match="solve is int; expected a function"):
+        jol.in_chunks(3, np.ones((4, 2)))
+    with pytest.raises(TypeError, match="done is dict; expected a Solution"):
+        jol.in_chunks(print, np.ones((4, 2)), done={})
+    with pytest.raises(TypeError, match="args is traced by a jax.jit"):
+        jax.jit(lambda args: jol.in_chunks(print, np.ones((4, 2)), args))(np.ones(4))
     with pytest.raises(ValueError, match="one batch axis"):
         jol.in_chunks(_solve, STARTS, TARGETS[:3])
     with pytest.raises(ValueError, match="chunk=0"):
