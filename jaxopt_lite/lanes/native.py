@@ -58,7 +58,7 @@ def as_one_native_call(solve: Callable) -> Callable:
 
 
 def why_not_native(
-    jaxpr: Any, width: int, lane_bytes: int, columns: int, on_tile: Callable[[], Any] | None = None
+    jaxpr: Any, width: int, lane_bytes: int, columns: int, on_tile: Callable[[], Any] | None = None, own_sum: int = 0
 ) -> str | None:
     """Why a solve cannot be one native CPU function, if so.
 
@@ -69,9 +69,13 @@ def why_not_native(
         columns: how many columns of a Jacobian the solve computes at once.
         on_tile: gives the jaxpr of the function with its derivatives on a tile. What rules of derivatives and the lanes
             make of the function is to be seen there alone.
+        own_sum: how many numbers of a lane the solver itself adds up at once, at most. With several lanes it does so a
+            row of lanes at a time.
     """
     if lane_bytes * width > _LARGEST_NATIVE_STATE:
         return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
+    if width == 1 and own_sum >= _LARGEST_NATIVE_REDUCTION:
+        return f"the solver's sums over {own_sum:,} numbers are so large that XLA may give them to a library"
     found = _obstacle(jaxpr, width, columns)
     if found or on_tile is None or _is_plain(jaxpr, width):
         return found

@@ -231,7 +231,7 @@ def choose(
     if platform == "cpu":
         lane_bytes = plan.lanes(n, x0.dtype).bytes
         on_tile = partial(_on_tile, plan, is_mapped, leaves, x0, width) if on_cpu() else None
-        reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns, on_tile)
+        reason = why_not_native(plan.function.closed.jaxpr, width, lane_bytes, columns, on_tile, _own_sum(plan, n))
     loop, why = "loop" if reason else "native call", _why_no_kernel(plan, resumes)
     if not why:
         try:
@@ -241,6 +241,13 @@ def choose(
         except NotInAKernel as found:
             why = str(found)
     return Choice(loop, width, reason, None, why)
+
+
+def _own_sum(plan: Plan, n: int) -> int:
+    """The most numbers of one problem of n unknowns that a solver adds up at once: of JᵀJ, a matrix or a vector."""
+    if plan.solver.kind == "least squares":
+        return max(n * n, n + 1) * max(plan.function.size, n)
+    return n if plan.solver.work == Work.TERMS else n * n
 
 
 def _on_tile(plan: Plan, is_mapped: tuple[bool, ...], leaves: tuple, x0, width: int) -> Any:

@@ -103,3 +103,12 @@ def test_what_all_problems_share_may_be_of_no_use():
     own = np.arange(6.0).reshape(3, 2)
     solution = jol.minimize(valley, np.zeros((3, 2)), (own, {"spare": np.ones(4)}), args_axes=(0, None))
     assert solution.success.all() and np.allclose(solution.x, own, atol=1e-4)
+
+
+def test_one_problem_whose_own_sums_are_large():
+    """A lane by itself has no rows of lanes to add up, and XLA gives a large sum to a library."""
+    found = jol.root(lambda x: x**3 - 8, jnp.full(70, 1.5), batched=False, solver=jol.Broyden(rescue=False))
+    np.testing.assert_allclose(found.x, 2.0, rtol=1e-6)
+    t, solver = np.linspace(0, 1, 1100), jol.LevenbergMarquardt(rescue=False)
+    fit = jol.least_squares(lambda b: b[0] + b[1] * t - (3 * t + 1), jnp.ones(2), batched=False, solver=solver)
+    np.testing.assert_allclose(fit.x, [1.0, 3.0], rtol=1e-5)
