@@ -24,7 +24,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called, is_literal, opened
-from jaxopt_lite.lanes.arithmetic import at, fold, on_cpu
+from jaxopt_lite.lanes.arithmetic import at, barrier, fold, on_cpu
 
 __all__ = ["ELEMENTWISE", "SHAPING", "is_own_product", "lanes_last"]
 
@@ -123,7 +123,11 @@ class _Tile(Interpreter):
         """A value that is computed once, if that is worth its memory."""
         if row.work < _KEPT_FROM or not on_cpu():
             return row
-        return _Row(lax.optimization_barrier(row.value), row.on)
+        return _Row(self.barrier(row.value), row.on)
+
+    def barrier(self, value: Any) -> Any:
+        """The value, across which XLA fuses nothing; with a derivative where it may be asked for one."""
+        return barrier(value) if self._keeps_rules else lax.optimization_barrier(value)
 
     def _applied(self, equation: Equation, rows: list[_Row]) -> Sequence[_Row]:
         name = equation.primitive.name
@@ -177,7 +181,7 @@ def _uses(jaxpr: Any) -> Counter[Any]:
 def _elementwise(tile: _Tile, equation: Equation, rows: list[_Row]):
     shape = equation.outvars[0].aval.shape
     result = equation.primitive.bind(*(tile.spread(row, shape) for row in rows), **equation.params)
-    return lax.optimization_barrier(result) if equation.primitive.name in _COSTLY and on_cpu() else result
+    return tile.barrier(result) if equation.primitive.name in _COSTLY and on_cpu() else result
 
 
 def _along_axes(tile: _Tile, equation: Equation, rows: list[_Row]):
