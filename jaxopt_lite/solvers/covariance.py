@@ -1,8 +1,9 @@
 """How well the data determine the unknowns of a least-squares fit: covariance, standard errors, intervals.
 
-With J the Jacobian of the residuals at the answer the covariance is s² (JᵀJ)⁻¹, s² = ‖F‖² / (m − n). J may not have
-full rank: then some combinations of the unknowns change no residual, and whatever has a part in one is not determined.
-The singular values of J with columns of length one tell which, whatever the units: J D⁻¹ = U Σ Vᵀ.
+With J the Jacobian of the residuals at the answer, as the loss weighs them, the covariance is s² (JᵀJ)⁻¹, where
+s² = 2 cost / (m − n), for the squares themselves ‖F‖² / (m − n). J may not have full rank: then some combinations of
+the unknowns change no residual, and whatever has a part in one is not determined. The singular values of J with columns
+of length one tell which, whatever the units: J D⁻¹ = U Σ Vᵀ.
 
 Sources: Bates and Watts, Nonlinear Regression Analysis and Its Applications (1988), sections 2.1 and 2.3; Golub and
 Van Loan, Matrix Computations, 4th ed., section 5.5, for the rank.
