@@ -18,7 +18,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax
 import pytest
 
-_LONG = {"test_contract.py", "test_docs.py", "test_degenerate.py", "test_command_line.py"}
+_LONG = {"test_contract.py", "test_docs.py", "test_degenerate.py", "test_demonstration.py"}
 _MAPS, _MOST_MAPS = Path("/proc/self/maps"), 20_000  # pieces of memory that a process has mapped; Linux allows 65,530
 
 jax.config.update("jax_enable_x64", True)

@@ -1,16 +1,11 @@
-"""`jaxopt-lite`, or `python -m jaxopt_lite`: its commands, and what the demonstration prints and ends with."""
+"""`jaxopt-lite`, or `python -m jaxopt_lite`: its commands, and what they end with."""
 
 import errno
 import io
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from importlib.metadata import version
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -22,80 +17,6 @@ from jaxopt_lite.demo.batches import Tally
 from tests.commands.console import run
 
 pytestmark = pytest.mark.hardly_optimized
-ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "jaxopt_lite"]
-PLAIN = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
-PIPES = dict(cwd=ROOT, env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
-
-
-def timed(words):
-    """The exit status of a command, what it printed, and after how many seconds each line came."""
-    start, lines, seconds = time.monotonic(), [], []
-    with subprocess.Popen([*COMMAND, *words], **PIPES) as running:
-        for line in running.stdout:
-            lines.append(line)
-            seconds.append(time.monotonic() - start)
-    return running.returncode, "".join(lines), seconds
-
-
-def check_all_is_solved(text, scenarios, refits, specialists):
-    """What the demonstration prints of its parts, where it is given two texts to encode."""
-    for kind in ("solved", "verified"):
-        counts = re.findall(rf"^{kind} +([\d,]+) of ([\d,]+):", text, re.MULTILINE)
-        verified_alone = [2, specialists] if kind == "verified" else []  # texts and specialists
-        sizes = [*verified_alone, scenarios, *refits]
-        assert counts == [(str(size), str(size)) for size in sizes], text
-    heights = re.findall(r"^[\d.]+ to [\d.]+ [█ ]+ ([\d,]+) *$", text, re.MULTILINE)
-    assert sum(map(int, heights)) == scenarios
-    parts = re.findall(r"compiling \d+\.\d s, solving \d+\.\d\d s \([\d,]+ a second\)", text)
-    assert len(parts) == 1 + len(refits)
-    digits = re.findall(r"agree with the certified values to ([\d.]+) and ([\d.]+)\s+digits", text)
-    assert len(digits) == len(refits) and min(float(each) for pair in digits for each in pair) >= 6
-    assert "Byte-pair encoding: your text" in text and "2 of 2 files" in text
-    for line in (
-        f"{specialists} tasks, bits per byte",
-        "oracle: own specialist",
-        "routed",
-        "changes 64 of its",
-        "One more specialist",
-    ):
-        assert line in text
-    assert "not given" not in text and max(map(len, text.splitlines())) <= 80
-    assert "Quick: " in text and text.rstrip().endswith("All solved and verified.")
-
-
-def test_the_demonstration_solves_and_verifies_everything(monkeypatch):
-    """In this process and with one of its three regressions, which are alike but for their functions."""
-    monkeypatch.setattr(confidence, "SUBJECTS", {"Chwirut2": "ultrasonic calibration"})
-    words = ("--scenarios", "20", "--refits", "20", "--specialists", "3", "--text", "README.md", "pyproject.toml")
-    status, text = run("--quick", *words)
-    assert status == 0, text
-    check_all_is_solved(text, 20, [20], 3)
-    assert "0.1665767" in text and "ultrasonic calibration" in text
-
-
-@pytest.mark.slow
-def test_the_demonstration_as_it_is_started_is_never_silent():
-    words = ("--scenarios", "200", "--refits", "100", "--specialists", "8", "--text", "README.md", "pyproject.toml")
-    status, text, seconds = timed(("--quick", *words))
-    assert status == 0, text
-    check_all_is_solved(text, 200, [100, 100, 100], 8)
-    for certified in ("1288.14", "0.1665767", "1.674506"):
-        assert certified in text
-    assert text.startswith("loading JAX ...") and max(b - a for a, b in pairwise((0.0, *seconds))) < 5
-
-
-def test_ctrl_c_stops_it_and_says_so():
-    running = subprocess.Popen(
-        [*COMMAND, "--quick", "--text", "README.md"], **PIPES | {"env": PLAIN | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}}
-    )
-    assert running.stdout.readline().startswith("loading JAX ...")
-    while "training the base" not in running.stdout.readline():  # while the second thread compiles
-        pass
-    running.send_signal(signal.SIGINT)
-    rest, _ = running.communicate(timeout=120)
-    assert "Stopped. Until then:" in rest and "byte-pair encoding: " in rest and "Traceback" not in rest
-    assert running.returncode == 130
 
 
 def test_work_that_takes_long_is_told_again_and_again(monkeypatch, capsys):

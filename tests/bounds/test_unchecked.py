@@ -12,10 +12,7 @@ from jaxopt_lite.bounds import find_unchecked
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from tests.lines import here
 
-X = jnp.arange(5.0)
-ROWS = jnp.ones((3, 5))
-INDEX = jnp.int32(3)
-IS = jnp.array([1, 2, 3])
+X, ROWS, INDEX, IS = jax.device_put((np.arange(5.0), np.ones((3, 5)), np.int32(3), np.array([1, 2, 3])))
 
 
 def outcomes(fun, *args):
@@ -292,7 +289,7 @@ def test_almost_right_is_reported(fun):
 
 # --- Indices that JAX changes before the access ---
 
-LONG = jnp.arange(300.0)
+LONG = jax.device_put(np.arange(300.0))
 INT8, UINT8 = jnp.int8, jnp.uint8
 
 
@@ -314,23 +311,23 @@ CHANGED = {
     "below all branches": (branches, INT8(0), INT8(-1), lambda i: i & 1, ("switch", "clamped")),
     "negative count": (
         counts,
-        jnp.array([0, 2]),
-        jnp.array([0, -1]),
+        np.array([0, 2]),
+        np.array([0, -1]),
         lambda i: i % 3,
         ("bincount", "clamped or dropped"),
     ),
     "narrow count": (
         counts,
-        jnp.array([0, 2], INT8),
-        jnp.array([-1, 2], INT8),
+        np.array([0, 2], INT8),
+        np.array([-1, 2], INT8),
         lambda i: jnp.maximum(i, 0) & 1,
         ("bincount", "clamped or dropped"),
     ),
     "narrow": (lambda i, x: (LONG * x)[i], INT8(127), INT8(-1), lambda i: i & 127, ("dynamic_slice", "wrapped")),
     "narrow, most negative": (
         lambda i, x: (jnp.ones(2**16) * x)[i],
-        jnp.int16(0),
-        jnp.int16(-(2**15)),
+        np.int16(0),
+        np.int16(-(2**15)),
         lambda i: jnp.maximum(i, 0),
         ("dynamic_slice", "wrapped"),
     ),
@@ -344,22 +341,22 @@ CHANGED = {
     ),
     "narrow take": (
         lambda i, x: jnp.take(LONG * x, i),
-        jnp.array([127, 0], INT8),
-        jnp.array([127, -44], INT8),
+        np.array([127, 0], INT8),
+        np.array([127, -44], INT8),
         lambda i: i & 127,
         ("gather", "wrapped"),
     ),
     "behind the end": (
         lambda i, x: jnp.insert(X * x, i, 9.0),
-        jnp.array(5),
-        jnp.array(6),
+        np.array(5),
+        np.array(6),
         lambda i: i % 6,
         ("insert", "clamped"),
     ),
     "nothing to delete": (
         lambda i, x: jnp.delete(X * x, i, assume_unique_indices=True),
-        jnp.array([4]),
-        jnp.array([5]),
+        np.array([4]),
+        np.array([5]),
         lambda i: i % 5,
         ("delete", "clamped"),
     ),

@@ -14,17 +14,10 @@ pytestmark = pytest.mark.hardly_optimized
 NAMES = sorted(regression.MODELS)
 DIGITS = 8
 DIGITS_OF_ERRORS = 6
-QUICK = ("Kirby2",)  # without bounds; one with bounds is in the test of the command line
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in NAMES
-        if name not in confidence.SUBJECTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in confidence.SUBJECTS])
 def test_fits_from_both_starts_have_the_certified_digits(name):
     dataset = read(name)
     check_fits(dataset, jax.jit(confidence.solver(dataset)))
@@ -39,21 +32,25 @@ def check_fits(dataset, solve):
         assert (np.asarray(solution.active) == 0).all()
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in confidence.SUBJECTS]
-)
+@pytest.mark.slow  # of one of them a quick test, in `test_demonstration.py`, asks the program of the demonstration
+@pytest.mark.parametrize("name", confidence.SUBJECTS)
 def test_fits_and_refits_are_one_program(name):
-    """The fits have the certified digits; 20 refits are SciPy's least squares, to a thousandth of a standard error."""
     dataset = read(name)
     b = dataset.parameters
     with Compiler(hurried=True) as compiler:
         solve = compiler.begin(name, 20, confidence.solver(dataset), b, dataset.y, 1e-11)
     check_fits(dataset, solve)
+    check_refits(dataset, solve)
+
+
+def check_refits(dataset, solve):
+    """20 refits are SciPy's least squares, to a thousandth of a standard error."""
+    b = dataset.parameters
     y = regression.bootstrap(dataset, b, count=20, seed=7)
     solution = solve(np.broadcast_to(b, (20, len(b))), y, 1e-9)
     assert solution.success.all()
     A = regression.independent_directions(dataset, b)
-    errors = jax.jit(lambda z, y: y - regression.MODELS[name](b + A @ z, dataset.x))
+    errors = jax.jit(lambda z, y: y - regression.MODELS[dataset.name](b + A @ z, dataset.x))
     slopes = jax.jit(jax.jacfwd(errors))
     tight = {"xtol": 1e-12, "gtol": 1e-12, "ftol": 1e-15}
     for k in range(20):

@@ -1,6 +1,7 @@
-"""Power flow against PYPOWER's Newton power flow: the equations at its solutions, and solutions by `root`."""
+"""Power flow against PYPOWER's Newton power flow: the equations at its solutions.
 
-from functools import partial
+Solutions of many scenarios are held against it in `test_demonstration.py`, with the program of the demonstration.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from pypower.api import case14
 import jaxopt_lite as jol
 from jaxopt_lite.demo import power_flow
 from jaxopt_lite.demo.network import read_case
-from tests.demo.cases import CASES, case_with_injections, network_of, rows, solved_by_pypower, unknowns_of
+from tests.demo.cases import CASES, network_of, solved_by_pypower, unknowns_of
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -33,22 +34,6 @@ def test_root_from_the_flat_start_reaches_pypowers_solution(name):
     assert solution.success
     for unknown, expected in unknowns_of(network, solved_by_pypower(CASES[name]())).items():
         np.testing.assert_allclose(solution.x[unknown], expected, atol=1e-8)
-
-
-def test_the_base_case_and_fifty_scenarios_solve_to_pypowers_voltages():
-    network = read_case("ieee14")
-    fun, x0, base = power_flow.mismatch(network)
-    many = power_flow.scenarios(network, count=50, seed=5)
-    args = {name: np.vstack([base[name], many[name]]) for name in base}
-    x0 = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (51, *leaf.shape)), x0)
-    solution = jol.root(fun, x0, args, solver=jol.Broyden(rescue=False))  # as the demonstration does
-    assert solution.success.all()
-    magnitude, angle = power_flow.voltages(network, solution.x)
-    cases = [case14(), *map(partial(case_with_injections, network), many["p"], many["q"])]
-    for k, solved in enumerate(map(solved_by_pypower, cases)):
-        order = rows(network, solved)
-        np.testing.assert_allclose(magnitude[k], solved["bus"][order, 7], atol=1e-8)
-        np.testing.assert_allclose(angle[k], np.deg2rad(solved["bus"][order, 8]), atol=1e-8)
 
 
 def test_fourteen_buses_have_twenty_two_unknowns_and_equations():

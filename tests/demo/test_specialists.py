@@ -2,16 +2,13 @@
 
 import io
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from jaxopt_lite.demo import specialists
 from jaxopt_lite.demo.modules import Module, modules
-from tests.specialists.small import library_of
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -28,31 +25,6 @@ def run(found, count=5):
     tallies = []
     specialists.run(count, 0, console, tallies, found, steps=50)
     return tallies, console.file.getvalue()
-
-
-def test_what_is_served_otherwise_is_not_verified(few, monkeypatch):
-    """One of the two loses as it is served. What the fit and the evaluation say of all is in that of the command line.
-
-    Nothing is fitted, so that each specialist is as good as the base.
-    """
-    losses = specialists.task_losses
-    off = [1.1, 1.0]
-
-    def unfitted(base, adapter, learned, loss, **_):
-        alike = {key: np.stack([leaf] * 2) for key, leaf in adapter.identity(base.params).items()}
-        library = library_of(base, adapter, "ab", alike).rename(dict(zip("ab", learned, strict=True)))
-        cards = [
-            replace(card, loss=float(lost), status="CONVERGED")
-            for card, lost in zip(library.cards, losses(library, learned, loss), strict=True)
-        ]
-        return replace(library, cards=tuple(cards))
-
-    monkeypatch.setattr(specialists, "fit", unfitted)
-    monkeypatch.setattr(specialists, "task_losses", lambda *words, **options: off * losses(*words, **options))
-    monkeypatch.setattr(specialists, "_evaluated", lambda library, *_: f"{len(library)} evaluated")
-    (tally,), text = run(few)
-    assert (tally.size, tally.solved, tally.verified, tally.is_complete) == (2, 2, 1, False)
-    assert "changes 64 of its" in text and "1 of 2" in text and "2 evaluated" in text
 
 
 def test_ctrl_c_is_passed_on(few, monkeypatch):

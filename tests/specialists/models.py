@@ -19,7 +19,7 @@ ADAPTERS = {
 def params(dtype=jnp.float32):
     """A small perceptron."""
     rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[0]), dtype)
+    draw = lambda *shape: jax.device_put((rng.normal(size=shape) / np.sqrt(shape[0])).astype(dtype))
     return {
         "hidden": {"w": draw(WIDTH, HIDDEN), "b": draw(HIDDEN)},
         "out": {"w": draw(HIDDEN, CLASSES), "b": draw(CLASSES)},
@@ -54,6 +54,6 @@ def moved(adapter, params, seed=1, scale=0.3):
     """Parameters of an adapter away from its identity."""
     rng = np.random.default_rng(seed)
     return {
-        name: jnp.asarray(np.asarray(leaf) + scale * rng.normal(size=leaf.shape), leaf.dtype)
+        name: jax.device_put((np.asarray(leaf) + scale * rng.normal(size=leaf.shape)).astype(leaf.dtype))
         for name, leaf in adapter.identity(params).items()
     }

@@ -17,7 +17,7 @@ def small_base(dtype=np.float64) -> Base:
     """Four inputs, six hidden units, three outputs."""
     rng = np.random.default_rng(0)
     shapes = {"bias": (6,), "hidden": (4, 6), "out": (6, 3)}
-    params = {name: jnp.asarray(rng.normal(size=shape), dtype) for name, shape in shapes.items()}
+    params = {name: jax.device_put(rng.normal(size=shape).astype(dtype)) for name, shape in shapes.items()}
     return Base(params, network, features=lambda params, x: x)
 
 
@@ -33,15 +33,15 @@ def random_library(base: Base, adapter, names: str, seed: int = 1, whole: bool =
     identity = adapter.identity(base.params)
     parameters = jax.tree.map(draw, identity)
     fisher = jax.tree.map(lambda leaf: draw(leaf) ** 2, identity)
-    parameters, fisher = jax.tree.map(jnp.asarray, (parameters, fisher))
+    parameters, fisher = jax.device_put((parameters, fisher))
     return library_of(base, adapter, names, parameters, fisher)
 
 
 def library_of(base: Base, adapter: Adapter, names: str, parameters, fisher=None) -> Library:
     """A library with these parameters."""
-    fisher = jax.tree.map(lambda leaf: jnp.asarray(np.zeros_like(leaf)), parameters) if fisher is None else fisher
+    fisher = jax.device_put(jax.tree.map(np.zeros_like, parameters)) if fisher is None else fisher
     features = np.arange(4.0 * len(names)).reshape(-1, 4)[:, : 4 if base.features else 0]
-    count, features, gate = map(jnp.asarray, (1.0 + np.arange(len(names)), features, np.zeros_like(features)))
+    count, features, gate = jax.device_put((1.0 + np.arange(len(names)), features, np.zeros_like(features)))
     profile = Profile(count, features, fisher, gate)
     cards = tuple(Card(name, examples=place + 1) for place, name in enumerate(names))
     return Library(base, parameters, profile, adapter, cards)

@@ -1,6 +1,6 @@
 """A base whose inputs are their own features, libraries in it, and tasks that are normal clouds."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxopt_lite.specialists import Adapter, Base, Card, Library, Profile, Shift
@@ -8,7 +8,7 @@ from jaxopt_lite.specialists import Adapter, Base, Card, Library, Profile, Shift
 
 def plane(d: int, name: str = "plane", dtype=np.float32) -> Base:
     """The features of an input `[d]` are the input; the output is a number."""
-    params = {"w": jnp.ones(d, dtype), "b": jnp.zeros((), dtype)}
+    params = jax.device_put({"w": np.ones(d, dtype), "b": np.zeros((), dtype)})
     return Base(params, lambda params, x: params["w"] @ x + params["b"], lambda params, x: x, name=name)
 
 
@@ -18,7 +18,7 @@ def library_at(base: Base, mean, count=100.0, prefix: str = "t") -> Library:
     size = len(mean)
     shift = np.arange(1, size + 1, dtype=mean.dtype)
     count = np.broadcast_to(np.asarray(count, mean.dtype), (size,))
-    count, mean, none, gate, shift = map(jnp.asarray, (count, mean, 0 * shift, np.zeros_like(mean), shift))
+    count, mean, none, gate, shift = jax.device_put((count, mean, 0 * shift, np.zeros_like(mean), shift))
     profile = Profile(count, mean, {"shift:b": none}, gate)
     return Library(
         base, {"shift:b": shift}, profile, Adapter((Shift("b"),)), tuple(Card(f"{prefix}{k}") for k in range(size))

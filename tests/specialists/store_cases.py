@@ -5,7 +5,6 @@ import threading
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lite import bpe
@@ -23,7 +22,7 @@ def apply(params, x):
 def base_of(dtype: str = "float32", seed: int = 0, tokenizer: bool = False, name: str = "base") -> Base:
     """A base of a matrix and a bias."""
     numbers = np.random.default_rng(seed)
-    params = {"hidden": jnp.asarray(numbers.normal(size=(3, 4)), dtype), "bias": jnp.zeros(4, dtype)}
+    params = jax.device_put({"hidden": numbers.normal(size=(3, 4)).astype(dtype), "bias": np.zeros(4, dtype)})
     words = bpe.train(["one two two"], vocab_size=257) if tokenizer else None
     return Base(params, apply, tokenizer=words, name=name)
 
@@ -43,9 +42,9 @@ def library_of(*names: str, base: Base | None = None, adapter: Adapter = ADAPTER
 
     rows = [one(name) for name in names]
     if rows:
-        whole = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *rows)
+        whole = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
     else:
-        whole = jax.tree.map(lambda leaf: jnp.zeros((0, *np.shape(leaf)), dtype), one(""))
+        whole = jax.device_put(jax.tree.map(lambda leaf: np.zeros((0, *np.shape(leaf)), dtype), one("")))
     cards = tuple(card_of(name) for name in names)
     return Library(base, whole["parameters"], whole["profile"], adapter, cards)
 

@@ -118,9 +118,9 @@ def test_sums_are_flat_and_hashable():
 
 
 BRACKETS = {
-    "layers[0].w": jnp.ones((2, 2)), "layers[1].w": jnp.ones((2, 2)), "layers0.w": jnp.ones((2, 2)),
-    "w?": jnp.ones(2), "w1": jnp.ones(2), "star*": jnp.ones(2), "starlight": jnp.ones(2), "[!a]": jnp.ones(2),
-    "b": jnp.ones(2), "a:b": jnp.ones(2), "": jnp.ones(2), "in": {"": jnp.ones(2), "w": [jnp.ones(2), jnp.ones(2)]},
+    "layers[0].w": np.ones((2, 2)), "layers[1].w": np.ones((2, 2)), "layers0.w": np.ones((2, 2)),
+    "w?": np.ones(2), "w1": np.ones(2), "star*": np.ones(2), "starlight": np.ones(2), "[!a]": np.ones(2),
+    "b": np.ones(2), "a:b": np.ones(2), "": np.ones(2), "in": {"": np.ones(2), "w": [np.ones(2), np.ones(2)]},
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Arguments that Python or NumPy would take for something else are refused, by name, before anything is computed."""
 
 import copy
+import functools
 import pickle
 import sys
 import threading
@@ -32,9 +33,13 @@ pytestmark = pytest.mark.hardly_optimized
 BASE = plane(2)
 LIBRARY = library_at(BASE, np.arange(6.0).reshape(3, 2))
 TASKS = {name: (np.ones((4, 2), np.float32), np.ones(4, np.float32)) for name in LIBRARY.names}
-GEOMETRY = sp.Geometry(jnp.zeros(2), jnp.eye(2), jnp.float32(jnp.inf), jnp.float32(1), BASE.fingerprint)
-ROUTER = sp.LDA.of(LIBRARY, GEOMETRY)
+GEOMETRY = sp.Geometry(np.zeros(2), np.eye(2), np.float32(np.inf), np.float32(1), BASE.fingerprint)
 FEATURES = np.ones((5, 2), np.float32)
+
+
+@functools.cache  # for it compiles, and this module is read by every process
+def router():
+    return sp.LDA.of(LIBRARY, GEOMETRY)
 
 
 def square(out, y):
@@ -51,7 +56,7 @@ WHOLE = {
     "seed": (lambda v: sp.LoRA("w", seed=v), None),
     "seed of DARE": (lambda v: sp.DARE(seed=v), None),
     "examples": (lambda v: sp.Card("a", examples=v), 0),
-    "top_k": (lambda v: sp.route(ROUTER, FEATURES, v), 1),
+    "top_k": (lambda v: sp.route(router(), FEATURES, v), 1),
     "length": (lambda v: sp.windows("text", length=v), 1),
     "stride": (lambda v: sp.windows("text", stride=v), 1),
     "steps": (lambda v: sp.language_model("text", steps=v, progress=False), 1),
@@ -77,7 +82,7 @@ REAL = {
     "ridge of a mix": lambda v: sp.mix(LIBRARY, TASKS, square, ridge=v, progress=False),
     "ridge of a router": lambda v: sp.Softmax.fit(LIBRARY, TASKS, ridge=v),
     "fallback": lambda v: sp.calibrate(BASE, TASKS, fallback=v),
-    "fallback of a router": lambda v: sp.calibrated(ROUTER, FEATURES, fallback=v),
+    "fallback of a router": lambda v: sp.calibrated(router(), FEATURES, fallback=v),
     "learning_rate": lambda v: sp.language_model("text", learning_rate=v, progress=False),
 }
 
@@ -175,7 +180,7 @@ NO_TASKS = {
         lambda tasks: sp.calibrate(BASE, tasks),
         lambda tasks: sp.Softmax.fit(LIBRARY, tasks),
         lambda tasks: sp.fit_gates(LIBRARY, tasks, square),
-        lambda tasks: sp.evaluate(LIBRARY, ROUTER, tasks, square),
+        lambda tasks: sp.evaluate(LIBRARY, router(), tasks, square),
         lambda tasks: sp.task2vec(BASE, tasks, sp.Shift("b"), square, probe="w", progress=False),
         lambda tasks: sp.RegMean(tasks),
     ],

@@ -32,9 +32,7 @@ from tests.specialists.small import random_library, small_base
 pytestmark = pytest.mark.hardly_optimized
 
 RNG = np.random.default_rng(0)
-SOFTMAX = Base(
-    {"w": jnp.asarray(RNG.normal(size=(4, 3))), "b": jnp.zeros(3)}, lambda params, x: x @ params["w"] + params["b"]
-)
+SOFTMAX = Base({"w": RNG.normal(size=(4, 3)), "b": np.zeros(3)}, lambda params, x: x @ params["w"] + params["b"])
 HEAD = Shift("b")
 
 
@@ -186,7 +184,7 @@ def test_standardized():
 
 
 FISHERS = Embeddings(
-    ("a", "b", "c"), jnp.array([[1.0, 2.0, 0.0, 0.0], [3.0, 1.0, 1.0, 0.0], [0.5, 0.0, 4.0, 0.0]]), "task2vec"
+    ("a", "b", "c"), np.array([[1.0, 2.0, 0.0, 0.0], [3.0, 1.0, 1.0, 0.0], [0.5, 0.0, 4.0, 0.0]]), "task2vec"
 )
 
 

@@ -35,7 +35,7 @@ def task(offset, number, size, weight=None):
     return pair if weight is None else (*pair, weight)
 
 
-BASE = Base({"b": jnp.zeros((), jnp.float32)}, linear, features=lambda params, x: x)
+BASE = Base({"b": np.zeros((), np.float32)}, linear, features=lambda params, x: x)
 TASKS = {name: task(OFFSETS[name], k, SIZES[name]) for k, name in enumerate(OFFSETS)}
 
 

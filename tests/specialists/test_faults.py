@@ -33,8 +33,7 @@ pytestmark = pytest.mark.hardly_optimized
 
 BASE, OTHER = base_of(), base_of(seed=1)
 OLD = library_of("a", "b")
-NEW = OLD.remove("a").add(library_of("c"))
-MORE = OLD.add(library_of("c"))
+NEW, MORE = library_of("b", "c"), library_of("a", "b", "c")
 FILES = "files", "specialists/files", "specialists/routers/lda"
 
 
@@ -76,7 +75,7 @@ CASES = {
     ),
     "one file": Case(
         lambda p: save_one(OLD["a"], p / "x"), lambda p: save_one(OLD["b"], p / "x"), lambda p: ids(p / "x"),
-        OLD["a"].ids, OLD["b"].ids,
+        library_of("a").ids, library_of("b").ids,
     ),
     "a base": Case(
         lambda p: save_base(BASE, p / "x"), lambda p: save_base(OTHER, p / "x"),

@@ -343,9 +343,9 @@ def test_nested_params_with_numpy_leaves(tmp_path):
         (base_of(name="lm"), "made for the base 'base' .*, and this one is 'lm'"),
         (base_of(tokenizer=True), "made with the tokenizer none"),
         (base_of("float64"), "'bias' is float32; expected float64 as in `like`"),
-        (Base({"hidden": jnp.zeros((3, 4), "float32")}, apply), r"has \['bias'\] besides the expected"),
+        (Base({"hidden": np.zeros((3, 4), "float32")}, apply), r"has \['bias'\] besides the expected"),
         (
-            Base({"hidden": jnp.zeros((3, 4), "float32"), "bias": jnp.zeros(5, "float32")}, apply),
+            Base({"hidden": np.zeros((3, 4), "float32"), "bias": np.zeros(5, "float32")}, apply),
             r"'bias' has shape \(4,\); expected \(5,\)",
         ),
     ],
@@ -382,13 +382,13 @@ def test_what_no_file_can_hold_is_not_saved(tmp_path):
 
 
 NAMES = {
-    "brackets": {"layers[0].w": jnp.ones(2), "layers0.w": jnp.zeros(2)},
-    "colons": {"a:b": jnp.ones(1), "a": jnp.zeros(1), "parameters/scale:a": jnp.ones(3)},
-    "nothing": {"": jnp.ones(1), "a": {"": jnp.zeros(2)}},
-    "no name at all": jnp.ones(3),
-    "numbers": {0: jnp.ones(1), 1: jnp.ones(2)},
-    "pairs": {("a", 0): jnp.ones(1)},
-    "line breaks": {"a\nb": jnp.ones(1), "\0": jnp.zeros(1), "ü;float32": jnp.ones(2)},
+    "brackets": {"layers[0].w": np.ones(2), "layers0.w": np.zeros(2)},
+    "colons": {"a:b": np.ones(1), "a": np.zeros(1), "parameters/scale:a": np.ones(3)},
+    "nothing": {"": np.ones(1), "a": {"": np.zeros(2)}},
+    "no name at all": np.ones(3),
+    "numbers": {0: np.ones(1), 1: np.ones(2)},
+    "pairs": {("a", 0): np.ones(1)},
+    "line breaks": {"a\nb": np.ones(1), "\0": np.zeros(1), "ü;float32": np.ones(2)},
     "a number of Python": {"a": 2.0, "b": 3, "c": True},
 }
 

@@ -295,7 +295,7 @@ def test_a_file_that_another_program_cuts_short_harms_nothing_that_was_loaded(tm
 
 
 OLD = library_of("a", "b")
-NEW = OLD.remove("a").add(library_of("c", "d"))
+NEW = library_of("b", "c", "d")
 
 
 def names_in(folder: Path) -> list[str]:

@@ -146,7 +146,7 @@ def test_an_interruption_keeps_what_is_done(monkeypatch):
     assert len(part) == 4 and len(part.add(fit(base, part.adapter, rest, models.cross_entropy, progress=False))) == 6
 
 
-LOGARITHM = Base({"b": jnp.zeros(2, jnp.float32)}, lambda params, x: params["b"] + x)
+LOGARITHM = Base({"b": np.zeros(2, np.float32)}, lambda params, x: params["b"] + x)
 
 
 def square_of_logarithm(out, y):

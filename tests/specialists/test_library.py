@@ -21,7 +21,7 @@ ADAPTER = models.ADAPTERS["lora"]
 def library(count=5, first=0, name="perceptron", adapter=ADAPTER):
     base = models.base(name=name)
     rows = [models.moved(adapter, base.params, seed=first + k) for k in range(count)]
-    parameters = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *rows)
+    parameters = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
     profile = Profile(np.ones(count), np.ones((count, 5)), parameters, np.zeros((count, 5)))
     return Library(base, parameters, profile, adapter, tuple(Card(f"s{first + k}") for k in range(count)))
 
@@ -213,31 +213,31 @@ def test_a_card_is_solved_by_what_became_of_its_fit():
 # What is chosen is what was meant: names, places, slices and masks. Whatever else Python takes for one is refused.
 
 
-BASE = Base({"b": jnp.zeros(1)}, lambda params, x: x + params["b"])
+BASE = Base({"b": np.zeros(1)}, lambda params, x: x + params["b"])
 NAMES = "abcd"
 
 
 def library_of(count: int, base: Base = BASE) -> Library:
-    a, none = {"shift:b": jnp.arange(1.0, count + 1)[:, None]}, jnp.zeros((count, 0))
+    a, none = jax.device_put(({"shift:b": np.arange(1.0, count + 1)[:, None]}, np.zeros((count, 0))))
     cards = tuple(Card(NAMES[k] if count == 4 else f"s{k}", loss=float(k)) for k in range(count))
-    return Library(base, a, Profile(jnp.ones(count), none, a, none), Adapter((Shift("b"),)), cards)
+    return Library(base, a, Profile(np.ones(count), none, a, none), Adapter((Shift("b"),)), cards)
 
 
 LIBRARY = library_of(4)
 MASK = [False, True, False, True]
 CHOICES = {
     "a mask": (np.array(MASK), "bd"),
-    "a mask of JAX": (jnp.array(MASK), "bd"),
+    "a mask of JAX": (jax.device_put(np.array(MASK)), "bd"),
     "a list of truth values": (MASK, "bd"),
     "a list of those of NumPy": (list(np.array(MASK)), "bd"),
     "a comparison": (np.array([card.loss for card in LIBRARY.cards]) > 1.5, "cd"),
-    "a list of those of JAX": ([loss > 1.5 for loss in jnp.arange(4.0)], "cd"),
+    "a list of those of JAX": (list(jax.device_put([np.bool(k > 1) for k in range(4)])), "cd"),
     "no one": (np.zeros(4, bool), ""),
     "everyone": (np.ones(4, bool), "abcd"),
     "nothing": ([], ""),
     "an empty array": (np.array([]), ""),
     "places": (np.array([3, 0]), "da"),
-    "places of JAX": (jnp.array([3, 0]), "da"),
+    "places of JAX": (jax.device_put(np.array([3, 0])), "da"),
     "small places": (np.array([3, -4], np.int8), "da"),
     "large places": (np.array([3, 0], np.uint64), "da"),
     "a place": (np.int64(2), "c"),

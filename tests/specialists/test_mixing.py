@@ -12,7 +12,7 @@ from tests.specialists.small import random_library, small_base
 pytestmark = pytest.mark.hardly_optimized
 
 BASE = small_base()
-LINE = Base({"w": jnp.zeros((4, 3))}, lambda params, x: x @ params["w"])  # without features
+LINE = Base({"w": np.zeros((4, 3))}, lambda params, x: x @ params["w"])  # without features
 
 
 def squares(out, y):

@@ -21,7 +21,7 @@ from jaxopt_lite.specialists.mixing import _Mixture
 from jaxopt_lite.specialists.tasks import weighted_mean
 from tests.specialists.small import products, random_library
 
-EXACT = Base({"w": jnp.ones((4, 6))}, lambda params, x: jnp.matmul(x, params["w"], precision="highest"))
+EXACT = Base({"w": np.ones((4, 6))}, lambda params, x: jnp.matmul(x, params["w"], precision="highest"))
 TASKS = {name: (np.eye(4), np.zeros(4)) for name in "ab"}
 PARTS = [Shift("w"), IA3("w"), IA3("w", axis=0), LoRA("w", rank=2)]
 

@@ -28,9 +28,9 @@ pytestmark = pytest.mark.hardly_optimized
 
 FACTOR = 1.0
 SETTINGS = types.ModuleType("settings")
-X, INDEX = jnp.arange(6.0).reshape(3, 2) + 1, jnp.array([0, -1, 1])
+X, INDEX = jax.device_put((np.arange(6.0).reshape(3, 2) + 1, np.array([0, -1, 1])))
 TASKS = {"a": Task(np.eye(2) + 1.0, np.ones((2, 2))), "b": Task(np.eye(2) - 3.0, np.zeros((2, 2)))}
-PARAMS = {"w": jnp.array([[1.0, 2.0], [3.0, 5.0]])}
+PARAMS = {"w": jax.device_put(np.array([[1.0, 2.0], [3.0, 5.0]]))}
 
 
 def plain(params, x, factor=1.0):
@@ -97,8 +97,8 @@ WAYS = [by_global, by_array, by_large_array, by_method, by_object, by_module]
 
 def library(apply) -> Library:
     base = Base(PARAMS, apply, features=lambda params, x: x)
-    a = {"shift:w": jnp.arange(8.0).reshape(2, 2, 2)}
-    profile = Profile(jnp.ones(2), jnp.ones((2, 2)), a, jnp.zeros((2, 2)))
+    a = {"shift:w": np.arange(8.0).reshape(2, 2, 2)}
+    profile = Profile(np.ones(2), np.ones((2, 2)), a, np.zeros((2, 2)))
     return Library(base, a, profile, Shift("w"), (Card("a"), Card("b")))
 
 

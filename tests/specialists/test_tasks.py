@@ -79,7 +79,7 @@ def test_weights_are_ones_unless_given():
         ({"a": Task(None, np.ones(2))}, "task 'a' has no inputs"),
         ({"a": (np.ones(2),)}, "task 'a' has 1 parts"),
         ({"a": (np.ones(2),) * 4}, "task 'a' has 4 parts"),
-        ({"a": Task(jnp.array([1.0, jnp.nan], jnp.bfloat16), np.ones(2))}, "task 'a' holds NaN"),
+        ({"a": Task(np.array([1.0, np.nan], jnp.bfloat16), np.ones(2))}, "task 'a' holds NaN"),
         ({"a": Task(np.array([1.0, np.inf * 1j]), np.ones(2))}, "task 'a' holds NaN"),
     ],
 )

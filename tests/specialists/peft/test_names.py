@@ -2,12 +2,12 @@
 
 import re
 
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxopt_lite.specialists import Base, TorchNames
 
-PARAMS = {"h": [{"attn": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}], "wte": {"embedding": jnp.ones((5, 2))}}
+PARAMS = {"h": [{"attn": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}}], "wte": {"embedding": np.ones((5, 2))}}
 BASE = Base(PARAMS, lambda params, x: x)
 LEAVES = ["h/0/attn/bias", "h/0/attn/kernel", "wte/embedding"]
 
@@ -19,14 +19,14 @@ def names_of(params, torch=None):
 
 def test_by_default_the_keys_are_joined_by_dots():
     assert names_of(PARAMS) == dict(zip(LEAVES, ["h.0.attn.bias", "h.0.attn.weight", "wte.weight"], strict=True))
-    other = {"hidden": jnp.ones(2), "out": {"w": jnp.ones(2), "b": jnp.ones(2), "scale": {"other": jnp.ones(2)}}}
+    other = {"hidden": np.ones(2), "out": {"w": np.ones(2), "b": np.ones(2), "scale": {"other": np.ones(2)}}}
     assert names_of(other) == {
         "hidden": "hidden.weight",
         "out/w": "out.weight",
         "out/b": "out.bias",
         "out/scale/other": "out.scale.other.weight",
     }
-    haiku = {"net/~/linear": {"w": jnp.ones((2, 2))}}
+    haiku = {"net/~/linear": {"w": np.ones((2, 2))}}
     assert names_of(haiku, TorchNames(lambda leaf: "net.0.weight")) == {"net/~/linear/w": "net.0.weight"}
 
 

@@ -52,7 +52,7 @@ def base_of(matrices="in_out", dtype=jnp.float32):
         place = params
         for key in keys:
             place = place.setdefault(key, {})
-        place[last] = jnp.asarray(numbers.normal(size=shape_of(leaf, matrices)), dtype)
+        place[last] = jax.device_put(numbers.normal(size=shape_of(leaf, matrices)).astype(dtype))
     return Base(params, lambda params, x: x)
 
 
@@ -80,7 +80,7 @@ def specialist(base, adapter, seed=1, tied=()):
     adapter = as_adapter(adapter)
     a = moved(adapter, base.params, seed)
     a |= {f"scale:{bias}": a[f"scale:{kernel}"] for kernel, bias in tied}
-    return library_of(base, adapter, "a", jax.tree.map(lambda leaf: leaf[None], a))
+    return library_of(base, adapter, "a", jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[None], a)))
 
 
 def assert_says(folder, library, matrices="in_out", **close):
@@ -236,7 +236,7 @@ def other(params, names, rest=None):
     return lambda folder: save_peft(library, folder, names)
 
 
-W = jnp.ones((2, 3))
+W = np.ones((2, 3))
 FOREIGN = {
     "not there": (other({"w": W}, TorchNames({"w": None})), "changes 'w', which the PyTorch model does not have"),
     "no weight": (other({"w": W}, TorchNames({"w": "a.in_proj_weight"})), "PEFT's is for a matrix that is the weight"),

@@ -10,14 +10,14 @@ from jaxopt_lite.specialists import Adapter, Arrow, Base, Card, Library, LoRA, P
 pytestmark = pytest.mark.hardly_optimized
 
 RNG = np.random.default_rng(0)
-PARAMS = {"w1": jnp.zeros((6, 5)), "w2": jnp.zeros((5, 4)), "b": jnp.zeros(5)}
+PARAMS = {"w1": np.zeros((6, 5)), "w2": np.zeros((5, 4)), "b": np.zeros(5)}
 
 
 def library_of(adapter: Adapter, size: int = 3) -> Library:
     """Specialists with random parameters."""
     base = Base(PARAMS, lambda params, x: (x @ params["w1"] + params["b"]) @ params["w2"], lambda params, x: x)
-    a = jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=(size, *leaf.shape))), adapter.identity(PARAMS))
-    profile = Profile(jnp.ones(size), jnp.zeros((size, 6)), a, jnp.zeros((size, 6)))
+    a = jax.tree.map(lambda leaf: RNG.normal(size=(size, *leaf.shape)), adapter.identity(PARAMS))
+    profile = Profile(np.ones(size), np.zeros((size, 6)), a, np.zeros((size, 6)))
     return Library(base, a, profile, adapter, tuple(Card(str(k)) for k in range(size)))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ RNG = np.random.default_rng(0)
 def geometry_of(d: int, dtype=np.float32, threshold: float = np.inf) -> Geometry:
     whiten = np.linalg.qr(np.random.default_rng(d).normal(size=(d, d)))[0] * np.linspace(0.5, 2, d)
     arrays = np.linspace(-1, 1, d), whiten, threshold, 1.0
-    return Geometry(*(jnp.asarray(array, dtype) for array in arrays), fingerprint=plane(d).fingerprint)
+    return Geometry(*(jax.device_put(np.asarray(array, dtype)) for array in arrays), fingerprint=plane(d).fingerprint)
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_few_examples_are_neither_favored_nor_put_at_a_disadvantage():
 
     By distances alone, c = 1, 38% of the inputs of the former would go to the latter.
     """
-    d, draws, geometry = 20, 100, Geometry(jnp.zeros(20), jnp.eye(20), jnp.inf, jnp.ones(()), "")
+    d, draws, geometry = 20, 100, Geometry(np.zeros(20), np.eye(20), np.inf, np.ones(()), "")
     truth, wrong = np.stack([np.zeros(d), np.full(d, 0.8)]), []
     for _ in range(draws):
         mean = truth + RNG.normal(size=(2, d)) / np.sqrt([[2], [1000]])
@@ -182,7 +183,7 @@ def test_means_that_change_later_change_no_router():
 
 BASE = plane(3)
 GEOMETRY = Geometry(
-    jnp.arange(3.0), jnp.arange(9.0).reshape(3, 3), jnp.float32(jnp.inf), jnp.float32(2), BASE.fingerprint
+    *jax.device_put((np.arange(3.0), np.arange(9.0).reshape(3, 3), np.float32(np.inf), np.float32(2))), BASE.fingerprint
 )
 ARRAYS = ("center", "whiten", "threshold", "temperature")
 
