@@ -19,6 +19,7 @@ import jax
 import pytest
 
 _LONG = {"test_contract.py", "test_docs.py", "test_degenerate.py", "test_demonstration.py"}
+_SHARING = {"specialists", "bounds", "demo"}  # folders whose modules keep small programs for each other
 _MAPS, _MOST_MAPS = Path("/proc/self/maps"), 20_000  # pieces of memory that a process has mapped; Linux allows 65,530
 
 jax.config.update("jax_enable_x64", True)
@@ -57,7 +58,7 @@ def _effort(request):
 def _programs(request):
     """Drop what a module has compiled: a process may map only so many pieces of memory, and each takes some.
 
-    Modules of specialists share many small programs, and keep them for each other while there is room. One that
+    Modules of some folders share many small programs, and keep them for each other while there is room. One that
     compares bits has its own, compiled as users compile them.
     """
     is_hardly_optimized = request.node.get_closest_marker("hardly_optimized") is not None
@@ -65,5 +66,5 @@ def _programs(request):
         jax.clear_caches()
     yield
     has_room = _MAPS.exists() and _MAPS.read_bytes().count(b"\n") < _MOST_MAPS
-    if not (is_hardly_optimized and has_room and "specialists" in request.path.parts):
+    if not (is_hardly_optimized and has_room and _SHARING.intersection(request.path.parts)):
         jax.clear_caches()

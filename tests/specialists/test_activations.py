@@ -78,7 +78,7 @@ def test_equals_the_model_with_changed_matrices(name, part):
 
 @pytest.mark.parametrize("adapter", models.ADAPTERS.values(), ids=models.ADAPTERS.keys())
 def test_gradients_are_those_of_the_model_with_changed_matrices(adapter):
-    params, x = models.params(jnp.float64), jnp.linspace(-1.0, 1.0, models.WIDTH)
+    params, x = models.params(jnp.float64), np.linspace(-1.0, 1.0, models.WIDTH)
     a = models.moved(adapter, params)
     ours = jax.jit(jax.grad(lambda a: adapted(adapter, models.apply)(params, a, x).sum()))(a)
     expected = jax.jit(jax.grad(lambda a: models.apply(adapter.apply(params, a), x).sum()))(a)
@@ -90,8 +90,8 @@ def test_gradients_are_those_of_the_model_with_changed_matrices(adapter):
 def test_a_batch_of_changes_makes_no_matrix_for_each_input(part):
     """No array of the batched program has B·m·n numbers: the matrix is multiplied once, for all inputs."""
     batch, m, n = 11, 64, 48
-    adapter, params = as_adapter(part), {"w": jnp.ones((m, n))}
+    adapter, params = as_adapter(part), {"w": np.ones((m, n))}
     a = jax.tree.map(lambda leaf: jnp.stack([leaf] * batch), adapter.identity(params))
     f = jax.vmap(adapted(adapter, lambda p, x: jnp.tanh(x @ p["w"])), in_axes=(None, 0, 0))
-    jaxpr = jax.make_jaxpr(f)(params, a, jnp.ones((batch, m)))
+    jaxpr = jax.make_jaxpr(f)(params, a, np.ones((batch, m)))
     assert max(out.aval.size for eqn in jaxpr.eqns for out in eqn.outvars) < batch * m * n

@@ -56,7 +56,7 @@ def library():
 
 
 def test_every_row_by_hand(base, library, tasks):
-    joint = Base({"b": jnp.ones((), jnp.float32)}, linear, features=base.features)
+    joint = Base({"b": np.ones((), jnp.float32)}, linear, features=base.features)
     report = evaluate(library, where, tasks, square, train_tasks=tasks, joint=joint, prior=0.0)
     offset, size = np.array(list(OFFSETS.values())), np.array(list(SIZES.values()))
 
@@ -132,8 +132,8 @@ def test_the_merge_is_of_products_and_not_of_factors():
     x = np.eye(2, dtype=np.float32)
     tasks = {"a": (x, np.float32([1, 0])), "b": (x, np.float32([0, 1]))}
     adapter = as_adapter(LoRA("w", rank=1))
-    down, up = jnp.array([[[1.0], [0.0]], [[0.0], [-1.0]]]), jnp.array([[[0.5, 0.5]], [[-0.5, -0.5]]])
-    factors, none = {"down:w": down, "up:w": up}, jnp.zeros((2, 2))  # each has its task exactly
+    down, up = np.array([[[1.0], [0.0]], [[0.0], [-1.0]]]), np.array([[[0.5, 0.5]], [[-0.5, -0.5]]])
+    factors, none = {"down:w": down, "up:w": up}, np.zeros((2, 2))  # each has its task exactly
     library = Library(base, factors, Profile(none[0], none, factors, none), adapter, (Card("a"), Card("b")))
     merged = evaluate(library, lambda features: jnp.zeros(len(features), int), tasks, square)["uniform"]
     np.testing.assert_allclose(merged.by_task, 0.25, atol=0.02)

@@ -2,6 +2,7 @@
 
 import importlib
 import warnings
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def objective(base, adapter, center):
 @pytest.mark.parametrize("kind", ["ia3", pytest.param("lora", marks=pytest.mark.slow)])
 def test_reaches_the_loss_that_scipy_reaches(kind):
     adapter = FITTED[kind]
-    base, tasks = models.base(jnp.float64), models.tasks(2, sizes=(6, 11), dtype=np.float64)
+    base, tasks = models.base(jnp.float64), models.tasks(2, SIZES, dtype=np.float64)
     tasks["task 1"] = tasks["task 1"]._replace(weight=np.linspace(0.0, 2.0, len(tasks["task 1"].x)))
     start, f = objective(base, adapter, adapter.identity(base.params))
     for prior in (0.1, 3.0):
@@ -70,11 +71,11 @@ def test_company_does_not_change_a_fit():
 
 def test_profile_and_cards_hold_what_they_say():
     base, adapter = models.base(jnp.float64), models.ADAPTERS["ia3"]
-    tasks = models.tasks(2, sizes=(6, 11), dtype=np.float64)
-    tasks["task 0"] = tasks["task 0"]._replace(weight=np.linspace(0.0, 2.0, 6))
+    tasks = models.tasks(2, SIZES, dtype=np.float64)
+    tasks["task 0"] = tasks["task 0"]._replace(weight=np.linspace(0.0, 2.0, 16))
     library = fit(base, adapter, tasks, models.cross_entropy, author="us", license="CC0", progress=False)
-    task, weight, a = tasks["task 0"], np.linspace(0.0, 2.0, 6), library.adapter_of("task 0")
-    np.testing.assert_allclose(library.profile.count, [5, 11])
+    task, weight, a = tasks["task 0"], np.linspace(0.0, 2.0, 16), library.adapter_of("task 0")
+    np.testing.assert_allclose(library.profile.count, [15, 9])
     np.testing.assert_allclose(library.profile.mean[0], np.average(task.x, axis=0, weights=weight), rtol=1e-6)
 
     def loss(a, x, y):
@@ -86,7 +87,7 @@ def test_profile_and_cards_hold_what_they_say():
         squares = gradients[key] ** 2
         np.testing.assert_allclose(fisher[0], np.average(squares, axis=0, weights=weight), rtol=1e-5, atol=1e-12)
     card = library.cards[0]
-    assert (card.name, card.examples, card.author, card.license) == ("task 0", 6, "us", "CC0")
+    assert (card.name, card.examples, card.author, card.license) == ("task 0", 16, "us", "CC0")
     assert card.loss == pytest.approx(np.average(losses, weights=weight), rel=1e-5)
 
 
@@ -96,7 +97,7 @@ def test_a_strong_prior_keeps_to_its_center():
     near = fit(base, adapter, tasks, models.cross_entropy, prior=1e6, center=center, progress=False)
     for key, value in near.parameters.items():
         np.testing.assert_allclose(value, jnp.broadcast_to(center[key], value.shape), atol=1e-3)
-    each = {key: jnp.stack([value, 2 * value]) for key, value in center.items()}
+    each = {key: np.stack([value, 2 * value]) for key, value in center.items()}
     near = fit(base, adapter, tasks, models.cross_entropy, prior=1e6, center=each, progress=False)
     np.testing.assert_allclose(near.parameters["shift:out/b"], each["shift:out/b"], atol=1e-3)
 
@@ -187,24 +188,44 @@ def test_bad_arguments_are_refused_by_name():
     with pytest.raises(ValueError, match="prior=nan"):
         fit(base, adapter, tasks, models.cross_entropy, prior=float("nan"))
     with pytest.raises(ValueError, match=r"center has the keys \['w'\]; expected \['scale:hidden/w'\]"):
-        fit(base, adapter, tasks, models.cross_entropy, center={"w": jnp.ones(7)})
+        fit(base, adapter, tasks, models.cross_entropy, center={"w": np.ones(7)})
     with pytest.raises(ValueError, match=r"start\['scale:hidden/w'\] has shape \(3, 7\); expected \(7,\) for all"):
-        fit(base, adapter, tasks, models.cross_entropy, start={"scale:hidden/w": jnp.ones((3, 7))})
+        fit(base, adapter, tasks, models.cross_entropy, start={"scale:hidden/w": np.ones((3, 7))})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match="holds NaN"):
             fit(base, adapter, {"a": Task(np.full((2, 5), np.nan), np.zeros(2, int))}, models.cross_entropy)
 
 
-@pytest.mark.parametrize("kind", ["uint8", "bool", "float16"])
-def test_mean_features_of_any_dtype_are_means(kind):
-    """Sums of whole numbers would wrap round, weights be cut off, and sums of halves overflow."""
+KINDS = "uint8", "bool", "float16"
+
+
+def of_kind(kind):
+    """A base with features of a dtype, a task, and the mean of its features."""
     features = lambda params, x: (500 * x > 200 if kind == "bool" else 250 * x).astype(kind)
-    base = Base({"b": jnp.zeros(2)}, lambda params, x: x + params["b"], features=features)
+    base = Base({"b": np.zeros(2)}, lambda params, x: x + params["b"], features=features)
     x = np.random.default_rng(0).random((300, 2)).astype(np.float32)
     weight = np.where(np.arange(300) % 2, 0.5, 1).astype(np.float32)
-    fitted = fit(base, Shift("b"), {"a": (x, x, weight)}, lambda out, y: jnp.sum((out - y) ** 2), progress=False)
-    expected = np.average(np.asarray(features({}, x), float), axis=0, weights=weight)
+    return base, Task(x, x, weight), np.average(np.asarray(features({}, x), float), axis=0, weights=weight)
+
+
+def squared_error(out, y):
+    return jnp.sum((out - y) ** 2)
+
+
+def test_mean_features_of_any_dtype_are_means():
+    """Sums of whole numbers would wrap round, weights be cut off, and sums of halves overflow."""
+    for kind in KINDS:
+        base, task, expected = of_kind(kind)
+        model = fit_module._Model(base.apply, base.features, as_adapter(Shift("b")), squared_error)
+        mean = jax.jit(partial(fit_module._mean_features, model))(base.params, jax.tree.map(lambda x: x[None], task))
+        np.testing.assert_allclose(np.asarray(mean[0], float), expected, rtol=1e-3, err_msg=kind)
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
+def test_the_profile_has_the_means_of_features_of_any_dtype(kind):
+    base, task, expected = of_kind(kind)
+    fitted = fit(base, Shift("b"), {"a": task}, squared_error, progress=False)
     np.testing.assert_allclose(np.asarray(fitted.profile.mean[0], float), expected, rtol=1e-3)
 
 

@@ -34,7 +34,7 @@ def same(ours, expected):
 def test_a_mixed_batch_goes_through_its_specialists():
     lib = library()
     x = np.random.default_rng(0).normal(size=(8, models.WIDTH)).astype(np.float32)
-    index = jnp.array([4, 0, -1, 2, 2, -1, 3, 1])
+    index = np.array([4, 0, -1, 2, 2, -1, 3, 1])
     y = np.asarray(lib.apply(x, index))
     alone = jax.jit(lambda a, x: models.apply(ADAPTER.apply(lib.base.params, a), x))
     for row, place in enumerate(index.tolist()):
@@ -46,8 +46,8 @@ def test_a_mixed_batch_goes_through_its_specialists():
 
 
 def test_several_specialists_for_an_input_are_averaged_by_weight():
-    lib, x = library(), jnp.ones((2, models.WIDTH))
-    y = lib.apply(x, jnp.array([[0, 1], [2, -1]]), jnp.array([[0.25, 0.75], [0.5, 0.5]]))
+    lib, x = library(), np.ones((2, models.WIDTH))
+    y = lib.apply(x, np.array([[0, 1], [2, -1]]), np.array([[0.25, 0.75], [0.5, 0.5]]))
     y, *one = map(np.asarray, (y, *(lib.apply(x, np.full(2, place)) for place in (0, 1, 2, -1))))
     np.testing.assert_allclose(y[0], 0.25 * one[0][0] + 0.75 * one[1][0], rtol=1e-6)
     np.testing.assert_allclose(y[1], 0.5 * one[2][1] + 0.5 * one[3][1], rtol=1e-6)
@@ -63,16 +63,16 @@ def test_an_output_of_weight_zero_counts_for_nothing():
 
 
 def test_indices_out_of_range_raise_or_are_nan_under_jit():
-    lib, x = library(), jnp.ones((2, models.WIDTH))
+    lib, x = library(), np.ones((2, models.WIDTH))
     for bad in (5, -2):
         with pytest.raises(IndexError, match=rf"index holds {bad}; expected −1 for the base, or 0 to 4"):
-            lib.apply(x, jnp.array([0, bad]))
-        y = jax.jit(lib.apply)(x, jnp.array([0, bad]))
+            lib.apply(x, np.array([0, bad]))
+        y = jax.jit(lib.apply)(x, np.array([0, bad]))
         assert np.isfinite(y[0]).all() and np.isnan(y[1]).all()
     with pytest.raises(ValueError, match=r"index has shape \(2, 2\) and weight None"):
-        lib.apply(x, jnp.zeros((2, 2), int))
+        lib.apply(x, np.zeros((2, 2), int))
     with pytest.raises(ValueError, match=r"weight \(2,\)"):
-        lib.apply(x, jnp.zeros(2, int), jnp.ones(2))
+        lib.apply(x, np.zeros(2, int), np.ones(2))
 
 
 def test_equal_cards_are_equal_also_without_a_loss():
@@ -167,7 +167,7 @@ def test_a_list_of_cards_and_a_single_part_will_do():
     lib = library(2, adapter=as_adapter(Shift("out/b")))
     again = Library(lib.base, lib.parameters, lib.profile, Shift("out/b"), list(lib.cards))
     assert again.adapter == lib.adapter and again.cards == lib.cards and again.ids == lib.ids
-    same(again.apply(jnp.ones((1, models.WIDTH)), [1]), lib.apply(jnp.ones((1, models.WIDTH)), [1]))
+    same(again.apply(np.ones((1, models.WIDTH)), [1]), lib.apply(np.ones((1, models.WIDTH)), [1]))
 
 
 def test_nobody_may_join_and_be_joined():
@@ -192,7 +192,7 @@ def test_each_leaf_keeps_its_dtype_where_libraries_join():
 
 def test_features_of_another_width_do_not_join():
     lib, other = library(1), library(1, first=9)
-    wide = replace(other.profile, mean=jnp.ones((1, 7)), gate=jnp.ones((1, 7)))
+    wide = replace(other.profile, mean=np.ones((1, 7)), gate=np.ones((1, 7)))
     with pytest.raises(ValueError, match="the width of the features of the other library is not the one here: 7 and 5"):
         lib.add(replace(other, profile=wide))
 

@@ -253,10 +253,10 @@ def test_a_number_of_python_among_the_parameters_widens_nothing():
     f = lambda params, x: params["scale"] * (x @ params["w"])
     params = {"w": PARAMS["w"].astype(jnp.bfloat16), "scale": 2.0}
     base = Base(params, f, features=f)
-    a = {"shift:w": jnp.zeros((1, 2, 2), jnp.bfloat16)}
-    one = Library(base, a, Profile(jnp.ones(1), jnp.ones((1, 2)), a, jnp.ones((1, 2))), Shift("w"), (Card("a"),))
+    a = {"shift:w": np.zeros((1, 2, 2), jnp.bfloat16)}
+    one = Library(base, a, Profile(np.ones(1), np.ones((1, 2)), a, np.ones((1, 2))), Shift("w"), (Card("a"),))
     x = X.astype(jnp.bfloat16)
-    assert base.embed(x).dtype == one.apply(x, jnp.array([0, -1, 0])).dtype == base.apply(params, x).dtype == x.dtype
+    assert base.embed(x).dtype == one.apply(x, np.array([0, -1, 0])).dtype == base.apply(params, x).dtype == x.dtype
 
 
 def test_products_are_as_precise_as_jax_is_told():

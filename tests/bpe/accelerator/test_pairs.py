@@ -50,7 +50,7 @@ def test_counts_beyond_32_bits_and_rows_without_pairs():
     assert counted(*in_a_row([((0, 1), 2**40), ((0, 1, 2), 2**40)])) == {(0, 1): 2**41, (1, 2): 2**40}
     for words in ([], [((5,), 1)], [((4,), 1), ((4,), 2)]):
         assert counted(*in_a_row(words)) == {}
-    assert counted(jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32)) == {}
+    assert counted(np.zeros(0, np.int32), np.zeros(0, np.int32)) == {}
 
 
 @pytest.mark.parametrize("dtype", [jnp.int16, jnp.int64])
@@ -58,7 +58,7 @@ def test_other_integers_are_counted_alike(dtype):
     """Up to the largest, and those alike whose last 32 bits are."""
     large, like_one = jnp.iinfo(dtype).max, min(2**32 + 1, jnp.iinfo(dtype).max - 1)
     row = [large, 1, 2, -1, like_one, 2, -1, 1, 2, large, large, -1, like_one, 2]
-    found = count_pairs(jnp.array(row, dtype), jnp.ones(len(row), jnp.int32))
+    found = count_pairs(np.array(row, dtype), np.ones(len(row), np.int32))
     pairs = zip(*(column[: int(found.number)].tolist() for column in found[:3]), strict=True)
     assert list(pairs) == [(1, 2, 2), (2, large, 1), (like_one, 2, 2), (large, 1, 1), (large, large, 1)]
     assert found.counts.dtype == jnp.int32
@@ -68,7 +68,7 @@ def test_the_largest_symbols_without_64_bits():
     """They are told from what is no pair."""
     large = 2**31 - 1
     with jax.enable_x64(False):
-        found = count_pairs(jnp.array([large, large, -1, large, large, 1], jnp.int32), jnp.ones(6, jnp.int32))
+        found = count_pairs(np.array([large, large, -1, large, large, 1], np.int32), np.ones(6, np.int32))
     assert (int(found.number), found.right[:2].tolist(), found.counts[:2].tolist()) == (2, [1, large], [1, 2])
 
 
@@ -105,7 +105,7 @@ def test_every_index_of_a_round_is_in_bounds():
     words, _ = random_words(3)
     row = laid_out(words)
     size = row.symbols.size
-    t, found = bounds.checked(lambda words: link(Device, words, 8 * size, 8 * size))(Words(*map(jnp.asarray, row)))
+    t, found = bounds.checked(lambda words: link(Device, words, 8 * size, 8 * size))(Words(*map(jax.device_put, row)))
     host = OnHost(row)
     best = host.pairs.of([int(np.argmax(found.counts))])
     chosen = Candidates(*(jnp.asarray(column, jnp.int32) for column in best))

@@ -110,7 +110,7 @@ def test_a_specialist_of_a_library_has_its_adapter(tmp_path):
     np.testing.assert_allclose(after["fc"]["kernel"], PARAMS["fc"]["kernel"] + 3 / 2 * (B @ A).T, rtol=1e-5)
     assert np.array_equal(after["wte"]["embedding"], PARAMS["wte"]["embedding"])
     assert np.array_equal(after["fc"]["bias"], PARAMS["fc"]["bias"])
-    geometry = Geometry(jnp.zeros(4), jnp.eye(4), jnp.float32(jnp.inf), jnp.float32(1), BASE.fingerprint)
+    geometry = Geometry(np.zeros(4), np.eye(4), np.float32(np.inf), np.float32(1), BASE.fingerprint)
     chosen = LDA.of(library.add(found), geometry)(draw(50, 4))
     assert 2 not in chosen.tolist()  # nothing is known of its inputs
     none = library[[]]

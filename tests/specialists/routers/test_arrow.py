@@ -49,7 +49,7 @@ def test_the_matrix_is_chosen_where_there_are_two():
         Arrow.of(library)
     assert Arrow.of(library, "w2").width == 5
     with pytest.raises(ValueError, match=r"expected \[B, 5\]"):
-        Arrow.of(library, "w2")(jnp.zeros((2, 6)))
+        Arrow.of(library, "w2")(np.zeros((2, 6)))
     with pytest.raises(ValueError, match="are: w1, w2"):
         Arrow.of(library, "b")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxopt_lite.specialists import Centroid, Geometry, calibrated, route
+from jaxopt_lite.specialists.routers import calibration
 from tests.specialists.spaces import library_at, plane
 
 pytestmark = pytest.mark.hardly_optimized
@@ -32,7 +33,7 @@ def test_distances_far_from_the_center():
 
 def test_the_center_is_the_geometry_s_or_the_mean_s():
     library = library_at(plane(4), MEAN)
-    geometry = Geometry(jnp.ones(4), jnp.eye(4), jnp.zeros(()), jnp.ones(()), library.base.fingerprint)
+    geometry = Geometry(np.ones(4), np.eye(4), np.zeros(()), np.ones(()), library.base.fingerprint)
     assert np.array_equal(Centroid.of(library, geometry).center, np.ones(4))
     np.testing.assert_allclose(Centroid.of(library).center, MEAN.mean(axis=0), rtol=1e-6)
     assert Centroid.of(library[:0]).scores(X).shape == (9, 0)
@@ -63,10 +64,13 @@ def test_another_metric_is_refused():
         Centroid.at(MEAN, metric="angle")  # pyright: ignore[reportArgumentType]
 
 
-def test_whole_numbers_are_means_too():
-    """A temperature of whole numbers would be 0."""
+def test_whole_numbers_are_means_too(monkeypatch):
+    """A temperature of whole numbers would be 0. What it is fitted to is the same, so that it need not be fitted."""
+    monkeypatch.setattr(calibration, "_fitted_temperature", lambda *_: 0.4)
     mean, index = np.array([[3, 0], [0, 1]]), np.arange(40) % 2
     features = mean[index] + 0.3 * np.random.default_rng(1).standard_normal((40, 2))
     by = [calibrated(Centroid.at(given), features, index, fallback=0) for given in (mean, mean.astype(float))]
-    np.testing.assert_allclose(by[0].temperature, by[1].temperature, rtol=1e-3)
+    assert by[0].weight.dtype == by[1].weight.dtype == float
+    np.testing.assert_allclose(by[0].scores(features), by[1].scores(features), rtol=1e-12)
+    assert by[0].temperature == by[1].temperature == pytest.approx(0.4, rel=1e-6)
     assert np.isfinite(route(by[0], features, 2).weight).all()

@@ -35,8 +35,8 @@ def problem(count: int, seed: int = 0):
 
 def library() -> Library:
     base = Base({"b": jnp.zeros(())}, lambda params, x: 0 * x[0] + params["b"], lambda params, x: x)
-    shift = {"shift:b": jnp.full(T, 3, jnp.float32)}
-    empty = jnp.zeros((T, D), jnp.float32)
+    shift = {"shift:b": np.full(T, 3, jnp.float32)}
+    empty = np.zeros((T, D), jnp.float32)
     return Library(
         base, shift, Profile(empty[:, 0], empty, shift, empty), Adapter((Shift("b"),)), tuple(map(Card, "abcd"))
     )
@@ -127,7 +127,7 @@ def test_gates_that_did_not_converge_are_counted():
 def test_scores_are_normalised_products():
     v, u = RNG.normal(size=(T, D)), RNG.normal(size=(9, D))
     before = library()
-    gated = Library(before.base, before.parameters, Profile(*(jnp.asarray(v),) * 4), before.adapter, before.cards)
+    gated = Library(before.base, before.parameters, Profile(v, v, v, v), before.adapter, before.cards)
     norm = lambda a: (a - a.mean(axis=1, keepdims=True)) / a.std(axis=1, keepdims=True)
     np.testing.assert_allclose(Gates.of(gated).scores(u), norm(u) @ norm(v).T / np.sqrt(D), rtol=1e-10, atol=1e-12)
     assert not Gates.of(gated).scores(np.ones((2, D))).any()
@@ -138,7 +138,7 @@ def test_the_size_of_features_and_gates_does_not_matter(kind, sizes):
     v = RNG.normal(size=(T, D)).astype(kind)
     before = library()
     for size in (np.asarray(s, kind) for s in (*sizes, 1)):
-        profile = replace(before.profile, gate=jnp.asarray(v * size))
+        profile = replace(before.profile, gate=v * size)
         router = Gates.of(replace(before, profile=profile))
         for other in (np.asarray(s, kind) for s in (*sizes, 1)):
             assert router(v * other).tolist() == list(range(T))
@@ -155,7 +155,7 @@ def test_features_of_half_precision_have_the_weights_of_their_examples():
         (task_u,) = gates._with_features([task], x[0].astype(dtype), np.zeros(COUNT, int))
         (x_, u), y_, weight = task_u
         a = of.adapter_of("a")
-        return jax.grad(objective)(jnp.full(D, 0.1, dtype), (of.base.params, 1.0, a, x_, y_, u, weight))
+        return jax.jit(jax.grad(objective))(np.full(D, 0.1, dtype), (of.base.params, 1.0, a, x_, y_, u, weight))
 
     assert jnp.abs(slope("float32")).max() > 0.1
     np.testing.assert_allclose(np.asarray(slope("float16"), float), slope("float32"), rtol=0.02, atol=0.01)
@@ -163,12 +163,12 @@ def test_features_of_half_precision_have_the_weights_of_their_examples():
 
 def test_of_a_low_rank_change_the_product_is_scaled():
     """At σ(0) = ½ a specialist makes half of its change; so its gradient there is that of half the product."""
-    params = {"w": jnp.asarray(RNG.normal(size=(3, 2)))}
+    params = {"w": RNG.normal(size=(3, 2))}
     adapter = Adapter((LoRA("w", rank=1),))
     base = Base(params, lambda params, x: x @ params["w"], lambda params, x: x)
-    a = jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=(1, *leaf.shape))), adapter.identity(params))
-    empty = jnp.zeros((1, 3))
-    one = Library(base, a, Profile(jnp.ones(1), empty, a, empty), adapter, (Card("a"),))
+    a = jax.tree.map(lambda leaf: RNG.normal(size=(1, *leaf.shape)), adapter.identity(params))
+    empty = np.zeros((1, 3))
+    one = Library(base, a, Profile(np.ones(1), empty, a, empty), adapter, (Card("a"),))
     x, y = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 2))
     change = np.asarray(a["down:w"][0] @ a["up:w"][0])
 

@@ -3,7 +3,6 @@
 from importlib import import_module
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -59,9 +58,9 @@ def test_a_constant_feature_has_no_scale(kind):
 def test_the_logits_of_all_inputs_are_never_held(monkeypatch):
     """Neither for the loss nor for its gradient, of which both are the same."""
     specialists, inputs = 20, 300
-    unknowns = {"weight": jnp.asarray(RNG.normal(size=(specialists, 2))), "bias": jnp.asarray(RNG.normal(size=20))}
-    index, share = jnp.asarray(RNG.integers(0, specialists, inputs)), jnp.asarray(RNG.random(inputs))
-    args = jnp.asarray(RNG.normal(size=(inputs, 2))), index, share, jnp.asarray(0.1)
+    unknowns = {"weight": RNG.normal(size=(specialists, 2)), "bias": RNG.normal(size=20)}
+    index, share = RNG.integers(0, specialists, inputs), RNG.random(inputs)
+    args = RNG.normal(size=(inputs, 2)), index, share, np.asarray(0.1)
     value, slope = jax.jit(jax.value_and_grad(_cross_entropy))(unknowns, args)
     monkeypatch.setattr(sums, "_MEMORY", 8 * specialists * 7)  # 7 inputs at a time
     few = jax.value_and_grad(_cross_entropy)
@@ -74,7 +73,7 @@ def test_it_routes():
     library = library_at(plane(3), MEAN)
     tasks = as_tasks(clouds(MEAN, 100))
     router = Softmax.fit(library, dict(reversed(tasks.items())), fallback=0.05)
-    index, weight = route(router, jnp.asarray(clouds(MEAN, 50, seed=1).reshape(-1, 3)), 2)
+    index, weight = route(router, clouds(MEAN, 50, seed=1).reshape(-1, 3), 2)
     truth = np.repeat(np.arange(4), 50)
     assert np.mean(np.asarray(index)[:, 0] == truth) > 0.85 and np.mean(np.asarray(index)[:, 0] == -1) < 0.15
     assert np.isfinite(weight).all() and 0 < router.temperature < 10
