@@ -194,8 +194,8 @@ def apart(tmp_path, monkeypatch):
 
 # What they say has quick tests elsewhere; these take seconds, most of them to compile.
 LONG = {
-    "docs/accelerators.md", "docs/add_an_adapter.md", "docs/design.md", "docs/getting_started.md", "docs/migration.md",
-    "docs/peft.md", "docs/plots.md",
+    "docs/accelerators.md", "docs/add_an_adapter.md", "docs/bpe.md", "docs/design.md", "docs/getting_started.md",
+    "docs/migration.md", "docs/peft.md", "docs/plots.md",
     "docs/questions.md", "docs/scaling.md", "docs/solvers.md", "docs/specialists.md",
     "docs/gallery/deep_equilibrium.md", "docs/gallery/hundred_digits.md", "docs/gallery/languages.md",
     "docs/gallery/nist_fits.md", "docs/gallery/other_models.md", "docs/gallery/penalties.md",
@@ -206,7 +206,7 @@ LONG = {
     "jaxopt_lite/solvers/chunks.py", "jaxopt_lite/solvers/covariance.py", "jaxopt_lite/solvers/lbfgs.py",
     "jaxopt_lite/solvers/least_squares.py",
     "jaxopt_lite/solvers/levenberg_marquardt.py", "jaxopt_lite/solvers/limited_broyden.py",
-    "jaxopt_lite/solvers/multistart.py", "jaxopt_lite/solvers/solution.py",
+    "jaxopt_lite/solvers/multistart.py", "jaxopt_lite/solvers/solution.py", "jaxopt_lite/solvers/solve.py",
     "jaxopt_lite/specialists/embedding.py", "jaxopt_lite/specialists/evaluate.py", "jaxopt_lite/specialists/fit.py",
     "jaxopt_lite/specialists/language.py", "jaxopt_lite/specialists/merging/methods.py",
     "jaxopt_lite/specialists/mixing.py", "jaxopt_lite/specialists/peft/saving.py",

@@ -84,6 +84,7 @@ def test_every_core_fits_its_share_to_the_bit(monkeypatch):
         assert a.tobytes() == b.tobytes()
 
 
+@pytest.mark.slow  # above, fits of 67 have the bits of a fit of 200; this is of one alone
 def test_no_bit_depends_on_how_many_tasks_are_fitted():
     part = jax.tree.map(lambda leaf: leaf[150:151], whole())
     jax.tree.map(np.testing.assert_array_equal, fitted(list(TASKS)[150:151]), part)

@@ -131,7 +131,6 @@ def gram(f, loss):
 
 
 USES = {"embed": embed, "apply": apply, "fit": fitted, "evaluate": evaluated, "fisher": fisher, "gram": gram}
-WITH_A_LOSS = ["fit", "evaluate", "fisher"]
 # Every use asks the same function what has to be traced again: some are tried with all ways, the others with two, and
 # a fit, of which each trace takes long, with one.
 FEW = [by_global, by_large_array]
@@ -168,7 +167,7 @@ def test_a_model_computes_what_it_reads_now(use, ways):
             close(USES[use](function, square), answers[factor])
 
 
-@ways_for(WITH_A_LOSS, with_all="fisher")
+@ways_for(["evaluate", "fisher"], with_all="fisher")
 def test_a_loss_computes_what_it_reads_now(use, ways):
     answers = {factor: fresh(use, 1.0, factor) for factor in (1.0, 3.0)}
     for way in ways:
@@ -176,6 +175,11 @@ def test_a_loss_computes_what_it_reads_now(use, ways):
         for factor in (3.0, 1.0):
             change(factor)
             close(USES[use](plain, function), answers[factor])
+
+
+@pytest.mark.slow  # a fit asks its loss what it asks its model
+def test_the_loss_of_a_fit_computes_what_it_reads_now():
+    test_a_loss_computes_what_it_reads_now("fit", WAYS)
 
 
 def test_what_draws_labels_computes_what_it_reads_now():

@@ -17,7 +17,6 @@ from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, TorchNames, compress
 from jaxopt_lite.specialists.adapters import as_adapter
 from jaxopt_lite.specialists.peft import saving
 from tests.oracles import peft as oracle
-from tests.specialists.models import moved
 from tests.specialists.small import library_of
 
 pytestmark = pytest.mark.hardly_optimized
@@ -77,10 +76,11 @@ KERNELS = ["fc/kernel", "h/0/fc/kernel", "h/0/up/kernel", "head/kernel"]
 
 
 def specialist(base, adapter, seed=1, tied=()):
-    adapter = as_adapter(adapter)
-    a = moved(adapter, base.params, seed)
+    adapter, numbers = as_adapter(adapter), np.random.default_rng(seed)
+    shapes = jax.eval_shape(adapter.identity, base.params)  # which compiles nothing
+    a = {key: 0.3 * numbers.normal(size=leaf.shape).astype(leaf.dtype) for key, leaf in shapes.items()}
     a |= {f"scale:{bias}": a[f"scale:{kernel}"] for kernel, bias in tied}
-    return library_of(base, adapter, "a", jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[None], a)))
+    return library_of(base, adapter, "a", jax.device_put(jax.tree.map(lambda leaf: leaf[None], a)))
 
 
 def assert_says(folder, library, matrices="in_out", **close):
