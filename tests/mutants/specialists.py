@@ -62,7 +62,7 @@ MUTANTS = (
     # What is left is not rescaled.
     Mutant(
         "jaxopt_lite/specialists/merging/methods.py",
-        "jnp.where(kept, entries / self.density, 0)",
+        "jnp.where(kept, entries / density, 0)",
         "jnp.where(kept, entries, 0)",
         ("tests/specialists/merging/test_methods.py",),
     ),
