@@ -109,7 +109,7 @@ def fit_gates(
     _warn_of(status)
     row_of = {name: row for row, name in enumerate(library.names)}
     rows = np.array([row_of[name] for name in tasks])
-    gate = library.profile.gate.at[rows].set(jnp.asarray(gates, library.profile.gate.dtype))
+    gate = jnp.asarray(library.profile.gate).at[rows].set(jnp.asarray(gates, library.profile.gate.dtype))
     return replace(library, profile=replace(library.profile, gate=gate))
 
 

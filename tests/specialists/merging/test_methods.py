@@ -28,7 +28,7 @@ from jaxopt_lite.specialists import (
 from jaxopt_lite.specialists.adapters import as_adapter
 from jaxopt_lite.specialists.merging.methods import _sum_of_changes
 from tests.oracles import merging as oracle
-from tests.specialists.small import library_of, network, random_library, small_base
+from tests.specialists.small import library_of, random_library, small_base
 
 pytestmark = pytest.mark.hardly_optimized
 

@@ -35,8 +35,8 @@ def problem(count: int, seed: int = 0):
 
 def library() -> Library:
     base = Base({"b": jnp.zeros(())}, lambda params, x: 0 * x[0] + params["b"], lambda params, x: x)
-    shift = {"shift:b": jax.device_put(np.full(T, 3, np.float32))}
-    empty = jax.device_put(np.zeros((T, D), np.float32))
+    shift = {"shift:b": np.full(T, 3, jnp.float32)}
+    empty = np.zeros((T, D), jnp.float32)
     return Library(
         base, shift, Profile(empty[:, 0], empty, shift, empty), Adapter((Shift("b"),)), tuple(map(Card, "abcd"))
     )
@@ -167,7 +167,7 @@ def test_of_a_low_rank_change_the_product_is_scaled():
     adapter = Adapter((LoRA("w", rank=1),))
     base = Base(params, lambda params, x: x @ params["w"], lambda params, x: x)
     a = jax.tree.map(lambda leaf: RNG.normal(size=(1, *leaf.shape)), adapter.identity(params))
-    empty = jax.device_put(np.zeros((1, 3)))
+    empty = np.zeros((1, 3))
     one = Library(base, a, Profile(np.ones(1), empty, a, empty), adapter, (Card("a"),))
     x, y = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 2))
     change = np.asarray(a["down:w"][0] @ a["up:w"][0])
