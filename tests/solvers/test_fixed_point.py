@@ -47,15 +47,13 @@ def test_the_first_step_is_that_of_the_plain_iteration():
     [pytest.param(None, id="limited"), pytest.param(jol.Broyden(rescue=False), id="dense", marks=pytest.mark.slow)],
 )
 def test_it_is_found_where_the_plain_iteration_runs_away(solver):
-    """x = a + c x with slopes c beyond ±1, one by one and together."""
+    """x = a + c x with slopes c beyond ±1: a problem of each, for all of its unknowns, and one with all of them."""
     slopes = np.array([-30.0, -2.0, -1.0, 0.99, 1.5, 4.0])
-    find = lambda g, *words: jax.jit(lambda *words: jol.fixed_point(g, *words, solver=solver))(*words)
-    solution = find(lambda x, c: 1 + c * x, np.zeros((6, 1)), slopes)
+    each_and_mixed = np.concatenate([np.repeat(slopes[:, None], 6, axis=1), slopes[None]])
+    find = jax.jit(lambda x0, c: jol.fixed_point(lambda x, c: 1 + c * x, x0, c, solver=solver))
+    solution = find(np.zeros((7, 6)), each_and_mixed)
     assert solution.success.all(), solution.summary()
-    np.testing.assert_allclose(solution.x[:, 0], 1 / (1 - slopes), rtol=1e-6)
-    mixed = find(lambda x, _: 1 + slopes * x, np.zeros((1, 6)))
-    assert mixed.success.all(), mixed.summary()
-    np.testing.assert_allclose(mixed.x[0], 1 / (1 - slopes), rtol=1e-6)
+    np.testing.assert_allclose(solution.x, 1 / (1 - each_and_mixed), rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def coupled(solver):
 
     rng = np.random.default_rng(0)
     args = {"k": 1 + rng.random((3, 2)), "c": rng.random(3), "b": rng.standard_normal((3, 2))}
-    return jax.jit(answer), args
+    return answer, args
 
 
 @functools.cache
@@ -54,6 +54,15 @@ def slopes_of_roots():
     """What a weighted sum of cube roots depends on: the numbers, the weights and the starts; one program for tests."""
     total = lambda a, weights, x0: jnp.sum(weights * cube_root(a, x0).x)
     return jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+
+
+def in_both_modes(answer, *args, has_aux=False):
+    """The answer, what else there is, and its derivative as a function of tangents and as one of cotangents.
+
+    The solve, which takes most of the time to compile, is in a program once then.
+    """
+    x, push, *aux = jax.linearize(answer, *args, has_aux=has_aux)
+    return x, *aux, push, jax.linear_transpose(push, *args)
 
 
 def difference(fun, args, along, step=1e-5):
@@ -68,10 +77,15 @@ def test_forward_and_reverse_agree_with_differences(solver):
     rng = np.random.default_rng(1)
     along = jax.tree.map(lambda a: rng.standard_normal(a.shape), args)
     weights = rng.standard_normal((3, 2))
-    with_tangent = jax.jit(lambda args: jax.jvp(answer, (args,), (along,)))
-    expected = difference(lambda args: with_tangent(args)[0], args, along)
-    np.testing.assert_allclose(with_tangent(args)[1], expected, rtol=1e-6, atol=1e-8)
-    reverse = jax.jit(jax.grad(lambda args: jnp.sum(weights * answer(args))))(args)
+
+    @jax.jit
+    def every(args):
+        x, push, pull = in_both_modes(answer, args)
+        return x, push(along), pull(weights)[0]
+
+    _, forward, reverse = every(args)
+    expected = difference(lambda args: every(args)[0], args, along)
+    np.testing.assert_allclose(forward, expected, rtol=1e-6, atol=1e-8)
     inner = sum(np.sum(g * d) for g, d in zip(jax.tree.leaves(reverse), jax.tree.leaves(along), strict=True))
     np.testing.assert_allclose(inner, np.sum(weights * expected), rtol=1e-6)
 
@@ -106,10 +120,25 @@ def test_the_gradient_of_a_gradient():
     np.testing.assert_allclose(twice, 2 * A ** (-2 / 3) / 3 * -2 / 9 * A ** (-5 / 3), rtol=1e-7)
 
 
+@functools.cache
+def value_of_a_minimum():
+    """For one problem: the Hessian of f*(a) = −½ aᵀH⁻¹a, its gradient, and how Σ ∇f at the minimum moves with a."""
+
+    def value_and_grad(a):
+        solution = quadratic(a[None], X0[:1])
+        return solution.fun[0], solution.grad[0]
+
+    def slope_and_more(a):
+        pull = jax.vjp(value_and_grad, a)[1]
+        slope = pull((1.0, np.zeros(2)))[0]
+        return slope, (slope, pull((0.0, np.ones(2)))[0])
+
+    hessian, first = jax.jit(jax.jacfwd(slope_and_more, has_aux=True))(A[0])
+    return hessian, *first
+
+
 def test_the_hessian_of_a_minimum_value():
-    """f*(a) = −½ aᵀH⁻¹a."""
-    value = lambda a: quadratic(a[None], X0[:1]).fun[0]
-    np.testing.assert_allclose(jax.jit(jax.hessian(value))(A[0]), -np.linalg.inv(H), rtol=1e-8)
+    np.testing.assert_allclose(value_of_a_minimum()[0], -np.linalg.inv(H), rtol=1e-8)
 
 
 def test_under_vmap_the_gradient_is_that_of_each():
@@ -136,12 +165,13 @@ def test_something_closed_over_has_the_derivative_of_an_argument(solver, mode):
     ways = (
         lambda a: entry(lambda x, _: fun(x, a), X0[:2]).x,
         lambda a: entry(fun, X0[:2], a, args_axes=None).x,
-        lambda a: entry(fun, X0[:2], jnp.stack([a, a])).x,
     )
-    closed_over, shared, mapped = jax.jit(lambda a: [mode(way)(a) for way in ways])(A[0])
+    every = jax.jit(lambda a: [mode(lambda a, way=way: (way(a),) * 2, has_aux=True)(a) for way in ways])
+    (closed_over, x), (shared, _) = every(A[0])
     assert np.all(np.abs(shared) > 1e-3)
     np.testing.assert_allclose(closed_over, shared, rtol=1e-12)
-    np.testing.assert_allclose(mapped, shared, rtol=1e-9)
+    systems = np.cosh(x)[..., None] * np.eye(2) + 0.1
+    np.testing.assert_allclose(shared, np.linalg.inv(systems), rtol=1e-9)
 
 
 @pytest.mark.slow
@@ -181,24 +211,46 @@ def test_inside_a_larger_differentiated_function():
 
 def test_the_envelope_theorem_and_a_vanishing_gradient():
     """The value at a minimum moves with a as if x stood still; its gradient stays zero, and so does a residual."""
-
-    def value_and_grad(a):
-        solution = quadratic(a)
-        return solution.fun, solution.grad
-
-    d_value, d_grad = jax.jit(lambda a: jax.jvp(value_and_grad, (a,), (jnp.ones_like(a),))[1])(A)
-    np.testing.assert_allclose(d_value, -np.linalg.solve(H, A.T).T.sum(axis=1), rtol=1e-8, atol=1e-12)
+    _, d_value, d_grad = value_of_a_minimum()
+    np.testing.assert_allclose(d_value, -np.linalg.solve(H, A[0]), rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(d_grad, 0, atol=1e-12)
 
 
-def test_aux_has_the_derivative_of_what_it_holds_and_a_residual_none():
-    def value_and_aux(a):
-        solution = jol.root(lambda x, a: (x**3 - a, x * a), X0, a, solver=TIGHT["broyden"], has_aux=True)
-        return solution.fun, solution.aux
+@functools.cache
+def pytree_with_aux():
+    """Of unknowns in a pytree, with a whole number among the arguments: how the residual, aux and v move, and reverse.
 
-    d_residual, d_aux = jax.jit(lambda a: jax.jvp(value_and_aux, (a,), (jnp.ones_like(a),))[1])(A)
-    np.testing.assert_allclose(d_residual, 0, atol=1e-12)
+    u³ = a and v = u.
+    """
+    power = np.array([3, 3, 3])
+
+    def fun(x, args):
+        return {"u": x["u"] ** args[1] - args[0], "v": x["v"] - x["u"]}, x["v"] * args[0]
+
+    def answer(a):
+        solution = jol.root(fun, {"u": X0, "v": X0}, (a, power), solver=TIGHT["broyden"], has_aux=True)
+        return solution.fun, solution.aux, solution.x["v"]
+
+    @jax.jit
+    def every(a):
+        found, push, pull = in_both_modes(answer, a)
+        residual, aux, _ = jax.tree.map(jnp.zeros_like, found)
+        return push(jnp.ones_like(a)), pull((residual, aux, jnp.ones_like(a)))[0]
+
+    return every(A)
+
+
+def test_aux_has_the_derivative_of_what_it_holds_and_a_residual_none():
+    (d_residual, d_aux, _), _ = pytree_with_aux()
+    for leaf in jax.tree.leaves(d_residual):
+        np.testing.assert_allclose(leaf, 0, atol=1e-12)
     np.testing.assert_allclose(d_aux, 4 / 3 * np.cbrt(A), rtol=1e-9)
+
+
+def test_pytree_unknowns_and_whole_numbers_among_the_arguments():
+    (_, _, forward), reverse = pytree_with_aux()
+    np.testing.assert_allclose(forward, 1 / (3 * np.cbrt(A) ** 2), rtol=1e-9)
+    np.testing.assert_allclose(reverse, 1 / (3 * np.cbrt(A) ** 2), rtol=1e-9)
 
 
 MANY = 140  # unknowns, more than are factored
@@ -271,14 +323,16 @@ def test_what_products_cannot_solve_is_factored_or_nan(monkeypatch):
     a = np.einsum("bij,bj->bi", matrices, x)
 
     def slope(a):
-        solver = jol.LimitedBroyden(atol=1e-8, rescue=False)
-        answer = lambda a: jol.root(lambda x, args: args[0] @ x - args[1], x, (matrices, a), solver=solver).x
-        return jax.jit(jax.grad(lambda a: jnp.sum(weights * answer(a))))(a)
+        """As of a root without a matrix, whose solution is known here."""
+        answer = implicit.with_implicit_derivatives(
+            lambda *_: (jnp.asarray(x), np.ones(2, bool), ()), lambda x, leaves: leaves[0] @ x - leaves[1], (True, True),
+            implicit.factored_up_to("root", jol.LimitedBroyden.work),
+        )  # fmt: skip
+        return jax.jit(jax.grad(lambda a: jnp.sum(weights * answer((jnp.asarray(matrices), a), ())[0])))(a)
 
     expected = np.linalg.solve(matrices.transpose(0, 2, 1), weights[..., None])[..., 0]
     np.testing.assert_allclose(slope(a), expected, rtol=1e-8, atol=1e-9)
     monkeypatch.setattr(implicit, "_LARGEST_FACTORED", 0)
-    jax.clear_caches()
     without = slope(a)
     assert np.all(np.isnan(without[0]))
     np.testing.assert_allclose(without[1], expected[1], rtol=1e-8, atol=1e-9)
@@ -347,28 +401,38 @@ def test_many_unknowns_in_half_precision():
     np.testing.assert_allclose(np.asarray(found, "f8"), expected, atol=0.05 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("hopeless", [-1.0, np.nan])
-@pytest.mark.parametrize("n", [1, pytest.param(MANY, marks=pytest.mark.slow)])
-def test_a_mask_after_the_solve_keeps_unsolved_problems_out(n, hopeless):
-    """s x² = a has the root √(a/s). What all share gets the derivatives of the problems that have one."""
-    a = np.array([4.0, hopeless, 9.0])
+@functools.cache
+def with_and_without_a_mask(n):
+    """Of what the scale and the numbers a give: derivatives of the masked sum, once and twice, and of the bare one."""
     solver = jol.LimitedBroyden(atol=1e-11, rescue=False)
 
     def solve(s, a):
         return jol.root(lambda x, a: s * x**2 - a, jnp.full((3, n), 2.0), a, solver=solver)
 
-    def masked(s, a):
+    def sums(s, a):
         solution = solve(s, a)
-        return jnp.sum(jnp.where(solution.success[:, None], solution.x, 0)) / n
+        return jnp.sum(jnp.where(solution.success[:, None], solution.x, 0)) / n, jnp.sum(solution.x)
+
+    def slopes(s, a):
+        pull = jax.vjp(sums, s, a)[1]
+        return pull((1.0, 0.0)), pull((0.0, 1.0))
 
     @jax.jit
     def every(s, a):
         forward = jax.jvp(lambda a: solve(s, a).x[:, 0], (a,), (jnp.array([1.0, 0.0, 1.0]),))[1]
-        bare = jax.grad(lambda s, a: jnp.sum(solve(s, a).x), (0, 1))(s, a)
-        twice = [mode(lambda s: jax.grad(masked)(s, a))(s) for mode in (jax.grad, jax.jacfwd)]
-        return jax.grad(masked, (0, 1))(s, a), twice, forward, bare
+        (masked, bare), (moved, _) = jax.jvp(lambda s: slopes(s, a), (s,), (1.0,))
+        twice = jax.grad(lambda s: jax.grad(lambda s: sums(s, a)[0])(s))(s), moved[0]
+        return masked, twice, forward, bare
 
-    (shared, own), twice, forward, bare = every(1.0, a)
+    return every
+
+
+@pytest.mark.parametrize("hopeless", [-1.0, np.nan])
+@pytest.mark.parametrize("n", [1, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_a_mask_after_the_solve_keeps_unsolved_problems_out(n, hopeless):
+    """s x² = a has the root √(a/s). What all share gets the derivatives of the problems that have one."""
+    a = np.array([4.0, hopeless, 9.0])
+    (shared, own), twice, forward, bare = with_and_without_a_mask(n)(1.0, a)
     np.testing.assert_allclose(shared, -(2 + 3) / 2, rtol=1e-9)
     np.testing.assert_allclose(own, [1 / 4, 0, 1 / 6], rtol=1e-9)
     np.testing.assert_allclose(twice, 3 / 4 * (2 + 3), rtol=1e-9)
@@ -410,10 +474,14 @@ def no_root_in_the_middle(a):
 def test_the_derivative_of_an_unsolved_lane_is_nan_and_stays_there():
     a = np.array([[-4.0], [1.0], [-9.0]])
 
+    def answer(a):
+        solution = no_root_in_the_middle(a)
+        return solution.x, solution.success
+
     @jax.jit
     def both(a):
-        solution, forward = jax.jvp(no_root_in_the_middle, (a,), (jnp.ones_like(a),))
-        return solution.success, forward.x[:, 0], jax.grad(lambda a: jnp.sum(no_root_in_the_middle(a).x))(a)[:, 0]
+        _, success, push, pull = in_both_modes(answer, a, has_aux=True)
+        return success, push(jnp.ones_like(a))[:, 0], pull(jnp.ones_like(a))[0][:, 0]
 
     success, forward, backward = both(a)
     assert success.tolist() == [True, False, True]
@@ -421,39 +489,31 @@ def test_the_derivative_of_an_unsolved_lane_is_nan_and_stays_there():
     np.testing.assert_allclose(backward, [-1 / 4, np.nan, -1 / 6], rtol=1e-9)
 
 
-def test_out_of_steps_has_no_derivative():
-    few = jol.BFGS(max_steps=np.array([1, 100, 100]))
+@functools.cache
+def with_few_steps():
+    """The reverse derivative of minima of which the first runs out of steps, and what moves with start and tolerance."""
     fun = lambda x, a: jnp.sum((x - a) ** 4 + (x - a) ** 2)
-    gradient = jax.jit(jax.grad(lambda a: jnp.sum(jol.minimize(fun, X0, a, solver=few).x)))(A + 0.3)
+
+    def answer(a, x0, atol):
+        return jol.minimize(fun, x0, a, solver=jol.BFGS(atol=atol, max_steps=np.array([1, 100, 100]))).x
+
+    @jax.jit
+    def every(*words):
+        x, push, pull = in_both_modes(answer, *words)
+        return pull(jnp.ones_like(x))[0], push(jnp.zeros_like(x), jnp.ones_like(x), 1.0)
+
+    return every(A + 0.3, X0, 1e-6)
+
+
+def test_out_of_steps_has_no_derivative():
+    gradient, _ = with_few_steps()
     assert np.all(np.isnan(gradient[0]))
     np.testing.assert_allclose(gradient[1:], 1.0, rtol=1e-5)
 
 
 def test_the_start_and_the_tolerance_have_no_influence():
     assert np.all(np.asarray(slopes_of_roots()(A, np.ones((3, 2)), X0)[2]) == 0)
-
-    def answer(x0, atol):
-        return jol.minimize(lambda x, a: jnp.sum((x - a) ** 4), x0, A, solver=jol.BFGS(atol=atol)).x
-
-    moved = jax.jit(lambda x0, atol: jax.jvp(answer, (x0, atol), (jnp.ones_like(x0), 1.0))[1])(X0, 1e-6)
-    assert np.all(moved == 0)
-
-
-def test_whole_numbers_among_the_arguments_are_no_obstacle():
-    def total(a):
-        power = np.array([3, 3, 3])
-        return jnp.sum(jol.root(lambda x, args: x ** args[1] - args[0], X0, (a, power), solver=TIGHT["broyden"]).x)
-
-    np.testing.assert_allclose(jax.jit(jax.grad(total))(A), 1 / (3 * np.cbrt(A) ** 2), rtol=1e-9)
-
-
-def test_pytree_unknowns():
-    def total(a):
-        residual = lambda x, a: {"u": x["u"] ** 3 - a, "v": x["v"] - x["u"]}
-        solution = jol.root(residual, {"u": X0, "v": X0}, a, solver=TIGHT["broyden"])
-        return jnp.sum(solution.x["v"])
-
-    np.testing.assert_allclose(jax.jit(jax.grad(total))(A), 1 / (3 * np.cbrt(A) ** 2), rtol=1e-6)
+    assert np.all(with_few_steps()[1] == 0)
 
 
 @pytest.mark.slow
