@@ -1,5 +1,7 @@
 """A batch over many devices gives what one device gives, to the bit. Devices are made in a process of their own."""
 
+import functools
+import json
 import os
 import subprocess
 import sys
@@ -34,68 +36,90 @@ SETUP = """
 """
 
 
-def run(body: str) -> str:
-    """What a fresh process with eight devices prints."""
-    code = textwrap.dedent(SETUP) + textwrap.dedent(body)
+EIGHT_AND_ONE = """
+    everywhere = jol.over_devices(root)
+    whole, expected = everywhere(x0, a), root(x0, a)
+    assert whole.success.all() and len(whole.x.sharding.device_set) == 8
+    same(whole, expected)
+    assert everywhere(x0[:0], a[:0]).x.shape == (0, 3)
+    grid = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
+    same(jol.over_devices(root, grid)(x0, a), expected)  # what is known of the function is of no mesh
+    typed = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
+    placed = jax.device_put((x0, a), NamedSharding(typed, P("b")))
+    same(jol.over_devices(root, typed)(x0, a), expected)
+    same(jol.over_devices(root)(*placed), expected)
+    with jax.set_mesh(typed):
+        same(jol.over_devices(root)(x0[:3], a[:3]), jax.tree.map(lambda leaf: leaf[:3], expected))  # fewer than devices
+    divided = jax.device_put(a, NamedSharding(grid, P("rows")))
+    for solve in (root, lambda x0, a: jol.multistart(bowl, x0[:, None], a)):
+        for name, arguments in (("x0", placed), ("args", (x0, divided))):
+            try:
+                solve(*arguments)
+            except ValueError as error:
+                assert f"{'starts' if name == 'x0' and solve is not root else name} has an array" in str(error)
+            else:
+                raise AssertionError(name)
+    print("same")
+"""
+NOTHING_TRAVELS = """
+    mesh = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
+    placed = jax.device_put((x0, a), NamedSharding(mesh, P(("rows", "columns"))))
+    everywhere = jol.over_devices(root, mesh)
+    program = jax.jit(everywhere).lower(*placed).compile()
+    travel = "all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"
+    assert not [word for word in travel if word in program.as_text()]
+    result = program(*placed)
+    assert result.x.sharding.is_equivalent_to(placed[0].sharding, 2)
+    same(result, root(x0, a))
+    print("stayed")
+"""
+TOO_LATE = """
+    for count, late in ((8, False), (3, True)):
+        try:
+            jnp.zeros(1).block_until_ready()
+            jol.use_cpu_cores(count)
+            assert not late
+        except RuntimeError as error:
+            assert late
+            print(error)
+"""
+
+
+@functools.cache
+def run(*bodies: str) -> tuple[str, ...]:
+    """What each prints, or what goes wrong in it, in a fresh process with eight devices."""
+    code = textwrap.dedent(SETUP) + "import contextlib, io, json, traceback\nprinted = []\n"
+    for body in map(textwrap.dedent, bodies):
+        # Each begins with the names of the setup, and one that fails is no matter of the others.
+        code += (
+            "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+            f"    try:\n        exec({body!r}, dict(globals()))\n"
+            "    except Exception:\n        traceback.print_exc(file=out)\n"
+            "printed.append(out.getvalue())\n"
+        )
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=600)
+    command = [sys.executable, "-c", code + "print(json.dumps(printed))"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+
+def together() -> tuple[str, ...]:
+    """What the quick tests ask, in one process: they share the start of JAX, and a program."""
+    return run(EIGHT_AND_ONE, NOTHING_TRAVELS, TOO_LATE)
 
 
 def test_eight_devices_give_the_bits_of_one():
-    out = run(
-        """
-        everywhere = jol.over_devices(root)
-        whole, expected = everywhere(x0, a), root(x0, a)
-        assert whole.success.all() and len(whole.x.sharding.device_set) == 8
-        same(whole, expected)
-        assert everywhere(x0[:0], a[:0]).x.shape == (0, 3)
-        grid = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
-        same(jol.over_devices(root, grid)(x0, a), expected)  # what is known of the function is of no mesh
-        same(jol.over_devices(minimize)(x0[:3], a[:3]), minimize(x0[:3], a[:3]))  # fewer than devices
-        typed = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
-        placed = jax.device_put((x0, a), NamedSharding(typed, P("b")))
-        same(jol.over_devices(root, typed)(x0, a), expected)
-        same(jol.over_devices(root)(*placed), expected)
-        with jax.set_mesh(typed):
-            same(jol.over_devices(root)(x0[:13], a[:13]), jax.tree.map(lambda leaf: leaf[:13], expected))
-        divided = jax.device_put(a, NamedSharding(grid, P("rows")))
-        for solve in (root, lambda x0, a: jol.multistart(bowl, x0[:, None], a)):
-            for name, arguments in (("x0", placed), ("args", (x0, divided))):
-                try:
-                    solve(*arguments)
-                except ValueError as error:
-                    assert f"{'starts' if name == 'x0' and solve is not root else name} has an array" in str(error)
-                else:
-                    raise AssertionError(name)
-        print("same")
-        """
-    )
-    assert out == "same\n"
+    assert together()[0] == "same\n"
 
 
 def test_inputs_stay_where_they_are_and_nothing_travels():
-    out = run(
-        """
-        mesh = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
-        placed = jax.device_put((x0, a), NamedSharding(mesh, P(("rows", "columns"))))
-        everywhere = jol.over_devices(root, mesh)
-        program = jax.jit(everywhere).lower(*placed).compile().as_text()
-        travel = "all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"
-        assert not [word for word in travel if word in program]
-        result = everywhere(*placed)
-        assert result.x.sharding.is_equivalent_to(placed[0].sharding, 2)
-        same(result, root(x0, a))
-        print("stayed")
-        """
-    )
-    assert out == "stayed\n"
+    assert together()[1] == "stayed\n"
 
 
 @pytest.mark.slow
 def test_inside_jit_grad_and_chunks_and_with_shared_data():
-    out = run(
+    (out,) = run(
         """
         some = jol.over_devices(minimize)(x0[:13], a[:13])
         same(some, minimize(x0[:13], a[:13]))  # 8 does not divide it
@@ -115,19 +139,7 @@ def test_inside_jit_grad_and_chunks_and_with_shared_data():
 
 
 def test_too_late_is_said():
-    out = run(
-        """
-        for count, late in ((8, False), (3, True)):
-            try:
-                jnp.zeros(1).block_until_ready()
-                jol.use_cpu_cores(count)
-                assert not late
-            except RuntimeError as error:
-                assert late
-                print(error)
-        """
-    )
-    assert "came too late: JAX has already started, with 8 CPU devices, and not 3" in out
+    assert "came too late: JAX has already started, with 8 CPU devices, and not 3" in together()[2]
 
 
 def test_one_device_is_a_mesh_too():
