@@ -48,15 +48,14 @@ def assert_same_bits(got, expected):
 
 
 CALLS = {
-    "roots": lambda x0: jol.root(chain, x0, SLACK, has_aux=True, solver=jol.LimitedBroyden(rescue=False)),
-    "minima that read nothing": lambda x0: jol.minimize(lambda x, a: jnp.sum((x - 1) ** 2), x0, SLACK, record=5),
-    "axes": lambda x0: jol.root(
-        lambda x, a: x**3 - a[0] - a[1], x0, (SLACK["scale"].T, 2.0), args_axes=(-1, None),
-        solver=jol.Broyden(atol=np.geomspace(1e-3, 1e-9, SIZE), max_steps=np.arange(SIZE), rescue=False),
+    "roots": lambda x0: jol.root(
+        lambda x, a: chain(x, a[0]), x0, (SLACK | {"scale": SLACK["scale"].T}, 2.0), has_aux=True, record=5,
+        args_axes=({"shift": 0, "scale": -1}, None),
+        solver=jol.LimitedBroyden(atol=np.geomspace(1e-3, 1e-9, SIZE), max_steps=np.arange(SIZE), rescue=False),
     ),
     "starts": lambda x0: jol.multistart(bowl, jnp.stack([x0, x0 - 1, 2 * x0], axis=1), SLACK, has_aux=True),
-    "starts of one": lambda x0: jol.multistart(
-        lambda x, a: x**2 - a, x0, 2.0, batched=False, solver=jol.Broyden(rescue=False)
+    "starts of one that reads nothing": lambda x0: jol.multistart(
+        lambda x, a: jnp.sum((x - 1) ** 2), x0, 2.0, batched=False
     ),
 }  # fmt: skip
 

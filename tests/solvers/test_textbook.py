@@ -31,15 +31,16 @@ def objective(x, _=None):
 
 
 SOLVERS = {
-    "broyden": jol.Broyden(jacobian="identity", rescue=False),
-    "limited broyden": jol.LimitedBroyden(rescue=False),
+    "broyden": jol.Broyden(jacobian="identity"),
+    "limited broyden": jol.LimitedBroyden(),
     "bfgs": jol.BFGS(),
     "lbfgs": jol.LBFGS(memory=MEMORY),
 }
 
 
-def states(solver: str) -> list:
-    """The states of all lanes after the start and after each evaluation, until all have ended."""
+@functools.cache
+def iteration(solver: str):
+    """The first method of a solver; the first state of all lanes, and the step, which compiles once."""
     fun = residual if "broyden" in solver else objective
     batch, layout = batch_of(STARTS, None, (), True)
     function, batch = trace(fun, batch, layout, False)
@@ -47,7 +48,14 @@ def states(solver: str) -> list:
     limits = Limits(np.full(LANES, 1e-10), np.zeros(LANES), np.full(LANES, 100, np.int32))
     method = SOLVERS[solver].methods()[0]
     step = jax.jit(lambda state: method.step(problem, limits, state))
-    found = [jax.jit(lambda x: method.begin(problem, limits, method.init(x)))(batch.x.T)]
+    return method, jax.jit(lambda x: method.begin(problem, limits, method.init(x)))(batch.x.T), step
+
+
+@functools.cache
+def states(solver: str) -> list:
+    """The states of all lanes after the start and after each evaluation, until all have ended."""
+    _, first, step = iteration(solver)
+    found = [first]
     while np.any(found[-1].status == Status.RUNNING):
         found.append(step(found[-1]))
     assert np.all(found[-1].status == Status.CONVERGED)
@@ -111,3 +119,26 @@ def test_the_answers_are_those_of_the_plain_iterations():
     value, gradient = jax.jit(objective), jax.jit(jax.grad(objective))
     plain = functools.partial(textbook.bfgs, lambda x: float(value(x)), lambda x: np.asarray(gradient(x)))
     np.testing.assert_allclose(minima, [plain(x, tolerance=1e-8) for x in STARTS], atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_idle_lanes_stay_as_they_are_and_are_evaluated_where_they_were(solver):
+    """But for what the method says is of use to no lane that does not run."""
+    method, _, step = iteration(solver)
+    before, idle = states(solver)[1], np.arange(LANES) % 2 == 1
+    before = after = before._replace(status=np.where(idle, Status.CONVERGED, Status.RUNNING).astype(np.int32))
+    for _ in range(5):
+        after = step(after)
+    assert set(method.loose) < set(before._fields)
+    changed = [name for name in before._fields if differs(getattr(before, name), getattr(after, name), ~idle)]
+    assert {"x", "p", "search"} <= set(changed)  # the others have gone on
+    for name in set(before._fields) - set(method.loose):
+        assert not differs(getattr(before, name), getattr(after, name), idle), name
+    assert not differs(before.search.trial, after.search.trial, idle)
+
+
+def differs(before, after, lanes) -> bool:
+    return any(
+        not np.array_equal(np.asarray(a)[..., lanes], np.asarray(b)[..., lanes], equal_nan=True)
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    )
