@@ -325,7 +325,8 @@ def test_what_products_cannot_solve_is_factored_or_nan(monkeypatch):
     def slope(a):
         """As of a root without a matrix, whose solution is known here."""
         answer = implicit.with_implicit_derivatives(
-            lambda *_: (jnp.asarray(x), np.ones(2, bool), ()), lambda x, leaves: leaves[0] @ x - leaves[1], (True, True),
+            lambda *_: (jnp.asarray(x), np.ones(2, bool), ()),
+            lambda x, leaves: leaves[0] @ x - leaves[1], (True, True),
             implicit.factored_up_to("root", jol.LimitedBroyden.work),
         )  # fmt: skip
         return jax.jit(jax.grad(lambda a: jnp.sum(weights * answer((jnp.asarray(matrices), a), ())[0])))(a)
@@ -491,7 +492,7 @@ def test_the_derivative_of_an_unsolved_lane_is_nan_and_stays_there():
 
 @functools.cache
 def with_few_steps():
-    """The reverse derivative of minima of which the first runs out of steps, and what moves with start and tolerance."""
+    """The derivative of minima of which the first runs out of steps, and what moves with start and tolerance."""
     fun = lambda x, a: jnp.sum((x - a) ** 4 + (x - a) ** 2)
 
     def answer(a, x0, atol):

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.hardly_optimized
 COUNT = 100
 ALL = NONLINEAR_23 + MGH_EQUATIONS + MGH_UNCONSTRAINED + MGH_LEAST_SQUARES
 BROYDEN, BFGS = jol.Broyden(), jol.BFGS()
-EASY_TO_COMPILE = ("helical valley", "wood")
-SHORT = ("powell singular 4", "chebyquad centred 2")
+EASY_TO_COMPILE = ("wood",)  # and in `tests/test_contract.py` Beale's function and Boggs' system
+SHORT = ("powell singular 4",)
 FEW_MINIMA = tuple(p for p in MGH_UNCONSTRAINED if p.name in EASY_TO_COMPILE)
 FEW_SYSTEMS = tuple(p for p in NONLINEAR_23 if p.name in SHORT)
 

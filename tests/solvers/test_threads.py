@@ -1,6 +1,7 @@
 """Threads that solve at once, and processes started by `spawn`: each gets its own answers."""
 
 import concurrent.futures
+import functools
 import multiprocessing
 
 import jax.numpy as jnp
@@ -27,10 +28,10 @@ def shared_gap(x, a):
     return x**3 + x - a - jnp.asarray(SHARED)
 
 
-def solve(k):
-    """Twenty solves with numbers of this worker's own, and as many of a function that all share."""
+def solve(k, times=20):
+    """So many solves with numbers of this worker's own, and as many of a function that all share."""
     rng, model = np.random.default_rng(k), Model(None)
-    for _ in range(20):
+    for _ in range(times):
         a, x0 = rng.standard_normal((30, 2)), np.zeros((30, 2))
         model.level = rng.standard_normal(2)
         own, other = jol.root(model.gap, x0, a, solver=PLAIN), jol.root(shared_gap, x0, a, solver=PLAIN)
@@ -41,9 +42,10 @@ def solve(k):
     return k
 
 
-def test_threads_that_solve_at_once():
+@pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_threads_that_solve_at_once(times):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(solve, range(8))) == list(range(8))
+        assert list(pool.map(functools.partial(solve, times=times), range(8))) == list(range(8))
 
 
 def in_double(k):
