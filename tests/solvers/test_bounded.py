@@ -120,6 +120,7 @@ def test_resuming_and_recording_change_nothing(solver):
     assert np.all(np.diff(np.asarray(history.value)[done, :5]) <= 1e-9)
 
 
+@pytest.mark.slow  # float32 without bounds has quick tests
 def test_float32():
     x0, args = batch()
     cast = functools.partial(jax.tree.map, np.float32)

@@ -91,6 +91,7 @@ def test_errors_are_propagated_for_several_axes_of_fits(y):
     np.testing.assert_allclose((half_life.ravel(), error.ravel()), np.asarray(one_by_one)[:, :4], rtol=1e-6)
 
 
+@pytest.mark.slow  # several axes of fits are in a program, and one fit is among the regressions
 def test_one_fit_in_a_program(y):
     fun = lambda b, y: b[0] * jnp.exp(-b[1] * T) + b[2] - y
     one = lambda y: jol.least_squares(fun, jnp.array([3.0, 1.0, 0.5]), y, batched=False).covariance().standard_errors
@@ -109,7 +110,7 @@ def test_errors_of_a_linear_fit_have_derivatives():
 
     residuals = np.sum(u * y, axis=1, keepdims=True) / np.sum(u**2, axis=1, keepdims=True) * u - y
     slopes = -residuals / np.linalg.norm(residuals) / np.sqrt(12 - 2) * np.sum(1 / np.linalg.norm(u, axis=1))
-    np.testing.assert_allclose(jax.grad(found)(y), slopes, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(found))(y), slopes, rtol=1e-6)
 
 
 def test_the_derivative_of_a_covariance_is_that_of_the_inverse():
@@ -128,9 +129,11 @@ def test_the_derivative_of_a_covariance_is_that_of_the_inverse():
         return matrix, jnp.sqrt(jnp.einsum("bij,i,j->b", matrix, change, change))
 
     agree = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
-    jax.tree.map(agree, jax.jacrev(found)(r), jax.jacrev(expected)(r))
+    slopes = jax.jit(lambda r: (jax.jacrev(found)(r), jax.jacrev(expected)(r)))
+    jax.tree.map(agree, *slopes(r))
 
 
+@pytest.mark.slow
 def test_half_precision():
     """A line: s² (AᵀA)⁻¹, in float64 from the same data."""
     dtype = "bfloat16"

@@ -311,7 +311,7 @@ def test_a_module_as_function_and_among_args():
     find = lambda fun, *args: jol.root(fun, 0.0, *args, batched=False, solver=PLAIN).x
     ways = (lambda bend: find(through_args, bend), lambda bend: find(bend.residual))
     by_args, as_a_method = (eqx.filter_jit(eqx.filter_value_and_grad(way))(bend) for way in ways)
-    for x in (find(through_args, bend), find(bend), by_args[0], as_a_method[0]):
+    for x in (find(bend), by_args[0], as_a_method[0]):
         assert np.isclose(x + np.tanh(x), 3.0)
     for _, slope in (by_args, as_a_method):
         assert np.isclose(slope.level, 1 / (2 - np.tanh(x) ** 2))

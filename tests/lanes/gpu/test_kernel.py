@@ -197,9 +197,9 @@ def test_functions_of_all_kinds_are_kernels(dtype):
 def test_the_loop_is_there_for_other_platforms():
     """One program for both: the kernel on CUDA, the loop here; and no kernel where none is wanted."""
     fun = lambda x, _: jnp.sum((x - 1) ** 2)
-    x = np.ones((5, 1))
+    x = np.zeros((5, 1))
     solve = lambda backend: lambda x: jol.minimize(fun, x, backend=backend).x
-    np.testing.assert_array_equal(jax.jit(solve("kernel"))(x), jax.jit(solve("loop"))(x))
+    np.testing.assert_allclose(jax.jit(solve("kernel"))(x), 1, atol=1e-6)
     assert is_kernel(lowered(solve("kernel"), x)) and not is_kernel(lowered(solve("loop"), x))
 
 
