@@ -216,7 +216,8 @@ ONE_MODE = ((lambda x, a: (square(x) - a) / 4, 0.5), (lambda x, a: (square_root(
     [
         pytest.param(jol.Broyden(), id="true"),
         pytest.param(IDENTITY, id="identity", marks=pytest.mark.slow),
-        pytest.param(jol.LimitedBroyden(), id="limited"),
+        # With a function that has forward mode alone, it is a quick test of derivatives of solutions.
+        pytest.param(jol.LimitedBroyden(), id="limited", marks=pytest.mark.slow),
     ],
 )
 def test_roots_of_functions_with_one_mode_of_differentiation(solver):
