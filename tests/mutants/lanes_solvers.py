@@ -285,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "levenberg_marquardt.py",
-        "    return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(j, f)))",
+        "    return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))",
         "    return r, c",
         ("tests/solvers/test_levenberg_marquardt.py", "tests/solvers/test_least_squares.py"),
     ),
