@@ -12,6 +12,8 @@ import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.demo import nist, regression
 from jaxopt_lite.lanes.losses import LOSSES, twice_cost, weighted
+from jaxopt_lite.solvers import pipeline
+from jaxopt_lite.solvers.choice import Reach
 from tests.problems import MGH_UNCONSTRAINED, beale
 
 pytestmark = pytest.mark.hardly_optimized
@@ -365,11 +367,15 @@ def test_in_a_program_a_fit_that_creeps_away_has_all_its_steps():
     assert np.all(np.asarray(jitted.steps)[1:] == 1000)
 
 
-def test_a_fit_that_creeps_away_is_given_to_newtons_method():
+def test_a_fit_that_creeps_away_is_given_to_newtons_method(monkeypatch):
     """From the second and third start steps lead to infinity, slower and slower, as MINPACK's do."""
-    x0, fun = CREEPING, lambda x, _: beale(x)
+    traced, method = [], pipeline.run_methods
+    monkeypatch.setattr(pipeline, "run_methods", lambda *a: traced.append(a[0].reach) or method(*a))
+    x0, fun = CREEPING, lambda x, _: 2 * beale(x)  # a function that no other test has tried
+    few = jol.least_squares(fun, x0, solver=jol.LevenbergMarquardt(max_steps=150))
+    assert few.status.tolist() == [Status.CONVERGED, Status.MAX_STEPS, Status.MAX_STEPS]
+    assert traced == [Reach.FIRST]  # who has no steps left needs no other method
     plain = jol.least_squares(fun, x0)
     assert np.all(plain.status == Status.CONVERGED) and np.all(np.asarray(plain.steps) > [0, 200, 200])
     np.testing.assert_allclose(plain.x, [[3, 0.5]] * 3, rtol=1e-6)
-    few = jol.least_squares(fun, x0, solver=jol.LevenbergMarquardt(max_steps=150))
-    assert few.status.tolist() == [Status.CONVERGED, Status.MAX_STEPS, Status.MAX_STEPS]
+    assert Reach.FALLBACK in traced
