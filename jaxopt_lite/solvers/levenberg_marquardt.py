@@ -117,7 +117,8 @@ def underflows(x: Float[Array, "n *L"], f, jt) -> Bool[Array, "*L"]:
 def _factor(jt, f, g, gradient):
     """R and c: of G = JᵀJ where that is safe, and of J, for the whole tile, where it is not in one of its lanes."""
     r, c, safe = barrier(cholesky(g, gradient, least=float(jnp.finfo(g.dtype).eps) ** 0.5))
-    return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))
+    all_safe = jnp.min(jnp.where(safe, 1, 0)) == 1  # of jnp.all JAX 0.10 has no derivative, not even none
+    return jax.lax.cond(all_safe, lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))
 
 
 class State(NamedTuple):

@@ -124,23 +124,31 @@ def test_the_gradient_of_a_gradient():
 
 @functools.cache
 def value_of_a_minimum():
-    """For one problem: the Hessian of f*(a) = −½ aᵀH⁻¹a, its gradient, and how Σ ∇f at the minimum moves with a."""
+    """For one problem: the Hessian of f*(a) = −½ aᵀH⁻¹a, its gradient, and how Σ ∇f at the minimum moves with a.
+
+    And the slope of the value that comes with a gradient.
+    """
 
     def value_and_grad(a):
         solution = quadratic(a[None], X0[:1])
         return solution.fun[0], solution.grad[0]
 
     def slope_and_more(a):
-        pull = jax.vjp(value_and_grad, a)[1]
+        (value, _), pull = jax.vjp(value_and_grad, a)
         slope = pull((1.0, np.zeros(2)))[0]
-        return slope, (slope, pull((0.0, np.ones(2)))[0])
+        return (slope, value), (slope, pull((0.0, np.ones(2)))[0])
 
-    hessian, first = jax.jit(jax.jacfwd(slope_and_more, has_aux=True))(A[0])
-    return hessian, *first
+    (hessian, along), first = jax.jit(jax.jacfwd(slope_and_more, has_aux=True))(A[0])
+    return hessian, *first, along
 
 
 def test_the_hessian_of_a_minimum_value():
     np.testing.assert_allclose(value_of_a_minimum()[0], -np.linalg.inv(H), rtol=1e-8)
+
+
+def test_a_value_beside_its_gradient_has_a_derivative():
+    _, slope, _, along = value_of_a_minimum()
+    np.testing.assert_allclose(along, slope, rtol=1e-9, atol=1e-12)
 
 
 def test_under_vmap_the_gradient_is_that_of_each():
@@ -213,7 +221,7 @@ def test_inside_a_larger_differentiated_function():
 
 def test_the_envelope_theorem_and_a_vanishing_gradient():
     """The value at a minimum moves with a as if x stood still; its gradient stays zero, and so does a residual."""
-    _, d_value, d_grad = value_of_a_minimum()
+    _, d_value, d_grad, _ = value_of_a_minimum()
     np.testing.assert_allclose(d_value, -np.linalg.solve(H, A[0]), rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(d_grad, 0, atol=1e-12)
 

@@ -287,6 +287,17 @@ def test_derivatives_of_a_fit(data):
     np.testing.assert_allclose([found[0][1], found[1][1]], [0, 1], atol=1e-12)  # at its bound
 
 
+def test_the_curvature_of_a_cost_in_reverse_mode():
+    """A line is fitted to y: the cost is ½ yᵀ(I − P) y, with P the projection on what lines can be."""
+    columns = np.stack([np.ones(5), np.arange(5.0)], axis=1)
+
+    def cost(y):
+        return jol.least_squares(lambda b, y: columns @ b - y, np.zeros(2), y, batched=False, solver=PLAIN).cost
+
+    found = jax.jit(jax.jacrev(jax.grad(cost)))(np.array([1.0, 3.0, 2.0, 5.0, 4.0]))
+    np.testing.assert_allclose(found, np.eye(5) - columns @ np.linalg.pinv(columns), atol=1e-12)
+
+
 def test_gauss_newton_derivatives_leave_the_curvature_of_the_model_out(data):
     x0, y = data[0][0], data[1][0]
 

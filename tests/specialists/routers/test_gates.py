@@ -94,7 +94,7 @@ def test_a_gate_minimises_the_loss_of_its_own_specialist():
 def test_a_gate_may_end_at_zero(gated):
     """A specialist that changes nothing is of use nowhere; the others are routed to as they were."""
     x, before = problem(COUNT)[0], library()
-    idle = replace(before, parameters={"shift:b": before.parameters["shift:b"].at[1].set(0)})
+    idle = replace(before, parameters={"shift:b": np.where(np.arange(T) == 1, 0, before.parameters["shift:b"])})
     without = fit_gates(idle, ragged("abc"), squared)
     assert without.profile.gate.any(axis=1).tolist() == [True, False, True, False]
     scores, expected = (np.asarray(Gates.of(one).scores(x[0])) for one in (without, gated))
