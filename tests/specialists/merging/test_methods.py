@@ -341,7 +341,7 @@ def test_regmean_follows_matrices_into_calls():
     expected, mean = merge(library, RegMean(tasks)), merge(library)
     assert abs(rows(expected) - rows(mean)).max() > 0.1
     for wrap in (jax.checkpoint, own_rule):
-        same = replace(library, base=replace(BASE, apply=wrap(network)))
+        same = replace(library, base=replace(BASE, apply=wrap(BASE.apply)))
         np.testing.assert_allclose(rows(merge(same, RegMean(tasks))), rows(expected), rtol=1e-12)
 
 

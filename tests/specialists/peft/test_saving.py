@@ -78,7 +78,7 @@ KERNELS = ["fc/kernel", "h/0/fc/kernel", "h/0/up/kernel", "head/kernel"]
 def specialist(base, adapter, seed=1, tied=()):
     adapter, numbers = as_adapter(adapter), np.random.default_rng(seed)
     shapes = jax.eval_shape(adapter.identity, base.params)  # which compiles nothing
-    a = {key: 0.3 * numbers.normal(size=leaf.shape).astype(leaf.dtype) for key, leaf in shapes.items()}
+    a = {key: (0.3 * numbers.normal(size=leaf.shape)).astype(leaf.dtype) for key, leaf in shapes.items()}
     a |= {f"scale:{bias}": a[f"scale:{kernel}"] for kernel, bias in tied}
     return library_of(base, adapter, "a", jax.device_put(jax.tree.map(lambda leaf: leaf[None], a)))
 
