@@ -44,12 +44,13 @@ EIGHT_AND_ONE = """
     assert everywhere(x0[:0], a[:0]).x.shape == (0, 3)
     grid = Mesh(np.asarray(jax.devices()).reshape(4, 2), ("rows", "columns"))
     same(jol.over_devices(root, grid)(x0, a), expected)  # what is known of the function is of no mesh
+    same(jol.over_devices(minimize)(x0[:3], a[:3]), minimize(x0[:3], a[:3]))  # fewer than devices
     typed = jax.make_mesh((8,), ("b",), axis_types=(AxisType.Explicit,))
     placed = jax.device_put((x0, a), NamedSharding(typed, P("b")))
     same(jol.over_devices(root, typed)(x0, a), expected)
     same(jol.over_devices(root)(*placed), expected)
     with jax.set_mesh(typed):
-        same(jol.over_devices(root)(x0[:3], a[:3]), jax.tree.map(lambda leaf: leaf[:3], expected))  # fewer than devices
+        same(jol.over_devices(root)(x0[:13], a[:13]), jax.tree.map(lambda leaf: leaf[:13], expected))
     divided = jax.device_put(a, NamedSharding(grid, P("rows")))
     for solve in (root, lambda x0, a: jol.multistart(bowl, x0[:, None], a)):
         for name, arguments in (("x0", placed), ("args", (x0, divided))):
