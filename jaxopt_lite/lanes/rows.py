@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxopt_lite.lanes.arithmetic import at, on_cpu
+from jaxopt_lite.lanes.arithmetic import at, on_cpu, traced_once
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.native import as_one_native_call
 
@@ -107,7 +107,7 @@ def _in_place(fun: Callable, width: int, rows: PyTree, some: Chosen | None) -> P
     """The last row is that of all lanes that are left over: they write what is there already."""
     size = len(jax.tree.leaves(rows)[0])
     order, length = (None, size) if some is None else some
-    fun = jax.jit(fun, inline=True)  # so that it is traced once
+    fun = traced_once(fun)
     count = _tiles(size, width) if some is None else -(-length // width)
 
     def tile(k, results):

@@ -412,15 +412,15 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
     mapped, platform = mapped_leaves(leaves, is_mapped), jax.default_backend()
     shared = tuple(None if flag else leaf for leaf, flag in zip(leaves, is_mapped, strict=True))
 
-    def bind(shared: tuple, tile: tuple[Array, ...]) -> LaneProblem:
-        """The problem on a tile, of whose mapped leaves the lane axis is last."""
-        return LaneProblem(plan.function, with_mapped(shared, is_mapped, tile), is_mapped)
-
     def run(method, queue: Queue, *, native: bool = True, **options) -> Outcome:
         options |= {"pause_cost": pause_cost(platform, method.prepares), "steps_at_once": steps_at_once(platform)}
 
         def solve(queue: Queue, shared: tuple) -> Outcome:
-            return engine.run(method, partial(bind, shared), queue, width=choice.width, **options)
+            def bind(tile: tuple[Array, ...]) -> LaneProblem:
+                """The problem on a tile, of whose mapped leaves the lane axis is last."""
+                return LaneProblem(plan.function, with_mapped(shared, is_mapped, tile), is_mapped)
+
+            return engine.run(method, bind, queue, width=choice.width, **options)
 
         # What all problems share is an operand too: if it were a constant, and used for nothing, the process would end.
         solve = as_one_native_call(solve) if native and not choice.why_not_native else solve
