@@ -44,7 +44,6 @@ def similarity(matrix: Alike, *, ax: Any = None) -> Any:
 
     Raises:
         TypeError: something else than a `Similarity`.
-        TypeError: something else than a `Report`.
         ImportError: matplotlib is not installed.
     """
     check("matrix", matrix, _SIMILARITY, "names", "distance")
@@ -69,6 +68,7 @@ def confusion(report: Routed, *, ax: Any = None) -> Any:
         The axes.
 
     Raises:
+        TypeError: something else than a `Report`.
         ImportError: matplotlib is not installed.
     """
     check("report", report, "what `specialists.evaluate` returns", "confusion")
