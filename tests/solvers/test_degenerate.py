@@ -76,10 +76,9 @@ MINIMIZERS = {"bfgs": jol.BFGS(), "lbfgs": jol.LBFGS()}
 PLAIN = jol.Broyden(rescue=False)  # which compiles in less time
 
 
-# Beside the cases, in the same batches: a valley with few steps, and equations without a root from many starts.
+# Beside the minima, in the same batch: a valley with few steps.
 VALLEY, FEW = "a curved valley", np.array([0, 1, 2, 5, 10, 20])
 MINIMA_IN_FEW_STEPS = {VALLEY: (lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2, [-1.2, 1.0], None)}
-MANY_STARTS = np.random.default_rng(0).uniform(-4, 4, 100)
 
 
 UNKNOWNS = 2  # of every case: one that has a single unknown gets another, which is found from the start
@@ -102,32 +101,25 @@ def together(table, is_root):
 
 @functools.cache
 def solved(entry, solver, dtype):
-    """The solution of a whole table by one program, and of what is beside it; and what the functions are at the starts.
+    """The solution of a whole table by one program, and what the functions are at the starts.
+
+    After the minima come those in few steps.
 
     In a program minima have no fallback, which would find out itself what falls without end.
     """
     if entry is jol.minimize:
-        table, chosen, most = MINIMA | MINIMA_IN_FEW_STEPS, MINIMIZERS[solver], FEW
-        others = np.tile(MINIMA_IN_FEW_STEPS[VALLEY][1], (len(FEW), 1))
+        table, chosen, few = MINIMA | MINIMA_IN_FEW_STEPS, MINIMIZERS[solver], FEW
     else:
-        table, chosen, most = ROOTS, ROOT_SOLVERS[solver], np.full(len(MANY_STARTS), jol.Broyden().max_steps)
-        others = np.stack([MANY_STARTS, np.zeros_like(MANY_STARTS)], axis=1)
-    fun, starts = together(table, entry is jol.root)
+        table, chosen, few = ROOTS, ROOT_SOLVERS[solver], FEW[:0]
     size = len(MINIMA if entry is jol.minimize else ROOTS)
-    other = list(table).index(VALLEY if entry is jol.minimize else "no root")
-    numbers = np.concatenate([np.arange(size), np.full(len(others), other)])
-    starts = np.concatenate([starts[:size], others])
+    fun, starts = together(table, entry is jol.root)
+    numbers = np.concatenate([np.arange(size), np.full(len(few), len(table) - 1)])
+    starts = starts[numbers]
     at_start_only = np.array([status == F for _, _, status in table.values()])[numbers]
-    chosen = replace(
-        chosen, rtol=np.where(at_start_only, RTOL, 0), max_steps=np.concatenate([np.full(size, chosen.max_steps), most])
-    )
+    most = np.concatenate([np.full(size, chosen.max_steps), few])
+    chosen = replace(chosen, rtol=np.where(at_start_only, RTOL, 0), max_steps=most)
     every = jax.jit(lambda starts: (entry(fun, starts, numbers, solver=chosen), jax.vmap(fun)(starts, numbers)))
     return jax.device_get(every(starts.astype(dtype)))
-
-
-def others_of(solution, table):
-    """The answers of what is beside the cases of a table."""
-    return jax.tree.map(lambda leaf: leaf[len(table) :], solution)
 
 
 def cases(table, solvers, quick):
@@ -181,10 +173,11 @@ def test_finding_roots(name, solver, dtype):
 @pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
 def test_the_best_point_is_returned_where_there_is_no_root(dtype):
     """And soon: where rounding hides every change of the residual, a step that changes nothing is no progress."""
-    solution = others_of(solved(jol.root, "broyden", dtype)[0], ROOTS)
+    starts = np.random.default_rng(0).uniform(-4, 4, (100, 1)).astype(dtype)
+    solution = jax.jit(lambda x0: jol.root(lambda x, _: x**2 + 1, x0))(starts)
     assert np.all(solution.status == N) and np.max(solution.evaluations) < 2000
-    np.testing.assert_allclose(solution.x[:, 0], 0, atol=1e-3)
-    np.testing.assert_allclose(solution.fun[:, 0], 1, atol=1e-6)
+    np.testing.assert_allclose(solution.x, 0, atol=1e-3)
+    np.testing.assert_allclose(solution.fun, 1, atol=1e-6)
 
 
 def test_the_best_point_is_returned_where_there_is_no_minimum():
@@ -195,7 +188,7 @@ def test_the_best_point_is_returned_where_there_is_no_minimum():
 
 
 def test_out_of_steps_returns_the_best_point():
-    solution = others_of(solved(jol.minimize, "bfgs", "float64")[0], MINIMA)
+    solution = jax.tree.map(lambda leaf: leaf[len(MINIMA) :], solved(jol.minimize, "bfgs", "float64")[0])
     assert np.all(solution.status == Status.MAX_STEPS)
     np.testing.assert_array_equal(solution.steps, FEW)
     assert np.all(np.diff(solution.fun) <= 0)
