@@ -26,16 +26,17 @@ from jaxopt_lite.jaxprs import Equation, as_function, is_jaxpr, is_literal, open
 
 __all__ = ["Content", "content", "content_of_jaxpr"]
 
-# Libraries whose functions compute from their arguments and from JAX's settings alone, but for the parts with a state.
+# Libraries whose functions compute from their arguments and from JAX's settings alone, but for one part with a state.
 _TRUSTED = {"jax", "jaxlib", "numpy", "math", "cmath", "operator", "functools", "itertools", "collections", "typing"}
 _CALLS_MODULE = "jaxopt_lite.lanes.calls"  # it calls the user's function, which is among its arguments
 _FILE_READERS = {"fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "open_memmap"}  # of arrays
-_WITH_STATE = {"numpy": {"random"}}
+_WITH_STATE = "numpy.random"
 _UNCERTAIN = {
     "__import__", "compile", "delattr", "dir", "eval", "exec", "getattr", "globals", "hasattr", "id", "input", "locals",
     "next", "open", "setattr", "vars",
 }  # fmt: skip
 _GLOBAL_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+_CELL_READS = {"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
 _ATTRIBUTE_READS = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
 _SIDE_EFFECTS = {"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"}
 _SMALL = 4096  # bytes of a NumPy array that are compared at every call
@@ -110,32 +111,43 @@ class _Same:
 
 
 class _Reads(NamedTuple):
-    """What the code of a function, and of those inside it, reads."""
+    """What the code of a function, and of those inside it, reads; `whole` are the names, of variables and of
+    attributes, of which it does not at once read an attribute.
+    """
 
     names: frozenset[str]
     attributes: frozenset[str]
+    whole: frozenset[str]
     is_pure: bool
 
 
 @functools.lru_cache(4096)
 def _reads(code: types.CodeType) -> _Reads:
-    names, attributes, is_pure = set(), set(), True
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in _GLOBAL_READS:
-            names.add(instruction.argval)
-        elif instruction.opname in _ATTRIBUTE_READS:
-            attributes.add(instruction.argval)
-        elif instruction.opname in _SIDE_EFFECTS:
+    names, attributes, whole, is_pure = set(), set(), set(), True
+    instructions = [each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"]
+    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
+        kind, name = instruction.opname, instruction.argval
+        if kind in _GLOBAL_READS:
+            names.add(name)
+        elif kind in _ATTRIBUTE_READS:
+            attributes.add(name)
+        elif kind in _SIDE_EFFECTS:
             is_pure = False
+        if kind in _GLOBAL_READS | _CELL_READS | _ATTRIBUTE_READS:
+            if following is None or following.opname not in _ATTRIBUTE_READS:
+                whole.add(name)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             more = _reads(inner)
-            names, attributes, is_pure = names | more.names, attributes | more.attributes, is_pure and more.is_pure
-    return _Reads(frozenset(names), frozenset(attributes), is_pure)
+            names, attributes, whole = names | more.names, attributes | more.attributes, whole | more.whole
+            is_pure = is_pure and more.is_pure
+    return _Reads(frozenset(names), frozenset(attributes), frozenset(whole), is_pure)
 
 
 def _is_trusted(module: object) -> bool:
-    return isinstance(module, str) and (module.partition(".")[0] in _TRUSTED or module == _CALLS_MODULE)
+    if not isinstance(module, str) or f"{module}.".startswith(f"{_WITH_STATE}."):
+        return False
+    return module.partition(".")[0] in _TRUSTED or module == _CALLS_MODULE
 
 
 def _is_public(thing: Any) -> bool:
@@ -143,7 +155,7 @@ def _is_public(thing: Any) -> bool:
     module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
     if not isinstance(name, str) or name in _UNCERTAIN or not (_is_trusted(module) or module == "builtins"):
         return False
-    return module != "numpy.random" and getattr(sys.modules.get(str(module)), name, None) is thing
+    return getattr(sys.modules.get(str(module)), name, None) is thing
 
 
 class _Reader:
@@ -151,7 +163,8 @@ class _Reader:
 
     def __init__(self):
         self.arrays: dict[int, jax.Array] = {}
-        self._seen: dict[int, int] = {}
+        self._seen: dict[int, tuple[int, Any]] = {}  # with the objects, so that no id is used again
+        self._read: set[tuple[int, str]] = set()  # of modules, which attributes
         self._count = 0
         self._checks: list[Callable[[], bool]] | None = []
 
@@ -183,16 +196,14 @@ class _Reader:
             return np.dtype, thing
         if id(thing) in self._seen:
             self._checks = None  # a function that refers to itself would be kept alive by its own checks
-            return "seen", self._seen[id(thing)]
-        self._seen[id(thing)] = len(self._seen)
+            return "seen", self._seen[id(thing)][0]
+        self._seen[id(thing)] = len(self._seen), thing
         if getattr(thing, "__name__", None) in _FILE_READERS and _is_trusted(getattr(thing, "__module__", None)):
             raise _Unknown(thing)
         if kind is types.FunctionType:
             return self._of_function(thing)  # pyright: ignore[reportArgumentType]  # its type was compared
         if kind is tuple or kind is frozenset:
             return kind, tuple(map(self.of, thing))
-        if kind is types.ModuleType and _is_trusted(thing.__name__):
-            return kind, thing.__name__
         if _is_public(thing):
             return kind, thing.__module__, thing.__name__
         self._checks = None  # what follows may change and stay what it is
@@ -233,45 +244,48 @@ class _Reader:
         code, known, reads = function.__code__, function.__globals__, _reads(function.__code__)
         self._watch_function(function)
         inside = [self.of(own) for own in (function.__defaults__, function.__kwdefaults__, function.__dict__ or None)]
-        for cell in function.__closure__ or ():
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             try:
                 value = cell.cell_contents
             except ValueError:
                 raise _Unknown(cell) from None  # it is empty yet
             self._watch(lambda cell=cell: cell.cell_contents, value)
-            inside.append(self._of_variable(value, reads.attributes))
+            inside.append(self._of_variable(name, value, reads))
         if _is_trusted(known.get("__name__")):
             return code, *inside
         if not reads.is_pure:
             raise _Unknown(function)
-        return code, *inside, *(self._of_name(name, known, reads.attributes) for name in reads.names)
+        return code, *inside, *(self._of_name(name, known, reads) for name in reads.names)
 
-    def _of_name(self, name: str, known: dict[str, Any], attributes: Iterable[str]) -> Hashable:
+    def _of_name(self, name: str, known: dict[str, Any], reads: _Reads) -> Hashable:
         """A global of a module, or what Python has by this name."""
         value = known.get(name, _MISSING)
         self._watch(lambda: known.get(name, _MISSING), value)
         if value is not _MISSING:
-            return name, self._of_variable(value, attributes)
+            return name, self._of_variable(name, value, reads)
         if name in _UNCERTAIN:
             raise _Unknown(name)
         return name, hasattr(builtins, name)
 
-    def _of_variable(self, value: Any, attributes: Iterable[str]) -> Hashable:
-        return self._of_module(value, attributes) if type(value) is types.ModuleType else self.of(value)
+    def _of_variable(self, name: str, value: Any, reads: _Reads) -> Hashable:
+        if type(value) is not types.ModuleType:
+            return self.of(value)
+        if name in reads.whole:
+            raise _Unknown(value)  # whoever gets it may read any of its attributes
+        return self._of_module(value, reads)
 
-    def _of_module(self, module: types.ModuleType, attributes: Iterable[str]) -> Hashable:
-        """A module; of the user's own, what the code may read of it."""
-        name, there = module.__name__, vars(module)
-        if _is_trusted(name):
-            if not (_FILE_READERS | _WITH_STATE.get(name, set())).isdisjoint(attributes):
+    def _of_module(self, module: types.ModuleType, reads: _Reads) -> Hashable:
+        """A module; of the user's own, what the code may read of it, unless that is part of the key already."""
+        there = vars(module)
+        if _is_trusted(module.__name__):
+            if not (_FILE_READERS | {_WITH_STATE.rpartition(".")[2]}).isdisjoint(reads.attributes):
                 raise _Unknown(module)
-            return name
-        if "__getattr__" in there:
+            return module.__name__
+        if "__getattr__" in there or "__dict__" in reads.attributes:
             raise _Unknown(module)
-        if id(module) in self._seen:
-            return name
-        self._seen[id(module)] = len(self._seen)
-        return name, *(self._of_name(each, there, attributes) for each in attributes if each in there)
+        new = [name for name in reads.attributes if name in there and (id(module), name) not in self._read]
+        self._read.update((id(module), name) for name in new)
+        return module.__name__, *(self._of_name(name, there, reads) for name in new)
 
     def _watch(self, look: Callable[[], Any], value: Any) -> None:
         if self._checks is not None:

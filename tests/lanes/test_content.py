@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import itertools
 import math
+import operator
 import random
 import sys
 import time
@@ -18,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.numpy import sin
+from numpy import random as numbers
 
 from jaxopt_lite.lanes.content import content, content_of_jaxpr
 
-SCALE = 2.0
+SCALE, SHIFT = 2.0, 1.0
 TABLE = {"a": [1.0, 2.0]}
 
 
@@ -145,6 +147,22 @@ def test_the_users_own_modules_are_looked_into(tmp_path, monkeypatch):
     my_constants.RATE = 1.0
     assert (key(direct), key(by_helper)) == before
 
+    other = lambda x: my_constants.OTHER * x
+    both = lambda x: my_constants.RATE * x + other(x)
+    my_constants.OTHER = 5.0
+    keys = {key(both)}
+    my_constants.OTHER = 6.0
+    keys.add(key(both))
+    my_constants.RATE = 3.0
+    assert len(keys | {key(both)}) == 3  # each function reads an attribute of its own
+    reader = lambda module: module.RATE
+    for fun in (
+        lambda x: reader(my_constants) * x, lambda x: my_constants.__dict__["RATE"] * x,
+        lambda x: operator.attrgetter("RATE")(my_constants) * x, with_default(my_constants), with_cell([my_constants]),
+        lambda x: [m.RATE for m in (my_constants,)],
+    ):  # fmt: skip
+        assert content(fun) is None
+
 
 class Slow:
     """An object that holds more than its attributes: what a generator will give next."""
@@ -195,6 +213,9 @@ UNKNOWN = {
     "an array of objects": with_cell(np.array([Slow()])),
     "a masked array": with_cell(np.ma.masked_array([1.0], [True])),
     "random numbers": lambda x: x + np.random.rand(),
+    "random numbers, by their module": lambda x: x + numbers.rand(),
+    "random numbers, by a variable": with_default(np.random),
+    "random numbers, by NumPy as a variable": with_default(np),
     "random numbers of Python": lambda x: x + random.random(),
     "a file": lambda x: x + np.load("rates.npy"),
     "a file, by JAX": lambda x: x + jax.numpy.load("rates.npy"),
@@ -237,6 +258,10 @@ class Thing(Above):
     def twice(self):
         return 2 * self.level
 
+    @property
+    def shifted(self):
+        return SHIFT + self.level
+
     @staticmethod
     def scaled(x):
         return SCALE * x
@@ -278,9 +303,13 @@ def what_a_static_method_reads(thing, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "SCALE", 7.0)
 
 
+def what_another_property_reads(thing, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SHIFT", 7.0)
+
+
 @pytest.mark.parametrize("edit", [
     edited_attribute, edited_array, another_attribute, attribute_of_the_class_above, another_method, another_property,
-    what_a_static_method_reads,
+    what_a_static_method_reads, what_another_property_reads,
 ])  # fmt: skip
 def test_objects_are_known_by_their_attributes_and_by_all_of_their_class(edit, monkeypatch):
     thing = Thing(1.0)
