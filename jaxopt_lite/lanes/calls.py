@@ -65,7 +65,7 @@ def call(fun: Callable, x: PyTree, args: PyTree, hint: Hint | None = None) -> An
         TypeError: it cannot be called like that.
         Exception: what it raises; with the `hint`, if it would take what that has `instead` of x.
     """
-    arguments = (x,) if _takes_x_alone(fun) and not jax.tree.leaves(args) else (x, args)
+    arguments = (x,) if _takes(fun, x) and not jax.tree.leaves(args) else (x, args)
     if not _takes(fun, *arguments):
         name = getattr(fun, "__name__", type(fun).__name__)
         raise TypeError(
@@ -88,10 +88,6 @@ def _would_take(fun: Callable, x: jax.ShapeDtypeStruct, *args: PyTree) -> bool:
     except Exception:
         return False
     return True
-
-
-def _takes_x_alone(fun: Callable) -> bool:
-    return not _takes(fun, 0, 0) and _takes(fun, 0)
 
 
 def _takes(fun: Callable, *arguments: Any) -> bool:

@@ -27,7 +27,8 @@ class Doubler:
 
 @pytest.mark.parametrize(
     "fun", [lambda x: 2 * x, jax.jit(lambda x: 2 * x), Doubler().once, Doubler().both, lambda x, args=None: 2 * x,
-            lambda *all_of_it: 2 * all_of_it[0], functools.partial(lambda a, x: a * x, 2), np.positive, np.double],
+            lambda *all_of_it: 2 * all_of_it[0], lambda x, k=2: k * x,
+            functools.partial(lambda a, x: a * x, 2), np.positive, np.double],
 )  # fmt: skip
 @pytest.mark.parametrize("args", [None, ()])
 def test_without_args_a_function_of_x_alone_will_do(fun, args):
