@@ -36,8 +36,8 @@ ELEMENTWISE = {
     "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
 }  # fmt: skip
 SHAPING = {
-    "broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "iota", "pad", "reshape", "rev", "slice",
-    "split", "squeeze", "stack", "tile", "transpose", "unstack",
+    "broadcast_in_dim", "concatenate", "dynamic_slice", "iota", "pad", "reshape", "rev", "slice", "split", "squeeze",
+    "stack", "tile", "transpose", "unstack",
 }  # fmt: skip
 _COSTLY = {  # whose results are always kept
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "div", "erf",
@@ -337,7 +337,7 @@ _OPERATIONS: dict[str, Callable[[_Tile, Equation, list[_Row]], Any]] = {
 }  # fmt: skip
 _OPERATIONS |= dict.fromkeys(ELEMENTWISE | _MORE_ELEMENTWISE, _elementwise) | dict.fromkeys(_ALONG_AXES, _along_axes)
 _OPERATIONS |= dict.fromkeys(
-    ("scatter", "scatter-add", "scatter_add", "scatter_mul", "scatter_min", "scatter_max"), _scatter
+    ("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub"), _scatter
 )
 
 

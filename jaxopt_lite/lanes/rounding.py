@@ -33,12 +33,13 @@ _ENOUGH = 2  # errors that a value may have, each of which counts a rounding as 
 
 _EXACT = {
     "abs", "and", "argmax", "argmin", "broadcast_in_dim", "ceil", "clamp", "concatenate", "copy", "cummax", "cummin",
-    "dynamic_slice", "dynamic_update_slice", "expand_dims", "floor", "gather", "iota", "max", "min", "neg",
+    "dynamic_slice", "dynamic_update_slice", "floor", "gather", "iota", "max", "min", "neg",
     "optimization_barrier", "pad", "real", "imag", "reduce_max", "reduce_min", "reshape", "rev", "round", "scatter",
-    "select_n", "sign", "slice", "sort", "split", "squeeze", "stack", "stop_gradient", "tile", "transpose", "unstack",
+    "scatter-max", "scatter-min", "select_n", "sign", "slice", "sort", "split", "squeeze", "stack", "stop_gradient",
+    "tile", "transpose", "unstack",
 }  # fmt: skip
 _SUMS = {
-    "conv_general_dilated", "cumsum", "cumlogsumexp", "dot_general", "reduce_sum", "scatter-add", "scatter_add",
+    "conv_general_dilated", "cumsum", "cumlogsumexp", "dot_general", "reduce_sum", "scatter-add", "scatter-sub",
 }  # fmt: skip
 
 

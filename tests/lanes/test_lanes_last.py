@@ -157,6 +157,9 @@ def test_what_lanes_share_needs_no_lane_axis(shared, alike):
 
 OTHERS = {
     "an update at an index": lambda x, a: x.at[1].set(a["c"][0]).at[jnp.array([0, 2])].add(a["c"][1:3]),
+    "more updates at an index": lambda x, a: (
+        x.at[0].multiply(a["c"][1]).at[1].subtract(a["c"][0]).at[1:].max(a["c"][:2]).at[:2].min(a["c"][2:4])
+    ),
     "an update at its own index": lambda x, a: a["c"].at[a["k"]].multiply(x[0]),
     "a window": lambda x, a: jax.lax.dynamic_slice(a["c"], (jnp.int32(2),), (3,)) * x,
     "a window of its own": lambda x, a: jax.lax.dynamic_slice(a["c"], (a["k"],), (3,)) * x,
@@ -207,8 +210,10 @@ def test_nothing_is_moved():
         "interpolated",
         "a switch",
     }
-    for name in set(FORMS) - by_vmap:
-        for one in derivatives(name):
+    forms = {name: derivatives(name) for name in set(FORMS) - by_vmap}
+    forms |= {name: [OTHERS[name]] for name in ("an update at an index", "more updates at an index")}
+    for name, mine in forms.items():
+        for one in mine:
             jaxpr = jax.make_jaxpr(lanes_last(one, (True, True)))(x, a)
             assert not list(off_last(jaxpr.jaxpr)), f"{name}: {list(off_last(jaxpr.jaxpr))}"
 

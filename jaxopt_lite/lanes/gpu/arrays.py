@@ -252,7 +252,6 @@ ARRAYS: dict[str, Callable] = {
     "dynamic_update_slice": _dynamic_update_slice,
     "empty": _zeros,
     "empty2": _zeros,
-    "expand_dims": lambda graph, params, x: np.expand_dims(x, params["dimensions"]),
     "gather": _gather,
     "iota": _iota,
     "pad": _pad,

@@ -155,7 +155,7 @@ def _reduce_precision(graph: Graph, params, x):
 
 
 ELEMENTWISE: dict[str, Callable[..., Scalar]] = {name: _as_is(name) for name in _AS_IS} | {
-    "add_any": _as_is("add"), "clamp": _clamp, "convert_element_type": _convert, "copy": _same, "copy_p": _same,
+    "add_any": _as_is("add"), "clamp": _clamp, "convert_element_type": _convert, "copy": _same,
     "integer_pow": _integer_pow, "is_finite": _is_finite, "log2": _log2, "logistic": _logistic, "max": _max,
     "min": _min, "one_minus_square": _one_minus_square, "polynomial": _polynomial, "pow": _pow,
     "reduce_precision": _reduce_precision, "rem": _rem, "round": _round, "select_n": _select_n,
