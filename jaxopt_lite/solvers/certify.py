@@ -52,7 +52,8 @@ class RootCertificate:
 
     Attributes:
         residual: ‖F(x)‖∞.
-        error: ‖J⁻¹F‖∞, the estimated distance to the root; infinite where J is singular and F is not zero.
+        error: ‖J⁻¹F‖∞, the estimated distance to the root; infinite where J is singular and F has a part
+            outside its range.
         singular_value: the smallest singular value of J.
         condition: the condition number of J in the 2-norm.
         valid: residual ≤ atol, and all finite.
@@ -72,7 +73,8 @@ class MinimumCertificate:
 
     Attributes:
         gradient: ‖∇f(x)‖∞.
-        error: ‖H⁻¹∇f‖∞, the estimated distance to the stationary point.
+        error: ‖H⁻¹∇f‖∞, the estimated distance to the stationary point; infinite where H is singular and ∇f has a
+            part along what it maps to zero.
         eigenvalue: the smallest eigenvalue of the Hessian H.
         condition: the largest absolute eigenvalue over the smallest absolute one.
         kind: a `Curvature`: minimum, saddle, flat, maximum, not stationary or not finite.
@@ -249,13 +251,13 @@ def _judge_root(f, x, atol) -> RootCertificate:
     residual, matrix = f(x), jacobian(f, x)
     _check_square(matrix)
     u, singular_values, vt = jnp.linalg.svd(matrix)
-    step = vt.T @ _divide(u.T @ residual, singular_values)
+    error = _longest(vt.T, u.T @ residual, singular_values)
     norm = max_abs(residual)
     finite = _all_finite(x, residual, matrix)
     smallest = jnp.where(finite, singular_values[-1], jnp.nan)
     return RootCertificate(
         residual=norm,
-        error=jnp.where(finite, max_abs(step), jnp.nan),
+        error=jnp.where(finite, error, jnp.nan),
         singular_value=smallest,
         condition=jnp.where(finite, _ratio(singular_values[0], smallest), jnp.nan),
         valid=finite & (norm <= _default(atol, x, 1e-8, 1e-4)),
@@ -273,9 +275,10 @@ def _check_square(matrix) -> None:
         raise ValueError(f"fun(x, args) returned {m} numbers for {n} unknowns; a root needs as many of each.")
 
 
-def _divide(a, b):
-    """a / b, with 0 / 0 = 0: no residual along a singular direction is no error."""
-    return jnp.where((a == 0) & (b == 0), 0, a / b)
+def _longest(directions, residual, scales):
+    """‖V (r / s)‖∞; infinite where a scale is zero, unless there is no residual along that direction."""
+    singular = jnp.any((scales == 0) & (jnp.abs(residual) > 0))
+    return jnp.where(singular, jnp.inf, max_abs(directions @ (residual / jnp.where(scales == 0, 1, scales))))
 
 
 def _ratio(largest, smallest):
@@ -288,7 +291,7 @@ def _judge_minimum(f, x, atol) -> MinimumCertificate:
     (_, gradient), matrix = value_and_grad(lambda x: (scalar(x), None), x), hessian(scalar, x)
     finite = _all_finite(x, gradient, matrix, scalar(x))
     eigenvalues, vectors = jnp.linalg.eigh(jnp.where(finite, (matrix + matrix.T) / 2, jnp.eye(x.size)))
-    step = vectors @ _divide(vectors.T @ gradient, eigenvalues)
+    error = _longest(vectors, vectors.T @ gradient, eigenvalues)
     low, high = eigenvalues[0], eigenvalues[-1]
     largest = max_abs(eigenvalues)
     # An eigenvalue below the rounding errors of the largest one is zero as far as anybody can tell.
@@ -300,7 +303,7 @@ def _judge_minimum(f, x, atol) -> MinimumCertificate:
     kind = jnp.where(finite, kind, Curvature.NOT_FINITE).astype(jnp.int32)
     return MinimumCertificate(
         gradient=norm,
-        error=jnp.where(finite, max_abs(step), jnp.nan),
+        error=jnp.where(finite, error, jnp.nan),
         eigenvalue=jnp.where(finite, low, jnp.nan),
         condition=jnp.where(finite, _ratio(largest, jnp.min(jnp.abs(eigenvalues))), jnp.nan),
         kind=kind,

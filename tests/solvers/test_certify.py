@@ -26,6 +26,12 @@ def test_a_singular_root_says_so():
     assert verdict.singular_value[0] == 0
     assert np.isinf(verdict.condition[0])
     np.testing.assert_allclose(verdict.error[1], 5e-4)
+    # Only along the second unknown is anything wrong, or wrong without end.
+    x = jnp.array([[1.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+    verdict = jol.certify_root(lambda x, a: jnp.stack([x[0] - 1, 0 * x[1] + a]), x, jnp.array([1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(verdict.error, [np.inf, 0, 2])
+    verdict = jol.certify_minimum(lambda x, a: (x[0] - 1) ** 2 + a * x[1], x, jnp.array([1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(verdict.error, [np.inf, 0, 2])
 
 
 CURVATURES = {
