@@ -8,9 +8,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["flag", "one_of", "path_of", "whole_number"]
+__all__ = ["assign", "flag", "flag_or_none", "one_of", "path_of", "whole_number"]
 
 Choice = TypeVar("Choice", bound=str)
+
+
+def assign(owner: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass, which is for its `__post_init__`."""
+    for name, value in values.items():
+        object.__setattr__(owner, name, value)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -22,6 +28,11 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={value!r:.80}: expected True or False.")
     return bool(value)
+
+
+def flag_or_none(name: str, value: Any) -> bool | None:
+    """The same, or None, which leaves the choice to whoever asks."""
+    return None if value is None else flag(name, value)
 
 
 def one_of(name: str, value: Any, choices: Collection[Choice]) -> Choice:

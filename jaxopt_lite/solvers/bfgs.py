@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
+from jaxopt_lite.arguments import assign, flag_or_none
 from jaxopt_lite.lanes.arithmetic import at, dot, eye, matvec, outer, positive
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
@@ -127,6 +128,9 @@ class BFGS:
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
     rescue: bool | None = field(default=None, metadata={"static": True})
+
+    def __post_init__(self):
+        assign(self, rescue=flag_or_none("rescue", self.rescue))
 
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Float
 
+from jaxopt_lite.arguments import assign, flag
 from jaxopt_lite.lanes.arithmetic import dot, eye, inverse, matvec, outer, positive, rematvec
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.broyden_family import Move, Secant
@@ -94,6 +95,7 @@ class Broyden:
     def __post_init__(self):
         if self.jacobian not in ("autodiff", "identity"):
             raise ValueError(f'jacobian={self.jacobian!r}: expected "autodiff" or "identity".')
+        assign(self, rescue=flag("rescue", self.rescue))
 
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""

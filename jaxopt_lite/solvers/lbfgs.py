@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxopt_lite.arguments import assign, flag_or_none, whole_number
 from jaxopt_lite.lanes.arithmetic import dot
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
@@ -92,7 +93,7 @@ class LBFGS:
         atol: as for `BFGS`.
         rtol: as for `BFGS`.
         max_steps: as for `BFGS`.
-        memory: how many steps are remembered; static.
+        memory: how many steps are remembered, 5 to 20 as a rule; static.
         rescue: as for `BFGS`.
 
     Example:
@@ -112,8 +113,7 @@ class LBFGS:
     rescue: bool | None = field(default=None, metadata={"static": True})
 
     def __post_init__(self):
-        if not (isinstance(self.memory, int) and self.memory >= 1):
-            raise ValueError(f"memory={self.memory!r}: expected a whole number of at least 1; 5 to 20 is usual.")
+        assign(self, memory=whole_number("memory", self.memory, least=1), rescue=flag_or_none("rescue", self.rescue))
 
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.lax import optimization_barrier
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
+from jaxopt_lite.arguments import assign, flag_or_none
 from jaxopt_lite.lanes.arithmetic import (
     at,
     barrier,
@@ -333,6 +334,9 @@ class LevenbergMarquardt:
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
     rescue: bool | None = field(default=None, metadata={"static": True})
+
+    def __post_init__(self):
+        assign(self, rescue=flag_or_none("rescue", self.rescue))
 
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""

@@ -311,6 +311,10 @@ MISTAKES = {
     ),
     "no memory": (lambda: jol.LBFGS(memory=0), ValueError, ["memory=0", "at least 1"]),
     "broken memory": (lambda: jol.LimitedBroyden(memory=2.5), ValueError, ["memory=2.5", "whole number"]),
+    "memory of truth": (lambda: jol.LBFGS(memory=True), ValueError, ["memory=True", "whole number"]),
+    "rescue as a text": (lambda: jol.BFGS(rescue="no"), ValueError, ["rescue='no'", "True or False"]),
+    "no rescue and no choice": (lambda: jol.Broyden(rescue=None), ValueError, ["rescue=None", "True or False"]),
+    "slopes as a number": (lambda: jol.LimitedBroyden(slopes=2), ValueError, ["slopes=2", "True or False"]),
     "negative record": (lambda: jol.minimize(scalar, X, record=-1), ValueError, ["record=-1"]),
     "resume from something else": (lambda: jol.minimize(scalar, X, resume=3), (TypeError, ValueError), ["resume"]),
     "resume another solver": (
