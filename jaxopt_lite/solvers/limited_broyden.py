@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from jaxopt_lite.arguments import assign, flag, whole_number
 from jaxopt_lite.lanes.arithmetic import at, dot, on_cpu, positive, take_where
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.broyden import damping
@@ -39,7 +40,7 @@ class _Terms(NamedTuple):
 
 
 class _RankOneTerms(NamedTuple):
-    """B as fewer than `m` rank-one terms. A step takes one pass over them, for B f and sᵀB, and writes one term."""
+    """B as up to `m` rank-one terms. A step takes one pass over them, for B f and sᵀB, and writes one term."""
 
     m: int
 
@@ -56,7 +57,7 @@ class _RankOneTerms(NamedTuple):
         weight = jax.lax.optimization_barrier(jnp.where(usable, theta / jnp.where(usable, denominator, 1), 0))
         u = weight * (s - by)
         bf += u * jnp.where(usable, dot(v, f), 0)
-        full = usable & (b.used + 1 >= self.m)
+        full = usable & (b.used == self.m)
         beta = jnp.where(full, _best_multiple(s, jnp.where(usable, f - move.f, 0)), b.scale)
         put = usable & ~full
         b = _Terms(
@@ -139,7 +140,7 @@ class LimitedBroyden:
         atol: as for `Broyden`.
         rtol: as for `Broyden`.
         max_steps: as for `Broyden`.
-        memory: how many rank-one terms are kept; static.
+        memory: how many rank-one terms are kept, 10 to 50 as a rule; static.
         rescue: whether lanes that make no progress get Newton directions by conjugate gradients.
         slopes: whether a step takes the derivative of F along it, by which a trial that is too short is told from one
             that is too long. Without it a step costs about half.
@@ -162,8 +163,8 @@ class LimitedBroyden:
     slopes: bool = field(default=True, metadata={"static": True})
 
     def __post_init__(self):
-        if not (isinstance(self.memory, int) and self.memory >= 1):
-            raise ValueError(f"memory={self.memory!r}: expected a whole number of at least 1; 10 to 50 is usual.")
+        memory = whole_number("memory", self.memory, least=1)
+        assign(self, memory=memory, rescue=flag("rescue", self.rescue), slopes=flag("slopes", self.slopes))
 
     def methods(self):
         """The iterations, for the engine: each takes on the lanes that the one before it could not solve."""

@@ -12,6 +12,7 @@ import jaxopt_lite as jol
 from jaxopt_lite import Status
 from jaxopt_lite.lanes.engine import Limits
 from jaxopt_lite.lanes.problem import LaneProblem, batch_of, trace
+from jaxopt_lite.solvers.broyden_family import Move
 from tests.oracles import solvers as textbook
 
 pytestmark = pytest.mark.hardly_optimized
@@ -90,6 +91,23 @@ def as_matrix(b) -> np.ndarray:
         return b
     terms = (np.outer(u, v) for u, v in zip(b.u[: b.used], b.v[: b.used], strict=True))
     return sum(terms, b.scale * np.eye(N))
+
+
+def test_the_memory_is_filled_before_it_is_forgotten():
+    """The terms are as many as it holds, and all of them count; then B = β I again."""
+    size, rng = 3, np.random.default_rng(0)
+    inverse = jol.LimitedBroyden(memory=size).methods()[0].inverse
+    update, jacobian, f = jax.jit(inverse.update), np.eye(N), rng.normal(size=N)
+    b, p = inverse.multiple(jnp.asarray(1.0), jnp.zeros(N)), -f
+    for k in range(1, size + 2):
+        new = f + p + 0.3 * rng.normal(size=N)
+        b, following = update(b, Move(1.0, p, f, True), new)
+        jacobian = textbook.next_jacobian(jacobian, p, new - f)
+        if k <= size:
+            assert b.used == k
+            np.testing.assert_allclose(as_matrix(b) @ jacobian, np.eye(N), atol=1e-6)
+        f, p = new, np.asarray(following)
+    assert b.used == 0
 
 
 def test_the_inverse_hessian_is_that_of_bfgs_at_every_step():
