@@ -23,6 +23,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.calls import call
 from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = ["Covariance", "covariance_of"]
@@ -64,7 +65,7 @@ class Covariance:
             may determine that of a sum, say, and neither of its terms.
 
         Raises:
-            TypeError: a function that returns whole numbers, which have no derivative.
+            TypeError: a function that takes other arguments, or returns whole numbers, which have no derivative.
 
         Example:
             >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -188,12 +189,11 @@ def _like(x: PyTree, axes: int, rows: Array) -> PyTree:
 def _propagated(fun: Callable, x: PyTree, args: PyTree, axes: Float[Array, "n n"], free: Bool[Array, " n"]):
     """The value of a function of one fit's unknowns, and its standard error."""
     flat, unravel = ravel_pytree(x)
-    call = fun if args is None else lambda x: fun(x, args)
-    value = call(x)
+    value = call(fun, x, args)
     for leaf in map(jnp.asarray, jax.tree.leaves(value)):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"fun returned numbers of {leaf.dtype}, which have no derivative; expected floating point.")
-    at = lambda v: call(unravel(v.astype(flat.dtype)))  # noqa: E731
+    at = lambda v: call(fun, unravel(v.astype(flat.dtype)), args)  # noqa: E731
     change = jax.vmap(lambda axis: jax.jvp(at, (flat.astype(axes.dtype),), (axis,))[1], in_axes=1)(axes)
     lengths = jnp.linalg.norm(axes, axis=0)
 

@@ -71,6 +71,8 @@ def test_errors_are_propagated(y):
     """To a half-life and a curve: the errors by the matrix, the ends by Student's distribution."""
     solution = fit(y)
     found = solution.covariance()
+    (k, _), (same, _) = found.propagate(lambda b: b["k"]), found.propagate(lambda b, _: b["k"])
+    np.testing.assert_array_equal(k, same)
     _, error = found.propagate(lambda b, t: {"half": jnp.log(2) / b["k"], "at": b["a"] * t}, jnp.arange(5.0))
     np.testing.assert_allclose(error["half"], np.log(2) / solution.x["k"] ** 2 * found.standard_errors["k"])
     np.testing.assert_allclose(error["at"], np.arange(5) * found.standard_errors["a"], atol=1e-15)
