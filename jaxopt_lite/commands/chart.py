@@ -91,7 +91,7 @@ def _draw(axes, measured: Sequence["Measured"], values: list[float], labels: lis
 
 def _ends(measured: Sequence["Measured"]) -> tuple[float, float]:
     """Powers of ten around the rates."""
-    rates = [each.rate for each in measured]
+    rates = [each.rate for each in measured if each.rate > 0] or [1.0]
     low, high = math.floor(math.log10(min(rates))), math.ceil(math.log10(max(rates)))
     return 10.0**low, 10.0 ** max(high, low + 1)
 

@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 
 __all__ = ["says_what_instead"]
 
-_STEPS = "the solver has `max_steps`, as in BFGS(max_steps=200)"
-_TOLERANCE = "tolerances are `atol` and `rtol`, of the solver: BFGS(atol=1e-8) for the largest entry of the gradient"
+_STEPS = "the solver has `max_steps`, as in solver=BFGS(max_steps=200)"
+_TOLERANCE = "tolerances are `atol` and `rtol` of the solver, as in BFGS(atol=1e-8) or Broyden(atol=1e-10)"
 _AUTODIFF = "JAX differentiates `fun`; a rule of your own goes into `fun`, by jax.custom_jvp"
-_SOLVER = "it belongs to the solver, as in minimize(fun, x0, solver=BFGS(atol=1e-8, max_steps=200))"
+_SOLVER = "it belongs to the solver, as in solver=BFGS(atol=1e-8, max_steps=200)"
 _MEMORY = "LBFGS and LimitedBroyden have `memory`"
 _INSTEAD = {
-    "maxiter": _STEPS, "max_iter": _STEPS, "maxfev": _STEPS, "maxfun": _STEPS, "num_steps": _STEPS,
+    "maxiter": _STEPS, "max_iter": _STEPS, "maxfev": _STEPS, "maxfun": _STEPS, "max_nfev": _STEPS,
+    "num_steps": _STEPS,
     "tol": _TOLERANCE, "gtol": _TOLERANCE, "ftol": _TOLERANCE, "xtol": _TOLERANCE, "fatol": _TOLERANCE,
     "f_tol": _TOLERANCE, "x_tol": _TOLERANCE, "eps": _TOLERANCE,
     "jac": _AUTODIFF, "hess": _AUTODIFF, "hessp": _AUTODIFF, "fprime": _AUTODIFF, "grad": _AUTODIFF,
@@ -20,7 +21,7 @@ _INSTEAD = {
     "atol": _SOLVER, "rtol": _SOLVER, "max_steps": _SOLVER, "options": _SOLVER,
     "method": "`solver` says by which method, as in minimize(fun, x0, solver=LBFGS())",
     "history_size": _MEMORY, "maxcor": _MEMORY, "m": _MEMORY,
-    "constraints": "there are none but bounds on the unknowns, `bounds=(lower, upper)`; add a penalty",
+    "constraints": "there are none but `bounds=(lower, upper)` of minimize and least_squares; add a penalty",
     "p0": "it is `x0`", "sigma": "divide the residuals by it, and see Solution.covariance(absolute_sigma=True)",
     "x_scale": "steps do not depend on the units of the unknowns", "xdata": "pass it in `args`",
     "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",

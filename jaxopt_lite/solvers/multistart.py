@@ -76,7 +76,9 @@ def multistart(
     chosen = BFGS() if solver is None else solver
     chosen = checked(expect(chosen, "multistart", "a solver, such as BFGS()", "minimum", "root", "least squares"))
     if bounds is not None and chosen.kind == "root":
-        raise TypeError(f"bounds= does not fit solver={chosen!r}: expected a solver of `minimize`, or no bounds.")
+        raise TypeError(
+            f"bounds= does not fit solver={chosen!r}: expected a solver of `minimize` or `least_squares`, or no bounds."
+        )
     count = _number_of_starts(starts, 1 if batched else 0)
     if not batched:  # the starts are a batch, and share everything
         beside = checked_bounds(bounds, jax.tree.map(lambda leaf: leaf[0], starts))

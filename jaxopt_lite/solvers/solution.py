@@ -30,12 +30,11 @@ class SolveError(RuntimeError):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class History:
-    """Progress over the first steps; NaN after the last one, for those made before a solve was resumed, and those of a
-    rescue.
+    """Progress over the first steps. It is NaN after the last step, and for steps before a resume or in a rescue.
 
     Attributes:
-        value: f(x), or ½‖F(x)‖² for a root, `[B, record]`. Entry 0 is the start.
-        error: ‖∇f(x)‖∞, or ‖F(x)‖∞.
+        value: f(x) for a minimum, ½‖F(x)‖² for a root, the cost for least squares, `[B, record]`. Entry 0 is the start.
+        error: the criterion, as `Solution.error` has it.
     """
 
     value: Float[Array, "*B record"]

@@ -19,6 +19,8 @@ FUN, X0 = lambda x, a: x - 1, [0.0]
         (lambda: jol.minimize(FUN, X0, callback=print, tol=1), "callback=: `record=K`.*tol=: .*`atol`"),
         (lambda: jol.root(FUN, X0, jac=True, method="hybr"), "jac=: JAX differentiates.*method=: `solver`"),
         (lambda: jol.root(FUN, X0, atol=1e-3), "atol=: it belongs to the solver"),
+        (lambda: jol.root(FUN, X0, tol=1e-3, constraints=()), "tol=: .*Broyden.*constraints=: .*minimize and"),
+        (lambda: jol.least_squares(FUN, X0, max_nfev=9), "max_nfev=: the solver has `max_steps`"),
         (lambda: jol.multistart(FUN, X0, options={}), "options=: it belongs to the solver"),
         (lambda: jol.explain(FUN, X0, max_steps=3), "max_steps=: it belongs to the solver"),
         (lambda: jol.certify_root(FUN, X0, tol=1), "tol=: .*`atol`"),
