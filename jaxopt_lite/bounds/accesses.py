@@ -154,7 +154,7 @@ def _scatter(equation):
     axes = tuple(int(axis) for axis in numbers.scatter_dims_to_operand_dims)
     limits = tuple(shape[axis] - window[axis] for axis in axes)
     writers = writers_of(equation)
-    if not updates.size or writers & DROPPING:
+    if not updates.size or writers & _DROPPING:
         return None
     if "bincount" in writers:
         return Access("bincount", "clamped or dropped", shape, axes, limits, first=1, packed=True)
@@ -180,26 +180,26 @@ def _select(equation):
 
 # The functions of JAX that clip the index they are given, and by how much the upper end is more than the largest
 # index in range: one can insert behind the last element, but not delete there.
-CLIPPING = {"switch": 0, "insert": 0, "delete": 1}
+_CLIPPING = {"switch": 0, "insert": 0, "delete": 1}
 
 
 def _clip(equation):
     """The access that a function of JAX clips its index for, with a constant upper end."""
-    by = next(iter(writers_of(equation) & CLIPPING.keys()), None)
+    by = next(iter(writers_of(equation) & _CLIPPING.keys()), None)
     first, last = (1, 2) if equation.primitive.name == "clamp" else (0, 2)
     if by is None or len(equation.invars) != 3 or not is_literal(equation.invars[last]):
         return None
     # In an index type that cannot hold the upper end, the end wraps round.
-    limit = int(np.asarray(equation.invars[last].val).astype(equation.invars[first].aval.dtype)) - CLIPPING[by]
+    limit = int(np.asarray(equation.invars[last].val).astype(equation.invars[first].aval.dtype)) - _CLIPPING[by]
     return Access(by, "clamped", (limit + 1,), (0,), (limit,), first, packed=False)
 
 
 # The functions of JAX that drop what is out of range on purpose: a histogram counts what lies in its bins, and
 # `nonzero` puts its surplus behind the last element.
-DROPPING = {"nonzero", "histogram"}
+_DROPPING = {"nonzero", "histogram"}
 
 # Primitives whose result has the elements of the operand and no others.
-RESHAPING = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose copy pvary".split())
+_RESHAPING = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose copy pvary".split())
 
 
 def indices_of(access: Access, ins: Sequence[Any]) -> list[Any]:
@@ -246,7 +246,7 @@ def index_given(access: Access, axis: int, index: Any) -> tuple[Any, str]:
 
 def _unshaped(value, converts):
     """The value that was only given another shape, or a type that it `converts` to."""
-    while value.name in RESHAPING or (value.name == "convert_element_type" and converts(*_dtypes(value.equation))):
+    while value.name in _RESHAPING or (value.name == "convert_element_type" and converts(*_dtypes(value.equation))):
         value = value.args[0]
     return value
 

@@ -76,7 +76,7 @@ def of_constant(value: Any) -> Interval:
 
 def after(equation: Equation, ins: Sequence[Interval]) -> list[Interval]:
     """The ranges of the results of one equation."""
-    rule = RULES.get(equation.primitive.name)
+    rule = _RULES.get(equation.primitive.name)
     everything = [whole(var.aval) for var in equation.outvars]
     if rule is None or all(interval == UNKNOWN for interval in everything):
         return everything
@@ -245,7 +245,7 @@ def _each(equation, ins):
     return ins
 
 
-RULES: dict[str, Rule] = {
+_RULES: dict[str, Rule] = {
     **dict.fromkeys("broadcast_in_dim reshape squeeze transpose rev slice dynamic_slice".split(), _first),
     **dict.fromkeys("copy stop_gradient pvary split unstack tile cummax cummin".split(), _first),
     "convert_element_type": _first,

@@ -47,7 +47,7 @@ MUTANTS = (
     ),
     # A guard `i < n` allows n.
     Mutant(
-        "jaxopt_lite/bounds/ranges.py",
+        "jaxopt_lite/bounds/guards.py",
         'gap = 1 if name == "lt" else 0',
         "gap = 0",
         ("tests/bounds/test_ranges.py", "tests/bounds/test_unchecked.py"),
