@@ -54,7 +54,7 @@ class Buffer(NamedTuple):
 
         Raises:
             TypeError: `example` holds keys of random numbers.
-            ValueError: `capacity` is no whole number of at least 1, or `example` has no leaves.
+            ValueError: `capacity` is not a whole number of at least 1, or `example` has no leaves.
         """
         capacity = whole_number("capacity", capacity, least=1)
         if not jax.tree.leaves(example):
@@ -97,7 +97,8 @@ class Buffer(NamedTuple):
             TypeError: `item` differs from the buffer's items in structure, shape or dtype.
             ValueError: a Python number that the dtype of its slots cannot hold; `where` is not one bool.
         """
-        _refuse_too_large(self, item)
+        if jax.tree.structure(item) == jax.tree.structure(self.data):  # else `extend` says so
+            jax.tree.map(lambda slot, leaf: _refuse_too_large("item", leaf, slot.dtype), self.data, item)
         where = jnp.asarray(where)
         if where.shape != () or where.dtype != bool:
             raise ValueError(f"where: expected one bool, got {where.dtype}{list(where.shape)}")
@@ -115,8 +116,8 @@ class Buffer(NamedTuple):
 
         Args:
             items: a pytree like the buffer's example, with one more leading axis `m` on each leaf.
-            count: append only the first `count` items, an integer; default all. A count above `m` is an error
-                of the caller that shapes cannot show: it counts as `m`, and one below 0 as 0.
+            count: append only the first `count` items, an integer; default all. A count above `m` is a mistake
+                that shapes cannot reveal: it counts as `m`, and one below 0 as 0.
             mask: append only the items where `mask`, bool[m], is True. Give `count` or `mask`, not both.
 
         Returns:
@@ -142,7 +143,7 @@ class Buffer(NamedTuple):
         return Buffer(_write(self, items, chosen, stored), self.size + stored, overflow)
 
     def to_array(self, fill: PyTree = 0) -> PyTree:
-        """The slots, with every slot that holds no item set to `fill`.
+        """The slots, with each empty one set to `fill`.
 
         Args:
             fill: a number, or a pytree like the buffer's example of values that broadcast against one item;
@@ -153,7 +154,8 @@ class Buffer(NamedTuple):
 
         Raises:
             TypeError: `fill` is a fraction, and the slots hold integers or bools.
-            ValueError: `fill` has another shape than one item.
+            ValueError: `fill` does not have the shape of one item, or is a Python number that the dtype of its slots
+                cannot hold.
         """
         leaves, structure = jax.tree.flatten(self.data)
         fills = jax.tree.leaves(fill)
@@ -196,14 +198,15 @@ class Buffer(NamedTuple):
 
 
 def _filling(value, dtype, shape):
-    """What fills the slots of items of a dtype and shape."""
+    """`value` as the fill of slots for items of a dtype and shape."""
     given = jnp.result_type(value)
     kinds = (jnp.inexact, jnp.complexfloating)
     if any(jnp.issubdtype(given, kind) and not jnp.issubdtype(dtype, kind) for kind in kinds):
-        raise TypeError(f"fill: expected what is stored as {dtype}, got {given}; give each leaf a fill of its own")
+        raise TypeError(f"fill: expected a value that {dtype} can hold, got {given}; give each leaf a fill of its own")
     beside = zip(jnp.shape(value)[::-1], shape[::-1], strict=False)
     if jnp.ndim(value) > len(shape) or any(have not in (1, want) for have, want in beside):
         raise ValueError(f"fill: expected a number or the shape of one item, {shape}, got {jnp.shape(value)}")
+    _refuse_too_large("fill", value, dtype)
     return jnp.asarray(value, dtype)
 
 
@@ -225,7 +228,7 @@ def _chosen(m, count, mask):
 
 
 def _count(m, count):
-    """How many of `m` items, as an int32: one of a wider type, or without sign, may not be compared with int32."""
+    """How many of `m` items, as an int32: a wider or unsigned integer may not be compared with one."""
     if not jnp.issubdtype(jnp.result_type(count), jnp.integer):
         raise TypeError(f"count: expected a whole number, got {count}")
     if jnp.ndim(count):
@@ -235,15 +238,12 @@ def _count(m, count):
     return jnp.minimum(count, min(m, int(jnp.iinfo(count.dtype).max))).astype(jnp.int32)
 
 
-def _refuse_too_large(buffer, item):
-    """Raise for Python's integers that would wrap round in the slots. Arrays are cast as they are everywhere in JAX."""
-    if jax.tree.structure(item) != jax.tree.structure(buffer.data):
-        return  # `_as_items` says so
-    for slot, leaf in zip(jax.tree.leaves(buffer.data), jax.tree.leaves(item), strict=True):
-        if isinstance(leaf, int) and jnp.issubdtype(slot.dtype, jnp.integer):
-            info = jnp.iinfo(slot.dtype)
-            if not info.min <= leaf <= info.max:
-                raise ValueError(f"item: expected {info.min} to {info.max}, for slots of {slot.dtype}, got {leaf}")
+def _refuse_too_large(name, value, dtype):
+    """Raise for a Python integer that would wrap round in slots of a dtype. Arrays are cast as everywhere in JAX."""
+    if isinstance(value, int) and jnp.issubdtype(dtype, jnp.integer):
+        info = jnp.iinfo(dtype)
+        if not info.min <= value <= info.max:
+            raise ValueError(f"{name}: expected {info.min} to {info.max}, for slots of {dtype}, got {value}")
 
 
 def _as_items(buffer, items):

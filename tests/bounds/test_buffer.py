@@ -221,7 +221,12 @@ def test_cannot_raise_while_tracing():
             r"count: expected one number, got .*\(2,\)",
         ),
         (lambda b: b.to_array(jnp.zeros(2)), ValueError, r"fill: .* shape of one item, \(\), got \(2,\)"),
-        (lambda b: Buffer.empty(2, 0).to_array(0.5), TypeError, "fill: expected what is stored as int64, got float64"),
+        (
+            lambda b: Buffer.empty(2, 0).to_array(0.5),
+            TypeError,
+            "fill: expected a value that int64 can hold, got float64",
+        ),
+        (lambda b: Buffer.empty(2, jnp.uint8(0)).to_array(300), ValueError, "fill: expected 0 to 255, .* got 300"),
         (lambda b: jax.vmap(b.push)(jnp.zeros(3)).push(1.0), ValueError, r"buffer: expected one, got .*\(3,\)"),
         (lambda b: Buffer.empty(2, jax.random.key(0)), TypeError, "example: expected numbers, got key<fry>"),
         (lambda b: b.extend(jnp.zeros(2), count=1.5), TypeError, "count: expected a whole number, got 1.5"),
