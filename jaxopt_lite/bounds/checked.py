@@ -1,6 +1,6 @@
 """Runs a function with every index checked, and raises where JAX would clamp, drop or fill.
 
-JAX's own `checkify.index_checks` does not serve for this: it fails on a scatter under `vmap`, on `vmap` of a
+JAX's own `checkify.index_checks` is not enough: it fails on a scatter under `vmap`, on `vmap` of a
 loop, on `jax.checkpoint` and on narrow index types, lets a scatter-subtract pass, and does not say where. So
 the function's jaxpr is evaluated with a `checkify.check` in front of each access; checkify then carries the
 first failure out.
@@ -36,23 +36,24 @@ def checked(fun: Callable) -> Callable:
 
     The function is compiled with a check in front of every gather, scatter, dynamic slice and switch, also
     inside calls, loops and branches, and runs to its end; the first access out of range is then raised. For
-    tests: the checks cost time, and each new shape compiles again.
+    tests: the checks cost time, and each new shape compiles again. As under `jax.jit`, globals and captured
+    arrays are read when it compiles; where they have changed since, call `checked` again.
 
     It must be the outermost transformation, because raising happens on the host: `checked(jax.jit(f))`,
     `checked(jax.vmap(f))`, `checked(jax.grad(f))`, not the other way round.
 
     - An index counts as JAX sees it, after a negative one has had the length added: `x[-7]` of 5 elements is
-      index -2. One that `lax.switch`, `jnp.bincount`, `jnp.insert` or `jnp.delete` would clip counts as it is
-      before. So does a negative index whose type is too narrow to add the length, an int8 of -1 into 300
-      elements: JAX alone reads element 43.
+      index -2. One that `lax.switch`, `jnp.bincount`, `jnp.insert` or `jnp.delete` would clip counts as it was
+      before. So does a negative index whose type is too narrow to add the length, such as an int8 of -1 into
+      300 elements: JAX alone reads element 43.
     - A write that is dropped on purpose (`mode="drop"`) counts as well: send it to a spare slot instead.
-    - Under `vmap`, `cond` runs both branches and `while_loop` also turns the lanes that have ended; an index
-      out of range there counts although its result is thrown away.
+    - Under `vmap`, `cond` runs both branches and `while_loop` keeps running lanes that have ended; an index out
+      of range there counts although its result is thrown away.
     - Not checked: references (Pallas kernels, `jax.new_ref`); programs that `jax.export` made; the solver
-      functions inside `jnp.linalg.solve` and its relatives, of which `find_unchecked` says what it knows; the
-      indices given to `jnp.unravel_index` and, with it, `jnp.put`; those of `jnp.insert` and `jnp.delete` in
-      the derivative of a loop; a switch of one branch. Of a number beyond 32 bits, `lax.switch`,
-      `jax.ops.segment_sum` and accesses by uint64 see the last 32.
+      functions inside `jnp.linalg.solve` and its relatives (`find_unchecked` does search them); the indices
+      given to `jnp.unravel_index` and, with it, `jnp.put`; those of `jnp.insert` and `jnp.delete` in the
+      derivative of a loop; a switch of one branch. `lax.switch`, `jax.ops.segment_sum` and accesses by uint64
+      see only the last 32 bits of an index.
 
     Args:
         fun: any function that JAX can compile. Bind arguments that must stay Python values with
@@ -75,7 +76,9 @@ def checked(fun: Callable) -> Callable:
     """
 
     def instrumented(*args, **kwargs):
-        jaxpr, shape = jax.make_jaxpr(fun, return_shape=True)(*args, **kwargs)
+        # A new function, because of one that it has seen JAX returns the old trace, whatever that reads now.
+        anew = jax.make_jaxpr(lambda *args, **kwargs: fun(*args, **kwargs), return_shape=True)
+        jaxpr, shape = anew(*args, **kwargs)
         outs = _Checks().run_arrays(jaxpr, jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(shape), outs)
 
@@ -138,7 +141,7 @@ class _Checks(Interpreter):
             return [_Number(result, equation, tuple(values)) for result in bind(equation, _arrays(values))]
 
     def run_arrays(self, jaxpr: Any, arrays: Iterable[Array]) -> list[Array]:
-        """The same for arrays."""
+        """Evaluate a jaxpr on arrays."""
         return _arrays(self.run(jaxpr, _numbers(arrays)))
 
 

@@ -66,7 +66,7 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
     length (an int8 and 256 elements or more), a negative index is out of range. What the program itself clips
     is in range. Not examined are reads and writes of references (Pallas kernels, `jax.new_ref`), programs that
     `jax.export` made, the indices given to `jnp.unravel_index` and, with it, `jnp.put`, those of `jnp.insert`
-    and `jnp.delete` in the derivative of a loop, and a switch of one branch, which JAX does not write down.
+    and `jnp.delete` in the derivative of a loop, and a switch of one branch, which leaves no trace in the jaxpr.
     Shapes are those given: another batch size is another program.
 
     Args:
@@ -100,5 +100,6 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
                 what = (access.by, outcome, access.shape, axis, int(known.lo), int(known.hi), limit)
                 found[Unchecked(*what, *line_of_access())] = None
 
-    ranges_of(jax.make_jaxpr(fun)(*args, **kwargs), visit)
+    # A new function, because of one that it has seen JAX returns the old trace, whatever that reads now.
+    ranges_of(jax.make_jaxpr(lambda *args, **kwargs: fun(*args, **kwargs))(*args, **kwargs), visit)
     return list(found)

@@ -317,6 +317,18 @@ def test_keywords_pytrees_and_names():
     assert float(checked(functools.partial(lambda n, x: x[n], 2))(X)) == 2.0
 
 
+def test_what_a_function_reads_is_read_when_it_is_checked():
+    """Also by a function that JAX has traced before."""
+    table = np.arange(5.0)
+
+    def look(i):
+        return jnp.asarray(table)[i]
+
+    assert float(checked(look)(2)) == 2.0
+    table[2] = 100.0
+    assert float(checked(look)(2)) == 100.0
+
+
 def test_a_check_of_the_functions_own_is_its_own():
     """A `checkify.check` in the function still raises, and not as an index error."""
 

@@ -19,6 +19,18 @@ def outcomes(fun, *args):
     return [(found.primitive, found.outcome) for found in find_unchecked(fun, *args)]
 
 
+def test_what_a_function_reads_is_read_at_each_call():
+    """Also by a function that JAX has traced before."""
+    most = [9]
+
+    def guarded(x, i):
+        return x[jnp.clip(i, 0, most[0])]
+
+    assert outcomes(guarded, X, INDEX) == [("dynamic_slice", "clamped")]
+    most[0] = 4
+    assert outcomes(guarded, X, INDEX) == []
+
+
 # --- What must be reported ---
 
 
