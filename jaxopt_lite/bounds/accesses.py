@@ -1,8 +1,8 @@
 """Which equations of a jaxpr access an array by index, where, and what JAX does out of range.
 
 JAX itself changes an index before an access: it adds the length to a negative one, and some of its functions clip. So
-an access is judged by the index that the program gave, which is found by going back from the access along the equations
-that computed it. Used by `unchecked`, which knows a range for each index, and by `checked`, which has its numbers.
+an access is judged by the index that the program gave, found by following the equations back from the access. Used by
+`unchecked`, which knows a range for each index, and by `checked`, which has its value.
 """
 
 import re
@@ -48,10 +48,10 @@ def line_of_access() -> Line:
 
 
 def body_of(equation: Equation) -> Any | None:
-    """The jaxpr that a call runs on its operands, whatever rules it has for transformations; None of what is no call.
+    """The jaxpr that a call runs on its operands, whatever rules it has for transformations; None if it is no call.
 
-    Here nothing is transformed any more, so that a function with a rule of its own for `vmap` or for its transpose is
-    just its body.
+    Nothing is transformed any more here, so a function with a rule of its own for `vmap` or for its transpose is just
+    its body.
     """
     inner = called(equation)
     if inner is not None:
@@ -64,7 +64,7 @@ def body_of(equation: Equation) -> Any | None:
 
 
 def expanded(equation: Equation) -> Any | None:
-    """The jaxpr of what JAX 0.12 keeps as an object, such as `jnp.nonzero`; None of anything else."""
+    """The jaxpr of what JAX 0.12 keeps as an object, such as `jnp.nonzero`; None for anything else."""
     if equation.primitive.name != "call_hi_primitive":
         return None
     kept = equation.params["_prim"]
@@ -84,7 +84,7 @@ class Computed:
 
     @property
     def name(self) -> str:
-        """The primitive that computed it, or nothing."""
+        """The primitive that computed it; empty where that is unknown."""
         return self.equation.primitive.name if self.equation else ""
 
 
@@ -96,7 +96,7 @@ class Access(NamedTuple):
         outcome: what happens out of range: "clamped", "filled", "dropped", "clamped or dropped" or "undefined".
         shape: the shape of the array that is read or written.
         axes: which of its axes are indexed.
-        limits: for each of them the largest index in range, where the window still fits.
+        limits: for each of them, the largest index at which the window still fits.
         first: which operand holds the indices: one scalar for each axis from here on, or, if `packed`, one
             array `[..., len(axes)]`.
         packed: whether the indices are one array.
@@ -172,30 +172,30 @@ def _slice(equation, sizes, first):
 
 
 def _select(equation):
-    """One of several arrays by number; by a boolean it cannot be out of range."""
+    """One of several arrays, chosen by an integer; a boolean cannot be out of range."""
     cases = len(equation.invars) - 1
     by_number = jnp.issubdtype(equation.invars[0].aval.dtype, jnp.integer)
     return Access("select_n", "undefined", (cases,), (0,), (cases - 1,), first=0, packed=False) if by_number else None
 
 
-# The functions of JAX that clip the index they are given, and by how much the upper end is more than the largest
-# index in range: one can insert behind the last element, but not delete there.
+# JAX functions that clip their index, and by how much their upper limit exceeds the largest index in range: one can
+# insert after the last element, but not delete there.
 _CLIPPING = {"switch": 0, "insert": 0, "delete": 1}
 
 
 def _clip(equation):
-    """The access that a function of JAX clips its index for, with a constant upper end."""
+    """The access for which a JAX function clips its index to a constant upper limit."""
     by = next(iter(writers_of(equation) & _CLIPPING.keys()), None)
     first, last = (1, 2) if equation.primitive.name == "clamp" else (0, 2)
     if by is None or len(equation.invars) != 3 or not is_literal(equation.invars[last]):
         return None
-    # In an index type that cannot hold the upper end, the end wraps round.
+    # In an index type that cannot hold the upper limit, the limit wraps round.
     limit = int(np.asarray(equation.invars[last].val).astype(equation.invars[first].aval.dtype)) - _CLIPPING[by]
     return Access(by, "clamped", (limit + 1,), (0,), (limit,), first, packed=False)
 
 
-# The functions of JAX that drop what is out of range on purpose: a histogram counts what lies in its bins, and
-# `nonzero` puts its surplus behind the last element.
+# JAX functions that drop what is out of range on purpose: a histogram counts only what lies in its bins, and `nonzero`
+# puts its surplus after the last element.
 _DROPPING = {"nonzero", "histogram"}
 
 # Primitives whose result has the elements of the operand and no others.
@@ -218,12 +218,12 @@ def _columns(index, count):
 
 
 def index_given(access: Access, axis: int, index: Any) -> tuple[Any, str]:
-    """The index to judge, where JAX does more to it than to add the length to a negative one.
+    """The index to judge, where JAX does more to it than add the length to a negative one.
 
-    - A type of few bits cannot hold a larger length: JAX adds what is left of the length in that type, so a negative
-      index reaches another element. The index that the program gave counts.
+    - A narrow type cannot hold a large length: JAX adds what is left of the length in that type, so a negative index
+      reaches another element. The index that the program gave counts.
     - `bincount` counts what is negative as 0. Here too the index that the program gave counts.
-    - An index of 64 bits is cut off to 32 once the length is added. What it was before counts.
+    - An index of 64 bits is truncated to 32 once the length is added. Its value before that counts.
 
     Args:
         access: the access.
@@ -245,7 +245,7 @@ def index_given(access: Access, axis: int, index: Any) -> tuple[Any, str]:
 
 
 def _unshaped(value, converts):
-    """The value that was only given another shape, or a type that it `converts` to."""
+    """The value before changes of shape, and of type where `converts` allows them."""
     while value.name in _RESHAPING or (value.name == "convert_element_type" and converts(*_dtypes(value.equation))):
         value = value.args[0]
     return value

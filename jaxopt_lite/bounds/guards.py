@@ -35,9 +35,8 @@ class Value(Computed):
 
 Facts = Mapping[Value, Interval]
 
-# Primitives whose element j depends on the elements j of the operands only. A guard that holds for element j
-# of a mask says something about element j of its operands, so it may be carried through these and through no
-# others.
+# Primitives whose element j depends only on the elements j of the operands. A guard that holds for element j of a mask
+# says something about element j of its operands, so facts pass through these and through no others.
 _ELEMENTWISE = frozenset("add sub mul neg abs sign div rem max min clamp convert_element_type pvary and or not".split())
 
 # How far back a refinement follows the equations, and how many alternatives a condition may split into.
@@ -68,8 +67,7 @@ def alternatives(condition: Value, holds: bool, depth: int = DEPTH) -> list[Fact
                 return alternatives(one, holds == ((name == "eq") == bool(other.interval.lo)), depth - 1)
     if name in _OPPOSITE:
         return _comparison(name if holds else _OPPOSITE[name], *args)
-    # A cast of a 0 or 1 keeps it. "All of a mask" and "none of it" speak of every element, so they say the
-    # same of each.
+    # A cast keeps a 0 or 1. "All of a mask" and "none of it" speak of every element, so they say the same of each.
     if depth and (
         (name == "convert_element_type" and args[0].interval in BOOLEAN)
         or (name, holds) in (("reduce_and", True), ("reduce_or", False))

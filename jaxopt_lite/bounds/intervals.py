@@ -1,8 +1,8 @@
 """Interval arithmetic on the primitives of a jaxpr: the range of a result from the ranges of its operands.
 
-An integer or boolean array is described by one `Interval` that
-holds all its elements; any other value by `UNKNOWN`. A primitive without a rule here gives the whole range of
-its dtype, and so does a result that could leave that range, because integers wrap round.
+An integer or boolean array is described by one `Interval` that holds all its elements; any other value by `UNKNOWN`. A
+primitive without a rule here gives the whole range of its dtype, and so does a result that could leave that range,
+because integers wrap round.
 
 Source: R. E. Moore, R. B. Kearfott and M. J. Cloud, Introduction to Interval Analysis, SIAM 2009, chapter 2.
 """
@@ -110,7 +110,7 @@ def _divide(equation, ins):
 
 
 def _remainder(equation, ins):
-    """The sign is the dividend's, the size is below the divisor's and at most the dividend's."""
+    """The sign is the dividend's; the size is below the divisor's and at most the dividend's."""
     x, y = ins
     if y.lo <= 0 <= y.hi:
         return UNKNOWN
@@ -226,14 +226,14 @@ def _gather(equation, ins):
 
 
 def _scatter(equation, ins):
-    """What is there or is written; but of `at[...].apply` what a function makes of it, and the updates say nothing."""
+    """What was there or is written; but `at[...].apply` stores what a function returns, which may be anything."""
     applies = equation.primitive.name == "scatter" and equation.params["update_jaxpr"] is not None
     return UNKNOWN if applies else hull([ins[0], ins[2]])
 
 
 def _reduce(equation, ins):
-    """One of the elements; but of no elements the neutral one, and of integers `and` and `or` bit by bit."""
-    keeps = "_m" in equation.primitive.name or _is_bool(equation)
+    """One of the elements, unless there are none, or `and` and `or` work bit by bit, on integers."""
+    keeps = equation.primitive.name in ("reduce_max", "reduce_min") or _is_bool(equation)
     return ins[0] if keeps and equation.invars[0].aval.size else UNKNOWN
 
 

@@ -13,7 +13,7 @@ from jaxopt_lite.bounds.intervals import Interval, fit, hull, meet, whole
 
 __all__ = ["after_rounds", "invariant", "replaced"]
 
-# How often the intervals of a loop are made smaller again.
+# How often the intervals of a loop are shrunk again.
 _NARROWINGS = 3
 
 
@@ -51,7 +51,7 @@ def invariant(
 
 
 def _widen(entry: Interval, need: Interval, aval: Any, count: int) -> Interval:
-    """An interval that holds both; the second time a generous one, later all, so that the search ends.
+    """An interval that holds both: a generous one the second time, then the whole range, so that the search ends.
 
     Half the dtype's range comes before all of it, because there `i + 1` does not wrap round: a later
     `min(i + 1, n)` or `(i + 1) % n` then brings the range back.
@@ -64,10 +64,10 @@ def _widen(entry: Interval, need: Interval, aval: Any, count: int) -> Interval:
 
 
 def after_rounds(start: Interval, value: Value, out: Value, aval: Any, rounds: int, exact: bool) -> Interval:
-    """The range of a carried value after 1 up to `rounds` rounds, each of which takes `value` to `out`.
+    """The range of a carried value after 1 to `rounds` rounds, each of which takes `value` to `out`.
 
-    Two things are known where all that a round does is add: the sum, and what the last round gave. The sum
-    alone settles most loops at once; both together are exact.
+    Two things are known where a round only adds: the sum, and what the last round gave. The sum alone settles
+    most loops at once; both together are exact.
     """
     new = replaced(out, value) or start
     step = _increment(out, value)

@@ -46,8 +46,8 @@ def _unknowns(jaxpr: Any) -> list[Value]:
 
 
 class _Ranges(Interpreter):
-    """Evaluates jaxprs on ranges. Without a visit it is a trial run of a loop: there, what is no integer says nothing,
-    however it is computed.
+    """Evaluates jaxprs on ranges. Without a visit it is a trial run of a loop, which skips equations that compute no
+    integers.
     """
 
     def __init__(self, visit: Visit | None = None):
@@ -68,7 +68,7 @@ class _Ranges(Interpreter):
         if inner is not None:
             return _call(self, equation, inner, values)
         inner = expanded(equation)
-        if inner is not None:  # a function of JAX's own, whose accesses are its own as well
+        if inner is not None:  # a function of JAX's own, and so are its accesses
             return [Value(value.interval) for value in _Ranges().call(inner, values)]
         for inner in inner_jaxprs(equation):
             self.run(inner, _unknowns(inner))
@@ -95,14 +95,13 @@ def _search(equation: Equation, table: Interval, value: Interval) -> Interval | 
     return Interval(0, shape[0]) if len(shape) == 1 else None
 
 
-# Functions of JAX of two operands whose meaning says more than their equations, which interval arithmetic cannot
-# see through.
+# JAX functions of two operands whose meaning says more than interval arithmetic can read from their equations.
 _SUMMARIES = {"floor_divide": _floor_division, "remainder": _modulo, "searchsorted": _search}
 
 
 def _call(ranges: _Ranges, equation: Equation, inner: Any, values: list[Value]) -> list[Value]:
     summary = _SUMMARIES.get(equation.params.get("name", "")) if is_jaxs_own(inner) else None
-    # A derivative may have split the function into parts, of other operands and results.
+    # A derivative may have split the function into parts with other operands and results.
     is_whole = (len(values), len(equation.outvars)) == (2, 1)
     if summary is not None and is_whole and whole(equation.outvars[0].aval) != UNKNOWN:
         interval = summary(equation, *(value.interval for value in values))
@@ -140,7 +139,7 @@ def _branch(ranges: _Ranges, equation: Equation, values: list[Value]) -> list[Va
 
 
 def _refined(value: Value, choices: Sequence[Facts]) -> Value:
-    """The value under a guard; itself where the guard adds nothing, so that it can be recognised inside."""
+    """The value under a guard; itself where the guard adds nothing, so that it can be recognized inside."""
     interval = under(value, choices)
     return value if interval is None or interval == value.interval else Value(interval)
 
@@ -171,9 +170,8 @@ def _scan(ranges: _Ranges, equation: Equation, values: list[Value]) -> list[Valu
 def _while(ranges: _Ranges, equation: Equation, values: list[Value]) -> list[Value]:
     loop = While.of(equation, values)
     avals = [var.aval for var in equation.outvars]
-    # Under vmap the condition is one for each lane, and the body also runs on the lanes that have ended
-    # (their results are thrown away): what the condition says then holds for the results that count, not for
-    # the body's accesses.
+    # Under vmap each lane has its condition, and the body also runs on the lanes that have ended (their results are
+    # thrown away): what the condition says then holds for the results that count, not for the body's accesses.
     in_lanes = shape_of(opened(loop.condition)[0].outvars[0]) != ()
 
     def round_of(entries, ranges, guarded):
