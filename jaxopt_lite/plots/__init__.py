@@ -1,8 +1,8 @@
-"""Pictures: of batches and their answers, of tokenizers, of specialists. matplotlib draws them, the `plot` extra.
+"""Pictures of batches and their answers, of tokenizers, and of specialists, by matplotlib (the `plot` extra).
 
 Every function draws on the axes it is given, or on those of a new figure, and returns them. A new figure is
-transparent and its text grey, so that it is read on light and on dark paper; the colors are those of Okabe and Ito
-(2008), which people of any color vision tell apart. What draws stands below what is drawn, so that a report or a
+transparent and its text grey, so that it is legible on light and on dark paper; the colors are those of Okabe and Ito
+(2008), which people of any color vision can tell apart. What draws stands below what is drawn, so that a report or a
 matrix of similarities can draw itself.
 
 Files, in reading order; each imports only from those above it:
@@ -11,8 +11,8 @@ Files, in reading order; each imports only from those above it:
 - `batches`: convergence, statuses, basins of attraction.
 - `fits`: a curve with its confidence band.
 - `vocabularies`: how well tokenizers compress, and how many merges are made at once.
-- `texts`: a text, colored by its tokens, on a terminal and in a notebook.
-- `matrices`: tasks beside tasks, inputs beside where they went.
+- `texts`: a text colored by its tokens, on a terminal and in a notebook.
+- `matrices`: how alike tasks are, and where their inputs went.
 """
 
 import lazy_loader

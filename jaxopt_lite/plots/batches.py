@@ -29,10 +29,10 @@ from jaxopt_lite.plots.style import (
 
 __all__ = ["Solved", "basins", "convergence", "statuses"]
 
-_QUANTILES = ((0.05, 0.95, 0.18), (0.25, 0.75, 0.34))  # from, to, how opaque
+_QUANTILES = ((0.05, 0.95, 0.18), (0.25, 0.75, 0.34))  # from, to, opacity
 _BARS = 40  # at most
-_FAINTEST = 0.4  # how opaque the start is that takes longest
-_NEAR = 1e-3  # of the extent of the starts: answers that near are one
+_FAINTEST = 0.4  # opacity of the start that takes longest
+_NEAR = 1e-3  # of the extent of the starts: answers this near are one
 
 _SOLUTION = "a Solution"
 
@@ -50,7 +50,7 @@ _COLOR = {
 
 
 class Solved(Protocol):
-    """What is drawn of a `Solution`."""
+    """The parts of a `Solution` that are drawn."""
 
     @property
     def x(self) -> PyTree: ...
@@ -69,14 +69,14 @@ class Solved(Protocol):
 def convergence(
     solution: Solved, quantity: Literal["error", "value"] = "error", *, label: str | None = None, ax: Any = None
 ) -> Any:
-    """Draw how the error of a batch falls from step to step: its median, and where half and nine tenths of it are.
+    """Draw how the error of a batch falls from step to step: its median, and bands with half and nine tenths of it.
 
-    A problem that has ended keeps its last number. An error that is zero is drawn where the smallest other one is.
+    A problem that has ended keeps its last number. Errors of zero are drawn at the smallest positive one.
 
     Args:
         solution: solved with `record=K`.
         quantity: "error", the solver's criterion, or "value": f(x), or for a root ½‖F(x)‖².
-        label: of the line in a legend, to compare several batches on the same axes.
+        label: name of the line in a legend, to compare several batches on the same axes.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
@@ -132,7 +132,7 @@ def statuses(solution: Solved, *, ax: Any = None) -> Any:
     """Draw how many steps the problems of a batch took, colored by how they ended. The legend has the counts.
 
     Args:
-        solution: of a batch, or of one problem.
+        solution: a `Solution` of a batch, or of one problem.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
@@ -163,7 +163,7 @@ def statuses(solution: Solved, *, ax: Any = None) -> Any:
 
 
 def _count_in_whole_numbers(ax: Any) -> None:
-    """Ticks at integers, but not on axes whose ticks are of another kind, such as logarithmic ones that were given."""
+    """Ticks at integers, except on axes with ticks of another kind, such as logarithmic ones that were given."""
     from matplotlib.ticker import MaxNLocator  # pyright: ignore[reportMissingImports]  # optional
 
     for axis in (ax.xaxis, ax.yaxis):
@@ -183,23 +183,23 @@ def basins(
     tolerance: float | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw which answer each start leads to: a color for each, fainter where it takes more steps, grey where unsolved.
+    """Draw which answer each start leads to: a color for each, fainter where it takes more steps, grey if unsolved.
 
     The answers that most starts lead to have colors and are marked by a point; the others share a pale grey.
 
     Args:
         starts: the starts. Those that fill a grid, in any order, are drawn as one picture, others as points.
-        solution: of these starts, in their order.
-        unknowns: which two of the n unknowns are across and up.
-        tolerance: answers that are no further apart in any unknown are one. By default a thousandth of the extent of
-            the starts from which a problem was solved.
+        solution: the `Solution` from these starts, in their order.
+        unknowns: which two of the n unknowns are drawn across and up.
+        tolerance: answers no further apart than this in any unknown are one, and some up to twice as far. By default
+            a thousandth of the extent of the starts from which a problem was solved.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: starts that are not of this solution, unknowns that these do not have, or a tolerance that is not
+        ValueError: starts that do not match the solution, unknowns that they do not have, or a tolerance that is not
             positive.
         TypeError: something else than a `Solution`.
         ImportError: matplotlib is not installed.
@@ -236,9 +236,9 @@ def basins(
 
 
 def _clusters(answers: Float[np.ndarray, "B n"], near: float) -> Int[np.ndarray, " B"]:
-    """The number of the group of each answer: chains of answers that are near each other are one.
+    """The group of each answer, as a number: a chain of answers near each other is one group.
 
-    Answers are first put into cells of that size, for there are far fewer of these.
+    Answers are first put into cells of that size, of which there are far fewer; neighboring cells are one group.
     """
     cells, cell = np.unique(np.round(answers / near), axis=0, return_inverse=True)
     one, other = KDTree(cells).query_pairs(1.5, p=np.inf, output_type="ndarray").T
@@ -251,7 +251,7 @@ def _colors(which: Int[np.ndarray, " B"], order: Int[np.ndarray, " k"], steps: I
     from matplotlib.colors import to_rgba_array  # pyright: ignore[reportMissingImports]  # optional
 
     place = np.full(max(which.max(), 0) + 2, len(COLORS))
-    place[order], place[-1] = np.arange(len(order)), len(COLORS) + 1  # place[-1] is of the unsolved
+    place[order], place[-1] = np.arange(len(order)), len(COLORS) + 1  # place[-1] is for the unsolved
     painted = to_rgba_array([*COLORS, PALE, GREY])[place[which]]
     slowness = (steps - steps.min()) / max(np.ptp(steps), 1)
     painted[:, 3] = 1 - (1 - _FAINTEST) * slowness

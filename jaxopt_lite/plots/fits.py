@@ -17,7 +17,7 @@ _POINTS = 200  # of a curve
 
 
 class Fitted(Protocol):
-    """What is drawn of a `Solution` of `least_squares`."""
+    """The parts of a `Solution` of `least_squares` that are drawn."""
 
     @property
     def x(self) -> PyTree: ...
@@ -38,35 +38,35 @@ def bands(
     label: str | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw a fit with its data, and the band that holds the curve at each place with a probability.
+    """Draw a fit with its data, and the band that holds the curve at each place with a given probability.
 
     The band is that of the mean, to first order in the unknowns: `Covariance.interval`. New data scatter around it.
 
     Args:
-        solution: of `least_squares`.
-        model: `model(x, t)`, the curve of the unknowns of one fit at places `t`, `[N]`.
-        t: where the data are. The curve is drawn from the first to the last. What is not finite is left out.
+        solution: a `Solution` of `least_squares`.
+        model: `model(x, t)`, the curve for the unknowns of one fit at places `t`, `[N]`.
+        t: where the data are. The curve is drawn from the smallest to the largest; what is not finite is left out.
         y: the data; None for the curve alone.
         index: which fit of a batch; it must be given where there are several.
-        level: how probably the band holds the curve, at one place.
+        level: the probability that the band holds the curve, at any one place.
         absolute_sigma: as for `Solution.covariance`.
-        label: of the curve in the legend.
+        label: name of the curve in the legend.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: several fits and no index; no solution of `least_squares`; t and y that do not fit together; no
-            finite t; a model that does not give one number for each place.
-        IndexError: a fit that is not there.
+        ValueError: several fits and no index; no solution of `least_squares`; t and y of different sizes; no finite t;
+            a model that does not give one number for each place.
+        IndexError: there is no fit of that index.
         TypeError: something else than a `Solution`.
         ImportError: matplotlib is not installed.
     """
     check("solution", solution, "a Solution of `least_squares`", "covariance", "status")
     t = np.ravel(np.asarray(t, float))
     if y is not None and np.size(y) != t.size:
-        raise ValueError(f"t has {t.size} places and y {np.size(y)} data; expected as many.")
+        raise ValueError(f"t has {t.size} places and y has {np.size(y)} data; expected the same number.")
     there = t[np.isfinite(t)]
     if not there.size:
         raise ValueError(f"t: expected at least one place that is finite, got {t.size} others.")

@@ -10,14 +10,14 @@ from jaxopt_lite.plots.style import axes, check
 
 __all__ = ["Alike", "Routed", "confusion", "similarity"]
 
-_MANY = 50  # names that can still be read beside a matrix
-_NUMBERS = 12  # columns whose cells have room for a number
+_MANY = 50  # names, at most, that can be read beside a matrix
+_NUMBERS = 12  # columns, at most, whose cells have room for a number
 _SIMILARITY = "what `specialists.similarity` returns"
 _MAP = "cividis"  # the same for any color vision
 
 
 class Alike(Protocol):
-    """What is drawn of a `Similarity`."""
+    """The parts of a `Similarity` that are drawn."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -26,7 +26,7 @@ class Alike(Protocol):
 
 
 class Routed(Protocol):
-    """What is drawn of a `Report`."""
+    """The parts of a `Report` that are drawn."""
 
     def confusion(self) -> tuple[tuple[str, ...], tuple[str, ...], Int[np.ndarray, "T S"]]: ...
 
@@ -35,8 +35,8 @@ def similarity(matrix: Alike, *, ax: Any = None) -> Any:
     """Draw how far tasks are apart, dark where they are near.
 
     Args:
-        matrix: what `specialists.similarity` returns; `ordered()` has near tasks side by side. The names are left out
-            where there are more than 50.
+        matrix: what `specialists.similarity` returns; `ordered()` puts near tasks side by side. More than 50 names
+            are left out.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
@@ -88,7 +88,7 @@ def confusion(report: Routed, *, ax: Any = None) -> Any:
 
 
 def _size(rows: int, columns: int) -> tuple[float, float]:
-    """Of a figure, in inches, in which the names beside the cells can be read."""
+    """The size of a figure, in inches, in which the names beside the cells can be read."""
     return 2.6 + min(0.45 * columns, 9), 1.6 + min(0.35 * rows, 8)
 
 

@@ -1,4 +1,4 @@
-"""Colors for any color vision, and the axes of a new figure, to be seen on light and on dark paper."""
+"""Colors for any color vision, and the axes of a new figure, legible on light and on dark paper."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ __all__ = [
     "next_color", "title",
 ]  # fmt: skip
 
-# Okabe and Ito, Color Universal Design (2008). Without its black, which is lost on dark paper, and its yellow, which is
-# on white.
+# Okabe and Ito, Color Universal Design (2008). Without its black, which is lost on dark paper, and its yellow, lost on
+# white.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PINK, SKY = "#CC79A7", "#56B4E9"
 COLORS = (BLUE, ORANGE, GREEN, VERMILLION, PINK, SKY)
@@ -17,10 +17,10 @@ PALE = "#b8b8b8"
 
 
 def check(name: str, value: Any, expected: str, *parts: str) -> None:
-    """Refuse what has no such parts, which are what is drawn of it.
+    """Refuse what lacks one of the parts that are drawn.
 
     Raises:
-        TypeError: it lacks one.
+        TypeError: it does.
     """
     if not all(hasattr(value, part) for part in parts):
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.")
@@ -31,7 +31,7 @@ def axes(ax: Any, size: tuple[float, float] = (6.0, 3.6)) -> Any:
 
     Args:
         ax: matplotlib axes, or None.
-        size: of the figure, in inches.
+        size: width and height of a new figure, in inches.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -50,7 +50,7 @@ def axes(ax: Any, size: tuple[float, float] = (6.0, 3.6)) -> Any:
 
 
 def next_color(ax: Any) -> str:
-    """A color that no line on these axes has, while there is one."""
+    """A color that no line on these axes has, as long as there is one."""
     used = {line.get_color() for line in ax.get_lines()}
     return next((color for color in COLORS if color not in used), COLORS[len(used) % len(COLORS)])
 
@@ -61,7 +61,7 @@ def title(ax: Any, text: str) -> None:
 
 
 def legend(ax: Any, **where: Any) -> None:
-    """Add a legend if anything has a label, in the color of those of the axes, without a box, white on dark paper."""
+    """Add a legend if anything has a label, in the color of the axes' labels and without a box: white on dark paper."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, labelcolor=ax.xaxis.label.get_color(), **where)
 

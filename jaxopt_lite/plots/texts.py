@@ -1,4 +1,4 @@
-"""A text, colored by its tokens: on a terminal through rich, in a notebook as HTML, and as plain text."""
+"""A text colored by its tokens: on a terminal through rich, in a notebook as HTML, and as plain text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Special: TypeAlias = Literal["raise", "encode", "ignore"]
 
 
 class Reads(Protocol):
-    """What is asked of a `Tokenizer`."""
+    """What a `Tokenizer` is asked for."""
 
     @property
     def vocabulary(self) -> Any: ...
@@ -31,9 +31,9 @@ class Tokens:
     """A text as its tokens. A notebook shows it in colors, and so does `rich.print`; `print` puts "|" between tokens.
 
     Attributes:
-        ids: of the tokens.
-        pieces: what each stands for; a byte that is a part of a character as "\\xe2", and likewise what would be unseen
-            or is an order to a terminal.
+        ids: the tokens' ids.
+        pieces: the text of each; a byte that is part of a character is "\\xe2", and invisible characters and control
+            codes are escaped likewise.
     """
 
     ids: tuple[int, ...]
@@ -61,12 +61,12 @@ class Tokens:
 
 
 def tokens(tokenizer: Reads, text: str, *, special: Special = "encode") -> Tokens:
-    """A text, colored by its tokens, to be shown in a notebook or printed by `rich.print`.
+    """A text colored by its tokens, to be shown in a notebook or printed by `rich.print`.
 
     Args:
-        tokenizer: what cuts it.
+        tokenizer: what cuts the text into tokens.
         text: the text.
-        special: what a special token in it is, as for `Tokenizer.encode`; by default that token.
+        special: what a special token in the text is, as for `Tokenizer.encode`; by default that token.
 
     Returns:
         The tokens, which show themselves.

@@ -11,7 +11,7 @@ __all__ = ["Encodes", "compression", "rounds"]
 
 
 class Encodes(Protocol):
-    """What is drawn of a `Tokenizer`."""
+    """The parts of a `Tokenizer` that are drawn."""
 
     @property
     def vocabulary(self) -> Any: ...
@@ -27,23 +27,23 @@ def compression(
     label: str | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw how many bytes of texts a token stands for, for this vocabulary and all that are cut off earlier.
+    """Draw how many bytes of text a token stands for, for this vocabulary and each one with fewer of its merges.
 
-    One encoding tells of all sizes, exactly: without its last merge each token of that merge is two.
+    One encoding tells of all sizes, exactly: without the last merge, each token that it makes is two.
 
     Args:
         tokenizer: a trained one, or another with merges in order.
-        texts: a text or several, best ones that it was not trained on; or several kinds by name, a line for each.
+        texts: a text or several, preferably ones that it was not trained on; or several kinds by name, a line for each.
             Special tokens in them are text like any other.
-        label: of the line in a legend, to compare several tokenizers on the same axes.
+        label: name of the line in a legend, to compare several tokenizers on the same axes.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: a vocabulary that cannot be cut off, for a merge comes before those of its parts, or two make one
-            token; texts without a token.
+        ValueError: a vocabulary that cannot be cut short, because a merge comes before those of its parts or two make
+            one token; texts without a token.
         TypeError: something else than a `Tokenizer`.
         ImportError: matplotlib is not installed.
     """
@@ -51,8 +51,8 @@ def compression(
     vocabulary = tokenizer.vocabulary
     if not vocabulary.is_unique or vocabulary.whole_words:
         raise ValueError(
-            "the vocabulary cannot be cut off: expected merges in order that make each token once, as `bpe.train` "
-            "learns them. Of others `python -m jaxopt_lite bpe inspect` prints the compression of texts."
+            "the vocabulary cannot be cut short: expected merges in order that make each token once, as `bpe.train` "
+            "learns them. For others `python -m jaxopt_lite bpe inspect` prints the compression of texts."
         )
     kinds = texts if isinstance(texts, Mapping) else {label: texts}
     lines = {name: _bytes_per_token(tokenizer, kind) for name, kind in kinds.items()}
@@ -68,12 +68,12 @@ def compression(
 
 
 def _bytes_per_token(tokenizer: Encodes, texts: str | Iterable[str]) -> np.ndarray:
-    """With the first 0, 1, ..., M merges, `[M + 1]`."""
+    """Bytes per token with the first 0, 1, ..., M merges, `[M + 1]`."""
     texts = [texts] if isinstance(texts, str) else list(texts)
     vocabulary = tokenizer.vocabulary
     ids = np.concatenate([np.asarray(row, np.int64) for row in tokenizer.encode_batch(texts, special="ignore")] or [[]])
     if not ids.size:
-        raise ValueError("texts: expected some that have a token at least.")
+        raise ValueError("texts: expected at least one token in all of them.")
     times = np.bincount(ids, minlength=len(vocabulary.tokens)).tolist()
     total = [ids.size]
     for (left, right), made in zip(vocabulary.merges[::-1].tolist(), vocabulary.merged[::-1].tolist(), strict=True):
@@ -87,10 +87,10 @@ def _bytes_per_token(tokenizer: Encodes, texts: str | Iterable[str]) -> np.ndarr
 def rounds(tokenizer: Encodes, *, ax: Any = None) -> Any:
     """Draw how many merges can be made at once: the runs of merges in which none touches an earlier one.
 
-    `bpe.train` takes as many rounds at least: there one ends also where it is not known yet which merge is the next.
+    `bpe.train` takes at least as many rounds: there, one also ends where the next merge is not yet known.
 
     Args:
-        tokenizer: with merges.
+        tokenizer: one with merges.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
