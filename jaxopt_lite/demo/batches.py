@@ -1,7 +1,9 @@
 """Solves a long batch with its progress shown, has every answer certified, and keeps count of both."""
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
@@ -11,9 +13,9 @@ from jaxtyping import Array, Bool, Float, PyTree
 import jaxopt_lite as jol
 from jaxopt_lite.progress import working
 
-__all__ = ["CHUNK", "Tally", "solve_and_verify"]
+__all__ = ["CHUNK", "Tally", "passing_ctrl_c_on", "solve_and_verify"]
 
-CHUNK = 512  # problems at a time; certificates are compiled for 256, and a rest would be compiled once more
+CHUNK = 512  # problems at a time: a multiple of the 256 that certificates are compiled for, so that none are left over
 
 
 @dataclass
@@ -46,7 +48,7 @@ def solve_and_verify(
     """Solve a batch chunk by chunk, certify the answers, and enter both in the tally.
 
     Args:
-        tally: of this batch; brought up to date.
+        tally: the tally of this batch, brought up to date.
         solve: `solve(x0, args)` for a chunk.
         certify: `certify(x, args)` for a chunk: whether each answer is valid, and its estimated error.
         x0: starts, NumPy arrays `[B, ...]`.
@@ -65,7 +67,7 @@ def solve_and_verify(
     tally.reached = int(np.sum(solution.status != jol.Status.NOT_STARTED))
     tally.solved = int(np.sum(solution.success))
     if tally.reached < tally.size:
-        raise KeyboardInterrupt  # in_chunks has caught it, to hand over what was done
+        raise KeyboardInterrupt  # which in_chunks caught, to hand over what was done
     start = time.perf_counter()
     with working("verifying"):
         places = [slice(first, first + chunk) for first in range(0, tally.size, chunk)]
@@ -76,3 +78,18 @@ def solve_and_verify(
     tally.verify_seconds = time.perf_counter() - start
     tally.verified = int(np.sum(solution.success & valid))
     return solution, error
+
+
+@contextmanager
+def passing_ctrl_c_on() -> Iterator[None]:
+    """Within, the warning of `bpe.train` and `fit` that they were interrupted is a KeyboardInterrupt.
+
+    They catch Ctrl-C to hand over what was done. That no merges are left goes without saying here.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "nothing left to merge")
+        warnings.filterwarnings("error", "interrupted")
+        try:
+            yield
+        except UserWarning:
+            raise KeyboardInterrupt from None

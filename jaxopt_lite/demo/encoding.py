@@ -1,8 +1,7 @@
-"""How few tokens does text take? A tokenizer learned from Python's own library, tried on files it has not seen."""
+"""How few tokens does text take? A tokenizer learned from Python's own library, and tried on files it has not seen."""
 
 import sysconfig
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from jaxopt_lite import bpe
 from jaxopt_lite.bpe.report import first_merges
-from jaxopt_lite.demo.batches import Tally
+from jaxopt_lite.demo.batches import Tally, passing_ctrl_c_on
 from jaxopt_lite.progress import working
 
 __all__ = ["library_sources", "run"]
@@ -20,7 +19,7 @@ _TOKENS = 8192
 _HELD_OUT = 10  # every tenth file
 _TOGETHER = 100  # files that are encoded in one call
 _MERGES_SHOWN = 8
-_ELSEWHERE = {"site-packages", "dist-packages", "test", "tests", "lib2to3"}  # not of the library, or no usual Python
+_ELSEWHERE = {"site-packages", "dist-packages", "test", "tests", "lib2to3"}  # not the library, or no usual Python
 _ERRORS = "surrogateescape"  # keeps bytes that are not UTF-8
 
 
@@ -28,10 +27,10 @@ def run(paths: Sequence[Path] | None, console: Console, tallies: list[Tally], ev
     """Learn a tokenizer from nine files in ten, encode all, decode them again, and print compression and speed.
 
     Args:
-        paths: the files; `None` for the sources of Python's standard library. Of fewer than ten none is held out.
+        paths: the files; `None` for the sources of Python's standard library. With fewer than ten, none is held out.
         console: where to print.
-        tallies: this batch's is appended: files encoded (solved), and of these the same again when decoded (verified).
-        every: of the standard library's files, take one in so many; default 1, all.
+        tallies: this batch's is appended: files encoded (solved), and those of them that decode to the same (verified).
+        every: take one in this many of the standard library's files; default 1, all.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; the tally says how far the batch had come.
@@ -66,7 +65,7 @@ def run(paths: Sequence[Path] | None, console: Console, tallies: list[Tally], ev
 
 
 def library_sources() -> list[Path]:
-    """The Python files of the standard library, in order of their names, without tests and installed packages."""
+    """The Python files of the standard library by name, without tests and installed packages."""
     root = Path(sysconfig.get_paths()["stdlib"])
     return [path for path in sorted(root.rglob("*.py")) if _ELSEWHERE.isdisjoint(path.relative_to(root).parts)]
 
@@ -76,13 +75,8 @@ def _learn(paths: list[Path], size: int, lines: Table) -> bpe.Tokenizer:
     start = time.perf_counter()
     words = bpe.count_words(paths, bpe.splitter("gpt4"), errors=_ERRORS, progress=False)
     counted = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "nothing left to merge")
-        warnings.filterwarnings("error", "interrupted")
-        try:
-            tokenizer = bpe.train(words, _TOKENS, progress=False)
-        except UserWarning:  # `train` has caught Ctrl-C, to hand over what was learned
-            raise KeyboardInterrupt from None
+    with passing_ctrl_c_on():
+        tokenizer = bpe.train(words, _TOKENS, progress=False)
     learned = time.perf_counter()
     lines.add_row(
         "counting", f"{words.total():,} words, {len(words):,} of them distinct; {_speed(size, counted - start)}"
@@ -93,7 +87,7 @@ def _learn(paths: list[Path], size: int, lines: Table) -> bpe.Tokenizer:
 
 
 def _encode_and_verify(tokenizer: bpe.Tokenizer, paths: Sequence[Path], tally: Tally) -> list[tuple[int, int]]:
-    """Encode each file and decode it again; the bytes and tokens of each."""
+    """Encode each file and decode it again; returns the bytes and tokens of each."""
     measured = []
     for first in range(0, len(paths), _TOGETHER):
         files = [path.read_bytes() for path in paths[first : first + _TOGETHER]]

@@ -1,7 +1,6 @@
-"""Is a model of Python better with a specialist for each module? Each has seen some lines, and changes 64 numbers."""
+"""Is a model of Python better with a specialist for each module? Each learns from some lines and changes 64 numbers."""
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxopt_lite import bpe
-from jaxopt_lite.demo.batches import Tally
+from jaxopt_lite.demo.batches import Tally, passing_ctrl_c_on
 from jaxopt_lite.demo.modules import Module, modules, tasks
 from jaxopt_lite.demo.programs import in_a_hurry
 from jaxopt_lite.progress import working
@@ -36,8 +35,8 @@ _WINDOWS = 8, 3  # of a module, to learn from and held out
 _MODEL: dict[str, Any] = dict(embed=32, hidden=32, length=_LENGTH)
 _ADAPTER = IA3("out/w", axis=0) + Shift("hidden/b")
 _PRIOR = 30.0  # of 10, 40 and 160, 40 did best on held-out code
-_FALLBACK = 0.01  # of inputs of known modules, to the base
-_SAME = 1e-3  # of the loss
+_FALLBACK = 0.01  # the share of known modules' inputs that may go to the base
+_SAME = 1e-3  # relative to the loss
 
 
 def run(
@@ -52,12 +51,12 @@ def run(
 
     Args:
         count: how many modules, at most.
-        seed: of the base and of random routing.
+        seed: seed of the base and of random routing.
         console: where to print.
-        tallies: this batch's is appended: specialists whose fit converged (solved), and of these those whose loss,
-            computed again in batches of mixed tasks, is what the fit said and below the base's (verified).
+        tallies: this batch's is appended: specialists whose fit converged (solved), and those of them whose loss,
+            computed again in batches of mixed tasks, is what the fit said and not above the base's (verified).
         found: the modules; `None` for those of Python's standard library.
-        steps: of the base's training.
+        steps: steps of the base's training.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; the tally says how far the batch had come.
@@ -71,21 +70,16 @@ def run(
     tally = Tally("specialists", len(found))
     tallies.append(tally)
     lines = Table.grid(padding=(0, 2))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "nothing left to merge")
-        warnings.filterwarnings("error", "interrupted")
-        try:
-            base, learned, held_out = _base(found, seed, steps, lines)
-            library = _fitted(base, learned, tally, lines)
-        except UserWarning:  # Ctrl-C was caught, to hand over what was done
-            raise KeyboardInterrupt from None
+    with passing_ctrl_c_on():
+        base, learned, held_out = _base(found, seed, steps, lines)
+        library = _fitted(base, learned, tally, lines)
     with in_a_hurry():  # each program runs once or twice from here on
         _verify(library, learned, tally, lines)
         console.print(
             f"{len(found):,} modules. The base is a small language model of all of them; a specialist is fitted to one "
             f"and changes {library.size} of its numbers. The last fourth of every file is held out: the better a "
-            f"model, the fewer bits it needs for a byte of that. A router sends every {_LENGTH} tokens to the "
-            "specialist of the module that they look like."
+            f"model, the fewer bits it needs per byte of that. A router sends every {_LENGTH} tokens to the specialist "
+            "of the module that they look like."
         )
         console.print(lines)
         report = _evaluated(library, learned, held_out, seed)
@@ -95,7 +89,7 @@ def run(
 def _base(
     found: Sequence[Module], seed: int, steps: int, lines: Table
 ) -> tuple[Base, dict[str, Task], dict[str, Task]]:
-    """A tokenizer and a language model of what all modules have to learn from, and the tasks."""
+    """A tokenizer and a language model of the learned parts of all modules, and the tasks."""
     texts = [module.learned for module in found]
     start = time.perf_counter()
     with working("encoding the modules"):
@@ -124,7 +118,7 @@ def _fitted(base: Base, learned: dict[str, Task], tally: Tally, lines: Table) ->
 
 
 def _verify(library: Library, learned: dict[str, Task], tally: Tally, lines: Table) -> None:
-    """Compare each specialist's loss, computed again as it is served, with what its fit said, and with the base's."""
+    """Compare each specialist's loss, computed again as it is served, with what its fit said and with the base's."""
     start = time.perf_counter()
     with working("serving the specialists"):
         own, base = (task_losses(some, learned, window_loss) for some in (library, library[[]]))
@@ -138,7 +132,7 @@ def _verify(library: Library, learned: dict[str, Task], tally: Tally, lines: Tab
 
 
 def _evaluated(library: Library, learned: dict[str, Task], held_out: dict[str, Task], seed: int) -> Report:
-    """Beside the alternatives that need no further fit: a monolith's would take as long as all the rest together."""
+    """A comparison with the alternatives that need no fit: a monolith's would take as long as all the rest together."""
     enough = sum(task.examples for task in learned.values()) > 2 / _FALLBACK
     with working("calibrating the router"):
         router = LDA.of(library, calibrate(library.base, learned, fallback=_FALLBACK if enough else 0.0))
