@@ -1,7 +1,7 @@
 """Real problems: power flow (root finding) and NIST regressions (least squares) with published answers, and real text.
 
-Files, in reading order; each imports only from those above it. Problems and data, which import no solver, so that each
-can be read, and solved, by itself:
+Files, in reading order; each imports only from those above it. Problems and data, which import no solver and can be
+read, and solved, by themselves:
 
 - `network`: bus, generator and branch tables.
 - `power_flow`: AC power flow as root finding.
@@ -11,12 +11,12 @@ can be read, and solved, by itself:
 What `jaxopt-lite demo` runs:
 
 - `batches`: a long batch, shown, certified and counted.
-- `report`: what a batch came to.
+- `report`: the counts and times of a batch, printed.
 - `programs`: what the parts run, compiled in a second thread.
 - `lowest_voltage`: ten thousand power flows.
 - `confidence`: ten thousand refits of each of three regressions.
-- `encoding`: a tokenizer learned and tried.
+- `encoding`: a tokenizer, learned and tried.
 - `modules`: the modules of Python's standard library as texts.
-- `specialists`: one fitted to each of many modules.
-- `command`: all of that, one part after the other.
+- `specialists`: one for each of many modules.
+- `command`: all of these, one after the other.
 """

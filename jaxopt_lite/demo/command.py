@@ -15,10 +15,10 @@ __all__ = ["demo"]
 
 _ABOUT = (
     "Four jobs, and every answer is verified: a tokenizer learned from text, a specialist for each of many modules, "
-    "power flows of a grid under random loads, and regressions with published answers. What has to be compiled is "
-    "compiled in a second thread meanwhile."
+    "power flows of a grid under random loads, and regressions with published answers. Meanwhile a second thread "
+    "compiles what comes later."
 )
-_TEXTS_QUICK = 10  # of so many, one
+_TEXTS_QUICK = 10  # one text in this many
 _STEPS_QUICK = 100
 
 
@@ -43,16 +43,16 @@ def demo(options: argparse.Namespace, console: Console) -> int:
 
 
 def _run(options: argparse.Namespace, compiler: Compiler, console: Console, tallies: list[Tally]) -> None:
-    """The parts. Their own order is that of what they compile: what the last ones need is compiled while others run.
+    """The parts, ordered by what they compile: what the last ones need is compiled while others run.
 
-    Encoding comes before that, alone, for its speed is shown.
+    Encoding runs before that, alone, because its speed is shown.
     """
     every, steps = (_TEXTS_QUICK, _STEPS_QUICK) if options.quick else (1, specialists.STEPS)
     console.print(_ABOUT)
     if options.quick:
         console.print(
             "Quick: where you do not say how many, a tenth of the problems, texts and specialists. The specialists' "
-            f"base is trained for {steps} steps, not {specialists.STEPS}. All is compiled in a hurry: it solves slower."
+            f"base is trained for {steps} steps, not {specialists.STEPS}. Compiled in a hurry, all of it solves slower."
         )
     encoding.run(options.text, console, tallies, every)
     flow = lowest_voltage.prepare(compiler)

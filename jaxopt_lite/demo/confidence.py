@@ -27,7 +27,7 @@ SUBJECTS = {
 }
 _FIT_TOLERANCE = 1e-11  # cosines of residuals and slopes: nine digits of these parameters and more
 _REFIT_TOLERANCE = 1e-9  # rounding keeps some of Thurber's refits from 1e-10
-_DIGITS = 6  # a fit and its standard errors agree with NIST
+_DIGITS = 6  # to which a fit and its standard errors must agree with NIST
 _CERTIFIED = 1e-3  # standard errors; where the sum of squares is flatter, a slope leaves more room
 
 
@@ -40,7 +40,7 @@ class Programs(NamedTuple):
 
 
 def prepare(name: str, compiler: Compiler) -> Programs:
-    """Begin to compile for a data set, one of `SUBJECTS`."""
+    """Begin to compile the programs for a data set, one of `SUBJECTS`."""
     dataset = read(name)
     b = dataset.starts[0]
     shared = _without_observations(near(dataset, b))
@@ -59,7 +59,7 @@ def run(programs: Programs, count: int, seed: int, console: Console, tallies: li
     Args:
         programs: as prepared.
         count: how many refits.
-        seed: of the resampling.
+        seed: seed of the resampling.
         console: where to print.
         tallies: those of the fits and of the refits are appended.
     """
@@ -112,7 +112,7 @@ def solver(dataset: Dataset) -> Callable:
 def certificate(dataset: Dataset) -> Callable:
     """`certify(z, y, shared)`: whether each is a minimum, by the true Hessian, and its estimated error.
 
-    The unknowns are as seen from `near` a fit, whose arguments but for the observations are what the problems share.
+    The unknowns are those seen from `near` a fit; its arguments, except the observations, are what the problems share.
     """
     fun = sum_of_squares(dataset)
 
@@ -136,7 +136,7 @@ def fit(dataset: Dataset, solve: Callable) -> tuple[jol.Solution, Float[np.ndarr
         solve: its `solver`, compiled.
 
     Returns:
-        The solution and the standard errors of the parameters, one row a start.
+        The solution and the standard errors of the parameters, one row for each start.
 
     Example:
         >>> rat42 = read("Rat42")
@@ -149,7 +149,7 @@ def fit(dataset: Dataset, solve: Callable) -> tuple[jol.Solution, Float[np.ndarr
 
 
 def digits(b: Float[np.ndarray, "*batch k"], certified: Float[np.ndarray, " k"]) -> Float[np.ndarray, "*batch"]:
-    """To how many significant digits all parameters agree with the certified ones; 11 are certified.
+    """The number of significant digits to which all parameters agree with the certified ones; 11 are certified.
 
     Args:
         b: [..., k] fitted parameters.

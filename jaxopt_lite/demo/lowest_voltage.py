@@ -27,7 +27,7 @@ class Programs(NamedTuple):
 
 
 def prepare(compiler: Compiler) -> Programs:
-    """Begin to compile. No scenario needs to be rescued, so that no second method is compiled."""
+    """Begin to compile. No scenario needs a rescue, so no second method is compiled."""
     fun, x0, args = mismatch(read_case("ieee14"))
 
     def solve(x0, args):
@@ -49,7 +49,7 @@ def run(programs: Programs, count: int, seed: int, console: Console, tallies: li
     Args:
         programs: as prepared.
         count: how many load scenarios.
-        seed: of the random loads.
+        seed: seed of the random loads.
         console: where to print.
         tallies: this batch's is appended, as soon as the batch begins.
     """
@@ -80,14 +80,14 @@ def run(programs: Programs, count: int, seed: int, console: Console, tallies: li
 def lowest(
     network: Network, x: dict[str, Float[Array, "count unknown"]]
 ) -> tuple[Float[np.ndarray, " count"], Int[np.ndarray, " count"]]:
-    """The lowest voltage of each scenario and the bus where it occurs, of the buses that nothing holds.
+    """The lowest voltage of each scenario and the bus where it occurs, among the buses that nothing holds.
 
     Args:
         network: the power system.
         x: solved scenarios, as `mismatch` has its unknowns.
 
     Returns:
-        Magnitudes in per unit and bus numbers. Generator buses hold a given voltage and say nothing.
+        Magnitudes in per unit, and bus numbers. Generator buses hold a given voltage and do not count.
 
     Example:
         >>> import jaxopt_lite as jol

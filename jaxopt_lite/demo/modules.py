@@ -1,4 +1,4 @@
-"""The modules of Python's standard library as texts: of each a part to learn from and a part that is held out."""
+"""The modules of Python's standard library as texts, each in a part to learn from and a part that is held out."""
 
 import sysconfig
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def modules(paths: Sequence[Path] | None = None, least: int = _LEAST) -> list[Mo
 
     Args:
         paths: the files; `None` for the sources of Python's standard library.
-        least: bytes that a file must have.
+        least: bytes that a file must have, at least.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     found = [_module(path, root) for path in (library_sources() if paths is None else paths)]
@@ -53,9 +53,9 @@ def tasks(
 
     Args:
         found: the modules.
-        tokenizer: for their texts.
-        length: of a window, in tokens.
-        most: how many windows to take of each part, at most, spread over it evenly.
+        tokenizer: the tokenizer of their texts.
+        length: length of a window, in tokens.
+        most: how many windows to take from each part, at most, spread evenly over it.
     """
     ids = encode([module.learned for module in found] + [module.held_out for module in found], tokenizer)
     names, end = [module.name for module in found], padding(tokenizer)
@@ -67,7 +67,7 @@ def tasks(
 
 
 def _spread(ids: np.ndarray, length: int, most: int, end: int) -> Task:
-    """Windows of some ids, at most so many, evenly spread; the last may be filled up."""
+    """At most so many windows of some ids, evenly spread; the last may be padded."""
     whole = -(-len(ids) // length)
     count = min(whole, most)
     x = np.full((count, length), end, np.int32)

@@ -50,7 +50,7 @@ def read_case(name: str = "ieee14") -> Network:
     """Reads a network shipped with the package.
 
     Args:
-        name: the case; "ieee14", the IEEE 14-bus test case, is shipped.
+        name: name of the case; "ieee14", the IEEE 14-bus test case, is shipped.
 
     Returns:
         The network.
@@ -158,7 +158,7 @@ def _positions(bus, numbers, table: str) -> Int[np.ndarray, " row"]:
         raise ValueError("bus: expected every bus number once, got repeated numbers")
     unknown = sorted(set(numbers) - set(row_of))
     if unknown:
-        raise ValueError(f"{table}: expected bus numbers of the bus table, got {unknown} besides")
+        raise ValueError(f"{table}: expected bus numbers of the bus table, got also {unknown}")
     return np.array([row_of[number] for number in numbers], dtype=int)
 
 

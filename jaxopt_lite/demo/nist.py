@@ -33,7 +33,7 @@ def read(name: str) -> Dataset:
     """Reads a data set shipped with the package.
 
     Args:
-        name: the data set's, such as "Thurber".
+        name: name of the data set, such as "Thurber".
 
     Returns:
         The data set.
@@ -57,11 +57,11 @@ def read(name: str) -> Dataset:
 def parse(text: str, name: str) -> Dataset:
     """Reads the text of a NIST StRD nonlinear regression file with one predictor.
 
-    The header says which lines hold what; a file that breaks its own word is refused.
+    The header says which lines hold what; a file that contradicts it is refused.
 
     Args:
         text: the whole file.
-        name: the data set's name, which the file must bear.
+        name: name of the data set, which the file must bear.
 
     Returns:
         The data set.
@@ -109,10 +109,10 @@ def _find(text: str, pattern: str, name: str) -> str:
 
 
 def _check_counts(dataset: Dataset, text: str) -> None:
-    """Rows of data and parameters must be as many as the header's summary implies.
+    """Check that there are as many rows of data and parameters as the header's summary implies.
 
-    The summary's own "Degrees of Freedom" is not used: Rat43's says 9, where 15 observations, 4 parameters
-    and the residual standard deviation printed beside it all say 11.
+    The summary's own "Degrees of Freedom" is not used: Rat43's says 9, while 15 observations, 4 parameters and the
+    residual standard deviation printed beside it all say 11.
     """
     name, m, freedom = dataset.name, len(dataset.y), dataset.degrees_of_freedom
     stated = int(_find(text, r"Number of Observations:\s*(\d+)", name))

@@ -9,8 +9,8 @@ injected currents are I = Y (e + jf) and the injected powers S = (e + jf) conj(I
 One bus, the slack, has a given V and θ; a PV bus a given P and V; a PQ bus a given P and Q. The unknowns are
 θ at every bus but the slack and V at the PQ buses; the equations are P at the former and Q at the latter.
 
-This rectangular form costs one cosine and one sine a bus and four products with constant matrices, which a
-row of lanes shares. The polar double sum needs a cosine and a sine for every pair of buses.
+This rectangular form costs one cosine and one sine per bus and four products with constant matrices, which a row of
+lanes shares. The polar double sum needs a cosine and a sine for every pair of buses.
 
 Sources: W. F. Tinney, C. E. Hart, "Power Flow Solution by Newton's Method", IEEE Trans. Power Apparatus and
 Systems 86 (1967) 1449-1460.
@@ -117,13 +117,13 @@ def scenarios(network: Network, count: int, seed: int = 0) -> dict[str, Float[np
     """Random load scenarios: the `args` of many power flows on one network.
 
     Each bus's load is scaled by a factor of its own, uniform in [0.5, 1.5], at constant power factor; the generation is
-    scaled by the total load, so that the slack bus covers only what is lost on the way. The generators' reactive
-    limits are left aside.
+    scaled by the total load, so that the slack bus covers only the losses. The generators' reactive limits are
+    ignored.
 
     Args:
         network: the power system.
         count: how many scenarios.
-        seed: of NumPy's generator; default 0. A longer run begins with the scenarios of a shorter one.
+        seed: seed of NumPy's generator; default 0. A longer run begins with the scenarios of a shorter one.
 
     Returns:
         {"p": [count, bus], "q": [count, bus]}, scheduled injections in per unit.

@@ -1,7 +1,7 @@
 """What the parts of the demonstration run, compiled in a second thread while an earlier part runs.
 
 XLA compiles without holding Python's lock, and takes most of the time of a demonstration that solves ten thousand
-problems in a fraction of a second. A program is made for batches of one size, to be used for the small ones as well:
+problems in a fraction of a second. A program is compiled for batches of one size and serves smaller ones as well:
 another size would be another program.
 """
 
@@ -20,8 +20,8 @@ from jaxopt_lite.progress import working
 
 __all__ = ["Compiler", "Program", "in_a_hurry"]
 
-# XLA's levels of optimisation. The second solves as fast as the third, which JAX takes, and compiles in two thirds of
-# the time. None at all slows a solve down tenfold, but suits what does little.
+# XLA's levels of optimization. Level 2 solves as fast as level 3, JAX's own choice, and compiles in two thirds of the
+# time. Level 0 makes a solve ten times slower, but suits what does little.
 _WELL, _HARDLY = ({"xla_backend_optimization_level": k, "xla_llvm_disable_expensive_passes": not k} for k in (2, 0))
 
 
@@ -29,7 +29,7 @@ _WELL, _HARDLY = ({"xla_backend_optimization_level": k, "xla_llvm_disable_expens
 class Program:
     """A function of batches of `size` problems, which may still be compiling: `program(x, args, *shared)`.
 
-    Fewer problems will do: they are filled up with the last one.
+    Smaller batches are filled up with their last problem.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Program:
     _compiled: Future[tuple[Callable[..., Any], float]]
 
     def wait(self) -> float:
-        """Until it is compiled; the seconds that compiling took."""
+        """Wait until it is compiled; returns the seconds that compiling took."""
         if not self._compiled.done():
             with working(f"compiling {self.name}"):
                 self._compiled.result()
@@ -53,10 +53,10 @@ class Program:
 
 
 class Compiler:
-    """Compiles in a second thread, one program after the other. Leaving its context gives up what is not begun.
+    """Compiles in a second thread, one program after the other. Leaving its context drops what has not begun.
 
     Args:
-        hurried: whether no program is compiled well.
+        hurried: whether to compile every program fast rather than well.
     """
 
     def __init__(self, hurried: bool = False) -> None:
@@ -75,11 +75,11 @@ class Compiler:
         """Begin to compile a function of a batch.
 
         Args:
-            name: to be told who waits for it.
-            size: of a batch.
+            name: shown while one waits for it.
+            size: problems in a batch.
             function: `function(x, args, *shared)`.
-            x: of one problem, arrays.
-            args: of one problem.
+            x: the unknowns of one problem, arrays.
+            args: the arguments of one problem.
             shared: what all problems share.
             well: False for a program that does so little that compiling it well takes longer.
         """
@@ -99,7 +99,7 @@ class Compiler:
 
 @contextmanager
 def in_a_hurry(hurried: bool = True) -> Iterator[None]:
-    """Within, JAX compiles in about half the time what then runs slower, in every thread but for a `Compiler`'s."""
+    """Within, JAX compiles in about half the time, to slower code, except in a `Compiler`'s thread."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", hurried or before)
     try:

@@ -4,13 +4,14 @@ Each data set fits a model f(x; b) to m observations y by least squares and come
 NIST certifies to 11 digits, and with their standard deviations (`nist.py`).
 
 *Unknowns.* The parameters of one model differ by up to eight orders of magnitude. Least squares does not mind. Whether
-an answer is good enough, though, is a question of standard errors, so that an answer is certified as seen from *near*
-a fit: b = center + directions @ z, where the center is the fit and directions @ directionsᵀ the covariance of the
+an answer is good enough, though, is a question of standard errors, so an answer is certified as seen from *near* a
+fit: b = center + directions @ z, where the center is the fit and directions @ directionsᵀ the covariance of the
 estimates. One unit of z is one standard error.
 
-*Objective.* The sum of squares S(b) = sum (y - f(x; b))² has the square of y's unit. Seen from near a fit it is taken
-in 2s², twice the variance of the errors: its Hessian is roughly the identity, and a slope an error in standard errors.
-Where it is seen from are numbers, not functions: one compiled certificate serves all fits of a data set.
+*Objective.* The sum of squares S(b) = sum (y - f(x; b))² has the square of y's unit. Seen from near a fit it is
+measured in 2s², twice the variance of the errors: its Hessian is roughly the identity, and a slope is an error in
+standard errors. The place it is seen from is given by numbers, not functions: one compiled certificate serves all fits
+of a data set.
 """
 
 from collections.abc import Callable
@@ -52,7 +53,7 @@ MODELS: dict[str, Callable] = {
 }
 
 POSITIVE = frozenset({"Misra1a", "Chwirut2", "DanWood", "MGH09", "Rat42", "Rat43", "Eckerle4", "BoxBOD"})
-"""The models all of whose parameters are amounts, rates and widths, which are not negative: 0 is a lower bound."""
+"""The models whose parameters are all amounts, rates and widths, which are not negative: 0 is a lower bound."""
 
 
 def residuals(dataset: Dataset, b: Float[Array | np.ndarray, " k"]) -> Float[Array, " m"]:
@@ -74,7 +75,7 @@ def residuals(dataset: Dataset, b: Float[Array | np.ndarray, " k"]) -> Float[Arr
     return dataset.y - _values_and_slopes(dataset.name, jnp.asarray(b), dataset.x)[0]
 
 
-@partial(jax.jit, static_argnames="name")  # one program for both; without it each operation would be one
+@partial(jax.jit, static_argnames="name")  # one program for both, instead of one for each operation
 def _values_and_slopes(name: str, b, x):
     model = partial(MODELS[name], x=x)
     return model(b), jax.jacfwd(model)(b)
@@ -88,8 +89,8 @@ def near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> dict[str, np.ndarray]:
         b: [k] its fitted parameters.
 
     Returns:
-        {"x": [m], "y": [m], "center": [k], "directions": [k, k], "unit": []}, whose directions are the
-        `independent_directions`. Other observations of the same design take the place of `args["y"]`.
+        {"x": [m], "y": [m], "center": [k], "directions": [k, k], "unit": []}, with the `independent_directions`. Other
+        observations of the same design take the place of `args["y"]`.
 
     Example:
         >>> from jaxopt_lite.demo.nist import read
@@ -104,12 +105,12 @@ def near(dataset: Dataset, b: Float[np.ndarray, " k"]) -> dict[str, np.ndarray]:
 
 
 def _variance(dataset: Dataset, errors) -> float:
-    """s², that of the errors."""
+    """s², the variance of the errors."""
     return float(np.sum(np.asarray(errors) ** 2)) / dataset.degrees_of_freedom
 
 
 def sum_of_squares(dataset: Dataset) -> Callable:
-    """Sum of squared residuals, in the unit that the arguments say.
+    """Sum of squared residuals, in the unit that the arguments give.
 
     Args:
         dataset: the data set.
@@ -142,8 +143,8 @@ def independent_directions(dataset: Dataset, b: Float[np.ndarray, " k"]) -> Floa
         b: [k] fitted parameters.
 
     Returns:
-        A [k, k], whose columns they are. A Aᵀ = s² (JᵀJ)⁻¹ is the covariance of the estimates, so that the norm of
-        row i is the standard error of parameter i.
+        A [k, k], with one direction in each column. A Aᵀ = s² (JᵀJ)⁻¹ is the covariance of the estimates, so the
+        norm of row i is the standard error of parameter i.
 
     Example:
         >>> from jaxopt_lite.demo.nist import read
@@ -168,16 +169,16 @@ def bootstrap(dataset: Dataset, b: Float[np.ndarray, " k"], count: int, seed: in
     no resample loses the few points that pin a parameter down (the smallest sets have six). Like NIST's
     standard deviations this takes the errors to be independent with one variance, so that the spread of the
     refitted parameters can be held against the certified deviations. A nonlinear model's residuals need not
-    add to zero, so they are centred; fitting has shrunk them, so they are widened by sqrt(m / (m - k)).
+    add to zero, so they are centered; fitting has shrunk them, so they are widened by sqrt(m / (m - k)).
 
     Args:
         dataset: the data set.
         b: [k] its fitted parameters.
         count: how many resamples.
-        seed: of NumPy's generator; default 0. A longer run begins with the resamples of a shorter one.
+        seed: seed of NumPy's generator; default 0. A longer run begins with the resamples of a shorter one.
 
     Returns:
-        [count, m] observations, each row to be used as `args["y"]`.
+        [count, m] observations; each row serves as `args["y"]`.
 
     Raises:
         ValueError: if `count` is negative.

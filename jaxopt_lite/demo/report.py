@@ -1,4 +1,4 @@
-"""Prints what a batch came to: counts, times, and the distribution of a number."""
+"""Prints the counts and times of a batch, and the distribution of a number."""
 
 import numpy as np
 from jaxtyping import Float
@@ -16,8 +16,8 @@ def print_tally(console: Console, tally: Tally, criterion: str, certificate: str
     """Print how many problems were solved and verified, and how fast.
 
     Args:
-        console: where to.
-        tally: of the batch.
+        console: where to print.
+        tally: the tally of the batch.
         criterion: when the solver calls a problem solved.
         certificate: what verified the answers.
     """
@@ -37,7 +37,7 @@ def print_histogram(console: Console, values: Float[np.ndarray, " B"], bins: int
     """Print how often values fall into each of a few equal intervals.
 
     Args:
-        console: where to.
+        console: where to print.
         values: finite numbers.
         bins: how many intervals.
     """

@@ -27,7 +27,7 @@ def certify(x, a):
 
 @pytest.fixture(scope="module")
 def programs():
-    """For three problems at a time, or fewer; hardly optimised, as is all here."""
+    """For three problems at a time, or fewer; hardly optimized, like everything here."""
     with Compiler(hurried=True) as compiler:
         one = np.ones(1)
         yield [compiler.begin(f.__name__, 3, f, one, one) for f in (solve, certify)]

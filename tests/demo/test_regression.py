@@ -54,7 +54,7 @@ def test_arithmetic_follows_the_dtype():
     assert regression.sum_of_squares(dataset)(np.zeros(3, np.float32), single).dtype == np.float32
 
 
-def test_bootstrap_resamples_centred_widened_residuals_around_the_certified_fit():
+def test_bootstrap_resamples_centered_widened_residuals_around_the_certified_fit():
     dataset = read("Kirby2")
     rows = regression.bootstrap(dataset, dataset.parameters, count=2000, seed=4)
     errors = np.asarray(regression.residuals(dataset, dataset.parameters))
