@@ -44,7 +44,7 @@ def _one(fits: Fits, bounded: bool, row: int, slopes) -> tuple[np.ndarray, np.nd
     return b, np.sqrt(np.diag(covariance)), np.where(b <= bounds[0], -1, np.where(b >= bounds[1], 1, 0))
 
 
-def _errors(bounded: bool, n: int, count: int) -> list[dict]:
+def _errors(bounded: bool, count: int) -> list[dict]:
     """A row for each kind of curve: how far standard errors are from SciPy's, and how often the active set is its."""
     rows = []
     for name in CURVES:
@@ -77,7 +77,7 @@ def _errors(bounded: bool, n: int, count: int) -> list[dict]:
     return rows
 
 
-def _first(who: str, bounded: bool, n: int, count: int) -> list[dict]:
+def _first(who: str, bounded: bool, count: int) -> list[dict]:
     """The seconds until a program for this many fits has run, in a process that has run nothing else of its kind."""
     fits = draw("decay", count)
     jax.block_until_ready(jax.jit(lambda y: y.sum())(fits.y))  # JAX itself starts
@@ -127,7 +127,7 @@ CHECKS = {
 
 
 if __name__ == "__main__":
-    name, n, count, out = sys.argv[1:]
+    name, count, out = sys.argv[1:]
     use_cpu()
-    rows = [{"race": name} | row for row in CHECKS[name](int(n), int(count))]
+    rows = [{"race": name} | row for row in CHECKS[name](int(count))]
     Path(out).write_text(json.dumps(rows, allow_nan=False))

@@ -51,7 +51,7 @@ def first_calls() -> list[dict]:
         row
         for _ in range(_FIRST_CALLS)
         for race in _FIRST
-        for row in harness.in_child("benchmarks.curve_checks", race, 4, _FITS)
+        for row in harness.in_child("benchmarks.curve_checks", race, _FITS)
     ]
     stages = ("first_s", "again_s", "trace_s", "lower_s", "compile_s")
     medians = []
@@ -88,7 +88,7 @@ def main() -> None:
         elif name == "first":
             new = first_calls()
         else:
-            new = harness.in_child("benchmarks.curve_checks", name, 4, 20 if options.quick else _CHECKED)
+            new = harness.in_child("benchmarks.curve_checks", name, 20 if options.quick else _CHECKED)
         if new and name not in RACES:
             print_plain(name, new)
         rows += new

@@ -96,7 +96,7 @@ def judge(name: str, count: int, dtype) -> dict:
             value, rounding = judged(name, found.x, some)
         known = np.isfinite(value).all(0) & np.isfinite(rounding).all(0)
         tally["solved"] += int(found.success.sum())
-        tally["at_precision"] += int((found.status == getattr(jol.Status, "AT_PRECISION", -1)).sum())
+        tally["at_precision"] += int((found.status == jol.Status.AT_PRECISION).sum())
         wrong = (value > atol + _SUCCESS * rounding).any(0) | ~known
         tally["false_successes"] += int((found.success & wrong).sum())
         right = (value <= _FAILURE * rounding).all(0) & known
