@@ -20,7 +20,8 @@ from rich.table import Table
 
 import jaxopt_lite as jol
 from benchmarks import harness, limits, merging, peers, timing
-from benchmarks.races import rosenbrock, uniform
+from benchmarks.lanes import rosenbrock
+from benchmarks.races import uniform
 from benchmarks.timing import Entry, Race, gradient_error, residual_error
 from tests.problems import broyden_tridiagonal
 
@@ -39,7 +40,7 @@ class Kind:
     entry: Callable
     fun: Callable
     solver: Any
-    start: tuple[float, float]  # the centre and the radius
+    start: tuple[float, float]  # the center and the radius
     error: Callable
     threshold: float
     peers: tuple[Entry, ...]

@@ -22,6 +22,7 @@ from rich.table import Table
 
 import jaxopt_lite as jol
 from benchmarks import harness
+from benchmarks.peers import scipy_objective
 from benchmarks.timing import use_cpu
 from tests.problems import MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, Problem, perturbed
 
@@ -108,12 +109,7 @@ def optimistix(task: Task, solver) -> tuple:
 
 
 def scipy_minimum(task: Task, method: str, options: dict) -> tuple:
-    value_and_grad = jax.jit(jax.value_and_grad(task.value))
-
-    def objective(x):
-        value, grad = value_and_grad(x)
-        return float(value), np.asarray(grad)
-
+    objective = scipy_objective(task.value)
     box = list(zip(task.lower, task.upper, strict=True))
     solve = partial(scipy.optimize.minimize, objective, jac=True, method=method, bounds=box, options=options)
     return _in_turn(solve, task.starts)
@@ -175,7 +171,7 @@ _OURS = ("BFGS", "LBFGS", "LevenbergMarquardt")
 
 
 def judged(task: Task, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The value and the largest entry of the projected gradient; infinite of a point that is none, or outside."""
+    """The value and the largest entry of the projected gradient; both infinite where not finite or not in the box."""
     value, grad = jax.jit(jax.vmap(jax.value_and_grad(task.value)))(x)
     slope = np.max(np.abs(np.clip(x - grad, task.lower, task.upper) - x), axis=1)
     inside = np.all((x >= task.lower) & (x <= task.upper), axis=1) & np.isfinite(value) & np.isfinite(slope)

@@ -6,7 +6,6 @@ own; all who take part run in that process, in turn. The memory of each trainer 
 
 import argparse
 import random
-import re
 import sys
 import sysconfig
 import tempfile
@@ -32,19 +31,12 @@ def main() -> None:
     parser.add_argument("--text", metavar="FILE", nargs="+", type=Path, help="what to train on and to encode")
     parser.add_argument("--quick", action="store_true", help="a small text, to see that it works")
     parser.add_argument("--large", action="store_true", help="also train on 1 GB made of the text")
-    parser.add_argument(
-        "--only",
-        type=harness.pattern,
-        metavar="PATTERN",
-        default="",
-        help="races whose name matches: " + ", ".join(RACES),
-    )
-    options = parser.parse_args()
-    names = [name for name in RACES if re.search(options.only, name) and (name != "large" or options.large)]
+    options, names = harness.chosen(parser, RACES, "race")
+    names = [name for name in names if name != "large" or options.large]
     if missing := [str(path) for path in options.text or () if not path.is_file()]:
         parser.error(f"--text: there is no file {', '.join(missing)}")
     if not names:
-        parser.error(f"no race matches {options.only!r}; there are {', '.join(RACES)}, the last only with --large")
+        parser.error("the race large is only with --large")
 
     load, rows, failed = harness.check_load(), [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,6 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.bpe_peers import OURS, TRAINERS, documents
+from benchmarks.packages import version
 from jaxopt_lite.cores import cores
 
 _ENCODED = 16_000_000  # characters at most in the race of encoders
@@ -60,7 +60,7 @@ def _interleaved(entries: list[_Entry], judge: Callable[[Any], Any], repeats: in
     rows = [
         {
             "name": entry.name,
-            "version": _version(entry.package),
+            "version": version(entry.package),
             "is_ours": entry.name.startswith(OURS),
             "bytes": entry.size,
             "run_s": statistics.median(times),
@@ -77,13 +77,6 @@ def _processor_time() -> float:
     """Of this process and of those that it started and that have ended."""
     parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(part.ru_utime + part.ru_stime for part in parts)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 # --- Races: (file, size of the vocabulary, pattern, repeats) -> rows -------------------------------------------------

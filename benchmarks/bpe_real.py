@@ -187,6 +187,12 @@ def _vocab(path: Path, model: Model) -> tuple[Ids, dict[str, int]]:
     return lambda text: tokenizer.encode(text).ids, {"<|endoftext|>": 50256}
 
 
+def byte_letters() -> list[str]:
+    """The letters that stand for the 256 bytes, in the order of GPT-2's ids."""
+    order = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [*map(chr, order), *(chr(256 + k) for k in range(256 - len(order)))]
+
+
 def _clip(path: Path, model: Model) -> tuple[Ids, dict[str, int]]:
     """Hugging Face's conversion: its normalizer, words and marks, written down anew."""
     import gzip
@@ -195,8 +201,7 @@ def _clip(path: Path, model: Model) -> tuple[Ids, dict[str, int]]:
 
     lines = gzip.open(path).read().decode().split("\n")[1 : 49152 - 512 - 2 + 1]
     merges = [tuple(line.split()) for line in lines]
-    order = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [*map(chr, order), *(chr(256 + k) for k in range(256 - len(order)))]
+    letters = byte_letters()
     names = [*letters, *(f"{x}</w>" for x in letters), *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
     vocab = {name: k for k, name in enumerate(names)}
     tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<|endoftext|>", end_of_word_suffix="</w>"))

@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.packages import version
 from jaxopt_lite.cores import cores
 
 __all__ = ["check_load", "chosen", "in_child", "in_children", "pattern", "print_rows", "save"]
@@ -119,7 +119,7 @@ def save(name: str, rows: list[dict], load: float, only: str = "", device: str =
         "device": device,
         "load_before": round(load, 2),
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in _PACKAGES},
+        "versions": {package: version(package) for package in _PACKAGES},
         "commit": _commit(),
         "command": " ".join(["python -m", f"benchmarks.{name}", *map(_without_folders, sys.argv[1:])]),
         "rows": rows,
@@ -158,13 +158,6 @@ def _slug(text: str) -> str:
 def _without_folders(word: str) -> str:
     """A path as its last part: where a file lies on this machine is nobody's business."""
     return Path(word).name if "/" in word else word
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

@@ -11,7 +11,7 @@ _SLACK = {"float64": 1.0, "float32": 1.05}  # a float32 gradient at the toleranc
 
 
 def rosenbrock(x, args=None):
-    """The chain."""
+    """The chain: for n > 3 with a second, local minimum."""
     return ((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2).sum()
 
 

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["FAMILIES", "Language", "languages"]
+__all__ = ["FAMILY_OF", "Language", "languages"]
 
 TRAINING = ("conf", "contrib/admin")  # folders of catalogs; all others are for the test
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[a-z%]|\{\w*\}|<[^<>]*>|&\w+;")
 
 # Language families and branches as Glottolog 5 has them (Hammarström et al., glottolog.org), at the level that its
 # speakers would call one group. Codes as Django names its catalogs.
-FAMILIES = {
+_FAMILIES = {
     "Germanic": "af da de fy is lb nb nl nn sv",
     "Romance": "ast ca es es_AR es_CO es_MX es_VE fr gl it pt pt_BR ro",
     "Slavic": "be bg bs cs dsb hr hsb mk pl ru sk sl sr sr_Latn uk",
@@ -49,7 +49,7 @@ FAMILIES = {
     "Berber": "kab",
     "Sino-Tibetan, Burmese": "my",
 }
-_FAMILY_OF = {code: family for family, codes in FAMILIES.items() for code in codes.split()}
+FAMILY_OF = {code: family for family, codes in _FAMILIES.items() for code in codes.split()}
 
 
 class Language(NamedTuple):
@@ -72,10 +72,10 @@ def languages(least: int = 4_000) -> list[Language]:
     for path in sorted(root.glob("**/locale/*/LC_MESSAGES/*.mo")):
         catalogs.setdefault(path.parts[-3], []).append(path)
     found = []
-    for code in sorted(code for code in catalogs if code in _FAMILY_OF):
+    for code in sorted(code for code in catalogs if code in FAMILY_OF):
         train, test = _texts(root, catalogs[code])
         if _size(train) >= least and _size(test) >= least // 4:
-            found.append(Language(code, _FAMILY_OF[code], train, test))
+            found.append(Language(code, FAMILY_OF[code], train, test))
     return found
 
 

@@ -28,6 +28,7 @@ from rich.table import Table
 
 import jaxopt_lite as jol
 from benchmarks import harness
+from benchmarks.peers import scipy_objective
 from benchmarks.timing import use_cpu
 from jaxopt_lite.demo import nist, regression
 
@@ -186,18 +187,14 @@ def scipy_least_squares(residual: Callable, starts: np.ndarray, method: str) -> 
     """One start after the other, with exact Jacobians and its own scaling by them."""
     jitted, jacobian = jax.jit(residual), jax.jit(jax.jacfwd(residual))
     settings = {"ftol": _SMALLEST, "xtol": _SMALLEST, "gtol": _SMALLEST, "x_scale": "jac", "max_nfev": _MAX_STEPS}
-    answers = []
-    for start in starts:
-        try:
-            with np.errstate(all="ignore"):
-                found = scipy.optimize.least_squares(
-                    lambda b: np.asarray(jitted(b)), start, lambda b: np.asarray(jacobian(b)), method=method, **settings
-                )
-        except (ValueError, np.linalg.LinAlgError) as error:
-            answers.append(Answer(np.full(len(start), np.nan), False, f"{type(error).__name__}: {error}", None))
-        else:
-            answers.append(Answer(found.x, bool(found.success), found.message, found.nfev))
-    return answers
+
+    def solve(start):
+        found = scipy.optimize.least_squares(
+            lambda b: np.asarray(jitted(b)), start, lambda b: np.asarray(jacobian(b)), method=method, **settings
+        )
+        return Answer(found.x, bool(found.success), found.message, found.nfev)
+
+    return _in_turn(solve, starts)
 
 
 def nlsq(residual: Callable, starts: np.ndarray) -> list[Answer]:
@@ -205,41 +202,43 @@ def nlsq(residual: Callable, starts: np.ndarray) -> list[Answer]:
     logging.disable(logging.WARNING)  # it tells of every iteration
     settings = {"ftol": _SMALLEST, "xtol": _SMALLEST, "gtol": _SMALLEST, "max_nfev": _MAX_STEPS}
     zeros = np.zeros(jax.eval_shape(residual, starts[0]).shape)
-    answers = []
-    for start in starts:
-        fit = importlib.import_module("nlsq").CurveFit()
-        try:
-            with np.errstate(all="ignore"):
-                found = fit.curve_fit(
-                    lambda t, *b: residual(jnp.stack(b)), np.arange(len(zeros), dtype=float), zeros, start, **settings
-                )
-        except Exception as error:  # whatever a peer raises, it has not solved it
-            answers.append(Answer(np.full(len(start), np.nan), False, f"{type(error).__name__}: {error}", None))
-        else:
-            deviations = np.sqrt(np.maximum(np.diag(found.pcov), 0))
-            answers.append(Answer(np.asarray(found.popt), bool(found.success), str(found.message), None, deviations))
-    return answers
+
+    def solve(start):
+        found = (
+            importlib.import_module("nlsq")
+            .CurveFit()
+            .curve_fit(
+                lambda t, *b: residual(jnp.stack(b)), np.arange(len(zeros), dtype=float), zeros, start, **settings
+            )
+        )
+        deviations = np.sqrt(np.maximum(np.diag(found.pcov), 0))
+        return Answer(np.asarray(found.popt), bool(found.success), str(found.message), None, deviations)
+
+    return _in_turn(solve, starts, Exception)
 
 
 def scipy_minimum(residual: Callable, starts: np.ndarray, method: str, options: dict, hess: bool = False):
     """One start after the other, with exact gradients."""
     fun = _squares(residual)
-    value_and_grad, hessian = jax.jit(jax.value_and_grad(fun)), jax.jit(jax.hessian(fun))
-
-    def objective(b):
-        value, grad = value_and_grad(b)
-        return float(value), np.asarray(grad)
-
+    objective, hessian = scipy_objective(fun), jax.jit(jax.hessian(fun))
     more = {"hess": lambda b: np.asarray(hessian(b))} if hess else {}
+
+    def solve(start):
+        found = scipy.optimize.minimize(objective, start, jac=True, method=method, options=options, **more)
+        return Answer(found.x, bool(found.success), found.message, found.nit)
+
+    return _in_turn(solve, starts)
+
+
+def _in_turn(solve: Callable, starts: np.ndarray, errors=(ValueError, np.linalg.LinAlgError)) -> list[Answer]:
+    """One start after the other; where an error is raised, as for a Hessian that is not finite, it is the outcome."""
     answers = []
     for start in starts:
         try:
             with np.errstate(all="ignore"):
-                found = scipy.optimize.minimize(objective, start, jac=True, method=method, options=options, **more)
-        except (ValueError, np.linalg.LinAlgError) as error:  # a Hessian that is not finite
+                answers.append(solve(start))
+        except errors as error:
             answers.append(Answer(np.full(len(start), np.nan), False, f"{type(error).__name__}: {error}", None))
-        else:
-            answers.append(Answer(found.x, bool(found.success), found.message, found.nit))
     return answers
 
 
@@ -397,15 +396,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="four data sets; nothing is saved")
     parser.add_argument(
-        "--only", type=harness.pattern, metavar="PATTERN", default="", help="data sets of matching names"
-    )
-    parser.add_argument(
         "--solvers", type=harness.pattern, metavar="PATTERN", default="", help="solvers of matching names"
     )
-    options = parser.parse_args()
-    names = [name for name in (_FEW if options.quick else MODELS) if re.search(options.only, name)]
+    options, names = harness.chosen(parser, MODELS, "data set")
+    names = [name for name in names if name in _FEW or not options.quick]
     if not names:
-        parser.error(f"--only {options.only!r} matches none of {sorted(_FEW if options.quick else MODELS)}.")
+        parser.error(f"--only {options.only!r} matches none of those of --quick, {', '.join(_FEW)}")
     if not any(re.search(options.solvers, method) for method in methods()):
         parser.error(f"--solvers {options.solvers!r} matches none of {list(methods())}.")
     load = harness.check_load()

@@ -91,14 +91,19 @@ def tfp_minimum(fun: Callable, tolerance: float) -> Callable:
 
 def scipy_minimum(fun: Callable, tolerance: float) -> Callable:
     """SciPy's BFGS with exact gradients, one problem after the other."""
+    objective, options = scipy_objective(fun), {"gtol": tolerance, "maxiter": MAX_STEPS}
+    return _in_turn(lambda x: scipy.optimize.minimize(objective, x, jac=True, method="BFGS", options=options).x)
+
+
+def scipy_objective(fun: Callable) -> Callable:
+    """The value and gradient as SciPy wants them where `jac=True`."""
     value_and_grad = jax.jit(jax.value_and_grad(fun))
 
     def objective(x):
         value, grad = value_and_grad(x)
         return float(value), np.asarray(grad)
 
-    options = {"gtol": tolerance, "maxiter": MAX_STEPS}
-    return _in_turn(lambda x: scipy.optimize.minimize(objective, x, jac=True, method="BFGS", options=options).x)
+    return objective
 
 
 def scipy_root(fun: Callable, tolerance: float) -> Callable:

@@ -8,6 +8,7 @@ import numpy as np
 import optimistix as optx
 
 from benchmarks import peers, timing
+from benchmarks.lanes import rosenbrock
 from benchmarks.timing import Entry, Race, gradient_error, residual_error
 from tests.problems import broyden_tridiagonal, trigonometric
 
@@ -15,14 +16,9 @@ _GRADIENT, _RESIDUAL = 1e-6, 1e-8  # what everybody has to reach
 _SLOW, _VERY_SLOW = 1_000, 200  # problems for peers that would take minutes for all
 
 
-def rosenbrock(x):
-    """The chain: for n > 3 with a second, local minimum."""
-    return ((1 - x[:-1]) ** 2 + 100 * (x[1:] - x[:-1] ** 2) ** 2).sum()
-
-
-def uniform(centre: float, radius: float, batch: int, n: int, dtype: str = "float64") -> np.ndarray:
+def uniform(center: float, radius: float, batch: int, n: int, dtype: str = "float64") -> np.ndarray:
     """Starts `[batch, n]` around a point, the same in every run."""
-    return (centre - radius) + 2 * radius * np.random.default_rng(0).random((batch, n), dtype)
+    return (center - radius) + 2 * radius * np.random.default_rng(0).random((batch, n), dtype)
 
 
 def bfgs(n: int, batch: int) -> Race:

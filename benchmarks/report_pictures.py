@@ -11,10 +11,10 @@ import io
 import json
 import re
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.packages import version
 from benchmarks.records import Results
 from benchmarks.report_tables import (
     FITS_MACHINE,
@@ -260,11 +260,7 @@ def stale(results: Results, write: bool) -> list[str]:
     Raises:
         ModuleNotFoundError: One is to be drawn and matplotlib is not installed.
     """
-    try:
-        here = version("matplotlib")
-    except PackageNotFoundError:
-        here = None
-    found = []
+    here, found = version("matplotlib"), []
     for name, picture in PICTURES.items():
         path, data = FOLDER / f"{name}.svg", plain(picture.data(results))
         text = path.read_text(encoding="utf-8") if path.exists() else ""

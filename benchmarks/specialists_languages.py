@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.languages import FAMILIES, languages
+from benchmarks.languages import FAMILY_OF, languages
 from jaxopt_lite.specialists import (
     IA3,
     LDA,
@@ -197,8 +197,7 @@ def _kin(library: Library, train: dict[str, Task]) -> list[dict]:
 
 
 def _families(names: tuple[str, ...]) -> np.ndarray:
-    family = {code: family for family, codes in FAMILIES.items() for code in codes.split()}
-    return np.array([family[name] for name in names])
+    return np.array([FAMILY_OF[name] for name in names])
 
 
 def _same_family(embeddings: Embeddings) -> float:

@@ -5,16 +5,15 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import jax
 import numpy as np
 
 from benchmarks import specialists_languages, specialists_novel, specialists_serving
 from benchmarks.specialists_languages import ADAPTER, PRIOR, base_of, joint_width, numbers_of, rows_of, tasks_of
+from benchmarks.timing import timed
 from jaxopt_lite import bpe
 from jaxopt_lite.demo.modules import modules, tasks
 from jaxopt_lite.specialists import (
@@ -31,8 +30,6 @@ from jaxopt_lite.specialists import (
     save,
     window_loss,
 )
-
-T = TypeVar("T")
 
 
 def module_race(seed: int, small: bool) -> list[dict]:
@@ -76,13 +73,13 @@ def incremental(seed: int, small: bool) -> list[dict]:
         save(library, folder)
         before = _digests(folder)
         jax.clear_caches()
-        add_first, _ = _timed(lambda: _added(library, last, train[last], Path(folder, "first")))
-        add, added = _timed(lambda: _added(library, last, train[last], folder))
+        add_first, _ = timed(lambda: _added(library, last, train[last], Path(folder, "first")))
+        add, added = timed(lambda: _added(library, last, train[last], folder))
         after = _digests(folder)
     again = np.asarray(LDA.of(added, geometry).scores(features))[:, : len(others)]
     width = joint_width(base, added)
-    joint_first, _ = _timed(lambda: base_of(texts, seed, small, width))
-    joint, _ = _timed(lambda: base_of(texts, seed, small, width))
+    joint_first, _ = timed(lambda: base_of(texts, seed, small, width))
+    joint, _ = timed(lambda: base_of(texts, seed, small, width))
     changed = [name for name, digest in before.items() if after.get(name) != digest]
     return [
         {
@@ -102,14 +99,8 @@ def _added(library: Library, name: str, task: Task, folder: str | Path) -> Libra
     return more
 
 
-def _timed(call: Callable[[], T]) -> tuple[float, T]:
-    start = time.perf_counter()
-    answer = call()
-    return time.perf_counter() - start, answer
-
-
 def _digests(folder: str | Path) -> dict[str, str]:
-    """What the file of each specialist holds; not the index, which lists them."""
+    """A digest of the file of each specialist."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in Path(folder).glob("*.safetensors")}
 
 

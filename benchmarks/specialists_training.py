@@ -10,7 +10,6 @@ WHO is `all`, or `cores`: this library alone, with each core a device of its own
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,13 +23,17 @@ import optimistix as optx
 import scipy.optimize
 
 import jaxopt_lite as jol
+from benchmarks.timing import timed
 from jaxopt_lite.specialists import IA3, Base, Shift, fit
 
 _CLASSES, _EXAMPLES, _PRIOR = 16, 32, 1.0
 _CLOSE = 1e-3  # of the loss
-_SCIPY, _LOOP = "SciPy L-BFGS, a loop", 100  # which gets so many problems, once; its time is scaled up to all
+_SCIPY, _LOOP = "SciPy L-BFGS, a loop", 100  # it gets this many problems, once; its time is scaled up to all
 _ADAM = [(0.1, 300), (0.1, 100), (0.3, 100), (0.3, 50)]  # the first learning rate, and steps
-_FEW = {32: 1000, 300: 200}  # parameters: problems at most for the vmapped peers, which else take many minutes
+_FEW = {
+    32: 1000,
+    300: 200,
+}  # parameters: problems, at most, of the vmapped peers, which would otherwise take minutes
 _MAX_STEPS = 200
 _REPEATS = 3
 
@@ -177,12 +180,6 @@ def race(tasks: int, parameters: int, seed: int, with_peers: bool) -> list[dict]
             }
         )  # fmt: skip
     return rows
-
-
-def timed(call: Callable[[], Answer]) -> tuple[float, Answer]:
-    start = time.perf_counter()
-    answer = call()
-    return time.perf_counter() - start, answer
 
 
 def judged(out, answers, data) -> np.ndarray:

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Entry", "Race", "gradient_error", "main", "residual_error", "run", "use_cpu"]
+__all__ = ["Entry", "Race", "gradient_error", "main", "residual_error", "run", "timed", "use_cpu"]
+
+T = TypeVar("T")
 
 _REPEATS = 5
 _SLOW_REPEATS, _SLOW_SECONDS = 3, 2.0  # a call longer than this is repeated three times only
@@ -124,6 +127,13 @@ class _Runner:
 
 def _ratio(ours: float, best: float) -> float | None:
     return ours / best if best else None
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    """The seconds that a call takes, and what it returns."""
+    begin = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - begin, answer
 
 
 def gradient_error(fun: Callable) -> Callable:
