@@ -1,8 +1,8 @@
 """Solvers and merging on the first device of JAX: `python -m benchmarks.accelerator [--quick] [--only PATTERN]`.
 
-First it looks whether the answers are right on this device. Then float32 batches of a size that fills a GPU race beside
-vmapped peers in the same process, every answer judged in float64. A table of all races, beside what they should take on
-an H200 and the least they could, comes last. `--quick` takes small batches, to see on a CPU that it works.
+First it checks that the answers are right on this device. Then float32 batches large enough to fill a GPU race beside
+vmapped peers in the same process, every answer judged in float64. A table of all races comes last, beside what they
+should take on an H200 and the least they could. `--quick` takes small batches, to see on a CPU that it works.
 """
 
 import argparse
@@ -26,16 +26,16 @@ from benchmarks.timing import Entry, Race, gradient_error, residual_error
 from tests.problems import broyden_tridiagonal
 
 _GRADIENT, _RESIDUAL = 1e-3, 1e-5  # the library's defaults in float32
-_SLACK = 1.05  # a float32 gradient at the tolerance may be a little more in float64
-_CHECKED, _EMULATED = 200, 2  # problems that a kernel is checked on; unknowns up to which it is, when emulated
-_ALIKE = 0.98  # of the checked problems the kernel and the loop have to agree on so many
-_SECONDS = 480  # after them no further race begins
+_SLACK = 1.05  # a float32 gradient at the tolerance may be slightly larger in float64
+_CHECKED, _EMULATED = 200, 2  # problems that a kernel is checked on; the most unknowns for which it is emulated
+_ALIKE = 0.98  # the share of the checked problems on which kernel and loop have to agree
+_SECONDS = 480  # after which no further race begins
 _ON_GPU = jax.default_backend() == "gpu"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Problems of one kind: how this library solves them, where they start, who judges, and the peers."""
+    """Problems of one kind: how this library solves them, where they start, the judge, and the peers."""
 
     entry: Callable
     fun: Callable
@@ -106,11 +106,11 @@ RACES = {
 }
 _MERGING, _MERGING_GOAL = "merging", 1.0
 _WORDS, _FEW_WORDS = (5_000_000, 32_000), (20_000, 600)  # symbols, and tokens; with --quick, and to check
-_FACTOR = 3  # a race of the loop should take at most so many times its limit
+_FACTOR = 3  # a race of the loop should take at most this many times its limit
 
 
 def check(names: list[str]) -> list[dict]:
-    """Whether kernels have the answers of the loop, and the device the merges of the host. Ends the process if not."""
+    """Check that kernels give the loop's answers, and the device the host's merges. Ends the process if not."""
     rows = []
     for name in names:
         new = _checked_merging() if name == _MERGING else _checked_kernel(RACES[name])
@@ -119,12 +119,12 @@ def check(names: list[str]) -> list[dict]:
             Console().print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in new[0].items()))
     wrong = sorted({row["race"] for row in rows if not row["right"]})
     if wrong:
-        sys.exit(f"the answers are not right on this device: {', '.join(wrong)}. What is wrong has no speed.")
+        sys.exit(f"the answers are not right on this device: {', '.join(wrong)}. Wrong answers are not timed.")
     return rows
 
 
 def _checked_kernel(work: Work) -> list[dict]:
-    """What the kernel solves beside the loop; emulated where there is no GPU. Nothing where there is no kernel."""
+    """What the kernel solves beside the loop, emulated where there is no GPU; no row where there is no kernel."""
     kind, starts = work.kind, work.kind.starts(work.n, _CHECKED)
     if not kind.can_be_a_kernel(starts) or not (_ON_GPU or work.n <= _EMULATED):
         return []
@@ -140,7 +140,7 @@ def _checked_merging() -> list[dict]:
 
 
 def measure(name: str, quick: bool) -> list[dict]:
-    """The rows of a race, with its limit, and its goal, which small batches have not."""
+    """The rows of a race, with its limit and its goal, which small batches do not have."""
     jax.clear_caches()
     if name == _MERGING:
         rows, goal = merging.race(*(_FEW_WORDS if quick else _WORDS)), None if quick else _MERGING_GOAL
@@ -158,7 +158,7 @@ def measure(name: str, quick: bool) -> list[dict]:
 
 
 def print_table(rows: list[dict], missed: list[str]) -> None:
-    """Our row of each race beside its goal, its limit and its peers; races that were not measured say so."""
+    """Our row of each race beside its goal, its limit and its peers; also the races that were not measured."""
     table = Table(title=f"All races on {_device()}; goals are for an H200", title_justify="left")
     for heading in ("race", "ms", "goal ms", "of the limit", "solved", "x best peer"):
         table.add_column(heading, justify="left" if heading == "race" else "right")

@@ -1,8 +1,8 @@
 """Minima and least squares, with bounds and without: `python -m benchmarks.bounded [--quick] [--only PATTERN]`.
 
-All objectives of Moré, Garbow and Hillstrom's, each the sum of the squares of its residuals, from 20 perturbed starts.
-Of the part "bounded", every second unknown is kept away from where it is at the free minimum. One batched call for each
-method and problem, or one start after the other for SciPy's.
+All objectives of Moré, Garbow and Hillstrom, each the sum of the squares of its residuals, from 20 perturbed starts. In
+the part "bounded", every second unknown is kept away from where it is at the free minimum. One batched call for each
+method and problem; SciPy's methods get one start after the other.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from tests.problems import MGH_LEAST_SQUARES, MGH_UNCONSTRAINED, Problem, pertur
 
 _STARTS, _FEW_STARTS = 20, 5
 _GRADIENT = 1e-6  # the largest entry of the projected gradient of a solved problem
-_SAME = 1e-10  # of the best value known: as close solves it where rounding hides the gradient
-_AS_GOOD = 1e-3, 1e-8  # of the best value known, relative and absolute: any minimum as good
+_SAME = 1e-10  # relative to the best value known: solved as well, since rounding may hide the gradient
+_AS_GOOD = 1e-3, 1e-8  # relative and absolute, to the best value known: another minimum, as good
 _TIGHT = 1e-10  # for peers that stop by the size of steps: none may stop too early
-_FINE = 1e-12  # for those that would go on at rounding to the last step
+_FINE = 1e-12  # for those that would otherwise go on, at rounding, to the last step
 _MAX_STEPS = 1000
 _EPS = float(np.finfo(float).eps)
 
@@ -50,7 +50,7 @@ class Task(NamedTuple):
 
 
 def task_of(problem: Problem, count: int, bounded: bool) -> Task:
-    """The box cuts off the free minimum that is found from the standard start, in every second unknown."""
+    """The box cuts off, in every second unknown, the free minimum that is found from the standard start."""
     starts, n = perturbed(problem, count), problem.start.size
     if not bounded:
         return Task(problem.residual, np.full(n, -np.inf), np.full(n, np.inf), starts)
@@ -185,7 +185,7 @@ def race(name: str, problem: Problem, count: int) -> Iterator[dict]:
         x, success = jax.device_get(solve(task))
         found[method] = (*judged(task, np.asarray(x)), np.asarray(success))
     best = min(np.min(value) for value, _, _ in found.values())
-    nothing = _EPS**2 * float(task.value(task.starts[0]))  # of residuals that are rounding beside those at the start
+    nothing = _EPS**2 * float(task.value(task.starts[0]))  # where residuals are rounding beside those at the start
     for method, (value, slope, success) in found.items():
         solved = (slope <= _GRADIENT) | (value <= best * (1 + _SAME) + nothing)
         as_good = value <= best * (1 + _AS_GOOD[0]) + _AS_GOOD[1]
@@ -221,7 +221,7 @@ def print_summary(rows: list[dict]) -> None:
 
 
 def print_losses(rows: list[dict]) -> None:
-    """The problems of which this library has lost starts."""
+    """The problems on which this library lost starts."""
     for row in rows:
         if row["method"] in _OURS and row["lost"]:
             others = {

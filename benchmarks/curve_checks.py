@@ -19,14 +19,14 @@ from benchmarks.timing import use_cpu
 __all__ = ["CHECKS"]
 
 _TIGHT = {"xtol": 1e-14, "ftol": 1e-14, "gtol": 1e-14}
-_SAME_COST = 1e-8  # relative; other answers are of other minima
+_SAME_COST = 1e-8  # relative; other answers are other minima
 _AGREE = 1e-5
 
 
 def _one(fits: Fits, bounded: bool, row: int, slopes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """SciPy's parameters, standard errors and active set of one fit.
 
-    `dogbox` walks on the bounds, so that what it calls active is; `trf` stays inside of them.
+    `dogbox` walks on the bounds, so what it calls active is active; `trf` stays strictly inside.
     """
     bounds = (fits.lower, fits.upper) if bounded else (-np.inf, np.inf)
     start, method = np.clip(fits.starts[row], *bounds), "dogbox" if bounded else "lm"
@@ -45,7 +45,7 @@ def _one(fits: Fits, bounded: bool, row: int, slopes) -> tuple[np.ndarray, np.nd
 
 
 def _errors(bounded: bool, count: int) -> list[dict]:
-    """A row for each kind of curve: how far standard errors are from SciPy's, and how often the active set is its."""
+    """A row for each kind of curve: how far standard errors are from SciPy's, and how often active sets agree."""
     rows = []
     for name in CURVES:
         fits = draw(name, count)
@@ -78,7 +78,7 @@ def _errors(bounded: bool, count: int) -> list[dict]:
 
 
 def _first(who: str, bounded: bool, count: int) -> list[dict]:
-    """The seconds until a program for this many fits has run, in a process that has run nothing else of its kind."""
+    """The seconds until a program for this many fits has run, in a process that has run nothing like it."""
     fits = draw("decay", count)
     jax.block_until_ready(jax.jit(lambda y: y.sum())(fits.y))  # JAX itself starts
     bounds = (fits.lower, fits.upper) if bounded else None

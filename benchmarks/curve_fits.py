@@ -1,7 +1,7 @@
 """A hundred thousand curve fits beside peers: `python -m benchmarks.curve_fits [--quick] [--only PATTERN]`.
 
 25,000 fits each of four kinds of curves, with bounds on all parameters and without; standard errors and active sets
-beside SciPy's; and first calls. The races are as those of `benchmarks.solvers`.
+beside SciPy's; and first calls. The races are run as in `benchmarks.solvers`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PARTS = [*RACES, *CHECKS, "first"]
 
 
 def total(kind: str, rows: list[dict]) -> list[dict]:
-    """A row for each solver over all kinds of curves: its times, scaled to all fits where it got a part of them."""
+    """A row for each solver over all kinds of curves, with its times, scaled up where it got only some of the fits."""
     mine = [row for row in rows if row.get("race", "").endswith(f"-{kind}") and "run_s" in row]
     names = {row["race"] for row in mine}
     totals = []
@@ -46,7 +46,7 @@ def total(kind: str, rows: list[dict]) -> list[dict]:
 
 
 def first_calls() -> list[dict]:
-    """The medians of a few processes each, in turn."""
+    """The medians over a few processes of each, in turn."""
     rows = [
         row
         for _ in range(_FIRST_CALLS)

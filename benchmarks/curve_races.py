@@ -1,6 +1,6 @@
 """The races of `benchmarks.curve_fits`: every solver as starts -> answers, with bounds on all parameters and without.
 
-Tolerances are powers of ten of each solver's own criterion: the loosest with which it loses no fit by stopping early.
+Tolerances are powers of ten in each solver's own criterion: the loosest with which it loses no fit by stopping early.
 """
 
 import importlib
@@ -24,9 +24,9 @@ from benchmarks.timing import Entry, Race
 
 __all__ = ["RACES"]
 
-_WITHIN = 1e-8  # relative, of the best known cost
+_WITHIN = 1e-8  # relative to the best known cost
 _TOLERANCE = 1e-6
-_OF_SIGMOIDS = 1e-7  # jaxopt's, whose criterion is the gradient, which a sigmoid makes smaller
+_OF_SIGMOIDS = 1e-7  # for jaxopt, whose criterion is the gradient, which a sigmoid makes smaller
 _MAX_STEPS = 256
 _SLOW, _ONE_BY_ONE, _VERY_SLOW = 1_000, 250, 50
 
@@ -34,7 +34,7 @@ _SLOW, _ONE_BY_ONE, _VERY_SLOW = 1_000, 250, 50
 class Judge:
     """How far the cost is above the best known one, relative to it; infinite outside the bounds.
 
-    The best known are the best that any solver found, polished, and that of a fit from the true parameters.
+    The best known is the best that any solver found, polished, or that of a fit from the true parameters.
     """
 
     def __init__(self, fits: Fits, bounded: bool) -> None:
@@ -72,7 +72,7 @@ def _ours(fits: Fits, bounded: bool, solver: jol.LevenbergMarquardt) -> Callable
 
 
 def _vmapped(fits: Fits, solve: Callable) -> Callable:
-    """Of `solve(x, y)` for one fit."""
+    """All fits at once, by `solve(x, y)` for one."""
     batched = jax.jit(jax.vmap(solve))
     return lambda x: batched(x, fits.y[: len(x)])
 
@@ -83,14 +83,14 @@ def _optimistix(residuals: Callable) -> Callable:
 
 
 def _jaxopt(residuals: Callable, tolerance: float = _TOLERANCE) -> Callable:
-    """With what suits few unknowns; its default solves by conjugate gradients, and takes longer."""
+    """With the settings for few unknowns; its default, conjugate gradients, takes longer."""
     settings = {"tol": tolerance, "xtol": tolerance, "gtol": tolerance, "maxiter": _MAX_STEPS}
     solver = jaxopt.LevenbergMarquardt(residuals, materialize_jac=True, solver="cholesky", **settings)
     return lambda x, y: solver.run(x, y).params
 
 
 def _through_sigmoids(fits: Fits, prepare: Callable) -> Callable:
-    """A method without bounds, of unknowns that a sigmoid maps between them."""
+    """A method without bounds, in unknowns that a sigmoid maps into the box."""
     size = fits.upper - fits.lower
 
     def inside(u):
@@ -122,7 +122,7 @@ def _projected(fits: Fits, method: str) -> Callable:
 
 
 def _in_turn(fits: Fits, bounded: bool, solve: Callable) -> Callable:
-    """Of `solve(start, y, bounds)` for one fit; NaN where it gives up."""
+    """One fit after the other by `solve(start, y, bounds)`; NaN where it gives up."""
     bounds = (fits.lower, fits.upper) if bounded else (-np.inf, np.inf)
 
     def solve_all(starts):
@@ -152,7 +152,7 @@ def _scipy(fits: Fits, bounded: bool) -> Callable:
 
 def _nlsq(fits: Fits, bounded: bool) -> Callable:
     """One `CurveFit` for all, which compiles once."""
-    logging.disable(logging.WARNING)  # it tells of every iteration
+    logging.disable(logging.WARNING)  # it reports every iteration
     curve_fit = importlib.import_module("nlsq").CurveFit()
 
     def model(t, *b):
@@ -175,7 +175,7 @@ def _race(name: str, bounded: bool, n: int, batch: int) -> Race:
         Entry("ours, inside a jit", jax.jit(_ours(fits, bounded, equal)), is_ours=True),
     ]
     peers = {"optimistix LM": _optimistix(fits.residuals), "jaxopt LM": _jaxopt(fits.residuals)}
-    if bounded:  # neither has bounds: without them what is found outside does not count
+    if bounded:  # neither has bounds: what they find outside does not count
         peers = {f"{name}, no bounds": solve for name, solve in peers.items()}
         peers["optimistix LM, sigmoids"] = _through_sigmoids(fits, _optimistix)
         peers["jaxopt LM, sigmoids"] = _through_sigmoids(fits, partial(_jaxopt, tolerance=_OF_SIGMOIDS))
@@ -186,7 +186,7 @@ def _race(name: str, bounded: bool, n: int, batch: int) -> Race:
     if bounded:
         for name, method in (("ProjectedGradient", "gradient"), ("LBFGSB", "L-BFGS-B")):
             entries.append(Entry(f"jaxopt {name}", _vmapped(fits, _projected(fits, method)), _SLOW))
-    if importlib.util.find_spec("nlsq"):  # which wants Python 3.12
+    if importlib.util.find_spec("nlsq"):  # it needs Python 3.12
         entries.append(Entry("NLSQ CurveFit", _nlsq(fits, bounded), _VERY_SLOW))
     entries.append(Entry("SciPy curve_fit", _scipy(fits, bounded), _ONE_BY_ONE))
     judge = Judge(fits, bounded)

@@ -1,7 +1,7 @@
-"""Curves of four parameters and noisy data of them: what `benchmarks.curve_fits` fits. Solves nothing.
+"""Curves of four parameters and noisy data from them: what `benchmarks.curve_fits` fits. Solves nothing.
 
-Starts are guessed from the data of each fit, as people do it: nothing of the true parameters is used. The bounds are
-such as one knows beforehand, and keep between 1% and 20% of the fits of a kind at a bound, where the truth is near it.
+Starts are guessed from the data of each fit, as people do: the true parameters are not used. The bounds are such as one
+knows beforehand, and keep between 1% and 20% of the fits of a kind at a bound, where the truth is near it.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TIMES = np.linspace(0.05, 5, POINTS)
 
 
 class Curve(NamedTuple):
-    """A model with what is known of its parameters.
+    """A model with what is known about its parameters.
 
     `model(xp, t, *b)` with the functions of xp, NumPy or jax.numpy; the true parameters are drawn uniformly from
     `truth`; `guess(y)` is a start for data `[fits, points]`.
@@ -43,7 +43,7 @@ def _logistic(xp: Any, t, height, steepness, middle, offset):
 
 
 def _hill(xp: Any, t, height, middle, exponent, offset):
-    """Michaelis and Menten's saturation with Hill's exponent."""
+    """Michaelis-Menten saturation with Hill's exponent."""
     power = xp.abs(t / middle) ** exponent
     return height * power / (1 + power) + offset
 
@@ -54,7 +54,7 @@ def _ends(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rise(y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The height of a step, where half of it is reached first, and its foot."""
+    """The height of a step, where half of it is first reached, and its foot."""
     foot, top = y.min(axis=1), y.max(axis=1)
     middle = TIMES[np.argmax(y >= ((foot + top) / 2)[:, None], axis=1)]
     return top - foot, middle, foot
@@ -106,12 +106,12 @@ class Fits(NamedTuple):
     truth: Float[np.ndarray, "fits 4"]
 
     def residuals(self, b, y):
-        """Of one fit, for JAX."""
+        """The residuals of one fit, for JAX."""
         return self.curve.model(jnp, TIMES, *b) - y
 
 
 def draw(name: str, count: int) -> Fits:
-    """The same data in every run; a longer one begins with those of a shorter one."""
+    """The same data in every run; a larger draw begins with those of a smaller one."""
     curve = CURVES[name]
     rng, noise = np.random.default_rng(0), np.random.default_rng(1)
     low, high = np.array(curve.truth, float).T

@@ -1,4 +1,4 @@
-"""What the benchmark commands share: a process for each race, tables, and dated result files. Loads no JAX."""
+"""What the benchmark commands share: a process for each race, tables, and dated result files. Does not load JAX."""
 
 import argparse
 import json
@@ -27,9 +27,9 @@ _PACKAGES += ("regex", "rustbpe", "tiktoken", "tokenizers", "sentencepiece")
 
 
 def chosen(parser: argparse.ArgumentParser, names: Iterable[str], kind: str) -> tuple[argparse.Namespace, list[str]]:
-    """The options of a command, with `--only` added, and the names that it matches; none is an error.
+    """The options of a command, with `--only` added, and the names it matches; it is an error if it matches none.
 
-    `kind` is what the names are of, such as "race".
+    `kind` says what the names are, such as "race".
     """
     names = list(names)
     listed = ", ".join(names)
@@ -55,7 +55,7 @@ def pattern(word: str) -> str:
 def in_child(module: str, *arguments: object, xla_flags: str = "") -> list[dict]:
     """Run `python -m module *arguments OUT` in a process of its own, and return the rows it writes; none if it fails.
 
-    `xla_flags` are for everything in that process, peers included.
+    `xla_flags` apply to everything in that process, peers included.
 
     This process must not have loaded JAX: a child's peak memory begins at its parent's.
     """
@@ -108,7 +108,7 @@ def _time(seconds: float) -> str:
 def save(name: str, rows: list[dict], load: float, only: str = "", device: str = "") -> Path:
     """Write `results/<date>-<device>-<name>.json` with what is needed to run it again.
 
-    `only` is the pattern of a part, `device` the name of what it ran on if that is not this machine's CPU.
+    `only` is the pattern that chose a part, `device` the name of what it ran on, unless that is this machine's CPU.
     """
     device = _slug(device) if device else _device()
     now = datetime.now(UTC)
@@ -133,7 +133,7 @@ def save(name: str, rows: list[dict], load: float, only: str = "", device: str =
 
 
 def check_load() -> float:
-    """The load of the machine before the run; says so when others are at work on it."""
+    """The load of the machine before the run; warns when other work is running on it."""
     load = os.getloadavg()[0]
     if load > 0.5:
         Console().print(f"[yellow]The load is {load:.1f}: other work is running, so these are not clean numbers.")
@@ -156,7 +156,7 @@ def _slug(text: str) -> str:
 
 
 def _without_folders(word: str) -> str:
-    """A path as its last part: where a file lies on this machine is nobody's business."""
+    """A path as its last part: where files lie on this machine is private."""
     return Path(word).name if "/" in word else word
 
 

@@ -1,7 +1,7 @@
 """Gradients through fixed points z = tanh(W z + U x + b), by this library and by its peers: the same weights for all.
 
-Tolerances are equal: what a solver asks of z − f(z) and, relative to the right-hand side, of the linear system behind
-the derivative. Where a peer can take the batch as one system, it does; that is how its users write such a layer.
+Tolerances are equal: for z − f(z) and, relative to the right-hand side, for the linear system behind the derivative.
+Where a peer can take the batch as one system, it does: its users would write such a layer that way.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from benchmarks.timing import Entry, Race
 
 _TOLERANCE, _LINEAR = 1e-5, 6e-6
 _MAX_STEPS = 200
-_NAMES = ("W", "U", "b")  # the order of the slopes; JAX sorts a dictionary
+_NAMES = ("W", "U", "b")  # the order of the slopes; JAX sorts dictionaries
 _JUDGED = 1e-3  # the largest error, relative to the largest entry
 
 
@@ -65,7 +65,7 @@ def _jaxopt(kind, **options) -> Callable:
 
 
 def _entries(make: Callable) -> tuple[Entry, ...]:
-    """`make(solve)` of everybody."""
+    """`make(solve)` of every solver."""
     gmres = lx.GMRES(rtol=_LINEAR, atol=1e-8)  # without an absolute tolerance it breaks down
     limited = jol.LimitedBroyden(atol=_TOLERANCE, rtol=0.0, rescue=False, slopes=False)
     return (
@@ -111,7 +111,7 @@ def gradient(n: int, batch: int) -> Race:
 
 
 def _race(n: int, batch: int, make: Callable, expected: Callable) -> Race:
-    """The race of `make(solve, weights)`; the judge has its numbers from NumPy, in float64."""
+    """The race of `make(solve, weights)`; the judge's numbers come from NumPy, in float64."""
     jax.config.update("jax_enable_x64", False)  # with it optimistix cannot solve in float32
     inputs, weights = np.random.default_rng(1).standard_normal((batch, n)).astype("f4"), _weights(n)
     double = {name: value.astype("f8") for name, value in weights.items()}

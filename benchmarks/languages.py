@@ -1,7 +1,7 @@
 """Django's message catalogs: the same program's texts in about a hundred languages, some to train on, others to test.
 
-The catalogs come compiled with the installed package (BSD licence). What a specialist learns from is in other
-catalogs than what it is tested on; a message that is in both is left out of the test.
+The catalogs come compiled with the installed package (BSD license). A specialist learns from other catalogs than it is
+tested on; a message that is in both is left out of the test.
 """
 
 import importlib.util
@@ -14,11 +14,11 @@ import numpy as np
 
 __all__ = ["FAMILY_OF", "Language", "languages"]
 
-TRAINING = ("conf", "contrib/admin")  # folders of catalogs; all others are for the test
+TRAINING = ("conf", "contrib/admin")  # folders of catalogs to train on; all others are for the test
 _PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[a-z%]|\{\w*\}|<[^<>]*>|&\w+;")
 
-# Language families and branches as Glottolog 5 has them (Hammarström et al., glottolog.org), at the level that its
-# speakers would call one group. Codes as Django names its catalogs.
+# Language families and branches as Glottolog 5 has them (Hammarström et al., glottolog.org), at the level that speakers
+# would call one group. The codes are those of Django's catalogs.
 _FAMILIES = {
     "Germanic": "af da de fy is lb nb nl nn sv",
     "Romance": "ast ca es es_AR es_CO es_MX es_VE fr gl it pt pt_BR ro",
@@ -62,7 +62,7 @@ class Language(NamedTuple):
 
 
 def languages(least: int = 4_000) -> list[Language]:
-    """The languages with at least so many bytes to train on, and a quarter of that to test, by their codes.
+    """The languages with at least `least` bytes to train on and a quarter of that to test, ordered by code.
 
     Raises:
         ModuleNotFoundError: without Django.
@@ -101,18 +101,18 @@ def _size(texts: list[str]) -> int:
 
 
 def _translations(data: bytes) -> Iterable[str]:
-    """The translations of a compiled catalog; the format is in the manual of GNU gettext, section 10.3."""
+    """The translations in a compiled catalog; the format is in the manual of GNU gettext, section 10.3."""
     order = "<" if data[:4] == b"\xde\x12\x04\x95" else ">"
     count, originals, translations = np.frombuffer(data, f"{order}u4", 3, 8)
     table = np.frombuffer(data, f"{order}u4", 2 * count, originals).reshape(-1, 2)
     translated = np.frombuffer(data, f"{order}u4", 2 * count, translations).reshape(-1, 2)
     for (length, _), (size, start) in zip(table, translated, strict=True):
-        if length:  # the message without a text holds the catalog's own data
+        if length:  # the empty message holds the catalog's own data
             yield from data[start : start + size].decode().split("\0")  # plural forms
 
 
 def _cleaned(texts: Iterable[str]) -> Iterable[str]:
-    """Without placeholders and tags, in one line; texts without two words' worth of letters are left out."""
+    """Texts without placeholders and tags, in one line; those with too few letters for two words are left out."""
     for text in texts:
         clean = " ".join(_PLACEHOLDER.sub(" ", text).split())
         if sum(character.isalpha() for character in clean) >= 8:

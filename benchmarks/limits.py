@@ -1,4 +1,4 @@
-"""The least time a race could take on its GPU: what the kernel must issue, or what the loop must move."""
+"""The least time a race could take on its GPU, by what the kernel must issue or the loop must move."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _LANES_PER_WARP = 32
 
 
 class _Chip(NamedTuple):
-    """Warp instructions and bytes of memory a second; from the data sheets, as the clock and the bandwidth are."""
+    """Warp instructions, and bytes to and from memory, per second; clock and bandwidth are from the data sheets."""
 
     issue: float
     memory: float
@@ -25,14 +25,14 @@ _CHIPS = {"H100": _Chip(132 * 4 * 1.755e9, 3.35e12), "H200": _Chip(132 * 4 * 1.7
 
 
 class Limit(NamedTuple):
-    """What limits a race, and the seconds that alone takes."""
+    """What limits a race, and the seconds that this takes by itself."""
 
     kind: str
     seconds: float
 
 
 def limit(entry: Callable, fun: Callable, starts: np.ndarray, solver) -> Limit | None:
-    """For `entry(fun, starts, solver=solver)` on this device; `None` if it is not one that is known.
+    """The limit of `entry(fun, starts, solver=solver)` on this device; `None` for an unknown device.
 
     A kernel issues the operations of a step for every evaluation. The loop reads and writes a lane's matrix once for
     every evaluation; all else, and a second pass over the matrix, is counted as loss.

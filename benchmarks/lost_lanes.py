@@ -18,7 +18,7 @@ from tests.problems import Problem, perturbed
 _GRADIENT, _RESIDUAL = 1e-6, 1e-8  # what the judge asks
 _TIGHT = 1e-10  # for peers that stop by the size of steps: none may stop too early
 _GRADIENT_32 = 1e-3  # the library's default in float32
-_RELATIVE_32 = 1e-5  # in a second row, of ‖∇f‖∞ at the start: where f is large, float32 can do no better
+_RELATIVE_32 = 1e-5  # in a second row, relative to ‖∇f‖∞ at the start: where f is large, float32 can do no better
 
 
 def equations() -> dict[str, tuple[Problem, list[str]]]:
@@ -40,7 +40,7 @@ def _by_name(**sets: tuple[Problem, ...]) -> dict[str, tuple[Problem, list[str]]
 
 
 def root_methods(fun: Callable) -> Iterator[tuple[str, Callable]]:
-    """Name and solver of one batch, everybody asked for the same residual."""
+    """Name and solver of one batch, all asked for the same residual."""
     yield "Broyden", peers.our_root(fun, _RESIDUAL)
     yield "LimitedBroyden", peers.our_root(fun, _RESIDUAL, jol.LimitedBroyden)
     for solver in (optx.Newton, optx.Dogleg, optx.LevenbergMarquardt):
@@ -52,7 +52,7 @@ def root_methods(fun: Callable) -> Iterator[tuple[str, Callable]]:
 
 
 def minimum_methods(fun: Callable) -> Iterator[tuple[str, Callable]]:
-    """Name and solver of one batch, everybody asked for the same gradient."""
+    """Name and solver of one batch, all asked for the same gradient."""
     yield "BFGS", peers.our_minimum(fun, _GRADIENT)
     yield "LBFGS", peers.our_minimum(fun, _GRADIENT, jol.LBFGS)
     yield "TensorFlow Probability BFGS", peers.tfp_minimum(fun, _GRADIENT)
@@ -61,14 +61,14 @@ def minimum_methods(fun: Callable) -> Iterator[tuple[str, Callable]]:
 
 
 def judge_equations(fun: Callable, starts: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Method, and which lanes it solved."""
+    """Each method, and which lanes it solved."""
     error = residual_error(fun)
     for method, solve in root_methods(fun):
         yield method, error(solve(starts)) <= _RESIDUAL
 
 
 def judge_minima(fun: Callable, starts: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Method, and which lanes it solved."""
+    """Each method, and which lanes it solved."""
     error = gradient_error(fun)
     for method, solve in minimum_methods(fun):
         yield method, error(solve(starts)) <= _GRADIENT

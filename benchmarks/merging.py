@@ -1,4 +1,4 @@
-"""Learning merges on a device beside the host, from words that are made up, the same in every run."""
+"""Learning merges on a device and on the host, from made-up words that are the same in every run."""
 
 import time
 
@@ -9,12 +9,12 @@ from jaxopt_lite import bpe
 
 __all__ = ["made_up_words", "race"]
 
-_SYLLABLES, _MOST = 3_000, 5  # how many there are; in a word
+_SYLLABLES, _MOST = 3_000, 5  # syllables there are; syllables in a word, at most
 _LETTERS = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
 
 
 def made_up_words(symbols: int) -> dict[str, int]:
-    """Distinct words, word -> count, of about so many bytes in all. Letters, syllables and words have Zipf's law."""
+    """Distinct words, word -> count, of about `symbols` bytes. Letters, syllables and words follow Zipf's law."""
     draw, words, size = np.random.default_rng(0), {}, 0
     lengths = draw.integers(1, 4, _SYLLABLES)
     syllables = ["".join(draw.choice(_LETTERS, length, p=_zipf(_LETTERS.size))) for length in lengths]

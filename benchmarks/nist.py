@@ -1,9 +1,9 @@
 """NIST's nonlinear regressions as they come: `python -m benchmarks.nist [--quick] [--only NAMES] [--solvers NAMES]`.
 
-All 27 of NIST's StRD, each from both of NIST's starts. The minimizers get the sum of the squares of the residuals with
-nothing scaled, methods for least squares the residuals. One judge: a start is solved where every parameter agrees with
-the certified one to 6 digits, and precise where it does to 8 and every standard deviation to 6. The deviations are the
-solver's own where it gives them, else those of the model's slopes at its answer.
+All 27 of NIST's StRD, each from both of NIST's starts. The minimizers get the unscaled sum of the squares of the
+residuals, methods for least squares the residuals. One judge: a start is solved where every parameter agrees with the
+certified one to 6 digits, and precise where every parameter does to 8 and every standard deviation to 6. The deviations
+are the solver's own if it gives them, else those from the model's slopes at its answer.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from benchmarks.peers import scipy_objective
 from benchmarks.timing import use_cpu
 from jaxopt_lite.demo import nist, regression
 
-_DIGITS = 6  # that an answer must have to count as solved
-_PRECISE, _DEVIATIONS = 8, 6  # of parameters and of standard deviations, to be precise
+_DIGITS = 6  # with which an answer counts as solved
+_PRECISE, _DEVIATIONS = 8, 6  # digits of parameters and of standard deviations with which it counts as precise
 _CERTIFIED_DIGITS = 11
-_TOLERANCE = 1e-12  # of the gradient, for those that stop by it
-_OPTIMISTIX = {"rtol": 1e-10, "atol": 1e-13}  # of steps and of changes of the value
-_SMALLEST = 1e-15  # SciPy's and NLSQ's least: what they may ask for
+_TOLERANCE = 1e-12  # on the gradient, for those that stop by it
+_OPTIMISTIX = {"rtol": 1e-10, "atol": 1e-13}  # on steps and changes of the value
+_SMALLEST = 1e-15  # the least tolerance that SciPy and NLSQ accept
 _MAX_STEPS = 20_000
 _FEW = ("Misra1a", "Nelson", "Lanczos3", "BoxBOD")
 _LEVELS = ("lower", "average", "higher")
@@ -84,12 +84,12 @@ def read(name: str) -> nist.Dataset:
     lines = text.splitlines()
     first = next(number for number, line in enumerate(lines) if re.match(r"Data:\s+y", line)) + 1
     y, *x = np.loadtxt(lines[first:]).T
-    one = [line.rsplit(maxsplit=1)[0] for line in lines[first:]]  # the reader knows one predictor
+    one = [line.rsplit(maxsplit=1)[0] for line in lines[first:]]  # the parser knows one predictor
     return nist.parse("\n".join(lines[:first] + one), name)._replace(x=np.array(x), y=np.log(y))
 
 
 def check(dataset: nist.Dataset, residual: Callable) -> dict:
-    """That the model has the certified sum of squares at the certified parameters; and how conditioned it is there.
+    """Check that the model has the certified sum of squares at the certified parameters; returns its condition there.
 
     The parameters are certified to 11 digits, which matters for Lanczos1: its residuals are 1e-13. `condition` is that
     of the Jacobian, `condition_scaled` the same with columns of length one. A sum of squares has their squares.
@@ -110,7 +110,7 @@ def check(dataset: nist.Dataset, residual: Callable) -> dict:
 
 
 def digits(x: np.ndarray, certified: np.ndarray) -> float:
-    """The log relative error of the worst parameter, 0 to 11; for a certified value of 0 the absolute error counts."""
+    """The log relative error of the worst parameter, 0 to 11; absolute where the certified value is 0."""
     error = np.abs(x - certified) / np.where(certified == 0, 1.0, np.abs(certified))
     with np.errstate(divide="ignore"):
         worst = -np.log10(np.max(error)) if np.all(np.isfinite(error)) else 0.0
@@ -144,7 +144,7 @@ def _names(found: jol.Solution) -> list[str]:
 
 
 def our_least_squares(residual: Callable, starts: np.ndarray) -> list[Answer]:
-    """As it comes."""
+    """With its defaults."""
     found = jol.least_squares(residual, starts)
     deviations = np.asarray(found.covariance().standard_errors)
     answers = _answers(found.x, found.success, _names(found), found.steps)
@@ -175,7 +175,7 @@ def optimistix(residual: Callable, starts: np.ndarray, solver) -> list[Answer]:
 
 
 def jaxopt_least_squares(residual: Callable, starts: np.ndarray) -> list[Answer]:
-    """By QR, as it squares no condition; its default is conjugate gradients."""
+    """By QR, which does not square the condition; its default is conjugate gradients."""
     settings = {"tol": _TOLERANCE, "xtol": _TOLERANCE, "gtol": _TOLERANCE, "maxiter": _MAX_STEPS}
     solver = jaxopt.LevenbergMarquardt(residual, materialize_jac=True, solver="qr", **settings)
     x, state = jax.device_get(jax.jit(jax.vmap(solver.run))(starts))
@@ -184,7 +184,7 @@ def jaxopt_least_squares(residual: Callable, starts: np.ndarray) -> list[Answer]
 
 
 def scipy_least_squares(residual: Callable, starts: np.ndarray, method: str) -> list[Answer]:
-    """One start after the other, with exact Jacobians and its own scaling by them."""
+    """One start after the other, with exact Jacobians, and scaled by them."""
     jitted, jacobian = jax.jit(residual), jax.jit(jax.jacfwd(residual))
     settings = {"ftol": _SMALLEST, "xtol": _SMALLEST, "gtol": _SMALLEST, "x_scale": "jac", "max_nfev": _MAX_STEPS}
 
@@ -198,8 +198,8 @@ def scipy_least_squares(residual: Callable, starts: np.ndarray, method: str) -> 
 
 
 def nlsq(residual: Callable, starts: np.ndarray) -> list[Answer]:
-    """One start after the other: the residuals as a curve, which is fitted to zero."""
-    logging.disable(logging.WARNING)  # it tells of every iteration
+    """One start after the other, with the residuals as a curve that is fitted to zero."""
+    logging.disable(logging.WARNING)  # it reports every iteration
     settings = {"ftol": _SMALLEST, "xtol": _SMALLEST, "gtol": _SMALLEST, "max_nfev": _MAX_STEPS}
     zeros = np.zeros(jax.eval_shape(residual, starts[0]).shape)
 
@@ -264,7 +264,7 @@ def methods() -> dict[str, Callable]:
         "jaxopt LevenbergMarquardt": jaxopt_least_squares,
         "SciPy lm": partial(scipy_least_squares, method="lm"),
         "SciPy trf": partial(scipy_least_squares, method="trf"),
-    } | ({"NLSQ": nlsq} if importlib.util.find_spec("nlsq") else {})  # which wants Python 3.12
+    } | ({"NLSQ": nlsq} if importlib.util.find_spec("nlsq") else {})  # it needs Python 3.12
 
 
 _OURS = ("BFGS", "LBFGS", "LevenbergMarquardt")
@@ -274,7 +274,7 @@ _OURS = ("BFGS", "LBFGS", "LevenbergMarquardt")
 
 
 def deviations(residual: Callable, b: np.ndarray) -> np.ndarray:
-    """Standard deviations by the slopes at b."""
+    """Standard deviations from the slopes at b."""
     slopes, rest = np.asarray(jax.jacfwd(residual)(jnp.asarray(b))), np.asarray(residual(jnp.asarray(b)))
     if not np.isfinite(slopes).all():
         return np.full(len(b), np.nan)
@@ -315,7 +315,7 @@ def race(name: str, solvers: str = "") -> list[dict]:
 
 
 def _number(value) -> float | None:
-    """As JSON can say it."""
+    """A number as JSON can hold it."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -352,7 +352,7 @@ def print_summary(rows: list[dict]) -> None:
 
 
 def _in_another_order(row: dict) -> bool:
-    """Far from the certified parameters, and as good a fit: the same terms in another order, such as exponentials."""
+    """Far from the certified parameters but as good a fit: the same terms, such as exponentials, in another order."""
     far = row["digits"] < _DIGITS / 2 and row["value"] is not None
     return far and row["value"] <= (1 + 1e-12) * row["value_at_certified"]
 

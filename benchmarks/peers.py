@@ -1,9 +1,9 @@
 """The solvers that are compared: this library and its peers, each as `starts -> answers` of one compiled call.
 
-Tolerances. The judge asks ‖∇f‖∞ ≤ tolerance or ‖F‖∞ ≤ tolerance of everybody. This library, TensorFlow Probability,
-`jax.scipy` and jaxopt stop at exactly that. Optimistix stops when steps and changes of the value are small instead;
-for speed it gets a loose power of ten that loses it no answers by stopping early, so that it does no needless work,
-and where only success counts a tight one.
+Tolerances. The judge asks ‖∇f‖∞ ≤ tolerance or ‖F‖∞ ≤ tolerance of all. This library, TensorFlow Probability,
+`jax.scipy` and jaxopt stop at exactly that. Optimistix stops when steps and changes of the value are small instead: for
+speed it gets a loose power of ten that loses it no answers, so that it does no needless work, and where only success
+counts a tight one.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ import tensorflow_probability.substrates.jax as tfp
 import jaxopt_lite as jol
 
 MAX_STEPS = 1000
-_ROOT_STEPS = 256  # optimistix's default; in a vmapped loop one lost lane makes all wait for that long
+_ROOT_STEPS = 256  # optimistix's default; in a vmapped loop one lost lane keeps all waiting for this many
 _EARLY = {optx.Newton: 1e-5, optx.Dogleg: 1e-5, optx.LevenbergMarquardt: 1e-8, optx.BFGS: 1e-9}
 
 

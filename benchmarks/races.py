@@ -12,12 +12,12 @@ from benchmarks.lanes import rosenbrock
 from benchmarks.timing import Entry, Race, gradient_error, residual_error
 from tests.problems import broyden_tridiagonal, trigonometric
 
-_GRADIENT, _RESIDUAL = 1e-6, 1e-8  # what everybody has to reach
-_SLOW, _VERY_SLOW = 1_000, 200  # problems for peers that would take minutes for all
+_GRADIENT, _RESIDUAL = 1e-6, 1e-8  # what all have to reach
+_SLOW, _VERY_SLOW = 1_000, 200  # problems for peers that would take minutes with all of them
 
 
 def uniform(center: float, radius: float, batch: int, n: int, dtype: str = "float64") -> np.ndarray:
-    """Starts `[batch, n]` around a point, the same in every run."""
+    """Starts `[batch, n]` around a point; the same in every run."""
     return (center - radius) + 2 * radius * np.random.default_rng(0).random((batch, n), dtype)
 
 

@@ -1,4 +1,4 @@
-"""What the committed result files say: the newest rows of each benchmark, and which files they are from."""
+"""What the committed result files say: the newest rows of each benchmark, and the files they come from."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from typing import NamedTuple
 __all__ = ["MACHINE", "MissingResultError", "ResultFile", "Results", "read"]
 
 FOLDER = Path(__file__).parent / "results"
-MACHINE = "amd-epyc-2-cores"  # the one that the pages speak of, where they do not speak of a GPU
+MACHINE = "amd-epyc-2-cores"  # the one the pages report, except for GPUs
 _MEASURED_TOGETHER = ("race", "part", "kind", "method", "problem", "dataset")
 
 
 class MissingResultError(ValueError):
-    """A page asks for what no result file has."""
+    """A page asks for rows that no result file has."""
 
 
 class ResultFile(NamedTuple):
@@ -30,24 +30,24 @@ class Results:
     """All result files, oldest first.
 
     Attributes:
-        used: The names of those that rows were taken from so far.
+        used: The names of the files that rows were taken from so far.
     """
 
     files: list[ResultFile]
     used: list[str] = field(default_factory=list)
 
     def apart(self) -> "Results":
-        """The same files, of which none is used yet."""
+        """The same files, none of them used yet."""
         return Results(self.files)
 
     def rows(self, benchmark: str, device: str = MACHINE, **wanted: object) -> list[dict]:
         """The newest rows of a benchmark that have the `wanted` values, or one of them where a tuple is given.
 
-        Rows that were measured together, such as those of a race, all come from one file. `device` is the beginning of
-        a name; `on` is added to each row, the device of its file.
+        Rows that were measured together, such as those of a race, all come from one file. `device` is the start of a
+        name; the device of its file is added to each row as `on`.
 
         Raises:
-            MissingResultError: There is none.
+            MissingResultError: There are none.
         """
         newest: dict[tuple, tuple[ResultFile, list[dict]]] = {}
         for file in self.files:
@@ -99,6 +99,6 @@ def read(folder: Path = FOLDER) -> Results:
             jax = content["versions"]["jax"]
             file = ResultFile(path.name, benchmark, content["date"], content["device"], jax, content["rows"])
         except (ValueError, KeyError, IndexError) as error:
-            raise ValueError(f"{path.name} is no result file of benchmarks.harness: {error!r}") from error
+            raise ValueError(f"{path.name} is not a result file of benchmarks.harness: {error!r}") from error
         files.append((content["date"], content.get("time", ""), path.name, file))
     return Results([file for *_, file in sorted(files, key=lambda entry: entry[:3])])

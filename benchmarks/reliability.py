@@ -1,8 +1,8 @@
 """What must not go wrong, tried very often: `python -m benchmarks.reliability [--only PATTERN] [--seed N] [--share S]`.
 
-Calls drawn at random, damaged files, writers that are killed, and memory over many minutes, each by a script of
-`tests/stress`. A row says how often something was tried, what came of it, and how often that was a fault. It exits
-with 1 if there was one.
+Calls drawn at random, damaged files, killed writers, and memory over many minutes, each by a script of `tests/stress`.
+A row says how often something was tried, what came of it, and how often that was a fault. The exit status is 1 if there
+was one.
 """
 
 import argparse

@@ -1,13 +1,13 @@
 """README's and docs' tables and pictures from the committed results: `python -m benchmarks.report [--check]`.
 
-A page asks for a table of `report_tables.py` by two comments, and what stands between them is written anew:
+A page asks for a table of `report_tables.py` by two comments, and what is between them is written anew:
 
     <!-- report: speeds bfgs-n2 bfgs-n10 -->
     <!-- /report -->
 
-The first word is the name of the table, the others are what it is of. Each table names the device, the version of JAX
-and the files that it is from. The pictures of `report_pictures.py` go to docs/pictures. With `--check` nothing is
-written, and a page or picture that is not what the results say is an error.
+The first word is the name of the table, the others are its arguments. Below each table are the device, the version of
+JAX and the files it comes from. The pictures of `report_pictures.py` go to docs/pictures. With `--check` nothing is
+written, and a page or picture that differs from what the results say is an error.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def rewritten(text: str, results: Results, page: str) -> str:
     """A page with every block between two markers written anew.
 
     Raises:
-        ReportError: A marker is alone or asks for what there is not; the message has the page and the line.
+        ReportError: A marker is unpaired or asks for what does not exist; the message has the page and the line.
         MissingResultError: What it asks for was not measured.
     """
     lines, new, asked_at = text.split("\n"), [], None
@@ -68,7 +68,7 @@ _UNPAIRED = {
 
 
 def block(asked: str, results: Results) -> str:
-    """A table and, below it, where it is from."""
+    """A table and, below it, where it comes from."""
     name, *arguments = asked.split() or [""]
     if name not in TABLES:
         raise ReportError(f"no table is called {name!r}; there are {', '.join(sorted(TABLES))}")
@@ -85,7 +85,7 @@ def block(asked: str, results: Results) -> str:
 
 
 def sources(results: Results) -> str:
-    """The devices, versions and files that a table is from."""
+    """The devices, versions and files that a table comes from."""
     used = [file for file in results.files if file.name in results.used]
     where = dict.fromkeys((file.device, file.jax) for file in used)
     parts = []
@@ -96,7 +96,7 @@ def sources(results: Results) -> str:
 
 
 def stale(results: Results, write: bool) -> list[str]:
-    """What is not as the results say, after writing it if so asked."""
+    """What differs from the results; written anew if `write`."""
     found = []
     for path in PAGES:
         text, name = path.read_text(encoding="utf-8"), path.relative_to(_ROOT).as_posix()

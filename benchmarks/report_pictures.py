@@ -1,9 +1,8 @@
 """The pictures of README and docs, drawn from the results with matplotlib, the `plot` extra.
 
-A picture is a function from results to what it shows, plain data, and one from that to a figure. The file holds a
-digest of the data and the version of matplotlib: so one that is out of date is found without drawing it, and where that
-version is installed every byte is compared. Colors are Okabe and Ito's; lines and letters are a grey that is legible on
-white and on black.
+A picture is two functions: from results to plain data, and from that to a figure. The file holds a digest of the data
+and the version of matplotlib, so that an outdated one is found without drawing it; where that version is installed,
+every byte is compared. Colors are Okabe and Ito's; lines and letters are a grey that is legible on white and on black.
 """
 
 import hashlib
@@ -70,10 +69,10 @@ class Picture(NamedTuple):
 
 
 def package(row: dict) -> str:
-    """Whose a solver is.
+    """The package of a solver.
 
     Raises:
-        ValueError: It is nobody's who has a color.
+        ValueError: It has no color.
     """
     name = row.get("solver") or row.get("method") or row["name"]
     if row.get("is_ours") or is_ours(name):
@@ -81,11 +80,11 @@ def package(row: dict) -> str:
     for known in sorted(_COLORS, key=len, reverse=True):
         if name.startswith(known):
             return known
-    raise ValueError(f"{name!r} is of no package that has a color in benchmarks/report_pictures.py")
+    raise ValueError(f"{name!r} is of a package without a color in benchmarks/report_pictures.py")
 
 
 def _best_of_packages(rows: list[dict]) -> list[list]:
-    """`[package, solved a second, share solved]` of the quickest solver of each."""
+    """`[package, solved a second, share solved]` for the quickest solver of each."""
     best: dict[str, dict] = {}
     for row in sorted(rows, key=lambda row: row["solved_per_second"]):
         best[package(row)] = row
@@ -161,7 +160,7 @@ def _label(name: str) -> str:
 
 
 def draw_rates(data: list) -> Any:
-    """Bars on a logarithmic axis, a group for each kind of work, the number at the end of each."""
+    """Bars on a logarithmic axis, a group for each kind of work, with the number at the end of each bar."""
     what, groups = data
     bars = sum(len(bars) for _, bars in groups)
     figure, ax = _figure(8, 0.8 + 0.24 * bars + 0.2 * len(groups))
@@ -237,7 +236,7 @@ PICTURES = {
 
 
 def plain(data: Any) -> Any:
-    """As JSON has it, in six digits: the last ones of a sum depend on the version of Python."""
+    """Data as JSON holds it, to six digits: the last ones of a sum depend on the version of Python."""
     return json.loads(json.dumps(data), parse_float=lambda text: float(f"{float(text):.6g}"))
 
 
@@ -255,10 +254,10 @@ def drawn(picture: Picture, data: Any) -> str:
 
 
 def stale(results: Results, write: bool) -> list[str]:
-    """The pictures that are not as the results say, after drawing them if so asked.
+    """The pictures that differ from the results; drawn anew if `write`.
 
     Raises:
-        ModuleNotFoundError: One is to be drawn and matplotlib is not installed.
+        ModuleNotFoundError: One must be drawn and matplotlib is not installed.
     """
     here, found = version("matplotlib"), []
     for name, picture in PICTURES.items():

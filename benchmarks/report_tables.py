@@ -1,6 +1,6 @@
 """Every table of README and docs, each a function of the results; a page asks for it by its name in `TABLES`.
 
-A number that is not solved, verified or the same for all says so in its cell. Rates are of solved problems.
+A cell says so where not all problems were solved, verified or the same. Rates count solved problems.
 """
 
 import re
@@ -64,7 +64,7 @@ def significant(number: float, digits: int = 3) -> str:
 
 
 def percent(share: float, decimals: int = 1) -> str:
-    """With as many decimals as it takes that only all is 100%."""
+    """With enough decimals that only all of them are 100%."""
     if share == 1 or decimals > 6:
         return "100%"
     text = f"{100 * share:.{decimals}f}%"
@@ -87,7 +87,7 @@ def device_name(slug: str) -> str:
 
 
 def display(method: str) -> str:
-    """A solver of this library as code, whatever is said behind its name."""
+    """A solver of this library as code, followed by what comes after its name."""
     name, comma, rest = method.partition(",")
     return f"`{name}`{comma}{rest}" if is_ours(method) else method
 
@@ -98,7 +98,7 @@ def work(race: str) -> str:
 
 
 def unsolved(row: dict) -> str:
-    """What a rate must be read with."""
+    """The share that a rate must be read with, unless all are solved."""
     return f" ({percent(row['solved'], 0)} solved)" if row["solved"] < 0.9995 else ""
 
 
@@ -120,7 +120,7 @@ def mean(rows: Iterable[dict], key: str) -> float:
 
 
 def by_method(rows: list[dict]) -> dict[str, list[dict]]:
-    """The rows of each method: ours as they come, then the others, the best first."""
+    """The rows of each method: ours in their order, then the others, the best first."""
     groups = {name: [row for row in rows if row["method"] == name] for name in distinct(rows, "method")}
     ours = [name for name in groups if is_ours(name)]
     others = sorted(groups.keys() - set(ours), key=lambda name: (-mean(groups[name], "solved"), name))
@@ -135,7 +135,7 @@ def is_ours(method: str) -> bool:
 
 
 def _raced(results: Results, race: str) -> tuple[dict, dict, dict]:
-    """A plain call, the same inside a jit, and the quickest peer."""
+    """The rows of a plain call, of the same inside a jit, and of the quickest peer."""
     rows = results.rows("solvers", race=race)
     solver = "BFGS" if race.startswith("bfgs") else "Broyden"
     inside = results.row("solvers", race=race, solver=f"{solver}, inside a jit")
@@ -164,7 +164,7 @@ def speeds(results: Results, *races: str) -> Table:
 
 @table
 def contenders(results: Results, *races: str) -> Table:
-    """Solved problems a second of everybody."""
+    """Solved problems a second of all contenders."""
     rows = [row for race in races for row in results.rows("solvers", race=race)]
     lines = []
     for name in distinct(rows, "solver"):
@@ -418,7 +418,7 @@ _SYSTEMS = {
 
 
 def seeds(rows: list[dict], key: str, write: Callable[[float], str]) -> str:
-    """The median over the seeds, and the range where it is one when written."""
+    """The median over the seeds, and the range unless both ends are written the same."""
     values = [row[key] for row in rows]
     low, high = (write(value).removesuffix("%") for value in (min(values), max(values)))
     return write(statistics.median(values)) + (f" ({low} to {high})" if low != high else "")
@@ -452,7 +452,7 @@ def systems(results: Results, part: str) -> Table:
 
 @table
 def one_more(results: Results) -> Table:
-    """What a specialist is and costs."""
+    """What one specialist is and costs."""
     lines = []
     for part in ("languages", "modules"):
         rows = _named(results, part)["numbers"]
@@ -536,7 +536,7 @@ _FITTED = {
 
 @table
 def fitting(results: Results) -> Table:
-    """Seconds to fit all tasks, of who solves all of them."""
+    """Seconds to fit all tasks, for those that solve all of them."""
     rows = results.rows("specialists", part="training")
     lines = []
     for tasks, parameters in dict.fromkeys((row["tasks"], row["parameters"]) for row in rows):
@@ -578,7 +578,7 @@ def _came(outcomes: dict[str, float]) -> tuple[str]:
 
 @table
 def highlights(results: Results) -> Table:
-    """For those who read one table."""
+    """For those who read only one table."""
     training = {row["name"]: row for row in results.rows("bpe", race="training")}
     encoding = {row["name"]: row for row in results.rows("bpe", race="encoding")}
     systems = _named(results, "languages")
@@ -621,7 +621,7 @@ def _fitted(results: Results, kind: str) -> tuple[str, str]:
 
 
 def _beside(results: Results, name: str, method: str) -> tuple[str, str]:
-    """How many starts of a set a method solves, and the best peer."""
+    """The share of the starts of a set that a method solves, and that of the best peer."""
     rows = [row for row in results.rows("robustness") if name in row["sets"]]
     shares = {other: mean(mine, "solved") for other, mine in by_method(rows).items()}
     peer = max((other for other in shares if not is_ours(other)), key=shares.get)

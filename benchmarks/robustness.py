@@ -15,7 +15,7 @@ _STARTS, _FEW_STARTS = 100, 10
 
 
 def print_summary(rows: list[dict]) -> None:
-    """A table for each set: the fraction of lanes and of standard starts solved, a line for each method."""
+    """A table for each set, with a line for each method: the fraction of lanes and of standard starts solved."""
     for name in dict.fromkeys(name for row in rows for name in row["sets"]):
         table = Table(title=f"{name}, fraction solved", title_justify="left")
         for heading in ("method", "perturbed starts", "standard starts", "problems with a lane lost"):

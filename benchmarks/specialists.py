@@ -1,6 +1,6 @@
 """Specialists beside the alternatives: `python -m benchmarks.specialists [--quick] [--only PATTERN] [--seeds N]`.
 
-Every part and seed is a process of its own. The tables show the median over the seeds, and from least to most.
+Every part and seed is a process of its own. The tables show the median over the seeds, the least and the most.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def run(name: str, seed: int, quick: bool) -> list[dict]:
 
 
 def train(tasks: int, parameters: int, seed: int) -> list[dict]:
-    """One size of the race of training: beside peers, and with each core a device."""
+    """The race of training at one size: beside peers, and with each core a device."""
     module = "benchmarks.specialists_training"
     rows = [row for who in ("all", "cores") for row in harness.in_child(module, tasks, parameters, seed, who)]
     peers = [row["solved_per_second"] for row in rows if not row["is_ours"]]

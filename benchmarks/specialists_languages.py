@@ -1,4 +1,4 @@
-"""A specialist for each language, from texts of Django: how well short windows find theirs, and who resembles whom."""
+"""A specialist for each language, from Django's texts: how well short windows find theirs, and which resemble which."""
 
 import time
 from dataclasses import replace
@@ -43,14 +43,14 @@ from jaxopt_lite.specialists.report import Report
 LENGTH = 64  # bytes of a window
 PRIOR = 30.0
 ADAPTER = IA3("out/w", axis=0) + Shift("hidden/b") + Shift("out/b")
-NOVEL = ("gl", "sk", "nn", "pt_BR", "uk", "be")  # no part of the base, nor of the library
+NOVEL = ("gl", "sk", "nn", "pt_BR", "uk", "be")  # in neither the base nor the library
 _MOST = 64  # windows of a language to learn from; half as many to test on
 _FEW = 16  # for gates and for Arrow's LoRA, whose fits cost more
-_STEPS = 1000  # of the base, and of the joint model
+_STEPS = 1000  # of training the base and the joint model
 
 
 def tasks_of(seed: int, small: bool) -> tuple[dict[str, Task], dict[str, Task], list[str]]:
-    """Training and test windows of each known language, and the texts; the seed draws which windows."""
+    """Training and test windows of each known language, drawn by the seed, and the texts."""
     found = [language for language in languages() if language.code not in NOVEL][:: 8 if small else 1]
     most, draw = 16 if small else _MOST, np.random.default_rng(seed)
     train = {language.code: some(language.train, most, draw) for language in found}
@@ -73,7 +73,7 @@ def base_of(texts: list[str], seed: int, small: bool, hidden: int = 64) -> Base:
 
 
 def joint_width(base: Base, library: Library) -> int:
-    """The hidden width at which a model alone has the parameters of the base and all specialists."""
+    """The hidden width at which one model has as many parameters as the base and all specialists together."""
     width = base.params["hidden"]["b"].size
     each = sum(leaf.size for leaf in jax.tree.leaves((base.params["hidden"], base.params["out"]["w"]))) // width
     return width + len(library) * library.size // each
@@ -114,7 +114,7 @@ def _novel_windows() -> dict[str, Task]:
 
 
 class _Windows:
-    """Test windows of all languages in one row, and what they cost when some specialists answer."""
+    """Test windows of all languages in one array, and their loss when given specialists answer."""
 
     def __init__(self, tasks: dict[str, Task], names: tuple[str, ...]):
         self.x, _, self.weight = (np.concatenate(leaves) for leaves in zip(*tasks.values(), strict=True))
@@ -158,7 +158,7 @@ def _routed(name: str, router: Router, features, library: Library, test: _Window
 
 
 def _arrow(base: Base, train: dict[str, Task], test: _Windows) -> list[dict]:
-    """Arrow, which needs a LoRA on a matrix and the inputs of that matrix; beside the oracle of the same LoRA."""
+    """Arrow, which needs a LoRA on a matrix and the inputs of that matrix, beside the oracle with the same LoRA."""
     few = {name: cut(task, slice(_FEW)) for name, task in train.items()}
     library = fit(base, LoRA("out/w", rank=1), few, window_loss, prior=PRIOR, progress=False)
     hidden = base.embed(test.x)[:, base.params["embed"].shape[1] :]
@@ -167,7 +167,7 @@ def _arrow(base: Base, train: dict[str, Task], test: _Windows) -> list[dict]:
 
 
 def _merges(library: Library, train: dict[str, Task], test: _Windows) -> list[dict]:
-    """All specialists as one."""
+    """All specialists merged into one."""
     methods = {name: name for name in ("mean", "ties", "dare", "fisher")} | {"RegMean": RegMean(train)}
     methods |= {"arithmetic, sum times 0.3": "arithmetic"}
     methods |= {"arithmetic, twice the mean": TaskArithmetic(scale=2 / len(library))}
@@ -201,7 +201,7 @@ def _families(names: tuple[str, ...]) -> np.ndarray:
 
 
 def _same_family(embeddings: Embeddings) -> float:
-    """Of the languages that have kin here."""
+    """How often the nearest is of the same family, among the languages that have kin here."""
     apart = np.array(distances(embeddings))
     np.fill_diagonal(apart, np.inf)
     own = _families(embeddings.names)

@@ -1,4 +1,4 @@
-"""Languages that neither the base nor any specialist has seen: what is best, by the number of bytes there are?"""
+"""Languages that neither the base nor any specialist has seen: which method is best for how many bytes?"""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ _TEST = 96  # windows of a language
 
 
 def race(seed: int, small: bool) -> list[dict]:
-    """The losses of all methods; a row for each and each number of bytes."""
+    """The losses of all methods, a row for each method and number of bytes."""
     train, _, texts = tasks_of(seed, small)
     base = base_of(texts, seed, small)
     library = fit(base, ADAPTER, train, window_loss, prior=PRIOR, progress=False)
@@ -42,7 +42,7 @@ def race(seed: int, small: bool) -> list[dict]:
 
 
 def _first(task: Task, size: int, most: int) -> Task:
-    """The first windows, filled up with windows of weight 0: all sizes are one shape, and compiled once."""
+    """The first windows, padded with windows of weight 0: all sizes have one shape, and compile once."""
     rows = np.resize(np.arange(task.examples), most)
     there = np.arange(most) < min(size // LENGTH, task.examples)
     whole = cut(task, rows)
@@ -50,7 +50,7 @@ def _first(task: Task, size: int, most: int) -> Task:
 
 
 def _candidates(library: Library, router: LDA, few: dict[str, Task]) -> dict[str, dict[str, Library]]:
-    """For each method, a library of one for each novel task."""
+    """For each method and novel task, a library of one."""
     near = {name: library[_nearest(library, router, task)] for name, task in few.items()}
     mixed = {name: mix(near[name], {name: few[name]}, window_loss, progress=False) for name in few}
     one = {name: some[:1] for name, some in near.items()}
@@ -66,13 +66,13 @@ def _candidates(library: Library, router: LDA, few: dict[str, Task]) -> dict[str
 
 
 def _nearest(library: Library, router: LDA, task: Task) -> list[str]:
-    """The specialists that LDA finds the likeliest for all windows together."""
+    """The specialists that LDA finds likeliest for all windows together."""
     score = np.asarray(router.scores(library.base.embed(task.x[task.weight > 0]))).sum(axis=0)
     return [library.names[row] for row in np.argsort(-score)[:_NEAREST]]
 
 
 def _fitted(library: Library, few: dict[str, Task], start: Iterable[Library] | None) -> dict[str, Library]:
-    """Fitted to the few examples, with the prior around where it starts."""
+    """Fitted to the few examples, with the prior centered where the fit starts."""
     parts = [] if start is None else [one.parameters for one in start]
     center = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else None
     fitted = fit(library.base, ADAPTER, few, window_loss, prior=PRIOR, center=center, progress=False)

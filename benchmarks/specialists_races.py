@@ -1,4 +1,4 @@
-"""The parts of `benchmarks.specialists`: `PART SEED SMALL OUT` in a process of its own; each writes its rows."""
+"""The parts of `benchmarks.specialists`: `PART SEED SMALL OUT`, each in a process of its own that writes its rows."""
 
 import hashlib
 import json
@@ -57,9 +57,9 @@ def module_race(seed: int, small: bool) -> list[dict]:
 
 
 def incremental(seed: int, small: bool) -> list[dict]:
-    """Add one language to all others, against training the joint model again; and prove that nothing else moved.
+    """Add one language to all others, against training the joint model again, and check that nothing else changed.
 
-    Both are timed twice: with what they compile, and again. The others are files of a folder before and after.
+    Both are timed twice: with what they compile, and again. The files of the others are compared before and after.
     """
     train, _, texts = tasks_of(seed, small)
     base = base_of(texts[:-1], seed, small)
@@ -92,7 +92,7 @@ def incremental(seed: int, small: bool) -> list[dict]:
 
 
 def _added(library: Library, name: str, task: Task, folder: str | Path) -> Library:
-    """With one more, fitted, added and saved."""
+    """The library with one more, fitted, added and saved."""
     one = fit(library.base, ADAPTER, {name: task}, window_loss, prior=PRIOR, progress=False)
     more = library.add(one)
     save(more, folder)

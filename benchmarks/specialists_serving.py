@@ -1,4 +1,4 @@
-"""A mixed batch over many specialists in one call, beside loops over them, as large and as small as inputs come."""
+"""A mixed batch for many specialists in one call, beside loops over them, for large and small inputs."""
 
 import time
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def _classifier(draw: np.random.Generator) -> Base:
 
 
 def _served(case: _Case, count: int, draw: np.random.Generator) -> dict:
-    """The loop calls a compiled function of one specialist; *ready* has each one's parameters apart beforehand."""
+    """The loop calls a compiled function of one specialist; *ready* has all parameters sliced beforehand."""
     base, adapter, x = case.base, case.adapter, case.x
     library = _library(base, adapter, count, draw)
     index = jnp.asarray(draw.permutation(np.arange(len(x)) % count))
@@ -79,7 +79,7 @@ def _served(case: _Case, count: int, draw: np.random.Generator) -> dict:
 
 
 def _library(base: Base, adapter: Adapter, count: int, draw: np.random.Generator) -> Library:
-    """Specialists with parameters at random."""
+    """Specialists with random parameters."""
     parameters = {
         key: jnp.asarray(0.1 * draw.normal(size=(count, *leaf.shape)), leaf.dtype)
         for key, leaf in adapter.identity(base.params).items()
@@ -90,7 +90,7 @@ def _library(base: Base, adapter: Adapter, count: int, draw: np.random.Generator
 
 
 def least_seconds(calls: dict[str, Callable], repeats: int = 7) -> dict[str, float]:
-    """Of some runs in turn after the first."""
+    """The least seconds of each call, over some runs in turn after the first."""
     times = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():

@@ -1,10 +1,10 @@
 """Training very many specialists at once, beside peers on the same objective: `TASKS PARAMETERS SEED WHO OUT`.
 
-Each specialist is a shift of the output bias and a scale of the hidden activations of one small classifier, fitted to
-examples of its own with a prior. The objective is convex, so that all solvers have one answer. A fit is *solved* when
-its loss, in float64 and by itself, is within 1e-3 of the best that anyone found. This library takes part
-with `specialists.fit`, which makes a whole library of it, and with the solve alone; both say which fits they verified.
-WHO is `all`, or `cores`: this library alone, with each core a device of its own. Peers use cores as XLA does by itself.
+Each specialist is a shift of the output bias and a scale of the hidden activations of one small classifier, fitted with
+a prior to examples of its own. The objective is convex, so all solvers have one answer. A fit is *solved* when its
+loss, evaluated independently in float64, is within 1e-3 of the best that any found. This library takes part with
+`specialists.fit`, which makes a whole library, and with the solve alone; both say which fits they verified. WHO is
+`all`, or `cores`: this library alone, with each core a device of its own. Peers use cores as XLA does by default.
 """
 
 import json
@@ -27,7 +27,7 @@ from benchmarks.timing import timed
 from jaxopt_lite.specialists import IA3, Base, Shift, fit
 
 _CLASSES, _EXAMPLES, _PRIOR = 16, 32, 1.0
-_CLOSE = 1e-3  # of the loss
+_CLOSE = 1e-3  # relative to the loss
 _SCIPY, _LOOP = "SciPy L-BFGS, a loop", 100  # it gets this many problems, once; its time is scaled up to all
 _ADAM = [(0.1, 300), (0.1, 100), (0.3, 100), (0.3, 50)]  # the first learning rate, and steps
 _FEW = {
@@ -39,7 +39,7 @@ _REPEATS = 3
 
 
 def problems(tasks: int, parameters: int, seed: int):
-    """Hidden activations and labels of each task, and the shared output layer, for so many parameters."""
+    """Hidden activations and labels of each task, and the shared output layer, for a number of parameters."""
     draw = np.random.default_rng(seed)
     hidden = parameters - _CLASSES
     out = (draw.normal(size=(hidden, _CLASSES)) / np.sqrt(hidden)).astype(np.float32)
@@ -62,7 +62,7 @@ Answer = tuple[np.ndarray, float | None]  # the parameters, and the share of fit
 
 
 def ours(f: Callable, out, starts, data) -> dict[str, Callable[[], Answer]]:
-    """This library: all of `fit`, and the solve by itself; on all devices there are."""
+    """This library, on all devices: all of `fit`, and the solve by itself."""
     tasks, size = starts.shape
     hidden = size - _CLASSES
     base = Base(

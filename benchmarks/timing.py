@@ -1,4 +1,4 @@
-"""A race: solvers on the same problems, timed in turn in one process, and one judge for all of them."""
+"""A race: solvers on the same problems, timed in turn in one process, with one judge for all."""
 
 import json
 import resource
@@ -28,9 +28,9 @@ class Entry:
     """One solver in a race.
 
     Args:
-        name: as printed.
+        name: name, as printed.
         solve: starts `[batch, n]` -> answers `[batch, n]`; in a race of problems one by one, `[n]` -> `[n]`.
-        batch: how many of the race's problems it gets, `None` for all; a limit on what slow peers cost.
+        batch: how many of the race's problems it gets, `None` for all; limits what slow peers cost.
         is_ours: whether it is this library or a peer.
     """
 
@@ -46,11 +46,11 @@ class Race:
 
     Args:
         starts: `[batch, n]`.
-        error: answers -> one error per problem, the same independent float64 evaluation for everybody.
+        error: answers -> one error per problem, by the same independent float64 evaluation for all.
         threshold: an answer counts as solved when its error is at most this.
         entries: the solvers.
         one_by_one: give each problem to the solver by itself.
-        learn: called with every solver's answers before any are judged, for a judge by the best of them.
+        learn: called with every solver's answers before any are judged, for a judge that compares with the best.
     """
 
     starts: np.ndarray
@@ -70,7 +70,7 @@ def run(race: Race) -> list[dict]:
         for runner in runners:
             if repeat < _SLOW_REPEATS or min(runner.seconds) < _SLOW_SECONDS:
                 runner.repeat()
-    # Before the judge, which needs memory of its own; of a process with several solvers it says nothing.
+    # Before the judge, which needs memory of its own. With several solvers in the process it would say nothing.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if len(runners) == 1 else None
     for runner in runners:
         if race.learn is not None:
@@ -81,7 +81,7 @@ def run(race: Race) -> list[dict]:
 
 
 class _Runner:
-    """Calls one solver and keeps what it cost."""
+    """Calls one solver and keeps its answers and times."""
 
     def __init__(self, race: Race, entry: Entry):
         starts = race.starts[: entry.batch]
@@ -157,7 +157,7 @@ def _error(vector: Callable) -> Callable:
 
 
 def use_cpu() -> None:
-    """Float64, and the CPU alone; before JAX starts."""
+    """Use float64, and the CPU alone; to be called before JAX starts."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
 

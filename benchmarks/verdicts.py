@@ -1,10 +1,10 @@
-"""How often a verdict is false, of random equations in random units: `python -m benchmarks.verdicts [--quick]`.
+"""How often a verdict on random equations in random units is false: `python -m benchmarks.verdicts [--quick]`.
 
 Polynomials, rational functions, exponentials and systems of two equations, in units from 1e-8 to 1e8 and shifted. Each
 has a root. The judge evaluates them at the answers in longer arithmetic, and adds up the sizes of their terms.
 
-- A success is false where the residual is larger than the tolerance and 16 times what one rounding of each term does.
-- A failure is false where it is no larger than one rounding of each term makes it.
+- A success is false where the residual is larger than the tolerance plus 16 times what one rounding of each term does.
+- A failure is false where the residual is no larger than one rounding of each term makes it.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def residual(xp, family, x, args):
 
 
 def problems(name: str, count: int, dtype) -> tuple[np.ndarray, tuple]:
-    """Starts and arguments. What is constant in an equation is such that a random point is a root of it, nearly."""
+    """Starts and arguments. The constant of each equation is such that a random point is nearly a root."""
     family, n, constants = FAMILIES[name]
     rng = np.random.default_rng(sum(map(ord, name)))
     c = rng.normal(size=(7, count))
@@ -68,14 +68,14 @@ def problems(name: str, count: int, dtype) -> tuple[np.ndarray, tuple]:
 
 
 def judged(name: str, x: np.ndarray, args: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Of each answer and equation: the size of the residual, and of one rounding of each of its terms and of x."""
+    """For each answer and equation, the size of the residual, and of one rounding of each of its terms and of x."""
     family, n, _ = FAMILIES[name]
     longer = [np.longdouble(a).T for a in args]
     at = list(np.longdouble(x).T)
     values, terms = residual(np, family, at, longer)
     u = np.longdouble(np.finfo(x.dtype).eps) / 2
     sizes = [sum(map(np.abs, equation)) for equation in terms]
-    for k in range(n):  # of x, and of the difference that z is
+    for k in range(n):  # rounding of x, and of the difference in z
         step = u * (np.abs(at[k]) + np.abs(longer[1][k]))
         moved, _ = residual(np, family, [a + step * (j == k) for j, a in enumerate(at)], longer)
         sizes = [size + np.abs(after - before) / u for size, after, before in zip(sizes, moved, values, strict=True)]

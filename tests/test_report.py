@@ -208,7 +208,7 @@ def test_what_is_wrong_is_said(page, error, message, tmp_path):
 
 def test_what_is_no_result_file_is_named(tmp_path):
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(ValueError, match=re.escape("other.json is no result file")):
+    with pytest.raises(ValueError, match=re.escape("other.json is not a result file")):
         read(tmp_path)
 
 
