@@ -45,8 +45,8 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "rows.py",
-        "        return store(results, jnp.where(lanes < length, source, size), fun(*load(rows, source)))",
-        "        return store(results, jnp.where(lanes <= length, source, size), fun(*load(rows, source)))",
+        "        source = jnp.minimum(lanes, jnp.maximum(length, 1) - 1)\n        if order",
+        "        source = jnp.minimum(lanes, jnp.maximum(length, 2) - 2)\n        if order",
         ("tests/lanes/test_rows.py",),
     ),
     Mutant(
@@ -267,14 +267,14 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "arithmetic.py",
-        "        row, entry = jnp.where(index >= k, rematvec(a, q), 0), dot(q, b)",
-        "        row, entry = jnp.where(index > k, rematvec(a, q), 0), dot(q, b)",
+        "        row = jax.lax.optimization_barrier(jnp.where(index >= k, matvec(columns, q), 0))",
+        "        row = jax.lax.optimization_barrier(jnp.where(index > k, matvec(columns, q), 0))",
         ("tests/lanes/test_arithmetic.py",),
     ),
     Mutant(
         LANES + "arithmetic.py",
-        "r, c, sure & (pivot >= lowest), entries",
-        "r, c, sure, entries",
+        "rc, sure & (pivot >= lowest), entries",
+        "rc, sure, entries",
         ("tests/lanes/test_arithmetic.py",),
     ),
     Mutant(
@@ -285,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "levenberg_marquardt.py",
-        "    return jax.lax.cond(jnp.all(safe), lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))",
+        "    return jax.lax.cond(all_safe, lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))",
         "    return r, c",
         ("tests/solvers/test_levenberg_marquardt.py", "tests/solvers/test_least_squares.py"),
     ),
