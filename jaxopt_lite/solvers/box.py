@@ -48,27 +48,40 @@ def _kind(bounds: Any) -> str:
 def _like(bound: Any, x0: PyTree, name: str, none: float) -> PyTree:
     """A bound as a pytree like `x0`."""
     leaves, tree = jax.tree.flatten(x0)
-    if jax.tree.structure(bound) != tree:  # which may have None of its own
-        bound = jax.tree.map(lambda end: none if end is None else end, bound, is_leaf=lambda end: end is None)
-    if _is_number(bound):
-        return jax.tree.unflatten(tree, [bound] * len(leaves))
-    if len(leaves) == 1 and jax.tree.structure(bound) != tree:  # a list of numbers for an array
-        bound = jax.tree.unflatten(tree, [np.asarray(bound) if isinstance(bound, list | tuple) else bound])
-    if jax.tree.structure(bound) != tree:
-        raise ValueError(
-            f"the {name} bounds have the structure {jax.tree.structure(bound)}; expected one number, or a pytree like "
-            f"x0: {tree}."
-        )
+    if bound is None or _is_number(bound):
+        return jax.tree.unflatten(tree, [none if bound is None else bound] * len(leaves))
     given = []
-    for (path, leaf), like in zip(jax.tree_util.tree_leaves_with_path(bound), leaves, strict=True):
-        leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-        if not _fits(np.shape(leaf), np.shape(like)):
+    for (path, like), end in zip(jax.tree_util.tree_leaves_with_path(x0), _ends(bound, tree, name), strict=True):
+        end = end if hasattr(end, "dtype") else _numbers(end, none)
+        if not _fits(np.shape(end), np.shape(like)):
             raise ValueError(
-                f"the {name} bounds{jax.tree_util.keystr(path)} have shape {np.shape(leaf)}; expected one that "
+                f"the {name} bounds{jax.tree_util.keystr(path)} have shape {np.shape(end)}; expected one that "
                 f"broadcasts against the shape of x0, {np.shape(like)}."
             )
-        given.append(leaf)
+        given.append(end)
     return jax.tree.unflatten(tree, given)
+
+
+def _ends(bound: Any, tree: Any, name: str) -> list[Any]:
+    """What a bound has for each leaf of the unknowns; a None of theirs is no leaf.
+
+    Raises:
+        ValueError: it has another structure.
+    """
+    try:
+        ends = tree.flatten_up_to(bound)
+    except ValueError:
+        ends = [bound] if tree.num_leaves == 1 else [{}]  # an array, or a list of numbers, for the only one
+    if all(end is None or isinstance(end, list | tuple | int | float) or hasattr(end, "dtype") for end in ends):
+        return ends
+    raise ValueError(
+        f"the {name} bounds have the structure {jax.tree.structure(bound)}; expected one number, or a pytree like "
+        f"x0: {tree}."
+    )
+
+
+def _numbers(end: Any, none: float) -> np.ndarray:
+    return np.asarray(jax.tree.map(lambda each: none if each is None else each, end, is_leaf=lambda each: each is None))
 
 
 def _is_number(bound: Any) -> bool:

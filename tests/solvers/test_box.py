@@ -44,6 +44,8 @@ def test_bounds_of_a_pytree_are_one_like_it():
     assert low == [[-INF, -INF, 3]] * 5
     low, _ = laid_out(({**TREE, "c": None}, None), TREE | {"c": None})  # not a bound: there is nothing at "c"
     assert low == [[0, 0, 0]] * 5
+    low, high = laid_out(({"a": [0, None], "b": 3, "c": None}, {"a": None, "b": 4, "c": None}), TREE | {"c": None})
+    assert (low, high) == ([[0, -INF, 3]] * 5, [[INF, INF, 4]] * 5)
 
 
 def test_one_problem_has_one_row():
@@ -57,6 +59,7 @@ def test_one_problem_has_one_row():
         (1.0, TypeError, "bounds is a float; expected the pair"),
         ((0, np.zeros(4)), ValueError, r"the upper bounds have shape \(4,\); .* the shape of x0, \(5, 2\)"),
         (({"a": 0}, None), ValueError, "the lower bounds have the structure"),
+        ((None, "abc"), ValueError, "the upper bounds have the structure"),
         ((0, -1), ValueError, r"bounds at index \(\) are 0 and -1; expected lower ≤ upper and no NaN"),
         (([0, 2], [1, 1]), ValueError, r"bounds at index \(1,\) are 2 and 1"),
         ((np.nan, None), ValueError, "are nan and inf"),
