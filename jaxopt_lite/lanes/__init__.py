@@ -16,11 +16,11 @@ The user's function:
 - `calls`: how it is called.
 - `content`: a key of all that it may read.
 - `fan_out`: a batch divided over the cores.
+- `devices`: a batch divided over devices.
 - `capture`: when it is traced again, and which functions share a compiled program.
 - `derivatives`: its derivatives, by the mode of differentiation that it has.
 - `losses`: what its residuals are worth in least squares.
 - `rounding`: whether what it gives is nothing but rounding.
 - `problem`: a batch as arrays, and the function on lanes, for a method.
-- `devices`: a batch divided over devices.
 - `gpu/`: a whole solve as one kernel on a GPU.
 """

@@ -22,6 +22,7 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.jaxprs import as_function, largest_array, opened, operations, without_consts
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
+from jaxopt_lite.lanes.devices import check_together
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.settings import exact_products, in_own_settings
 from jaxopt_lite.lanes.widths import Lanes, compiler_options
@@ -186,6 +187,7 @@ def _call(
     programs, arrays = tuple(program for program, _ in others), [arrays for _, arrays in found]
     if (rows is None and lanes is None and not shorter) or not computes_now((arrays, arguments)):
         return first.jitted(in_a_program or core, options, programs)(arrays, *arguments)
+    check_together(**{"what fun reads": arrays})
     compiler = None if lanes is None else compiler_options(lanes, first.largest_array)
     size = None if rows is None else part_size(rows, first.operations, arguments)
 

@@ -113,7 +113,8 @@ def check_together(**arguments: PyTree) -> None:
             if isinstance(sharding, NamedSharding) and _is_apart(leaf, sharding):
                 raise ValueError(
                     f"{name} has an array on the mesh {dict(sharding.mesh.shape)}; expected one device. Each part is "
-                    "solved where it is by jol.over_devices(lambda x0, args: jol.minimize(fun, x0, args))(x0, args)."
+                    "solved where it is by jol.over_devices(lambda x0, args: jol.minimize(fun, x0, args))(x0, args). "
+                    "What all problems share is whole on every device by jax.sharding.PartitionSpec()."
                 )
 
 

@@ -84,10 +84,11 @@ def multistart(
         beside = checked_bounds(bounds, jax.tree.map(lambda leaf: leaf[0], starts))
         return _best(solve(fun, starts, args, chosen, None, beside=beside, has_aux=has_aux))
     fun, args = split(fun, args)
-    check_together(starts=starts, args=args)
     options = Options(axis_per_leaf(args, args_axes), has_aux=has_aux)
     one = jax.tree.map(_one_start, starts)
-    beside, signature = checked_bounds(bounds, one), signature_of(one, args, options.axes, batched)
+    beside = checked_bounds(bounds, one)
+    check_together(starts=starts, args=args, solver=chosen, **beside)
+    signature = signature_of(one, args, options.axes, batched)
     aside, lanes = axes_of(beside, one, batched), lanes_for(chosen, signature)
     rows = rows_of(starts, options.axes, chosen, beside=aside, starts=count)
     return run(

@@ -191,7 +191,7 @@ def solve(
     fun, args = split(fun, args)
     asked = Options(axis_per_leaf(args, args_axes), **options)
     check_options(asked)
-    check_together(x0=x0, args=args)
+    check_together(x0=x0, args=args, solver=solver, resume=resume, **(beside or {}))
     signature = signature_of(x0, args, asked.axes, asked.batched, called)
     rows, lanes = (None, None)
     if asked.batched:

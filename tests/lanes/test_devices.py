@@ -52,14 +52,20 @@ EIGHT_AND_ONE = """
     with jax.set_mesh(typed):
         same(jol.over_devices(root)(x0[:13], a[:13]), jax.tree.map(lambda leaf: leaf[:13], expected))
     divided = jax.device_put(a, NamedSharding(grid, P("rows")))
-    for solve in (root, lambda x0, a: jol.multistart(bowl, x0[:, None], a)):
-        for name, arguments in (("x0", placed), ("args", (x0, divided))):
-            try:
-                solve(*arguments)
-            except ValueError as error:
-                assert f"{'starts' if name == 'x0' and solve is not root else name} has an array" in str(error)
-            else:
-                raise AssertionError(name)
+    starts, atol = x0[:, None], divided[:, 0] ** 2
+    for said, solve in {
+        "x0 has": lambda: root(*placed), "starts has": lambda: jol.multistart(bowl, placed[0][:, None], a),
+        "args has": lambda: root(x0, divided), "args has ": lambda: jol.multistart(bowl, starts, divided),
+        "solver has": lambda: jol.minimize(bowl, x0, a, solver=jol.BFGS(atol=atol)),
+        "upper has": lambda: jol.multistart(bowl, starts, a, bounds=(None, abs(divided))),
+        "what fun reads has": lambda: jol.minimize(lambda x, a: bowl(x, a) + divided[0, 0], x0, a),
+    }.items():
+        try:
+            solve()
+        except ValueError as error:
+            assert f"{said.strip()} an array on the mesh" in str(error)
+        else:
+            raise AssertionError(said)
     print("same")
 """
 NOTHING_TRAVELS = """
