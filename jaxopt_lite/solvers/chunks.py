@@ -41,9 +41,9 @@ def in_chunks(
             its `NOT_STARTED` problems are solved.
 
     Returns:
-        The solution of the whole batch, as NumPy arrays. After Ctrl-C the problems not reached have the status
-        `NOT_STARTED` and NaN for an answer. An error that `solve` raises in a later chunk has such a solution as its
-        attribute `done`.
+        The solution of the whole batch, as NumPy arrays, but for random keys. After Ctrl-C the problems not reached
+        have the status `NOT_STARTED` and NaN for an answer. An error that `solve` raises in a later chunk has such a
+        solution as its attribute `done`.
 
     Raises:
         ValueError: batch axes that disagree, a chunk of no problems, a `done` of other problems, or a solution by
@@ -65,15 +65,18 @@ def in_chunks(
         raise ValueError(f"done is of {np.shape(done.status)} problems; expected those of x0, {(size,)}.")
     todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
     chunk = min(chunk, max(todo.size, 1))
-    result: Solution | None = None if done is None else jax.tree.map(np.array, done)
+    result: Solution | None = None if done is None else jax.tree.map(lambda leaf: np.array(_numbers(leaf)), done)
+    like = done
     solved, end = 0, max(todo.size, 1) if done is None else todo.size  # an empty batch has a solution too
     with interruptible(), progress_bar(progress) as bar:
         task = bar.add_task("solving", total=todo.size)
         try:
             for start in range(0, end, chunk):
                 index = todo[start : start + chunk]
-                part = _solve_chunk(solve, x0, args, index, chunk)
-                result = _not_started(part, size) if result is None else result
+                found = _solve_chunk(solve, x0, args, index, chunk)
+                part = jax.tree.map(lambda leaf, count=index.size: _numbers(leaf)[:count], found)
+                if result is None:
+                    like, result = found, _not_started(part, size)
                 _check_same_form(result, part)
                 _store(result, part, index)
                 solved += int(np.sum(part.success))
@@ -84,9 +87,9 @@ def in_chunks(
                 raise
             bar.update(task, description="stopped")
         except Exception as error:
-            _keep(result, error)
+            _keep(result, like, error)
             raise
-    return _whole(result)  # pyright: ignore[reportArgumentType]  # where done is None the loop runs at least once
+    return _whole(result, like)  # pyright: ignore[reportArgumentType]  # where done is None the loop runs at least once
 
 
 def _check_given(solve, x0: PyTree, args: PyTree, done) -> None:
@@ -103,15 +106,15 @@ def _check_given(solve, x0: PyTree, args: PyTree, done) -> None:
             )
 
 
-def _keep(result: Solution | None, error: Exception) -> None:
+def _keep(result: Solution | None, like: Solution | None, error: Exception) -> None:
     """Let an error carry what was solved before it."""
     if result is not None:
-        error.done = _whole(result)  # pyright: ignore[reportAttributeAccessIssue]
+        error.done = _whole(result, like)  # pyright: ignore[reportAttributeAccessIssue]
         error.add_note("What in_chunks had solved by then is this error's `done`: solve the rest by in_chunks(done=…).")
 
 
 def _solve_chunk(solve, x0: PyTree, args: PyTree, index: np.ndarray, chunk: int) -> Solution:
-    """The solution of these problems; a short last chunk is filled up with its first problem."""
+    """The solution of these problems, and behind them, where the last chunk is short, copies of its first problem."""
     filler = np.full(chunk - index.size, index[0]) if index.size else np.empty(0, int)
     rows = np.concatenate([index, filler]).astype(int)
     solution = solve(*jax.tree.map(lambda leaf: leaf[rows], (x0, args)))
@@ -122,7 +125,16 @@ def _solve_chunk(solve, x0: PyTree, args: PyTree, index: np.ndarray, chunk: int)
             f"solve returned a solution of shape {np.shape(solution.status)}; expected one of the problems that it was "
             f"given, {rows.shape}."
         )
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[: index.size], solution)
+    return solution
+
+
+def _numbers(leaf) -> np.ndarray:
+    """A leaf as NumPy can hold it: random keys as their data."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _is_key(leaf) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _check_same_form(result: Solution, part: Solution) -> None:
@@ -150,10 +162,14 @@ def _store(result: Solution, part: Solution, index: np.ndarray) -> None:
     result.status[index] = part.status
 
 
-def _whole(result: Solution) -> Solution:
-    """The solution, in which only problems with a status are solved."""
+def _whole(result: Solution, like: Solution | None) -> Solution:
+    """The solution, in which only problems with a status are solved, and random keys are such again."""
     result.success[:] = is_solved(result.status)
-    return result
+
+    def restored(leaf, like):
+        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if _is_key(like) else leaf
+
+    return jax.tree.map(restored, result, like)
 
 
 def _not_started(like: Solution, size: int) -> Solution:

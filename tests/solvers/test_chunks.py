@@ -103,6 +103,23 @@ def _with_aux(x0, a):
     return jol.root(lambda x, a: (_line(x, a), jnp.cos(x)), x0, a, has_aux=True, solver=PLAIN)
 
 
+def test_random_keys_beside_the_answers_stay_keys():
+    keys = jax.random.split(jax.random.key(7), 10)
+    calls = []
+
+    def solve(x0, keys):
+        calls.append(len(x0))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return jol.root(lambda x, key: (x - 1, key), x0, keys, solver=PLAIN, has_aux=True)
+
+    part = jol.in_chunks(solve, STARTS, keys, chunk=4, progress=False)
+    assert part.aux.dtype == keys.dtype and np.sum(part.status == jol.Status.NOT_STARTED) == 2
+    for done in (part, jol.in_chunks(solve, STARTS, keys, chunk=4, progress=False, done=part)):  # once nothing is left
+        whole = jol.in_chunks(solve, STARTS, keys, chunk=4, progress=False, done=done)
+        np.testing.assert_array_equal(jax.random.key_data(whole.aux), jax.random.key_data(keys))
+
+
 def test_a_stop_before_the_first_chunk_is_a_stop():
     with pytest.raises(KeyboardInterrupt):
         jol.in_chunks(_stopping_after(0), STARTS, TARGETS, chunk=3, progress=False)
