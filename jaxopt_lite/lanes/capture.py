@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec
-from jax.tree_util import treedef_tuple
+from jax.tree_util import keystr, treedef_tuple
 from jaxtyping import PyTree
 
 from jaxopt_lite.jaxprs import as_function, largest_array, opened, operations, without_consts
@@ -297,7 +297,9 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
 
     def flat(*leaves):
         nonlocal out_tree
-        results, out_tree = jax.tree.flatten(signature.call(fun, *jax.tree.unflatten(signature.tree, leaves)))
+        results = signature.call(fun, *jax.tree.unflatten(signature.tree, leaves))
+        _check_results(results)
+        results, out_tree = jax.tree.flatten(results)
         return results
 
     with exact_products() if signature.exact else nullcontext():
@@ -306,6 +308,19 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
     known = object() if known is None else known  # like no other
     program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(opened(without_consts(closed))[0])))
     return Captured(program, tuple(map(_copied, closed.consts)))
+
+
+def _check_results(results: PyTree) -> None:
+    """Raises TypeError for what cannot come out of a compiled function."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(results):
+        try:
+            jax.typeof(leaf)
+        except TypeError as error:
+            at = f" at {keystr(path)}" if path else ""
+            raise TypeError(
+                f"fun returned a {type(leaf).__name__}{at}, {leaf!r:.80}; expected numbers and arrays. No text or "
+                "other object comes out of a compiled function: return a number for it."
+            ) from error
 
 
 def _copied(const: Any) -> Any:

@@ -272,6 +272,10 @@ MISTAKES = {
     "aux is missing": (
         lambda: jol.minimize(scalar, X, has_aux=True), ValueError, ["has_aux=True", "(value, aux)"],
     ),
+    "aux is text": (
+        lambda: jol.minimize(lambda x, a: (x[0], {"name": "a"}), X, has_aux=True), TypeError,
+        ["fun returned a str at [1]['name'], 'a'", "numbers"],
+    ),
     "no batch axis": (lambda: jol.minimize(scalar, 1.0), ValueError, ["x0", "()", "batched=False"]),
     "no unknowns": (lambda: jol.minimize(scalar, np.zeros((2, 0))), ValueError, ["x0", "size zero"]),
     "no leaves": (lambda: jol.minimize(scalar, {}), ValueError, ["x0", "no leaves", "{}"]),
