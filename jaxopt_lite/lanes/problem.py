@@ -136,7 +136,9 @@ class Function(NamedTuple):
         return self(x, leaves)[0].astype(x.dtype)
 
 
-def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool) -> tuple[Batch, Layout]:
+def batch_of(
+    x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool, called: str = "x0"
+) -> tuple[Batch, Layout]:
     """Check the shapes of a batch and lay it out as arrays.
 
     Args:
@@ -144,42 +146,48 @@ def batch_of(x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bo
         args: the arguments of `fun`.
         axes: the batch axis of each leaf of `args`, or `None`, as `axis_per_leaf` gives them.
         batched: whether there is a batch axis at all.
+        called: what errors call `x0`.
 
     Raises:
         ValueError: a leaf without a batch axis, axes that disagree, an empty problem.
         TypeError: a leaf that is complex or not numeric.
     """
-    leaves = [numeric(leaf, f"x0{name}") for name, leaf in named_leaves(x0)]
+    leaves = [numeric(leaf, f"{called}{name}") for name, leaf in named_leaves(x0)]
     if not leaves:
-        raise ValueError("x0 has no leaves: expected a pytree with at least one array, got " + repr(x0))
+        raise ValueError(f"{called} has no leaves: expected a pytree with at least one array, got {x0!r}")
     dtype = jnp.result_type(float if not _any_float(leaves) else jnp.result_type(*leaves))
     leaves = [jnp.asarray(leaf, _float_dtype(leaf, dtype)) for leaf in leaves]
     x0 = jax.tree.unflatten(jax.tree.structure(x0), leaves)
     if not batched:
         x0 = jax.tree.map(lambda leaf: leaf[None], x0)
-    size = _common_size([(f"x0{name}", leaf, 0) for name, leaf in named_leaves(x0)])
+    size = _common_size([(f"{called}{name}", leaf, 0) for name, leaf in named_leaves(x0)])
     flat, unravel = _ravel_batch(x0, dtype)
     if flat.shape[1] == 0:
-        raise ValueError("x0 has no unknowns: every leaf has size zero for one problem; give at least one number.")
+        raise ValueError(f"{called} has no unknowns: every leaf has size zero for one problem; give one at least.")
     axes = axes if batched else (None,) * len(axes)
-    leaves, is_mapped = _batch_axes_first(args, axes, size)
+    leaves, is_mapped = _batch_axes_first(args, axes, size, called)
     return Batch(flat, leaves, is_mapped), Layout(unravel, jax.tree.structure(args))
 
 
 def signature_of(
-    x0: PyTree, args: PyTree, axes: tuple[int | None, ...], batched: bool, called: Callable = call
+    x0: PyTree,
+    args: PyTree,
+    axes: tuple[int | None, ...],
+    batched: bool,
+    call: Callable = call,
+    called: str = "x0",
 ) -> Signature:
     """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`.
 
-    `called(fun, x, args, hint)` calls it, as `calls.call` does.
+    `call(fun, x, args, hint)` calls it, as `calls.call` does.
     """
     x_leaves, x_tree = jax.tree.flatten(x0)
     leaves, tree = jax.tree.flatten(args)
     x_types, types = tuple(map(_type_of, x_leaves)), tuple(map(_type_of, leaves))
-    return _signature(x_tree, x_types, tree, types, axes, batched, called, _promotion())
+    return _signature(x_tree, x_types, tree, types, axes, batched, call, called, _promotion())
 
 
-def _hint(x: PyTree, x0: PyTree, batched: bool) -> Hint | None:
+def _hint(x: PyTree, x0: PyTree, batched: bool, called: str) -> Hint | None:
     """What may be wrong with `x0` where a function fails on its share `x` of one problem."""
     leaves = jax.tree.leaves(x)
     if any(leaf.shape for leaf in leaves):
@@ -187,14 +195,15 @@ def _hint(x: PyTree, x0: PyTree, batched: bool) -> Hint | None:
     if isinstance(x, list | tuple):
         size = len(leaves)
         text = (
-            f"Its x0 is a {type(x).__name__}, which is a pytree of {size} scalars, and that is what fun gets. To get "
-            "an array pass one: jnp.asarray(x0)."
+            f"Its {called} is a {type(x).__name__}, which is a pytree of {size} scalars, and that is what fun gets. To "
+            f"get an array pass one: jnp.asarray({called})."
         )
     elif batched:
         size = np.shape(jax.tree.leaves(x0)[0])[0]
         text = (
-            f"The first axis of x0 is that of the batch, so that x0 of shape ({size},) is {size} problems with one "
-            "unknown each, and x is a scalar. For one problem pass batched=False, and for several x0 of shape [B, n]."
+            f"The first axis of {called} is that of the batch, so that {called} of shape ({size},) is {size} problems "
+            "with one unknown each, and what fun gets is a scalar. For one problem pass batched=False, and for several "
+            f"{called} of shape [B, n]."
         )
     else:
         return None
@@ -217,16 +226,18 @@ def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
 
 @lru_cache(1024)
 @in_own_settings
-def _signature(x_tree, x_types, args_tree, types, axes, batched: bool, called: Callable, promotion: tuple) -> Signature:
+def _signature(
+    x_tree, x_types, args_tree, types, axes, batched: bool, call: Callable, called: str, promotion: tuple
+) -> Signature:
     """`signature_of`; the last argument only tells calls apart."""
     found = []
 
     def look(x0, args):
-        batch, layout = batch_of(x0, args, axes, batched)
+        batch, layout = batch_of(x0, args, axes, batched, called)
         x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
         x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)  # not of the mesh that is around
         args = jax.tree.unflatten(layout.args_tree, _one_of_each(batch))
-        found.append(Signature(x, args, call=partial(called, hint=_hint(x, x0, batched))))
+        found.append(Signature(x, args, call=partial(call, hint=_hint(x, x0, batched, called))))
         return ()
 
     x0, args = (
@@ -307,7 +318,7 @@ def _ravel_batch(x0: PyTree, dtype) -> tuple[Array, Callable]:
     return flat, lambda x, own=vector.dtype: unravel(x.astype(own))
 
 
-def _batch_axes_first(args: PyTree, axes, size: int):
+def _batch_axes_first(args: PyTree, axes, size: int, unknowns: str):
     """The leaves of `args`, batch axis first where they have one, and which of them have."""
     leaves = []
     for (name, leaf), axis in zip(named_leaves(args), axes, strict=True):
@@ -316,7 +327,8 @@ def _batch_axes_first(args: PyTree, axes, size: int):
         if axis is not None and _common_size([(f"args{name}", leaf, axis)]) != size:
             raise ValueError(
                 f"args{name} has {np.shape(leaf)[axis]} entries along axis {axis}; expected {size}, one per problem of "
-                "x0. If all problems share it, pass args_axes=None for it; if x0 is one problem, pass batched=False."
+                f"{unknowns}. If all problems share it, pass args_axes=None for it; if {unknowns} is one problem, pass "
+                "batched=False."
             )
         leaves.append(jnp.asarray(leaf) if axis is None else jnp.moveaxis(jnp.asarray(leaf), axis, 0))
     return tuple(leaves), tuple(axis is not None for axis in axes)

@@ -15,6 +15,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs, positive
@@ -214,7 +215,7 @@ def _certify(fun, x, args, tolerance, args_axes, batched, judge):
     best = jax.dtypes.canonicalize_dtype(jnp.float64)
     with unchecked_numbers():  # a verdict holds infinity and NaN where they are meant
         x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
-        functions = [(fun, signature_of(x, args, axes, batched))]
+        functions = [(fun, signature_of(x, args, axes, batched, called="x"))]
         return run(_judged, (axes, batched, judge), functions, x, args, tolerance)
 
 
@@ -237,8 +238,8 @@ def _judged(fun, axes, batched, judge, x, args, tolerance):
 
 
 def _widen(best, leaf):
-    leaf = jnp.asarray(leaf)
-    return leaf.astype(best) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return jnp.asarray(leaf, best) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _default(tolerance, x, in_double: float, in_single: float):

@@ -92,6 +92,21 @@ def test_a_residual_of_another_size_is_refused():
         jol.certify_root(lambda x, a: jnp.ones(3), jnp.ones((1, 2)))
 
 
+@pytest.mark.parametrize("judge", [jol.certify_root, jol.certify_minimum, jol.check_derivatives])
+@pytest.mark.parametrize(
+    ("x", "args", "said"),
+    [
+        (jnp.ones(3), None, r"the first axis of x is that of the batch, so that x of shape \(3,\) is 3 problems"),
+        (1.0, None, r"x has shape \(\) and no batch axis 0"),
+        (jnp.ones((2, 3)), jnp.ones(5), "args has 5 entries along axis 0; expected 2, one per problem of x. "),
+        ({"a": "text"}, None, r"x\['a'\] has dtype <U4; expected numbers"),
+    ],
+)
+def test_errors_call_the_points_x(judge, x, args, said):
+    with pytest.raises((ValueError, IndexError, TypeError), match=f"(?i){said}"):
+        judge(lambda x, a: x[0] ** 2, x, args)
+
+
 def test_an_empty_batch_has_an_empty_verdict():
     verdict = jol.certify_minimum(lambda x, a: jnp.sum(x**2), jnp.ones((0, 2)))
     assert verdict.kind.shape == (0,)
