@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -65,6 +67,7 @@ class Covariance:
             may determine that of a sum, say, and neither of its terms.
 
         Raises:
+            ValueError: args without the batch axis of the fits.
             TypeError: a function that takes other arguments, or returns whole numbers, which have no derivative.
 
         Example:
@@ -76,8 +79,14 @@ class Covariance:
             >>> f"{half_life:.2f} ± {error:.2f}"
             '0.98 ± 0.03'
         """
-        one = partial(_propagated, fun)
-        for _ in self.matrix.shape[:-2]:
+        batch, one = self.matrix.shape[:-2], partial(_propagated, fun)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(args):
+            if np.shape(leaf)[: len(batch)] != batch:
+                raise ValueError(
+                    f"args{jax.tree_util.keystr(path)} has shape {np.shape(leaf)}; expected the batch axis of the fits "
+                    f"first, {batch}. What all fits share, fun closes over."
+                )
+        for _ in batch:
             one = jax.vmap(one)
         return one(self.x, args, self.axes, self.free)
 
@@ -96,13 +105,18 @@ class Covariance:
         Raises:
             ValueError: a level that is not between 0 and 1.
         """
-        if not isinstance(level, Real) or not 0 < level < 1:
+        if not _is_probability(level):
             raise ValueError(f"level={level!r:.80}: expected a probability between 0 and 1, such as 0.95.")
         freedom = math.inf if self.degrees_of_freedom is None else self.degrees_of_freedom
-        times = float(scipy.stats.t.ppf((1 + level) / 2, freedom))
+        times = float(scipy.stats.t.ppf((1 + float(level)) / 2, freedom))
         value, error = self.propagate(fun, args)
         lower = jax.tree.map(lambda value, error: value - times * error, value, error)
         return lower, jax.tree.map(lambda value, error: value + times * error, value, error)
+
+
+def _is_probability(level: Any) -> bool:
+    is_number = isinstance(level, Real) or (isinstance(level, np.ndarray | jax.Array) and level.ndim == 0)
+    return is_number and not isinstance(level, Tracer) and 0 < float(level) < 1
 
 
 def covariance_of(
@@ -194,9 +208,11 @@ def _propagated(fun: Callable, x: PyTree, args: PyTree, axes: Float[Array, "n n"
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"fun returned numbers of {leaf.dtype}, which have no derivative; expected floating point.")
     at = lambda v: call(fun, unravel(v.astype(flat.dtype)), args)  # noqa: E731
-    change = jax.vmap(lambda axis: jax.jvp(at, (flat.astype(axes.dtype),), (axis,))[1], in_axes=1)(axes)
+    there = flat.astype(axes.dtype)  # which is that of a fit in float64 only where JAX has it enabled still
+    change = jax.vmap(lambda axis: jax.jvp(at, (there,), (axis,))[1], in_axes=1)(axes.astype(there.dtype))
     lengths = jnp.linalg.norm(axes, axis=0)
 
+    @in_own_settings
     def error(change, value):
         precise = change.astype(jnp.promote_types(change.dtype, axes.dtype))
         each = jnp.reshape(precise, (len(free), -1)) ** 2

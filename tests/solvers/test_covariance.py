@@ -73,10 +73,11 @@ def test_errors_are_propagated(y):
     found = solution.covariance()
     (k, _), (same, _) = found.propagate(lambda b: b["k"]), found.propagate(lambda b, _: b["k"])
     np.testing.assert_array_equal(k, same)
-    _, error = found.propagate(lambda b, t: {"half": jnp.log(2) / b["k"], "at": b["a"] * t}, jnp.arange(5.0))
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        _, error = found.propagate(lambda b, t: {"half": jnp.log(2.0) / b["k"], "at": b["a"] * t}, jnp.arange(5.0))
     np.testing.assert_allclose(error["half"], np.log(2) / solution.x["k"] ** 2 * found.standard_errors["k"])
     np.testing.assert_allclose(error["at"], np.arange(5) * found.standard_errors["a"], atol=1e-15)
-    lower, upper = found.interval(lambda b: b["k"], level=0.9)
+    lower, upper = found.interval(lambda b: b["k"], level=jnp.array(0.9))
     times = scipy.stats.t.ppf(0.95, len(T) - 3)
     np.testing.assert_allclose((upper - lower) / 2, times * found.standard_errors["k"])
     lower, upper = solution.covariance(absolute_sigma=True).interval(lambda b: b["k"])
@@ -163,6 +164,8 @@ def test_what_has_no_covariance():
         exact.covariance()
     found = exact.covariance(absolute_sigma=True)
     np.testing.assert_allclose(found.standard_errors, np.full((1, 2), 1 / np.sqrt(8)))
+    with pytest.raises(ValueError, match=r"args\['t'\] has shape \(5,\); expected the batch axis .*, \(1,\)"):
+        found.propagate(lambda x, a: x[0] * a["t"], {"t": jnp.ones(5)})
     for level in (95, "95", None):
         with pytest.raises(ValueError, match=f"level={level!r}: expected a probability"):
             found.interval(lambda x: x[0], level=level)
