@@ -66,6 +66,16 @@ def test_unknowns_of_mixed_dtypes_are_solved_where_promotion_is_strict():
     assert solution.success.all() and solution.x["b"].dtype == float
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
+def test_arrays_of_float64_are_taken_where_that_is_enabled_no_longer():
+    a = jnp.asarray(A)
+    assert a.dtype == jnp.float64
+    with jax.enable_x64(False):
+        roots = jol.root(lambda x, a: x**3 + x - a, a, a, solver=jol.Broyden(rescue=False))
+        assert roots.success.all() and roots.x.dtype == jnp.float32
+        np.testing.assert_allclose(roots.x**3 + roots.x, np.asarray(a), rtol=1e-5)
+
+
 def test_a_function_that_breaks_a_rule_is_told_after_it_has_been_solved_without():
     def mixed(x, a):
         return x - a.astype(jnp.float32)

@@ -330,7 +330,9 @@ def _batch_axes_first(args: PyTree, axes, size: int, unknowns: str):
                 f"{unknowns}. If all problems share it, pass args_axes=None for it; if {unknowns} is one problem, pass "
                 "batched=False."
             )
-        leaves.append(jnp.asarray(leaf) if axis is None else jnp.moveaxis(jnp.asarray(leaf), axis, 0))
+        leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        leaf = jnp.asarray(leaf, _canonical(leaf.dtype))  # of what was made where float64 was enabled, and no longer is
+        leaves.append(leaf if axis is None else jnp.moveaxis(leaf, axis, 0))
     return tuple(leaves), tuple(axis is not None for axis in axes)
 
 
