@@ -149,9 +149,10 @@ def batch_of(
         called: what errors call `x0`.
 
     Raises:
-        ValueError: a leaf without a batch axis, axes that disagree, an empty problem.
+        ValueError: a leaf without a batch axis, axes that disagree, an empty problem, sizes that are not known.
         TypeError: a leaf that is complex or not numeric.
     """
+    _check_sizes(**{called: x0}, args=args)
     leaves = [numeric(leaf, f"{called}{name}") for name, leaf in named_leaves(x0)]
     if not leaves:
         raise ValueError(f"{called} has no leaves: expected a pytree with at least one array, got {x0!r}")
@@ -274,6 +275,17 @@ def numeric(leaf, name: str):
     if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool):
         raise TypeError(f"{name} has dtype {leaf.dtype}; expected numbers that can be unknowns.")
     return leaf
+
+
+def _check_sizes(**arguments: PyTree) -> None:
+    """Refuse the symbolic sizes of `jax.export`: tiles and loops are laid out for known ones."""
+    for argument, tree in arguments.items():
+        for name, leaf in named_leaves(tree):
+            if not all(isinstance(size, int) for size in np.shape(leaf)):
+                raise ValueError(
+                    f"{argument}{name} has shape {np.shape(leaf)}; expected sizes that are known when it is traced. "
+                    "Export it for batches of one size, and fill up a smaller batch with copies of a problem."
+                )
 
 
 def _any_float(leaves) -> bool:

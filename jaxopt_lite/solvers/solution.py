@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.export import register_pytree_node_serialization
 from jax.tree_util import keystr
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
@@ -185,6 +186,15 @@ class Solution:
         if not bool(np.all(self.success)):
             raise SolveError(self.summary())
         return self
+
+
+for _kind in (Solution, History):  # neither of which holds anything but leaves
+    register_pytree_node_serialization(
+        _kind,
+        serialized_name=f"jaxopt_lite.{_kind.__name__}",
+        serialize_auxdata=lambda _: b"",
+        deserialize_auxdata=lambda _: (),
+    )
 
 
 def _is_known(status: Any) -> bool:

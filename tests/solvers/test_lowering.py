@@ -5,6 +5,7 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import export
 
@@ -85,3 +86,21 @@ def test_a_kernel_exports_for_cuda():
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("d",), abstract_device=gpu)):
         exported = export.export(jax.jit(solve), platforms=("cuda",), disabled_checks=allowed)(spec, spec)
     assert exported.mlir_module().count("xla.gpu.triton") == 1
+
+
+def test_a_size_that_is_not_known_is_named():
+    (count,) = export.symbolic_shape("count")
+    for x, a, name in ((count, 3, "x0"), (3, count, "args")):
+        specs = [jax.ShapeDtypeStruct((size, 2), jnp.float32) for size in (x, a)]
+        with pytest.raises(ValueError, match=rf"^{name} has shape \(count, 2\); expected sizes that are known"):
+            export.export(jax.jit(lambda x, a: jol.root(_cubic, x, a)))(*specs)
+
+
+def test_a_solution_goes_through_serialization():
+    pytest.importorskip("flatbuffers")
+    a = jnp.linspace(1.0, 2.0, 8).reshape(4, 2)
+    solve = jax.jit(lambda a: jol.root(_cubic, jnp.ones_like(a), a, solver=jol.Broyden(rescue=False), record=3))
+    found, expected = export.deserialize(export.export(solve)(a).serialize()).call(a), solve(a)
+    assert found.success.all() and isinstance(found, jol.Solution)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
