@@ -136,9 +136,11 @@ def _mesh_around(batches: PyTree) -> Any:
 
 
 def _placed(batches: PyTree, mesh: Any, spec: PartitionSpec) -> PyTree:
-    """The same, with this for their type where where arrays are is part of that: on a mesh of explicit axes."""
-    if AxisType.Explicit not in mesh.axis_types:
+    """The same, with this for their type where where arrays are is part of that: along explicit axes of the mesh."""
+    explicit = [name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit]
+    if not explicit:
         return batches
+    spec = PartitionSpec(tuple(explicit)) if spec else spec  # of the other axes the compiler knows
     return jax.tree.map(lambda leaf: jax.reshard(leaf, NamedSharding(mesh, spec)), batches)
 
 

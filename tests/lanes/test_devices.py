@@ -49,6 +49,8 @@ EIGHT_AND_ONE = """
     placed = jax.device_put((x0, a), NamedSharding(typed, P("b")))
     same(jol.over_devices(root, typed)(x0, a), expected)
     same(jol.over_devices(root)(*placed), expected)
+    half = jax.make_mesh((4, 2), ("b", "c"), axis_types=(AxisType.Explicit, AxisType.Auto))
+    same(jol.over_devices(root, half)(x0, a), expected)
     with jax.set_mesh(typed):
         same(jol.over_devices(root)(x0[:13], a[:13]), jax.tree.map(lambda leaf: leaf[:13], expected))
     divided = jax.device_put(a, NamedSharding(grid, P("rows")))
