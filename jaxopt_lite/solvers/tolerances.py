@@ -34,10 +34,11 @@ def checked(solver):
     steps = solver.max_steps
     if type(steps) is int:
         return solver if steps <= _MOST_STEPS else replace(solver, max_steps=_MOST_STEPS)
-    if isinstance(steps, Tracer):
-        return solver
-    if not np.issubdtype(np.asarray(steps).dtype, np.integer):
+    traced = isinstance(steps, Tracer)
+    if not np.issubdtype(steps.dtype if traced else np.asarray(steps).dtype, np.integer):
         raise ValueError(f"max_steps={steps}: expected whole numbers.")
+    if traced:
+        return solver
     return replace(solver, max_steps=np.minimum(steps, _MOST_STEPS).astype(np.int32))
 
 
@@ -81,6 +82,6 @@ def per_problem(name: str, value, size: int, dtype) -> Array:
     if np.shape(value) not in ((), (size,)):
         raise ValueError(f"{name} has shape {np.shape(value)}; expected one number, or one per problem: ({size},).")
     value = jnp.asarray(value)
-    if jnp.issubdtype(dtype, jnp.integer) and value.dtype.itemsize > jnp.dtype(dtype).itemsize:
-        value = jnp.minimum(value, _MOST_STEPS)
+    if jnp.issubdtype(dtype, jnp.integer) and not np.can_cast(value.dtype, dtype):
+        value = jnp.minimum(value, np.array(_MOST_STEPS, value.dtype))
     return jnp.broadcast_to(value.astype(dtype), (size,))

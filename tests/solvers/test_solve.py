@@ -142,7 +142,11 @@ def test_more_steps_than_can_be_counted_are_as_many_as_can_be():
             for most in counts:
                 assert np.all(checked(jol.Broyden(max_steps=most)).max_steps == 2**31 - 1)
             assert np.allclose(solved(find(counts[-1])), 2.0, atol=1e-5)
-    assert np.all(jax.jit(lambda most: find(most).status)(2**40) == 0)
+    traced = jax.jit(lambda most: find(most).status)
+    assert np.all(traced(2**40) == 0) and np.all(traced(np.uint32(2**32 - 1)) == 0)
+    for most in (2.5, True):
+        with pytest.raises(ValueError, match="max_steps=.*: expected whole numbers"):
+            traced(most)
 
 
 def parabola(x, a):
