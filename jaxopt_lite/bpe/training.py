@@ -121,7 +121,8 @@ def train(
         'lower low'
     """
     settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
-    _check_numbers(vocab_size, merges, min_frequency, max_token_length)
+    vocab_size, merges, max_token_length = _sizes(vocab_size, merges, max_token_length)
+    min_frequency = whole_number("min_frequency", min_frequency, least=0)
     special_tokens = texts("special_tokens", special_tokens)
     _check(settings, tie, extend)
     device = None if device is None else jax_device(device)
@@ -143,13 +144,11 @@ def train(
     return Tokenizer(run.vocabulary(), split, Around() if extend is None else extend.around)
 
 
-def _check_numbers(vocab_size, merges, min_frequency, max_token_length) -> None:
+def _sizes(vocab_size, merges, max_token_length) -> list[int | None]:
     if (vocab_size is None) == (merges is None):
         raise ValueError(f"vocab_size={vocab_size} and merges={merges}: expected exactly one of them.")
-    wanted = dict(vocab_size=vocab_size, merges=merges, min_frequency=min_frequency, max_token_length=max_token_length)
-    for name, value in wanted.items():
-        if value is not None or name == "min_frequency":
-            whole_number(name, value, least=0)
+    wanted = dict(vocab_size=vocab_size, merges=merges, max_token_length=max_token_length)
+    return [None if size is None else whole_number(name, size, least=0) for name, size in wanted.items()]
 
 
 def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> None:
@@ -194,13 +193,13 @@ def _with_unknown(specials: Sequence[str], unknown: str | None) -> tuple[str, ..
 def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:
     """How many merges to learn."""
     if vocab_size is None:
-        return int(merges or 0)
+        return merges or 0
     if vocab_size < len(base.tokens):
         raise ValueError(
             f"vocab_size={vocab_size}: expected at least {len(base.tokens)}, the special tokens and symbols that there "
             "are before the first merge. Or pass merges=."
         )
-    return int(vocab_size) - len(base.tokens)
+    return vocab_size - len(base.tokens)
 
 
 def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], initial, settings) -> Vocabulary:
@@ -348,6 +347,7 @@ class _Run:
             return
         settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
         settings += (self.base.merges.tolist(),) if len(self.base.merges) else ()
+        settings += () if self.base.end_of_word is None else (self.base.end_of_word,)  # a letter may be called as it
         self._mark = fingerprint(self.word_counts, settings)
         known = read_checkpoint(Path(self.checkpoint), self._mark)
         try:
@@ -407,7 +407,8 @@ def fingerprint(counts: Mapping[str, int], settings: tuple) -> str:
     """A hash of words, counts and settings; the order of the words does not matter."""
     digest = hashlib.sha256(repr(settings).encode())
     for word in sorted(counts):
-        digest.update(f"{word!r} {counts[word]}\n".encode("utf-8", "backslashreplace"))
+        name = str.__repr__(word)  # a str of NumPy would say that it is one
+        digest.update(f"{name} {counts[word]}\n".encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
 
 

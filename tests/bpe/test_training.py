@@ -312,6 +312,24 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
             bpe.train(other.pop("corpus"), merges=5, checkpoint=path, **other)
 
 
+def test_a_checkpoint_of_words_with_a_mark_is_not_one_of_words_without(tmp_path):
+    """Also where a letter is called as the mark and has its id."""
+    path, settings = tmp_path / "run", dict(merges=1, level="char", pattern="whitespace")
+    marked = bpe.train({"ab": 5, "b": 9}, end_of_word="~", checkpoint=path, **settings).vocabulary
+    assert marked.tokens[:3] == bpe.train({"ab": 5, "b": 9}, initial_alphabet="~", **settings).vocabulary.tokens[:3]
+    with pytest.raises(ValueError, match="of another run"):
+        bpe.train({"ab": 5, "b": 9}, initial_alphabet="~", checkpoint=path, **settings)
+
+
+def test_numbers_and_words_of_numpy_are_those_of_python_to_a_checkpoint(tmp_path):
+    words, counts = np.unique(["ab", "ab", "cab", "b"], return_counts=True)
+    numbers = dict(min_frequency=np.int64(1), max_token_length=np.int32(9))
+    bpe.train(dict(zip(words, counts, strict=True)), merges=np.int8(1), checkpoint=tmp_path / "run", **numbers)
+    plain = {"ab": 2, "cab": 1, "b": 1}
+    more = bpe.train(plain, merges=2, max_token_length=9, checkpoint=tmp_path / "run")
+    assert more.vocabulary == bpe.train(plain, merges=2).vocabulary
+
+
 @pytest.mark.parametrize("content", [b"", b"something else", b"PK\x03\x04 cut short"])
 def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path, content):
     path = tmp_path / "run"
