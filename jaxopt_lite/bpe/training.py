@@ -317,13 +317,14 @@ class _Run:
             self.learner.replay(self.base.merges, self.base.merged)
         self._resume(goal)
         end = None
-        try:
-            with interruptible(), saved_at_sigterm(self._save), progress_bar(progress) as bar:
-                self._learn(goal, bar)
-        except KeyboardInterrupt:
-            end = "interrupted"
-        finally:
-            self._save()
+        with saved_at_sigterm(self._save):
+            try:
+                with interruptible(), progress_bar(progress) as bar:
+                    self._learn(goal, bar)
+            except KeyboardInterrupt:
+                end = "interrupted"
+            finally:
+                self._save()
         done = len(self.learner.learned)
         if end or done < goal:
             warnings.warn(f"{end or 'nothing left to merge'} after {done} of {goal} merges", stacklevel=3)
