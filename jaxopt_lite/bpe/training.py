@@ -98,7 +98,7 @@ def train(
             those choose.
         errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
         field: of JSON lines and Parquet, which field is the text.
-        extend: a tokenizer to learn more merges for. It decides the pattern, level and marks; its ids stay.
+        extend: a tokenizer to learn more merges for. It decides the pattern, alphabet, level and marks; its ids stay.
         processes: to count words with. Default: all cores.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
         checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
@@ -124,7 +124,7 @@ def train(
     vocab_size, merges, max_token_length = _sizes(vocab_size, merges, max_token_length)
     min_frequency = whole_number("min_frequency", min_frequency, least=0)
     special_tokens = texts("special_tokens", special_tokens)
-    _check(settings, tie, extend)
+    _check(settings | dict(initial_alphabet=initial_alphabet), tie, extend)
     device = None if device is None else jax_device(device)
     extend = None if extend is None else _with_special(extend, special_tokens)
     split = splitter(pattern, end_of_word) if extend is None else extend.splitter
@@ -162,9 +162,10 @@ def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> N
         raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
     if extend is not None and not isinstance(extend, Tokenizer):
         raise ValueError(f"extend={extend!r:.80}: expected a Tokenizer; `bpe.load` reads one from a file.")
-    defaults = dict(pattern="gpt4", end_of_word=None, level="byte", byte_fallback=False, unknown=None)
-    if extend is not None and settings != defaults:
-        changed = [name for name, value in settings.items() if value != defaults[name]]
+    defaults = dict(pattern="gpt4", level="byte", byte_fallback=False)  # of the others None
+    given = {name: value for name, value in settings.items() if value is not None}
+    changed = [name for name, value in given.items() if not np.array_equal(value, defaults.get(name))]
+    if extend is not None and changed:
         raise ValueError(f"{', '.join(changed)} cannot be given with extend=: the tokenizer to extend decides.")
 
 

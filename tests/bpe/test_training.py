@@ -591,7 +591,7 @@ def test_settings_that_cannot_be_meant_are_refused(settings, message):
 
 def test_settings_that_the_tokenizer_to_extend_decides_are_refused():
     first = bpe.train(CLASSIC, merges=1)
-    for settings in ({"pattern": "gpt2"}, {"level": "char"}):
+    for settings in ({"pattern": "gpt2"}, {"level": "char"}, {"initial_alphabet": "gpt2"}):
         with pytest.raises(ValueError, match="the tokenizer to extend decides"):
             bpe.train(CLASSIC, merges=1, extend=first, **settings)
     with pytest.raises(ValueError, match="'a', which is a token of extend="):
