@@ -293,9 +293,10 @@ class Finder:
         return False
 
     def cut(self, text: str) -> Iterator[tuple[str | None, str]]:
-        """The tokens in a text and what lies between them, in order; no piece is empty.
+        """The tokens in a text and what lies between them, in order; no piece between is empty.
 
-        Nothing is left out, but what is between is normalized, and what `flags` strip is part of the token's piece.
+        Nothing is left out or there twice, but what is between is normalized, and what `flags` strip is part of the
+        piece of the token that is found first; one that is found in it after all has what is left.
 
         Yields:
             The token that a piece is, or None; and the piece.
@@ -325,7 +326,7 @@ class Finder:
                     continue
             if start > end:
                 yield None, text[end:start]
-            yield token, text[start:stop]
+            yield token, text[max(start, end) : stop]  # the one before may have taken of it
             end = stop
         yield None, text[end:]
 
