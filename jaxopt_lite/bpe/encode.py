@@ -43,7 +43,7 @@ class Encoder:
     """
 
     def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
-        self._symbols = Symbols(vocabulary)
+        self.symbols = Symbols(vocabulary)
         self.vocabulary, self.splitter = vocabulary, splitter
         self._merged = vocabulary.merged.tolist()
         self._whole = vocabulary.words if vocabulary.whole_words else {}
@@ -133,13 +133,13 @@ class Encoder:
     def _merge(self, words: list[str]) -> list[tuple[int, ...]]:
         """The ids of each word: together if there are many and merges are in order, else one by one."""
         if len(words) < _FEW or not self.vocabulary.is_ordered:
-            return [self._merge_one(self._symbols.of(word)) for word in words]
-        symbols, lengths = self._symbols.of_all(words)
+            return [self._merge_one(self.symbols.of(word)) for word in words]
+        symbols, lengths = self.symbols.of_all(words)
         short = (lengths > 0) & (lengths <= _LONGEST)
         ids, sizes = self._merge_together(symbols[np.repeat(short, lengths)], lengths[short])
         parts = _parts(tuple(self._numbers[ids].tolist()), np.cumsum(sizes))
         return [
-            next(parts) if is_short else self._merge_one(self._symbols.of(word))
+            next(parts) if is_short else self._merge_one(self.symbols.of(word))
             for word, is_short in zip(words, short.tolist(), strict=True)
         ]
 

@@ -17,7 +17,7 @@ from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.formats import Format, read, write
 from jaxopt_lite.bpe.formats.huggingface import texts_of
 from jaxopt_lite.bpe.patterns import Finder, Splitter
-from jaxopt_lite.bpe.vocabulary import Vocabulary, once
+from jaxopt_lite.bpe.vocabulary import Symbols, Vocabulary, once
 from jaxopt_lite.tables import html_table
 
 if TYPE_CHECKING:
@@ -488,9 +488,10 @@ class Tokenizer:
             words = list(_words_with_starts(piece, self.splitter))
             known = self._encoder.words({word for _, word in words})
             self._without_orders(list(known.values()), special)
+            spans = {word: _spans(word, row, self._encoder.symbols) for word, row in known.items()}
             for at, word in words:
                 ids += known[word]
-                offsets.append(_spans(word, start + at, known[word], self.vocabulary))
+                offsets.append(spans[word] + np.int32(start + at))
         return ids, np.concatenate(offsets)
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
@@ -619,7 +620,7 @@ def _words_with_starts(text: str, splitter: Splitter) -> Iterator[tuple[int, str
         start += len(word)
 
 
-def _spans(word: str, start: int, ids: Iterable[int], vocabulary: Vocabulary) -> "Int32[np.ndarray, 'n 2']":
+def _spans(word: str, ids: Sequence[int], symbols: Symbols) -> "Int32[np.ndarray, 'n 2']":
     """First and behind the last character of every token of a word.
 
     A token that begins or ends inside a character touches that character, and its span holds all of it. One without
@@ -627,18 +628,15 @@ def _spans(word: str, start: int, ids: Iterable[int], vocabulary: Vocabulary) ->
 
     Args:
         word: the word.
-        start: its first character in the text.
-        ids: the tokens of the word.
-        vocabulary: what they are.
+        ids: its tokens.
+        symbols: what they are made of.
     """
-    lengths = [len(to_bytes(character)) for character in word]
-    character = np.append(np.repeat(np.arange(len(word)), lengths), len(word))  # of every byte, and behind the last
-    ends, end = [], 0
+    if len(ids) == 1:  # which may be a token as a whole, whatever its symbols are
+        return np.array([[0, len(word)]], np.int32)
+    made, spans = symbols.spans(word)
+    sizes, begins, end = symbols.vocabulary.sizes, [], 0
     for k in ids:
-        # An unknown character has another text than its token.
-        end += lengths[character[end]] if k == vocabulary.unknown else len(vocabulary.texts[k])
-        ends.append(end)
-    last = np.asarray(ends, np.int64)
-    first = np.concatenate([[0], last])[:-1]
-    behind = np.where(last > first, character[np.maximum(last, 1) - 1] + 1, character[first])
-    return (start + np.column_stack([character[first], behind])).astype(np.int32)
+        begins.append(end)
+        end += 1 if made[end] == k else int(sizes[k])  # an unknown may be called as a token that merges make
+    first, behind = np.minimum.reduceat(spans[:, 0], begins), np.maximum.reduceat(spans[:, 1], begins)
+    return np.column_stack([first, behind]).astype(np.int32)

@@ -247,10 +247,23 @@ class Vocabulary:
         ends = np.zeros(len(self.tokens), bool)
         if self.end_of_word is not None:
             ends[self.end_of_word] = True
-            sizes = np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
-            for k in np.argsort(sizes[self.merged], kind="stable").tolist():  # parts are shorter than the whole
+            for k in self._shortest_first:
                 ends[self.merged[k]] = ends[self.merges[k, 1]]
         return ends
+
+    @once
+    def sizes(self) -> "Int64[np.ndarray, 'V']":
+        """int64 [V]: of how many symbols merges make each token; 1 for those that none makes."""
+        sizes = np.ones(len(self.tokens), np.int64)
+        for k in self._shortest_first:
+            sizes[self.merged[k]] = sizes[self.merges[k]].sum()
+        return sizes
+
+    @once
+    def _shortest_first(self) -> list[int]:
+        """The merges in an order in which every part comes before the whole."""
+        lengths = np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
+        return np.argsort(lengths[self.merged], kind="stable").tolist()
 
     @once
     def texts(self) -> tuple[bytes, ...]:
@@ -430,6 +443,7 @@ class Symbols:
     """
 
     def __init__(self, vocabulary: Vocabulary):
+        self.vocabulary = vocabulary
         self._level, self._mark, self._unknown = vocabulary.level, vocabulary.end_of_word, vocabulary.unknown
         self._ids = vocabulary.symbol_of
         self._fallback = None if vocabulary.fallback is None else vocabulary.fallback.tolist()
@@ -445,10 +459,26 @@ class Symbols:
         """
         ids = self._given(word)
         if -1 in ids:
-            ids = self._instead(word, ids)
+            ids = [k for known, _, _ in self._instead(word, ids) for k in known]
         if self._mark is not None:
             ids.append(self._mark)
         return ids
+
+    def spans(self, word: str) -> "tuple[list[int], Int64[np.ndarray, 'n 2']]":
+        """The same, and the first character that each stands for and the one behind its last; of the mark, none."""
+        made: list[int] = []
+        ends: list[tuple[int, int]] = []
+        for ids, first, behind in self._instead(word, self._given(word)):
+            made += ids
+            is_each = len(ids) == behind - first
+            ends += [(k, k + 1) for k in range(first, behind)] if is_each else [(first, behind)] * len(ids)
+        spans = np.array(ends, np.int64).reshape(-1, 2)
+        if self._level == "byte":
+            character = np.repeat(np.arange(len(word)), [len(to_bytes(character)) for character in word])
+            spans = character[spans - [0, 1]] + [0, 1]
+        if self._mark is not None:
+            made, spans = [*made, self._mark], np.append(spans, [[len(word)] * 2], axis=0)
+        return made, spans
 
     def _given(self, word: str) -> list[int]:
         """The ids, −1 for what has none."""
@@ -463,28 +493,36 @@ class Symbols:
         units[-1:] = [unit + suffix for unit in units[-1:]]
         return [self._named.get(unit, -1) for unit in units]
 
-    def _instead(self, word: str, ids: list[int]) -> list[int]:
+    def _instead(self, word: str, ids: list[int]) -> Iterator[tuple[list[int], int, int]]:
         """The same with what is used for what has no token.
 
         As in Hugging Face's library an unknown waits for what comes next: for more of them, if they become one, and
         until after fallback bytes.
+
+        Yields:
+            Some ids, the first byte or character that they stand for, and the one behind the last: where there are as
+            many, each id stands for one, and otherwise all for all of them.
         """
-        made: list[int] = []
-        waiting: list[int] = []
-        for at, k in enumerate(ids):
-            if k >= 0:
-                made += [*waiting, k]
-                waiting = []
-                continue
+        start = 0
+        unknown: list[tuple[list[int], int, int]] = []  # the one that waits
+        for at in [at for at, k in enumerate(ids) if k < 0]:
+            if start < at:
+                yield from (*unknown, (ids[start:at], start, at))
+                unknown = []
+            start = at + 1
             data = [-1] if self._fallback is None else [self._fallback[byte] for byte in to_bytes(word[at])]
             if min(data) >= 0:
-                made += data
+                yield data, at, start
             elif self._unknown is None:
                 self._refuse(word, at)
-            elif not waiting or not self._fuses:
-                made += waiting
-                waiting = [self._unknown]
-        return made + waiting
+            elif unknown and self._fuses:
+                unknown = [([self._unknown], unknown[0][1], start)]
+            else:
+                yield from unknown
+                unknown = [([self._unknown], at, start)]
+        yield from unknown
+        if start < len(ids):
+            yield ids[start:], start, len(ids)
 
     def _refuse(self, word: str, at: int) -> NoReturn:
         if self._level == "byte":

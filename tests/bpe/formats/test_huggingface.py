@@ -277,3 +277,30 @@ def test_tokens_as_text(tmp_path):
     assert tokenizer.tokenize("a café") == [token.decode("utf-8", "replace") for token in known]
     draw = random.Random(0).sample(sorted(tokenizer.get_vocab()), 50)
     assert [tokenizer.get_vocab()[name] for name in draw] == [elsewhere.token_to_id(name) for name in draw]
+
+
+@pytest.mark.parametrize("setting", [None, "fuse_unk", "byte_fallback", "ignore_merges"])
+def test_characters_of_what_has_no_token(tmp_path, setting):
+    """An unknown may stand for several characters, and for one whose bytes are not all there."""
+    path, known = tmp_path / "a.json", [*"abc ", "ab", "<unk>", *"<unk>", *(f"<0x{byte:02X}>" for byte in range(200))]
+    model = dict(type="BPE", unk_token="<unk>", vocab={}, merges=[["a", "b"]])
+    model |= {} if setting is None else {setting: True}
+    model["vocab"] = {token: k for k, token in enumerate(dict.fromkeys(known))}
+    path.write_text(json.dumps({"added_tokens": [], "pre_tokenizer": split(r"\S+|\s"), "model": model}))
+    tokenizer, elsewhere = bpe.load(path), tokenizers.Tokenizer.from_file(str(path))
+    for text in ("abxyzab xa", "zz z", "<unk> x<unk>", "x漢ab", "é漢😀b漢漢", "aéb"):
+        ids, spans = tokenizer.encode(text, return_offsets=True)
+        expected = elsewhere.encode(text)
+        assert ids == expected.ids and spans.tolist() == [list(span) for span in expected.offsets], text
+
+
+def test_characters_of_an_unknown_behind_bytes(tmp_path):
+    """It comes behind them, as elsewhere, where offsets are of the text so far; it stands for what is before them."""
+    path, known = tmp_path / "a.json", ["a", "<unk>", *(f"<0x{byte:02X}>" for byte in range(200))]
+    for fuses, spans in ((False, [[1, 2], [0, 1], [2, 3], [3, 4]]), (True, [[1, 2], [0, 3], [3, 4]])):
+        model = dict(type="BPE", unk_token="<unk>", merges=[], byte_fallback=True, fuse_unk=fuses)
+        model["vocab"] = {token: k for k, token in enumerate(known)}
+        path.write_text(json.dumps({"added_tokens": [], "pre_tokenizer": split(r"\S+|\s"), "model": model}))
+        ids, found = bpe.load(path).encode("漢x漢a", return_offsets=True)
+        assert ids == tokenizers.Tokenizer.from_file(str(path)).encode("漢x漢a").ids
+        assert [known[k] for k in ids] == ["<0x78>", *["<unk>"] * (len(spans) - 2), "a"] and found.tolist() == spans
