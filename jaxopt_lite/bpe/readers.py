@@ -8,10 +8,12 @@ import codecs
 import gzip
 import json
 import lzma
+import os
 import stat
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, Self, get_args
 
@@ -108,7 +110,7 @@ def files_of(path: Path) -> list[Path]:
     """The files that a path stands for: itself, those in a folder, or those of a pattern such as "data/**/*.txt".
 
     Of a folder those are taken whose names say that they are text: `.txt`, `.jsonl` and its like, `.parquet`, packed or
-    not, in all folders inside, in the order of their names. Names with a dot in front are left out.
+    not, in all folders inside, also by links, in the order of their names. Names with a dot in front are left out.
 
     Raises:
         ValueError: a folder or pattern without such a file; a file that is no text.
@@ -125,7 +127,8 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _named(folder: Path, pattern: str, is_wanted) -> list[Path]:
-    found = [p for p in sorted(folder.glob(pattern)) if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
+    found = sorted(_matches(folder, folder, Path(pattern).parts))
+    found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
     # A link to nothing is no file, but was meant to be one: it raises below, and is not left out.
     files = [path for path in found if (path.is_file() or not path.exists()) and is_wanted(path)]
     if not files:
@@ -138,6 +141,31 @@ def _named(folder: Path, pattern: str, is_wanted) -> list[Path]:
     for path in files:
         _check_kind(existing_file(path))
     return files
+
+
+def _matches(top: Path, folder: Path, parts: tuple[str, ...]) -> set[Path]:
+    """What a pattern matches; its `**` stands also for folders that are links, which `Path.glob` passes over."""
+    if "**" not in parts:
+        return set(folder.glob("/".join(parts))) if parts else {folder}
+    at = parts.index("**")
+    inside = chain.from_iterable(_folders(top, start) for start in _matches(top, folder, parts[:at]))
+    return set().union(*(_matches(top, one, parts[at + 1 :]) for one in inside))
+
+
+def _folders(top: Path, start: Path) -> Iterator[Path]:
+    """A folder and all inside it, but for hidden ones, and links that lead back to where one came from, from `top`."""
+    for name, inside, _ in os.walk(start, followlinks=True):
+        folder = Path(name)
+        inside[:] = [one for one in inside if not one.startswith(".") and not _leads_back(folder / one, top)]
+        yield folder
+
+
+def _leads_back(folder: Path, top: Path) -> bool:
+    """Whether this is a link to a folder on the way to it, or around that."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any(one.resolve().is_relative_to(target) for one in folder.parents if one.is_relative_to(top))
 
 
 def is_plain(path: Path) -> bool:

@@ -113,6 +113,27 @@ def test_folders_and_patterns(tmp_path, monkeypatch):
     assert count_words(tmp_path / "[odd].txt", SPLIT) == {"odd": 1}
 
 
+def test_folders_that_are_links(tmp_path, monkeypatch):
+    """Data is often on another disk. What leads back is looked into once."""
+    for name in ("in/a", "disk/deep/.hidden", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    texts = {"in/1": "one", "in/a/2": "two", "disk/3": "three", "disk/deep/4": "four", "other/5": "five"}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    (tmp_path / "disk" / "deep" / ".hidden" / "6.txt").write_text("six")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "other").symlink_to(tmp_path / "other")
+    for link, to in {"in/up": "..", "in/a/in": "../../in", "disk/deep/self": ".", "other/back": "../disk"}.items():
+        (tmp_path / link).symlink_to(to)
+    every = Counter("one two three four five".split())
+    monkeypatch.chdir(tmp_path)
+    for given in (tmp_path / "in", Path("in"), Path("in/**/*.txt"), Path("in/**/**/*"), Path("i*/**/*.txt")):
+        assert count_words(given, SPLIT) == every, given
+    assert count_words(Path("in/**/deep/*.txt"), SPLIT) == {"four": 1}
+    monkeypatch.chdir("in")
+    assert count_words(Path("**/*.txt"), SPLIT) == count_words(Path("."), SPLIT) == every
+
+
 def test_folders_and_patterns_without_texts(tmp_path):
     (tmp_path / "a.py").write_text("one")
     for given in (tmp_path, tmp_path / "*.txt"):
