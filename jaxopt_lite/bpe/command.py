@@ -23,6 +23,7 @@ from rich.progress import track
 from jaxopt_lite.bpe.arguments import existing_file
 from jaxopt_lite.bpe.formats import FORMATS
 from jaxopt_lite.bpe.merges import TIES
+from jaxopt_lite.bpe.patterns import STOCK
 from jaxopt_lite.bpe.readers import ERRORS, check_head, check_text, files_of
 from jaxopt_lite.bpe.report import compression, first_merges, frequent_tokens
 from jaxopt_lite.bpe.tokenizer import SPECIAL_MODES, Tokenizer, load, raise_named
@@ -87,7 +88,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 def _parser(commands, name: str, description: str, command: Callable) -> argparse.ArgumentParser:
     """The parser of a command that takes a tokenizer."""
     parser = commands.add_parser(name, help=description, description=f"{name.capitalize()}: {description}.")
-    parser.add_argument("tokenizer", metavar="TOKENIZER", help="tokenizer.json, .tiktoken, or a folder as GPT-2's")
+    parser.add_argument("tokenizer", metavar="TOKENIZER", help="tokenizer.json, tekken.json, .tiktoken, or a folder")
     parser.add_argument("--pattern", help="what a word is, where the tokenizer's file does not say (.tiktoken, GPT-2)")
     parser.set_defaults(run=_guarded(command), parser=parser)
     return parser
@@ -104,9 +105,8 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--merges", type=count, metavar="N", help="or how many merges")
     parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the tokenizer; '-' for standard output")
     parser.add_argument("--format", choices=FORMATS, help="of the output (default: by its name)")
-    parser.add_argument(
-        "--pattern", help="gpt4 (default), gpt2, o200k, llama3, qwen2, whitespace, or a regular expression"
-    )
+    names = ", ".join(name for name in (*STOCK, "whitespace") if name != "gpt4")
+    parser.add_argument("--pattern", help=f"gpt4 (default), {names}, or a regular expression")
     parser.add_argument("--end-of-word", metavar="MARK", help="with whitespace: a mark behind every word, such as _")
     parser.add_argument("--level", choices=LEVELS, default="byte", help="what base symbols are (default byte)")
     parser.add_argument("--byte-fallback", action="store_true", help="at char level: bytes for unseen characters")
@@ -202,7 +202,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         )  # fmt: skip
     for warning in caught:
         _say(options, "warning", warning.message)
-    if any("interrupted" in str(warning.message) for warning in caught):
+    if any(str(warning.message).startswith("interrupted after") for warning in caught):
         raise KeyboardInterrupt  # `train` has caught it, to hand over what was learned; a checkpoint has that too
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

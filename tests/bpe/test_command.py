@@ -14,6 +14,7 @@ from rich.console import Console
 import jaxopt_lite.__main__ as command_line
 from jaxopt_lite import bpe
 from jaxopt_lite.bpe import command
+from jaxopt_lite.bpe.patterns import STOCK
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "jaxopt_lite", "bpe"]
@@ -357,6 +358,22 @@ def test_ctrl_c_ends_with_130_and_leaves_the_output_alone(run, monkeypatch):
     status, out, err = run(*TRAIN)
     assert (status, out) == (130, b"") and "interrupted after 3 of 9 merges" in err and err.endswith("Stopped.\n")
     assert Path("t.json").read_bytes() == before
+
+
+def test_other_warnings_that_speak_of_interruptions_lose_nothing(run, monkeypatch):
+    def train(*_, merges, processes=None, checkpoint=None, **settings):
+        if merges:
+            warnings.warn("checkpoint='interrupted/run' cannot be written (No space left on device)", stacklevel=1)
+        return bpe.train([TEXT], merges=merges, **settings)
+
+    monkeypatch.setattr(command, "train", train)
+    status, _, err = run(*TRAIN)
+    assert status == 0 and "warning: checkpoint='interrupted/run'" in err and bpe.load("t.json").vocab_size == 265
+
+
+def test_help_names_every_pattern(run):
+    status, out, _ = run("train", "--help")
+    assert status == 0 and all(name in out.decode() for name in ("whitespace", *STOCK))
 
 
 def test_ctrl_c_while_reading(run, monkeypatch):
