@@ -5,13 +5,12 @@ What a file is goes by its name. Plain text is one text; of the others every rec
 
 import bz2
 import codecs
-import gzip
 import json
 import lzma
 import os
 import stat
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -25,7 +24,7 @@ Errors = Literal["strict", "replace", "ignore", "surrogateescape"]
 ERRORS: tuple[Errors, ...] = get_args(Errors)
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
-_PACKED_BLOCK = 1 << 14  # bytes of zstd that are unpacked at once, which may become thousands of times as many
+_PACKED_BLOCK = 1 << 14  # bytes that are unpacked at once, which may become thousands of times as many
 
 _LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
 _IN_FOLDERS = frozenset({".txt", ".parquet", *_LINES})
@@ -211,30 +210,36 @@ def parts(path: Path, errors: str, field: str) -> Generator[Part, None, None]:
 
 def _opened(path: Path) -> IO[bytes]:
     kind = path.suffix.lower()
-    if kind == ".gz":
-        return gzip.open(path)  # pyright: ignore[reportReturnType]
-    if kind == ".bz2":
-        return bz2.open(path)
-    if kind in (".xz", ".lzma"):
-        return lzma.open(path)
-    if kind in (".zst", ".zstd"):
-        return _zstd(path)
-    return path.open("rb")
+    if kind not in _PACKED:
+        return path.open("rb")
+    return _Packed(path, _zstd(path) if kind in (".zst", ".zstd") else _UNPACKERS[kind])  # pyright: ignore[reportReturnType]
 
 
-def _zstd(path: Path) -> IO[bytes]:
+_UNPACKERS: dict[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),  # with the head and checksum of gzip
+    ".bz2": bz2.BZ2Decompressor,
+    ".xz": lzma.LZMADecompressor,
+    ".lzma": lzma.LZMADecompressor,
+}
+
+
+def _zstd(path: Path) -> Callable[[], Any]:
     try:
         import zstandard  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(f"{path}: reading zstd needs the package zstandard: pip install zstandard") from None
-    return _Zstd(path, zstandard)  # pyright: ignore[reportReturnType]
+    return lambda: zstandard.ZstdDecompressor().decompressobj()
 
 
-class _Zstd:
-    """Unpacks the frames of a file; one that is cut short raises, which it does not in the reader of the package."""
+class _Packed:
+    """Unpacks the frames of a file, as each form calls them otherwise, one behind the other.
 
-    def __init__(self, path: Path, zstandard):
-        self._file, self._zstandard = path.open("rb"), zstandard
+    One that is cut short raises, which it does not in the reader of zstandard, and so does what is behind the last and
+    no frame, which the readers of Python pass over, and all frames behind it. Zeros between frames fill up blocks.
+    """
+
+    def __init__(self, path: Path, unpacker: Callable[[], Any]):
+        self._file, self._unpacker = path.open("rb"), unpacker
         self._frame, self._rest = None, b""
 
     def __enter__(self) -> Self:
@@ -247,16 +252,24 @@ class _Zstd:
         """As much, or somewhat more; nothing at the end."""
         made: list[bytes] = []
         while sum(map(len, made)) < size and (data := self._rest or self._file.read(_PACKED_BLOCK)):
-            if self._frame is None or self._frame.eof:
-                self._frame = self._zstandard.ZstdDecompressor().decompressobj()
-            try:
-                made.append(self._frame.decompress(data))
-            except self._zstandard.ZstdError as error:
-                raise OSError(str(error)) from None
-            self._rest = self._frame.unused_data
-        if not any(made) and self._frame is not None and not self._frame.eof:
-            raise EOFError("it ends within a frame")
+            self._rest = b""
+            if self._frame is not None and self._frame.eof:
+                data = data.lstrip(b"\0")
+            if data:
+                made.append(self._unpacked(data))
+        if not any(made) and (self._frame is None or not self._frame.eof):
+            raise EOFError("it is empty" if self._frame is None else "it ends within a frame")
         return b"".join(made)
+
+    def _unpacked(self, data: bytes) -> bytes:
+        if self._frame is None or self._frame.eof:
+            self._frame = self._unpacker()
+        try:
+            return self._frame.decompress(data)
+        except Exception as error:  # each form has its own
+            raise OSError(str(error)) from None
+        finally:
+            self._rest = self._frame.unused_data
 
 
 def _read(file: IO[bytes], path: Path) -> Iterator[bytes]:
@@ -264,7 +277,7 @@ def _read(file: IO[bytes], path: Path) -> Iterator[bytes]:
     while True:
         try:
             data = file.read(BLOCK)
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        except (OSError, EOFError) as error:
             if is_plain(path):
                 raise
             raise ValueError(f"{path}: cannot be unpacked ({error}). Is it complete, and what its name says?") from None

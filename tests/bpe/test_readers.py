@@ -201,25 +201,27 @@ def test_damage_within_gzip(tmp_path):
         count_words(tmp_path / "a.txt.gz", SPLIT)
 
 
-def test_frames_of_zstd(tmp_path, monkeypatch):
-    """Several frames, empty and skippable ones, are one text; one that was cut anywhere is refused, never shorter."""
-    zstandard = pytest.importorskip("zstandard")
+@pytest.mark.parametrize("kind", [".gz", ".bz2", ".xz", ".zst"])
+def test_frames(tmp_path, monkeypatch, kind):
+    """Several frames, empty and skippable ones, are one text; what was cut or altered is refused, never shorter."""
     text = b"".join(b"word %d\n" % k for k in range(3000))
-    pack = zstandard.ZstdCompressor(write_content_size=False).compress
-    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
-    packed = pack(text[:7000]) + pack(b"") + skipped + pack(text[7000:])
-    path = tmp_path / "a.txt.zst"
+    if kind == ".zst":
+        pack = pytest.importorskip("zstandard").ZstdCompressor(write_content_size=False).compress
+    else:
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[kind]
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd" if kind == ".zst" else b""
+    packed = pack(text[:7000]) + pack(b"") + skipped + bytes(8) + pack(text[7000:])
+    path = tmp_path / f"a.txt{kind}"
     for block in (7, 1 << 14):
         monkeypatch.setattr(readers, "_PACKED_BLOCK", block)
-        path.write_bytes(packed)
-        assert count_words(path, SPLIT) == count_words([text.decode()], SPLIT)
-        for size in (len(packed) - 1, len(packed) - 50, 5):
-            path.write_bytes(packed[:size])
-            with pytest.raises(ValueError, match=r"a\.txt\.zst: cannot be unpacked"):
-                count_words(path, SPLIT)
-        for damaged in (packed + b"more", b"no such thing"):
+        for whole in (packed, packed + bytes(4)):
+            path.write_bytes(whole)
+            assert count_words(path, SPLIT) == count_words([text.decode()], SPLIT)
+        second = len(pack(text[:7000]))
+        altered = packed[:second] + b"?" + packed[second + 1 :]
+        for damaged in (packed[:-1], packed[:-50], packed[:5], altered, packed + b"more", b"no such thing", b""):
             path.write_bytes(damaged)
-            with pytest.raises(ValueError, match=r"a\.txt\.zst: cannot be unpacked"):
+            with pytest.raises(ValueError, match=rf"a\.txt\{kind}: cannot be unpacked"):
                 count_words(path, SPLIT)
 
 
