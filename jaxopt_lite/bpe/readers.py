@@ -198,7 +198,7 @@ def parts(path: Path, errors: str, field: str) -> Generator[Part, None, None]:
     """
     kinds = _kinds(path)
     if ".parquet" in kinds:
-        texts = _of_parquet(path, field)
+        texts = _of_parquet(path, errors, field)
     elif _LINES.intersection(kinds):
         texts = _of_lines(path, errors, field)
     else:
@@ -367,7 +367,7 @@ def _field(record: Any, field: str, where: str) -> str | None:
     return text
 
 
-def _of_parquet(path: Path, field: str) -> Iterator[str]:
+def _of_parquet(path: Path, errors: str, field: str) -> Iterator[str]:
     try:
         import pyarrow  # pyright: ignore[reportMissingImports]
         import pyarrow.parquet  # pyright: ignore[reportMissingImports]
@@ -389,9 +389,28 @@ def _of_parquet(path: Path, field: str) -> Iterator[str]:
             kind = kind.value_type
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
             raise ValueError(f"{path}: the column {field!r} is of {given}; expected texts. Pass field=.")
-        batches = file.iter_batches(columns=[field], batch_size=1024)
+        batches, row = file.iter_batches(columns=[field], batch_size=1024), 0
         while (batch := _next(batches, path)) is not None:
-            yield from (text for text in batch.column(field).to_pylist() if text is not None)
+            yield from _of_column(batch.column(field), errors, path, row)
+            row += batch.num_rows
+
+
+def _of_column(column: Any, errors: str, path: Path, first: int) -> Iterator[str]:
+    """The texts of some rows, from the `first` on; the form asks for UTF-8, but not all who write it look."""
+    try:
+        texts = column.to_pylist()
+    except UnicodeDecodeError:
+        texts = _decoded_rows(column, errors, path, first)
+    return (text for text in texts if text is not None)
+
+
+def _decoded_rows(column: Any, errors: str, path: Path, first: int) -> Iterator[str | None]:
+    for row, scalar in enumerate(column, first):
+        data = getattr(scalar, "value", scalar).as_buffer() if scalar.is_valid else None  # of a category, its text
+        try:
+            yield None if data is None else data.to_pybytes().decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            raise _no_utf8(f"{path}, row {row}: byte {error.start}", error) from error
 
 
 def _next(batches: Iterator[Any], path: Path) -> Any:

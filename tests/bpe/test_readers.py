@@ -76,6 +76,22 @@ def test_parquet(tmp_path):
         count_words(tmp_path / "d.parquet", SPLIT)
 
 
+def test_parquet_that_is_not_utf8(tmp_path):
+    """Not all who write it look; `errors` decides, as for other files."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, data = tmp_path / "a.parquet", pyarrow.array([b"one", b"tw\xffo"], pyarrow.binary())
+    texts = pyarrow.Array.from_buffers(pyarrow.string(), 2, data.buffers())
+    category = pyarrow.DictionaryArray.from_arrays(pyarrow.array([*[0] * 2001, None, 1], pyarrow.int32()), texts)
+    plain = category.cast(pyarrow.string())
+    for column in (category, plain, plain.cast(pyarrow.large_string()), plain.cast(pyarrow.string_view())):
+        parquet.write_table(pyarrow.table({"text": column}), path)
+        assert parquet.read_schema(path).field("text").type == column.type
+        with pytest.raises(ValueError, match=r"a\.parquet, row 2002: byte 2 is 'ff', expected UTF-8"):
+            count_words(path, SPLIT)
+        assert count_words(path, SPLIT, errors="ignore") == {"one": 2001, "two": 1}
+        assert count_words(path, SPLIT, errors="surrogateescape") == {"one": 2001, "tw": 1, "\udcffo": 1}
+
+
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
