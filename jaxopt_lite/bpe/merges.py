@@ -167,9 +167,13 @@ class Learner:
     def replay(self, merges: np.ndarray, made: np.ndarray) -> None:
         """Make merges that were learned before, `[M, 2]`, into the symbols `made`, `[M]`; before the first `step`.
 
-        As many at a time as do not touch each other. Merges of pairs that do not occur leave no trace.
+        As many at a time as do not touch each other. Merges of pairs that do not occur leave no trace. Two calls one
+        after the other are as one with the merges of both.
         """
-        known = _by_symbols(self._backend.pairs)
+        if not len(made):
+            return
+        counts = self._backend.counts()
+        known = _by_symbols(self._backend.of(np.arange(counts.size), counts))  # also what was made by a replay before
         for run in independent(merges.tolist(), made.tolist(), LOOK_AHEAD):
             there = [(known[pair], z) for pair, z in run if pair in known]
             if there:

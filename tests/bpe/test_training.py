@@ -312,6 +312,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
             bpe.train(other.pop("corpus"), merges=5, checkpoint=path, **other)
 
 
+def test_a_tokenizer_is_extended_from_a_checkpoint(tmp_path):
+    """What the checkpoint says is made of what the tokenizer's own merges have made."""
+    text, path = [few_words(4)], tmp_path / "run"
+    first, whole = bpe.train(text, merges=20), bpe.train(text, merges=60).vocabulary
+    for more in (1, 15, 40, 40):
+        learned = bpe.train(text, merges=more, extend=first, checkpoint=path).vocabulary
+        assert learned.merges.tolist() == whole.merges[: 20 + more].tolist()
+        assert learned.counts.tolist() == whole.counts[: 20 + more].tolist()
+
+
 def test_a_checkpoint_of_words_with_a_mark_is_not_one_of_words_without(tmp_path):
     """Also where a letter is called as the mark and has its id."""
     path, settings = tmp_path / "run", dict(merges=1, level="char", pattern="whitespace")
