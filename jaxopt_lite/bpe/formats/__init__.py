@@ -22,7 +22,7 @@ from jaxopt_lite.arguments import one_of, path_of, whole_number
 from jaxopt_lite.bpe.arguments import existing_file, texts
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.formats.clip import is_clip, read_clip
-from jaxopt_lite.bpe.formats.content import read_json
+from jaxopt_lite.bpe.formats.content import check_shape, read_json
 from jaxopt_lite.bpe.formats.gpt2 import read_gpt2, write_gpt2
 from jaxopt_lite.bpe.formats.huggingface import as_json, from_json
 from jaxopt_lite.bpe.formats.own import FORMAT, as_own, from_own
@@ -114,6 +114,7 @@ def read(
     path = path_of("path", path)
     if path.is_dir():
         if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists():
+            _check_nothing_beside(path)
             return *read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens)), Around()
         path = next((path / name for name in _IN_FOLDERS if (path / name).exists()), path / _IN_FOLDERS[0])
     existing_file(path)
@@ -130,6 +131,27 @@ def read(
     if set(given) != set(known) or (isinstance(given, dict) and given != known):
         raise ValueError(f"special_tokens={special_tokens}: {path} says them itself, {dict(known)}; leave them out.")
     return vocabulary, split, around
+
+
+def _check_nothing_beside(folder: Path) -> None:
+    """Raise ValueError where transformers has added tokens to a `vocab.json`, which it keeps in files beside it."""
+    added, config = (
+        read_json(folder / name) if (folder / name).exists() else {}
+        for name in ("added_tokens.json", "tokenizer_config.json")
+    )
+    try:
+        check_shape(added, {str: int})
+        check_shape(config, {"added_tokens_decoder?": ({str: {"content": str}}, None)})
+    except ValueError as error:
+        raise ValueError(f"{folder}: added_tokens.json or tokenizer_config.json is no such file; {error}.") from None
+    more = {*added, *(token["content"] for token in (config.get("added_tokens_decoder") or {}).values())}
+    missing = more.difference(read_json(folder / "vocab.json")) if more else set()
+    if missing:
+        raise ValueError(
+            f"{folder} has the token {min(missing)!r:.80} beside its vocab.json, not in it; expected such tokens in a "
+            f"tokenizer.json, which transformers.AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(…) "
+            "writes. Or pass the paths (vocab.json, merges.txt), to do without."
+        )
 
 
 def _is_json(path: Path) -> bool:

@@ -115,6 +115,28 @@ def test_vocab_and_merges(tmp_path):
         load(paths, special_tokens=["<no>"])
 
 
+@pytest.mark.parametrize(("name", "content", "problem"), [
+    ("added_tokens.json", {"<pad>": 600}, "the token '<pad>' beside its vocab.json"),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"600": {"content": "<pad>"}}}, "the token '<pad>' beside"),
+    ("added_tokens.json", ["<pad>"], "no such file; the content is"),
+    ("added_tokens.json", {"<|end|>": 1}, None),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"1": {"content": "<|end|>"}}, "pad_token": "<|end|>"}, None),
+])  # fmt: skip
+def test_tokens_beside_a_vocab(tmp_path, name, content, problem):
+    """As transformers keeps those that were added; without them their text would be cut into others."""
+    tokenizer = bpe.train(["low low"], merges=2, pattern="gpt2", special_tokens=["<|end|>"])
+    tokenizer.save(tmp_path / "folder")
+    (tmp_path / "folder" / "tokenizer.json").unlink()
+    (tmp_path / "folder" / name).write_text(json.dumps(content))
+    if problem is None:
+        assert load(tmp_path / "folder").vocabulary.tokens == tokenizer.vocabulary.tokens
+        return
+    with pytest.raises(ValueError, match=problem):
+        load(tmp_path / "folder")
+    pair = tmp_path / "folder" / "vocab.json", tmp_path / "folder" / "merges.txt"
+    assert load(pair).vocabulary.tokens == tokenizer.vocabulary.tokens
+
+
 def test_tiktoken(tmp_path, gpt4):
     """tiktoken's own reader reads what is written; special tokens stand outside, where the caller wants them."""
     gpt4.save(tmp_path / "a.tiktoken")
