@@ -245,6 +245,9 @@ def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
         ValueError: a byte or character that the vocabulary has no token for.
     """
     v = vocabulary
+    if v.whole_words:  # such a word is one token, with no pair in it
+        texts = zip(counts.items(), all_to_bytes(counts), strict=True)
+        counts = dict(item for item, text in texts if text not in v.words)
     if v.level == "byte" and len(v.symbol_of) == 256 and v.is_ordered:
         return _of_bytes(counts, v)
     symbols_of = Symbols(v).of if v.is_ordered else _merged_of(v)

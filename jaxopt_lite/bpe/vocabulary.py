@@ -285,7 +285,8 @@ class Vocabulary:
         others = set(self.found_only)
         others.update(() if self.fallback is None else self.fallback.tolist())
         wanted = self.ends_word == (self.end_of_word is not None)
-        return {self.texts[k]: int(k) for k in np.flatnonzero(wanted) if int(k) not in others and self.tokens[k]}
+        ids = [k for k in np.flatnonzero(wanted).tolist() if k not in others and self.tokens[k]]
+        return {self.texts[k]: k for k in reversed(ids)}  # of equal texts the first, which stays when more are learned
 
     @once
     def ranks(self) -> Mapping[int, int]:

@@ -655,6 +655,21 @@ def test_a_device_learns_the_same_tokenizer():
     assert bpe.train(words, merges=50, device=jax.devices()[0]).vocabulary == bpe.train(words, merges=50).vocabulary
 
 
+@pytest.mark.parametrize("level", ["byte", "char"])
+def test_words_that_are_tokens_as_a_whole_keep_their_ids(level):
+    """As some of tiktoken's files have them, which no merge makes: nothing is learned from their letters."""
+    plain = bpe.train([], merges=0, level=level, initial_alphabet=None if level == "byte" else "abcd").vocabulary
+    vocabulary = replace(plain, tokens=(*plain.tokens, b"abc"), whole_words=True, counts=None)
+    first = bpe.Tokenizer(vocabulary, bpe.splitter("gpt4"))
+    words = {"abc": 50, "abcd": 3, "cdcd": 20, "ab": 1}
+    more = bpe.train(words, merges=4, extend=first)
+    slowly = learn([(first.encode(word), count) for word, count in words.items()], first=len(plain.tokens) + 1, most=4)
+    assert more.vocabulary.merges.tolist() == [[left, right] for left, right, _ in slowly]
+    assert more.encode("abc") == first.encode("abc") == [len(plain.tokens)]
+    made = bpe.train({"xabc": 5}, merges=3, extend=first) if level == "byte" else more
+    assert made.encode("abc") == [len(plain.tokens)]  # also where merges make the same text of another word
+
+
 def test_an_extended_tokenizer_keeps_how_words_are_looked_up():
     first = replace(bpe.train([few_words(1)], merges=5).vocabulary, whole_words=True)
     more = bpe.train([few_words(2)], merges=5, extend=bpe.Tokenizer(first, bpe.splitter("gpt4")))
