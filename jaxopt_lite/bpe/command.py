@@ -249,15 +249,24 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _corpus(options: argparse.Namespace) -> list[Path | str]:
-    """The files; standard input as one too where it has a name, so that it is read in parts."""
+    """The files; standard input as one too where it has a name and is whole, so that it is read in parts."""
     if options.files.count(_STANDARD) > 1:
         options.parser.error("'-' is given twice; there is one standard input")
     if _STANDARD in options.files:
         _open("stdin")
     name = Path("/dev/stdin")
-    standard = name if _STANDARD not in options.files or name.exists() else _text(_STANDARD, options.errors)
+    in_parts = _STANDARD not in options.files or (name.exists() and not _is_begun(_open("stdin")))
+    standard = name if in_parts else _text(_STANDARD, options.errors)
     named = ([standard] if file == _STANDARD else files_of(Path(file)) for file in options.files)
     return list(chain.from_iterable(named))
+
+
+def _is_begun(stream: TextIO) -> bool:
+    """Whether somebody has read of a file before, which begins again where it is opened by its name."""
+    try:
+        return os.lseek(stream.fileno(), 0, os.SEEK_CUR) > 0
+    except OSError:  # a pipe, or a terminal
+        return False
 
 
 def _save(tokenizer: Tokenizer, options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """`python -m jaxopt_lite bpe`: training, encoding, decoding and inspecting from the command line."""
 
+import argparse
 import io
 import json
 import os
@@ -162,6 +163,17 @@ def test_standard_input_and_output_stand_where_files_do():
     )
     assert (done.returncode, without_serving(done.stderr.decode())) == (0, "")
     assert len(json.loads(done.stdout)["model"]["merges"]) == 9
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="there is no name of standard input")
+def test_what_was_read_of_standard_input_does_not_come_again(place, monkeypatch):
+    """As of a file of which the shell has read the first lines."""
+    options = argparse.Namespace(files=["-"], errors="strict")
+    with open("text.txt", encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert command._corpus(options) == [Path("/dev/stdin")]
+        file.buffer.seek(4)
+        assert command._corpus(options) == [TEXT[4:]]
 
 
 @pytest.mark.parametrize("lines", [(), ("--lines",)], ids=["whole", "lines"])
