@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
-from jaxopt_lite.arguments import one_of, whole_number
+from jaxopt_lite.arguments import flag, one_of, whole_number
 from jaxopt_lite.bpe import readers
 from jaxopt_lite.bpe.arguments import texts, word_counts
 from jaxopt_lite.bpe.counting import Find, Tally
@@ -98,6 +98,7 @@ def count_words(
     if not isinstance(splitter, Splitter):
         raise TypeError(f"splitter={splitter!r:.80}: expected a Splitter, as bpe.splitter('gpt4') makes it.")
     special = _checked_settings(special_tokens, errors, processes)
+    progress = None if progress is None else flag("progress", progress)
     find = _finder(device, processes)
     if isinstance(corpus, Mapping):
         return word_counts(corpus)

@@ -112,6 +112,8 @@ CALLS = {
     "an unknown token that is none": (lambda t: bpe.train(["a"], merges=1, level="char", unknown=0), "unknown=0"),
     "processes that are none": (lambda t: bpe.train(["a"], merges=1, processes=True), "processes=True"),
     "errors that are none": (lambda t: bpe.train(["a"], merges=1, errors="Strict"), "errors='Strict'"),
+    "a word for a bar": (lambda t: bpe.train(["a"], merges=1, progress="no"), "progress='no': expected True or False"),
+    "a bar of counting": (lambda t: bpe.count_words(["a"], bpe.splitter(), progress=0), "progress=0: expected True"),
     # files
     "no path": (lambda t: t.save(""), "expected the name of a file"),
     "a format that is none": (lambda t: t.save("a.json", "HuggingFace"), "format='HuggingFace'"),
