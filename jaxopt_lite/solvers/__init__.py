@@ -1,23 +1,23 @@
-"""Floor 1: the methods, and what runs, verifies, differentiates and reports them.
+"""Floor 1: the methods, and the code that runs, verifies, differentiates and reports them.
 
 Files, in reading order; each imports only from those above it:
 
 - `line_search`: a step length, by one evaluation at a time.
 - `quasi_newton`: the iteration that BFGS and L-BFGS share.
-- `trust_region`: the fallback of minimizing.
-- `keywords`: what there is here for the keywords of other libraries.
+- `trust_region`: the fallback for minimization and least squares.
+- `keywords`: what to use here for keywords of other libraries.
 - `bfgs`, `lbfgs`: the inverse Hessian, as a matrix or as the last steps.
 - `broyden_family`: the iteration that both forms of Broyden's method share.
-- `damped_newton`: the fallback of root finding.
+- `damped_newton`: the fallback for root finding.
 - `broyden`, `limited_broyden`: the inverse Jacobian, as a matrix or as a few terms.
 - `levenberg_marquardt`: a trust region around a linear model of residuals.
 
 From a batch to a solution:
 
 - `covariance`: how well the data determine the unknowns of a fit.
-- `solution`: what comes out.
+- `solution`: what a solve returns.
 - `box`: bounds on the unknowns.
-- `tolerances`: what settings there are by default, and for each problem.
+- `tolerances`: default tolerances, and settings for each problem.
 - `choice`: how a batch is solved, decided once.
 - `implicit`: derivatives by the implicit function theorem.
 - `pipeline`: run the methods, verify every answer, report.
@@ -25,5 +25,5 @@ From a batch to a solution:
 - `fixed_point`: roots of x − g(x).
 - `least_squares`: curve fits.
 - `multistart`, `chunks`, `explain`: many starts; long batches; how a batch would be solved.
-- `certify`: autodiff's verdict on points from anywhere.
+- `certify`: autodiff's verdict on points from any source.
 """

@@ -14,9 +14,10 @@ so that all but one of the products are known from the line search, and
 
 H stays symmetric, up to rounding.
 
-Where bounds bend the direction, H y is a product of its own, and yᵀy is of the unknowns that have moved. An unknown k
-leaves the model by H ← H − h hᵀ / h_kk, h column k of H: of the others this is the inverse of their part of H⁻¹. Its
-own move then moves them by h / h_kk each unit.
+Where bounds bend the direction, H y is computed as a separate product, and yᵀy counts only the unknowns that have
+moved. An unknown k is taken out of the model by H ← H − h hᵀ / h_kk, with h column k of H: for the others, this is the
+inverse of their block of H⁻¹. For each unit by which its own step then differs from Newton's, the others' change by
+h / h_kk.
 """
 
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from jaxopt_lite.solvers.trust_region import TrustRegion
 
 __all__ = ["BFGS"]
 
-_IN_REGISTERS = 32  # lanes of a row, up to which LLVM keeps in registers what a pass over H needs
+_IN_REGISTERS = 32  # the most lanes of a row for which LLVM keeps in registers what a pass over H needs
 
 
 class _DenseInverse:
@@ -93,7 +94,7 @@ class _DenseInverse:
 
 
 def _held(row):
-    """A row of many lanes is computed once, and not again for each entry of H."""
+    """The row. If it has many lanes, it is computed once, not again for each entry of H."""
     return jax.lax.optimization_barrier(row) if row.ndim and row.shape[-1] > _IN_REGISTERS else row
 
 
@@ -101,18 +102,19 @@ def _held(row):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BFGS:
-    """Settings of the BFGS minimiser. A lane carries n² numbers; beyond a few hundred unknowns use `LBFGS`.
+    """Settings of the BFGS minimizer. Each problem holds n² numbers; beyond a few hundred unknowns use `LBFGS`.
 
     Args:
-        atol: a lane has converged when ‖∇f(x)‖∞ ≤ atol + rtol ‖∇f(x0)‖∞, with bounds of what they do not hold of the
-            gradient. A number or one per problem, `[B]`; traced, so that changing it compiles nothing. Default 1e-6 in
+        atol: a problem has converged when ‖∇f(x)‖∞ ≤ atol + rtol ‖∇f(x0)‖∞; with bounds, only components that no bound
+            holds count. A number or one per problem, `[B]`; traced, so changing it compiles nothing. Default 1e-6 in
             float64, 1e-3 in float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
-        rescue: whether problems that stall, or run off to where `fun` is flat, go to Newton's method in a trust region,
-            with the true Hessian. That is for up to 32 unknowns, and for what JAX can differentiate twice. By default
-            they do in a plain call on a CPU, where that method is compiled once some problem needs it; `True` has it in
-            a `jax.jit` and in `multistart` too, which then take three times as long to compile, and `False` nowhere.
+        rescue: whether problems that stall, or run off to where `fun` is flat, go on with Newton's method in a trust
+            region, with the true Hessian. It needs a function that JAX can differentiate twice, at most 32 unknowns and
+            no bounds. None, the default: in a plain call on a CPU, where that method is compiled only once some problem
+            needs it. True: also in `jax.jit` and `multistart`, which then take three times as long to compile. False:
+            never.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol

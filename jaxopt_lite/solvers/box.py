@@ -16,12 +16,12 @@ def checked_bounds(bounds: Any, x0: PyTree) -> dict[str, PyTree]:
     """The bounds as `lower` and `upper`, pytrees like `x0` of arrays that broadcast against its leaves.
 
     Args:
-        bounds: None for none, or the pair of the lower and the upper ones: each one number for all unknowns, or a
-            pytree like `x0` of what broadcasts against its leaves, with None in it where there is no such bound.
+        bounds: None for no bounds, or the pair (lower, upper): each one number for all unknowns, or a pytree like `x0`
+            of arrays that broadcast against its leaves, with None where there is no such bound.
         x0: the starts.
 
     Raises:
-        TypeError: what is no pair.
+        TypeError: `bounds` is not a pair.
         ValueError: bounds that do not fit `x0`, are NaN, or exclude each other.
     """
     if bounds is None:
@@ -96,7 +96,7 @@ def _fits(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
 
 
 def _check_order(low: Any, high: Any, where: str) -> None:
-    """Refuse bounds between which nothing is, where their numbers can be seen."""
+    """Reject bounds that exclude each other, unless they are traced."""
     if isinstance(low, Tracer) or isinstance(high, Tracer):
         return
     between = np.asarray(low) <= np.asarray(high)
@@ -109,7 +109,7 @@ def _check_order(low: Any, high: Any, where: str) -> None:
 
 
 def axes_of(given: dict[str, PyTree], x0: PyTree, batched: bool) -> tuple[int | None, ...]:
-    """The batch axis of each leaf of what is said beside a function: 0, or None of what all problems share."""
+    """The batch axis of each leaf of the bounds and loss scale: 0, or None if all problems share it."""
     if not given:
         return ()
     size = np.shape(jax.tree.leaves(x0)[0])[:1]
@@ -128,7 +128,7 @@ def _pairs(tree: PyTree, like: PyTree) -> list[tuple[Any, Any]]:
 
 
 def in_rows(bound: PyTree, x0: PyTree, batched: bool, dtype) -> Float[Array, "B n"]:
-    """A bound as the unknowns are laid out, `[B, n]`."""
+    """A bound in the layout of the unknowns, `[B, n]`."""
     rows = []
     for leaf, like in zip(jax.tree.leaves(bound), jax.tree.leaves(x0), strict=True):
         row = jnp.broadcast_to(jnp.asarray(leaf, dtype), jnp.shape(like))
@@ -138,5 +138,5 @@ def in_rows(bound: PyTree, x0: PyTree, batched: bool, dtype) -> Float[Array, "B 
 
 
 def active(x, lower, upper):
-    """-1 of an unknown at its lower bound, 1 at its upper one, 0 between them."""
+    """-1 for an unknown at its lower bound, 1 at its upper one, 0 between them."""
     return jnp.where(x <= lower, -1, jnp.where(x >= upper, 1, 0)).astype(jnp.int32)

@@ -28,7 +28,7 @@ _LEAST_RATIO = 0.1  # |det J⁺ / det J| stays above this
 
 
 def damping(s, by):
-    """θ and the denominator of the damped update J⁺ = J + θ (y − J s) sᵀ / sᵀs. θ = 1 is Broyden's own."""
+    """θ and the denominator of the damped update J⁺ = J + θ (y − J s) sᵀ / sᵀs. θ = 1 is Broyden's own update."""
     ss = dot(s, s)
     ratio = dot(s, by) / positive(ss)
     sign = jnp.where(ratio < 0, -1, 1)
@@ -64,17 +64,17 @@ class _DenseInverse:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Broyden:
-    """Settings of Broyden's method. A lane carries n² numbers; beyond a few hundred unknowns use `LimitedBroyden`.
+    """Settings of Broyden's method. Each problem holds n² numbers; beyond a few hundred unknowns use `LimitedBroyden`.
 
     Args:
-        atol: a lane has converged when ‖F(x)‖∞ ≤ atol + rtol ‖F(x0)‖∞. A number or one per problem, `[B]`; traced, so
-            that changing it compiles nothing. Default 1e-9 in float64, 1e-5 in float32.
+        atol: a problem has converged when ‖F(x)‖∞ ≤ atol + rtol ‖F(x0)‖∞. A number or one per problem, `[B]`; traced,
+            so changing it compiles nothing. Default 1e-9 in float64, 1e-5 in float32.
         rtol: the relative part. Default 0 in float64, 1e-6 in float32.
         max_steps: the most iterations (accepted steps), a number or one per problem.
-        jacobian: what the first Jacobian is: `"autodiff"`, the true one, or `"identity"`, as in Broyden's paper;
+        jacobian: the first Jacobian: `"autodiff"`, the true one, or `"identity"`, which is I as in Broyden's paper, but
             −I where the derivative of F along F points against F.
-        rescue: whether lanes that make no progress have the true Jacobian recomputed, and those that still fail go
-            to a damped Newton method. Without it, and with `jacobian="identity"`, this is the plain method.
+        rescue: whether problems that make no progress have the true Jacobian recomputed, and those that still fail go
+            on with a damped Newton method. With `rescue=False` and `jacobian="identity"`, this is the plain method.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol

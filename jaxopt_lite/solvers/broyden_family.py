@@ -26,8 +26,8 @@ _ENOUGH = 1e-4  # a trial must reduce φ by this fraction of what a linear F pro
 _STEEP = 0.5  # a trial at which φ still falls this steeply, relative to φ, is too short
 _GOOD = 0.1  # unless it has already reduced φ to this fraction
 _SLOW = 0.5  # a step that leaves more of φ than this makes little progress
-_PATIENCE = 3  # so many of them in a row, and B is recomputed
-_LONG = 10  # so many steps with a fresh B should have brought φ down to _GOOD
+_PATIENCE = 3  # after this many of them in a row, B is recomputed
+_LONG = 10  # this many steps after B was recomputed, φ should have fallen to _GOOD of what it was then
 _TRIALS, _TRIALS_FRESH = 6, 25  # before a search is given up, with an updated B and with a fresh one
 
 
@@ -93,7 +93,7 @@ class Secant(NamedTuple):
 
     @property
     def loose(self) -> tuple[str, ...]:
-        """A search is only for a lane that runs: any other has ended, or waits for a new Jacobian."""
+        """Only a running lane needs its search: any other has ended, or waits for a new Jacobian."""
         return ("search",)
 
     def init(self, x) -> State:
@@ -128,7 +128,7 @@ class Secant(NamedTuple):
         )  # fmt: skip
 
     def _directions(self, problem, state: State, first):
-        """F, B and p = −B F: of the true Jacobian, or at first of ±I where that is asked for."""
+        """F, B and p = −B F, with B from the true Jacobian, or at first ±I if that was asked for."""
 
         def refresh():
             return self.inverse.refresh(problem, state.x, state.b)
@@ -158,7 +158,7 @@ class Secant(NamedTuple):
         phi, slope = optimization_barrier((phi, slope))
         finite = jnp.isfinite(phi)
         converged = finite & (error <= limits.atol + limits.rtol * state.first_error)
-        # Strictly below φ: for a short step the factor rounds to 1, and a step of no effect would be progress.
+        # Strictly below φ: for a short step the factor rounds to 1, and a step of no effect would count as progress.
         low = finite & (phi < state.phi) & (phi <= state.phi * (1 - _ENOUGH * jnp.minimum(alpha, 1)))
         long = (slope >= -_STEEP * state.phi) | (phi <= _GOOD * state.phi) | ~jnp.isfinite(slope)
         accepted = running & ((low & long) | converged)
@@ -188,7 +188,7 @@ class Secant(NamedTuple):
         hopeless = (state.age <= 1) | (not self.refresh)
         exhausted = rejected & (search.trials >= jnp.where(hopeless, _TRIALS_FRESH, _TRIALS))
         failed = jnp.where(hopeless, Status.NO_ROOT, Status.WAITING)
-        # Idle lanes go on being evaluated where they were: elsewhere a loop of the user's might never end.
+        # Idle lanes are still evaluated, at the same point: elsewhere a loop in the user's function might never end.
         search = search._replace(trial=jnp.where(rejected, search.trial, state.search.trial))
         return state._replace(search=search, status=jnp.where(exhausted, failed, state.status).astype(jnp.int32))
 
@@ -198,6 +198,6 @@ class Secant(NamedTuple):
 
 
 def _one_over(error):
-    """1 / error, or 1 where that is not a number to measure with."""
+    """1 / error, or 1 if the error is zero or not finite."""
     usable = (error > 0) & jnp.isfinite(error)
     return jnp.where(usable, 1 / jnp.where(usable, error, 1), 1)

@@ -53,8 +53,7 @@ class RootCertificate:
 
     Attributes:
         residual: ‖F(x)‖∞.
-        error: ‖J⁻¹F‖∞, the estimated distance to the root; infinite where J is singular and F has a part
-            outside its range.
+        error: ‖J⁻¹F‖∞, the estimated distance to the root; infinite where J is singular and F is outside its range.
         singular_value: the smallest singular value of J.
         condition: the condition number of J in the 2-norm.
         valid: residual ≤ atol, and all finite.
@@ -75,7 +74,7 @@ class MinimumCertificate:
     Attributes:
         gradient: ‖∇f(x)‖∞.
         error: ‖H⁻¹∇f‖∞, the estimated distance to the stationary point; infinite where H is singular and ∇f has a
-            part along what it maps to zero.
+            component in its null space.
         eigenvalue: the smallest eigenvalue of the Hessian H.
         condition: the largest absolute eigenvalue over the smallest absolute one.
         kind: a `Curvature`: minimum, saddle, flat, maximum, not stationary or not finite.
@@ -96,7 +95,8 @@ class DerivativeCheck:
     """Autodiff against central finite differences, one entry per problem.
 
     Attributes:
-        difference: the largest difference of any entry, relative to the largest derivative of the problem, at least 1.
+        difference: the largest difference of any entry, relative to the problem's largest derivative, or to 1 if that
+            is less.
         worst: the unknown (index in the raveled `x`) where it occurs.
         agree: difference ≤ tolerance, and all finite.
     """
@@ -208,12 +208,12 @@ def check_derivatives(
 
 
 def _certify(fun, x, args, tolerance, args_axes, batched, judge):
-    """Run a judge, written for one problem, on the batch, in the best precision there is."""
+    """Run a judge, written for one problem, on the batch, in the highest precision available."""
     check_not_negative("tolerance" if judge is _compare else "atol", tolerance)
     fun, args = split(fun, args)
     axes = axis_per_leaf(args, args_axes)
     best = jax.dtypes.canonicalize_dtype(jnp.float64)
-    with unchecked_numbers():  # a verdict holds infinity and NaN where they are meant
+    with unchecked_numbers():  # infinity and NaN in a verdict are intended
         x, args = (jax.tree.map(partial(_widen, best), tree) for tree in (x, args))
         functions = [(fun, signature_of(x, args, axes, batched, called="x"))]
         return run(_judged, (axes, batched, judge), functions, x, args, tolerance)
@@ -266,7 +266,7 @@ def _judge_root(f, x, atol) -> RootCertificate:
 
 
 def _all_finite(*arrays):
-    """Whether all numbers are finite. At an infinite point they may be: a function may be flat there."""
+    """Whether all numbers are finite. Callers pass the point too: a flat function is finite at infinity."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]))
 
 
@@ -295,7 +295,7 @@ def _judge_minimum(f, x, atol) -> MinimumCertificate:
     error = _longest(vectors, vectors.T @ gradient, eigenvalues)
     low, high = eigenvalues[0], eigenvalues[-1]
     largest = max_abs(eigenvalues)
-    # An eigenvalue below the rounding errors of the largest one is zero as far as anybody can tell.
+    # An eigenvalue below the rounding errors of the largest one cannot be told from zero.
     zero = 100 * x.size * jnp.finfo(x.dtype).eps * largest
     kind = jnp.where(low > zero, Curvature.MINIMUM, Curvature.FLAT)
     kind = jnp.where(low < -zero, jnp.where(high < -zero, Curvature.MAXIMUM, Curvature.SADDLE), kind)

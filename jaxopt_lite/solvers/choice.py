@@ -54,22 +54,22 @@ Kind = Literal["root", "minimum", "least squares"]
 
 Backend = Literal["auto", "kernel", "loop", "emulate"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-"""What a caller may ask for. `auto` is the loop, which on a CPU is one native function where it can be; `kernel` is one
+"""What a caller may ask for. `auto` is the loop, which on a CPU is one native function where possible; `kernel` is one
 kernel on an NVIDIA GPU, the loop on other platforms, and an error where a kernel is impossible; `emulate` runs that
-kernel in JAX's interpreter on any platform, to test it."""
+kernel in JAX's interpreter on any platform, for tests."""
 
 Derivatives = Literal["exact", "gauss-newton"]
-"""By what the derivatives of a least-squares solution are."""
+"""How the derivatives of a least-squares solution are computed: by the exact Hessian, or with JᵀJ in its place."""
 
 
 class Settings(Protocol):
     """The settings of a solver: a frozen dataclass, registered as a pytree, whose tolerances are its leaves.
 
-    Args:
+    Attributes:
         work: what a step does to the memory of a lane; the width of a tile follows from it.
         atol: the largest residual, or entry of a gradient, of a solved problem; by default it depends on the dtype.
         rtol: the same, relative to that at the start.
-        max_steps: after which a lane ends.
+        max_steps: the number of steps after which a lane ends.
     """
 
     work: ClassVar[Work]
@@ -105,21 +105,21 @@ class LeastSquaresSolver(Settings, Protocol):
 
 
 Solver = RootSolver | Minimizer | LeastSquaresSolver
-"""Any of them; `kind` says what it finds, and so which front door it is for."""
+"""Any solver; `kind` says what it finds, and so which function takes it."""
 
 
 class Options(NamedTuple):
     """What a caller asks for besides the function, the solver and the numbers; the same for every batch.
 
-    Args:
+    Attributes:
         axes: the batch axis of each leaf of `args`, or None, as `problem.axis_per_leaf` gives them.
         batched: whether there is a batch axis at all.
         has_aux: whether the function returns a pair.
         record: how many steps of progress to record.
         keep_state: whether to return the states, with which a solve can go on.
         backend: one of `BACKENDS`.
-        loss: what is made of residuals, one of `losses.LOSSES`.
-        derivatives: of a least-squares solution, "exact" or "gauss-newton".
+        loss: the loss of the residuals, one of `losses.LOSSES`.
+        derivatives: those of a least-squares solution, "exact" or "gauss-newton".
     """
 
     axes: tuple[int | None, ...]
@@ -133,21 +133,21 @@ class Options(NamedTuple):
 
 
 class Reach(IntEnum):
-    """How far a solve goes for problems that its first method gives up. Each is compiled only where one needs it."""
+    """How far a solve goes for problems that its first method gives up. A plain call compiles only what they need."""
 
     FIRST = 0
     """No further."""
     ROUNDING = 1
-    """It looks whether they are as good as the dtype allows."""
+    """It tests whether they are as good as the dtype allows."""
     FALLBACK = 2
-    """Later methods take on the others."""
+    """It gives the others to later methods."""
 
 
 class Plan(NamedTuple):
     """What does not change from batch to batch: the function, the solver, and what was asked for.
 
-    A problem is `alone` when it is in no batch. Then it need not round as in one, and has a tile to itself. `reach` is
-    how far a solve goes for problems that its first method gives up.
+    A problem is `alone` when it is not in a batch: then it need not round as it would in one, and has a tile to itself.
+    `reach` is how far a solve goes for problems that its first method gives up.
     """
 
     function: Function
@@ -157,9 +157,9 @@ class Plan(NamedTuple):
     reach: Reach = Reach.FALLBACK
 
     def later_methods(self) -> tuple[Method, ...]:
-        """What takes on the lanes that the first method gives up.
+        """The methods for lanes that the first one gives up.
 
-        For minima and least squares that is for what has a Hessian, of few unknowns, without bounds.
+        For minima and least squares only with a Hessian, few unknowns and no bounds.
         """
         _, *later = self.solver.methods()
         bounded = "lower" in self.function.beside
@@ -168,11 +168,11 @@ class Plan(NamedTuple):
         return tuple(later)
 
     def lanes(self, n: int, dtype) -> Lanes:
-        """What tiles are made of."""
+        """The lanes that tiles are made of."""
         return lanes_of(jax.tree.structure(self.solver), n, dtype)
 
     def width(self, batch: int, n: int, dtype, platform: str | None = None) -> int:
-        """The number of lanes of a tile, on the platform that JAX uses or on this one."""
+        """The number of lanes in a tile on this platform, by default the one that JAX uses."""
         size = None if self.alone else batch
         array_bytes = largest_array(self.function.closed)
         platform = jax.default_backend() if platform is None else platform
@@ -182,13 +182,13 @@ class Plan(NamedTuple):
 class Choice(NamedTuple):
     """How a batch is solved on a platform.
 
-    Args:
+    Attributes:
         backend: what solves the batch.
-        width: the lanes of a tile of the loop.
-        why_not_native: why the loop is not one native CPU function; None where it is.
-        program: what a lane of a kernel does, where one is asked for and possible. On other platforms than a GPU it
-            waits in the program for one.
-        why_no_kernel: why there is none; empty where there is one.
+        width: the number of lanes in a tile of the loop.
+        why_not_native: why the loop is not one native CPU function; None if it is.
+        program: what a lane of a kernel does, if one is asked for and possible. Elsewhere than on a GPU it is part of
+            the program, for use if that is run on a GPU.
+        why_no_kernel: why there is no kernel; empty if there is one.
     """
 
     backend: Literal["kernel", "native call", "loop"]
@@ -199,7 +199,7 @@ class Choice(NamedTuple):
 
 
 def _has_hessian(function: Function) -> bool:
-    """Whether JAX can differentiate the function twice, and it is worth it."""
+    """Whether JAX can differentiate the function twice, and there are few enough unknowns to make that worthwhile."""
     inner, _ = opened(function.closed)
     x, *leaves = (jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in (*inner.invars, *inner.constvars))
     at = function._replace(beside=(), loss=None if function.is_scalar else "linear").objective
@@ -207,22 +207,22 @@ def _has_hessian(function: Function) -> bool:
 
 
 def check_backend(backend: str) -> None:
-    """Raises ValueError for a backend that there is not."""
+    """Raises ValueError for an unknown backend."""
     one_of("backend", backend, BACKENDS)
 
 
 def choose(
     plan: Plan, is_mapped: tuple[bool, ...], leaves: tuple, x0, *, platform: str | None = None, resumes: bool = False
 ) -> Choice:
-    """Decide how to solve a batch, of which only shapes and dtypes matter.
+    """Decide how to solve a batch. Only its shapes and dtypes matter.
 
     Args:
         plan: what to solve, and by which solver.
         is_mapped: which leaves have a batch axis.
-        leaves: what the problems are given by.
+        leaves: the arrays that the function takes besides x.
         x0: the starts, `[B, n]`.
-        platform: "cpu", "gpu" or "tpu"; the one that JAX uses where it is None.
-        resumes: whether the solve goes on from states.
+        platform: "cpu", "gpu" or "tpu"; None for the one that JAX uses.
+        resumes: whether the solve resumes from states.
     """
     (size, n), platform = x0.shape, jax.default_backend() if platform is None else platform
     has_matrix = not plan.function.is_scalar and plan.solver.work != Work.TERMS
@@ -244,7 +244,7 @@ def choose(
 
 
 def _own_sum(plan: Plan, n: int) -> int:
-    """The most numbers of one problem of n unknowns that a solver adds up at once: of JᵀJ, a matrix or a vector."""
+    """The most numbers that a solver itself adds up at once, for one problem of n unknowns: JᵀJ, a matrix, a vector."""
     if plan.solver.kind == "least squares":
         return max(n * n, n + 1) * max(plan.function.size, n)
     return n if plan.solver.work == Work.TERMS else n * n
@@ -269,30 +269,30 @@ def _on_tile(plan: Plan, is_mapped: tuple[bool, ...], leaves: tuple, x0, width: 
 
 
 def _why_no_kernel(plan: Plan, resumes: bool) -> str:
-    """What rules out a kernel, whatever the function is; or nothing."""
+    """What rules out a kernel for any function; empty if nothing does."""
     options = plan.options
     if options.backend == "auto":
-        return 'it is asked for by backend="kernel" alone, until one has run on a GPU and was faster there'
+        return 'only backend="kernel" asks for one, until kernels have been timed on a GPU and found faster'
     if options.backend == "loop":
         return 'backend="loop" forbids it'
     if resumes:
-        return "`resume` goes on from states that a kernel does not take into its registers"
+        return "a kernel cannot load into its registers the states that `resume` goes on from"
     if options.keep_state or options.record:
         wanted = "keep_state" if options.keep_state else "record"
-        return f"`{wanted}` wants numbers that a kernel does not bring out of its registers"
+        return f"`{wanted}` needs numbers that a kernel keeps in its registers"
     if plan.function.beside:
-        return "a kernel takes no bounds and no loss"
+        return 'a kernel supports neither bounds nor a loss other than "linear"'
     return triton.why_unavailable() or ""
 
 
 def without_numbers(solver: Solver) -> Solver:
-    """A solver without what is traced, such as tolerances, which no method holds."""
+    """A solver without its traced settings, such as tolerances, on which no method depends."""
     return jax.tree.map(lambda _: None, solver)
 
 
 @lru_cache(1024)
 def lanes_of(settings: Any, n: int, dtype) -> Lanes:
-    """The lanes on which a solver of these settings, its tree's structure, works for problems of n unknowns."""
+    """The lanes on which a solver with these settings, the structure of its pytree, solves problems of n unknowns."""
     solver = jax.tree.unflatten(settings, [None] * settings.num_leaves)
     state = jax.eval_shape(solver.methods()[0].init, jax.ShapeDtypeStruct((n, 1), dtype))
     return Lanes(solver.work, dtype, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)))
@@ -314,8 +314,10 @@ def _lanes_for(settings: Any, signature: Signature) -> Lanes:
 def rows_of(
     x0: PyTree, axes: tuple, solver: Solver, resume: Any = None, *, beside: tuple = (), starts: int = 1
 ) -> Rows | None:
-    """The batch in the last arguments of `pipeline.solved`, whose shapes have been checked; None for one so small that
-    it has one part. `x0` has so many starts of each problem, and what is said beside the function these axes.
+    """The batch as the last arguments of `pipeline.solved` hold it, whose shapes have been checked.
+
+    None if the batch is too small to divide. `starts`: per problem in `x0`; `beside`: the batch axes of bounds and loss
+    scale.
     """
     leaves = jax.tree.leaves(x0)
     size = np.shape(leaves[0])[0]

@@ -34,7 +34,7 @@ def in_chunks(
             `lambda x0, args: jol.minimize(fun, x0, args)`.
         x0: starts; leaves `[B, ...]`, arrays or memory maps.
         args: leaves `[B, ...]`; what all problems share belongs in `solve`.
-        chunk: how many problems at a time.
+        chunk: how many problems to solve at a time.
         progress: whether to show a progress bar, with the share solved so far. Default: on a terminal and in a
             notebook.
         done: what an earlier call for the same problems returned or, as the attribute `done` of its error, left; only
@@ -46,9 +46,9 @@ def in_chunks(
         solution as its attribute `done`.
 
     Raises:
-        ValueError: batch axes that disagree, a chunk of no problems, a `done` of other problems, or a solution by
-            `solve` of more or fewer problems than it was given.
-        TypeError: `solve` is no function or returns something else, `done` is no solution, `x0` or `args` are traced.
+        ValueError: batch axes that disagree, a `chunk` below 1, a `done` of other problems, or a `solve` that returns
+            more or fewer problems than it was given.
+        TypeError: `solve` is not a function or returns no `Solution`, `done` is not one, or `x0` or `args` are traced.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -62,7 +62,7 @@ def in_chunks(
     size = batch_size((x0, args), "x0 and args")
     chunk = whole_number("chunk", chunk, least=1)
     if done is not None and np.shape(done.status) != (size,):
-        raise ValueError(f"done is of {np.shape(done.status)} problems; expected those of x0, {(size,)}.")
+        raise ValueError(f"done has the batch shape {np.shape(done.status)}; expected that of x0, {(size,)}.")
     todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
     chunk = min(chunk, max(todo.size, 1))
     result: Solution | None = None if done is None else jax.tree.map(lambda leaf: np.array(_numbers(leaf)), done)
@@ -93,7 +93,7 @@ def in_chunks(
 
 
 def _check_given(solve, x0: PyTree, args: PyTree, done) -> None:
-    """Raises TypeError for what is no function, no solution, or has no numbers yet."""
+    """Raises TypeError unless `solve` is a function, `done` a solution or None, and no input is traced."""
     if not callable(solve):
         raise TypeError(f"solve is {type(solve).__name__}; expected a function solve(x0, args) -> Solution.")
     if not isinstance(done, Solution | None):
@@ -110,7 +110,7 @@ def _keep(result: Solution | None, like: Solution | None, error: Exception) -> N
     """Let an error carry what was solved before it."""
     if result is not None:
         error.done = _whole(result, like)  # pyright: ignore[reportAttributeAccessIssue]
-        error.add_note("What in_chunks had solved by then is this error's `done`: solve the rest by in_chunks(done=…).")
+        error.add_note("The attribute `done` of this error holds what was solved: in_chunks(done=…) solves the rest.")
 
 
 def _solve_chunk(solve, x0: PyTree, args: PyTree, index: np.ndarray, chunk: int) -> Solution:
@@ -119,10 +119,10 @@ def _solve_chunk(solve, x0: PyTree, args: PyTree, index: np.ndarray, chunk: int)
     rows = np.concatenate([index, filler]).astype(int)
     solution = solve(*jax.tree.map(lambda leaf: leaf[rows], (x0, args)))
     if not isinstance(solution, Solution):
-        raise TypeError(f"solve returned {type(solution).__name__}; expected a Solution, as of `minimize`.")
+        raise TypeError(f"solve returned {type(solution).__name__}; expected a Solution, such as `minimize` returns.")
     if np.shape(solution.status) != rows.shape:
         raise ValueError(
-            f"solve returned a solution of shape {np.shape(solution.status)}; expected one of the problems that it was "
+            f"solve returned a solution of shape {np.shape(solution.status)}; expected one of the problems it was "
             f"given, {rows.shape}."
         )
     return solution
@@ -138,7 +138,7 @@ def _is_key(leaf) -> bool:
 
 
 def _check_same_form(result: Solution, part: Solution) -> None:
-    """Refuse a `done` that has no room for these answers, or would round them or repeat them to fit."""
+    """Reject a `done` whose arrays differ in shape or dtype, which would round these answers or repeat them to fit."""
     before, now = (
         {keystr(path): (leaf.shape[1:], leaf.dtype.name) for path, leaf in tree_leaves_with_path(each)}
         for each in (result, part)
@@ -146,13 +146,13 @@ def _check_same_form(result: Solution, part: Solution) -> None:
     for name in before | now:
         if before.get(name) != now.get(name):
             raise ValueError(
-                f"done{name} has for each problem {before.get(name)}, shape and dtype; expected what `solve` finds, "
-                f"{now.get(name)}: pass what an earlier call for the same problems returned."
+                f"done{name} has {before.get(name)} as shape and dtype per problem; expected those that `solve` "
+                f"returns, {now.get(name)}. Pass what an earlier call for the same problems returned."
             )
 
 
 def _store(result: Solution, part: Solution, index: np.ndarray) -> None:
-    """Put the answers of a chunk in their rows, the statuses last: what is interrupted before that is not started."""
+    """Put the answers of a chunk in their rows, the statuses last: if interrupted before that, they are not started."""
 
     def put(whole, part):
         if whole is not result.status:
@@ -163,7 +163,7 @@ def _store(result: Solution, part: Solution, index: np.ndarray) -> None:
 
 
 def _whole(result: Solution, like: Solution | None) -> Solution:
-    """The solution, in which only problems with a status are solved, and random keys are such again."""
+    """The solution, with `success` set by the statuses alone, and with random keys as keys again."""
     result.success[:] = is_solved(result.status)
 
     def restored(leaf, like):
@@ -173,7 +173,7 @@ def _whole(result: Solution, like: Solution | None) -> Solution:
 
 
 def _not_started(like: Solution, size: int) -> Solution:
-    """A solution of this size in which no problem has had its turn."""
+    """A solution of this size in which no problem was started."""
 
     def blank(leaf):
         fill = np.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0  # NumPy does not know bfloat16

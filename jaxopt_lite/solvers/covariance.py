@@ -1,9 +1,9 @@
 """How well the data determine the unknowns of a least-squares fit: covariance, standard errors, intervals.
 
 With J the Jacobian of the residuals at the answer, as the loss weighs them, the covariance is s² (JᵀJ)⁻¹, where
-s² = 2 cost / (m − n), for the squares themselves ‖F‖² / (m − n). J may not have full rank: then some combinations of
-the unknowns change no residual, and whatever has a part in one is not determined. The singular values of J with columns
-of length one tell which, whatever the units: J D⁻¹ = U Σ Vᵀ.
+s² = 2 cost / (m − n), which for the linear loss is ‖F‖² / (m − n). J may not have full rank: then some combinations of
+the unknowns change no residual, and no unknown with a part in one is determined. The singular values of J with columns
+scaled to length one tell which, whatever the units: J D⁻¹ = U Σ Vᵀ.
 
 Sources: Bates and Watts, Nonlinear Regression Analysis and Its Applications (1988), sections 2.1 and 2.3; Golub and
 Van Loan, Matrix Computations, 4th ed., section 5.5, for the rank.
@@ -37,14 +37,14 @@ class Covariance:
     """The covariance of the unknowns of every fit, `Solution.covariance`. Every leaf has the batch axis first.
 
     Attributes:
-        matrix: `[B, n, n]`, with the unknowns in the order of the leaves of `x`. Infinite on the diagonal where the
-            data do not determine an unknown, and zero beside it.
+        matrix: `[B, n, n]`, with the unknowns in the order of the leaves of `x`. Where the data do not determine an
+            unknown, infinite on the diagonal and zero in the rest of its row and column.
         standard_errors: the square roots of its diagonal, a pytree like `x`.
-        determined: whether the data determine an unknown at all, likewise.
+        determined: whether the data determine each unknown at all, a pytree like `x`.
         x: the answers.
-        axes: directions, `[B, n, n]`, of which each column is one standard deviation long.
-        free: which columns the data do not determine at all, `[B, n]`; these are of any length.
-        degrees_of_freedom: m − n where the size of the errors comes from the residuals, else None.
+        axes: `[B, n, n]`, principal axes as columns, each one standard deviation long.
+        free: `[B, n]`, which of the axes the data do not determine at all; their length means nothing.
+        degrees_of_freedom: m − n if the size of the errors is estimated from the residuals, else None.
     """
 
     matrix: Float[Array, "*B n n"]
@@ -64,11 +64,11 @@ class Covariance:
 
         Returns:
             Two pytrees like what `fun` returns. An error is infinite where the data do not determine the value; they
-            may determine that of a sum, say, and neither of its terms.
+            may determine a sum, say, but neither of its terms.
 
         Raises:
-            ValueError: args without the batch axis of the fits.
-            TypeError: a function that takes other arguments, or returns whole numbers, which have no derivative.
+            ValueError: `args` lack the batch axis of the fits.
+            TypeError: `fun` takes other arguments, or returns integers, which have no derivative.
 
         Example:
             >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -84,7 +84,7 @@ class Covariance:
             if np.shape(leaf)[: len(batch)] != batch:
                 raise ValueError(
                     f"args{jax.tree_util.keystr(path)} has shape {np.shape(leaf)}; expected the batch axis of the fits "
-                    f"first, {batch}. What all fits share, fun closes over."
+                    f"first, {batch}. Let fun close over what all fits share."
                 )
         for _ in batch:
             one = jax.vmap(one)
@@ -96,8 +96,8 @@ class Covariance:
         Args:
             fun: as for `propagate`.
             args: as for `propagate`.
-            level: how probably the interval holds the true value. By Student's t distribution where the size of the
-                errors is estimated, by the normal one with `absolute_sigma`.
+            level: the probability that the interval holds the true value, by Student's t distribution where the size
+                of the errors is estimated, by the normal one with `absolute_sigma`.
 
         Returns:
             Two pytrees like what `fun` returns: the lower and the upper ends.
@@ -132,7 +132,7 @@ def covariance_of(
         absolute_sigma: whether the residuals are in units of their own standard deviations.
 
     Raises:
-        ValueError: as many unknowns as residuals, which leave nothing to estimate the size of the errors from.
+        ValueError: no more residuals than unknowns, which leaves nothing to estimate the size of the errors from.
     """
     n = triangle.shape[-1]
     freedom = None if absolute_sigma else residuals - n
@@ -149,11 +149,11 @@ def covariance_of(
 @partial(jax.jit, static_argnames=("freedom", "size"))
 def _covariance(x: PyTree, triangle: Array, squares: Array, freedom: int | None, size: int) -> Covariance:
     eps = float(jnp.finfo(triangle.dtype).eps)
-    precise = jnp.promote_types(triangle.dtype, jnp.float32)  # half precision has no singular values, and few squares
+    precise = jnp.promote_types(triangle.dtype, jnp.float32)  # JAX has no SVD in half precision, and squares overflow
     triangle, squares = triangle.astype(precise), squares.astype(precise)
-    lengths = jax.lax.stop_gradient(positive(jnp.linalg.norm(triangle, axis=-2)))  # a derivative would cancel
+    lengths = jax.lax.stop_gradient(positive(jnp.linalg.norm(triangle, axis=-2)))  # its derivative would cancel
     axes, free = _principal_axes(triangle / lengths[..., None, :], size * eps)
-    # The part of an unknown in the directions that are free, of which rounding alone makes a little.
+    # How much of an unknown lies along the free axes. Rounding alone makes this a little more than zero.
     part = jnp.sum(jnp.where(free[..., None, :], axes, 0) ** 2, axis=-1)
     determined = part <= eps
     scale = jnp.sqrt(squares / freedom)[..., None, None] if freedom else 1
@@ -169,10 +169,10 @@ def _covariance(x: PyTree, triangle: Array, squares: Array, freedom: int | None,
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _principal_axes(m: Float[Array, "*B n n"], least: float) -> tuple[Float[Array, "*B n n"], Bool[Array, "*B n"]]:
-    """A = V Σ⁻¹ of M = U Σ Vᵀ, and which σ count as zero, being so little of the largest; these columns are those of V.
+    """A = V Σ⁻¹ of M = U Σ Vᵀ, and which σ count as zero, at most `least` of the largest: their columns are those of V.
 
-    Where singular values are equal, A has no derivative. But A Aᵀ has, and that is all there is to know of A: so the
-    derivative is that of M⁺U where U stands still.
+    Where singular values are equal, A has no derivative. But A Aᵀ has one, and only A Aᵀ has a meaning; so the
+    derivative used is that of M⁺U with U held fixed.
 
     Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973) 413, for the derivative of M⁺ = A Uᵀ.
     """
@@ -193,7 +193,7 @@ def _change_of_axes(least: float, primals, tangents):
 
 
 def _like(x: PyTree, axes: int, rows: Array) -> PyTree:
-    """Rows `[*B, n]` as a pytree like x, whose leaves have so many batch axes."""
+    """Rows `[*B, n]` as a pytree like x, whose leaves have this number of batch axes."""
     leaves, tree = jax.tree.flatten(x)
     ends = np.cumsum([math.prod(leaf.shape[axes:]) for leaf in leaves])
     parts = jnp.split(rows, ends[:-1].tolist(), axis=-1)

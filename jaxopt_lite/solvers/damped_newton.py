@@ -1,10 +1,10 @@
-"""Newton's method with the true Jacobian at every step: the fallback of root finding, for the lanes still failing.
+"""Newton's method with the true Jacobian at every step: the fallback for root finding, for lanes still failing.
 
 A lane makes attempts, one after the other, until one finds a root:
 
 1. damped (Levenberg-Marquardt), from the best point so far: p = −(JᵀJ + λ D²)⁻¹ JᵀF, accepted if ‖F‖² falls;
-2. free, from `x0`: p = −J⁻¹F whatever ‖F‖ does, which leaves its local minima, with steps of at most the size of x;
-3. free again, with steps of up to ten times that, and of a third of it;
+2. free, from `x0`: p = −J⁻¹F even if ‖F‖ grows, to escape its local minima, with steps of at most the size of x;
+3. free twice more, with steps of at most 10 times, then 0.3 times, the size of x;
 4. damped, from points scattered around `x0`, ever further away.
 
 J comes from autodiff. D holds the column norms of J, so that a step does not depend on the units of the unknowns.
@@ -38,7 +38,7 @@ __all__ = ["DampedNewton", "State", "dense_direction"]
 
 _FIRST_DAMPING, _LEAST_DAMPING = 1e-3, 1e-15
 _ENOUGH = 1e-4  # of the predicted reduction
-_FREE_STEP = (0.0, 1.0, 10.0, 0.3)  # attempts 1 to 3 are free: their longest step, relative to the size of x
+_FREE_STEP = (0.0, 1.0, 10.0, 0.3)  # longest step of each attempt, relative to the size of x; 0 means damped
 _SCATTERED = 30
 _ATTEMPTS = len(_FREE_STEP) + _SCATTERED
 _STEPS_PER_ATTEMPT = 100
@@ -47,7 +47,7 @@ _STEPS_PER_ATTEMPT = 100
 class State(NamedTuple):
     """What a lane carries; `f`, φ = ‖F‖² and J belong to the attempt's point `at_x`, and `p` leads to the next trial.
 
-    There is no J where directions are found without a matrix.
+    J is () where directions are found without a matrix.
     """
 
     x: Float[Array, "n *L"]
@@ -118,8 +118,8 @@ class DampedNewton(NamedTuple):
             first_error=first_error, tried=state.tried + 1,
         )  # fmt: skip
         new = take_where(_is_over(new, finite), _next_attempt(new), new)
-        # XLA may recompute `_is_over` for each number that depends on it, rounding differently. A lane of which all
-        # but `attempt` believed that the attempt is over would begin the same one for ever, but for this count.
+        # XLA may recompute `_is_over` for each field that depends on it, rounding differently. If every field but
+        # `attempt` took the attempt to be over, it would begin again forever; the count of evaluations ends that.
         spent = (new.attempt >= _ATTEMPTS) | (new.evaluations >= _ATTEMPTS * _STEPS_PER_ATTEMPT)
         status = jnp.where(spent, Status.NO_ROOT, state.status)
         converged = finite & (error <= limits.atol + limits.rtol * first_error)
@@ -127,7 +127,7 @@ class DampedNewton(NamedTuple):
         return take_where(state.status == Status.RUNNING, new, state)
 
     def _aim(self, problem, state: State) -> State:
-        """The next trial's step, and how much of φ it should take away."""
+        """The next trial's step, and by how much it should reduce φ."""
         longest = _longest_step(state)
         damping = jnp.where(longest > 0, 0, state.damping)
         p, d, jp = self.direction(problem, state.at_x, state.f, state.j, state.d, damping)
@@ -159,7 +159,7 @@ def _damp(state: State, accepted, starting, ratio) -> State:
 
 
 def _is_over(state: State, finite):
-    """Whether the attempt has failed: no visible reduction to hope for, no finite direction, or too many steps."""
+    """Whether the attempt has failed: no visible reduction expected, no finite direction, or too many steps."""
     eps = jnp.finfo(state.phi.dtype).eps
     free = _longest_step(state) > 0
     hopeless = ~(state.predicted > 0.01 * eps * state.phi) | (state.damping > 1 / eps)
@@ -183,7 +183,7 @@ def _next_attempt(state: State) -> State:
 
 
 def _unit(x0):
-    """The size of a start, which is all that is known of the units of x; 1 of a start at zero."""
+    """The size of a start, the only clue to the units of x; 1 for a start at zero."""
     return positive(max_abs(x0))
 
 
@@ -194,7 +194,7 @@ def _scatter(n: int) -> np.ndarray:
 
 
 def dense_direction(problem, x, f, j, d, damping):
-    """p, D grown to the column norms of J, and J p. Without damping p is Newton's, by J itself and not by JᵀJ."""
+    """p, D grown to the column norms of J, and J p. Without damping p is Newton's step, from J itself, not JᵀJ."""
     gram, slope = normal_equations(jnp.swapaxes(j, 0, 1), f)
     d = jnp.maximum(d, jnp.sqrt(diagonal(gram)))
     damped = gram + eye(x) * (damping * positive(d) ** 2)[:, None]

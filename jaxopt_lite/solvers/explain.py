@@ -29,22 +29,22 @@ PLATFORMS = ("cpu", "gpu", "tpu")
 
 @dataclass(frozen=True)
 class Explanation:
-    """What solves a batch on a platform. `str()` of it is a few lines to read.
+    """What solves a batch on a platform. `str()` of it is a short summary.
 
-    Args:
+    Attributes:
         backend: `"kernel"`, one GPU kernel from the first evaluation to the last; `"native call"`, one compiled CPU
             function; `"loop"`, a loop that XLA compiles.
         platform: `"cpu"`, `"gpu"` (an NVIDIA GPU) or `"tpu"`.
         width: how many lanes a tile has.
-        tiles: how many tiles work at the same time: one, but for a kernel.
-        problems: the problems of the batch.
-        reason: why it is not a kernel, or not one native call; empty where it is.
+        tiles: how many tiles work at the same time: one, except in a kernel.
+        problems: the number of problems in the batch.
+        reason: why it is not a kernel, or not one native call; empty if it is.
         later: what becomes of the lanes that the first method gives up.
-        words: how many 32-bit registers a lane's numbers take in a kernel, where one was considered and traced.
-        operations: how many operations on single numbers the start and a step take together, likewise.
-        step_operations: of these, those of a step.
-        cores: on how many cores of a CPU a call solves it that is not inside a `jax.jit` or another transformation.
-        undivided: why that is one, if so.
+        words: for a kernel, how many 32-bit registers a lane's numbers take; else None.
+        operations: for a kernel, how many operations on single numbers the start and one step take together.
+        step_operations: how many of these one step takes.
+        cores: how many CPU cores a plain call uses, one not inside a `jax.jit` or another transformation.
+        undivided: why that is only one; empty otherwise.
     """
 
     backend: Literal["kernel", "native call", "loop"]
@@ -75,7 +75,7 @@ class Explanation:
         if self.undivided:
             lines.append(f"On one core: {self.undivided}.")
         elif self.cores > 1:
-            lines.append(f"A plain call, inside no jit or other transformation, divides it over {self.cores} cores.")
+            lines.append(f"A plain call, outside jit and other transformations, divides it over {self.cores} cores.")
         return "\n".join([*lines, self.later] if self.later else lines)
 
 
@@ -96,13 +96,13 @@ def explain(
 ) -> Explanation:
     """Say how `root`, `minimize` or `least_squares` would solve this batch, without solving it. Nothing is compiled.
 
-    Of a call without bounds and with the loss "linear".
+    The call is taken to have no bounds and the loss "linear".
 
     Args:
-        fun: as for the function that the solver is for.
+        fun: as for the function that takes this solver.
         x0: starts; leaves `[B, ...]`, arrays or `jax.ShapeDtypeStruct`s.
         args: as for `minimize`.
-        solver: what would solve it; `root` and `minimize` take `Broyden()` and `BFGS()` by themselves.
+        solver: what would solve it; the default of `root` is `Broyden()`, that of `minimize` is `BFGS()`.
         args_axes: as for `minimize`.
         batched: as for `minimize`.
         has_aux: as for `minimize`.
@@ -112,12 +112,12 @@ def explain(
         backend: as for `minimize`; on a GPU, where `"kernel"` is impossible, the reason says why.
 
     Returns:
-        An `Explanation`. Its reason names the operation that stands in the way of a kernel, and its line.
+        An `Explanation`. Its reason names the operation that rules out a kernel, and its line.
 
     Raises:
-        ValueError: an unknown platform or backend, a flag or a setting that is none; a function that the solver is
-            not for.
-        TypeError: no function, or no solver.
+        ValueError: an unknown platform or backend, an invalid flag or setting, or a function that does not fit the
+            solver.
+        TypeError: `fun` is not a function, or `solver` not a solver.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxopt_lite as jol
@@ -171,4 +171,4 @@ def _explained(plan: Plan, batch: Batch, platform: str) -> Explanation:
     )  # fmt: skip
 
 
-_LATER = "Lanes that it gives up as STALLED or NO_ROOT go on in a loop compiled by XLA, by the fallback."
+_LATER = "Problems it leaves as STALLED or NO_ROOT go on with the fallback, in a loop compiled by XLA."

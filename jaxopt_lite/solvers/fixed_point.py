@@ -1,15 +1,15 @@
 """Fixed points, g(x) = x, as roots of F(x) = x − g(x).
 
-With this sign the step from J⁰ = I, as limited-memory Broyden takes it first, is that of the plain iteration,
+With this sign, the first step of limited-memory Broyden, from J⁰ = I, is that of the plain iteration,
 
     x⁺ = x − F(x) = g(x) ,
 
-and each later step also uses what the earlier ones have found of J = I − g′. Anderson's mixing is the nearest
-relative. Both are quasi-Newton methods from a multiple of the identity that keep a few latest steps s and changes y of
-F. Anderson changes the inverse B as little as possible, in the Frobenius norm, to satisfy B y = s for all kept steps at
-once, as Broyden's second method does for one. Here J is changed as little as possible to satisfy J s = y for one step
-after the other, which is Broyden's first. Anderson takes every step whole; here the residual has to fall, and a problem
-for which it does not goes to a Newton method.
+and each later step also uses what the earlier ones have found out about J = I − g′. Anderson's mixing is the nearest
+relative. Both are quasi-Newton methods that start from a multiple of the identity and keep the last few steps s and
+changes y of F. Anderson changes the inverse B as little as possible, in the Frobenius norm, to satisfy B y = s for all
+kept steps at once, as Broyden's second method does for one. Here J is changed as little as possible to satisfy J s = y
+for one step after the other, as in Broyden's first method. Anderson takes every step in full; here the residual has to
+fall, and a problem for which it does not goes on with a Newton method.
 
 Sources: Anderson, J. ACM 12 (1965) 547, for the mixing; Eyert, J. Comput. Phys. 124 (1996) 271, and Fang and Saad,
 Numer. Linear Algebra Appl. 16 (2009) 197, for both as families of secant methods (theirs of types II and I); Walker and
@@ -50,14 +50,14 @@ def fixed_point(
 ) -> Solution:
     """Solve g(x) = x for a batch of problems in one call, whether or not the iteration x ← g(x) converges.
 
-    It is `root` of F(x) = x − g(x), by default in limited memory. From J = I the first step is x ← g(x). What follows
+    It is `root` of F(x) = x − g(x), by default in limited memory. From J = I, the first step is x ← g(x). What follows
     is a secant method like Anderson's mixing, but of the other of Broyden's two families: it changes the Jacobian as
-    little as possible where Anderson changes the inverse, and shortens steps that do not bring ‖F‖ down. Sources: Fang
+    little as possible, where Anderson changes the inverse, and it shortens steps that do not reduce ‖F‖. Sources: Fang
     and Saad, Numer. Linear Algebra Appl. 16 (2009) 197; Walker and Ni, SIAM J. Numer. Anal. 49 (2011) 1715.
 
     Args:
-        fun: `fun(x, args) -> g(x)`, written for one problem, with the structure, shapes and dtypes of `x`. It may be
-            `fun(x)` where there are no args.
+        fun: `fun(x, args) -> g(x)`, written for one problem, with the structure, shapes and dtypes of `x`. Without
+            args it may be `fun(x)`.
         x0: starts; a pytree whose leaves are `[B, ...]`.
         args: as for `root`.
         solver: `LimitedBroyden(slopes=False)`, the default, whose steps each evaluate `fun` once; or
@@ -71,13 +71,13 @@ def fixed_point(
         backend: as for `root`.
 
     Returns:
-        A `Solution` as of `root`: its `error` is ‖g(x) − x‖∞, recomputed at `x`, and its `fun` is x − g(x). Its
-        derivatives are those of the implicit function theorem; beyond 16 unknowns they form no matrix
-        where the solver is limited in memory.
+        A `Solution` as from `root`: its `error` is ‖g(x) − x‖∞, recomputed at `x`, and its `fun` is x − g(x). Its
+        derivatives are those of the implicit function theorem; with a limited-memory solver and more than 16 unknowns
+        they form no matrix.
 
     Raises:
-        ValueError: `fun` returns another structure or other shapes than `x`; else as for `root`.
-        TypeError: `fun` returns other dtypes than those of `x`; else as for `root`.
+        ValueError: the structure or shapes that `fun` returns are not those of `x`; otherwise as for `root`.
+        TypeError: the dtypes that `fun` returns are not those of `x`; otherwise as for `root`.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -94,12 +94,12 @@ def fixed_point(
 
 
 def _residual(fun: Callable, x: PyTree, args: PyTree, hint: Hint | None) -> PyTree:
-    """x − g(x). The function itself stays what programs are kept by: this is how it is called."""
+    """x − g(x). Compiled programs are still kept under the user's function; this is only how it is called."""
     return _without(x, call(fun, x, args, hint), hint)
 
 
 def _residual_and_aux(fun: Callable, x: PyTree, args: PyTree, hint: Hint | None) -> Any:
-    """x − g(x), and what else `fun` returns; if that is no pair it is passed on to where pairs are taken apart."""
+    """x − g(x), and what else `fun` returns. If `fun` returns no pair, that is passed on, to be reported later."""
     result = call(fun, x, args, hint)
     if not (isinstance(result, tuple) and len(result) == 2):
         return result
@@ -117,15 +117,15 @@ def _without(x: PyTree, value: PyTree, hint: Hint | None) -> PyTree:
     wanted, arrived = jax.tree.structure(x), jax.tree.structure(value)
     if wanted != arrived:
         raise ValueError(
-            f"fun(x, args) returned the structure {arrived}; expected that of x, {wanted}, as of a function with fixed "
-            "points. If it returns (value, aux), pass has_aux=True."
+            f"fun(x, args) returned the structure {arrived}; expected that of x, {wanted}, because a fixed point is "
+            "where fun(x, args) = x. If it returns (value, aux), pass has_aux=True."
         )
     for (path, leaf), new in zip(jax.tree_util.tree_leaves_with_path(x), jax.tree.leaves(value), strict=True):
         name = jax.tree_util.keystr(path)
         if jnp.shape(new) != leaf.shape:
             raise ValueError(
-                f"fun(x, args){name} has shape {jnp.shape(new)}; expected that of x{name}, {leaf.shape}, as of a "
-                f"function with fixed points.{f' {hint.text}' if hint else ''}"
+                f"fun(x, args){name} has shape {jnp.shape(new)}; expected that of x{name}, {leaf.shape}, because a "
+                f"fixed point is where fun(x, args) = x.{f' {hint.text}' if hint else ''}"
             )
         if jnp.result_type(new) != leaf.dtype:
             raise TypeError(

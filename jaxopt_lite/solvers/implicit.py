@@ -3,9 +3,9 @@
 A solution x(θ) satisfies G(x, θ) = 0, with G = F for a root and G = ∇f for a minimum. Hence dx = −(∂G/∂x)⁻¹ (∂G/∂θ) dθ,
 whatever iterations found x. The rule is linear in dθ, so JAX transposes it for reverse mode.
 
-A small system is solved by a factorisation. For a large one no matrix is formed: generalised conjugate residuals take
-products with ∂G/∂x alone, and in reverse mode with its transpose. Of the directions only the latest are kept, which
-loses nothing where the matrix is symmetric, as that of a minimum is.
+A small system is solved by factorization. For a large one no matrix is formed: generalized conjugate residuals need
+only products with ∂G/∂x, or in reverse mode with its transpose. Only the latest directions are kept, which loses
+nothing where the matrix is symmetric, as it is for a minimum.
 
 Sources: Blondel et al., "Efficient and modular implicit differentiation", NeurIPS 2022, equation (2); Eisenstat, Elman
 and Schultz, SIAM J. Numer. Anal. 20 (1983) 345, algorithm Orthomin(k); Jiránek and Rozložník, Numer. Algorithms 53
@@ -29,21 +29,21 @@ from jaxopt_lite.lanes.widths import Work
 __all__ = ["factored_up_to", "known", "with_implicit_derivatives"]
 
 _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
-# Unknowns up to which systems are factored. On a CPU, 64 problems that share a matrix, 128 unknowns: that takes 3 to 7
-# times as long as products do for systems as easy as those of fixed points, and no longer for hard ones. With 256 it
-# takes longer for both; and what was factored cannot fail.
+# The most unknowns for which systems are factored. Measured on a CPU with 64 problems that share a matrix: for 128
+# unknowns, factoring takes 3 to 7 times as long as products where systems are as easy as those of fixed points, and no
+# longer where they are hard; for 256 it takes longer in both cases. Unlike products, a factorization cannot fail.
 _FACTORED = 128
-_FACTORED_IN_LIMITED_MEMORY = 16  # where the problems may be taken for fixed points: with 32 it takes twice as long
+_FACTORED_IN_LIMITED_MEMORY = 16  # where the problems are likely fixed points: with 32 it takes twice as long
 _LARGEST_FACTORED = (
-    8192  # unknowns up to which products that fail are followed by a factorisation, one problem at a time
+    8192  # the most unknowns for which products that fail are followed by factorization, one problem at a time
 )
-_MEMORY = 5  # directions that the next is made orthogonal to: more save hardly a step
+_MEMORY = 5  # directions that the next is made orthogonal to: more hardly save a step
 _CYCLE = 20  # steps after which the residual is recomputed, and has to be smaller
 _BASIS_NUMBERS = 1 << 20  # the most numbers of directions held at once: about what a cache holds
 
 
 def factored_up_to(kind: str, work: Work) -> int:
-    """How many unknowns the systems may have that are factored: few where roots were found without a matrix."""
+    """The most unknowns for which systems are factored: few where roots were found without a matrix."""
     return _FACTORED_IN_LIMITED_MEMORY if (kind, work) == ("root", Work.TERMS) else _FACTORED
 
 
@@ -55,19 +55,18 @@ def with_implicit_derivatives(
     Args:
         solve: the batch solve; x is `[B, n]`, `solved` is `[B]`.
         condition: `condition(x, leaves) -> [n]` for one problem, zero at a solution.
-        is_mapped: which leaves have a batch axis, first.
-        factored: how many unknowns the systems may have that are factored.
+        is_mapped: which leaves have a leading batch axis.
+        factored: the most unknowns for which systems are factored.
 
     The derivative of a problem that was not solved is NaN: there is no solution to differentiate, and a zero would be
-    a silent lie. But zero times it is zero. A linear map takes zero to zero, and JAX itself leaves out what it knows to
-    be zero; so a zero tangent, or a zero cotangent behind a mask, gives zero here too, and not 0 · NaN. The same holds
-    where ∂G/∂x is singular.
+    a silent lie. But a zero tangent, or a zero cotangent behind a mask, gives zero here, not 0 · NaN: a linear map
+    takes zero to zero, and JAX itself leaves out what it knows to be zero. The same holds where ∂G/∂x is singular.
 
-    More unknowns than are `factored`: ‖∂G/∂x dx + ∂G/∂θ dθ‖ ≤ eps^¾ ‖∂G/∂θ dθ‖, or what rounding in ∂G/∂x dx makes of
-    it. A problem that does not get there is factored, up to 8192 unknowns; the derivative is NaN beyond. Numbers of
-    half precision are solved for in single precision, and rounded at the end.
+    With more unknowns than `factored`, ‖∂G/∂x dx + ∂G/∂θ dθ‖ ≤ eps^¾ ‖∂G/∂θ dθ‖, or as small as rounding in ∂G/∂x dx
+    allows. A problem that does not get there is factored if it has at most 8192 unknowns; otherwise its derivative is
+    NaN. In half precision, systems are solved in single precision and the derivative is rounded at the end.
 
-    The others (the start, the tolerances) have no influence on a solution, and no derivative.
+    `others` (the start, the tolerances) do not influence a solution and have no derivative.
     """
 
     @jax.custom_jvp
@@ -86,7 +85,7 @@ def with_implicit_derivatives(
 
 
 def known(fun: Callable, values) -> Callable:
-    """`fun`, of arguments at which its values are known: it is evaluated for its derivatives only."""
+    """`fun`, at arguments where its values are known: it is evaluated only for its derivatives."""
 
     @jax.custom_jvp
     def given(values, *arguments):
@@ -109,10 +108,10 @@ class _Problems(NamedTuple):
     leaves: tuple[Array, ...]
 
     def each(self, one: Callable, together: int, *batches):
-        """`one(x, leaves, solved, *batches)` of every problem, so many at a time.
+        """`one(x, leaves, solved, *batches)` for every problem, `together` at a time.
 
-        A condition need not even be finite where it has no solution, and 0 · NaN would go into what all problems share.
-        So a problem without one gets the point and the leaves of another that has one.
+        Where a problem has no solution, its condition need not even be finite, and 0 · NaN would spoil the derivatives
+        of what all problems share. So such a problem gets the point and the leaves of one that is solved.
         """
         mapped = {k: leaf for k, leaf in enumerate(self.leaves) if self.is_mapped[k]}
         other = jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf[jnp.argmax(self.solved)]), (self.x, mapped))
@@ -126,7 +125,7 @@ class _Problems(NamedTuple):
         return jax.lax.map(for_one, (self.solved, (self.x, mapped), batches), batch_size=together)
 
     def can_be_traced(self, one: Callable) -> bool:
-        """Whether JAX has the derivatives that `one(x, leaves, solved)` takes: a function may lack those of a mode."""
+        """Whether JAX has the derivatives that `one(x, leaves, solved)` takes: a function may lack one mode."""
         try:
             jax.eval_shape(lambda: self.each(one, 1))
         except (TypeError, ValueError, NotImplementedError):
@@ -144,7 +143,7 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
     d_mapped = {k: d_leaves[k] for k in varying if problems.is_mapped[k]}
 
     def moved(leaves):
-        """The condition as a function of x and of the leaves that vary, and these."""
+        """The condition as a function of x and of the leaves that vary, and those leaves."""
         values = tuple(leaves[k] for k in varying)
         return lambda x, *values: condition(x, _fill(leaves, dict(zip(varying, values, strict=True)))), values
 
@@ -155,7 +154,7 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
     forward = problems.can_be_traced(pushed)
 
     def right_side(x, leaves, solved, d_mapped):
-        """−(∂G/∂θ) dθ; for a problem without a solution NaN where dθ is not zero."""
+        """−(∂G/∂θ) dθ; NaN for a problem without a solution, unless dθ is zero."""
         d = _fill(tuple(d_leaves[k] for k in varying), d_mapped, varying)
         fun, values = moved(leaves)
         change = -_linear(partial(fun, x), values, forward)(*d)
@@ -175,7 +174,7 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
 
 
 def _nan_unless_zero(d):
-    """Zero for zero, else NaN: as if it were linear in d, so that JAX transposes it to the same."""
+    """Zero if d is zero, else NaN. Declared linear in d, so that JAX transposes it to the same function."""
 
     def solve(_, d):
         return jnp.where(jnp.any(d != 0), jnp.nan, jnp.zeros_like(d))
@@ -184,7 +183,7 @@ def _nan_unless_zero(d):
 
 
 def _linear(fun: Callable, at: tuple, forward: bool) -> Callable:
-    """The derivative at a point, as a function of as many tangents; by reverse mode alone if not `forward`."""
+    """The derivative at a point, as a function of one tangent per argument; by reverse mode alone if not `forward`."""
     if forward:
         return jax.linearize(fun, *at)[1]
     value, pull = jax.vjp(fun, *at)
@@ -194,7 +193,7 @@ def _linear(fun: Callable, at: tuple, forward: bool) -> Callable:
 
 def _by_factors(matrix, b, solved):
     """A⁻¹ b by the factors of A."""
-    inverse = jax.linearize(partial(jnp.linalg.solve, jax.lax.stop_gradient(matrix)), b)[1]  # which has the factors
+    inverse = jax.linearize(partial(jnp.linalg.solve, jax.lax.stop_gradient(matrix)), b)[1]  # it keeps the factors
     transposed = jax.linear_transpose(inverse, b)
 
     def solve(_, b):
@@ -207,12 +206,12 @@ def _by_factors(matrix, b, solved):
 
 
 def _zero_for_zero(b, x, exists):
-    """The solution for b of a linear system; where none exists NaN, if b is not zero."""
+    """The solution x of a linear system for b: zero if b is zero; else NaN if no solution exists."""
     return jnp.where(jnp.all(b == 0), 0, jnp.where(exists, x, jnp.nan))
 
 
 def _where_solved(solved, product: Callable) -> Callable:
-    """The product, or the identity: A of a problem without a solution has no part in second derivatives either."""
+    """The product with A. Without a solution, the identity, so that A has no part in second derivatives either."""
     return lambda v: jnp.where(solved, product(jnp.where(solved, v, 0)), v)
 
 
@@ -257,10 +256,10 @@ def _by_products(problems: _Problems, forward: bool, together: int, b):
 def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
     """x with A x = b, for `product(v)` = A v, and whether it exists: ‖b − A x‖ ≤ eps^¾ ‖b‖, or 2 eps ‖A‖ ‖x‖.
 
-    It gives up where `_CYCLE` steps do not lessen the residual by a hundredth, or, if `impatient`, do not halve it.
+    It gives up if `_CYCLE` steps do not reduce the residual by 1%, or, if `impatient`, do not halve it.
     """
     largest = jnp.max(jnp.abs(b))
-    b = b / positive(largest)  # so that no square is lost
+    b = b / positive(largest)  # so that squares neither overflow nor underflow
     target = eps**1.5 * (b @ b)
     least = 0.5 if impatient else 0.99
 
@@ -283,7 +282,7 @@ def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
             ps,
             qs,
             norm,
-        )  # with r alone it would stand still where it did not fall
+        )  # if r did not fall, r as the next direction would not move again
 
     def cycle(carry):
         x, r, p, ps, qs, norm, going, exists = carry
@@ -296,7 +295,7 @@ def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
         return x, r, p, ps, qs, norm, going & ~exists & (r @ r < least**2 * before), exists
 
     space = jnp.zeros((_MEMORY, *b.shape), b.dtype)
-    # NaN is the answer for what is not finite.
+    # If b is not finite, the answer is NaN.
     start = jnp.zeros_like(b), b, b, space, space, jnp.zeros_like(target), jnp.isfinite(target), ~jnp.isfinite(target)
     x, *_, exists = jax.lax.while_loop(lambda carry: _any(carry[-2]), cycle, start)
     return x * largest, exists
@@ -304,7 +303,7 @@ def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
 
 @custom_vmap
 def _any(flags):
-    """Whether any is true, of all problems that are mapped over: a loop or a branch that asks this stays one."""
+    """Whether any flag is true in any of the mapped problems, so that a loop or branch on it is one for them all."""
     return jnp.any(flags)
 
 

@@ -1,4 +1,4 @@
-"""Keywords that other libraries have, and what there is here instead."""
+"""Keywords of other libraries, and what to use here instead."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -19,9 +19,9 @@ _INSTEAD = {
     "jac": _AUTODIFF, "hess": _AUTODIFF, "hessp": _AUTODIFF, "fprime": _AUTODIFF, "grad": _AUTODIFF,
     "value_and_grad": _AUTODIFF,
     "atol": _SOLVER, "rtol": _SOLVER, "max_steps": _SOLVER, "options": _SOLVER,
-    "method": "`solver` says by which method, as in minimize(fun, x0, solver=LBFGS())",
+    "method": "`solver` selects the method, as in minimize(fun, x0, solver=LBFGS())",
     "history_size": _MEMORY, "maxcor": _MEMORY, "m": _MEMORY,
-    "constraints": "there are none but `bounds=(lower, upper)` of minimize and least_squares; add a penalty",
+    "constraints": "only `bounds=(lower, upper)`, of minimize and least_squares; for others add a penalty",
     "p0": "it is `x0`", "sigma": "divide the residuals by it, and see Solution.covariance(absolute_sigma=True)",
     "x_scale": "steps do not depend on the units of the unknowns", "xdata": "pass it in `args`",
     "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",
@@ -34,7 +34,7 @@ _Function = TypeVar("_Function", bound=Callable)
 
 
 def says_what_instead(function: _Function) -> _Function:
-    """The function or class, whose TypeError for a keyword of another library says what to use here."""
+    """The function or class, with a TypeError for keywords of other libraries that says what to use instead."""
     if not isinstance(function, type):
         return _saying(function, function.__name__)
     function.__init__ = _saying(function.__init__, function.__name__)

@@ -1,8 +1,8 @@
 """L-BFGS: the inverse Hessian as the last few steps, for problems with many unknowns.
 
 The direction comes from the two-loop recursion over the `m` stored pairs (s, y). Nocedal and Wright, Numerical
-Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20). What a bound holds leaves the pairs: H is then made
-of the other unknowns' parts of the steps, as far as these curve up.
+Optimization, 2nd ed., algorithm 7.4; scaling by equation (7.20). Unknowns that a bound holds are left out of the pairs:
+H is then made from the other unknowns' parts of the steps, where these show positive curvature.
 """
 
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class _LastPairs(NamedTuple):
     def newton(self, h: _Pairs, g, held, moved):
         s, y = (jnp.where(held, 0, pairs) for pairs in (h.s, h.y))
         ss, sy, yy = (jax.vmap(dot)(*pair) for pair in ((s, s), (s, y), (y, y)))
-        usable = sy > jnp.finfo(g.dtype).eps * jnp.sqrt(ss * yy)  # which no empty entry is
+        usable = sy > jnp.finfo(g.dtype).eps * jnp.sqrt(ss * yy)  # false for empty entries
         rho = jnp.where(usable, 1 / jnp.where(usable, sy, 1), 0)
         scales = jnp.where(usable, sy / jnp.where(usable, yy, 1), 0)
         newest = lambda older, scale: (jnp.where(scale > 0, scale, older), None)  # noqa: E731
@@ -87,13 +87,13 @@ def _two_loops(h: _Pairs, g):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LBFGS:
-    """Settings of the limited-memory BFGS minimiser. A lane carries 2 · memory · n numbers.
+    """Settings of the limited-memory BFGS minimizer. Each problem holds 2 · memory · n numbers.
 
     Args:
         atol: as for `BFGS`.
         rtol: as for `BFGS`.
         max_steps: as for `BFGS`.
-        memory: how many steps are remembered, 5 to 20 as a rule; static.
+        memory: how many steps are remembered, usually 5 to 20; static, so changing it compiles a new program.
         rescue: as for `BFGS`.
 
     Example:

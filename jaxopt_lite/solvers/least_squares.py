@@ -1,4 +1,4 @@
-"""The front door to least squares: `least_squares` checks what it is given, and has it solved."""
+"""The front door to least squares: `least_squares` checks its arguments and passes them to `solve`."""
 
 from collections.abc import Callable
 from typing import Any, get_args
@@ -41,43 +41,43 @@ def least_squares(
     resume: Any = None,
     backend: Backend = "auto",
 ) -> Solution:
-    """Minimise ½ Σ ρ(Fᵢ(x)²) for a batch of problems in one call: curve fits, for instance.
+    """Minimize ½ Σ ρ(Fᵢ(x)²) for a batch of problems in one call: curve fits, for instance.
 
     Args:
-        fun: `fun(x, args) -> residuals`, written for one problem: any number of them, fewer than unknowns too, in any
-            pytree. It may be `fun(x)` where there are no args.
-        x0: starts; a pytree whose leaves are `[B, ...]`. One outside its bounds is moved onto them.
-        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
-            `False` among its leaves are passed as they are.
-        bounds: `(lower, upper)`, each one number for all unknowns, or a pytree like `x0` of what broadcasts against its
-            leaves: `[n]` for all problems, `[B, n]` for each its own. Infinite, or None, where there is none; equal
-            for an unknown that is fixed.
-        loss: ρ, by SciPy's names: `"linear"`, the sum of squares; or one that outliers sway less, `"soft_l1"`,
+        fun: `fun(x, args) -> residuals`, written for one problem: any number of them, even fewer than unknowns, in any
+            pytree. Without args it may be `fun(x)`.
+        x0: starts; a pytree whose leaves are `[B, ...]`. A start outside the bounds is moved onto them.
+        args: a pytree passed to `fun`, one entry per problem along the leading axis. Strings, functions and bools among
+            its leaves are passed as they are.
+        bounds: `(lower, upper)`, each one number for all unknowns, or a pytree like `x0` of arrays that broadcast
+            against its leaves: `[n]` for all problems, `[B, n]` for one set per problem. Infinite or None means no
+            bound; equal bounds fix an unknown.
+        loss: ρ, by SciPy's names: `"linear"`, the sum of squares; or one less sensitive to outliers, `"soft_l1"`,
             `"huber"`, `"cauchy"` or `"arctan"`.
-        f_scale: the size C of a residual that is an outlier, positive, a number or one per problem: ρ is
+        f_scale: C > 0, the size from which a residual counts as an outlier, a number or one per problem: ρ becomes
             C² ρ((F/C)²). Default 1. Not used with `"linear"`.
         solver: `LevenbergMarquardt()`, the default, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
         has_aux: whether `fun` returns `(residuals, aux)`.
-        derivatives: what the derivatives of the solution are by: `"exact"`, the Hessian of the cost; `"gauss-newton"`,
-            JᵀJ in its place, which needs no second derivative of `fun` in x.
-        record: how many steps of progress to record, `Solution.history`.
-        keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
+        derivatives: how the derivatives of the solution are computed: `"exact"`, by the Hessian of the cost;
+            `"gauss-newton"`, with JᵀJ in its place, which needs no second derivative of `fun` in x.
+        record: how many steps of progress to record in `Solution.history`.
+        keep_state: whether to keep, in `Solution.state`, what is needed to go on with problems that ran out of steps.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
         backend: how to compute it, as for `minimize`.
 
     Returns:
-        A `Solution`, with the residuals as `fun`, the `cost`, which unknowns are `active` at a bound, and what
-        `Solution.covariance` takes. Its derivatives with respect to `args`, the bounds, and anything `fun` closes over
-        are those of the implicit function theorem, of the unknowns that no bound holds.
+        A `Solution`, with the residuals as `fun`, the `cost`, the unknowns that are `active` at a bound, and what
+        `Solution.covariance` needs. Its derivatives with respect to `args`, the bounds, and anything `fun` closes over
+        are those of the implicit function theorem, for the unknowns that no bound holds.
 
     Raises:
         ValueError: shapes that do not fit, bounds that exclude each other, an unknown loss, a scale that is not
-            positive; the message names the argument. What is traced cannot be seen: problems whose bounds exclude
+            positive; the message names the argument. Traced values cannot be checked: problems whose bounds exclude
             each other, or with a scale of zero or infinity, then end as NONFINITE_START.
-        TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
-            differentiate; a keyword that is not one.
+        TypeError: complex or non-numeric unknowns; a function that cannot be called as fun(x, args), or that JAX cannot
+            differentiate; an unknown keyword.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -103,7 +103,7 @@ def least_squares(
 
 
 def _positive_scale(f_scale: Any) -> Any:
-    """The scale of a robust loss, a list as one array. What makes no sense is refused where its numbers can be seen."""
+    """The scale of a robust loss, a list as one array. Invalid scales are rejected, unless they are traced."""
     scale = jnp.stack(list(map(jnp.asarray, f_scale))) if isinstance(f_scale, list | tuple) else f_scale
     if isinstance(scale, Tracer):
         return scale

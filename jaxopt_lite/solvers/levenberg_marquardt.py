@@ -3,13 +3,13 @@
     min ‖F(x) + J p‖   for   ‖D p‖ ≤ Δ:   p = −(JᵀJ + λ D²)⁻¹ JᵀF
 
 D holds the largest column norms of J so far, so that no step depends on the units of the unknowns, and Δ follows how
-well the model predicts. A step is one evaluation of F together with J. Of these a lane keeps R and c = QᵀF, J = QR: as
-JᵀJ = RᵀR and JᵀF = Rᵀc, that is all that any later step needs, and it is as small as n however many residuals there
-are. Where the columns of J are so independent that half of the digits are left, R is the Cholesky factor of JᵀJ, which
-takes a third of the work; elsewhere it comes by orthogonal elimination.
+well the model predicts. A step is one evaluation of F together with J. Of these, a lane keeps R and c = QᵀF, where
+J = QR: since JᵀJ = RᵀR and JᵀF = Rᵀc, later steps need nothing else, and the size of these depends on n alone, however
+many residuals there are. Where the columns of J are independent enough to leave half of the digits, R is the Cholesky
+factor of JᵀJ, which takes a third of the work; elsewhere it comes from orthogonal elimination.
 
-Where there are bounds, the unknowns that a bound holds leave the model, and so do those that the step takes across one,
-which go as far as their bound (Kanzow, Yamashita and Fukushima 2004; Bertsekas 1982).
+With bounds, the unknowns that a bound holds are left out of the model, and so are those that the step would take across
+one: they go as far as their bound (Kanzow, Yamashita and Fukushima 2004; Bertsekas 1982).
 
 Sources: Moré, "The Levenberg-Marquardt algorithm: implementation and theory", Lecture Notes in Mathematics 630 (1978);
 Nocedal and Wright, Numerical Optimization, 2nd ed., section 10.3; Kanzow, Yamashita and Fukushima, J. Comput. Appl.
@@ -55,22 +55,22 @@ __all__ = ["LevenbergMarquardt", "Model", "model", "underflows"]
 
 _ENOUGH = 1e-4  # of the predicted reduction
 _POOR, _GOOD = 0.25, 0.75  # ratios of the actual to the predicted reduction, at which Δ changes
-_CLOSE = 0.1  # how near ‖D p‖ comes to Δ
+_CLOSE = 0.1  # how near ‖D p‖ has to come to Δ, relative to Δ
 _SEARCH = 10  # the most steps to find λ
-_PIVOT = 100  # eps of its entry, the least pivot of a damped system
-_PASSES = 2  # so often unknowns that a step takes across a bound leave the model
-_ROUNDING = 2  # eps of |F| + |J| |x|, below which a slope of the cost means nothing
-_PATIENCE = 8  # trials in a row of which neither the cost nor the slopes show a gain
-_SLOPE = 0.9  # of the error before, that a step leaves which the cost does not show
+_PIVOT = 100  # the least pivot of a damped system, in eps of its diagonal entry
+_PASSES = 2  # how often unknowns that a step takes across a bound are taken out of the model
+_ROUNDING = 2  # in eps of |F| + |J| |x|: a slope of the cost below this means nothing
+_PATIENCE = 8  # trials in a row in which neither the cost nor the slopes show a gain
+_SLOPE = 0.9  # where the cost shows no gain, a step has to reduce the error to this fraction
 
 
 class Model(NamedTuple):
-    """The residuals near a point: ‖F(x + p)‖² ≈ ‖R p + c‖² + what no p changes; JᵀJ = RᵀR and JᵀF = Rᵀc, the `gradient`
-    of half the cost. The columns of J are so long.
+    """The residuals near a point: ‖F(x + p)‖² ≈ ‖R p + c‖² + a constant, with JᵀJ = RᵀR and JᵀF = Rᵀc, the `gradient`
+    of half the cost. `columns` holds the lengths of the columns of J.
 
     `cost` is ‖F(x)‖², or twice the cost by another loss. `error` is the largest cosine of an angle between F and a
-    column of J, of a direction into the box; a slope that rounding x alone would make counts as zero. The `noise` is
-    what that may do to the cost.
+    column of J, among directions into the box; a slope that rounding x alone could make counts as zero. `noise` is how
+    much that rounding may change the cost.
     """
 
     cost: Float[Array, "*L"]
@@ -83,7 +83,7 @@ class Model(NamedTuple):
 
 
 def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"], f, jt) -> Model:
-    """The model at x, of its residuals f `[m, *L]` and the columns Jᵀ `[n, m, *L]`; a loss is a name and a scale."""
+    """The model at x, from the residuals f `[m, *L]` and Jᵀ `[n, m, *L]`; `loss` is a name and a scale."""
     terms = twice_cost(*loss, f)
     cost = fold(lambda k, total, terms: total + at(terms, k), terms.shape[0], jnp.zeros_like(terms[0]), terms)
     return _model(box, x, cost, *barrier(weighted(*loss, f, jt)))
@@ -91,8 +91,8 @@ def model(loss: tuple[str | None, Any], box: Box | None, x: Float[Array, "n *L"]
 
 @traced_once
 def _model(box: Box | None, x, cost, f, jt) -> Model:
-    """The same, of what the loss makes of them."""
-    length = jnp.sqrt(cost)  # of F where nothing weighs it; outliers that are weighted are longer than they count
+    """The same, from residuals and Jᵀ as the loss weighs them."""
+    length = jnp.sqrt(cost)  # ‖F‖, if nothing weighs it; a weighted outlier is longer than its share of the cost
     g, gradient = barrier(normal_equations(jt, f))
     columns = jnp.sqrt(diagonal(g))
     r, c = barrier(_factor(jt, f, g, gradient))
@@ -106,7 +106,7 @@ def _model(box: Box | None, x, cost, f, jt) -> Model:
 
 
 def underflows(x: Float[Array, "n *L"], f, jt) -> Bool[Array, "*L"]:
-    """Whether what f and J are multiplied to is too small for the dtype, and f is more than what rounding x makes.
+    """Whether products of f and J underflow, although f is larger than rounding x could make it.
 
     Then slopes of zero mean nothing.
     """
@@ -116,16 +116,16 @@ def underflows(x: Float[Array, "n *L"], f, jt) -> Bool[Array, "*L"]:
 
 
 def _factor(jt, f, g, gradient):
-    """R and c: of G = JᵀJ where that is safe, and of J, for the whole tile, where it is not in one of its lanes."""
+    """R and c: from G = JᵀJ where that is safe, else from J, for the whole tile if any lane needs it."""
     r, c, safe = barrier(cholesky(g, gradient, least=float(jnp.finfo(g.dtype).eps) ** 0.5))
-    all_safe = jnp.min(jnp.where(safe, 1, 0)) == 1  # of jnp.all JAX 0.10 has no derivative, not even none
+    all_safe = jnp.min(jnp.where(safe, 1, 0)) == 1  # JAX 0.10 cannot differentiate through jnp.all
     return jax.lax.cond(all_safe, lambda: (r, c), lambda: take_where(safe, (r, c), triangle(jt, f)))
 
 
 class State(NamedTuple):
     """What a lane carries. The `model` is that of the current point `x`, and `p` leads to the next trial.
 
-    `length` is ‖D p‖, and `predicted` what the step takes away from the cost by the model. The damping is λ; `idle`
+    `length` is ‖D p‖, and `predicted` is the reduction of the cost that the model predicts. `damping` is λ; `idle`
     counts the trials in a row that showed nothing.
     """
 
@@ -195,7 +195,7 @@ class _LinearModel(NamedTuple):
         x, best = take_where(accepted, (x, new), (state.x, old))
         d = jnp.where(accepted, jnp.maximum(state.d, new.columns), state.d)
         turned = _aim(resized._replace(x=x, model=best, d=d, idle=jnp.where(running, idle, state.idle)), box)
-        # What a lane has that does not run is chosen already, but for where it goes next.
+        # The other fields of an idle lane are unchanged already; where it goes next must be kept too.
         ahead = "p", "length", "predicted", "radius", "damping"
         chosen = {name: jnp.where(running, getattr(turned, name), getattr(state, name)) for name in ahead}
         return turned._replace(
@@ -234,7 +234,7 @@ def _aim(state: State, box: Box | None) -> State:
     ahead = matvec(r, p)
     predicted = -2 * dot(gradient, p) - dot(ahead, ahead)
     length = norm(d * p)
-    # The first step is the only one whose Δ is a guess.
+    # Only the first step's Δ is a guess.
     radius = jnp.where(state.radius > 0, radius, jnp.minimum(radius, length))
     return state._replace(p=p, length=length, predicted=predicted, radius=radius, damping=damping)
 
@@ -275,10 +275,10 @@ def _within(s, c, slope, radius, damping):
 
 
 def _into_box(box: Box, x, s, c, gradient, d, radius, damping):
-    """The step p that stays in the box, and its λ. S, c and the gradient Sᵀc are of the scaled unknowns D p."""
+    """The step p that stays in the box, and its λ. S, c and the gradient Sᵀc are those of the scaled unknowns D p."""
 
     def fit_the_rest(_, carry):
-        """The model has left out the unknowns that are held, which move by `fixed`, their D p."""
+        """The unknowns that are `held` are out of the model: their D p is `fixed`, and the others are fitted."""
         held, fixed, _, _ = carry
         t, e = triangle(jnp.where(held[:, None], 0, jnp.swapaxes(s, 0, 1)), c + matvec(s, fixed))
         z, lam = _within(t, e, norm(rematvec(t, e)), radius, damping)
@@ -304,19 +304,19 @@ def _into_box(box: Box, x, s, c, gradient, d, radius, damping):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LevenbergMarquardt:
-    """Settings of the Levenberg-Marquardt method, for `least_squares`. A lane carries n² numbers.
+    """Settings of the Levenberg-Marquardt method, for `least_squares`. Each problem holds n² numbers.
 
     Args:
-        atol: a lane has converged when the largest cosine of an angle between the residual vector and a column of the
-            Jacobian is ≤ atol + rtol × that at the start: a measure without units, MINPACK's `gtol`. A slope of the
-            cost no larger than what rounding x makes counts as zero, so that a perfect fit has converged too. A number
-            or one per problem, `[B]`; traced, so that changing it compiles nothing. Default 1e-11 in float64, 1e-4 in
+        atol: a problem has converged when the largest cosine of an angle between the residual vector and a column of
+            the Jacobian is ≤ atol + rtol × that at the start: a measure without units, MINPACK's `gtol`. A slope of the
+            cost no larger than rounding x could make counts as zero, so that a perfect fit has converged too. A number
+            or one per problem, `[B]`; traced, so changing it compiles nothing. Default 1e-11 in float64, 1e-4 in
             float32.
         rtol: the relative part. Default 0.
         max_steps: the most iterations (accepted steps), a number or one per problem.
-        rescue: whether fits that stall, or go on for more than 200 steps, are given to Newton's method in a trust
-            region, with the Hessian of the cost: where the residuals at the answer are large, it is needed for the last
-            digits. As for `BFGS`, by default in a plain call on a CPU; not with bounds.
+        rescue: whether fits that stall, or take more than 200 steps, go on with Newton's method in a trust region, with
+            the Hessian of the cost, which the last digits need where residuals at the answer are large. Its conditions
+            and its default are those of `BFGS`.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol

@@ -30,7 +30,7 @@ _CG_STEPS = 100
 
 
 class _Terms(NamedTuple):
-    """β and the terms u vᵀ, of which the first `used` count; and B f at the current point, where they are any."""
+    """β and the terms u vᵀ, the first `used` of them valid; and B f at the current point, if there are any."""
 
     scale: Float[Array, "*L"]
     u: Float[Array, "m n *L"]
@@ -67,27 +67,27 @@ class _RankOneTerms(NamedTuple):
         return b, -jnp.where(full, beta * f, bf)
 
     def refresh(self, problem, x, b: _Terms):
-        """No matrix to compute again: forget the terms, and start along the true Newton direction."""
+        """There is no matrix to recompute: forget the terms, and start along the true Newton direction."""
         f = jax.lax.optimization_barrier(problem.value(x))
         p, _, _ = krylov_direction(problem, x, f, (), jnp.zeros_like(x), jnp.zeros_like(b.scale))
         return f, self.multiple(b.scale, x), p
 
 
 def _products(b: _Terms, f, s):
-    """B f and Bᵀ s, in one pass over the terms that some lane has."""
+    """B f and Bᵀ s, in one pass over the terms that any lane uses."""
 
     def add(k, products):
         u, v = at(b.u, k), at(b.v, k)
         new = products[0] + u * dot(v, f), products[1] + v * dot(u, s)
-        return take_where(k < b.used, new, products)  # and not + 0, which would turn -0 into 0
+        return take_where(k < b.used, new, products)  # adding 0 instead would turn -0 into 0
 
-    count = b.u.shape[0]  # elsewhere than on a CPU a loop is quicker whose end is known
+    count = b.u.shape[0]  # except on a CPU, a loop of fixed length is faster
     most = jnp.minimum(jnp.max(b.used), count) if on_cpu() and b.used.ndim else count
     return jax.lax.fori_loop(0, most, add, (b.scale * f, b.scale * s))
 
 
 def _put(terms, index, lanes, term):
-    """The terms with one at the index of each of these lanes."""
+    """The terms, with `term` put at the `index` of each of these lanes."""
     if not (on_cpu() and index.ndim):
         here = (jnp.arange(len(terms)).reshape((-1,) + (1,) * term.ndim) == index) & lanes
         return jnp.where(here, term, terms)
@@ -100,13 +100,13 @@ def _put(terms, index, lanes, term):
 
 
 def _best_multiple(s, y):
-    """β = sᵀy / yᵀy, of the best multiple of the identity for a step."""
+    """β = sᵀy / yᵀy: β I is the multiple of the identity that fits a step best."""
     yy = dot(y, y)
     return dot(s, y) / positive(yy)
 
 
 def krylov_direction(problem, x, f, _, d, damping):
-    """p = −(JᵀJ + damping D²)⁻¹ Jᵀf, nearly, by CGLS without forming J; D, an estimate of ‖J‖; and J p."""
+    """p ≈ −(JᵀJ + damping D²)⁻¹ Jᵀf, by CGLS without forming J; D, an estimate of ‖J‖; and J p."""
     slope = lambda p: problem.value_and_slope(x, p, needed=True)[1]  # noqa: E731
     gradient = problem.pullback(x, f)
     size = jnp.sqrt(dot(gradient, gradient) / positive(dot(f, f)))
@@ -134,16 +134,16 @@ def krylov_direction(problem, x, f, _, d, damping):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LimitedBroyden:
-    """Settings of limited-memory Broyden. A lane carries 2 · memory · n numbers.
+    """Settings of limited-memory Broyden. Each problem holds 2 · memory · n numbers.
 
     Args:
         atol: as for `Broyden`.
         rtol: as for `Broyden`.
         max_steps: as for `Broyden`.
-        memory: how many rank-one terms are kept, 10 to 50 as a rule; static.
-        rescue: whether lanes that make no progress get Newton directions by conjugate gradients.
-        slopes: whether a step takes the derivative of F along it, by which a trial that is too short is told from one
-            that is too long. Without it a step costs about half.
+        memory: how many rank-one terms are kept, usually 10 to 50; static, so changing it compiles a new program.
+        rescue: whether problems that make no progress get Newton directions by conjugate gradients.
+        slopes: whether a step evaluates the derivative of F along it, which tells a trial that is too short from one
+            that is too long. Without it a step costs about half as much.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol

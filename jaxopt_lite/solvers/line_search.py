@@ -59,17 +59,17 @@ def accepts(alpha, f, slope, f_trial, slope_trial) -> tuple[Bool[Array, "*L"], B
 
 
 def _noise(f):
-    """How wrong f may be. A sum of terms that nearly cancel is far less exact than its last digit."""
+    """How wrong f may be. A sum of terms that nearly cancel is far less accurate than its last digit."""
     return jnp.finfo(f.dtype).eps ** (2 / 3) * jnp.abs(f)
 
 
 def is_endless(search: Search) -> Bool[Array, "*L"]:
-    """Whether the search has gone on and on without finding a step too long, and this was its last trial."""
+    """Whether the search has used up its trials, this being the last, without finding a step too long."""
     return jnp.isposinf(search.high.step) & (search.trials + 1 >= MAX_TRIALS)
 
 
 def is_exhausted(search: Search, f, slope) -> Bool[Array, "*L"]:
-    """Whether more trials are in vain: there have been too many, or the bracket promises nothing that f can show."""
+    """Whether more trials are useless: there have been too many, or the bracket promises no visible change of f."""
     promise = (search.high.step - search.low.step) * -slope
     return (search.trials >= MAX_TRIALS) | (promise <= 1e-3 * jnp.finfo(f.dtype).eps * jnp.abs(f))
 

@@ -45,23 +45,23 @@ def multistart(
     cost for least squares, ‖F(x)‖∞ for a root.
 
     Args:
-        fun: as for `minimize`, or for `root` or `least_squares` with one of their solvers.
+        fun: as for `minimize`; with a solver of `root` or `least_squares`, as for those.
         starts: like `x0`, with an axis of starts after the batch axis: leaves `[B, K, ...]`, or `[K, ...]` when not
             `batched`.
         args: as for `minimize`; shared by all starts of a problem.
-        bounds: as for `minimize`, for the unknowns of a problem: all its starts share them. None for a root solver.
-        solver: a minimiser (`BFGS()`, the default, or `LBFGS()`) looks for minima, a root solver for roots,
+        bounds: as for `minimize`, shared by all starts of a problem; not with a root solver.
+        solver: a minimizer (`BFGS()`, the default, or `LBFGS()`) looks for minima, a root solver for roots,
             `LevenbergMarquardt()` for the best fit.
         args_axes: as for `minimize`.
         batched: as for `minimize`.
         has_aux: as for `minimize`.
 
     Returns:
-        A `Solution`, the best start's for each problem.
+        A `Solution`: for each problem, that of its best start.
 
     Raises:
-        ValueError: starts without an axis of starts, or with axes that disagree; else as for `minimize`.
-        TypeError: no function, no solver, or bounds for a root solver.
+        ValueError: starts without an axis of starts, or with axes that disagree; otherwise as for `minimize`.
+        TypeError: `fun` is not a function, `solver` not a solver, or bounds with a root solver.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -105,7 +105,7 @@ def _number_of_starts(starts: PyTree, axis: int) -> int:
         numeric(leaf, name)
         if jnp.ndim(leaf) <= axis or jnp.shape(leaf)[axis] == 0:
             raise ValueError(
-                f"{name} has shape {jnp.shape(leaf)}; expected at least one start along axis {axis}, behind the batch "
+                f"{name} has shape {jnp.shape(leaf)}; expected at least one start along axis {axis}, after the batch "
                 "axis if there is one."
             )
         counts[name] = jnp.shape(leaf)[axis]
@@ -138,7 +138,7 @@ def _from_every_start(fun: Callable, options: Options, starts, args, solver, res
 
 
 def _of_every_start(size: int, count: int, path: tuple, setting):
-    """A setting of the solver, which each problem shares with all its starts."""
+    """A setting of the solver, repeated for all starts of each problem."""
     if jnp.ndim(setting) == 0:
         return setting
     return jnp.repeat(per_problem(keystr(path, simple=True), setting, size, jnp.result_type(setting)), count)

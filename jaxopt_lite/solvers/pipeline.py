@@ -1,9 +1,9 @@
 """One batch from its starts to its solution: run a solver's methods, verify every answer, and report.
 
-The methods follow one another: each takes on the lanes that the one before could not solve. A call that can look at
-what the first has left tries that alone: most batches need no more, and it compiles in half the time. A call for minima
-then looks at what rounding does, before it compiles the fallback. Whatever a method claims, the status is decided by
-what autodiff finds at the answer.
+The methods follow one another: each takes on the lanes that the one before could not solve. A plain call first runs the
+first method alone, which compiles in half the time and is enough for most batches. Minima and fits that remain are then
+tested for rounding, before the fallback is compiled. Whatever a method claims, the status is decided by what autodiff
+finds at the answer.
 """
 
 from collections.abc import Callable
@@ -43,15 +43,15 @@ __all__ = ["SHORTER", "check_size", "gave_up", "run_methods", "solved", "solved_
 
 
 class Values(NamedTuple):
-    """What autodiff finds at a point, independent of any solver. What there is not is None.
+    """What autodiff finds at a point, independent of any solver. Fields that do not apply are None.
 
-    Args:
+    Attributes:
         value: F(x), or f(x) as a vector of one number.
-        grad: of f, or of the cost of the residuals.
+        grad: the gradient of f, or of the cost of the residuals.
         aux: the second output of the function.
-        error: the criterion.
-        cost: ½‖F(x)‖², or that of another loss.
-        triangle: R of the Jacobian QR of the residuals, as the loss weighs them.
+        error: the criterion, as `Solution.error` has it.
+        cost: ½‖F(x)‖², or the cost by another loss.
+        triangle: R of QR, the factorized Jacobian of the residuals as the loss weighs them.
         active: which unknowns are at a bound.
     """
 
@@ -64,10 +64,10 @@ class Values(NamedTuple):
     active: Int[Array, "*B n"] | None = None
 
 
-_FURTHER = 1 / 8  # of the way from the start: where else a flat place is looked at
+_FURTHER = 1 / 8  # of the way from the start: how far beyond a flat point f is tested again
 _ENDLESS = int(np.iinfo(np.int32).max)
-# Steps after which a fallback takes over. A fit takes a tenth of them, unless it creeps along a valley whose curvature
-# JᵀJ does not have, or to infinity.
+# Steps after which the fallback takes over. A fit usually needs a tenth of them, unless it creeps to infinity, or along
+# a valley whose curvature JᵀJ does not show.
 _PATIENCE = {"minimum": _ENDLESS, "root": _ENDLESS, "least squares": 200}
 
 
@@ -77,13 +77,13 @@ def solved(*operands: Any) -> Solution:
 
 
 def solved_in_a_program(fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, *others: Any) -> Solution:
-    """The same for a call that is part of a larger program, where a fallback would be compiled needed or not."""
+    """The same inside a larger program, which would have to compile the fallback whether it is needed or not."""
     reach = Reach.ROUNDING if getattr(solver, "rescue", True) is None else Reach.FALLBACK
     return _answered(reach, fun, options, x0, args, solver, *others)[0]
 
 
 def solved_so_far(reach: Reach, *operands: Any) -> tuple[Solution, Bool[Array, "*B"]]:
-    """The same, but no further than this; and which problems need more, which takes as long to compile."""
+    """`solved` up to this reach, and which problems need more."""
     solution, wanting = _answered(reach, *operands)
     return solution, wanting()
 
@@ -92,7 +92,7 @@ def _answered(
     reach: Reach, fun: Callable, options: Options, x0: PyTree, args: PyTree, solver, resume,
     beside: dict[str, PyTree] | None = None,
 ) -> tuple[Solution, Callable[[], Bool[Array, "*B"]]]:  # fmt: skip
-    """The same, with a function that says which problems need more."""
+    """The solution, and a function that says which problems need more."""
     kind: Kind = solver.kind
     batch, layout = batch_of(x0, args, options.axes, options.batched)
     function, batch = trace(fun, batch, layout, options.has_aux)
@@ -119,7 +119,7 @@ def _answered(
 
 
 def _solution(plan: Plan, layout: Layout, x, values: Values, outcome: Outcome, success) -> Solution:
-    """What the caller gets: the user's pytrees again."""
+    """What the caller gets, in the user's pytrees."""
     function, unravel = plan.function, jax.vmap(layout.unravel)
     is_value = plan.solver.kind == "minimum"
     return Solution(
@@ -167,11 +167,11 @@ SHORTER = {
     "minimum": (partial(solved_so_far, Reach.FIRST), partial(solved_so_far, Reach.ROUNDING)),
     "least squares": (partial(solved_so_far, Reach.FIRST), partial(solved_so_far, Reach.ROUNDING)),
 }
-"""What is tried before `solved`, without what few batches need; for `lanes.capture.run`."""
+"""What to try before `solved`, without the parts that few batches need; for `lanes.capture.run`."""
 
 
 def check_size(kind: Kind, function: Function, batch: Batch) -> None:
-    """Refuse a function that returns as many numbers as no problem of this kind has."""
+    """Reject a function whose number of outputs does not fit this kind of problem."""
     n = batch.x.shape[1]
     if kind == "minimum" and not function.is_scalar:
         raise ValueError(
@@ -191,10 +191,10 @@ def check_size(kind: Kind, function: Function, batch: Batch) -> None:
 def _told(
     kind: Kind, function: Function, batch: Batch, options: Options, x0: PyTree, beside: dict[str, PyTree]
 ) -> tuple[Function, Batch]:
-    """The function and the batch with what is said beside it: more leaves, a row a problem. Starts are in the box."""
+    """Adds bounds and loss scale as leaves, one row per problem, and moves the starts into the bounds."""
     size, dtype = batch.x.shape[0], batch.x.dtype
     rows = {name: in_rows(tree, x0, options.batched, dtype) for name, tree in beside.items() if name != "f_scale"}
-    if "lower" in rows:  # those that exclude each other, and were traced, are no bounds: the start is not finite
+    if "lower" in rows:  # bounds that exclude each other, and were traced, make the start NaN
         rows["lower"] = jnp.where(rows["lower"] <= rows["upper"], rows["lower"], jnp.nan)
     if "f_scale" in beside:
         rows["f_scale"] = per_problem("f_scale", beside["f_scale"], size, dtype)
@@ -222,7 +222,7 @@ def _check_resume(resume, solver, batch: Batch) -> None:
 
 
 def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Limits, states) -> tuple[Outcome, Values]:
-    """Run a solver's methods and verify their answers: the status is what that found.
+    """Run a solver's methods and verify their answers, which decides the status.
 
     Under an outer `vmap` the batches become one, so that no loop waits for another.
     """
@@ -232,7 +232,7 @@ def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Lim
         choice = choose(plan, is_mapped, leaves, x0, resumes=states is not None)
         if len(x0) != 1 or plan.alone:
             return _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
-        # XLA would see that all lanes hold the same, and round them differently.
+        # With a single problem, XLA would see that all lanes hold the same numbers, and round them differently.
         x0, limits, states = twice((x0, limits, states))
         leaves = with_mapped(leaves, is_mapped, twice(mapped_leaves(leaves, is_mapped)))
         results = _in_turn(plan, choice, is_mapped, x0, leaves, limits, states)
@@ -272,13 +272,13 @@ def gave_up(status: Int[Array, " B"]) -> Bool[Array, " B"]:
 
 
 def _in_turn(plan: Plan, choice: Choice, is_mapped, x0, leaves, limits: Limits, states) -> tuple[Outcome, Values]:
-    """One method after the other, and what is found at their answers."""
+    """Run one method after the other, and verify their answers."""
     later = next(iter(plan.later_methods()), None) if plan.reach == Reach.FALLBACK and len(x0) else None
     run = _runner(plan, choice, is_mapped, leaves)
     outcome = _first(plan, choice, is_mapped, x0, leaves, limits, states, run, goes_on=later is not None)
 
     def judged(outcome: Outcome):
-        """With the status by what is found, and which problems may be as good as the dtype allows."""
+        """The outcome with its verified status, what was found, and which problems may be at their dtype's limit."""
         values = _verified_at_once(plan, choice, is_mapped, outcome.x, leaves)
         status = _verdict(outcome, limits, values.value, values.error)
         return outcome._replace(status=status), values, _is_doubtful(status, values.error)
@@ -300,7 +300,7 @@ def _in_turn(plan: Plan, choice: Choice, is_mapped, x0, leaves, limits: Limits, 
         outcome = looked_at(outcome, found[-1])
         return jax.lax.cond(k == 0, go_on, lambda outcome: (outcome, *found), outcome)
 
-    # What rounding does is asked before the fallback and after it, and the question is in the program once.
+    # Rounding is tested before the fallback and after it; the loop puts the test into the program only once.
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(judged, outcome)[1])
     outcome, values, _ = jax.lax.fori_loop(0, 2, round_, (outcome, blank, gave_up(outcome.status)))
     status = jnp.where(outcome.status == Status.RUNNING, Status.MAX_STEPS, outcome.status)
@@ -319,11 +319,11 @@ def _rescued(
         order, length = chosen(todo)
         # From here on the tolerance is absolute, and the steps are what is left.
         atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
-        if plan.solver.kind == "least squares":  # the tolerance is of a cosine, and the fallback has a gradient
+        if plan.solver.kind == "least squares":  # the tolerance is for a cosine, the fallback tests a gradient
             atol = jnp.zeros_like(atol)
         left = Limits(atol, jnp.zeros_like(limits.rtol), steps)
         queue = Queue((outcome.x, x0), (), left, order=order, length=length)
-        # Not every Hessian can be part of a native function whose gradient can.
+        # Where a native function can hold the gradient, it may still be unable to hold the Hessian.
         return _merge(outcome, run(method, queue, native=plan.solver.kind == "root"), todo)
 
     return jax.lax.cond(jnp.any(todo), redo, lambda outcome: outcome, outcome)
@@ -332,8 +332,8 @@ def _rescued(
 def _ran_off(plan: Plan, is_mapped, x0, x, leaves, converged, values=None) -> Bool[Array, " B"]:
     """Which problems have left the slopes that they started on, for a place so flat that it looks like a minimum.
 
-    `values` are f(x) and ∇f(x), where they are known. What is flat at x alone, such as a minimum that is met exactly,
-    is not so further on.
+    `values` are f(x) and ∇f(x), if they are known. A point further on is tested too, because f may be flat at x alone,
+    such as at a minimum that was hit exactly.
     """
 
     def strayed(x, which, values=None):
@@ -358,7 +358,7 @@ def _nothing(x0, record: int) -> Outcome:
 def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
     """The later outcome for the lanes that were taken on again.
 
-    One that is out of steps is RUNNING still: having failed before, it may be at the limit of its dtype.
+    One that is out of steps stays RUNNING: since it failed before, it may be at the limit of its dtype.
     """
     status = jnp.where(after.status == Status.MAX_STEPS, Status.RUNNING, after.status)
     return before._replace(
@@ -372,7 +372,7 @@ def _merge(before: Outcome, after: Outcome, redone) -> Outcome:
 def _first(
     plan: Plan, choice: Choice, is_mapped, x0, leaves, limits: Limits, states, run: Callable, goes_on: bool
 ) -> Outcome:
-    """The outcome of the first method. Where another one follows, what creeps is for that."""
+    """The outcome of the first method. If another one follows, lanes that creep are left to it."""
     if len(x0) == 0:
         return _nothing(x0, plan.options.record)
     first, *_ = plan.solver.methods()
@@ -417,12 +417,12 @@ def _runner(plan: Plan, choice: Choice, is_mapped, leaves) -> Callable[..., Outc
 
         def solve(queue: Queue, shared: tuple) -> Outcome:
             def bind(tile: tuple[Array, ...]) -> LaneProblem:
-                """The problem on a tile, of whose mapped leaves the lane axis is last."""
+                """The problem on a tile, whose mapped leaves have the lane axis last."""
                 return LaneProblem(plan.function, with_mapped(shared, is_mapped, tile), is_mapped)
 
             return engine.run(method, bind, queue, width=choice.width, **options)
 
-        # What all problems share is an operand too: if it were a constant, and used for nothing, the process would end.
+        # What all problems share is an operand too: as a constant that nothing uses, it would crash the process.
         solve = as_one_native_call(solve) if native and not choice.why_not_native else solve
         return solve(queue._replace(mapped=mapped), shared)
 
@@ -471,7 +471,7 @@ def _found(kind: Kind, problem: LaneProblem, x) -> Values:
 def _verdict(outcome: Outcome, limits: Limits, value, error):
     """The status by what was recomputed at the answer: the loop's own opinion does not count.
 
-    An infinite answer is none, though a function may be flat there.
+    An infinite answer is never a solution, though a function may be flat there.
     """
     first_error = jnp.where(jnp.isfinite(outcome.first_error), outcome.first_error, 0)
     holds = jnp.isfinite(error) & (error <= limits.atol + limits.rtol * first_error)
@@ -488,12 +488,12 @@ def _is_doubtful(status, error):
 
 
 def _at_precision(plan: Plan, choice: Choice, is_mapped, x, leaves, doubtful: Bool[Array, " B"]) -> Bool[Array, " B"]:
-    """Which of the doubtful problems are solved but for the rounding errors of their own function."""
+    """Which of the doubtful problems are solved up to the rounding errors of their own function."""
 
     def one(x, leaves):
         return is_rounding(lambda x: _condition(plan, x, leaves), x)
 
-    # The gradient of a sum of squares adds up over residuals, which a native function may not hold.
+    # The gradient of a sum of squares is a sum over residuals, which a native function may not contain.
     if _is_native(plan, choice, x) and plan.solver.kind != "least squares":
         on_tile = lanes_last(one, (True, is_mapped))
         return doubtful & _evaluate_at_once(choice.width, is_mapped, x, leaves, on_tile, doubtful)
@@ -504,7 +504,7 @@ def _at_precision(plan: Plan, choice: Choice, is_mapped, x, leaves, doubtful: Bo
 def _condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
     """What is zero at a solution of one problem: F(x) for a root, ∇f(x) for a minimum.
 
-    Of an unknown that a bound holds, how far it is from it. Gauss and Newton's derivatives leave out those of J.
+    For an unknown that a bound holds, its distance from the bound. Gauss-Newton derivatives leave out those of J.
     """
     value, box = partial(plan.function.value, leaves=leaves), plan.function.box(leaves)
     if plan.solver.kind == "root":
@@ -524,7 +524,7 @@ def _condition(plan: Plan, x: Float[Array, "n"], leaves) -> Float[Array, "n"]:
 def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable, which: Bool[Array, " B"] | None = None):
     """`one(x, leaves)`, written for one problem, at every point of a batch, a tile at a time.
 
-    It is differentiable, unless only some points are chosen: then there are zeros at the others.
+    It is differentiable, unless only some points are chosen; then the others get zeros.
     """
 
     if which is not None:
@@ -546,7 +546,7 @@ def _is_native(plan: Plan, choice: Choice, x) -> bool:
 
 
 def _evaluate_at_once(width: int, is_mapped, x, leaves, on_tile: Callable, which: Bool[Array, " B"] | None = None):
-    """`on_tile(x, leaves)`, written for a tile, at every point of a batch, or at some, as one native function.
+    """`on_tile(x, leaves)`, written for a tile, at every point of a batch, or only at some, as one native function.
 
     It has no derivatives.
     """

@@ -2,12 +2,13 @@
 
     p = −H ∇f(x),   x⁺ = x + α p,   s = α p,   y = ∇f(x⁺) − ∇f(x),   H⁺ = update(H, s, y)
 
-α comes from the flattened line search, so one step is one evaluation. How H, the inverse Hessian, is kept is the one
-thing in which the two solvers differ: a `Memory`. Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 6.1.
+α comes from the flattened line search, so one step is one evaluation. The two solvers differ only in how they keep H,
+the inverse Hessian: in a `Memory`. Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 6.1.
 
-Where there are bounds, the unknowns A that one holds leave the model of f, and the others take Newton's step in what is
-left, with H that of all of them: p_A = 0, and p_F = −(H⁻¹)_FF⁻¹ ∇f_F. Unknowns that it takes across a bound go as far
-as their bound. α is at most that at which the next unknown comes to its bound, and there it need not be long enough.
+With bounds, the unknowns A that one holds are left out of the model of f, and the others, F, take Newton's step in what
+is left, while H stays that of all unknowns: p_A = 0, and p_F = −(H⁻¹)_FF⁻¹ ∇f_F. Unknowns that it takes across a bound
+go as far as their bound. α is at most the step at which the next unknown reaches its bound; that one need not be long
+enough for the line search.
 
 Sources for bounds: Bertsekas, SIAM J. Control Optim. 20 (1982) 221; Byrd, Lu, Nocedal and Zhu, SIAM J. Sci. Comput. 16
 (1995) 1190, for a model of all unknowns that is minimized among some; Nocedal and Wright, section 16.7.
@@ -28,8 +29,8 @@ from jaxopt_lite.solvers.line_search import Search
 __all__ = ["Memory", "Move", "QuasiNewton", "State", "is_bottomless"]
 
 
-_PATIENCE = 60  # so many evaluations since f fell visibly, and rounding hides whatever there is to gain
-_ENDLESS = -1  # instead, of a lane whose search found no end: it waits, and how far it has come will be looked at
+_PATIENCE = 60  # after this many evaluations without a visible fall of f, rounding hides what there is to gain
+_ENDLESS = -1  # marks a lane whose search met no upper end; `begin` then tests whether x has diverged
 
 
 class Move(NamedTuple):
@@ -68,16 +69,16 @@ class Memory(Protocol):
         ...
 
     def newton(self, h: Any, g: Float[Array, "n *L"], held: Bool[Array, "n *L"], moved: Float[Array, "n *L"]) -> Array:
-        """The p of the least gᵀp + ½ pᵀ H⁻¹ p in which the unknowns that are `held` have `moved` so far."""
+        """The p that minimizes gᵀp + ½ pᵀ H⁻¹ p, in which the unknowns that are `held` move by `moved`."""
         ...
 
 
 class State(NamedTuple):
     """What a lane carries. `f`, `g` and the direction `p` belong to the current point `x`.
 
-    `f` and `g` are in the lane's own `unit`, which is not 1 only where the squares of g would overflow. A search is
-    `settling` when its next trial is taken whatever it shows. `lowest` is the least f since H was last restarted, and
-    `idle` counts the evaluations since f fell visibly below it.
+    `f` and `g` are in the lane's own `unit`, which is 1 unless the squares of g would overflow. A search is `settling`
+    when its next trial is accepted whatever it shows. `lowest` is the least f since H was last restarted, and `idle`
+    counts the evaluations since f last fell visibly below it.
     """
 
     x: Float[Array, "n *L"]
@@ -107,7 +108,7 @@ class QuasiNewton(NamedTuple):
 
     @property
     def loose(self) -> tuple[str, ...]:
-        """A search is only for a lane that runs: any other has ended, or waits to restart."""
+        """Only a running lane needs its search: any other has ended, or waits to restart."""
         return "search", "settling"
 
     @property
@@ -178,7 +179,7 @@ class QuasiNewton(NamedTuple):
         is_steepest = state.is_steepest & ~usable
         lower = f < state.lowest - jnp.finfo(f.dtype).eps * jnp.abs(f)
         status = jnp.where(lost, _restart_or(is_steepest, Status.STALLED), Status.RUNNING)
-        # H is of another world: behind a first gradient so steep, or where the search went on and on.
+        # H no longer fits: the first gradient was huge, or the search went very far.
         outgrown = (state.unit < 1) & (error < jnp.finfo(f.dtype).eps)
         status = jnp.where(outgrown | endless, Status.WAITING, status)
         status = jnp.where(bottomless, Status.UNBOUNDED, status)
@@ -198,8 +199,8 @@ class QuasiNewton(NamedTuple):
     def _update_within(self, box: Box, h: Any, move: Move, x, g):
         """H⁺, and a direction from x whose full step stays in the box.
 
-        Unknowns that Newton's step takes across a bound go as far as their bound, and the others make the best of that.
-        Where this is no descent, all go together until the first of them comes to its bound.
+        Unknowns that Newton's step takes across a bound go as far as their bound, and the others take the best step
+        given that. If this does not descend, all move along Newton's step until the first reaches its bound.
         """
         h = self.memory.learn(h, move, g)
         free, held = box.slope(x, g), box.holds(x, g)
@@ -208,7 +209,7 @@ class QuasiNewton(NamedTuple):
         crosses = ~held & (reached != p)
         bent = self.memory.newton(h, free, held | crosses, jnp.where(crosses, reached, 0))
         bent = box.nearest(x + bent) - x
-        inward = jnp.where(crosses & (reached == 0), 0, p)  # what leads out at once would only ascend inside
+        inward = jnp.where(crosses & (reached == 0), 0, p)  # what leads out of a bound at once stays
         together = jnp.minimum(box.most(x, inward), 1) * inward
         p = jnp.where(dot(bent, g) < 0, bent, together)
         return h, jnp.where(move.first & ~move.usable, _first_direction(box, x, g), p)
@@ -221,7 +222,7 @@ class QuasiNewton(NamedTuple):
         settle = exhausted & (search.low.step > 0)
         lost = exhausted & ~settle
         trial = jnp.where(settle, search.low.step, search.trial)
-        # Idle lanes go on being evaluated where they were: elsewhere a loop of the user's might never end.
+        # Idle lanes are still evaluated, at the same point: elsewhere a loop in the user's function might never end.
         search = search._replace(trial=jnp.where(rejected, trial, state.search.trial))
         status = jnp.where(lost, _restart_or(state.is_steepest, Status.STALLED), state.status)
         status = jnp.where(rejected, status, state.status).astype(jnp.int32)
@@ -235,7 +236,7 @@ class QuasiNewton(NamedTuple):
 
 
 def _first_direction(box: Box, x, g):
-    """Along the gradient into the box. How far is unknown: one unit at the most."""
+    """A step against the gradient into the box. Its scale is unknown: at most one unit."""
     slope = box.slope(x, g)
     return box.nearest(x - slope / jnp.maximum(1, norm(slope))) - x
 
@@ -247,10 +248,10 @@ def _unit(error):
 
 
 def is_bottomless(f):
-    """Whether f is far below anything that this arithmetic can compare."""
+    """Whether f is so low, below −1 / eps², that it counts as unbounded."""
     return f * jnp.finfo(f.dtype).eps ** 2 < -1
 
 
 def _restart_or(is_steepest, failure: Status):
-    """A lane that cannot go on asks for H to be restarted, once: with the gradient itself it has failed."""
+    """A lane that cannot go on asks for H to be restarted; if it already went along the gradient, it has failed."""
     return jnp.where(is_steepest, failure, Status.WAITING)

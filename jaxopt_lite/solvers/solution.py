@@ -60,9 +60,9 @@ class Solution:
         steps: accepted steps.
         evaluations: evaluations of `fun` (with a derivative) in the iterations.
         aux: the second output of `fun` at `x`, with `has_aux=True`.
-        cost: of least squares, half the sum of the squares of the residuals, or of what the loss makes of them.
-        active: with bounds, a pytree like `x`: -1 of an unknown at its lower bound, 1 at its upper one, else 0.
-        triangle: of least squares, R of the QR factorization of the Jacobian at `x`, as the loss weighs it.
+        cost: for least squares, half the sum of the squares of the residuals, or of what the loss makes of them.
+        active: with bounds, a pytree like `x`: -1 for an unknown at its lower bound, 1 at its upper one, else 0.
+        triangle: for least squares, R of the QR factorization of the Jacobian at `x`, as the loss weighs it.
         history: with `record=K`, progress over the first K steps.
         state: with `keep_state=True`, what `resume` needs.
     """
@@ -105,14 +105,14 @@ class Solution:
         return f"{_many(status.size, 'problem')}, {int(is_solved(status).sum())} solved"
 
     def _outcomes(self) -> Iterator[tuple[Status, np.ndarray, float]]:
-        """Each status there is, the problems that have it, and the largest error of these."""
+        """Each status that occurs, the problems that have it, and their largest error."""
         status, error = np.ravel(self.status), np.ravel(self.error)
         for code in sorted(set(status.tolist())):
             lanes = np.flatnonzero(status == code)
             yield Status(code), lanes, _largest(error[lanes])
 
     def summary(self) -> str:
-        """A table for people: how many ended how, and what to try for those that failed. Host only."""
+        """A readable table: how many problems ended how, and what to try for those that failed. Host only."""
         evaluations, lines = np.ravel(self.evaluations), [self._headline()]
         for status, lanes, error in self._outcomes():
             first = f"  {lanes.size:>8}  {status.name:<16} "
@@ -130,7 +130,7 @@ class Solution:
         """A data frame with one row for each problem. Host only.
 
         The columns are the unknowns, named after their place in `x` as in "x[0]" or "x.rate[2]"; `status` by name,
-        `success`, `steps`, `evaluations`, `error`; and `fun` of a minimum, or `cost` of least squares.
+        `success`, `steps`, `evaluations`, `error`; and `fun` for minima, or `cost` for least squares.
 
         Raises:
             ImportError: pandas is not installed.
@@ -154,15 +154,16 @@ class Solution:
     def covariance(self, *, absolute_sigma: bool = False) -> Covariance:
         """How well the data determine the unknowns of least squares: covariance, standard errors, intervals.
 
-        By the Jacobian at `x`, as `scipy.optimize.curve_fit` has it: bounds, active or not, play no part. Of a fit that
-        was not solved it says little.
+        It comes from the Jacobian at `x`, as in `scipy.optimize.curve_fit`: bounds, active or not, are ignored. For a
+        fit that was not solved it means little.
 
         Args:
             absolute_sigma: whether the residuals are in units of their own standard deviations. If not, the size of the
                 errors is estimated from the residuals, by `2 cost / (m − n)`.
 
         Raises:
-            ValueError: no solution of `least_squares`, or no more residuals than unknowns and not `absolute_sigma`.
+            ValueError: this is not a solution of `least_squares`, or it has no more residuals than unknowns and
+                `absolute_sigma` is False.
 
         Example:
             >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -172,7 +173,7 @@ class Solution:
             ['0.146', '0.060']
         """
         if self.triangle is None or self.cost is None:
-            raise ValueError("there is no covariance of a solution that is not of `least_squares`.")
+            raise ValueError("only a solution of `least_squares` has a covariance.")
         axes = self.triangle.ndim - 2
         residuals = sum(math.prod(np.shape(leaf)[axes:]) for leaf in jax.tree.leaves(self.fun))
         return covariance_of(self.x, self.triangle, 2 * self.cost, residuals, absolute_sigma)
@@ -198,7 +199,7 @@ for _kind in (Solution, History):  # neither of which holds anything but leaves
 
 
 def _is_known(status: Any) -> bool:
-    """Whether these are numbers that can be read: neither abstract, as under `jit`, nor on other hosts."""
+    """Whether the numbers can be read: neither abstract, as under `jit`, nor on other hosts, nor deleted."""
     if isinstance(status, jax.Array) and not isinstance(status, Tracer):
         return status.is_fully_addressable and not status.is_deleted()
     return isinstance(status, np.ndarray | np.generic)

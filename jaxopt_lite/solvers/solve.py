@@ -1,4 +1,4 @@
-"""The front door: `root` and `minimize` check what they are given, and have it solved."""
+"""The front door: `root` and `minimize` check their arguments and pass them to `solve`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,21 +50,21 @@ def root(
     """Solve F(x) = 0 for a batch of problems in one call.
 
     Args:
-        fun: `fun(x, args) -> residual`, written for one problem; the residual has as many numbers as `x`. It may be
-            `fun(x)` where there are no args.
+        fun: `fun(x, args) -> residual`, written for one problem; the residual has as many numbers as `x`. Without args
+            it may be `fun(x)`.
         x0: starts; a pytree whose leaves are `[B, ...]`.
-        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
-            `False` among its leaves are passed as they are.
+        args: a pytree passed to `fun`, one entry per problem along the leading axis. Strings, functions and bools among
+            its leaves are passed as they are.
         solver: `Broyden()` (the default) or `LimitedBroyden()`, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
         has_aux: whether `fun` returns `(residual, aux)`.
-        record: how many steps of progress to record, `Solution.history`.
-        keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
+        record: how many steps of progress to record in `Solution.history`.
+        keep_state: whether to keep, in `Solution.state`, what is needed to go on with problems that ran out of steps.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
         backend: how to compute it. `"auto"` and `"loop"`: by a loop that XLA compiles, on a CPU as one native function
-            where it can be (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, by the loop on
-            other platforms, and an error where a kernel is impossible; `"emulate"`: by an emulated kernel, as a test.
+            where possible (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, by the loop on
+            other platforms, and an error where a kernel is impossible; `"emulate"`: by an emulated kernel, for tests.
 
     Returns:
         A `Solution`. Its derivatives with respect to `args`, and to anything `fun` closes over, are those of the
@@ -72,8 +72,8 @@ def root(
 
     Raises:
         ValueError: shapes that do not fit; the message names the argument.
-        TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
-            differentiate as the solver needs; a keyword that is not one.
+        TypeError: complex or non-numeric unknowns; a function that cannot be called as fun(x, args), or that JAX cannot
+            differentiate as the solver needs; an unknown keyword.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -104,37 +104,37 @@ def minimize(
     resume: Any = None,
     backend: Backend = "auto",
 ) -> Solution:
-    """Minimise f(x) for a batch of problems in one call.
+    """Minimize f(x) for a batch of problems in one call.
 
     Args:
-        fun: `fun(x, args) -> scalar`, written for one problem, smooth and differentiable by JAX. It may be `fun(x)`
-            where there are no args.
-        x0: starts; a pytree whose leaves are `[B, ...]`. One outside its bounds is moved onto them.
-        args: a pytree passed to `fun`, one entry per problem along the leading axis. Names, functions, `True` and
-            `False` among its leaves are passed as they are.
-        bounds: `(lower, upper)`, each one number for all unknowns, or a pytree like `x0` of what broadcasts against its
-            leaves: `[n]` for all problems, `[B, n]` for each its own. Infinite, or None, where there is none; equal
-            for an unknown that is fixed. `fun` is evaluated within them alone.
+        fun: `fun(x, args) -> scalar`, written for one problem, smooth and differentiable by JAX. Without args it may be
+            `fun(x)`.
+        x0: starts; a pytree whose leaves are `[B, ...]`. A start outside the bounds is moved onto them.
+        args: a pytree passed to `fun`, one entry per problem along the leading axis. Strings, functions and bools among
+            its leaves are passed as they are.
+        bounds: `(lower, upper)`, each one number for all unknowns, or a pytree like `x0` of arrays that broadcast
+            against its leaves: `[n]` for all problems, `[B, n]` for one set per problem. Infinite or None means no
+            bound; equal bounds fix an unknown. `fun` is evaluated only within the bounds.
         solver: `BFGS()` (the default) or `LBFGS()` for many unknowns, with its tolerances.
         args_axes: like `jax.vmap`'s `in_axes` for `args`: `None` for what all problems share.
         batched: False to solve one problem, without a batch axis anywhere.
         has_aux: whether `fun` returns `(value, aux)`.
-        record: how many steps of progress to record, `Solution.history`.
-        keep_state: keep what is needed to go on with lanes that ran out of steps, `Solution.state`.
+        record: how many steps of progress to record in `Solution.history`.
+        keep_state: whether to keep, in `Solution.state`, what is needed to go on with problems that ran out of steps.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.
         backend: how to compute it. `"auto"` and `"loop"`: by a loop that XLA compiles, on a CPU as one native function
-            where it can be (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, by the loop on
-            other platforms, and an error where a kernel is impossible; `"emulate"`: by an emulated kernel, as a test.
+            where possible (`explain` says whether it is); `"kernel"`: by one kernel on an NVIDIA GPU, by the loop on
+            other platforms, and an error where a kernel is impossible; `"emulate"`: by an emulated kernel, for tests.
 
     Returns:
-        A `Solution`, with bounds also of which unknowns are `active` at one; the `grad` there is what the bound is
-        worth. Its derivatives with respect to `args`, the bounds, and anything `fun` closes over are those of the
-        implicit function theorem, of the unknowns that no bound holds.
+        A `Solution`. With bounds, `active` says which unknowns are at one, and their `grad` is by how much the minimum
+        changes with the bound. Derivatives of the solution with respect to `args`, the bounds, and anything `fun`
+        closes over are those of the implicit function theorem, for the unknowns that no bound holds.
 
     Raises:
         ValueError: shapes that do not fit, bounds that exclude each other; the message names the argument.
-        TypeError: complex or non-numeric unknowns; a function that is not called as fun(x, args), or that JAX cannot
-            differentiate as the solver needs; a keyword that is not one.
+        TypeError: complex or non-numeric unknowns; a function that cannot be called as fun(x, args), or that JAX cannot
+            differentiate as the solver needs; an unknown keyword.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -151,20 +151,20 @@ def minimize(
 
 
 def expect(solver: Any, caller: str, wanted: str, *kinds: str) -> Solver:
-    """The solver, where it is of one of these kinds; else a TypeError."""
+    """The solver, if it is of one of these kinds; otherwise raises TypeError."""
     if isinstance(solver, type) or getattr(solver, "kind", None) not in kinds:
         raise TypeError(f"solver={solver!r} does not fit `{caller}`: expected {wanted}.")
     return solver
 
 
 def check_function(fun) -> None:
-    """Raises TypeError for what is no function."""
+    """Raises TypeError if this is not a function."""
     if not callable(fun):
         raise TypeError(f"fun is {type(fun).__name__}; expected a function fun(x, args).")
 
 
 def check_options(asked: Options) -> None:
-    """Raises ValueError for a flag, a number of records or a backend that is none."""
+    """Raises ValueError for an invalid flag, number of records or backend."""
     for name in ("batched", "has_aux", "keep_state"):
         flag(name, getattr(asked, name))
     whole_number("record", asked.record, least=0)
@@ -207,7 +207,7 @@ def solve(
 
     if not (checks_numbers() and (asked.record or asked.keep_state)):
         return answer(asked)
-    # Records end in NaN and states hold infinity, so that what JAX checks is an answer without them.
+    # Records end in NaN and states hold infinity, so JAX checks an answer without them.
     answer(asked._replace(record=0, keep_state=False))
     with unchecked_numbers():
         return answer(asked)

@@ -11,18 +11,18 @@ from jaxopt_lite.lanes.engine import Limits
 
 __all__ = ["check_not_negative", "checked", "limits", "per_problem"]
 
-# (atol, rtol). Measured on the standard problem sets: what the arithmetic of each dtype reaches on nearly all of them.
+# (atol, rtol): what each dtype's arithmetic reaches on nearly all of the standard problem sets, as measured.
 _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
 _MINIMUM = {"float64": (1e-6, 0.0), "float32": (1e-3, 0.0)}
 _LEAST_SQUARES = {"float64": (1e-11, 0.0), "float32": (1e-4, 0.0)}
 _TABLES = {"root": _ROOT, "minimum": _MINIMUM, "least squares": _LEAST_SQUARES}
-_MOST_STEPS = 2**31 - 1  # that an int32 counts
+_MOST_STEPS = 2**31 - 1  # the most that an int32 counts
 
 
 def checked(solver):
-    """The solver, with as many steps as can be counted where it has more.
+    """The solver, with `max_steps` reduced to what an int32 can count.
 
-    Settings that cannot be meant are refused where their numbers can be seen: not those traced by an outer `jit`.
+    Invalid settings are rejected, except those traced by an outer `jit`, whose numbers cannot be seen.
 
     Raises:
         ValueError: a negative or NaN tolerance, or a number of steps that is not whole and not negative.
@@ -43,7 +43,7 @@ def checked(solver):
 
 
 def check_not_negative(name: str, value) -> None:
-    """Refuse a setting that is negative or NaN, where its numbers can be seen.
+    """Reject a setting that is negative or NaN, unless it is traced.
 
     Raises:
         ValueError: such a setting.
@@ -52,7 +52,7 @@ def check_not_negative(name: str, value) -> None:
         return
     try:
         fits = value >= 0 if type(value) in (int, float) else np.all(np.asarray(value) >= 0)
-    except (TypeError, ValueError):  # what is no number, rows of different lengths
+    except (TypeError, ValueError):  # not a number, or rows of different lengths
         fits = False
     if not fits:
         raise ValueError(f"{name}={value!s:.200}: expected numbers that are not negative and not NaN.")

@@ -1,12 +1,13 @@
-"""Newton's method in a trust region, with the true Hessian: the fallback of minimizing, for the lanes still failing.
+"""Newton's method in a trust region, with the true Hessian: the fallback for minimization, for lanes still failing.
 
     p = argmin gᵀp + ½ pᵀH p   over   ‖D p‖ ≤ Δ,   D = diag(1 / u)
 
-A lane makes attempts, one after the other: from the best point so far, then from `x0`. In each an unknown is measured
-in units u of where the attempt starts, so that the region has the shape of the problem, whatever units its author
-chose. H comes from autodiff, and the step from the eigenvalues of D⁻¹HD⁻¹, which negative ones and a gradient without
-a part along them (the "hard case") do not trouble. Where f is to fall by less than rounding shows, a step has to lessen
-the gradient instead. No answer is above the point that a lane came with, by more than what rounding may hide.
+A lane makes attempts, one after the other: from the best point so far, then from `x0`. In each, an unknown is measured
+in units u of its size where the attempt starts, so that the region has the shape of the problem, whatever units its
+author chose. H comes from autodiff, and the step from the eigenvalues of D⁻¹HD⁻¹, which also handles negative
+eigenvalues and the hard case (no gradient along the lowest). Where f is predicted to fall by less than rounding shows,
+a step has to reduce the gradient instead. No answer is higher than the point that a lane came with, by more than
+rounding may hide.
 
 Sources: Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983) 553; Conn, Gould and Toint, Trust-Region Methods (2000),
 algorithm 7.3.1 and section 17.4.
@@ -32,9 +33,9 @@ longer than the rest of a batch."""
 _FIRST_RADIUS = 0.1  # of the size of the start, in its own units
 _ENOUGH, _POOR, _GOOD = 1e-4, 0.25, 0.75  # of the predicted reduction: to accept a trial, to shrink and to grow Δ
 _SHRINK, _GROW = 0.25, 2.0
-_HIDDEN = 2 / 3  # eps to this power, of f: changes of f that rounding may hide, for its terms are rounded too
-_LAST_STEPS = 20  # where no reduction is visible any more, and the gradient decides
-_FAR = 10  # units of the start
+_HIDDEN = 2 / 3  # eps to this power, relative to f: changes that rounding may hide, since terms of f are rounded too
+_LAST_STEPS = 20  # the most steps once no reduction is visible and the gradient decides
+_FAR = 10  # in units of the start
 _ATTEMPTS = 2
 _MOST = (200, 2000)  # evaluations of each attempt
 _SECULAR_STEPS = 12  # of Newton's method for λ, which converges quadratically
@@ -108,7 +109,7 @@ class TrustRegion(NamedTuple):
 
         fitted = take_where(starting, state, _fit_radius(state, accepted, ratio))
         moved = self._aim(take_where(accepted, fitted._replace(at_x=x, f=f, g=g, h=h), fitted))
-        # As low as any, or lower: but the point that the lane came with is not to be left for one that is above it.
+        # As low as any, up to rounding. But the point that the lane came with is never left for one above it.
         as_low = finite & (f <= state.lowest + jnp.where(starting, 0, _rounding(state.lowest)))
         better = as_low & ((f < state.lowest - _rounding(state.lowest)) | (error < state.error))
         new = moved._replace(
@@ -118,7 +119,7 @@ class TrustRegion(NamedTuple):
             ending=jnp.where(hidden & ~starting, jnp.where(accepted, state.ending + 1, _LAST_STEPS), 0),
             steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + 1, tried=state.tried + 1,
         )  # fmt: skip
-        # A lane that came with a small gradient is here because it has left the slopes of its start: to `x0` at once.
+        # A lane that came with a small gradient has left the slopes of its start: it goes back to `x0` at once.
         converged = better & (error <= tolerance)
         over = _is_over(new) | ((state.evaluations == 0) & converged)
         new = take_where(optimization_barrier(over), _next_attempt(new), new)
@@ -129,7 +130,7 @@ class TrustRegion(NamedTuple):
         return take_where(state.status == Status.RUNNING, new._replace(status=status), state)
 
     def _aim(self, state: State) -> State:
-        """The next trial's step, its length, and how much of f it should take away."""
+        """The next trial's step, its length, and by how much it should reduce f."""
         h = state.h * outer(state.unit, state.unit)
         y, predicted = step_within(state.radius, state.unit * state.g, h)
         return state._replace(p=state.unit * y, length=norm(y), predicted=predicted)
@@ -140,7 +141,7 @@ class TrustRegion(NamedTuple):
 
 
 def units(x: Float[Array, "n *L"]) -> Float[Array, "n *L"]:
-    """What each unknown is measured in: its size at a start; of one at zero that of the largest, or else 1."""
+    """The unit of each unknown: its size at a start, for one at zero that of the largest, or 1 if all are zero."""
     return jnp.where(x != 0, jnp.abs(x), positive(max_abs(x)))
 
 
@@ -149,8 +150,8 @@ def step_within(
 ) -> tuple[Float[Array, "n *L"], Float[Array, "*L"]]:
     """The minimizer of gᵀp + ½ pᵀH p over ‖p‖ ≤ radius, and by how much it is below zero.
 
-    With H = V W Vᵀ it is p = −V (W + λ)⁻¹ Vᵀg for the least λ ≥ 0 that makes W + λ positive and p short enough. Where
-    such a p ends within the region though H is not positive, p goes on along the lowest eigenvector, to the border.
+    With H = V W Vᵀ it is p = −V (W + λ)⁻¹ Vᵀg for the least λ ≥ 0 that makes W + λ positive and p short enough. If that
+    p ends inside the region although H is not positive definite, it goes on along the lowest eigenvector to the border.
     """
     w, v = eigh(h)
     c = rematvec(v, g)
@@ -164,7 +165,7 @@ def step_within(
         return z, dot(z, z), dot(z, z * inverse)
 
     def newton(_, mu):
-        """A step for 1 / radius = 1 / ‖z(μ)‖, which from below never leads above the solution."""
+        """Newton's step for 1 / radius = 1 / ‖z(μ)‖, which from below never overshoots the solution."""
         _, square, slope = at(mu)
         length = jnp.sqrt(square)
         change = square / positive(slope) * (length - radius) / radius
@@ -187,7 +188,7 @@ def is_far(x: Float[Array, "n"], x0: Float[Array, "n"]):
 def has_strayed(x: Float[Array, "n"], x0: Float[Array, "n"], f, g: Float[Array, "n"]):
     """Whether a small gradient at x means that the slopes of the start have been left, and not that x is a minimum.
 
-    Either x is out of all proportion to its start, or an unknown has gone so far that f no longer depends on it.
+    Either x is out of all proportion to the start, or an unknown has gone so far that f no longer depends on it.
     """
     eps = jnp.finfo(x.dtype).eps
     out = max_abs(x) > max_abs(units(x0)) / jnp.sqrt(eps)
@@ -196,7 +197,7 @@ def has_strayed(x: Float[Array, "n"], x0: Float[Array, "n"], f, g: Float[Array, 
 
 
 def _rounding(f):
-    """What f may seem to have changed by."""
+    """By how much f may seem to change because of rounding."""
     return jnp.finfo(f.dtype).eps ** _HIDDEN * jnp.where(jnp.isfinite(f), jnp.abs(f), 0)
 
 
@@ -208,7 +209,7 @@ def _is_hidden(state: State):
 def _fit_radius(state: State, accepted, ratio) -> State:
     """Δ shrinks where the model was poor, and grows where it was good and the step ended at the border.
 
-    Of a reduction that rounding hides it is not known how good the model was.
+    Where rounding hides the reduction, it is not known how good the model was.
     """
     hidden = _is_hidden(state)
     poor = ~accepted | (~hidden & (ratio < _POOR))
@@ -218,7 +219,7 @@ def _fit_radius(state: State, accepted, ratio) -> State:
 
 
 def _is_over(state: State):
-    """Whether the attempt has ended: nothing visible to gain, no step that changes x, or too many of them."""
+    """Whether the attempt has ended: nothing visible to gain, no step that changes x, or too many steps."""
     eps = jnp.finfo(state.f.dtype).eps
     still = max_abs(state.p / jnp.maximum(state.unit, jnp.abs(state.at_x))) <= eps**2
     lost = jnp.isposinf(state.f) | ~jnp.isfinite(max_abs(state.p))

@@ -69,7 +69,7 @@ def test_an_error_in_a_later_chunk_carries_what_was_done():
     assert "in_chunks(done=" in caught.value.__notes__[0]
     rest = jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, progress=False, done=done)
     np.testing.assert_array_equal(rest.x, _solve(STARTS, TARGETS).x)
-    with pytest.raises(ValueError, match=r"done is of \(10,\) problems"):
+    with pytest.raises(ValueError, match=r"done has the batch shape \(10,\)"):
         jol.in_chunks(_solve, STARTS[:4], TARGETS[:4], done=done)
 
 
@@ -157,12 +157,12 @@ def test_bad_input_is_refused():
 def test_no_answer_is_repeated_or_rounded_to_fit():
     part = jol.in_chunks(_stopping_after(1), STARTS, TARGETS, chunk=3, progress=False)
     wide = dataclasses.replace(part, x=np.repeat(part.x, 2, axis=1))
-    with pytest.raises(ValueError, match=r"done\.x has for each problem \(\(4,\), 'float64'\)"):
+    with pytest.raises(ValueError, match=r"done\.x has \(\(4,\), 'float64'\) as shape and dtype"):
         jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, done=wide)
     single = dataclasses.replace(part, fun=part.fun.astype("f4"))
     with pytest.raises(ValueError, match=r"done\.fun .*'float32'.*'float64'"):
         jol.in_chunks(_solve, STARTS, TARGETS, chunk=3, done=single)
-    with pytest.raises(ValueError, match=r"done\.aux has for each problem None"):
+    with pytest.raises(ValueError, match=r"done\.aux has None as shape and dtype"):
         jol.in_chunks(_with_aux, STARTS, TARGETS, chunk=3, done=part)
     with pytest.raises(ValueError, match=r"a solution of shape \(2,\); expected .* \(3,\)"):
         jol.in_chunks(lambda x0, a: _solve(x0[:2], a[:2]), STARTS, TARGETS, chunk=3)

@@ -47,7 +47,7 @@ def test_a_small_smooth_problem_is_a_kernel_on_a_gpu():
         (sorting, 3, None, {}, "it sorts (`sort` at "),
         (rosenbrock, 40, None, {}, "registers of a thread hold about"),
         (rosenbrock, 3, None, {"backend": "loop"}, 'backend="loop" forbids it'),
-        (rosenbrock, 3, None, {"backend": "auto"}, 'asked for by backend="kernel" alone'),
+        (rosenbrock, 3, None, {"backend": "auto"}, 'only backend="kernel" asks for one'),
         (rosenbrock, 3, None, {"record": 2}, "`record`"),
         (rosenbrock, 3, None, {"keep_state": True}, "`keep_state`"),
         (cubic, 9, jol.Broyden(), {}, "operations on single numbers"),

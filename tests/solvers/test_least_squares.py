@@ -346,7 +346,7 @@ def test_a_scale_that_is_not_finite_inside_a_program_is_no_success():
         ({"f_scale": np.inf}, ValueError, "f_scale=inf"),
         ({"derivatives": "none"}, ValueError, "derivatives='none'"),
         ({"solver": jol.BFGS()}, TypeError, "does not fit `least_squares`: expected LevenbergMarquardt"),
-        ({"method": "trf"}, TypeError, "`solver` says by which method"),
+        ({"method": "trf"}, TypeError, "`solver` selects the method"),
         ({"backend": "kernel"}, ValueError, "cannot be a kernel"),
     ],
 )
