@@ -157,7 +157,7 @@ def test_half_precision():
 
 
 def test_what_has_no_covariance():
-    with pytest.raises(ValueError, match="not of `least_squares`"):
+    with pytest.raises(ValueError, match="only a solution of `least_squares`"):
         jax.eval_shape(lambda: jol.minimize(lambda x: jnp.sum(x**2), jnp.ones((1, 2)))).covariance()
     exact = jol.least_squares(lambda x: x**2 - 2, jnp.ones((1, 2)))
     with pytest.raises(ValueError, match="2 residuals and 2 unknowns leave no degree of freedom"):

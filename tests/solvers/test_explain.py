@@ -90,8 +90,8 @@ def test_a_tpu_takes_the_loop():
 
 
 def test_the_second_method_of_broyden_is_mentioned():
-    assert "by the fallback" in str(of(cubic, 2, solver=jol.Broyden(), platform="gpu"))
-    assert "by the fallback" not in str(of(cubic, 2, solver=jol.Broyden(rescue=False), platform="gpu"))
+    assert "with the fallback" in str(of(cubic, 2, solver=jol.Broyden(), platform="gpu"))
+    assert "with the fallback" not in str(of(cubic, 2, solver=jol.Broyden(rescue=False), platform="gpu"))
 
 
 @pytest.mark.parametrize("fun, n", [(rosenbrock, 2), (rosenbrock, 40), (sorting, 2)])
