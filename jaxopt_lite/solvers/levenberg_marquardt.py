@@ -4,9 +4,9 @@
 
 D holds the largest column norms of J so far, so that no step depends on the units of the unknowns, and Δ follows how
 well the model predicts. A step is one evaluation of F together with J. Of these, a lane keeps R and c = QᵀF, where
-J = QR: since JᵀJ = RᵀR and JᵀF = Rᵀc, later steps need nothing else, and the size of these depends on n alone, however
-many residuals there are. Where the columns of J are independent enough to leave half of the digits, R is the Cholesky
-factor of JᵀJ, which takes a third of the work; elsewhere it comes from orthogonal elimination.
+J = QR: since JᵀJ = RᵀR and JᵀF = Rᵀc, later steps need nothing else, and their size depends on n alone, not on the
+number of residuals. Where the columns of J are independent enough to leave half of the digits, R is the Cholesky factor
+of JᵀJ, which takes a third of the work; elsewhere it comes from orthogonal elimination.
 
 With bounds, the unknowns that a bound holds are left out of the model, and so are those that the step would take across
 one: they go as far as their bound (Kanzow, Yamashita and Fukushima 2004; Bertsekas 1982).

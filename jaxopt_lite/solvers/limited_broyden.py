@@ -116,7 +116,7 @@ def krylov_direction(problem, x, f, _, d, damping):
 
     def conjugate(_, carry):
         p, jp, r, q, rr = carry
-        live = rr > target  # a lane that is done stays as it is, whatever its neighbours need
+        live = rr > target  # a lane that is done stays as it is, whatever its neighbors need
         jq = slope(q)
         alpha = jnp.where(live, rr / positive(dot(jq, jq) + dot(weight * q, q)), 0)
         p, jp = p + alpha * q, jp + alpha * jq

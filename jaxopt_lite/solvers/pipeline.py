@@ -317,7 +317,7 @@ def _rescued(
 
     def redo(outcome):
         order, length = chosen(todo)
-        # From here on the tolerance is absolute, and the steps are what is left.
+        # From here on the tolerance is absolute, and the limit on steps is what is left of it.
         atol, steps = limits.atol + limits.rtol * outcome.first_error, limits.max_steps - outcome.steps
         if plan.solver.kind == "least squares":  # the tolerance is for a cosine, the fallback tests a gradient
             atol = jnp.zeros_like(atol)

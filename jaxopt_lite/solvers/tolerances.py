@@ -46,7 +46,7 @@ def check_not_negative(name: str, value) -> None:
     """Reject a setting that is negative or NaN, unless it is traced.
 
     Raises:
-        ValueError: such a setting.
+        ValueError: the setting is negative or NaN.
     """
     if value is None or isinstance(value, Tracer):
         return
