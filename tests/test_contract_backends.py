@@ -206,5 +206,5 @@ def test_resuming_a_state_is_left_to_the_loop_and_says_so():
     state = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: ask(keep_state=True).state)
     )
-    with pytest.raises(ValueError, match='`resume` goes on from states that a kernel does not take.*backend="auto"'):
+    with pytest.raises(ValueError, match='a kernel cannot start from the states that `resume` passes.*backend="auto"'):
         ask(resume=state, backend="emulate")

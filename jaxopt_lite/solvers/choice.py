@@ -276,7 +276,7 @@ def _why_no_kernel(plan: Plan, resumes: bool) -> str:
     if options.backend == "loop":
         return 'backend="loop" forbids it'
     if resumes:
-        return "a kernel cannot load into its registers the states that `resume` goes on from"
+        return "a kernel cannot start from the states that `resume` passes"
     if options.keep_state or options.record:
         wanted = "keep_state" if options.keep_state else "record"
         return f"`{wanted}` needs numbers that a kernel keeps in its registers"

@@ -172,14 +172,14 @@ def test_without_a_hessian_there_is_no_fallback_and_no_error(distance):
     assert (found.status == Status.STALLED).all()
     np.testing.assert_array_equal(found.x, plain.x)
     np.testing.assert_array_equal(found.evaluations, plain.evaluations)
-    assert "by the fallback" not in str(jol.explain(fun, x0, solver=jol.BFGS()))
+    assert "with the fallback" not in str(jol.explain(fun, x0, solver=jol.BFGS()))
 
 
 def test_many_unknowns_have_no_fallback():
     fun = lambda x, _: jnp.sum(x**4)
     for n, text in ((trust_region.LARGEST, True), (trust_region.LARGEST + 1, False)):
-        assert ("by the fallback" in str(jol.explain(fun, np.ones((2, n)), solver=jol.LBFGS()))) == text
-    assert "by the fallback" not in str(jol.explain(fun, np.ones((2, 2)), solver=jol.LBFGS(rescue=False)))
+        assert ("with the fallback" in str(jol.explain(fun, np.ones((2, n)), solver=jol.LBFGS()))) == text
+    assert "with the fallback" not in str(jol.explain(fun, np.ones((2, 2)), solver=jol.LBFGS(rescue=False)))
 
 
 def test_a_lane_ends_by_its_evaluations_even_if_no_attempt_ever_does(monkeypatch):
