@@ -2,11 +2,11 @@
 
 Files, in reading order; each imports only from those above it:
 
-- `arithmetic`: linear algebra on a row of lanes, in the lines of the textbook.
-- `status`: what a problem came to, and what to try.
-- `settings`: JAX's switches, as the code here is written for.
-- `widths`: how many lanes a tile has, and how many parts a batch, by measurement.
-- `lanes_last`: a function of one problem on a tile, as by `jax.vmap`, with the lanes last.
+- `arithmetic`: linear algebra on rows of lanes, written as in a textbook.
+- `status`: the outcome of a problem, and what to try.
+- `settings`: JAX's settings, as the code here needs them.
+- `widths`: how many lanes make a tile, and into how many parts a batch is divided: measured choices.
+- `lanes_last`: a function of one problem applied to a tile, like `jax.vmap` but with the lane axis last.
 - `native`: a whole solve as one native function of the CPU.
 - `rows`: from rows of a batch to lanes and back.
 - `engine`: a pool of lanes, refilled from a queue of problems.
@@ -14,13 +14,13 @@ Files, in reading order; each imports only from those above it:
 The user's function:
 
 - `calls`: how it is called.
-- `content`: a key of all that it may read.
+- `content`: a key for everything that it may read.
 - `fan_out`: a batch divided over the cores.
 - `devices`: a batch divided over devices.
 - `capture`: when it is traced again, and which functions share a compiled program.
-- `derivatives`: its derivatives, by the mode of differentiation that it has.
-- `losses`: what its residuals are worth in least squares.
-- `rounding`: whether what it gives is nothing but rounding.
-- `problem`: a batch as arrays, and the function on lanes, for a method.
+- `derivatives`: its derivatives, by whichever mode of differentiation works.
+- `losses`: how much its residuals count in least squares.
+- `rounding`: whether its value is nothing but rounding error.
+- `problem`: a batch as arrays, and the function on lanes as methods use it.
 - `gpu/`: a whole solve as one kernel on a GPU.
 """

@@ -1,11 +1,11 @@
-"""Linear algebra on a row of lanes: the same textbook lines for one problem and for a tile of `L` problems.
+"""Linear algebra on rows of lanes: the same textbook code for one problem and for a tile of `L` problems.
 
 A scalar of one problem is a row of lanes, `[L]`; a vector is `[n, L]`, a matrix `[m, n, L]`. The lane axis is always
 last, so every operation is elementwise over lanes and no lane can touch another. Dropping the axis everywhere gives
 the same code for one problem: `[]`, `[n]`, `[m, n]`.
 
-On the CPU, sums over the unknowns go over whole rows of lanes, one after the other (`fold`): XLA emits a plain
-reduction without vector instructions there. On a GPU or TPU every round would be a launch, and a reduction is one.
+On the CPU, sums over the unknowns add whole rows of lanes, one after the other (`fold`), because XLA compiles a plain
+reduction without vector instructions there. On a GPU or TPU every row would be a launch; a reduction is only one.
 """
 
 from collections.abc import Callable
@@ -23,17 +23,17 @@ __all__ = [
     "triangle_solve",
 ]  # fmt: skip
 
-_DEPENDENT = 8  # columns whose part across those before them is so many eps of their length, are
-_STRAIGHT = 10  # rounds of `fold`; measured, `docs/performance.md`
-_SWEEPS = 15  # of Jacobi's method, which converges quadratically: about eight are enough
+_DEPENDENT = 8  # eps of its length: a column with no more than that orthogonal to those before it depends on them
+_STRAIGHT = 10  # most rounds of `fold` that are unrolled; measured, `docs/performance.md`
+_SWEEPS = 15  # most sweeps of Jacobi's method, which converges quadratically: about eight are enough
 
 _Function = TypeVar("_Function", bound=Callable)
 
 
 def traced_once(fun: _Function) -> _Function:
-    """`fun` of arrays, whose operations JAX traces once for all arrays of these shapes, and puts where it is called.
+    """`fun`, traced by JAX once for all arrays of the same shapes and dtypes, and inlined wherever it is called.
 
-    What is given by its name belongs to the function, and so does the backend.
+    Keyword arguments are static, and so is the backend.
     """
 
     @partial(jax.jit, static_argnames=("backend", "options"), inline=True)
@@ -62,7 +62,7 @@ def norm(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
 
 
 def positive(value: Array) -> Array:
-    """The value where it is positive, and 1 elsewhere: something to divide by."""
+    """The value where it is positive, and 1 elsewhere: safe to divide by."""
     return jnp.where(value > 0, value, 1)
 
 
@@ -80,7 +80,7 @@ def on_cpu() -> bool:
 
 
 def _in_turn(v: Float[Array, "n *L"]) -> bool:
-    """Whether sums over n run as loops over rows: on the CPU, where there are rows."""
+    """Whether sums over n run as loops over rows: on the CPU, if there is more than one lane."""
     return on_cpu() and v[0].size > 1
 
 
@@ -122,11 +122,11 @@ def _combine(a: Array, weights: Array, axis: int) -> Array:
 
 
 def fold(body: Callable[..., Any], count: int, start: Any, *operands: Array) -> Any:
-    """`start`, then `body(k, ..., *operands)` for every k below `count`: a few in straight lines, many in a loop.
+    """`start`, updated by `body(k, ..., *operands)` for every k below `count`: unrolled if few, in a loop if many.
 
-    Straight lines take less time, to compile too. XLA would fuse them with what the operands are computed from, and
-    into every consumer, which then recomputed all of it for each entry of a matrix; it does not fuse across a barrier,
-    and a loop is one.
+    Unrolled code is faster, and faster to compile. But XLA would fuse it with what computes the operands, and into
+    every consumer, which would then recompute all of it for each entry of a matrix. XLA does not fuse across a barrier,
+    nor across a loop.
     """
     if 0 < count <= _STRAIGHT:
         operands = barrier(operands)
@@ -145,10 +145,10 @@ def fold(body: Callable[..., Any], count: int, start: Any, *operands: Array) -> 
 
 @jax.custom_jvp
 def barrier(operands: Any) -> Any:
-    """The operands, across which XLA fuses nothing.
+    """The operands, behind a barrier across which XLA fuses nothing.
 
-    Derivatives go past it: JAX does not transpose a barrier of a tangent beside a constant, as that of a Jacobian is
-    where residuals are linear.
+    Tangents bypass it: JAX cannot transpose a barrier around a tangent and a constant, which the Jacobian of linear
+    residuals would need.
     """
     return jax.lax.optimization_barrier(operands)
 
@@ -159,7 +159,7 @@ def _past_it(primals, tangents):
 
 
 def at(a: Array, index, axis: int = 0) -> Array:
-    """Slice `index` of `a` along `axis`; `index` is in bounds by the loop it comes from."""
+    """Slice `index` of `a` along `axis`; the loop that `index` comes from keeps it in bounds."""
     indexed = jax.lax.index_in_dim if isinstance(index, int) else jax.lax.dynamic_index_in_dim
     return indexed(a, index, axis, keepdims=False)
 
@@ -174,7 +174,7 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
     Matrix Computations, 4th ed., section 3.4; Duff, Erisman and Reid, Direct Methods for Sparse Matrices, 2nd ed.,
     section 5.2, for the threshold.
 
-    Of one matrix without lanes by the same elimination, in straight lines of code that a kernel can be made of.
+    A single matrix, without lanes, is inverted by unrolled elimination, which can be part of a GPU kernel.
     """
     if a.ndim == 2:
         return _straight_inverse(list(jnp.asarray(a)))
@@ -204,7 +204,7 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
 def normal_equations(
     jt: Float[Array, "n m *L"], f: Float[Array, "m *L"]
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
-    """JᵀJ and Jᵀf in every lane, of Jᵀ and f."""
+    """JᵀJ and Jᵀf in every lane, from Jᵀ and f."""
     if not _in_turn(f):
         return jnp.sum(jt[:, None] * jt[None], axis=2), matvec(jt, f)
 
@@ -221,11 +221,11 @@ def normal_equations(
 def cholesky(
     g: Float[Array, "n n *L"], h: Float[Array, "n *L"], *, least: float
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"], Bool[Array, "*L"]]:
-    """R and R⁻ᵀh, of G = RᵀR with R upper triangular, in every lane, and whether every pivot kept its size.
+    """R and R⁻ᵀh in every lane, where G = RᵀR with R upper triangular, and whether every pivot kept its size.
 
-    A pivot that the elimination left less than `least` of its diagonal entry is raised to that; a column of zeros stays
-    one. Of G = AᵀA, the relative error of R is about eps over the smallest share of a pivot that is left. Source:
-    Golub and Van Loan, Matrix Computations, 4th ed., algorithm 4.2.2.
+    A pivot that elimination reduces to less than `least` times its diagonal entry is raised to that; a column of zeros
+    stays zero. For G = AᵀA, the relative error of R is about eps over the smallest fraction of its diagonal entry that
+    a pivot keeps. Source: Golub and Van Loan, Matrix Computations, 4th ed., algorithm 4.2.2.
     """
     n = h.shape[0]
     index = jnp.arange(n + 1, dtype=jnp.int32).reshape((n + 1,) + (1,) * (h.ndim - 1))
@@ -249,11 +249,11 @@ def cholesky(
 def triangle(
     columns: Float[Array, "n m *L"], b: Float[Array, "m *L"]
 ) -> tuple[Float[Array, "n n *L"], Float[Array, "n *L"]]:
-    """R and Qᵀb, of Aᵀ, the `columns`, and b, A = QR with R upper triangular, in every lane; m may be less than n.
+    """R and Qᵀb in every lane, where A = QR with R upper triangular, from the columns of A and b; m may be less than n.
 
-    By modified Gram-Schmidt elimination of A and b together, which for least squares is as stable as Householder's, and
-    whose every operation is one on rows of lanes. A column that depends on those before it, to rounding, is left out,
-    and has zeros in its row of R. Source: Björck, Numerical Methods for Least Squares Problems, section 2.4.
+    By modified Gram-Schmidt elimination of A and b together, which is as stable as Householder's method for least
+    squares and consists of operations on rows of lanes. A column that depends on those before it, up to rounding, is
+    left out: its row of R is zero. Source: Björck, Numerical Methods for Least Squares Problems, section 2.4.
     """
     n, m = columns.shape[:2]
     index = jnp.arange(n + 1, dtype=jnp.int32).reshape((n + 1,) + (1,) * (b.ndim - 1))
@@ -279,7 +279,7 @@ def triangle(
 def triangle_solve(
     r: Float[Array, "n n *L"], v: Float[Array, "n *L"], *, transposed: bool = False
 ) -> Float[Array, "n *L"]:
-    """R⁻¹ v, or R⁻ᵀ v, in every lane, for an upper triangular R; where its diagonal is zero, so is the entry."""
+    """R⁻¹ v, or R⁻ᵀ v, in every lane, for an upper triangular R; where R's diagonal is zero, so is the result."""
     n = v.shape[0]
     index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (v.ndim - 1))
 
@@ -294,7 +294,7 @@ def triangle_solve(
 
 
 def _straight_inverse(rows: list[Array]) -> Array:
-    """Gauss-Jordan elimination with partial pivoting, every exchange of rows a selection."""
+    """Gauss-Jordan elimination with partial pivoting, with every exchange of rows written as a selection."""
     n, exchanges = len(rows), []
     for k in range(n):
         for i in range(k + 1, n):
@@ -339,7 +339,7 @@ def _put_columns(m, order):
 
 
 def _entry(a: Array, index: Array) -> Array:
-    """Entry `index` of the first axis, another one in each lane."""
+    """Entry `index` of the first axis, which may differ from lane to lane."""
     index = index.reshape((1,) * (a.ndim - index.ndim) + index.shape)
     return jnp.take_along_axis(a, index, axis=0, mode="promise_in_bounds")[0]
 
@@ -348,10 +348,10 @@ def _entry(a: Array, index: Array) -> Array:
 def eigh(a: Float[Array, "n n *L"]) -> tuple[Float[Array, "n *L"], Float[Array, "n n *L"]]:
     """The eigenvalues w of a symmetric matrix in every lane, in no order, and its eigenvectors, the columns of V.
 
-    On the CPU by Jacobi's method, which finds small eigenvalues of a positive definite matrix to the digits that its
-    scaling leaves them. Each round turns n/2 pairs of unknowns at once, and n − 1 rounds are a sweep over all pairs.
-    A lane that is done is turned by nothing more, to the bit, whatever its neighbors need; one that is not finite
-    stays so. Source: Golub and Van Loan, Matrix Computations, 4th ed., section 8.5, with the pairs of algorithm 8.5.4.
+    On the CPU by Jacobi's method, which finds small eigenvalues of a positive definite matrix to as many digits as its
+    scaling allows. Each round rotates n/2 pairs of unknowns at once, and n − 1 rounds are a sweep over all pairs.
+    A lane that is done no longer changes, to the bit, whatever its neighbors need; one that is not finite stays so.
+    Source: Golub and Van Loan, Matrix Computations, 4th ed., section 8.5, with the pairs of algorithm 8.5.4.
     """
     if not on_cpu():  # the platform's library
         w, v = jnp.linalg.eigh(jnp.moveaxis(a, (0, 1), (-2, -1)))
@@ -359,7 +359,7 @@ def eigh(a: Float[Array, "n n *L"]) -> tuple[Float[Array, "n *L"], Float[Array, 
     n, odd = a.shape[0], a.shape[0] % 2
     grown = ((0, odd),) * 2 + ((0, 0),) * (a.ndim - 2)
     own = jnp.eye(n + odd, dtype=bool).reshape((n + odd,) * 2 + (1,) * (a.ndim - 2))
-    a = jnp.pad(a, grown)  # with an unknown that is paired with nothing
+    a = jnp.pad(a, grown)  # an odd n gets one more unknown, coupled to nothing
     w = jnp.sum(jnp.where(own, a, 0), axis=1)
     a = jnp.where(own, 0, a)
 
@@ -376,14 +376,14 @@ def eigh(a: Float[Array, "n n *L"]) -> tuple[Float[Array, "n *L"], Float[Array, 
 
 
 def _is_coupled(entry, w, other):
-    """Whether an entry off the diagonal counts beside the two on it."""
+    """Whether an off-diagonal entry matters beside the two diagonal ones."""
     return jnp.abs(entry) > jnp.finfo(entry.dtype).eps * jnp.sqrt(jnp.abs(w)) * jnp.sqrt(jnp.abs(other))
 
 
 def _turn_pairs(w, a, rows):
-    """Make the entries zero that couple unknown k and n/2 + k; then pair the unknowns anew, as a round robin does.
+    """Zero the entries that couple unknowns k and n/2 + k; then pair the unknowns anew, as in a round robin.
 
-    `a` has a diagonal of zeros, and `w` what belongs there.
+    `w` is the diagonal, and `a` the matrix with zeros there.
     """
     half = w.shape[0] // 2
     pairs = jnp.eye(half, dtype=bool).reshape((half, half) + (1,) * (w.ndim - 1))

@@ -1,6 +1,6 @@
-"""A user's function, called for one problem as the user has written it: as `fun(x, args)`, or `fun(x)` without any.
+"""A user's function, called for one problem as it was written: `fun(x, args)`, or `fun(x)` if there are no args.
 
-What in `args` is no number, such as a name, an activation function or an option, belongs to the function.
+Whatever in `args` is not a number, such as a name, an activation function or an option, becomes part of the function.
 """
 
 import inspect
@@ -20,7 +20,7 @@ _EXPLAINED = (IndexError, AttributeError, ValueError, TypeError)
 
 
 def split(fun: Callable, args: PyTree) -> tuple[Callable, PyTree]:
-    """A function of the numbers in `args` alone, and these: None instead of everything else."""
+    """A function of only the numbers in `args`, and `args` with None in place of everything else."""
     leaves, tree = jax.tree.flatten(args)
     if all(map(_is_number, map(type, leaves))):
         return fun, args
@@ -32,8 +32,8 @@ def split(fun: Callable, args: PyTree) -> tuple[Callable, PyTree]:
 
 @lru_cache(1024)
 def _is_number(kind: type) -> bool:
-    """Whether a leaf of this type is a number or an array of them, for certain."""
-    if issubclass(kind, (bool, Enum, str, bytes, type)):  # Python's truth values are for `if`
+    """Whether a leaf of this type is certainly a number or an array of numbers."""
+    if issubclass(kind, (bool, Enum, str, bytes, type)):  # Python's bools are for `if`
         return False
     return issubclass(kind, (int, float, complex, jax.Array, Tracer)) or hasattr(kind, "dtype")
 
@@ -45,14 +45,14 @@ def _is_static(leaf: Any) -> bool:
 
 
 def _joined(fun: Callable, tree: Any, is_static: tuple[bool, ...], static: tuple, x: PyTree, numbers: PyTree) -> Any:
-    """`fun(x, args)`, with the numbers where they were among the rest."""
+    """`fun(x, args)`, with the numbers back in their places."""
     left = iter(jax.tree.leaves(numbers))
     leaves = [other if flag else next(left) for flag, other in zip(is_static, static, strict=True)]
     return call(fun, x, jax.tree.unflatten(tree, leaves))
 
 
 class Hint(NamedTuple):
-    """What `x` may have been meant to be, and what to tell whoever meant that."""
+    """What `x` may have been meant to be, and what to tell the user in that case."""
 
     instead: jax.ShapeDtypeStruct
     text: str
@@ -62,15 +62,15 @@ def call(fun: Callable, x: PyTree, args: PyTree, hint: Hint | None = None) -> An
     """`fun(x, args)`; `fun(x)` where there are no args and it takes one argument.
 
     Raises:
-        TypeError: it cannot be called like that.
-        Exception: what it raises; with the `hint`, if it would take what that has `instead` of x.
+        TypeError: `fun` cannot be called like that.
+        Exception: whatever `fun` raises; with the text of `hint`, if `fun` would accept `hint.instead` as x.
     """
     arguments = (x,) if _takes(fun, x) and not jax.tree.leaves(args) else (x, args)
     if not _takes(fun, *arguments):
         name = getattr(fun, "__name__", type(fun).__name__)
         raise TypeError(
-            f"fun is called as fun(x, args), but {name} takes {inspect.signature(fun)}. Several arguments are one "
-            "pytree, as in lambda x, args: f(x, *args). Where there are no args fun(x) will do."
+            f"fun is called as fun(x, args), but {name} takes {inspect.signature(fun)}. Pass several arguments as "
+            "one pytree, as in lambda x, args: f(x, *args). Without args, fun(x) is enough."
         )
     try:
         return fun(*arguments)
@@ -91,7 +91,7 @@ def _would_take(fun: Callable, x: jax.ShapeDtypeStruct, *args: PyTree) -> bool:
 
 
 def _takes(fun: Callable, *arguments: Any) -> bool:
-    """Whether a function may be called with so many; where that is not known, as of one in C, yes."""
+    """Whether a function can be called with these arguments; True if unknown, as for functions written in C."""
     try:
         signature = inspect.signature(fun)
     except (TypeError, ValueError):

@@ -1,9 +1,9 @@
 """A user's function as data: what it computes, apart from the numbers that it captured.
 
-A function that is compiled once by its name answers for ever with what it read the first time: a global, an array that
-has been edited since, an attribute of its object. Here it is traced again whenever something that it may read has
-changed (`content.py`). The arrays it captured become inputs, so that other numbers in them compile nothing; and
-functions that compute the same, such as a lambda that is made again in every round of a loop, share one `Program`.
+A function that is compiled once would forever use what it read the first time: a global, an array that has been edited
+since, an attribute of its object. So it is traced again whenever anything that it may read has changed (`content.py`).
+The arrays it captured become inputs, so that new numbers in them compile nothing; and functions that compute the same,
+such as a lambda that is created anew in every round of a loop, share one `Program`.
 """
 
 import threading
@@ -29,18 +29,18 @@ from jaxopt_lite.lanes.widths import Lanes, compiler_options
 
 __all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
-_PROGRAMS = 64  # whose compiled forms are kept; each takes from 5 to 15 megabytes
-_FUNCTIONS = 1024  # with their signatures, that need not be traced again
+_PROGRAMS = 64  # most programs kept, with their compiled forms of 5 to 15 megabytes each
+_FUNCTIONS = 1024  # most functions remembered, with their signatures, so as not to trace them again
 
 
 class Signature:
-    """The arguments of a function. Equal to itself alone: keep it and use it again.
+    """The arguments of a function. It equals only itself, so keep it and reuse it.
 
     Args:
         arguments: pytrees of `jax.ShapeDtypeStruct`s, or of whatever else `jax.make_jaxpr` takes for shapes.
-        exact: whether its products of matrices are exact to the dtype, unless the user has chosen otherwise. If not,
-            they are as JAX's settings say.
-        call: `call(fun, *arguments)` calls a function, where that is not as `fun(*arguments)`.
+        exact: whether the function's matrix products have the full precision of the dtype, unless the user has chosen
+            otherwise. If not, JAX's settings decide.
+        call: `call(fun, *arguments)` calls the function; by default that is `fun(*arguments)`.
     """
 
     def __init__(self, *arguments: PyTree, exact: bool = True, call: Callable | None = None):
@@ -50,9 +50,9 @@ class Signature:
 
     @staticmethod
     def of(*arguments: PyTree, mapped: tuple[int, ...], exact: bool = False) -> "Signature":
-        """That of a function of one entry, for arguments that are mapped along so many leading axes.
+        """The signature of a function of one entry, for arguments mapped along their first `mapped` axes.
 
-        The types are those that a function has which JAX traces: weak ones are so here, and sharded axes sharded.
+        Types are as JAX sees them when it traces: weak types stay weak, and sharded axes sharded.
         """
         flat = [jax.tree.flatten(part) for part in arguments]
         types = (_of_entry(leaf, axes) for (leaves, _), axes in zip(flat, mapped, strict=True) for leaf in leaves)
@@ -80,8 +80,8 @@ class Program:
     def __init__(self, jaxpr: Any, in_tree: Any, out_tree: Any):
         self._jaxpr, self._in_tree, self._out_tree = jaxpr, in_tree, out_tree
         self._compiled: dict[Hashable, Callable] = {}
-        self.settings: set[Hashable] = set()  # of JAX, that it has been used under
-        self.outgrown: set[Hashable] = set()  # what `run` tried first, and need not try again
+        self.settings: set[Hashable] = set()  # of JAX, under which it has been used
+        self.outgrown: set[Hashable] = set()  # shorter cores of `run` that were not enough, and are not tried again
         self.operations, self.largest_array = operations(jaxpr), largest_array(jaxpr)
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
@@ -95,16 +95,16 @@ class Program:
         others: tuple["Program", ...],
         compiler: tuple | None = None,
     ) -> Callable:
-        """A function for `run`, jitted, of these programs' arrays and of arguments. It lives as long as this one.
+        """`core` for `run`, jitted: a function of the programs' arrays and of arguments. It lives as long as this one.
 
-        With options for the compiler it can be no part of another program.
+        With compiler options it cannot be part of another program.
         """
         key = core, options, others, compiler
         compiled = self._compiled.get(key)
         if compiled is None:
             if compiler is None:
                 compiled = jax.jit(partial(_traced_now, (self, *others), core, options))
-            else:  # around the same without, so that it is traced once for both
+            else:  # wraps the one without options, so that both share one trace
                 compiled = jax.jit(self.jitted(core, options, others), compiler_options=dict(compiler))
             self._compiled[key] = compiled
         return compiled
@@ -117,7 +117,7 @@ class Captured(NamedTuple):
     arrays: tuple[Any, ...]
 
     def weakly(self, alive: dict[int, Any]) -> "_Weakly":
-        """The same without keeping alive what the function holds itself: it may be large, and gone tomorrow."""
+        """The same, without keeping alive the arrays that the function itself holds, which may be large."""
         arrays = tuple(weakref.ref(array) if id(array) in alive else array for array in self.arrays)
         return _Weakly(weakref.ref(self.program), arrays)
 
@@ -127,7 +127,7 @@ class _Weakly(NamedTuple):
     arrays: tuple[Any, ...]
 
     def captured(self) -> Captured | None:
-        """What it was made of, if it is still there. The arrays are as long as the function that holds them."""
+        """What it was made from, if that still exists. Its arrays live as long as the function that holds them."""
         program = self.program()
         if program is None:
             return None
@@ -147,17 +147,17 @@ def run(
     """`core(*funs, *options, *arguments)`, compiled, with whatever the functions compute now.
 
     Args:
-        core: a function for `jax.jit`; each function arrives as one that computes the same.
+        core: a function for `jax.jit`; in place of each of `funs` it gets a function that computes the same.
         options: static arguments.
-        funs: functions, at least one, each with its arguments.
+        funs: functions, at least one, each with its signature.
         arguments: pytrees of arrays.
         rows: the batch in the arguments and results, which may be divided over cores.
-        lanes: what the tiles are made of, where most of the work is on such.
-        shorter: cores without what few calls need, which a plain call tries first, one after the other. They return
-            what `core` does, and of each problem whether it needs the next one; once one has, these functions are given
-            to that at once.
-        in_a_program: a core for a call that is part of a larger program, or does not compute on the CPU; `core` unless
-            it is given.
+        lanes: what the tiles are made of, if most of the work is done on tiles.
+        shorter: cores that leave out what few calls need; a plain call tries them first, one after the other. Each
+            returns what `core` does, and for each problem whether it needs the next core. Once one does, later calls
+            with these functions skip that core.
+        in_a_program: the core for a call that is part of a larger program, or that does not run on the CPU; by default
+            `core`.
     """
     latest = [signature.latest.get(id(fun)) for fun, signature in funs]
     found = [None if one is None else one.captured(fun) for one, (fun, _) in zip(latest, funs, strict=True)]
@@ -207,7 +207,7 @@ def _call(
 
 
 class _Latest(NamedTuple):
-    """What a function was when it was run last."""
+    """A function as it was when it last ran."""
 
     fun: weakref.ref[Callable]
     unchanged: Callable[[], bool]
@@ -218,11 +218,11 @@ class _Latest(NamedTuple):
 
 
 class _OtherSettings(Exception):
-    """JAX's settings are not those that a function was traced under."""
+    """JAX's settings are not those under which a function was traced."""
 
 
 class _Thread(threading.local):
-    """The programs that have just been found for the settings of this thread."""
+    """The programs that have just been found under the settings of this thread."""
 
     programs: Sequence[Program] = ()
 
@@ -233,7 +233,7 @@ _thread = _Thread()
 def _traced_now(
     programs: tuple[Program, ...], core: Callable, options: tuple, arrays: list[tuple], *arguments: PyTree
 ) -> PyTree:
-    """What is jitted. JAX traces it again under other settings, with which the user's functions may have to be too."""
+    """The function that is jitted. JAX traces it anew under other settings, which the user's functions may need too."""
     settings = _settings()
     for program in programs:
         if program in _thread.programs:
@@ -281,7 +281,7 @@ _probe = jax.jit(lambda: None)
 
 
 def _settings() -> Hashable:
-    """What stands for JAX's settings: it traces this function once for all that any function depends on."""
+    """A key for JAX's settings: JAX traces the probe anew whenever a setting changes that tracing depends on."""
     return _probe.trace().jaxpr
 
 
@@ -305,7 +305,7 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
     with exact_products() if signature.exact else nullcontext():
         closed = jax.make_jaxpr(flat)(*signature.flat)
     known = content_of_jaxpr(closed)
-    known = object() if known is None else known  # like no other
+    known = object() if known is None else known  # equal to no other
     program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(opened(without_consts(closed))[0])))
     return Captured(program, tuple(map(_copied, closed.consts)))
 
@@ -324,12 +324,12 @@ def _check_results(results: PyTree) -> None:
 
 
 def _copied(const: Any) -> Any:
-    """NumPy's arrays as they are now: whoever holds them may change them."""
+    """NumPy arrays are copied, because their owner may change them."""
     return const if isinstance(const, jax.Array) else np.array(const)
 
 
 class _Aside:
-    """A value that goes along with a key: all are equal."""
+    """A value that travels with a key without being part of it: all are equal."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -342,7 +342,7 @@ class _Aside:
 
 
 class _Key(NamedTuple):
-    """A program by what it computes."""
+    """The key of a program: what it computes."""
 
     content: Hashable
     settings: Hashable

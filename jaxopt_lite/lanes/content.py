@@ -1,12 +1,12 @@
 """What a function may read, as a key: functions with equal keys compute the same, whatever has changed in between.
 
 A function reads more than its arguments: globals, what it closed over, defaults, and what the functions that it calls
-read in turn. `content` goes through all of it, by the names in its code. It takes numbers, texts and small NumPy arrays
-by value, and JAX's arrays, which never change, by identity; of an object, all attributes and all of its class. Whatever
-it does not know in every detail, such as an object whose class is not written in Python, has no key: then the function
-has to be traced to see what it does now.
+read in turn. `content` goes through all of it, following the names in its code. Numbers, strings and small NumPy arrays
+count by value; JAX arrays, which never change, by identity; an object by all its attributes and its whole class.
+Anything that is not known in every detail, such as an object whose class is not written in Python, has no key: the
+function then has to be traced to see what it computes now.
 
-`content_of_jaxpr` is the key of what came out of tracing. Functions with equal jaxprs can share a compiled program.
+`content_of_jaxpr` is the key of a traced function. Functions with equal jaxprs can share a compiled program.
 """
 
 import builtins
@@ -26,10 +26,10 @@ from jaxopt_lite.jaxprs import Equation, as_function, is_jaxpr, is_literal, open
 
 __all__ = ["Content", "content", "content_of_jaxpr"]
 
-# Libraries whose functions compute from their arguments and from JAX's settings alone, but for one part with a state.
+# Libraries whose functions depend only on their arguments and JAX's settings, except for one part that has a state.
 _TRUSTED = {"jax", "jaxlib", "numpy", "math", "cmath", "operator", "functools", "itertools", "collections", "typing"}
 _CALLS_MODULE = "jaxopt_lite.lanes.calls"  # it calls the user's function, which is among its arguments
-_FILE_READERS = {"fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "open_memmap"}  # of arrays
+_FILE_READERS = {"fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "open_memmap"}  # that give arrays
 _WITH_STATE = "numpy.random"
 _UNCERTAIN = {
     "__import__", "compile", "delattr", "dir", "eval", "exec", "getattr", "globals", "hasattr", "id", "input", "locals",
@@ -39,12 +39,12 @@ _GLOBAL_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _CELL_READS = {"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
 _ATTRIBUTE_READS = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
 _SIDE_EFFECTS = {"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"}
-_SMALL = 4096  # bytes of a NumPy array that are compared at every call
-_MANY = 2000  # things that a function may read, beyond which it takes less time to trace it
+_SMALL = 4096  # bytes; NumPy arrays up to this size are compared at every call
+_MANY = 2000  # objects that a function may read; with more, tracing it takes less time
 _VALUES = {int, bool, str, bytes, range, object, type(None), type(...), type(jax.tree.structure(0))}
 _JITTED = type(jax.jit(lambda: None))
 _MISSING = object()
-# Of a class, what says how it is written or shown.
+# Attributes of a class that only say how it was written or how it is shown.
 _BOOKKEEPING = {
     "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__dataclass_fields__",
     "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__repr__",
@@ -53,16 +53,16 @@ _BOOKKEEPING = {
 
 
 class _Unknown(Exception):
-    """There is something that a function may use in ways that are not known."""
+    """A function may use something in ways that are not known."""
 
 
 class Content(NamedTuple):
     """The key of a function.
 
     Attributes:
-        key: itself. It does not keep JAX's arrays alive.
-        arrays: these, by `id`.
-        unchanged: whether the function still has this key, where a few comparisons can tell; else None.
+        key: the key itself. It does not keep JAX arrays alive.
+        arrays: the JAX arrays that the function may read, by `id`.
+        unchanged: tells whether the function still has this key; None if a few comparisons cannot tell.
     """
 
     key: Hashable
@@ -111,8 +111,8 @@ class _Same:
 
 
 class _Reads(NamedTuple):
-    """What the code of a function, and of those inside it, reads; `whole` are the names, of variables and of
-    attributes, of which it does not at once read an attribute.
+    """What the code of a function, and of the functions defined inside it, reads; `whole` are the names of variables
+    and attributes that it uses other than by reading an attribute of them.
     """
 
     names: frozenset[str]
@@ -151,7 +151,7 @@ def _is_trusted(module: object) -> bool:
 
 
 def _is_public(thing: Any) -> bool:
-    """Whether it is what a trusted library calls by its name: it will be the same for ever."""
+    """Whether it is what a trusted library has under its name: then it always stays the same."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
     if not isinstance(name, str) or name in _UNCERTAIN or not (_is_trusted(module) or module == "builtins"):
         return False
@@ -163,8 +163,8 @@ class _Reader:
 
     def __init__(self):
         self.arrays: dict[int, jax.Array] = {}
-        self._seen: dict[int, tuple[int, Any]] = {}  # with the objects, so that no id is used again
-        self._read: set[tuple[int, str]] = set()  # of modules, which attributes
+        self._seen: dict[int, tuple[int, Any]] = {}  # with the objects, so that no id is reused
+        self._read: set[tuple[int, str]] = set()  # modules by id, and which of their attributes
         self._count = 0
         self._checks: list[Callable[[], bool]] | None = []
 
@@ -182,7 +182,7 @@ class _Reader:
         if kind in _VALUES:
             return kind, thing
         if kind is float:
-            return kind, thing.hex()  # in which -0.0 is not 0.0, and NaN is NaN
+            return kind, thing.hex()  # here -0.0 differs from 0.0, and NaN equals NaN
         if kind is complex:
             return kind, thing.real.hex(), thing.imag.hex()
         if isinstance(thing, jax.Array) and not isinstance(thing, Tracer):
@@ -206,7 +206,7 @@ class _Reader:
             return kind, tuple(map(self.of, thing))
         if _is_public(thing):
             return kind, thing.__module__, thing.__name__
-        self._checks = None  # what follows may change and stay what it is
+        self._checks = None  # what follows may change in place
         return self._of_changing(thing, kind)
 
     def _of_changing(self, thing: Any, kind: type) -> Hashable:
@@ -230,12 +230,12 @@ class _Reader:
             return self._of_class(thing)
         if type(kind) is type and type(getattr(thing, "__dict__", None)) is dict:
             if any(_is_public(base) for base in kind.__mro__[:-1]):
-                raise _Unknown(thing)  # it holds more than its attributes, as a kind of list does
+                raise _Unknown(thing)  # it holds more than its attributes, as a subclass of list does
             return self.of(kind), self.of(thing.__dict__)
         raise _Unknown(thing)
 
     def _of_class(self, kind: type) -> Hashable:
-        """All that a class and those it inherits from hold; one that is not written in Python holds what is unknown."""
+        """Everything that a class and its bases hold, which is unknown for a class that is not written in Python."""
         written = [base for base in kind.__mro__ if not _is_public(base)]
         held = [(name, value) for base in written for name, value in vars(base).items() if name not in _BOOKKEEPING]
         return _Same(kind), *((name, self.of(value)) for name, value in held)
@@ -248,7 +248,7 @@ class _Reader:
             try:
                 value = cell.cell_contents
             except ValueError:
-                raise _Unknown(cell) from None  # it is empty yet
+                raise _Unknown(cell) from None  # it is still empty
             self._watch(lambda cell=cell: cell.cell_contents, value)
             inside.append(self._of_variable(name, value, reads))
         if _is_trusted(known.get("__name__")):
@@ -258,7 +258,7 @@ class _Reader:
         return code, *inside, *(self._of_name(name, known, reads) for name in reads.names)
 
     def _of_name(self, name: str, known: dict[str, Any], reads: _Reads) -> Hashable:
-        """A global of a module, or what Python has by this name."""
+        """A global of a module, or a builtin of this name."""
         value = known.get(name, _MISSING)
         self._watch(lambda: known.get(name, _MISSING), value)
         if value is not _MISSING:
@@ -271,11 +271,11 @@ class _Reader:
         if type(value) is not types.ModuleType:
             return self.of(value)
         if name in reads.whole:
-            raise _Unknown(value)  # whoever gets it may read any of its attributes
+            raise _Unknown(value)  # any of its attributes may be read
         return self._of_module(value, reads)
 
     def _of_module(self, module: types.ModuleType, reads: _Reads) -> Hashable:
-        """A module; of the user's own, what the code may read of it, unless that is part of the key already."""
+        """A module; for one of the user's, also what the code may read of it, unless that is already in the key."""
         there = vars(module)
         if _is_trusted(module.__name__):
             if not (_FILE_READERS | {_WITH_STATE.rpartition(".")[2]}).isdisjoint(reads.attributes):
@@ -311,10 +311,10 @@ class _Reader:
 
 
 def content_of_jaxpr(jaxpr: Any) -> Hashable | None:
-    """The key of a jaxpr apart from its consts, or None if something in it has none.
+    """The key of a jaxpr apart from its consts, or None if something in it has no key.
 
-    A jaxpr holds differentiation rules of the user's as Python functions, which do not tell what they compute. Where
-    there are such the jaxprs of the derivatives, in which the rules have been applied, become part of the key.
+    A jaxpr holds the user's differentiation rules as Python functions, which do not tell what they compute. If there
+    are any, the jaxprs of the derivatives, in which the rules have been applied, become part of the key.
     """
     try:
         return _with_derivatives(opened(jaxpr)[0], _ORDERS)
@@ -322,7 +322,7 @@ def content_of_jaxpr(jaxpr: Any) -> Hashable | None:
         return None
 
 
-_ORDERS = 2  # of derivatives: a rule may use functions that have rules, mostly its own
+_ORDERS = 2  # of derivatives that are compared: a rule may use functions that have rules, mostly its own
 _RULES = {"custom_jvp_call", "custom_vjp_call", "custom_lin"}
 _CALLS = {"jit", "pjit"}
 _known_rows: weakref.WeakKeyDictionary[Any, tuple[Hashable, bool]] = weakref.WeakKeyDictionary()
@@ -336,7 +336,7 @@ def _with_derivatives(jaxpr: Any, orders: int) -> Hashable:
 def _rows(jaxpr: Any) -> tuple[Hashable, bool]:
     """An open jaxpr with its variables numbered, and whether there are rules in it.
 
-    JAX traces a jitted function once and hands out the same jaxpr again, which is why they are remembered.
+    They are remembered, because JAX traces a jitted function once and then returns the same jaxpr again.
     """
     known = _known_rows.get(jaxpr)
     if known is None:
@@ -371,7 +371,7 @@ class _JaxprReader:
         params = [
             self._called(value) if is_call and name == "jaxpr" else self._param(value)
             for name, value in equation.params.items()
-            if not is_rule or is_jaxpr(value)  # the others are the rules, and how many arguments they take
+            if not is_rule or is_jaxpr(value)  # the other params are the rules, and how many arguments they take
         ]
         context = equation.ctx
         around = context.compute_type, self._param(context.xla_metadata), context.cur_abstract_mesh
@@ -379,7 +379,7 @@ class _JaxprReader:
         return equation.primitive, inputs, tuple(params), outputs, around
 
     def _called(self, jaxpr: Any) -> Hashable:
-        """A jitted function. One with rules is the same only as the same object, with whose derivatives JAX goes on."""
+        """A jitted function. One with rules equals only itself, since JAX keeps its derivatives with that object."""
         inner, consts = opened(jaxpr)
         rows, has_rules = _rows(inner)
         return _Same(jaxpr) if has_rules else (rows, *map(_Same, consts))

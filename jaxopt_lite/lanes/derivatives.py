@@ -19,8 +19,8 @@ __all__ = [
 
 _REFUSALS = (TypeError, ValueError, NotImplementedError)
 _ADVICE = (
-    "A rule by jax.custom_jvp has both modes, and so has a loop of a fixed number of rounds (jax.lax.scan). "
-    'For roots Broyden(jacobian="identity", rescue=False) and LimitedBroyden(rescue=False) need no derivative.'
+    "A jax.custom_jvp rule works in both modes, and so does a loop of a fixed number of rounds (jax.lax.scan). "
+    'For roots, Broyden(jacobian="identity", rescue=False) and LimitedBroyden(rescue=False) need no derivative.'
 )
 
 
@@ -34,7 +34,7 @@ def value_and_grad(f: Callable, x):
 
 
 def value_and_slope(f: Callable, x, p, needed: bool, asks_first: bool):
-    """f(x) and J p. A slope that is not `needed` is NaN where the function has no derivative.
+    """f(x) and J p. If the function has no derivative, J p is NaN, or an error if it is `needed`.
 
     `asks_first` is for a function that `has_custom_vjp`.
     """
@@ -69,7 +69,7 @@ def value_and_jacobian(f: Callable, x):
 
 
 def value_jacobian_and_aux(f: Callable, x):
-    """Of `f(x) = (value, aux)` the value, its Jacobian `[m, n]`, and what is beside it."""
+    """For `f(x) = (value, aux)`: the value, its Jacobian `[m, n]`, and aux."""
 
     def twice(x):
         value, aux = f(x)
@@ -109,7 +109,7 @@ def value_grad_and_hessian(f: Callable, x):
 
 
 def has_hessian(f: Callable, x, *others) -> bool:
-    """Whether JAX has the second derivatives of a scalar f(x, *others) in x; only shapes and dtypes matter."""
+    """Whether JAX can take second derivatives of a scalar f(x, *others) in x; only shapes and dtypes matter."""
     try:
         jax.eval_shape(lambda x, *others: value_grad_and_hessian(lambda x: f(x, *others), x), x, *others)
     except _REFUSALS:
@@ -118,7 +118,7 @@ def has_hessian(f: Callable, x, *others) -> bool:
 
 
 def _by_columns(f: Callable, x, u):
-    """Jᵀ u by forward mode, an unknown at a time: so no array is larger than those of f itself."""
+    """Jᵀ u by forward mode, one unknown at a time, so that no array is larger than those of f itself."""
     _ask_for_forward_mode(f, x)
 
     def entry(direction):
@@ -129,15 +129,15 @@ def _by_columns(f: Callable, x, u):
 
 
 def _ask_for_forward_mode(f: Callable, x) -> None:
-    """Raise JAX's error if there is none. `jax.jvp` accepts a `jax.custom_vjp`; only what it gives is refused later."""
+    """Raise JAX's error if f has no forward mode. `jax.jvp` accepts a `jax.custom_vjp`; only its result fails."""
     jax.eval_shape(jax.jacfwd(f), x)
 
 
 def _first_possible(name: str, f: Callable, x, *ways: Callable[[], Any], otherwise: Callable[[], Any] | None = None):
-    """The result of the first way that works, or else of this one.
+    """The result of the first way that works, or else of `otherwise`.
 
     Raises:
-        TypeError: none does, and why. An error of the user's own, which all ways meet, is raised as it is.
+        TypeError: no way works; it says why. An error in the user's function, met by every way, is raised as it is.
     """
     errors: list[Exception] = []
     for way in ways:
@@ -168,7 +168,7 @@ _WITH_ONE_MODE = {"while", "custom_vjp_call", "pure_callback", "io_callback", "d
 
 
 def _with_one_mode(jaxpr: Any) -> list[Equation]:
-    """The equations of a jaxpr that have one mode of differentiation, or none."""
+    """The equations of a jaxpr that have at most one mode of differentiation."""
 
     def has_one(equation: Equation) -> bool:
         name = equation.primitive.name

@@ -1,4 +1,4 @@
-"""One batch on many devices: each has its share of the problems and loops on its own; nothing travels between them.
+"""One batch on many devices: each solves its share of the problems in its own loop; no data travel between them.
 
 It works for any function that maps a batch along the leading axis of its arguments to results with
 the same leading axis, as `root`, `minimize` and `multistart` do.
@@ -24,17 +24,17 @@ __all__ = ["check_together", "over_devices", "use_cpu_cores"]
 def use_cpu_cores(count: int | None = None) -> int:
     """Make each CPU core a device of JAX, for `over_devices`. One process then computes on all of them.
 
-    Call it first: JAX makes its devices when it first needs one.
+    Call it before anything else: JAX creates its devices when it first needs one.
 
     Args:
-        count: how many devices; by default as many as this process may use cores.
+        count: how many devices; by default the number of cores that this process may use.
 
     Returns:
         The number of devices.
 
     Raises:
-        ValueError: a count that is no whole number, or below 1.
-        RuntimeError: JAX has already started, with another number of CPU devices.
+        ValueError: `count` is not a whole number, or is below 1.
+        RuntimeError: JAX has already started with another number of CPU devices.
 
     Example:
         >>> import jaxopt_lite as jol
@@ -48,8 +48,8 @@ def use_cpu_cores(count: int | None = None) -> int:
         there = len(jax.local_devices(backend="cpu"))
         if there != count:
             raise RuntimeError(
-                f"use_cpu_cores() came too late: JAX has already started, with {there} CPU device{'s' * (there > 1)}, "
-                f"and not {count}. Call it before anything computes, in the first lines of the program."
+                f"use_cpu_cores() came too late: JAX has already started with {there} CPU device{'s' * (there > 1)}, "
+                f"not {count}. Call it before anything computes, in the first lines of the program."
             ) from error
     return count
 
@@ -57,21 +57,21 @@ def use_cpu_cores(count: int | None = None) -> int:
 def over_devices(solve: Callable[..., PyTree], mesh: Mesh | None = None) -> Callable[..., PyTree]:
     """`solve`, with the batch divided over devices.
 
-    Every device solves its own share, in a loop of its own that ends when its own problems have ended. Inputs that
-    are already divided like this stay where they are. Where the number of devices does not divide that of the
-    problems, the last problem is repeated until it does, and the copies are cut off again.
+    Every device solves its share in its own loop, which ends when its own problems have ended. Inputs that are already
+    divided like this stay where they are. If the problems cannot be divided evenly, the last one is repeated until they
+    can, and the copies are cut off again.
 
     Args:
         solve: `solve(x0, args, ...)`, whose arguments are pytrees with a leading batch axis, as are its results; for
-            instance `lambda x0, args: jol.minimize(fun, x0, args)`. What all problems share, it closes over.
-        mesh: over which devices, along all axes of the mesh; by default that of `jax.set_mesh`, if
-            it is set, or else all there are, also those of other processes.
+            instance `lambda x0, args: jol.minimize(fun, x0, args)`. It closes over what all problems share.
+        mesh: the devices, along all axes of the mesh; by default the mesh of `jax.set_mesh`, or else that of the
+            arrays' types, or else all devices, including those of other processes.
 
     Returns:
         A function of the same arguments, jitted, whose results are divided over the devices.
 
     Raises:
-        ValueError: from the function, for batch axes that disagree.
+        ValueError: batch axes disagree; raised by the returned function.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -88,7 +88,7 @@ def over_devices(solve: Callable[..., PyTree], mesh: Mesh | None = None) -> Call
             return solve(*batches)
         over = _mesh_around(batches) if mesh is None else mesh
         share, whole = PartitionSpec(over.axis_names), PartitionSpec()
-        # The check of which results vary over the mesh has no rule for some of what a solver uses.
+        # JAX's check of which results vary over the mesh has no rule for some primitives that solvers use.
         divided = jax.shard_map(solve, mesh=over, in_specs=share, out_specs=share, check_vma=False)
         filler = -size % over.size
         if filler:
@@ -100,26 +100,26 @@ def over_devices(solve: Callable[..., PyTree], mesh: Mesh | None = None) -> Call
 
 
 def check_together(**arguments: PyTree) -> None:
-    """Refuse arrays that are divided over devices, over which one loop cannot be, by the names of the arguments.
+    """Refuse arrays that are divided over devices, since one loop cannot run over several.
 
-    XLA would try: on a CPU its compiler fails. What is inside a `jax.jit` says where it is on explicit axes alone.
+    XLA would try, and its compiler fails on a CPU. Inside a `jax.jit` arrays tell where they are only on explicit axes.
 
     Raises:
-        ValueError: an argument with such an array.
+        ValueError: an argument has such an array; the message names it.
     """
     for name, tree in arguments.items():
         for leaf in jax.tree.leaves(tree):
             sharding = getattr(leaf, "sharding", None)
             if isinstance(sharding, NamedSharding) and _is_apart(leaf, sharding):
                 raise ValueError(
-                    f"{name} has an array on the mesh {dict(sharding.mesh.shape)}; expected one device. Each part is "
-                    "solved where it is by jol.over_devices(lambda x0, args: jol.minimize(fun, x0, args))(x0, args). "
-                    "What all problems share is whole on every device by jax.sharding.PartitionSpec()."
+                    f"{name} has an array on the mesh {dict(sharding.mesh.shape)}; expected one device. To solve each part "
+                    "where it is: jol.over_devices(lambda x0, args: jol.minimize(fun, x0, args))(x0, args). Put what all "
+                    "problems share on every device, by jax.sharding.PartitionSpec()."
                 )
 
 
 def _is_apart(leaf: Any, sharding: NamedSharding) -> bool:
-    """Whether an array is divided over the cores of a CPU, or typed as divided, or as of a mesh that is not around."""
+    """Whether an array is divided over CPU devices, or its type says it is divided or on a mesh that is not set."""
     typed = jax.typeof(leaf).sharding
     if AxisType.Explicit in typed.mesh.axis_types:
         return any(axis is not None for axis in typed.spec) or jax.sharding.get_abstract_mesh().empty
@@ -129,14 +129,14 @@ def _is_apart(leaf: Any, sharding: NamedSharding) -> bool:
 
 
 def _mesh_around(batches: PyTree) -> Any:
-    """The mesh that the program is in, or that these are typed with; else all devices."""
+    """The current mesh, or else that of the arrays' types, or else one of all devices."""
     meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(batches))]
     found = next((each for each in meshes if not each.empty), None)
     return Mesh(np.asarray(jax.devices()), ("batch",)) if found is None else found
 
 
 def _placed(batches: PyTree, mesh: Any, spec: PartitionSpec) -> PyTree:
-    """The same, with this for their type where where arrays are is part of that: along explicit axes of the mesh."""
+    """The arrays, resharded to `spec` along the explicit axes of the mesh; unchanged if it has none."""
     explicit = [name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit]
     if not explicit:
         return batches
@@ -145,7 +145,7 @@ def _placed(batches: PyTree, mesh: Any, spec: PartitionSpec) -> PyTree:
 
 
 def _with_copies(batches, count: int):
-    """With `count` copies of the last problem behind it."""
+    """The batches, with `count` copies of the last problem appended."""
 
     def extend(leaf):
         return jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (count, *leaf.shape[1:]))])

@@ -1,9 +1,9 @@
 """The only solver loop: a pool of lanes that is refilled from a queue of problems.
 
-One problem needs 20 steps and its neighbour 300. A loop over the batch would run all for 300; here a tile of `L`
-lanes is in work, and as soon as it pays the answers of those that have ended are written out and the next problems of
-the queue take their place. Nearly every lane does useful work at nearly every step, and only the lanes in work hold
-matrices. A lane's arithmetic never depends on which lane it is or who its neighbours are.
+One problem needs 20 steps and its neighbor 300. A loop over the whole batch would run all of them for 300. Here only a
+tile of `L` lanes is at work. As soon as it pays, the answers of lanes that have ended are written out, and the next
+problems of the queue take their place. So nearly every lane does useful work at nearly every step, and only the lanes
+at work hold matrices. A lane's arithmetic never depends on which lane it is or who its neighbors are.
 
 A method is an object with `init`, `begin`, `step` and `progress`, and says which fields of its state are special. A
 step is one evaluation of the user's function in every lane. A lane whose status is WAITING needs something rarer: its
@@ -24,7 +24,7 @@ from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Limits", "Method", "Outcome", "Problem", "Queue", "State", "resumed", "run", "stopped", "verdict"]
 
-_PAUSED = 16  # how much lower the status of a lane is that is out of steps
+_PAUSED = 16  # subtracted from the status of a lane out of steps; `resumed` adds it back
 
 
 class Limits(NamedTuple):
@@ -36,7 +36,7 @@ class Limits(NamedTuple):
 
 
 class Problem(Protocol):
-    """What a method may ask of the user's function on a tile; `problem.LaneProblem` answers."""
+    """What a method may ask of the user's function on a tile; `problem.LaneProblem` implements it."""
 
     @property
     def box(self) -> Any:
@@ -56,7 +56,7 @@ class Problem(Protocol):
         ...
 
     def value_and_slope(self, x: Array, p: Array, /, needed: bool = False) -> tuple[Array, Array]:
-        """F(x) and J p; NaN for a J p that there is not, unless it is `needed`."""
+        """F(x) and J p; if F has no derivative, J p is NaN, or an error if it is `needed`."""
         ...
 
     def pullback(self, x: Array, u: Array, /) -> Array:
@@ -69,7 +69,7 @@ class Problem(Protocol):
 
 
 class State(Protocol):
-    """What a lane carries: a NamedTuple with at least these fields. The engine itself ends a lane out of steps."""
+    """What a lane carries: a NamedTuple with at least these fields. The engine itself ends lanes out of steps."""
 
     @property
     def x(self) -> Array: ...
@@ -86,19 +86,19 @@ class State(Protocol):
 
 
 class Method(Protocol):
-    """A solver on lanes: all that the engine and a kernel read of it."""
+    """A solver on lanes: all that the engine and a kernel use of it."""
 
     @property
     def loose(self) -> tuple[str, ...]:
-        """The fields of a state that are of use only to a lane that runs.
+        """The fields of a state that matter only while a lane is running.
 
-        In others they may come out of a step as anything, and where states are kept the engine puts them back.
+        In other lanes a step may leave anything in them; the engine restores them if states are kept.
         """
         ...
 
     @property
     def prepares(self) -> bool:
-        """Whether `begin` evaluates anything. Else it is the first step that does."""
+        """Whether `begin` evaluates the function. If not, the first step does."""
         ...
 
     @property
@@ -107,17 +107,17 @@ class Method(Protocol):
         ...
 
     def init(self, start: Any, /) -> State:
-        """The state before the first evaluation, WAITING, from the queue's `start`. In what follows `problem` is a
-        `Problem`, and `state` what `init` returns.
+        """The state before the first evaluation, WAITING, from the queue's `start`. Below, `problem` is a `Problem`,
+        and `state` is what `init` returns.
         """
         ...
 
     def begin(self, problem: Any, limits: Limits, state: Any, /) -> State:
-        """Start every lane from where it is, as one that is WAITING must. Afterwards it runs, or has ended."""
+        """Start every lane from its current point, as WAITING lanes need. Afterwards it is RUNNING, or has ended."""
         ...
 
     def step(self, problem: Any, limits: Limits, state: Any, /) -> State:
-        """One evaluation in every lane that is RUNNING; the others stay as they are, to the bit, but for `loose`."""
+        """One evaluation in every lane that is RUNNING; others stay the same, to the bit, except in `loose` fields."""
         ...
 
     def progress(self, problem: Any, state: Any, /) -> tuple[Array, Array]:
@@ -158,7 +158,7 @@ class Outcome(NamedTuple):
 
 
 class _Pool(NamedTuple):
-    """The lanes in work: which problem each one holds, its data, its limits and its state; lane axis last."""
+    """The lanes at work: which problem each one holds, its data, its limits and its state; lane axis last."""
 
     problem: Int[Array, " L"]
     mapped: tuple[Array, ...]
@@ -184,9 +184,9 @@ def run(
         method: the solver.
         bind: a tile's mapped leaves, lane axis last -> the problem on that tile.
         queue: the problems.
-        width: the number of lanes in work.
-        pause_cost: what it takes to write out, refill and start lanes, in steps of the whole tile, about. Lanes wait
-            for that until they have missed as much. No answer depends on it.
+        width: the number of lanes at work.
+        pause_cost: about what it costs to write out, refill and start lanes, in steps of the whole tile. Idle lanes
+            wait for that until together they have missed as many steps. No answer depends on it.
         steps_at_once: how many steps to make before asking whether more are worthwhile. No answer depends on it.
         keep_state: also return the states, so that unfinished solves can go on.
         record: how many steps of progress to record for each problem.
@@ -212,18 +212,18 @@ def run(
 
 
 def stopped(limits: Limits, state: Any) -> Any:
-    """The state in which lanes that are out of steps are ended, and keep what they would have done next."""
+    """The state with lanes that are out of steps ended; they keep what they would have done next."""
     over = _in_work(state.status) & (state.steps >= limits.max_steps)
     return state._replace(status=jnp.where(over, state.status - _PAUSED, state.status).astype(jnp.int32))
 
 
 def verdict(status: Int[Array, "*L"]) -> Int[Array, "*L"]:
-    """The outcome of lanes: of one that was stopped, MAX_STEPS."""
+    """The final status of each lane: MAX_STEPS if it was stopped."""
     return jnp.where(status < Status.EMPTY, Status.MAX_STEPS, status).astype(jnp.int32)
 
 
 def resumed(states: Any) -> Any:
-    """The states of an `Outcome`, in which lanes that were stopped do what they would have done next."""
+    """The states of an `Outcome`, in which lanes that were stopped go on with what they would have done next."""
     status = jnp.where(states.status < Status.EMPTY, states.status + _PAUSED, states.status)
     return states._replace(status=status.astype(jnp.int32))
 
@@ -246,7 +246,7 @@ def _advance(
 ) -> _Pool:
     """Step until it pays to stop: until idle lanes have missed as many steps as a pause costs.
 
-    The fields that a step leaves `loose` are put back in lanes that do not run.
+    The `loose` fields are restored in lanes that are not running.
     """
     problem = bind(pool.mapped)
     width = pool.problem.size
@@ -280,7 +280,7 @@ def _note(method: Method, problem, state, record, lanes):
 
 
 def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:
-    """Write the ended lanes out. Those in work write to the spare slot at the end, so every index is in bounds."""
+    """Write out the ended lanes. Those at work write to the spare slot at the end, so every index is in bounds."""
     slots = jnp.where(_in_work(pool.state.status), size, pool.problem)
     return store(outcome, slots, _report(pool, outcome.states is not None))
 
@@ -317,7 +317,7 @@ def _blank_record(queue: Queue, width: int, record: int):
 
 
 def _refill(method: Method, queue: Queue, count, pool: _Pool, taken, record: int) -> tuple[_Pool, Array]:
-    """Give the next problems of the queue to the lanes that have none in work."""
+    """Give the next problems of the queue to the free lanes."""
     size = queue.size
     free = ~_in_work(pool.state.status)
     turn = taken + count_up_to(free) - 1

@@ -2,7 +2,7 @@
 
 What this library compiles runs on one core, however many there are. But programs that are started from several Python
 threads run side by side on one device. So a call that is not part of a larger program divides its batch into parts of
-one size, which share a program; each part is started from a thread of its own, and another program joins the results.
+equal size, which share a program; each part is started from a thread of its own, and another program joins the results.
 No answer depends on it: a problem's bits are the same in any batch (`docs/design.md`).
 """
 
@@ -26,7 +26,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = ["Part", "Rows", "computes_now", "fan_out", "part_size", "why_undivided"]
 
-_PATIENCE = 0.05  # seconds that a part waits for a thread; then whoever waits for it starts it, so that all goes on
+_PATIENCE = 0.05  # seconds that a part waits for a thread; then the caller runs it, so that nothing deadlocks
 _NOTHING = object()
 
 
@@ -35,10 +35,10 @@ class Rows(NamedTuple):
 
     Attributes:
         size: how many problems.
-        axes: of each argument, the batch axes of its leaves; None where all problems share a leaf.
-        unknowns: of a problem.
-        evaluations: that a problem takes, about.
-        calls: of the function, for one evaluation: one for each of many starts or examples.
+        axes: for each argument, the batch axes of its leaves; None where all problems share a leaf.
+        unknowns: how many a problem has.
+        evaluations: about how many a problem takes.
+        calls: calls of the function per evaluation: one for each of many starts or examples.
     """
 
     size: int
@@ -48,12 +48,12 @@ class Rows(NamedTuple):
     calls: int = 1
 
     def parts(self, operations: int) -> int:
-        """Into how many parts the cores may divide it, where a call of the function computes so many numbers."""
+        """How many parts to divide it into, if a call of the function computes `operations` numbers."""
         return min(cores(), widths.parts(self.size, self.unknowns, self.calls * operations, self.evaluations))
 
 
 class Part(NamedTuple):
-    """`core`, for `capture.run`, on `size` problems of a batch; one more argument says from which on."""
+    """`core`, for `capture.run`, on `size` problems of a batch; one more argument is the index of the first."""
 
     core: Callable
     rows: Rows
@@ -74,7 +74,7 @@ class Part(NamedTuple):
 
 
 def computes_now(arguments: PyTree) -> bool:
-    """Whether a call with these arguments computes on the CPU at once, and is no part of a larger program."""
+    """Whether a call with these arguments runs on the CPU at once, not as part of a larger program."""
     if jax.default_backend() != "cpu" or jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
         return False
     if get_opaque_trace_state(convention="nnx") != _no_trace():
@@ -84,13 +84,13 @@ def computes_now(arguments: PyTree) -> bool:
 
 @lru_cache(1)
 def _no_trace() -> Any:
-    """What JAX has for a trace where there is none, as in a thread of its own: this may be called within one."""
+    """JAX's trace state outside of any trace; taken in a new thread, as this may be called within a trace."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(get_opaque_trace_state, convention="nnx").result()
 
 
 def part_size(rows: Rows, operations: int, arguments: Sequence[PyTree]) -> int | None:
-    """How many problems each part has, in a call that `computes_now`; None where the batch is not divided."""
+    """How many problems each part has, in a call that `computes_now`; None if the batch is not divided."""
     if why_undivided(rows, operations):
         return None
     sizes = {
@@ -105,9 +105,9 @@ def part_size(rows: Rows, operations: int, arguments: Sequence[PyTree]) -> int |
 
 
 def why_undivided(rows: Rows, operations: int) -> str | None:
-    """Why a batch is solved on one core of a CPU, if so, in a call that is no part of a larger program.
+    """Why a call that is not part of a larger program solves its batch on one CPU core; None if it does not.
 
-    A call of the function computes so many numbers, `operations`.
+    A call of the function computes `operations` numbers.
     """
     if rows.parts(operations) == 1:
         if cores() == 1:
@@ -121,12 +121,12 @@ def why_undivided(rows: Rows, operations: int) -> str | None:
 def fan_out(
     part: Callable[..., PyTree], arguments: Sequence[PyTree], rows: Rows, size: int, settings: Callable[[], Hashable]
 ) -> PyTree:
-    """`part(*arguments, start)` for parts of `size` problems, side by side, and the results as those of one batch.
+    """`part(*arguments, start)` for parts of `size` problems, side by side, with their results joined.
 
-    The first part is started here, for it may have to be compiled. JAX's settings belong to a thread: one that has
-    others than this leaves its part to it.
+    The first part runs in this thread, because it may have to be compiled. JAX's settings belong to a thread: one with
+    different settings leaves its part to this thread.
     """
-    # Once for all parts, and a copy, for the parts may run on when the caller goes on and changes its array.
+    # Once for all parts, and copied, because parts may still run when the caller changes the array.
     arguments = jax.tree.map(lambda leaf: _copied(leaf) if isinstance(leaf, np.ndarray) else leaf, arguments)
     starts = [_on_device(min(k * size, rows.size - size)) for k in range(-(-rows.size // size))]
     results, wanted = [part(*arguments, starts[0])], settings()
@@ -143,11 +143,11 @@ def fan_out(
 
 
 def _copied(array: np.ndarray) -> Array:
-    return jax.device_put(np.array(array))  # by NumPy, and now: JAX may take an array as it is, or copy it later
+    return jax.device_put(np.array(array))  # NumPy copies now; JAX may use the array itself, or copy it later
 
 
 def _submitted(fun: Callable, *arguments: Any) -> Future | None:
-    """None where Python is about to end."""
+    """None if Python is shutting down."""
     try:
         return _threads(cores() - 1).submit(fun, *arguments)
     except RuntimeError:
@@ -155,7 +155,7 @@ def _submitted(fun: Callable, *arguments: Any) -> Future | None:
 
 
 def _result(future: Future | None) -> Any:
-    """`_NOTHING` where no thread had time for it: a thread may be running what waits for this very result."""
+    """`_NOTHING` if no thread was free: all of them may be waiting for results like this one."""
     if future is None:
         return _NOTHING
     try:
@@ -170,7 +170,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # its threads stay with the parent
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # threads stay with the parent process
 
 
 @lru_cache(1024)
@@ -180,7 +180,7 @@ def _on_device(start: int) -> Array:
 
 @partial(jax.jit, static_argnames="size")
 def _joined(parts: list[PyTree], size: int) -> PyTree:
-    """The parts behind each other; the last begins so early that it is as long as the others."""
+    """The parts joined; the last one starts early, so that it is as long as the others, and is cut."""
 
     def join(*leaves):
         *others, last = leaves

@@ -1,15 +1,16 @@
 """A function of one problem on a tile of lanes: `jax.vmap`, but with the lane axis always last.
 
-Where two operands differ, `jax.vmap` moves the lane axis to the front, and at the end back again. On the CPU each such
-transposition costs a copy, and it leaves loops over rows with gaps between the lanes. Of such a row XLA computes most
-lanes in vectors and the last few one by one. These round differently, and an answer depends on the index of its
-problem. Here every operation is applied to whole rows of lanes, with no gap and no remainder. What has no such form (a
-factorization, an index that differs from lane to lane) is computed by `jax.vmap`, operation by operation.
+Where the lane axes of two operands differ, `jax.vmap` moves the axis to the front, and back again at the end. On the
+CPU each such transposition costs a copy, and it leaves loops over rows with gaps between the lanes. XLA computes most
+lanes of such a row in vectors and the last few one by one. These round differently, so that an answer would depend on
+the index of its problem. Here every operation is applied to whole rows of lanes, with no gap and no remainder. What has
+no such form (a factorization, an index that differs from lane to lane) is computed by `jax.vmap`, operation by
+operation.
 
-On the CPU XLA fuses a value into each of its consumers, and each of them computes it again, and what it is made of.
-That makes one loop of a few operations, but of a long calculation, such as steps of Runge and Kutta's method with their
-derivatives, many times as much code and work as was written. So a value that took some work is kept where it is used
-more than once, by a barrier.
+On the CPU XLA fuses a value into each of its consumers, and each of them recomputes it, with all that it depends on.
+For a few operations this gives one fast loop. For a long calculation, such as Runge-Kutta steps with their derivatives,
+it gives many times the code and the work that was written. So a value that took some work and is used more than once is
+kept, by a barrier.
 """
 
 import math
@@ -39,29 +40,29 @@ SHAPING = {
     "broadcast_in_dim", "concatenate", "dynamic_slice", "iota", "pad", "reshape", "rev", "slice", "split", "squeeze",
     "stack", "tile", "transpose", "unstack",
 }  # fmt: skip
-_COSTLY = {  # whose results are always kept
+_COSTLY = {  # their results are always kept
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "div", "erf",
     "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic", "pow", "rsqrt", "sin",
     "sinh", "sqrt", "tan", "tanh",
 }  # fmt: skip
-_MORE_ELEMENTWISE = {  # which are loops, or which XLA may give to a library
+_MORE_ELEMENTWISE = {  # these are loops, or XLA may give them to a library
     "bessel_i0e", "bessel_i1e", "clz", "complex", "conj", "eq_to", "igamma", "igamma_grad_a", "igammac", "imag",
     "le_to", "lt_to", "mulhi", "one_minus_square", "polygamma", "population_count", "real", "reduce_precision",
     "regularized_incomplete_beta", "shift_left", "shift_right_arithmetic", "shift_right_logical", "zeta",
 }  # fmt: skip
-_ALONG_AXES = {  # which count from the front, so that nothing changes
+_ALONG_AXES = {  # their axes count from the front, so a lane axis at the end changes nothing
     "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and", "reduce_max",
     "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "reduce_xor", "rev", "split", "squeeze", "unstack",
 }  # fmt: skip
 _FUSED = (ELEMENTWISE - _COSTLY) | SHAPING
-_KEPT_FROM = 16  # operations; measured with steps of Runge and Kutta's method: 8 and 32 are as good, 4 and 64 slower
-_LARGEST_PRODUCT = 4096  # multiplications in a lane, beyond which a library multiplies matrices in less time
+_KEPT_FROM = 16  # operations; measured with Runge-Kutta steps: 8 and 32 are as good, 4 and 64 slower
+_LARGEST_PRODUCT = 4096  # multiplications in a lane; beyond that a library is faster
 
 
 class _Row(NamedTuple):
-    """A value, and whether its last axis is that of the lanes. What all lanes share has none.
+    """A value, and whether its last axis is the lane axis. What all lanes share has no lane axis.
 
-    `work` counts the operations that each consumer would do again.
+    `work` counts the operations that each consumer would repeat.
     """
 
     value: Any
@@ -75,8 +76,8 @@ def lanes_last(fun: Callable, on: PyTree, *, keeps_rules: bool = False) -> Calla
     Args:
         fun: a function of pytrees of arrays.
         on: which arguments have the lane axis, last: a tuple of bools for them, or for parts of them. At least one has.
-        keeps_rules: whether the user's rules for derivatives are kept. Where the result is not differentiated, a
-            function with such a rule is computed like any other.
+        keeps_rules: whether the user's derivative rules are kept. If the result is not differentiated, they need not
+            be, and a function with such a rule is computed like any other.
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,11 +98,11 @@ def lanes_last(fun: Callable, on: PyTree, *, keeps_rules: bool = False) -> Calla
 
 
 class _Tile(Interpreter):
-    """Evaluates jaxprs on rows of so many lanes."""
+    """Evaluates jaxprs on rows of `width` lanes."""
 
     def __init__(self, width: int, keeps_rules: bool):
         self.width, self._keeps_rules = width, keeps_rules
-        self._uses: Counter[Any] = Counter()  # of the variables of the jaxpr that is evaluated
+        self._uses: Counter[Any] = Counter()  # of each variable of the jaxpr that is evaluated
 
     def run(self, jaxpr: Any, values: Iterable[_Row]) -> list[_Row]:
         before, self._uses = self._uses, _uses(jaxpr)
@@ -114,19 +115,19 @@ class _Tile(Interpreter):
         return _Row(value, False)
 
     def results(self, equation: Equation, values: list[_Row]) -> Sequence[_Row]:
-        widens = equation.primitive.name == "broadcast_in_dim"  # each number of the result would compute it again
+        widens = equation.primitive.name == "broadcast_in_dim"  # each number of the result would recompute it
         rows = self._applied(equation, list(map(self._kept, values)) if widens else values)
         uses = [self._uses[variable] for variable in equation.outvars]
         return [self._kept(row) if count > 1 else row for row, count in zip(rows, uses, strict=True)]
 
     def _kept(self, row: _Row) -> _Row:
-        """A value that is computed once, if that is worth its memory."""
+        """The value, computed only once if that is worth its memory."""
         if row.work < _KEPT_FROM or not on_cpu():
             return row
         return _Row(self.barrier(row.value), row.on)
 
     def barrier(self, value: Any) -> Any:
-        """The value, across which XLA fuses nothing; with a derivative where it may be asked for one."""
+        """The value, behind a barrier across which XLA fuses nothing; it has a derivative if rules are kept."""
         return barrier(value) if self._keeps_rules else lax.optimization_barrier(value)
 
     def _applied(self, equation: Equation, rows: list[_Row]) -> Sequence[_Row]:
@@ -158,7 +159,7 @@ class _Tile(Interpreter):
         return [self.full(row) if flag else row.value for row, flag in zip(rows, on, strict=True)]
 
     def spread(self, row: _Row, shape: tuple[int, ...]) -> Any:
-        """A value or a scalar, for which this is the shape in one lane, with the lane axis."""
+        """A value of this shape in one lane, or a scalar to fill it with, with the lane axis."""
         value, rank = jnp.asarray(row.value), len(shape)
         if row.on and value.ndim == rank + 1:
             return value
@@ -167,7 +168,7 @@ class _Tile(Interpreter):
 
 
 def _uses(jaxpr: Any) -> Counter[Any]:
-    """How many equations of a jaxpr read each variable; its results are read too."""
+    """How many equations of a jaxpr read each variable; being a result counts as one more."""
     inner, _ = opened(jaxpr)
     uses: Counter[Any] = Counter()
     for atoms in (*(equation.invars for equation in inner.eqns), inner.outvars):
@@ -265,7 +266,7 @@ def _scatter(tile: _Tile, equation: Equation, rows: list[_Row]):
 
 
 def _dot_general(tile: _Tile, equation: Equation, rows: list[_Row]):
-    """A large product of a matrix that the lanes share, once for all lanes."""
+    """A large product with a matrix that the lanes share, as one product for all lanes."""
     a, b = rows
     (contract_a, contract_b), (batch_a, batch_b) = equation.params["dimension_numbers"]
     if a.on and b.on:
@@ -281,10 +282,10 @@ def _dot_general(tile: _Tile, equation: Equation, rows: list[_Row]):
 
 
 def _shared_product(primitive: Any, shared: Any, lanes: Any, params: dict[str, Any]):
-    """A product of what all lanes share with what each has, `[..., L]`.
+    """The product of an operand that all lanes share and one that each lane has, `[..., L]`.
 
-    A sum over the rows of a shared matrix takes XLA's library several times as long as one over its columns. So it
-    multiplies the lanes by it instead, as rows, which are fewer numbers to turn than those of the matrix.
+    A sum over the rows of a shared matrix takes XLA's library several times as long as one over its columns. So the
+    lanes are transposed and multiplied by it as rows, which moves fewer numbers than transposing the matrix.
     """
     (contract, _), (batch, _) = params["dimension_numbers"]
     if not on_cpu() or batch or (shared.ndim, lanes.ndim, *contract) != (2, 2, 0):
@@ -295,21 +296,21 @@ def _shared_product(primitive: Any, shared: Any, lanes: Any, params: dict[str, A
 
 
 def is_own_product(equation: Equation, copies: int = 1) -> bool:
-    """Whether an equation is a product of matrices that is computed lane by lane, also with so many copies of it."""
+    """Whether an equation is a matrix product that is computed here, not by a library, even with so many `copies`."""
     return equation.primitive.name == "dot_general" and copies * _multiplications(equation) <= _LARGEST_PRODUCT
 
 
 def _multiplications(equation: Equation) -> int:
-    """How many a product of matrices takes."""
+    """How many multiplications a matrix product takes."""
     (contract, _), _ = equation.params["dimension_numbers"]
     return math.prod(equation.invars[0].aval.shape[axis] for axis in contract) * equation.outvars[0].aval.size
 
 
 def _own_product(tile: _Tile, equation: Equation, rows: list[_Row]) -> _Row:
-    """The sum over what is contracted, term by term."""
+    """The sum over the contracted axes, term by term."""
     out, numbers, on = equation.outvars[0].aval, equation.params["dimension_numbers"], any(row.on for row in rows)
     is_inexact, parts = jnp.issubdtype(out.dtype, jnp.inexact), []
-    dtype = jnp.promote_types(out.dtype, jnp.float32) if is_inexact else out.dtype  # as libraries add up
+    dtype = jnp.promote_types(out.dtype, jnp.float32) if is_inexact else out.dtype  # in which libraries add up
     for row, operand, contract, batch in zip(rows, equation.invars, *numbers, strict=True):
         rank = operand.aval.ndim
         free = [axis for axis in range(rank) if axis not in (*contract, *batch)]
@@ -404,7 +405,7 @@ def _while(tile: _Tile, equation: Equation, rows: list[_Row]) -> list[_Row]:
         goes_on = tile.full(more(carry)) if differs else more(carry).value
         if not jnp.ndim(goes_on):
             return results
-        axes = tuple(range(jnp.ndim(goes_on) - differs))  # along which the user has mapped the loop
+        axes = tuple(range(jnp.ndim(goes_on) - differs))  # along which the user has mapped the loop with `vmap`
 
         def chosen(new, old):
             which = (*axes, new.ndim - 1) if differs else axes

@@ -1,8 +1,8 @@
-"""Robust losses: how much a large residual counts, by SciPy's names.
+"""Robust losses: how much a large residual counts, with SciPy's names.
 
 The cost of residuals f is ½ Σ C² ρ((f/C)²) with C the scale beyond which a residual is an outlier. Its gradient is
-Jᵀ(ρ' f), and its Hessian about Jᵀ diag(ρ' + 2 ρ'' f²/C²) J: those of other residuals and another Jacobian, so that a
-method for the sum of squares needs to know no more.
+Jᵀ(ρ' f), and its Hessian about Jᵀ diag(ρ' + 2 ρ'' f²/C²) J: as for a sum of squares with other residuals and
+another Jacobian, so that a method for sums of squares need not know about the loss.
 
 Source: Triggs, McLauchlan, Hartley and Fitzgibbon, "Bundle adjustment: a modern synthesis", LNCS 1883 (2000), section
 4.3; the losses are those of `scipy.optimize.least_squares`.
@@ -26,7 +26,7 @@ class Loss(NamedTuple):
 
 
 def _root(z):
-    """√z, for z > 1 alone: elsewhere it is not used, and its derivative at zero must not be either."""
+    """√z for z > 1. Other z are clipped: their √z is not used, and its derivative at zero would be infinite."""
     return jnp.sqrt(jnp.maximum(z, 1))
 
 
@@ -51,15 +51,15 @@ LossName = Literal["linear", "soft_l1", "huber", "cauchy", "arctan"]
 
 
 def twice_cost(loss: str | None, scale: Any, f: Float[Array, "m *L"]) -> Float[Array, "m *L"]:
-    """What each residual adds to twice the cost; the scale is one number per lane, and None of "linear"."""
+    """What each residual adds to twice the cost; the scale is one number per lane, or None for "linear"."""
     rho = LOSSES[loss or "linear"]
     return f * f if rho is None else scale * scale * rho.value((f / scale) ** 2)
 
 
 def weighted(loss: str | None, scale: Any, f: Float[Array, "m *L"], jt: Float[Array, "n m *L"]) -> tuple[Array, Array]:
-    """Residuals and a Jᵀ whose JᵀF is the gradient of the cost, and whose JᵀJ is about its Hessian.
+    """Residuals f and a Jᵀ such that Jᵀf is the gradient of the cost, and JᵀJ about its Hessian.
 
-    A residual at which the cost curves the other way keeps its part of the gradient, and next to none of the Hessian.
+    A residual where the cost has negative curvature keeps its part of the gradient, and next to none of the Hessian.
     """
     rho = LOSSES[loss or "linear"]
     if rho is None:

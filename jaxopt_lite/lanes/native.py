@@ -17,19 +17,19 @@ from jaxopt_lite.lanes.lanes_last import ELEMENTWISE, SHAPING, is_own_product
 __all__ = ["as_one_native_call", "why_not_native"]
 
 # The operations that may be part of a native function. What XLA gives to libraries or to its thunk runtime (products of
-# matrices, sorting, scattering, random numbers) may not: a call that holds one fails to compile.
+# matrices, sorting, scattering, random numbers) may not: a call that contains one fails to compile.
 _REDUCING = {"argmax", "argmin", "reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"}
 _CALLING = {
     "checkpoint", "closed_call", "cond", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "scan",
     "while",
 }  # fmt: skip
 _NATIVE = ELEMENTWISE | SHAPING | _REDUCING | _CALLING
-# What derivatives and lanes make of these. The transpose of an index that differs from lane to lane is a scatter.
+# With what derivatives and lanes make of these; but indices that differ from lane to lane transpose to a scatter.
 _ON_A_TILE = _NATIVE | {
     "bitcast_convert_type", "dynamic_update_slice", "empty", "empty2", "gather", "one_minus_square",
     "optimization_barrier", "polygamma",
 }  # fmt: skip
-# Of these alone derivatives and lanes make nothing else than such, and broadcasts and their sums.
+# Derivatives and lanes turn these only into each other, broadcasts, and sums of broadcasts.
 _PLAIN = ELEMENTWISE | SHAPING - {"dynamic_slice"} | {"reduce_sum", "jit", "pjit"}
 _LARGEST_NATIVE_REDUCTION = 4096  # beyond it XLA may give it to a library
 _LARGEST_NATIVE_ARRAY = 16384  # beyond it XLA may split an operation over threads
@@ -40,17 +40,17 @@ _LARGE_SUM = "the sum over a tile of {} is so large that XLA may give it to a li
 
 
 def as_one_native_call(solve: Callable) -> Callable:
-    """Ask XLA to compile `solve` as one native CPU function. Where it cannot be, `why_not_native` has a reason."""
+    """Ask XLA to compile `solve` as one native CPU function. If that is impossible, `why_not_native` says why."""
 
     def call(*operands):
-        # XLA draws small constants into a function. The argument is then unused, and that is an error which ends the
-        # process. So constants are hidden behind a barrier, and all arguments are in use because they are returned.
+        # XLA moves small constants into a function. The argument is then unused, which is an error that ends the
+        # process. So constants are hidden behind a barrier, and all arguments are used because they are returned.
         hidden = jax.lax.optimization_barrier(operands)
         with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
             return jax.jit(unattributed)(*hidden)[0]
 
     def unattributed(*operands):
-        # "false" and not None: loops inside that are traced again when they are lowered would inherit the request.
+        # "false", not None: loops inside, which are traced again when they are lowered, would inherit the request.
         with set_xla_metadata(xla_cpu_small_call="false", inlineable=None):
             return solve(*operands), operands
 
@@ -60,20 +60,20 @@ def as_one_native_call(solve: Callable) -> Callable:
 def why_not_native(
     jaxpr: Any, width: int, lane_bytes: int, columns: int, on_tile: Callable[[], Any] | None = None, own_sum: int = 0
 ) -> str | None:
-    """Why a solve cannot be one native CPU function, if so.
+    """Why a solve cannot be one native CPU function; None if it can.
 
     Args:
-        jaxpr: the user's function: operations inside it decide.
+        jaxpr: the user's function, whose operations decide.
         width: the lanes of a tile.
         lane_bytes: the bytes of a lane's state.
         columns: how many columns of a Jacobian the solve computes at once.
-        on_tile: gives the jaxpr of the function with its derivatives on a tile. What rules of derivatives and the lanes
-            make of the function is to be seen there alone.
-        own_sum: how many numbers of a lane the solver itself adds up at once, at most. With several lanes it does so a
-            row of lanes at a time.
+        on_tile: returns the jaxpr of the function with its derivatives on a tile. Only there can one see what
+            derivative rules and lanes make of the function.
+        own_sum: the most numbers of a lane that the solver itself adds up at once. With several lanes it adds rows of
+            lanes instead.
     """
     if lane_bytes * width > _LARGEST_NATIVE_STATE:
-        return f"a tile's state takes {lane_bytes * width:,} bytes; at most {_LARGEST_NATIVE_STATE:,} are one function"
+        return f"a tile's state takes {lane_bytes * width:,} bytes; one function has at most {_LARGEST_NATIVE_STATE:,}"
     if width == 1 and own_sum >= _LARGEST_NATIVE_REDUCTION:
         return f"the solver's sums over {own_sum:,} numbers are so large that XLA may give them to a library"
     found = _obstacle(jaxpr, width, columns)
@@ -83,7 +83,7 @@ def why_not_native(
 
 
 def _obstacle(jaxpr, width: int, columns: int) -> str | None:
-    """The first operation of a function that on a tile cannot be part of a native function."""
+    """The first operation of a function that cannot be part of a native function on a tile."""
     for equation, *outer in equations_in(jaxpr):
         name = equation.primitive.name
         # A broadcast becomes a reduction of its output in the derivative.
@@ -97,8 +97,8 @@ def _obstacle(jaxpr, width: int, columns: int) -> str | None:
         elif any(out.aval.size * width > _LARGEST_NATIVE_ARRAY for out in equation.outvars):
             why = "the result of {} is so large on a tile that XLA may split it over threads"
         elif any(out.aval.size == 0 for out in equation.outvars):
-            # An argument that is used for this alone would be unused, which ends the process: see `as_one_native_call`.
-            why = "the result of {} is empty, and what it is made of may be for nothing else"
+            # An argument used only for this would count as unused, which ends the process: see `as_one_native_call`.
+            why = "the result of {} is empty, and its operands may have no other use"
         else:
             continue
         return why.format(f"`{name}` (at {line_of(equation, *outer)})")
@@ -106,7 +106,7 @@ def _obstacle(jaxpr, width: int, columns: int) -> str | None:
 
 
 def _is_plain(jaxpr, width: int) -> bool:
-    """Whether the operations of a function say enough, so that nobody need trace its derivatives to look at them."""
+    """Whether the operations of a function say enough, so that its derivatives need not be traced to look at."""
     return all(
         equation.primitive.name in _PLAIN
         and all(out.aval.size * width < _LARGEST_NATIVE_REDUCTION for out in equation.outvars)

@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the arrays of a `Batch` go back to the user's pytrees."""
+    """How the arrays of a `Batch` turn back into the user's pytrees."""
 
     unravel: Callable[[Array], PyTree]
     args_tree: Any
@@ -64,19 +64,19 @@ class Box(NamedTuple):
     upper: Float[Array, "n *L"]
 
     def nearest(self, x):
-        """The point of the box next to x."""
+        """The point of the box nearest to x."""
         return jnp.clip(x, self.lower, self.upper)
 
     def holds(self, x, gradient):
-        """Which unknowns are at a bound that keeps a descent from going on: they are active."""
+        """Which unknowns are at an active bound: one that keeps them from descending further."""
         return ((x <= self.lower) & (gradient >= 0)) | ((x >= self.upper) & (gradient <= 0))
 
     def slope(self, x, gradient):
-        """The gradient without what a bound holds: zero at a minimum in the box."""
+        """The gradient without the unknowns that a bound holds: zero at a minimum in the box."""
         return jnp.where(self.holds(x, gradient), 0, gradient)
 
     def reach(self, x, p):
-        """The α at which each unknown of x + α p comes to its bound; infinite where there is none on its way."""
+        """The α at which each unknown of x + α p reaches its bound; infinite if no bound is on its way."""
         bound = jnp.where(p < 0, self.lower, self.upper)
         return jnp.where(p == 0, jnp.inf, (bound - x) / jnp.where(p == 0, 1, p))
 
@@ -87,7 +87,7 @@ class Box(NamedTuple):
         return fold(lambda k, least, reach: jnp.minimum(least, at(reach, k)), reach.shape[0], start, reach)
 
     def along(self, x, p, alpha):
-        """x + α p, for an α that leads out of the box at most by rounding; what has come to its bound is at it."""
+        """x + α p, for an α that leaves the box at most by rounding; unknowns that reach a bound are exactly at it."""
         there = alpha >= (1 - 4 * jnp.finfo(x.dtype).eps) * self.reach(x, p)
         return self.nearest(jnp.where(there, jnp.where(p < 0, self.lower, self.upper), x + alpha * p))
 
@@ -95,9 +95,9 @@ class Box(NamedTuple):
 class Function(NamedTuple):
     """The user's function as data: a jaxpr for one problem. Called with `x` [n] and leaves, it returns `(value, aux)`.
 
-    The value is a vector of `size` numbers, of one for a scalar. The leaves are those of `args`, then everything the
-    function closed over, and then what is named `beside` it: what a solver is told of each problem. The `loss` is what
-    least squares make of the residuals, by name.
+    The value is a vector of `size` numbers: one, if the function is scalar. The leaves are those of `args`, then all
+    that the function closed over, then those named in `beside`: what else the solver is told about each problem, such
+    as bounds. `loss` is the name of the loss in least squares.
     """
 
     closed: Any
@@ -114,11 +114,11 @@ class Function(NamedTuple):
         return jax.tree.unflatten(self.output_tree, flat)
 
     def named(self, name: str, leaves) -> Any:
-        """The leaf of this name beside the function; None where there is none."""
+        """The leaf of this name among those of `beside`; None if there is none."""
         return leaves[len(leaves) - len(self.beside) + self.beside.index(name)] if name in self.beside else None
 
     def weighing(self, leaves) -> tuple[str | None, Any]:
-        """What is made of residuals: the name of the loss, and the size of an outlier."""
+        """How residuals count: the name of the loss, and the size of an outlier."""
         return self.loss, self.named("f_scale", leaves)
 
     def objective(self, x, leaves):
@@ -180,7 +180,7 @@ def signature_of(
 ) -> Signature:
     """The arguments of `fun` for one problem of this batch. Arguments and errors are those of `batch_of`.
 
-    `call(fun, x, args, hint)` calls it, as `calls.call` does.
+    `call(fun, x, args, hint)` calls `fun`, as `calls.call` does.
     """
     x_leaves, x_tree = jax.tree.flatten(x0)
     leaves, tree = jax.tree.flatten(args)
@@ -189,22 +189,21 @@ def signature_of(
 
 
 def _hint(x: PyTree, x0: PyTree, batched: bool, called: str) -> Hint | None:
-    """What may be wrong with `x0` where a function fails on its share `x` of one problem."""
+    """What may be wrong with `x0` if a function fails on `x`, the share of one problem."""
     leaves = jax.tree.leaves(x)
     if any(leaf.shape for leaf in leaves):
         return None
     if isinstance(x, list | tuple):
         size = len(leaves)
         text = (
-            f"Its {called} is a {type(x).__name__}, which is a pytree of {size} scalars, and that is what fun gets. To "
-            f"get an array pass one: jnp.asarray({called})."
+            f"Like {called}, the x that fun gets is a {type(x).__name__}, a pytree of {size} scalars. To get an array, "
+            f"pass one: jnp.asarray({called})."
         )
     elif batched:
         size = np.shape(jax.tree.leaves(x0)[0])[0]
         text = (
-            f"The first axis of {called} is that of the batch, so that {called} of shape ({size},) is {size} problems "
-            "with one unknown each, and what fun gets is a scalar. For one problem pass batched=False, and for several "
-            f"{called} of shape [B, n]."
+            f"The first axis of {called} is the batch, so {called} of shape ({size},) means {size} problems with one "
+            f"unknown each, and x is a scalar. For one problem pass batched=False, for several {called} of shape [B, n]."
         )
     else:
         return None
@@ -212,7 +211,7 @@ def _hint(x: PyTree, x0: PyTree, batched: bool, called: str) -> Hint | None:
 
 
 def _promotion() -> tuple:
-    """The settings of JAX that decide what becomes of dtypes."""
+    """The settings of JAX that decide how dtypes are promoted."""
     config: Any = jax.config
     return config.jax_enable_x64, config.jax_numpy_dtype_promotion, config.jax_numpy_rank_promotion
 
@@ -230,13 +229,13 @@ def _type_of(leaf) -> tuple[tuple[int, ...], Any]:
 def _signature(
     x_tree, x_types, args_tree, types, axes, batched: bool, call: Callable, called: str, promotion: tuple
 ) -> Signature:
-    """`signature_of`; the last argument only tells calls apart."""
+    """`signature_of`, remembered; `promotion` only tells calls apart."""
     found = []
 
     def look(x0, args):
         batch, layout = batch_of(x0, args, axes, batched, called)
         x = jax.eval_shape(layout.unravel, jax.ShapeDtypeStruct(batch.x.shape[1:], batch.x.dtype))
-        x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)  # not of the mesh that is around
+        x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)  # without the current mesh
         args = jax.tree.unflatten(layout.args_tree, _one_of_each(batch))
         found.append(Signature(x, args, call=partial(call, hint=_hint(x, x0, batched, called))))
         return ()
@@ -254,7 +253,7 @@ def _canonical(dtype):
 
 
 def _one_of_each(batch: Batch) -> list[jax.ShapeDtypeStruct]:
-    """What one problem has of the leaves of `args`."""
+    """The share of one problem in the leaves of `args`, as shapes and dtypes."""
     return [
         jax.ShapeDtypeStruct(leaf.shape[1:] if is_mapped else leaf.shape, leaf.dtype)
         for leaf, is_mapped in zip(batch.leaves, batch.is_mapped, strict=True)
@@ -273,7 +272,7 @@ def numeric(leaf, name: str):
             f"{name} is complex ({leaf.dtype}); expected real numbers. Split it into real and imaginary parts."
         )
     if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool):
-        raise TypeError(f"{name} has dtype {leaf.dtype}; expected numbers that can be unknowns.")
+        raise TypeError(f"{name} has dtype {leaf.dtype}; expected real numbers.")
     return leaf
 
 
@@ -310,10 +309,10 @@ def _common_size(named_axes) -> int:
 
 
 def one_size(sizes: dict[str, int], axes: str, number_of: str) -> int:
-    """The size that these axes share, which have the names of their leaves, one at least.
+    """The size that these axes share; `sizes` has at least one of them, by the names of their leaves.
 
     Raises:
-        ValueError: they disagree; the message calls them `axes`, and says that their size is the `number_of` something.
+        ValueError: they disagree; the message calls them `axes`, and says that each must be the number of `number_of`.
     """
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name}: {size}" for name, size in sizes.items())
@@ -335,7 +334,7 @@ def _batch_axes_first(args: PyTree, axes, size: int, unknowns: str):
     leaves = []
     for (name, leaf), axis in zip(named_leaves(args), axes, strict=True):
         if getattr(getattr(leaf, "dtype", None), "kind", "f") in "SUOMm":
-            raise TypeError(f"args{name} has dtype {leaf.dtype}; expected numbers, or one name or object by itself.")
+            raise TypeError(f"args{name} has dtype {leaf.dtype}; expected numbers, or a single string or object.")
         if axis is not None and _common_size([(f"args{name}", leaf, axis)]) != size:
             raise ValueError(
                 f"args{name} has {np.shape(leaf)[axis]} entries along axis {axis}; expected {size}, one per problem of "
@@ -360,10 +359,10 @@ def with_mapped(leaves: tuple, is_mapped: tuple[bool, ...], mapped: tuple) -> tu
 
 
 def axis_per_leaf(args: PyTree, args_axes: PyTree) -> tuple[int | None, ...]:
-    """`args_axes`, like `jax.vmap`'s `in_axes` a prefix of the pytree `args`, spread over its leaves.
+    """The axis of each leaf of `args`, from `args_axes`, a prefix of that pytree like `in_axes` of `jax.vmap`.
 
     Raises:
-        ValueError: when it is not a prefix of `args`.
+        ValueError: `args_axes` is not a prefix of `args`.
     """
     axes: list[int | None] = []
 
@@ -375,7 +374,7 @@ def axis_per_leaf(args: PyTree, args_axes: PyTree) -> tuple[int | None, ...]:
 
     def spread(axis, subtree):
         if not is_axis(axis):
-            raise ValueError(f"args_axes holds {axis!r}: expected whole numbers and None.")
+            raise ValueError(f"args_axes holds {axis!r}: expected whole numbers or None.")
         axes.extend([axis] * len(jax.tree.leaves(subtree)))
 
     try:
@@ -390,8 +389,8 @@ def axis_per_leaf(args: PyTree, args_axes: PyTree) -> tuple[int | None, ...]:
 def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[Function, Batch]:
     """Trace `fun` once for one problem. Returns it as data, and the batch with what it closed over as shared leaves.
 
-    The value comes out as one array, a pytree of residuals as a vector; `aux` stays a pytree. Matrix products are exact
-    to the dtype, unless the user has chosen otherwise.
+    The value becomes one array (a pytree of residuals, one vector); `aux` stays a pytree. Matrix products have the full
+    precision of the dtype, unless the user has chosen otherwise.
     """
     output: dict[str, Any] = {}
 
@@ -415,7 +414,7 @@ def trace(fun: Callable, batch: Batch, layout: Layout, has_aux: bool) -> tuple[F
 
 
 def _check_value(leaf):
-    """Complex and non-numeric leaves raise, and so do whole numbers, unless they are the same for all x."""
+    """Complex and non-numeric leaves raise, and so do integers, unless they are the same for all x."""
     leaf = numeric(leaf, "the value of fun(x, args)")
     if isinstance(leaf, Tracer) and not jnp.issubdtype(leaf.dtype, jnp.floating):
         raise TypeError(f"fun(x, args) returned {leaf.dtype}, which has no derivative; expected floating point.")
@@ -428,7 +427,7 @@ def _value_and_aux(result):
 
 
 def _value_grad_and_aux(f: Callable, x):
-    """Of a function whose value is a vector of one number."""
+    """For a function whose value is a vector of one number."""
 
     def scalar(x):
         value, aux = f(x)
@@ -441,8 +440,8 @@ def _value_grad_and_aux(f: Callable, x):
 class LaneProblem:
     """The function and its derivatives on one tile: `x` is `[n, L]`, and so is every vector it returns.
 
-    `leaves` are those of the batch, in which a mapped leaf has its lane axis last. Without that axis everywhere, also
-    in `x`, it is one problem.
+    `leaves` are those of the batch, where a mapped leaf has its lane axis last. Without that axis everywhere, in `x`
+    too, it is a single problem.
     """
 
     def __init__(self, function: Function, leaves: tuple[Array, ...], is_mapped: tuple[bool, ...]):
@@ -451,7 +450,7 @@ class LaneProblem:
     def _lanes(self, one: Callable, *vectors, of: Callable | None = None):
         """Run `one(f, *vectors)`, written for one problem and its function f, on the row of lanes.
 
-        The function is `of(x, leaves)`; by default its value.
+        f is `of(x, leaves)`; by default the value of the function.
         """
 
         def for_one(leaves, *vectors):
@@ -482,7 +481,7 @@ class LaneProblem:
         return self._lanes(derivatives.value_grad_and_hessian, x, of=self._function.objective)
 
     def value_and_slope(self, x, p, needed: bool = False):
-        """F(x) and its derivative along p, J p; one that is not `needed` is NaN where there is no derivative."""
+        """F(x) and J p, its derivative along p; if F has no derivative, J p is NaN, or an error if it is `needed`."""
         asks_first = derivatives.has_custom_vjp(self._function.closed)
         return self._lanes(lambda f, x, p: derivatives.value_and_slope(f, x, p, needed, asks_first), x, p)
 
@@ -497,7 +496,7 @@ class LaneProblem:
 
     @property
     def loss(self) -> tuple[str | None, Any]:
-        """What is made of residuals: the name of the loss, and the size of an outlier."""
+        """How residuals count: the name of the loss, and the size of an outlier."""
         return self._function.weighing(self._leaves)
 
     def value_and_jacobian(self, x):

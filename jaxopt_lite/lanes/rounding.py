@@ -1,10 +1,10 @@
-"""How far rounding may move the value of a function: by its value in arithmetic that is a little less exact.
+"""How far rounding may move the value of a function, found by evaluating it in slightly less exact arithmetic.
 
-Every number that is rounded, those of x first, is changed by a small known part of itself, with a sign of its own. What
-that does to the value, scaled down to the last digit of the dtype, is the error of evaluating it there. It is far below
-the value wherever the value means something. At a root or a stationary point, where terms cancel, it is what remains of
-them, and no solver gets below it. A pole is no root: within the last digits of x its value jumps from one end of the
-range to the other, by a coarse change of x no more than by a fine one.
+Every number that is rounded, including those of x, is changed by a small known fraction of itself, with a sign of its
+own. What that does to the value, scaled down to the last digit of the dtype, is the error of evaluating it there. It is
+far smaller than any value that means something. At a root or a stationary point, where terms cancel, it is all that is
+left of them, and no solver gets below it. A pole is not taken for a root: within the last digits of x the value jumps
+from one end of the range to the other, and a coarse change of x moves it no farther than a fine one.
 
 Source: Parker, Monte Carlo Arithmetic, UCLA CSD-970002 (1997). Here the signs are orthogonal to each other instead of
 random, so that few evaluations are enough, and they are the same for every problem.
@@ -26,10 +26,10 @@ from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, bind, branches, call
 
 __all__ = ["is_rounding"]
 
-_PROBES = 8  # evaluations; so many signs less one are orthogonal to each other
-_MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # of one array; after how many starts they repeat; from one to the next
-_UNITS = 16  # of eps, by which a number changes: a pole shows, and curvature hardly does
-_ENOUGH = 2  # errors that a value may have, each of which counts a rounding as twice what it can be
+_PROBES = 8  # evaluations, for which there are seven rows of signs that are orthogonal to each other
+_MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # most signs of an array; number of offsets; step from one to the next
+_UNITS = 16  # eps by which a number is changed: a pole shows, and curvature hardly does
+_ENOUGH = 2  # errors that a value may be as large as; each counts a rounding as eps, twice what it can be
 
 _EXACT = {
     "abs", "and", "argmax", "argmin", "broadcast_in_dim", "ceil", "clamp", "concatenate", "copy", "cummax", "cummin",
@@ -44,10 +44,9 @@ _SUMS = {
 
 
 def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Array, ""]:
-    """Whether every number of fun(x) is no larger than rounding makes it, of x and in `fun`.
+    """Whether no number of fun(x) is larger than rounding, of x and inside `fun`, can make it.
 
-    `fun` gives a vector. What it computes in a loop of unknown length, or by a solver of its own, counts as one
-    operation.
+    `fun` returns a vector. A loop of unknown length or a linear solve inside it counts as one operation.
 
     Example:
         >>> import jax.numpy as jnp
@@ -66,7 +65,7 @@ def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Arr
         change = (moved - value) / jnp.where(value == 0, 1, value)  # relative, so that no square overflows
         return (value, total + jnp.where(jnp.isfinite(moved), change, jnp.nan) ** 2), None
 
-    # The first round is without signs, and has the value itself: so the function is in the program once.
+    # The first round is without signs and gives the value itself, so that the function is in the program once.
     signs = np.concatenate([np.zeros_like(_signs()[:1]), _signs()])
     factors = jnp.asarray(1 + _UNITS * eps * signs, x.dtype)
     start = jnp.zeros(shape.shape, shape.dtype)
@@ -82,11 +81,11 @@ class _Arithmetic(Interpreter):
         self._factors, self._count = factors, count()
 
     def rounded(self, value: Any) -> Any:
-        """A number next to it."""
+        """The value, changed by about a rounding error."""
         dtype, shape = jnp.result_type(value), jnp.shape(value)
         if not jnp.issubdtype(dtype, jnp.floating):
             return value
-        if math.prod(shape) > _MOST_SIGNS:  # rows share theirs, and a long row repeats them
+        if math.prod(shape) > _MOST_SIGNS:  # rows share their factors, and a long row repeats them
             shape = shape[-1:]
         start = _STRIDE * next(self._count) % _PERIOD
         factors = self._factors[start : start + min(math.prod(shape), _MOST_SIGNS)]
@@ -122,7 +121,7 @@ class _Arithmetic(Interpreter):
 
 @lru_cache(1)
 def _signs() -> np.ndarray:
-    """Signs `[probes, numbers]`: in turn the rows of a Hadamard matrix without the first, as they are or opposite."""
+    """Signs `[probes, numbers]`: rows of a Hadamard matrix in turn, except the first, each negated or not at random."""
     rng, numbers = np.random.default_rng(0), _PERIOD + _MOST_SIGNS
     two = np.array([[1, 1], [1, -1]])
     rows = np.kron(two, np.kron(two, two))[1:]

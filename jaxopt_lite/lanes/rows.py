@@ -1,7 +1,7 @@
-"""Between arrays with the batch axis first, a row a problem, and tiles with the lane axis last. Used by the engine.
+"""From arrays with the batch axis first, one row per problem, to tiles with the lane axis last, and back.
 
-A scatter and a cumulative sum are what this takes on a GPU or TPU. On the CPU neither can be part of a native function
-(`lanes/native.py`), and a tile has few lanes, so there it goes lane by lane.
+On a GPU or TPU this takes a scatter and a cumulative sum. On the CPU neither can be part of a native function
+(`lanes/native.py`), and a tile has few lanes, so there it goes lane by lane. Used by the engine.
 """
 
 import math
@@ -22,27 +22,27 @@ _MOST_INDEX = 2**31 - 1
 
 
 def batch_size(batches: Any, names: str) -> int:
-    """The length of the leading axis of all leaves, which `names` are called in an error."""
+    """The length of the leading axis of all leaves; an error calls these `names`."""
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
     if len(sizes) != 1 or sizes == {()}:
         raise ValueError(
-            f"the leading axes of {names} are {sorted(sizes)}; expected one batch axis of one size. What all problems "
-            "share belongs in `solve`."
+            f"the leading axes of {names} are {sorted(sizes)}; expected the same batch axis for all. What all "
+            "problems share belongs in `solve`."
         )
     return sizes.pop()[0]
 
 
 Chosen: TypeAlias = tuple[Int[Array, " B"], Int[Array, ""]]
-"""The numbers of some problems, in order and at the front, and how many there are."""
+"""The indices of some problems, in order, at the front of an array; and how many there are."""
 
 
 def in_tiles(fun: Callable, on: PyTree, width: int, some: Chosen | None = None) -> Callable:
-    """`fun`, written for one problem, for every problem of a batch, a tile of so many at a time.
+    """`fun`, written for one problem, applied to every problem of a batch, one tile at a time.
 
     Args:
         fun: a function of pytrees of arrays.
         on: which arguments have a batch axis, first: a tuple of bools for them, or for parts of them. One at least has.
-        width: the lanes of a tile. Where it does not depend on the batch, no result does.
+        width: the lanes of a tile. If it does not depend on the batch, no result does.
         some: as for `tile_by_tile`. Without it the result is differentiable.
     """
 
@@ -62,17 +62,17 @@ def in_tiles(fun: Callable, on: PyTree, width: int, some: Chosen | None = None) 
 
 
 def tile_by_tile(fun: Callable, width: int, some: Chosen | None = None, in_place: bool = True) -> Callable:
-    """`fun`, written for a tile of so many lanes, for the rows of a batch: from pytrees whose lane axis is the last to
-    pytrees whose batch axis is the first.
+    """`fun`, written for a tile of `width` lanes with the lane axis last, applied to all rows of a batch: arguments and
+    results have the batch axis first.
 
-    Only `some` rows are computed where they are given; of the others the results are zeros. Results that are written
-    `in_place` have no derivatives; all others are stacked, which takes longer.
+    If `some` rows are given, only these are computed, and the results of the others are zeros. Results that are written
+    `in_place` have no derivatives; otherwise they are stacked, which takes longer.
     """
 
     def of_batch(*rows: PyTree) -> PyTree:
         size = len(jax.tree.leaves(rows)[0])
         filled, picked = rows, some
-        if size == 1:  # XLA would see that all lanes hold the same, and round them differently
+        if size == 1:  # XLA would see that all lanes hold the same values, and round them differently
             filled, picked = twice(rows), None if some is None else (twice(some[0]), some[1])
         results = _in_place(fun, width, filled, picked) if in_place else _stacked(fun, width, filled)
         return jax.tree.map(lambda leaf: leaf[:size], results)
@@ -86,7 +86,7 @@ def twice(batches: PyTree) -> PyTree:
 
 
 def _tiles(size: int, width: int) -> int:
-    """How many tiles hold so many rows; XLA would compile a loop over one differently, with other roundings."""
+    """How many tiles to use, at least two: XLA compiles a loop over one tile differently, with other roundings."""
     return max(2, -(-size // width))
 
 
@@ -104,7 +104,7 @@ def _stacked(fun: Callable, width: int, rows: PyTree) -> PyTree:
 
 
 def _in_place(fun: Callable, width: int, rows: PyTree, some: Chosen | None) -> PyTree:
-    """The last row is that of all lanes that are left over: they write what is there already."""
+    """Lanes that are left over repeat the last row: they write what is there already."""
     size = len(jax.tree.leaves(rows)[0])
     order, length = (None, size) if some is None else some
     fun = traced_once(fun)
@@ -132,7 +132,7 @@ def load(rows: Any, source: Int[Array, " L"]) -> Any:
 
 
 def _load_in_turn(rows, source):
-    # Each row is read from its first number to its last. The derivative of this would be slow, that of a gather is not.
+    # Each row is read from its first number to its last. The derivative of this would be slow; that of a gather is not.
     def put(k, lanes):
         def one(leaf, tile):
             return jax.lax.dynamic_update_index_in_dim(tile, at(leaf, at(source, k)), k, leaf.ndim - 1)
@@ -148,8 +148,8 @@ def _gather(rows, source):
         shape, numbers = leaf.shape[1:], math.prod(leaf.shape[1:])
         if not on_cpu() or leaf.size > _MOST_INDEX:
             return jnp.moveaxis(leaf.at[source].get(mode="promise_in_bounds"), 0, -1)
-        # Number by number, without a transpose: one would leave the lanes far apart in memory, and a loop over such may
-        # round its last lanes differently; see `lanes_last`.
+        # Number by number, without a transpose, which would leave the lanes far apart in memory; a loop over such rows
+        # may round its last lanes differently, see `lanes_last`.
         index = source * numbers + jnp.arange(numbers, dtype=source.dtype)[:, None]
         return leaf.reshape(-1).at[index].get(mode="promise_in_bounds").reshape(*shape, source.size)
 
@@ -157,7 +157,7 @@ def _gather(rows, source):
 
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:
-    """Write every lane to its row. The slots are in bounds; of lanes that share one, any may have the last word."""
+    """Write every lane to its row. The slots are in bounds; if lanes share one, any of them may win."""
     return (_store_in_turn if on_cpu() else _store_at_once)(rows, slots, lanes)
 
 
@@ -197,7 +197,7 @@ def _count_at_once(chosen):
 
 
 def chosen(todo: Bool[Array, " B"]) -> Chosen:
-    """Those of the problems that are to do."""
+    """The problems that are to do."""
     return (as_one_native_call(_chosen_in_turn) if on_cpu() else _chosen_at_once)(todo)
 
 
@@ -212,7 +212,7 @@ def _chosen_in_turn(todo):
 
     start = jnp.zeros((size + 1,), jnp.int32), jnp.int32(0)
     order, count = jax.lax.fori_loop(0, size, add, start)
-    # All is in range anyway; here it is seen.
+    # Both are in range anyway; this makes it visible.
     return inside(order[:size], max(size - 1, 0)), inside(count, size)
 
 

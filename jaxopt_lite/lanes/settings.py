@@ -1,8 +1,7 @@
-"""JAX's switches as the code of this library is written for. Imports JAX only.
+"""JAX's settings, as the code of this library needs them. Imports JAX only.
 
-They belong to the user, and so concern the user's own functions, which are traced under them. What is around these
-functions mixes whole numbers with truth values and rows with matrices, is of use only when compiled, and holds NaN and
-infinity where they are meant.
+The settings belong to the user, and the user's own functions are traced under them. The code around these functions
+needs NumPy's promotion of dtypes and ranks, must be compiled, and uses NaN and infinity on purpose.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 def own_settings() -> AbstractContextManager:
-    """A context in which promotions of dtype and rank are those of NumPy, and functions are compiled."""
+    """A context in which dtypes and ranks are promoted as in NumPy, and functions are compiled."""
     by_numpy = _config.jax_numpy_dtype_promotion == "standard" and _config.jax_numpy_rank_promotion == "allow"
     if by_numpy and not _config.jax_disable_jit:
         return _NOTHING
@@ -32,7 +31,7 @@ def own_settings() -> AbstractContextManager:
 
 
 def in_own_settings(fun: Callable[..., _Result]) -> Callable[..., _Result]:
-    """The function, which runs in `own_settings`."""
+    """The function, run in `own_settings`."""
 
     @wraps(fun)
     def wrapped(*args: Any, **kwargs: Any) -> _Result:
@@ -48,7 +47,7 @@ def checks_numbers() -> bool:
 
 
 def unchecked_numbers() -> AbstractContextManager:
-    """A context in which it does not."""
+    """A context in which JAX does not look for NaN or infinity."""
     if not checks_numbers():
         return _NOTHING
     with ExitStack() as stack:
@@ -58,10 +57,10 @@ def unchecked_numbers() -> AbstractContextManager:
 
 
 def exact_products() -> AbstractContextManager:
-    """A context in which products are traced exact to the dtype, unless the user has chosen otherwise.
+    """A context in which matrix products are traced at full precision of the dtype, unless the user chose otherwise.
 
-    By themselves a GPU and a TPU round the factors of a float32 product to 10 and 7 bits, with which no float32
-    tolerance can be met.
+    By default a GPU rounds the factors of a float32 product to 10 bits, and a TPU to 7, too few to meet any float32
+    tolerance.
     """
     chosen = _config.jax_default_matmul_precision
     return jax.default_matmul_precision(chosen or "highest")

@@ -1,4 +1,4 @@
-"""The outcome of a problem: one code each, and for each code a sentence that says what to try."""
+"""The outcome of a problem: a code, and for each code a sentence that says what to try."""
 
 from enum import IntEnum
 from typing import Any
@@ -27,7 +27,7 @@ class Status(IntEnum):
 
 
 def is_solved(status: ArrayLike) -> Any:
-    """Which of these ended well."""
+    """Which of these mean that the problem is solved."""
     return (status == Status.CONVERGED) | (status == Status.AT_PRECISION)
 
 
@@ -38,24 +38,24 @@ MESSAGES: dict[Status, str] = {
     ),
     Status.STALLED: (
         "stalled: many evaluations without a visible decrease. The returned point is the best seen. Try "
-        "float64, other units or other starts (`multistart`), loosen `atol`/`rtol`, or smooth a kink, as of |x|."
+        "float64, other units or other starts (`multistart`), loosen `atol`/`rtol`, or smooth a kink, like that of |x|."
     ),
     Status.NONFINITE_START: (
-        "not finite at the start: `x0`, or the function or its derivative there, is NaN or infinite, or so is the sum "
-        "of squares of residuals, or bounds exclude each other. Start elsewhere, or run `check_derivatives` there."
+        "not finite at the start: `x0`, the function or its derivative there, or the sum of squared residuals is NaN "
+        "or infinite, or bounds exclude each other. Start elsewhere, or run `check_derivatives` there."
     ),
     Status.UNBOUNDED: "unbounded below: the function falls without end along a direction. Add a bound or a penalty.",
     Status.NO_ROOT: (
-        "no root near: ‖F‖ has a local minimum above zero here, or its Jacobian is singular. Try other starts "
+        "no root near: ‖F‖ has a local minimum above zero here, or F's Jacobian is singular. Try other starts "
         "(`multistart`); a system without a root ends like this."
     ),
     Status.UNVERIFIED: (
         "not verified: the loop saw convergence but the recomputed criterion does not hold. The function may not be "
-        "deterministic, or the squares of residuals be too small for the dtype: try other units. Else please report it."
+        "deterministic, or the squared residuals are too small for the dtype: try other units. Else please report it."
     ),
     Status.NOT_STARTED: "not started: stopped before this lane's turn. Run the rest: `in_chunks(done=…)`.",
     Status.AT_PRECISION: (
-        "solved as exactly as this dtype can: the residual, or gradient, is above the tolerance but no larger than the "
+        "solved as far as this dtype allows: the residual, or gradient, is above the tolerance but no larger than the "
         "rounding error of computing it. For more digits use float64 or other units."
     ),
     Status.RUNNING: "running.",

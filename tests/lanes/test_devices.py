@@ -148,7 +148,7 @@ def test_inside_jit_grad_and_chunks_and_with_shared_data():
 
 
 def test_too_late_is_said():
-    assert "came too late: JAX has already started, with 8 CPU devices, and not 3" in together()[2]
+    assert "came too late: JAX has already started with 8 CPU devices, not 3" in together()[2]
 
 
 def test_one_device_is_a_mesh_too():

@@ -1,4 +1,4 @@
-"""A whole solve as one GPU kernel, with every number of a lane in a register; for `backend="kernel"` alone.
+"""A whole solve as one GPU kernel, with every number of a lane in a register; used only with `backend="kernel"`.
 
 Files, in reading order; each imports only from those above it:
 

@@ -28,7 +28,7 @@ def as_scalars(array) -> np.ndarray:
 
 
 def known(array: np.ndarray, what: str) -> np.ndarray:
-    """The numbers of an array of scalars, which must be known before any lane is."""
+    """The numbers of an array of scalars, which must be the same in every lane and known in advance."""
     if not all(map(is_known, array.flat)):
         raise NotInAKernel(
             f"{what} depends on the unknowns or on arguments, and a kernel keeps numbers in registers, which have no "
@@ -105,7 +105,7 @@ def _dynamic_update_slice(graph, params, x, update, *start):
 
 
 def _starts(start, shape, sizes) -> list[int]:
-    """XLA moves a slice that sticks out back inside."""
+    """Where a slice starts; XLA moves one that sticks out back inside."""
     numbers = [int(known(s, "an index")) for s in start]
     return [min(max(s, 0), whole - size) for s, whole, size in zip(numbers, shape, sizes, strict=True)]
 

@@ -1,7 +1,7 @@
-"""JAX's elementwise primitives as operations of a `Graph`: those a kernel has, and the others written in them.
+"""JAX's elementwise primitives as operations of a `Graph`: those a kernel has, and others written in terms of them.
 
 A GPU kernel's `max` and `min` drop NaN where XLA's keep it, and some primitives have no instruction at all. They are
-written here in comparisons and selections, so that a lane sees what XLA would show it. Used by `scalar`.
+written here as comparisons and selections, so that a lane gets what XLA would compute. Used by `scalar`.
 """
 
 from collections.abc import Callable
@@ -89,14 +89,14 @@ def _is_finite(graph: Graph, params, x):
 
 
 def _sign(graph: Graph, params, x):
-    """-1, 0 or 1; NaN and the sign of zero stay."""
+    """-1, 0 or 1; NaN and the sign of zero are kept."""
     one, zero = _number(x, 1), _number(x, 0)
     below = graph("select", graph("lt", x, zero), graph("neg", one), x) if x.dtype.kind != "u" else x
     return graph("select", graph("gt", x, zero), one, below)
 
 
 def _round(graph: Graph, params, x):
-    """To the nearest whole number; of two as near to the even one, or away from zero, as the primitive says."""
+    """To the nearest whole number; ties go to the even one or away from zero, as the primitive says."""
     size = graph("abs", x)
     whole = graph("floor", size)
     rest, half = graph("sub", size, whole), _number(x, 0.5)

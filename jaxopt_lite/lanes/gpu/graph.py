@@ -16,7 +16,7 @@ from jax import lax
 __all__ = ["DTYPES", "Graph", "NotInAKernel", "Scalar", "emit", "number", "reachable"]
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint32", "bool")
-"""Of the rows that a kernel computes with."""
+"""The dtypes of the rows that a kernel computes with."""
 
 MOST_NODES = 20_000  # a compiler takes minutes for more straight-line code
 
@@ -34,7 +34,7 @@ class NotInAKernel(Exception):
 
 
 class Node:
-    """One row of lanes: an operation and its operands. A leaf has neither and is known by its number."""
+    """One row of lanes: an operation and its operands. A leaf has neither and is identified by its number."""
 
     __slots__ = ("dtype", "leaf", "number", "operands", "operation")
 
@@ -47,7 +47,7 @@ Scalar = Node | np.generic
 
 
 def is_known(scalar) -> TypeGuard[np.generic]:
-    """Whether it is a number, the same in every lane."""
+    """Whether it is a known number, the same in every lane."""
     return isinstance(scalar, np.generic)
 
 
@@ -69,7 +69,7 @@ _EMITTED: dict[str, Callable] = {
     )
 }  # fmt: skip
 
-# Operations that NumPy computes to the bit as any device does.
+# Operations that NumPy computes exactly as any device does, to the bit.
 _KNOWN: dict[str, Callable] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
@@ -86,7 +86,7 @@ class Graph:
         self.leaves: list[Node] = []
 
     def leaf(self, dtype) -> Node:
-        """A new row that will be given."""
+        """A new row, whose values will be given."""
         number = len(self.leaves)
         self.leaves.append(self._intern(("leaf", number), "leaf", (), jnp.dtype(dtype), leaf=number))
         return self.leaves[-1]
@@ -101,7 +101,7 @@ class Graph:
         return self._nodes[key]
 
     def __call__(self, operation: str, *operands: Scalar) -> Scalar:
-        """The operation on these operands, or what it comes to."""
+        """The operation on these operands, or what it simplifies to."""
         if operation in _KNOWN and all(map(is_known, operands)):
             with np.errstate(all="ignore"):
                 return number(_KNOWN[operation](*operands), _dtype_of(operation, operands))
@@ -129,7 +129,7 @@ def number(value, dtype) -> Any:
 
 
 def _key(operand: Scalar):
-    """Numbers by their bytes, so that -0 is not 0, and NaN is itself."""
+    """Numbers by their bytes, so that -0 differs from 0, and NaN equals itself."""
     return (1, operand.dtype.name, operand.tobytes()) if isinstance(operand, np.generic) else (0, operand.number)
 
 
@@ -142,7 +142,7 @@ def _is_bool(operand: Scalar) -> bool:
 
 
 def _simplified(operation: str, operands) -> Scalar | None:
-    """What an operation comes to that does nothing, if it does nothing."""
+    """What an operation simplifies to, such as x + 0 to x; None if it does not."""
     match operation, operands:
         case ("mul", (a, b)) | ("add", (a, b)) if is_known(a):
             return _simplified(operation, (b, a)) if not is_known(b) else None
@@ -202,7 +202,7 @@ def emit(results: list[Scalar], leaves: list[jax.Array], width: int) -> list[jax
 
 
 def _as_rows(node: Node, operands: list, width: int) -> list:
-    """Numbers stay numbers beside rows, but where an operation wants rows alone."""
+    """Operands for JAX: numbers stay numbers beside rows, unless the operation takes only rows."""
     if node.operation in ("select", "pow", "atan2", "rem") or not any(isinstance(a, jax.Array) for a in operands):
         return [a if isinstance(a, jax.Array) else jnp.full((width,), a) for a in operands]
     return operands

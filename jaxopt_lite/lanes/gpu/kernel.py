@@ -23,10 +23,10 @@ from jaxopt_lite.lanes.status import Status
 __all__ = ["WIDTH", "run", "tiles"]
 
 WIDTH = 32
-"""The lanes of a tile that is one kernel: a warp, whose threads need no barrier to agree on when to stop."""
+"""The lanes of a kernel's tile: a warp, whose threads need no barrier to agree on when to stop."""
 
-_FEWEST_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once; problems to a lane where there are many
-# What verifies an answer rounds differently from the kernel, which therefore asks a little more of it.
+_FEWEST_TILES, _REFILLS = 4096, 16  # more tiles than a GPU runs at once; problems per lane of large batches
+# Verification rounds differently from the kernel, which is therefore given slightly smaller tolerances.
 _SHARPER = 1 - 2**-4
 _FIELDS = ("x", "first_error", "status", "steps", "evaluations")
 
@@ -105,7 +105,7 @@ class _Kernel(NamedTuple):
         lax.while_loop(in_work, round_, _Tile(first, lane, given, rows))
 
     def _refill(self, tile: _Tile, end, load) -> _Tile:
-        """Give the next problems to the lanes that have none in work."""
+        """Give the next problems to the free lanes."""
         free = self._status(tile.rows) >= 0
         turn = tile.taken + jnp.cumsum(free.astype(jnp.int32), dtype=jnp.int32) - 1
         filled = free & (turn < end)
@@ -119,7 +119,7 @@ class _Kernel(NamedTuple):
         """Step until it pays to stop: until idle lanes have missed as many steps as a pause costs."""
 
         def counts(rows):
-            """How many lanes run, and how many stand idle that could have work."""
+            """How many lanes are running, and how many are idle that could be at work."""
             status = self._status(rows)
             waiting = jnp.where(status == Status.WAITING, 1 << 16, 0)
             both = jnp.sum(jnp.where(status == Status.RUNNING, 1, waiting), dtype=jnp.int32)
@@ -157,7 +157,7 @@ class _Kernel(NamedTuple):
         return [row.astype(node.dtype) for row, node in zip(rows, nodes, strict=False)]
 
     def _report(self, references, problem, rows, ended):
-        """Write out the lanes that have ended. The others name the spare entry, and do not write there either."""
+        """Write out the lanes that have ended. The others are given the spare entry, but do not write there either."""
         live, problem = self.program.live, jnp.where(ended, problem, self.size)
         reported = [rows[live.index(row)] for name in _FIELDS for row in self.program.rows_of(name)]
         for (array, of), row in zip(self.reported.entries, reported, strict=True):
@@ -180,7 +180,7 @@ def run(program: Program, queue: Queue, shared: tuple[Array, ...], *, interpret:
 
     Args:
         program: what a lane does.
-        queue: the problems; neither `states` nor `order`.
+        queue: the problems, without `states` or `order`.
         shared: the leaves that all problems share.
         interpret: emulate the kernel, on any platform.
     """

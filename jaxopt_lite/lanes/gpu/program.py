@@ -1,4 +1,4 @@
-"""A method and a user's function as graphs on rows of lanes: a state before the start, the start, and one step.
+"""A method and a user's function as graphs on rows of lanes: the state before the start, the start, and one step.
 
 The method is the one that the engine runs: its `init`, `begin` and `step`, and the function inside them, are traced for
 one problem without a lane axis, and interpreted number by number (`scalar`). Used by `kernel`.
@@ -21,8 +21,8 @@ from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Program", "trace"]
 
-# A thread has 255 registers of 32 bits. What a lane carries from step to step takes these, and about as many more hold
-# what a step computes; beyond, the compiler spills to memory. Measured on compiled kernels, `docs/accelerators.md`.
+# A thread has 255 registers of 32 bits. What a lane carries from step to step may take this many, and most of the
+# others hold what a step computes; with more, the compiler spills to memory. Measured, `docs/accelerators.md`.
 _MOST_WORDS = 140
 _MOST_OPERATIONS = 4096  # of straight-line code, for which compilers already take half a minute
 
@@ -32,9 +32,9 @@ _REPORTED = ("x", "status", "steps", "evaluations", "first_error")
 class Program(NamedTuple):
     """Graphs whose leaves are the numbers of a lane.
 
-    Args:
-        leaves: the rows of the state; what a problem is given by: the start, the limits and the mapped arguments of a
-            problem; and the numbers that all lanes share.
+    Attributes:
+        leaves: the rows of the state; then what defines a problem: its start, limits and mapped arguments; then the
+            numbers that all lanes share.
         init: every row of the state before the first evaluation.
         begin: every row of the state after the start, in the lanes that wait for it.
         step: every row of the state after a step.
@@ -76,7 +76,7 @@ def trace(
         method: the solver.
         function: the user's.
         is_mapped: which leaves have a batch axis, first.
-        leaves: what the problems are given by; only shapes and dtypes matter.
+        leaves: the arguments of the function; only shapes and dtypes matter.
         n: the number of unknowns.
         dtype: of the unknowns.
 
@@ -171,7 +171,7 @@ def _state_leaves(graph: Graph, spec: list, names: list[str], symmetric) -> tupl
 
 
 def _live(reported: list[int], graphs: tuple, rows: int) -> tuple[int, ...]:
-    """The reported rows, and all that one of them depends on, in however many steps."""
+    """The reported rows, and all that they depend on, over however many steps."""
     live: set[int] = set()
     new = set(reported)
     while new:

@@ -19,7 +19,7 @@ from jaxopt_lite.lanes.gpu.graph import Graph, NotInAKernel, is_known
 __all__ = ["interpret", "leaves_like"]
 
 _LONGEST_LOOP = 256
-_FAULT = "evaluating it number by number failed, which is a fault of this library; please report it ({cause!r})"
+_FAULT = "evaluating it number by number failed, which is a bug in this library; please report it ({cause!r})"
 
 _WHY_NOT = {
     "sort": "it sorts",
@@ -74,7 +74,7 @@ class _Scalars(Interpreter):
     def results(self, equation: Equation, values: list[np.ndarray]) -> Sequence[np.ndarray]:
         try:
             return self._results(equation, values)
-        except Exception as cause:  # a fault of a rule must not keep a solve from being a loop
+        except Exception as cause:  # a bug in a rule must not keep a solve from running as a loop
             error = cause if isinstance(cause, NotInAKernel) else NotInAKernel(_FAULT.format(cause=cause))
             # The innermost equation is the reason.
             name, line = error.primitive or equation.primitive.name, error.line or current_line()
@@ -96,7 +96,7 @@ class _Scalars(Interpreter):
         raise NotInAKernel(_WHY_NOT.get(name, "a kernel has no such operation"))
 
     def cond(self, equation: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """Both branches and a choice, unless it is known which."""
+        """Both branches and a selection, unless it is known which one is taken."""
         (which, *operands), jaxprs = arrays, branches(equation)
         index = which[()]
         if is_known(index):
@@ -119,7 +119,7 @@ class _Scalars(Interpreter):
         return [*carry, *(np.stack(column) for column in zip(*outputs, strict=True))]
 
     def while_loop(self, equation: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """Unrolled, where the number of rounds is known."""
+        """Unrolled, if the number of rounds is known."""
         loop = While.of(equation, arrays)
         carry = loop.carried
         for _ in range(_LONGEST_LOOP + 1):
@@ -131,7 +131,7 @@ class _Scalars(Interpreter):
 
 
 def _elementwise(graph: Graph, name: str, params, arrays: list[np.ndarray]) -> np.ndarray:
-    """At every index of the operands; one of rank zero goes with all."""
+    """At every index of the operands; one of rank zero is used at all of them."""
     shape = np.broadcast_shapes(*(array.shape for array in arrays))
     operands = [np.broadcast_to(array, shape) for array in arrays]
     result = np.empty(shape, object)

@@ -1,6 +1,6 @@
 """The one file that knows which compiler makes the GPU kernel: Pallas with its Triton backend.
 
-Another backend replaces this file. A kernel reads and writes chosen entries of rows of arrays; all else it does is
+For another backend, replace this file. A kernel reads and writes chosen entries of rows of arrays; all else it does is
 elementwise on a tile of lanes, with loops, sums and a running sum over the tile.
 """
 
@@ -13,7 +13,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive  # pyright: ignore[reportPrivateImportUsage]
 from jax.interpreters import mlir
 
-try:  # JAX has announced that it will go
+try:  # JAX has announced that it will be removed
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton as plgpu
 except ImportError:
@@ -25,12 +25,12 @@ _LANES_PER_WARP = 32
 
 
 def why_unavailable() -> str | None:
-    """Why no kernel can be made at all, if so."""
+    """Why no kernel can be made at all; None if one can."""
     return "this version of JAX has no Triton backend of Pallas" if plgpu is None else None
 
 
 def tile_number():
-    """Which tile this is."""
+    """The number of this tile."""
     return pl.program_id(0)
 
 
@@ -40,7 +40,7 @@ def store(reference, row: int, index, values, mask) -> None:
 
 
 def launch(kernel: Callable, tiles: int, width: int, operands: list, out: list, interpret: bool) -> list:
-    """Run `kernel(*operands, *out)` for every tile of `width` lanes, all of them references to arrays.
+    """Run `kernel(*operands, *out)` for every tile of `width` lanes, with references to all arrays.
 
     `out` are shapes and dtypes. With `interpret` the kernel is emulated, on any platform.
     """
@@ -60,7 +60,7 @@ def launch(kernel: Callable, tiles: int, width: int, operands: list, out: list, 
     return _quietly.bind(*operands, call=call, out=tuple((spec.shape, spec.dtype) for spec in out))
 
 
-# Pallas says while a call is lowered that this backend will go. That is for us to hear, not for the user.
+# Pallas warns that this backend is deprecated when it lowers a call. That concerns this library, not its users.
 _quietly = Primitive("lane_kernel")
 _quietly.multiple_results = True
 _quietly.def_abstract_eval(lambda *arrays, call, out: [ShapedArray(*spec) for spec in out])

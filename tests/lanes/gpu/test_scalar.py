@@ -178,7 +178,7 @@ def test_only_elementwise_operations_are_left():
 
 def test_a_fault_of_a_rule_is_a_reason_and_no_crash(monkeypatch):
     monkeypatch.setitem(arrays.ARRAYS, "rev", lambda graph, params, x: params["axes"])
-    with pytest.raises(NotInAKernel, match="a fault of this library.*KeyError.*`rev` at .*test_scalar.py"):
+    with pytest.raises(NotInAKernel, match="a bug in this library.*KeyError.*`rev` at .*test_scalar.py"):
         nodes_of(lambda x: x[::-1], jax.ShapeDtypeStruct((3,), np.dtype(float)))
 
 
