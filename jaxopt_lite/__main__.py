@@ -1,4 +1,4 @@
-"""The command line: `jaxopt-lite`, or `python -m jaxopt_lite`. Without a command it demonstrates."""
+"""The command line: `jaxopt-lite`, or `python -m jaxopt_lite`. Without a command it runs the demo."""
 
 import argparse
 import io
@@ -16,7 +16,7 @@ from jaxopt_lite.cores import cores
 # Each adds its options to a parser; `options.run(options, console)` runs it and returns its exit status.
 _COMMANDS = {
     "demo": (demo.add, "ten thousand power flows and regressions, a tokenizer, specialists (default)"),
-    "doctor": (doctor.add, "versions, devices, cores and known problems here, and whether it works"),
+    "doctor": (doctor.add, "versions, devices, cores and known problems, and whether it works here"),
     "bench": (bench.add, "how fast this machine is, in half a minute"),
     "bpe": (bpe.add_commands, "byte-pair encoding: train, encode, decode, inspect"),
 }
@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: those of the command line by default.
+        arguments: by default those of the command line.
 
     Returns:
-        The exit status: 0 if all is well, 1 if not all is solved and verified or a command fails, 130 after Ctrl-C.
+        The exit status: 0 if all is well, 1 if a command fails or not all is solved and verified, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
@@ -38,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, console = parser.parse_args(words), _console()
     try:
         cores()
-    except ValueError as error:  # a wrong variable is what a wrong option is; `doctor` says more than this
+    except ValueError as error:  # a wrong environment variable is like a wrong option; `doctor` says more
         if words[0] != "doctor":
             parser.error(str(error))
     try:
         return _run(options, console)
-    except (OSError, MemoryError) as error:  # of a disk that is full, for instance, to which all of this is written
+    except (OSError, MemoryError) as error:  # because of a full disk, for instance
         if sys.stderr is not None:
             print(f"{_called()} {words[0]}: error: {error}", file=sys.stderr)
         return 1
@@ -52,13 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, console: Console) -> int:
     try:
         return options.run(options, console)
-    except KeyboardInterrupt:  # while JAX was loaded, for instance
+    except KeyboardInterrupt:  # while JAX is being loaded, for instance
         console.print("\nStopped.")
         return bpe.INTERRUPTED
 
 
 def _console() -> Console:
-    """For standard output. What its encoding lacks is written as Python escapes it, such as the × of a count."""
+    """For standard output. Characters that its encoding lacks, such as ×, are written as Python escapes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     return Console(highlight=False)
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _called() -> str:
-    """By what name the user started it."""
+    """The name by which the user started it."""
     name = Path(sys.argv[0]).name
     return "jaxopt-lite" if name.startswith("jaxopt-lite") else "python -m jaxopt_lite"
 

@@ -1,4 +1,4 @@
-"""What callers give, as what it is meant to be, or an error that names it, what was expected and what arrived."""
+"""Arguments checked and converted. Errors name the argument, what was expected and what arrived."""
 
 import operator
 import os
@@ -14,13 +14,13 @@ Choice = TypeVar("Choice", bound=str)
 
 
 def assign(owner: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass, which is for its `__post_init__`."""
+    """Set fields of a frozen dataclass, from its `__post_init__`."""
     for name, value in values.items():
         object.__setattr__(owner, name, value)
 
 
 def flag(name: str, value: Any) -> bool:
-    """`True` or `False`, also NumPy's. Python takes anything for one of them, such as an argument in the wrong place.
+    """A bool, also NumPy's, and nothing else that counts as true or false, such as an argument in the wrong place.
 
     Raises:
         ValueError: it is something else.
@@ -31,12 +31,12 @@ def flag(name: str, value: Any) -> bool:
 
 
 def flag_or_none(name: str, value: Any) -> bool | None:
-    """The same, or None, which leaves the choice to whoever asks."""
+    """A bool as `flag` takes it, or None, which leaves the choice open."""
     return None if value is None else flag(name, value)
 
 
 def one_of(name: str, value: Any, choices: Collection[Choice]) -> Choice:
-    """One of several texts.
+    """One of several strings.
 
     Raises:
         ValueError: it is something else.
@@ -47,7 +47,7 @@ def one_of(name: str, value: Any, choices: Collection[Choice]) -> Choice:
 
 
 def path_of(name: str, value: Any) -> Path:
-    """A path, given as one or as a text.
+    """A path, given as a path or a string.
 
     Raises:
         ValueError: it is something else.
@@ -58,14 +58,14 @@ def path_of(name: str, value: Any) -> Path:
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """A whole number, also one of NumPy or JAX; neither a truth value nor a float.
+    """An integer, also one of NumPy or JAX; neither a bool nor a float.
 
     Raises:
         ValueError: it is something else, or less than `least`.
     """
     try:
         known = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:  # which JAX raises for its truth values too
+    except TypeError:  # which JAX raises for its bools too
         known = None
     if known is None or (least is not None and known < least):
         bound = "" if least is None else ", not negative" if least == 0 else f" of at least {least}"

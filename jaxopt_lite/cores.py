@@ -12,7 +12,7 @@ def cores() -> int:
     """How many cores this process may use: as many as the system gives it, or fewer by `JAXOPT_LITE_CORES`.
 
     Raises:
-        ValueError: that environment variable is no number of cores.
+        ValueError: that environment variable is not a number of cores.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     bound = os.environ.get(BOUND)

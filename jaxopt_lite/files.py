@@ -1,8 +1,8 @@
-"""Writing files, for the whole package: what was there before stays whole until the new one is. Standard library only.
+"""Writing files, for the whole package: the old file stays whole until the new one is. Uses the standard library only.
 
-A file is written under a hidden name of its own next to it, flushed to disk, and renamed. Whoever reads
-meanwhile, or after a crash, sees the old file or the new one; two writers of one file do not meet. A writer holds a
-lock on what it writes, so that what a killed one left behind is known by its free lock, and cleared by the next.
+A file is written under a unique hidden name next to its target, flushed to disk, and renamed. A reader, at any time or
+after a crash, sees either the old file or the new one; two writers of one file do not interfere. A writer locks what it
+writes, so that the next writer can tell by the free lock what a killed one left behind, and deletes it.
 """
 
 import os
@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-if sys.platform == "win32":  # where no lock tells whether a writer lives, nothing is cleared
+if sys.platform == "win32":  # without locks that tell whether a writer lives, nothing is cleared
     fcntl = None
 else:
     import fcntl
@@ -24,10 +24,10 @@ _PART = re.compile(r"\.[0-9a-f]{16}\.part")
 
 
 def write(path: str | Path, data: bytes) -> None:
-    """Write a file whole, or leave what is there untouched.
+    """Write a whole file, or leave what is there untouched.
 
-    Of a link, the file that it points to is replaced. What is no plain file, such as a pipe or `/dev/stdout`, is
-    written to. Permissions of a file that is replaced are kept.
+    If the path is a link, the file that it points to is replaced. What is not a plain file, such as a pipe or
+    `/dev/stdout`, is written to. A file that is replaced keeps its permissions.
 
     Raises:
         OSError: it cannot be written; nothing has changed.
@@ -41,7 +41,7 @@ def write(path: str | Path, data: bytes) -> None:
         tidy(real.parent)
         put(real, data)
         flush_folder(real.parent)
-    except OSError as error:  # which may name the file beside
+    except OSError as error:  # which may name the hidden file
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
@@ -56,7 +56,7 @@ def put(path: Path, data: bytes) -> None:
 
 
 def _put(path: Path, beside: Path, data: bytes) -> bool:
-    """Write the file by way of another one; False where that was taken for leftovers before it could be locked."""
+    """Write the file by way of `beside`; False if that was deleted as a leftover before it could be locked."""
     try:
         with open(beside, "xb") as file:
             if fcntl is not None:
@@ -70,7 +70,7 @@ def _put(path: Path, beside: Path, data: bytes) -> bool:
             file.flush()
             os.fsync(file.fileno())
             if fcntl is None:
-                file.close()  # Windows does not rename what is open
+                file.close()  # Windows does not rename an open file
             os.replace(beside, path)
     except FileExistsError:
         raise  # it is not ours to delete
@@ -82,7 +82,7 @@ def _put(path: Path, beside: Path, data: bytes) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Delete what writers that were killed left in a folder. What it may not delete, it leaves."""
+    """Delete what killed writers left in a folder, where that is permitted."""
     if fcntl is None:
         return
     with suppress(OSError), os.scandir(folder) as entries:
@@ -94,7 +94,7 @@ def tidy(folder: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the names of files last, where the system can: after a power cut too they are there."""
+    """Make the names of files durable, where the system can: they survive a power cut."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,9 +1,9 @@
-"""JAX's programs as data: what is in a jaxpr, as every version of JAX writes it, and one interpreter of jaxprs.
+"""JAX's programs as data: what is in a jaxpr, in any supported version of JAX, and an interpreter of jaxprs.
 
 A jaxpr is what JAX makes of a function when it traces it: a list of equations, each the application of a primitive to
 variables and literals. An `Interpreter` evaluates the equations one by one, on values of any kind: arrays, rows of
-lanes, intervals. JAX 0.10 has open jaxprs, and closed ones that bring their constants along; JAX 0.12 has one kind for
-both. All functions here take either.
+lanes, intervals. JAX 0.10 has open jaxprs, and closed ones that hold their constants; JAX 0.12 has one kind for both.
+All functions here take either.
 """
 
 import os
@@ -23,10 +23,10 @@ __all__ = [
 ]  # fmt: skip
 
 Equation: TypeAlias = Any
-"""A `jax.extend.core.JaxprEqn`, by whose own type variables would have neither shape nor dtype."""
+"""A `jax.extend.core.JaxprEqn`; by that type, its variables would have neither shape nor dtype."""
 
-# Primitives that run one jaxpr on their own operands, no more and no less; and those that do, but have a rule of their
-# own for the derivative.
+# Primitives that just run one jaxpr on their operands; and primitives that do, but have their own derivative
+# rule.
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "eval_jaxpr", "remat2", "checkpoint"})
 _CALLS_WITH_RULES = frozenset({"custom_jvp_call", "custom_vjp_call", "call_hi_primitive"})
 
@@ -42,13 +42,13 @@ def opened(jaxpr: Any) -> tuple[Any, list[Any]]:
 
 
 def without_consts(jaxpr: Any) -> ClosedJaxpr:
-    """The same jaxpr, which keeps no array and no tracer alive. In JAX 0.12 an open one would hold its consts too."""
+    """The jaxpr without its constants, so that it keeps no array alive. In JAX 0.12 open ones hold theirs too."""
     inner, consts = opened(jaxpr)
     return ClosedJaxpr(inner, [None] * len(consts))
 
 
 def as_function(jaxpr: Any, consts: Iterable[Any]) -> Callable[..., list[Any]]:
-    """The function that a jaxpr computes, with other values for its constants."""
+    """The function that a jaxpr computes, with these values for its constants."""
     return jaxpr_as_fun(ClosedJaxpr(opened(jaxpr)[0], list(consts)))
 
 
@@ -58,7 +58,7 @@ def is_jaxpr(thing: Any) -> bool:
 
 
 def is_literal(atom: Any) -> bool:
-    """Whether an operand of an equation is a number and no variable."""
+    """Whether an operand of an equation is a number, not a variable."""
     return isinstance(atom, Literal)
 
 
@@ -81,7 +81,7 @@ def inner_jaxprs(equation: Equation) -> Iterator[Any]:
 def equations_in(
     jaxpr: Any, enters: Callable[[Equation], bool] = lambda equation: True, outer: tuple[Equation, ...] = ()
 ) -> Iterator[tuple[Equation, ...]]:
-    """Every equation, in the order of the program: each followed by those that it is inside of, the innermost first.
+    """Every equation, in the order of the program, each with the equations that it is inside of, innermost first.
 
     Args:
         jaxpr: the jaxpr.
@@ -114,11 +114,11 @@ def largest_array(jaxpr: Any) -> int:
 
 
 def called(equation: Equation, *, despite_rules: bool = True) -> Any | None:
-    """The jaxpr that a call runs on its operands, closed or not; None if the equation is no plain call.
+    """The jaxpr that a call runs on its operands, closed or not; None if the equation is not a plain call.
 
     Args:
         equation: any equation.
-        despite_rules: whether a function with a rule of its own for the derivative is called like any other.
+        despite_rules: whether a function with its own derivative rule counts as a call like any other.
     """
     name = equation.primitive.name
     if name not in _CALLS and not (despite_rules and name in _CALLS_WITH_RULES):
@@ -137,7 +137,8 @@ class Scan(NamedTuple):
     """A `lax.scan`, with its operands apart.
 
     Attributes:
-        body: the jaxpr of one round, of what is fixed, carried and scanned; it returns what is carried and stacked.
+        body: the jaxpr of one round: it takes what is fixed, carried and scanned, and returns what is carried and
+            stacked.
         fixed: the operands that are the same in each round.
         carried: those that a round hands on to the next.
         scanned: those of which each round gets one entry.
@@ -154,8 +155,8 @@ class Scan(NamedTuple):
     def of(cls, equation: Equation, operands: Sequence[Any]) -> "Scan":
         """Take the equation of a scan apart, for values of any kind.
 
-        Versions of JAX write in different parameters how many operands are of which kind. But all stack the scanned
-        operands and results along one axis that the body does not see, so their ranks tell.
+        Which parameters say how many operands are of which kind depends on the version of JAX. But in all versions the
+        scanned operands and results are stacked along one axis that the body does not see, so their ranks tell.
         """
         body = equation.params["jaxpr"]
         inner, _ = opened(body)
@@ -218,7 +219,7 @@ def line_of(*equations: Equation) -> str:
 
 
 def writers_of(equation: Equation) -> set[str]:
-    """Which functions of JAX wrote the equation, from the user's call of JAX inwards."""
+    """The functions of JAX that wrote the equation, from the user's call of JAX inward."""
     traceback = equation.source_info.traceback
     frames = takewhile(lambda frame: frame.file_name.startswith(_JAX_FILES), traceback.frames if traceback else ())
     return {frame.function_name for frame in frames}
@@ -235,7 +236,7 @@ def is_jaxs_own(jaxpr: Any) -> bool:
 def bind(equation: Equation, values: Sequence[Any]) -> list[Any]:
     """The results of an equation for arrays, with the settings of JAX that it was traced with."""
     found = equation.primitive.get_bind_params(equation.params)
-    functions, params = found if isinstance(found, tuple) else ((), found)  # as versions of JAX have it
+    functions, params = found if isinstance(found, tuple) else ((), found)  # depending on the version of JAX
     with equation.ctx.manager:
         results = equation.primitive.bind(*functions, *values, **params)
     return list(results) if equation.primitive.multiple_results else [results]
@@ -247,9 +248,9 @@ class Interpreter:
     A subclass says what a constant is (`constant`) and what an equation gives (`results`), which may evaluate jaxprs
     inside the equation in turn (`run`, `call`).
 
-    What JAX traces while an equation is evaluated has the user's line that the equation comes from, in errors and in
-    profiles. Equations inside JAX's own functions have no line, because these are traced once for all their callers.
-    There the line of the call counts.
+    What JAX traces while an equation is evaluated gets the user's line that the equation comes from, in errors and in
+    profiles. Equations inside JAX's own functions have no line, because these functions are traced once for all their
+    callers. For them the line of the call counts.
     """
 
     _in_jax = False
@@ -278,7 +279,7 @@ class Interpreter:
             self._in_jax = before
 
     def evaluate(self, equations: Iterable[Equation], known: dict[Any, Any], wanted: Iterable[Any]) -> list[Any]:
-        """Evaluate equations for known values of their variables, and add those of their results.
+        """Evaluate equations, given known values of variables, and add the values of their results to these.
 
         Returns:
             The values of the wanted atoms.
@@ -291,7 +292,7 @@ class Interpreter:
 
         for equation in equations:
             values = [read(atom) for atom in equation.invars]
-            line = None if self._in_jax else equation.source_info.traceback  # without one, that of the call stays
+            line = None if self._in_jax else equation.source_info.traceback  # if there is none, that of the call stays
             with source_info_util.user_context(line):
                 known.update(zip(equation.outvars, self.results(equation, values), strict=True))
         return [read(atom) for atom in wanted]

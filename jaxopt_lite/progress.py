@@ -1,7 +1,7 @@
-"""A long job shows how far it is, by a bar on standard error, and Ctrl-C stops it: the same for all of them.
+"""Long jobs: a bar on standard error shows their progress, and Ctrl-C stops them.
 
-Where nothing can be drawn over, as in a file, in a notebook without ipywidgets, or on a terminal that has no cursor,
-there is a line now and then instead of a bar.
+Where output cannot be overwritten, as in a file, in a notebook without ipywidgets, or on a terminal without a cursor, a
+line is printed now and then instead.
 """
 
 import _thread
@@ -18,14 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 __all__ = ["interruptible", "progress_bar", "working"]
 
 _SOON = 0.01  # seconds
-_OFTEN = 3.0  # seconds; whoever reads a log begins to wonder after five
-_RARER = 0.1  # of the time gone by: of an hour a log gets some sixty lines and not a thousand
+_OFTEN = 3.0  # seconds; readers of a log begin to wonder after five
+_RARER = 0.1  # of the time elapsed: after an hour a log has some sixty lines, not a thousand
 
 
 def progress_bar(shown: bool | None, *counters: ProgressColumn) -> Progress:
-    """A bar for one task, whose description stands before it; the counters behind it say how many of how many.
+    """A bar for one task, after the task's description and before the counters, which show how much is done.
 
-    Where it is None whether it is shown, it is on a terminal and in a notebook.
+    If `shown` is None, it is shown on a terminal and in a notebook.
     """
     console = Console(stderr=True)
     shown = _is_terminal(console) or console.is_jupyter if shown is None else shown
@@ -35,12 +35,12 @@ def progress_bar(shown: bool | None, *counters: ProgressColumn) -> Progress:
 
 
 def _is_terminal(console: Console) -> bool:
-    """Whether somebody sits before it. FORCE_COLOR, which is set for many a log, says only that colors are wanted."""
+    """Whether it is a real terminal. FORCE_COLOR, which is often set for logs, only says that colors are wanted."""
     return console.is_terminal and console.file.isatty()
 
 
 def _draws_over(console: Console) -> bool:
-    """Whether what was written can be replaced."""
+    """Whether what was written can be overwritten."""
     if console.is_jupyter:
         return find_spec("ipywidgets") is not None
     return _is_terminal(console) and console.is_interactive
@@ -65,9 +65,9 @@ class _Lines(Progress):
 
 @contextmanager
 def working(on: str) -> Iterator[None]:
-    """Within, standard error shows what is worked on: a spinner on a terminal, elsewhere a line now and then.
+    """A context in which standard error shows what is going on: a spinner on a terminal, elsewhere a line now and then.
 
-    For work that cannot say how far it is, such as compiling. Nothing else may print meanwhile.
+    For work without known progress, such as compiling. Nothing else may print meanwhile.
     """
     console = Console(stderr=True, highlight=False)
     if _draws_over(console) and not console.is_jupyter:
@@ -81,7 +81,7 @@ def working(on: str) -> Iterator[None]:
 
 @contextmanager
 def _now_and_then(say: Callable[[float], None]) -> Iterator[None]:
-    """Within, `say(seconds)` is called from time to time with the time gone by, in a thread of its own."""
+    """A context in which another thread calls `say(seconds)` now and then, with the time elapsed."""
     start, over = time.monotonic(), threading.Event()
 
     def repeat() -> None:
@@ -99,10 +99,10 @@ def _now_and_then(say: Callable[[float], None]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C is never lost. For the main thread, where Python raises it.
+    """A context in which Ctrl-C is never lost. For the main thread, where Python raises it.
 
-    Python ignores what is raised while it collects garbage or cleans up an object, and JAX has it call a function at
-    every collection. Such an interrupt is repeated a moment later.
+    Python ignores exceptions that are raised while it collects garbage or cleans up an object, and JAX has it call a
+    function at every collection. An interrupt that is lost like this is repeated a moment later.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

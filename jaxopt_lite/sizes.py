@@ -8,7 +8,7 @@ def round_up(size: int, *, parts: int = 1, least: int = 1) -> int:
 
     Args:
         size: at least 0.
-        parts: a power of two. 1 gives powers of two alone; 4 wastes at most a quarter.
+        parts: a power of two. 1 gives only powers of two; 4 wastes at most a quarter.
         least: the smallest size, a power of two; all others are multiples of it.
 
     Example:

@@ -1,4 +1,4 @@
-"""Tables for notebooks: plain HTML, in which what users named is text and never markup."""
+"""Tables for notebooks: plain HTML, in which names given by users are text, never markup."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -7,12 +7,12 @@ __all__ = ["html_table"]
 
 
 def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table with a title above it. Texts stand to the left, numbers to the right; the colors are the notebook's own.
+    """A table with a title above it. Strings are left-aligned, numbers right-aligned; colors are the notebook's own.
 
     Args:
         title: what it is about.
         columns: the headings; all empty for none.
-        rows: the cells of each row; numbers are written with commas between thousands, None as nothing.
+        rows: the cells of each row; numbers are written with commas between thousands, and None is left empty.
     """
     head = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in columns)
     body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)

@@ -1,4 +1,4 @@
-"""`jaxopt-lite bench`: how fast this machine is, with what compiling takes, and how much was solved, beside."""
+"""`jaxopt-lite bench`: how fast this machine is, how long compiling takes, and how much was solved."""
 
 import argparse
 import json
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _SIZE = 10_000
-_BUSY = 0.5  # of a core, by other programs
+_BUSY = 0.5  # cores, kept busy by other programs
 _WORDS = (
-    "Problems per second are of runs after the first, of which the median of five counts, and of what is solved and "
-    "verified. What compiling takes is what the first run took longer; JAX keeps what it has compiled until the "
-    "program ends. Text is this package's own sources; it is encoded by tokenizers that have not seen it."
+    "Problems per second are those solved and verified, in the median of five runs after the first. Compiling is how "
+    "much longer the first run took; JAX keeps what it has compiled until the program ends. The text is this package's "
+    "source code; it is encoded by tokenizers that have not encoded it before."
 )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Make it the parser of this command."""
-    parser.add_argument("--problems", type=count, default=_SIZE, metavar="N", help=f"in a batch (default {_SIZE:,})")
+    """Add the options of this command to a parser."""
+    parser.add_argument("--problems", type=count, default=_SIZE, metavar="N", help=f"in each batch (default {_SIZE:,})")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="(default float64)")
-    parser.add_argument("--save", type=_picture, metavar="FILE", help="a picture: .png, .svg or .pdf")
-    parser.add_argument("--json", type=_place, metavar="FILE", help="all numbers, every run's too")
+    parser.add_argument("--save", type=_picture, metavar="FILE", help="save a picture: .png, .svg or .pdf")
+    parser.add_argument("--json", type=_place, metavar="FILE", help="save all numbers, of every run")
     parser.set_defaults(run=_bench)
 
 
 def _place(word: str) -> Path:
     path = Path(word)
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"expected the name of a file in a folder that is there, got {word!r}")
+        raise argparse.ArgumentTypeError(f"expected the name of a file in an existing folder, got {word!r}")
     return path
 
 
@@ -66,7 +66,7 @@ def _bench(options: argparse.Namespace, console: Console) -> int:
         about = _about(options, dict(machine.devices()), busy)
     console.print(_title(about), soft_wrap=True)
     if busy > _BUSY:
-        console.print(f"Other programs are running (load {busy:.1f}): this machine at rest is faster.")
+        console.print(f"Other programs are running (load {busy:.1f}): this machine is faster when idle.")
     measured: list[Measured] = []
     status = 0
     try:
@@ -85,7 +85,7 @@ def _bench(options: argparse.Namespace, console: Console) -> int:
 
 
 def _about(options: argparse.Namespace, device: dict[str, str], busy: float) -> dict[str, Any]:
-    """Where and with what it is measured."""
+    """What was measured on, and with which versions."""
     return {
         **{name: version(name) for name in ("jaxopt-lite", "jax", "numpy")},
         "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", **device,
@@ -101,7 +101,7 @@ def _title(about: dict[str, Any]) -> str:
 
 
 def _keep(options: argparse.Namespace, console: Console, measured: list["Measured"], about: dict[str, Any]) -> int:
-    """Write what was asked for; the exit status."""
+    """Write the files asked for; returns the exit status."""
     try:
         if options.json is not None:
             content = {"about": about, "measured": [each.as_dict() for each in measured]}

@@ -1,4 +1,4 @@
-"""What was measured, as a table and bars for a terminal, and as a picture. Loads matplotlib for the picture only."""
+"""The measurements as a table and bars for a terminal, and as a picture. Only the picture loads matplotlib."""
 
 import io
 import math
@@ -54,7 +54,7 @@ def bars(console: Console, measured: Sequence["Measured"]) -> None:
 
 
 def picture(measured: Sequence["Measured"], title: str, path: Path) -> None:
-    """Save the rates, and what compiling took beside, in the form that the file's name says.
+    """Save a picture of the rates and of the time for compiling, in the format that the file's name says.
 
     Raises:
         OSError: it cannot be written.
@@ -82,7 +82,7 @@ def picture(measured: Sequence["Measured"], title: str, path: Path) -> None:
 
 
 def _draw(axes, measured: Sequence["Measured"], values: list[float], labels: list[str], color: str) -> None:
-    """Horizontal bars with their numbers in words."""
+    """Horizontal bars with labels."""
     drawn = axes.barh([each.name for each in measured], values, color=color)
     axes.bar_label(drawn, labels, padding=3, fontsize="small")
     axes.margins(x=0.25)

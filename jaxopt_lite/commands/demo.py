@@ -1,4 +1,4 @@
-"""`jaxopt-lite demo`: what the demonstration can be asked. It is in `demo/`, which loads JAX."""
+"""`jaxopt-lite demo`: the options of the demonstration, which is in `demo/` and loads JAX."""
 
 import argparse
 from pathlib import Path
@@ -17,15 +17,15 @@ _COUNTS = {
     "specialists": (250, 25, "modules with a specialist each"),
 }
 
-_LARGEST_SEED = 2**63 - 1  # that JAX takes
+_LARGEST_SEED = 2**63 - 1  # the largest that JAX takes
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Make it the parser of this command."""
-    parser.add_argument("--quick", action="store_true", help="the same with fewer of all: fifteen seconds, not thirty")
+    """Add the options of this command to a parser."""
+    parser.add_argument("--quick", action="store_true", help="the same with fewer of each: fifteen seconds, not thirty")
     for name, (many, few, what) in _COUNTS.items():
         parser.add_argument(f"--{name}", type=count, metavar="N", help=f"{what} (default {many}; {few} with --quick)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of all that is drawn (default 0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of all random numbers (default 0)")
     parser.add_argument("--text", type=_file, nargs="+", metavar="FILE", help="to encode (default: Python's library)")
     parser.set_defaults(run=_demo)
 

@@ -1,4 +1,4 @@
-"""`jaxopt-lite doctor`: what there is here, what is known of it, and whether the package works."""
+"""`jaxopt-lite doctor`: what is installed here, its known problems, and whether the package works."""
 
 import argparse
 import os
@@ -20,19 +20,19 @@ __all__ = ["add", "doctor"]
 
 _PACKAGE = "jaxopt-lite"
 _DEVELOPERS = {"test", "bench", "docs"}  # extras that no user needs
-_SHOWN = ("jax", "jaxlib", "numpy")  # above all
-_SETTINGS = ("JAX_", "XLA_", "JAXOPT_LITE_")  # beginnings of environment variables that change what happens
+_SHOWN = ("jax", "jaxlib", "numpy")  # listed first
+_SETTINGS = ("JAX_", "XLA_", "JAXOPT_LITE_")  # prefixes of environment variables that change what happens
 _BATCH = 10_000  # problems
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Make it the parser of this command."""
+    """Add the options of this command to a parser."""
     parser.set_defaults(run=doctor)
 
 
 def doctor(_: argparse.Namespace, console: Console) -> int:
-    """Say what there is here, and try it; 1 if something is wrong that keeps the package from working."""
+    """Say what is installed here, and try it; returns 1 if something keeps the package from working."""
     wrong = list(_unmet())
     _show(console, "Versions", _versions())
     backend, works = None, ""
@@ -46,7 +46,7 @@ def doctor(_: argparse.Namespace, console: Console) -> int:
         _show(console, f"How {_BATCH:,} problems are solved in one call", machine.ways(_BATCH))
         with working("compiling and solving"):
             works = machine.solve()
-    except Exception as error:  # whatever it is, it is what is looked for here
+    except Exception as error:  # any error is what this command looks for
         wrong.append(f"{type(error).__name__}: {error}")
     _show(console, "Known problems of exactly these versions", _known(backend))
     console.print()
@@ -62,7 +62,7 @@ def _show(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
     console.rule(title, align="left")
     lines = Table.grid(padding=(0, 2))
     for name, text in rows:
-        lines.add_row(Text(name), Text(text, overflow="fold"))  # of a long path too everything is there
+        lines.add_row(Text(name), Text(text, overflow="fold"))  # so that long paths are shown in full
     console.print(lines)
 
 
@@ -82,7 +82,7 @@ def _requirements(extra: str = "") -> Iterator[Requirement]:
 
 
 def _unmet() -> Iterator[str]:
-    """What the package needs and is not there, or not in such a version."""
+    """What the package needs but is missing, or is there in another version."""
     for each in _requirements():
         there = _installed(each.name)
         if there is None:
@@ -92,7 +92,7 @@ def _unmet() -> Iterator[str]:
 
 
 def _versions() -> list[tuple[str, str]]:
-    """Of Python, of what the package needs, and of what it can use beside."""
+    """The versions of Python, of what the package needs, and of what it can also use."""
 
     def listed(names: list[str]) -> str:
         return ", ".join(f"{name} {_installed(name) or '(not installed)'}" for name in names)
@@ -116,12 +116,12 @@ def _cores() -> list[tuple[str, str]]:
     rows = [("cores", f"{used} of {there}" + (f", bounded by {bound}" if bound else ""))]
     given = _quota()
     if given is not None and given < used:
-        rows.append(("", f"the container gives the time of {given:g}; {BOUND}={max(1, int(given))} suits that"))
+        rows.append(("", f"the container gives the time of {given:g}; {BOUND}={max(1, int(given))} fits that"))
     return rows
 
 
 def _quota() -> float | None:
-    """The time of how many cores Linux gives this group of processes, where that is bounded."""
+    """How many cores' time Linux gives this group of processes; None if there is no limit."""
     try:
         quota, period = _QUOTA.read_text().split()
         return int(quota) / int(period)
@@ -136,7 +136,7 @@ def _settings() -> list[tuple[str, str]]:
 
 
 def _known(backend: str | None) -> list[tuple[str, str]]:
-    """What is known of exactly these versions."""
+    """The known problems of exactly these versions."""
     there = {name: found for name in {each.package for each in KNOWN} if (found := _installed(name)) is not None}
     rows, before = [], None
     for each in known_problems(there, backend):

@@ -1,7 +1,7 @@
-"""What is known of versions of other packages, and what this package does about it. Loads neither JAX nor them.
+"""Known problems of versions of other packages, and what this package does about them. Loads neither JAX nor them.
 
-A record claims only versions in which it was seen. `findings/` has scripts that show most of them, without this
-package.
+A record claims only versions in which the problem was seen. `findings/` has scripts that show most of the problems
+without this package.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class KnownProblem(NamedTuple):
         package: its name in the registry.
         versions: those that have it, as a specifier (PEP 440).
         sentence: what happens, and what is done about it or what to do.
-        platforms: of JAX, on which it happens; none for all.
+        platforms: those of JAX on which it happens; empty for all.
         finding: the script in `findings/` that shows it, if there is one.
     """
 
@@ -46,8 +46,8 @@ KNOWN = (
     ),
     KnownProblem(
         "jax", _JAX,
-        "The last rows of a vmapped batch may be rounded otherwise than the rest; the tiles of this package are laid "
-        "out so that all lanes are rounded the same.",
+        "The last rows of a vmapped batch may round differently from the rest; the tiles of this package are laid out "
+        "so that all lanes round the same.",
         ("cpu",), "xla_cpu_last_rows_round_otherwise",
     ),
     KnownProblem(
@@ -59,11 +59,11 @@ KNOWN = (
     KnownProblem(
         "jax", _JAX,
         "A process that reads the persistent compilation cache while another writes it may warn of a broken entry; it "
-        "compiles anew, and nothing is lost.",
+        "compiles again, and nothing is lost.",
     ),
     KnownProblem(
         "jax", ">=0.10,<0.12",
-        "Vectors of 512 bits round more functions otherwise than JAX 0.12 does, so they are not used.",
+        "In vectors of 512 bits more functions round differently than in JAX 0.12, so they are not used.",
         ("cpu",),
     ),
     KnownProblem(
@@ -74,35 +74,35 @@ KNOWN = (
     ),
     KnownProblem(
         "jax", _JAX,
-        'Pallas says that its Triton backend will go, by which `backend="kernel"` makes kernels; loops do without.',
+        'Pallas will drop its Triton backend, with which `backend="kernel"` makes kernels; loops do not need it.',
         ("gpu",),
     ),
     KnownProblem(
         "tokenizers", ">=1.0.0rc1,<=1.0.0rc3",
-        "A file loads whatever its pattern, and fails at the first text unless that is one of a few released ones; "
+        "A file with any pattern loads, but fails at the first text unless the pattern is one of a few released ones; "
         "`Tokenizer.save` of this package warns of it.",
         finding="tokenizers_1_0_takes_patterns_by_their_text",
     ),
     KnownProblem(
         "tokenizers", ">=0.23,<=0.23.3",
-        "An added token that is `normalized` decodes to what the normalizer makes of it; where texts must come back, "
+        "An added token that is `normalized` decodes to what the normalizer makes of it; if text must round-trip, "
         "add it with `normalized=False`.",
         finding="tokenizers_decodes_added_tokens_normalized",
     ),
     KnownProblem(
         "tokenizers", ">=0.23,<=0.23.3",
-        r"The class `\w` has six characters that `[\w]` has not; patterns are translated so that words are the same.",
+        r"The class `\w` has six characters that `[\w]` lacks; patterns are translated so that words are the same.",
         finding="tokenizers_word_class_differs_in_brackets",
     ),
 )  # fmt: skip
 
 
 def known_problems(installed: Mapping[str, str], platform: str | None) -> list[KnownProblem]:
-    """Those of exactly these versions.
+    """The known problems of exactly these versions.
 
     Args:
-        installed: the version of each package that is there.
-        platform: JAX's, "cpu", "gpu" or "tpu"; None where it is not known, which leaves out what depends on it.
+        installed: the version of each package that is installed.
+        platform: JAX's, "cpu", "gpu" or "tpu"; None if unknown, which leaves out problems that depend on it.
 
     Example:
         >>> [each.package for each in known_problems({"tokenizers": "0.23.3"}, "cpu")]

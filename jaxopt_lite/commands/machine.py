@@ -1,4 +1,4 @@
-"""What JAX runs on here, how batches are solved on it, and whether they are."""
+"""What JAX runs on here, how batches are solved on it, and whether that works."""
 
 import time
 from collections import Counter
@@ -16,7 +16,7 @@ from jaxopt_lite.lanes.widths import why_not_wide
 __all__ = ["devices", "precision", "solve", "use", "ways"]
 
 _ROOTS = 64
-_NEAR = 1e-4  # of a root, in float32
+_NEAR = 1e-4  # how near to a root an answer is, in float32 too
 
 
 def devices() -> list[tuple[str, str]]:
@@ -27,12 +27,12 @@ def devices() -> list[tuple[str, str]]:
 
 
 def use(dtype: str) -> None:
-    """Let JAX have arrays of this dtype."""
+    """Let JAX use arrays of this dtype."""
     jax.config.update("jax_enable_x64", dtype == "float64")
 
 
 def precision() -> list[tuple[str, str]]:
-    """Of arrays, and of products of matrices where JAX was told."""
+    """The precision of arrays, and of matrix products if one was set in JAX."""
     config: Any = jax.config
     more = 'float64 by jax.config.update("jax_enable_x64", True) or the variable JAX_ENABLE_X64=1'
     rows = [("precision", "float64 (64 bits are enabled)" if config.jax_enable_x64 else f"float32; {more}")]
@@ -41,17 +41,17 @@ def precision() -> list[tuple[str, str]]:
 
 
 def ways(size: int) -> list[tuple[str, str]]:
-    """How a batch of so many problems of each kind is solved, and why so; nothing is compiled."""
+    """How a batch of this many problems of each kind is solved, and why; nothing is compiled."""
     dtype = jnp.zeros(()).dtype.name
     chosen = [work for work in works(dtype, size) if not work.name.endswith("n = 2")]
     rows = [(work.name.partition(",")[0], str(replace(work.explain(), later="")).replace("\n", " ")) for work in chosen]
     if jax.default_backend() == "cpu":
-        rows.append(("vectors", f"of XLA's choice: {why}" if (why := why_not_wide()) else "of 512 bits in plain calls"))
+        rows.append(("vectors", f"chosen by XLA: {why}" if (why := why_not_wide()) else "of 512 bits in plain calls"))
     return rows
 
 
 def solve() -> str:
-    """Solve a few roots, which proves that it works; says how long that took.
+    """Solve a few roots to prove that it works; returns a sentence with the time that took.
 
     Raises:
         RuntimeError: an answer is not verified, or it is wrong.

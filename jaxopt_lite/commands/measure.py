@@ -25,7 +25,7 @@ class Measured(NamedTuple):
     """How long one kind of work took.
 
     Attributes:
-        name: of the work.
+        name: the name of the work.
         unit: what is counted, "problems" or "bytes".
         size: how many of them one run does.
         first: the seconds of the first run, in which JAX compiles; None where it has nothing to compile.
@@ -48,7 +48,7 @@ class Measured(NamedTuple):
 
     @property
     def compiling(self) -> float | None:
-        """What the first run took longer than the others, in seconds."""
+        """How much longer the first run took than the others, in seconds."""
         return None if self.first is None else max(0.0, self.first - self.run)
 
     @property
@@ -57,7 +57,7 @@ class Measured(NamedTuple):
         return self.success * self.size / self.run
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, in the words of a file."""
+        """All of it, under the names used in a file."""
         return {
             "work": self.name, "unit": self.unit, "size": self.size, "success": self.success,
             "compile_seconds": self.compiling, "run_seconds": list(self.runs), "per_second": self.rate,
@@ -77,7 +77,7 @@ def solving(dtype: str, size: int) -> Iterator[Measured]:
 
 
 def encoding() -> Iterator[Measured]:
-    """Learn tokenizers of this package's sources, and encode these with each, which has seen none of them encoded."""
+    """Learn tokenizers from this package's sources, and encode these with each, which has not encoded them before."""
     files = [path.read_bytes() for path in sorted(Path(jol.__file__).parent.rglob("*.py"))]
     texts = [data.decode() for data in files]
     learned, encoded = zip(*(_learned_and_encoded(texts) for _ in range(_TRAINED)), strict=True)

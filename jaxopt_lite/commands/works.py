@@ -20,12 +20,12 @@ class Work(NamedTuple):
     """A batch of problems.
 
     Attributes:
-        name: of the method and the problem.
+        name: the method and the problem.
         front: what solves it, such as `minimize`.
         solver: its settings.
         fun: the function of one problem.
         x0: `[B, n]` starts.
-        args: `[B, ...]` what the function takes beside, or None.
+        args: `[B, ...]` the function's other arguments, or None.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Work(NamedTuple):
     args: PyTree = None
 
     def solve(self) -> jol.Solution:
-        """In one call, by all cores."""
+        """Solve it in one call, on all cores."""
         return self.front(self.fun, self.x0, self.args, solver=self.solver)
 
     def explain(self) -> jol.Explanation:
@@ -45,7 +45,7 @@ class Work(NamedTuple):
 
 
 def works(dtype: str, size: int) -> list[Work]:
-    """BFGS, Broyden's method and Levenberg-Marquardt, each by its own tolerances.
+    """BFGS, Broyden's method and Levenberg-Marquardt, each with its default tolerances.
 
     Args:
         dtype: of the starts, "float64" or "float32".
@@ -72,7 +72,7 @@ def works(dtype: str, size: int) -> list[Work]:
 
 
 def rosenbrock(x, _):
-    """The chain; beyond three unknowns it has a second, local minimum."""
+    """Rosenbrock's chained function; beyond three unknowns it has a second, local minimum."""
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
@@ -84,5 +84,5 @@ def tridiagonal(x, _):
 
 
 def decay(b, measured):
-    """What an exponential decay leaves of measurements at 30 times."""
+    """The residuals of an exponential decay at 30 times."""
     return b[0] * jnp.exp(-b[1] * jnp.asarray(_TIMES, b.dtype)) - measured

@@ -99,8 +99,8 @@ def test_a_busy_machine_is_told(monkeypatch, made_up):
     ("words", "message"),
     [
         (("--save", "bench.gif"), "expected a name that ends with .png, .svg or .pdf, got 'bench.gif'"),
-        (("--save", "none/bench.png"), "expected the name of a file in a folder that is there, got 'none/bench.png'"),
-        (("--json", "."), "expected the name of a file in a folder that is there, got '.'"),
+        (("--save", "none/bench.png"), "expected the name of a file in an existing folder, got 'none/bench.png'"),
+        (("--json", "."), "expected the name of a file in an existing folder, got '.'"),
         (("--problems", "0"), "expected a whole number above zero, got '0'"),
         (("--dtype", "float16"), "float16"),
     ],
