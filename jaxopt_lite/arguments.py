@@ -20,7 +20,7 @@ def assign(owner: Any, **values: Any) -> None:
 
 
 def flag(name: str, value: Any) -> bool:
-    """A bool, also NumPy's, and nothing else that counts as true or false, such as an argument in the wrong place.
+    """A bool, also one of NumPy. Python would accept anything, such as an argument in the wrong place.
 
     Raises:
         ValueError: it is something else.

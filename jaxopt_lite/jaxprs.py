@@ -23,10 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 Equation: TypeAlias = Any
-"""A `jax.extend.core.JaxprEqn`; by that type, its variables would have neither shape nor dtype."""
+"""A `jax.extend.core.JaxprEqn`; with that type, its variables would have neither shape nor dtype."""
 
-# Primitives that just run one jaxpr on their operands; and primitives that do, but have their own derivative
-# rule.
+# Primitives that just run one jaxpr on their operands; and those that do, but have their own derivative rule.
 _CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "eval_jaxpr", "remat2", "checkpoint"})
 _CALLS_WITH_RULES = frozenset({"custom_jvp_call", "custom_vjp_call", "call_hi_primitive"})
 

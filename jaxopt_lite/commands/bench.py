@@ -85,7 +85,7 @@ def _bench(options: argparse.Namespace, console: Console) -> int:
 
 
 def _about(options: argparse.Namespace, device: dict[str, str], busy: float) -> dict[str, Any]:
-    """What was measured on, and with which versions."""
+    """The machine and the versions that are measured."""
     return {
         **{name: version(name) for name in ("jaxopt-lite", "jax", "numpy")},
         "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", **device,

@@ -54,7 +54,7 @@ def bars(console: Console, measured: Sequence["Measured"]) -> None:
 
 
 def picture(measured: Sequence["Measured"], title: str, path: Path) -> None:
-    """Save a picture of the rates and of the time for compiling, in the format that the file's name says.
+    """Save a picture of the rates and of the time for compiling, in the format that the file's suffix says.
 
     Raises:
         OSError: it cannot be written.

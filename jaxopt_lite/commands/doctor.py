@@ -82,7 +82,7 @@ def _requirements(extra: str = "") -> Iterator[Requirement]:
 
 
 def _unmet() -> Iterator[str]:
-    """What the package needs but is missing, or is there in another version."""
+    """What the package needs that is missing, or has the wrong version."""
     for each in _requirements():
         there = _installed(each.name)
         if there is None:

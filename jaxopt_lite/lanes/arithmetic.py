@@ -23,7 +23,7 @@ __all__ = [
     "triangle_solve",
 ]  # fmt: skip
 
-_DEPENDENT = 8  # eps of its length: a column with no more than that orthogonal to those before it depends on them
+_DEPENDENT = 8  # a column depends on those before it if its part orthogonal to them is within so many eps of its length
 _STRAIGHT = 10  # most rounds of `fold` that are unrolled; measured, `docs/performance.md`
 _SWEEPS = 15  # most sweeps of Jacobi's method, which converges quadratically: about eight are enough
 
@@ -170,7 +170,7 @@ def inverse(a: Float[Array, "n n *L"]) -> Float[Array, "n n *L"]:
 
     On the CPU by Gauss-Jordan elimination in place with threshold pivoting, which can be part of a native function.
     Rows are exchanged only where the diagonal entry is less than a tenth of the largest below it, so that most tiles
-    never exchange any. A singular lane becomes non-finite and leaves its neighbours alone. Source: Golub and Van Loan,
+    never exchange any. A singular lane becomes non-finite and leaves its neighbors alone. Source: Golub and Van Loan,
     Matrix Computations, 4th ed., section 3.4; Duff, Erisman and Reid, Direct Methods for Sparse Matrices, 2nd ed.,
     section 5.2, for the threshold.
 

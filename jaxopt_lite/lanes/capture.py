@@ -1,7 +1,7 @@
 """A user's function as data: what it computes, apart from the numbers that it captured.
 
-A function that is compiled once would forever use what it read the first time: a global, an array that has been edited
-since, an attribute of its object. So it is traced again whenever anything that it may read has changed (`content.py`).
+A function that is compiled only once forever uses what it read the first time: a global, an array that has been edited
+since, an attribute of its object. Here it is traced again whenever anything it may read has changed (`content.py`).
 The arrays it captured become inputs, so that new numbers in them compile nothing; and functions that compute the same,
 such as a lambda that is created anew in every round of a loop, share one `Program`.
 """
@@ -233,7 +233,7 @@ _thread = _Thread()
 def _traced_now(
     programs: tuple[Program, ...], core: Callable, options: tuple, arrays: list[tuple], *arguments: PyTree
 ) -> PyTree:
-    """The function that is jitted. JAX traces it anew under other settings, which the user's functions may need too."""
+    """The function that is jitted. JAX traces it anew for other settings; the user's functions may need that too."""
     settings = _settings()
     for program in programs:
         if program in _thread.programs:

@@ -29,7 +29,7 @@ __all__ = ["Content", "content", "content_of_jaxpr"]
 # Libraries whose functions depend only on their arguments and JAX's settings, except for one part that has a state.
 _TRUSTED = {"jax", "jaxlib", "numpy", "math", "cmath", "operator", "functools", "itertools", "collections", "typing"}
 _CALLS_MODULE = "jaxopt_lite.lanes.calls"  # it calls the user's function, which is among its arguments
-_FILE_READERS = {"fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "open_memmap"}  # that give arrays
+_FILE_READERS = {"fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "open_memmap"}  # of arrays
 _WITH_STATE = "numpy.random"
 _UNCERTAIN = {
     "__import__", "compile", "delattr", "dir", "eval", "exec", "getattr", "globals", "hasattr", "id", "input", "locals",

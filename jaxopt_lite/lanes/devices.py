@@ -1,4 +1,4 @@
-"""One batch on many devices: each solves its share of the problems in its own loop; no data travel between them.
+"""One batch on many devices: each solves its share of the problems in its own loop; no data travels between them.
 
 It works for any function that maps a batch along the leading axis of its arguments to results with
 the same leading axis, as `root`, `minimize` and `multistart` do.

@@ -180,7 +180,7 @@ def _on_device(start: int) -> Array:
 
 @partial(jax.jit, static_argnames="size")
 def _joined(parts: list[PyTree], size: int) -> PyTree:
-    """The parts joined; the last one starts early, so that it is as long as the others, and is cut."""
+    """The parts joined. The last overlaps the one before, to be as long as the others; the overlap is cut off."""
 
     def join(*leaves):
         *others, last = leaves

@@ -72,7 +72,7 @@ class Box(NamedTuple):
         return ((x <= self.lower) & (gradient >= 0)) | ((x >= self.upper) & (gradient <= 0))
 
     def slope(self, x, gradient):
-        """The gradient without the unknowns that a bound holds: zero at a minimum in the box."""
+        """The gradient, with zeros for unknowns that a bound holds: zero at a minimum in the box."""
         return jnp.where(self.holds(x, gradient), 0, gradient)
 
     def reach(self, x, p):

@@ -29,7 +29,7 @@ __all__ = ["is_rounding"]
 _PROBES = 8  # evaluations, for which there are seven rows of signs that are orthogonal to each other
 _MOST_SIGNS, _PERIOD, _STRIDE = 1024, 64, 5  # most signs of an array; number of offsets; step from one to the next
 _UNITS = 16  # eps by which a number is changed: a pole shows, and curvature hardly does
-_ENOUGH = 2  # errors that a value may be as large as; each counts a rounding as eps, twice what it can be
+_ENOUGH = 2  # errors: a value up to this is rounding. An error takes each rounding as eps, twice what it can be
 
 _EXACT = {
     "abs", "and", "argmax", "argmin", "broadcast_in_dim", "ceil", "clamp", "concatenate", "copy", "cummax", "cummin",
@@ -44,7 +44,7 @@ _SUMS = {
 
 
 def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Array, ""]:
-    """Whether no number of fun(x) is larger than rounding, of x and inside `fun`, can make it.
+    """Whether every number of fun(x) is no larger than its rounding error, from x and from inside `fun`.
 
     `fun` returns a vector. A loop of unknown length or a linear solve inside it counts as one operation.
 

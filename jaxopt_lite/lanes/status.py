@@ -51,7 +51,7 @@ MESSAGES: dict[Status, str] = {
     ),
     Status.UNVERIFIED: (
         "not verified: the loop saw convergence but the recomputed criterion does not hold. The function may not be "
-        "deterministic, or the squared residuals are too small for the dtype: try other units. Else please report it."
+        "deterministic, or squared residuals may be too small for the dtype: try other units. Else please report it."
     ),
     Status.NOT_STARTED: "not started: stopped before this lane's turn. Run the rest: `in_chunks(done=…)`.",
     Status.AT_PRECISION: (
