@@ -97,7 +97,7 @@ def save_peft(
 def _kept(name: str, tensor: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
     """A tensor as the file holds it."""
     with np.errstate(over="ignore"):
-        kept = np.ascontiguousarray(tensor, None if dtype is None else jnp.dtype(dtype))
+        kept = np.asarray(tensor, None if dtype is None else jnp.dtype(dtype), order="C")
     if not jnp.issubdtype(kept.dtype, np.floating):
         raise ValueError(f"{name!r} is {kept.dtype.name}; expected floating-point numbers.")
     if not np.isfinite(kept).all():

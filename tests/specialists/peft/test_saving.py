@@ -258,6 +258,13 @@ def test_leaves_that_are_no_weight_of_a_module(tmp_path, save, message):
         save(tmp_path)
 
 
+def test_a_scalar_comes_back_as_one(tmp_path):
+    base = Base({"fc": {"kernel": W}, "temp": np.ones(())}, lambda params, x: x)
+    library = specialist(base, LoRA("fc/kernel", rank=1) + Shift("temp"))
+    save_peft(library, tmp_path)
+    assert load_peft(tmp_path, library).parameters["shift:temp"].shape == (1,)
+
+
 def test_numbers_and_names_that_no_file_can_hold(tmp_path):
     library = specialist(BASES["in_out"], LORA)
     with pytest.raises(ValueError, match="a library of 2; expected one, such as library"):
