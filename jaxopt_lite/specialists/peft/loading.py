@@ -47,6 +47,7 @@ def load_peft(
     Raises:
         FileNotFoundError: no such folder, or one without these files.
         OSError: they cannot be looked at.
+        TypeError, ValueError: names in `torch` that do not fit the base.
         ValueError: a damaged file; an adapter that is neither LoRA nor IA3, or a variant of them, such as DoRA; arrays
             that are unknown, missing or of other shapes; what the library's adapter cannot say.
 
@@ -61,9 +62,10 @@ def load_peft(
     if not path.exists() and (folder / "adapter_model.bin").exists():
         raise FileNotFoundError(f"{path} does not exist; save the adapter by PEFT again, as safetensors, not as .bin.")
     check_exists(path, "PEFT or `save_peft`")
+    places = torch.places(base)
     try:
         tensors, _ = read_any(path)
-        found = _changes(config, tensors, torch.places(base))
+        found = _changes(config, tensors, places)
         adapter = library.adapter if library is not None else Adapter(tuple(part for part, _ in found.values()))
         a = _parameters(base, adapter, found)
     except ValueError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxopt_lite.specialists import IA3, LDA, Base, Geometry, LoRA, Shift, load_peft
+from jaxopt_lite.specialists import IA3, LDA, Base, Geometry, LoRA, Shift, TorchNames, load_peft
 from tests.specialists.small import library_of, random_library
 
 pytestmark = pytest.mark.hardly_optimized
@@ -254,6 +254,11 @@ def test_files_that_are_missing_or_damaged(tmp_path):
         FileNotFoundError, match=r"adapter_model.safetensors does not exist; expected a file made by PEFT"
     ):
         load_peft(folder, BASE)
+
+
+def test_names_that_do_not_fit_the_base_are_not_blamed_on_the_file(tmp_path):
+    with pytest.raises(ValueError, match=r"^names has nothing for the leaf 'fc/bias'"):
+        load_peft(written(tmp_path), BASE, TorchNames({"fc/kernel": "fc.weight"}))
 
 
 def test_no_names_are_taken_for_paths(tmp_path):
