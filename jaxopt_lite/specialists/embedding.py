@@ -190,8 +190,8 @@ def distances(
             `alpha` that is no finite number.
     """
     alpha = number("alpha", alpha)
-    kind = kind or embeddings.distance
-    to = to or embeddings
+    kind = embeddings.distance if kind is None else kind
+    to = embeddings if to is None else to
     a, b = embeddings.vectors, to.vectors
     if kind not in get_args(Distance):
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Distance))}.")

@@ -231,6 +231,19 @@ def test_distances_refuse():
     with pytest.raises(ValueError, match="have 4 and 3 numbers"):
         distances(FISHERS, to=Embeddings(("a",), np.ones((1, 3))))
 
+    with pytest.raises(ValueError, match="kind=''"):
+        distances(FISHERS, "")
+
+
+def test_there_may_be_no_tasks():
+    """An empty `to` is not taken for none given; `fit` gives an empty library, and an early Ctrl-C does too."""
+    assert distances(FISHERS, to=Embeddings((), np.zeros((0, 4)))).shape == (3, 0)
+    library = random_library(small_base(), LoRA("hidden", rank=1), "ab")[[]]
+    assert tuned_parameters(library).vectors.shape == (0, 24) and nearest(library, np.ones(24)) == []
+    assert compress(library, Shift("hidden")).library.parameters["shift:hidden"].shape == (0, 4, 6)
+    diagonal = fisher_diagonal(library.base, library.adapter, library.parameters, {}, cross_entropy)
+    assert {key: leaf.shape for key, leaf in diagonal.items()} == {"down:hidden": (0, 4, 1), "up:hidden": (0, 1, 6)}
+    assert len(task2vec(small_base(), {}, Shift("bias"), cross_entropy, probe="out", progress=False)) == 0
 
 def test_nearest():
     """By name, without itself; by vector; of a library."""
