@@ -142,8 +142,8 @@ class Library:
         """The library of some specialists, by name, index, slice, or a mask of booleans.
 
         Raises:
-            KeyError: a name or an index that is not there.
-            IndexError: a mask of another length.
+            KeyError: a name that is not there.
+            IndexError: an index out of range, a mask of another length.
             TypeError: anything else.
         """
         return self._take(rows_of(which, self._index_of))
@@ -216,6 +216,7 @@ class Library:
 
         Raises:
             KeyError: a name that is not there.
+            IndexError: an index out of range, a mask of another length.
         """
         gone = set(rows_of(list(names) if isinstance(names, set | frozenset) else names, self._index_of))
         return self._take([row for row in range(len(self)) if row not in gone])
@@ -368,8 +369,8 @@ def rows_of(which: Any, index_of: Mapping[str, int]) -> list[int]:
         index_of: of all names, `{name: index}`.
 
     Raises:
-        KeyError: a name or an index that is not there.
-        IndexError: a mask of another length, or an array with other axes than one.
+        KeyError: a name that is not there.
+        IndexError: an index out of range, a mask of another length, or an array with other axes than one.
         TypeError: anything else, such as `True`, a number with a fraction, or a set, which has no order.
     """
     if isinstance(which, slice):
@@ -403,5 +404,6 @@ def _row(key: Any, index_of: Mapping[str, int]) -> int:
     except TypeError:
         raise TypeError(f"{key!r}, of {type(key).__name__}, chooses no specialist; {_EXPECTED}.") from None
     if row is None or not -size <= row < size:
-        raise KeyError(f"no specialist {key!r} in this library of {size}.")
+        error = KeyError if row is None else IndexError  # by which Python ends a loop over the library
+        raise error(f"no specialist {key!r} in this library of {size}.")
     return row % size

@@ -134,8 +134,9 @@ def test_taking_by_name_place_and_slice():
     assert lib["s2"].names == ("s2",) == lib[2].names == lib[-3].names
     assert lib[["s4", "s0"]].names == ("s4", "s0") and lib[1:3].names == ("s1", "s2") and len(lib[[]]) == 0
     assert "s2" in lib and "x" not in lib
-    for missing in ("x", 5, -6, ["s0", "x"]):
-        with pytest.raises(KeyError, match="no specialist"):
+    assert [one.names for one in lib] == [(name,) for name in lib.names]
+    for missing, error in (("x", KeyError), (5, IndexError), (-6, IndexError), (["s0", "x"], KeyError)):
+        with pytest.raises(error, match="no specialist"):
             lib[missing]
     assert repr(lib).startswith("Library(5 specialists of perceptron, LoRA(hidden/w) + LoRA(out/w) + Shift(*/b), ")
 
@@ -274,8 +275,8 @@ REFUSED = {
     "nested lists": ([["a"]], TypeError, "of list"),
     "a slice from truth to truth": (slice(True, None), TypeError, "truth values for its ends"),
     "a slice by names": (slice("a", "c"), TypeError, "slice indices must be integers"),
-    "a place too large": ([4], KeyError, "no specialist 4 in this library of 4"),
-    "a place too far from the end": (np.array([-5]), KeyError, "no specialist -5"),
+    "a place too large": ([4], IndexError, "no specialist 4 in this library of 4"),
+    "a place too far from the end": (np.array([-5]), IndexError, "no specialist -5"),
     "a number with a name": ("1", KeyError, "no specialist '1'"),
 }
 
