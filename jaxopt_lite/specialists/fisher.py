@@ -104,6 +104,9 @@ def squared_gradients(
     summary: Callable[[Parameters], PyTree],
 ) -> PyTree:
     """The mean over the examples of `summary` of the squared gradient, for each of the tasks, `[T, ...]`."""
+    if not tasks:
+        one = jax.eval_shape(summary, adapter.shapes(base.params))
+        return jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), one)
     tasks, key = weighty(tasks), jax.random.key(draws.seed)
     keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever is beside it
     functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)

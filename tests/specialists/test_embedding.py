@@ -17,6 +17,7 @@ from jaxopt_lite.specialists import (
     Shift,
     Similarity,
     categorical,
+    compress,
     distances,
     fisher_diagonal,
     linear_parameters,
@@ -244,6 +245,7 @@ def test_there_may_be_no_tasks():
     diagonal = fisher_diagonal(library.base, library.adapter, library.parameters, {}, cross_entropy)
     assert {key: leaf.shape for key, leaf in diagonal.items()} == {"down:hidden": (0, 4, 1), "up:hidden": (0, 1, 6)}
     assert len(task2vec(small_base(), {}, Shift("bias"), cross_entropy, probe="out", progress=False)) == 0
+
 
 def test_nearest():
     """By name, without itself; by vector; of a library."""

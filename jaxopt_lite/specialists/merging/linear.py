@@ -1,5 +1,6 @@
 """What specialists change, in the linear form of their adapter, as arrays; and back to LoRA, by truncated SVD."""
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,14 +23,15 @@ def linear_parameters(library: Library) -> Parameters:
 
 def flat(tree: Parameters) -> Float[Array, "k p"]:
     """All numbers of each specialist as one row; those of half precision in float32, for sums and squares of them."""
-    rows = jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(tree)], axis=1)
+    leaves = jax.tree.leaves(tree)
+    rows = jnp.concatenate([leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:])) for leaf in leaves], axis=1)
     return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
 
 
 def unflat(flat: Float[Array, "*k p"], like: Parameters) -> Parameters:
     """The inverse of `flat`, for one specialist or for all; each leaf in its own dtype."""
     leaves, structure = jax.tree.flatten(like)
-    ends = np.cumsum([leaf[0].size for leaf in leaves])[:-1]
+    ends = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])[:-1]
     parts = jnp.split(flat, ends, axis=-1)
     shaped = [
         part.reshape(*flat.shape[:-1], *leaf.shape[1:]).astype(leaf.dtype)
