@@ -61,7 +61,8 @@ def evaluate(
     Raises:
         IndexError: a router that sends inputs to specialists that are not there.
         TypeError, ValueError: tasks that `fit` would refuse.
-        ValueError: no task that is known to the library; a router that gives no whole numbers.
+        ValueError: no task that is known to the library; `train_tasks` that is empty; a router that gives no whole
+            numbers.
 
     Example:
         >>> import jax.numpy as jnp
@@ -132,7 +133,7 @@ class _Examples:
     """The examples of all tasks in one row, and what is done with them, batch by batch."""
 
     def __init__(self, tasks: dict[str, Task], loss: Loss, unit: Unit, library: Library):
-        self.names, self.loss, self.base = tuple(tasks), loss, library.base
+        self.names, self.loss, self.library = tuple(tasks), loss, library
         self.x, self.y, self.weight = _pooled(tasks)
         self.of = np.repeat(np.arange(len(tasks)), [task.examples for task in tasks.values()])
         self.amount = np.asarray(unit.amount(self.x, self.weight), np.float64)
@@ -143,14 +144,20 @@ class _Examples:
 
     def route(self, router: Router) -> Int[np.ndarray, " N"]:
         def one(x):
-            index = np.asarray(router(self.base.embed(x)))
+            index = np.asarray(router(self.library.base.embed(x)))
             if index.shape != (self.batch,) or not np.issubdtype(index.dtype, np.integer):
                 raise ValueError(
                     f"router gave {index.dtype.name} of shape {index.shape}; expected whole numbers, one for each of "
                     f"{self.batch} inputs: a specialist, or −1 for the base."
                 )
-            return index
+            outside = index[(index < -1) | (index >= len(self.library))]
+            if outside.size:
+                raise IndexError(
+                    f"router gave {outside[0]}; expected whole numbers, −1 for the base, or 0 to "
+                    f"{len(self.library) - 1}."
+                )
 
+            return index
         return self._in_batches(one, self.x)
 
     def by_task(self, index: Int[np.ndarray, " N"]) -> dict[str, Int[np.ndarray, " n"]]:
@@ -215,6 +222,8 @@ def _monolith_and_cost(
         return None, None, Cost(size, None, None)
     tasks = weighty(checked(tasks))
     pooled = _pooled(tasks)
+    if not tasks:
+        raise ValueError("train_tasks is empty; expected what the specialists were fitted to, or None.")
     chosen = np.random.default_rng(seed).permutation(pooled.examples)[:_POOLED]
     again = partial(fit, library.base, library.adapter, loss=loss, prior=prior, progress=False)
     name = next(iter(tasks))

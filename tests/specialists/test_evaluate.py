@@ -108,7 +108,7 @@ def test_weights_and_units_over_ragged_tasks(library):
 
 def test_wrong_and_novel_routes_are_counted(library, tasks):
     def router(features):
-        return jnp.where(features[:, 1] == 0, 2, jnp.where(features[:, 1] == 1, -1, features[:, 1].astype(int) % 4))
+        return jnp.where(features[:, 1] == 0, 2, jnp.where(features[:, 1] == 1, -1, features[:, 1].astype(int) % 3))
 
     novel = {"new": task(9.0, 7, 5), "other": task(9.0, 3, 15)}
     report = evaluate(library, router, tasks | novel, square)
@@ -148,6 +148,8 @@ def test_what_cannot_be_is_refused(library, tasks):
         evaluate(library, where, {"new": task(1.0, 0, 3)}, square)
     with pytest.raises(ValueError, match="names of specialists"):
         evaluate(library, where, {}, square)
+    with pytest.raises(ValueError, match="train_tasks is empty"):
+        evaluate(library, where, tasks, square, train_tasks={})
     with pytest.raises(KeyError, match="there are base, monolith"):
         evaluate(library, where, tasks, square)["unknown"]
 
@@ -162,8 +164,15 @@ def test_what_cannot_be_is_refused(library, tasks):
 )  # fmt: skip
 def test_a_router_gives_a_place_for_each_input(library, tasks, router, error):
     """A mask would be the places 0 and 1."""
-    with pytest.raises(error, match="router gave .*; expected whole numbers|index holds"):
+    with pytest.raises(error, match="router gave .*; expected whole numbers"):
         evaluate(library, router, tasks, square)
+
+
+@pytest.mark.parametrize("place", [3, -2])
+def test_a_router_gives_a_place_for_novel_inputs_too(library, tasks, place):
+    router = lambda features: np.where(features[:, 1] > 2, place, 0)
+    with pytest.raises(IndexError, match=f"router gave {place}; expected whole numbers, −1 for the base, or 0 to 2"):
+        evaluate(library, router, tasks | {"new": task(9.0, 7, 5)}, square)
 
 
 def test_a_row_is_called_by_a_beginning_that_no_other_has(library, tasks):
