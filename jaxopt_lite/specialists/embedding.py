@@ -122,7 +122,7 @@ def task2vec(
         >>> embeddings.vectors.shape, nearest(embeddings, "first", 1)[0][0]
         ((2, 2), 'second')
     """
-    tasks, draws = checked(tasks), whole_number("draws", draws, least=1)
+    tasks, draws, seed = checked(tasks), whole_number("draws", draws, least=1), whole_number("seed", seed)
     head = as_adapter(head)
     probe = Adapter((Shift(probe),)) if isinstance(probe, str) else as_adapter(probe)
     both = head + probe

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.arguments import scalar
 from jaxopt_lite.specialists.base import Base, batched
@@ -76,7 +77,7 @@ def evaluate(
         >>> report.routing.accuracy, round(report.recovered, 3)
         (1.0, 1.0)
     """
-    tasks = checked(tasks)
+    tasks, seed = checked(tasks), whole_number("seed", seed, least=0)
     known = {name: task for name, task in tasks.items() if name in library}
     if not known:
         raise ValueError(f"tasks are {', '.join(tasks) or 'none'}; expected some with the names of specialists.")
@@ -156,8 +157,8 @@ class _Examples:
                     f"router gave {outside[0]}; expected whole numbers, −1 for the base, or 0 to "
                     f"{len(self.library) - 1}."
                 )
-
             return index
+
         return self._in_batches(one, self.x)
 
     def by_task(self, index: Int[np.ndarray, " N"]) -> dict[str, Int[np.ndarray, " n"]]:
@@ -221,9 +222,9 @@ def _monolith_and_cost(
     if tasks is None:
         return None, None, Cost(size, None, None)
     tasks = weighty(checked(tasks))
-    pooled = _pooled(tasks)
     if not tasks:
         raise ValueError("train_tasks is empty; expected what the specialists were fitted to, or None.")
+    pooled = _pooled(tasks)
     chosen = np.random.default_rng(seed).permutation(pooled.examples)[:_POOLED]
     again = partial(fit, library.base, library.adapter, loss=loss, prior=prior, progress=False)
     name = next(iter(tasks))

@@ -82,7 +82,7 @@ def fisher_diagonal(
         ValueError: tasks without examples, NaN or infinity in them; parameters of another number or shape.
     """
     adapter, tasks = as_adapter(adapter), checked(tasks)
-    draws, parameters = whole_number("draws", draws, least=1), frozen(parameters)
+    draws, seed, parameters = whole_number("draws", draws, least=1), whole_number("seed", seed), frozen(parameters)
     expected = {key: (len(tasks), *leaf.shape) for key, leaf in adapter.shapes(base.params).items()}
     arrived = {key: jnp.shape(leaf) for key, leaf in parameters.items()}
     if arrived != expected:

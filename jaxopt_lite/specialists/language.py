@@ -162,7 +162,7 @@ def language_model(
     sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
     for what, size in sizes.items():
         whole_number(what, size, least=1)
-    learning_rate = number("learning_rate", learning_rate, POSITIVE)
+    learning_rate, seed = number("learning_rate", learning_rate, POSITIVE), whole_number("seed", seed)
     tokens = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
     start, draws = jax.random.split(jax.random.key(seed))
     params = _initial(start, padding(tokenizer), context, embed, hidden)

@@ -46,8 +46,16 @@ def square(out, y):
     return (out - y) ** 2
 
 
-def task2vec(draws):
-    return sp.task2vec(BASE, TASKS, sp.Shift("b"), square, probe="w", draws=draws, progress=False)
+def task2vec(**settings):
+    return sp.task2vec(BASE, TASKS, sp.Shift("b"), square, probe="w", progress=False, **settings)
+
+
+def diagonal(**settings):
+    return sp.fisher_diagonal(BASE, sp.Shift("b"), LIBRARY.parameters, TASKS, square, **settings)
+
+
+def to_the_base(features):
+    return np.full(len(features), -1)
 
 
 WHOLE = {
@@ -62,10 +70,15 @@ WHOLE = {
     "steps": (lambda v: sp.language_model("text", steps=v, progress=False), 1),
     "hidden": (lambda v: sp.language_model("text", hidden=v, progress=False), 1),
     "batch": (lambda v: sp.language_model("text", batch=v, progress=False), 1),
-    "draws": (task2vec, 1),
-    "draws of a diagonal": (
-        lambda v: sp.fisher_diagonal(BASE, sp.Shift("b"), LIBRARY.parameters, TASKS, square, draws=v), 1
-    ),
+    "draws": (lambda v: task2vec(draws=v), 1),
+    "draws of a diagonal": (lambda v: diagonal(draws=v), 1),
+    "seed of task2vec": (lambda v: task2vec(seed=v), None),
+    "seed of a diagonal": (lambda v: diagonal(seed=v), None),
+    "seed of a language model": (lambda v: sp.language_model("text", seed=v, progress=False), None),
+    "seed of an evaluation": (lambda v: sp.evaluate(LIBRARY, to_the_base, TASKS, square, seed=v), 0),
+    "seed of a geometry": (lambda v: sp.calibrate(BASE, TASKS, seed=v), 0),
+    "seed of a calibrated router": (lambda v: sp.calibrated(router(), FEATURES, seed=v), 0),
+    "seed of a learned router": (lambda v: sp.Softmax.fit(LIBRARY, TASKS, seed=v), 0),
     "k": (lambda v: sp.nearest(LIBRARY, "t0", v), 0),
 }  # fmt: skip
 REAL = {

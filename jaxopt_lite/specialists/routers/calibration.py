@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 from numpy.typing import NDArray
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.arguments import SHARE, number
@@ -53,7 +54,7 @@ def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01,
         ValueError: a base without features; NaN or infinity among them; features that do not vary; too few inputs for
             the share of `fallback`.
     """
-    share = _fallback(fallback)
+    share, seed = _fallback(fallback), whole_number("seed", seed, least=0)
     tasks = named(tasks)
     features, index = features_of(base, tasks)
     size, half = len(tasks), shuffled_ranks(index, seed) % 2 == 0
@@ -94,7 +95,7 @@ def calibrated(
         ValueError: features of another width, or that are not finite; too few inputs for the share of `fallback`; an
             index out of range.
     """
-    features, fallback = jnp.asarray(features), _fallback(fallback)
+    features, fallback, seed = jnp.asarray(features), _fallback(fallback), whole_number("seed", seed, least=0)
     if not jnp.isfinite(features).all():
         raise ValueError("features hold NaN or infinity; leave such inputs out.")
     threshold = quantile(np.asarray(router.novelty(features)), fallback)

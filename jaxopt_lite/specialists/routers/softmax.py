@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
@@ -65,6 +66,7 @@ class Softmax(Router):
             RuntimeWarning: the fit did not converge.
         """
         tasks, ridge = named(tasks), number("ridge", ridge, NOT_NEGATIVE)
+        seed = whole_number("seed", seed, least=0)
         missing = [name for name in library.names if name not in tasks]
         if missing or not len(library):
             raise ValueError(
