@@ -32,7 +32,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
-from jaxopt_lite.specialists.arguments import freeze_fields, number, own, renamed
+from jaxopt_lite.specialists.arguments import check_real, freeze_fields, number, own, renamed
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
@@ -60,6 +60,8 @@ class Embeddings:
     distance: Distance = "cosine"
 
     def __post_init__(self):
+        object.__setattr__(self, "vectors", own(self.vectors))
+        check_real("vectors", self.vectors)
         if np.ndim(self.vectors) != 2 or len(self.vectors) != len(self.names):
             raise ValueError(
                 f"vectors has shape {np.shape(self.vectors)}; expected a row for each of {len(self)} names."

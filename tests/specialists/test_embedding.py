@@ -231,7 +231,6 @@ def test_distances_refuse():
         distances(negative, "euclid")
     with pytest.raises(ValueError, match="have 4 and 3 numbers"):
         distances(FISHERS, to=Embeddings(("a",), np.ones((1, 3))))
-
     with pytest.raises(ValueError, match="kind=''"):
         distances(FISHERS, "")
 
@@ -338,6 +337,9 @@ def test_embeddings_are_rows_by_name_and_stay_so():
     for names, wrong in ((("a", "b"), vectors), (("a",), np.ones(3)), ((), np.ones((1, 2)))):
         with pytest.raises(ValueError, match=r"vectors has shape .*; expected a row for each of \d names"):
             Embeddings(names, wrong)
+    assert distances(Embeddings(("a", "b"), [[1.0, 2.0], [2.0, 4.0]])).shape == (2, 2)
+    with pytest.raises(TypeError, match="vectors is of bool; expected real numbers"):
+        Embeddings(("a",), [[True, False]])
     for alpha in (True, "1", float("nan")):
         with pytest.raises(ValueError, match="alpha=.*: expected a finite number"):
             distances(embeddings, "asymmetric", alpha=alpha)
