@@ -101,6 +101,8 @@ class Part:
     def quadratic(self, leaf: Array, axis: int, g: Float[Array, "m m"]) -> Array:
         """H, with aᵀ H a = ‖X Δ‖² for the parameters a of a change Δ that is linear in them, and Xᵀ X = g.
 
+        For kinds with one entry in `keys`; `RegMean` refuses others for a leaf that is multiplied with activations.
+
         Args:
             leaf: the matrix that Δ changes.
             axis: the axis of the leaf that the product with X sums over.

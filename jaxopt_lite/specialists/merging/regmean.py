@@ -75,16 +75,21 @@ class RegMean(Method):
         seen = moments(base.apply, adapter, base.params, library.parameters, self._tasks(library))
         merged: Parameters = {}
         for part, name, leaf in adapter.linear.matches(base.params):
-            (key,) = (f"{key}:{name}" for key in part.keys)
-            wide = jnp.promote_types(deltas[key].dtype, jnp.float32)  # half precision has no solve
-            delta = deltas[key].astype(wide)
-            mean = jnp.tensordot(share, delta, 1, precision="highest")
-            if name in seen:
-                axis, g = seen[name][0], seen[name][1].astype(wide)
-                g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)
-                h = jax.vmap(partial(part.quadratic, jnp.asarray(leaf, wide), axis))(g)
-                mean += self._shift(h, delta - mean, share, axis)
-            merged[key] = mean.astype(deltas[key].dtype)
+            if name in seen and len(part.keys) > 1:
+                raise ValueError(
+                    f"RegMean has no formula for {part}, whose change of {name!r} has the parameters "
+                    f"{', '.join(part.keys)}: `quadratic` is for kinds with one. Take another method."
+                )
+            for key in (f"{key}:{name}" for key in part.keys):
+                wide = jnp.promote_types(deltas[key].dtype, jnp.float32)  # half precision has no solve
+                delta = deltas[key].astype(wide)
+                mean = jnp.tensordot(share, delta, 1, precision="highest")
+                if name in seen:
+                    axis, g = seen[name][0], seen[name][1].astype(wide)
+                    g = jnp.where(jnp.eye(g.shape[1], dtype=bool), g, self.off_diagonal * g)
+                    h = jax.vmap(partial(part.quadratic, jnp.asarray(leaf, wide), axis))(g)
+                    mean += self._shift(h, delta - mean, share, axis)
+                merged[key] = mean.astype(deltas[key].dtype)
         return merged
 
     def _tasks(self, library: Library) -> list[Task]:

@@ -1,6 +1,6 @@
 """Merging against slow oracles written from the papers, and the properties that a merge must have."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 import jax
@@ -25,7 +25,7 @@ from jaxopt_lite.specialists import (
     linear_parameters,
     merge,
 )
-from jaxopt_lite.specialists.adapters import as_adapter
+from jaxopt_lite.specialists.adapters import Part, as_adapter
 from jaxopt_lite.specialists.merging.methods import _sum_of_changes
 from tests.oracles import merging as oracle
 from tests.specialists.small import library_of, random_library, small_base
@@ -343,6 +343,29 @@ def test_regmean_follows_matrices_into_calls():
     for wrap in (jax.checkpoint, own_rule):
         same = replace(library, base=replace(BASE, apply=wrap(BASE.apply)))
         np.testing.assert_allclose(rows(merge(same, RegMean(tasks))), rows(expected), rtol=1e-12)
+
+
+@dataclass(frozen=True)
+class Affine(Part):
+    """`leaf ⊙ (1 + s) + t`: two arrays of parameters for a leaf."""
+
+    keys = ("scale", "shift")
+
+    def identity(self, name, leaf):
+        return jnp.zeros(leaf.shape, leaf.dtype), jnp.zeros(leaf.shape, leaf.dtype)
+
+    def change(self, leaf, *parameters):
+        return leaf * (1 + parameters[0]) + parameters[1]
+
+
+def test_regmean_averages_all_parameters_of_a_part():
+    """A formula is for one array of parameters; what is averaged may have several."""
+    library, tasks = random_library(BASE, Affine("bias") + Shift("hidden"), "ab"), inputs("ab")
+    merged, mean = merge(library, RegMean(tasks)), merge(library)
+    for key in ("scale:bias", "shift:bias"):
+        np.testing.assert_allclose(merged.parameters[key], mean.parameters[key], rtol=1e-12)
+    with pytest.raises(ValueError, match=r"no formula for Affine\(path='hidden'\), .* the parameters scale, shift"):
+        merge(random_library(BASE, Affine("hidden"), "ab"), RegMean(tasks))
 
 
 def test_regmean_needs_examples_of_each():
