@@ -81,7 +81,7 @@ class Card:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Profile:
     """What a specialist ships for routers and merges, stacked; d features, and arrays like the parameters.
 

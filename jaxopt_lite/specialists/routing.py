@@ -49,7 +49,7 @@ class Route(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Router:
     """What all routers share: scores `match(query, weight) + bias`, for T specialists. A pytree.
 

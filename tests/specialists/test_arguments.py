@@ -505,6 +505,19 @@ def test_features_are_a_vector(features, gives):
             call()
 
 
+def test_each_index_has_an_input():
+    for index, weight in (([0, 1], None), (np.zeros((2, 2), int), np.ones((2, 2)))):
+        with pytest.raises(ValueError, match=r"x has leading axes \[\(5,\)\]; expected \(2,\), an input for each"):
+            LIBRARY.apply(FEATURES, index, weight)
+
+
+def test_what_holds_arrays_is_equal_to_itself_alone():
+    """An `==` of arrays would have no truth value, and what has one of its own no hash."""
+    one, other = router(), sp.LDA.of(LIBRARY, GEOMETRY)
+    assert one == one and one != other and GEOMETRY != replace(GEOMETRY) and len({one, other, GEOMETRY}) == 3
+    assert LIBRARY.profile in [LIBRARY.profile] and LIBRARY.profile not in [replace(LIBRARY.profile)]
+
+
 def test_a_library_has_a_row_for_each_card():
     """Where it is added to, its spare rows would be taken for the specialists that follow."""
     short = replace(LIBRARY, cards=LIBRARY.cards[:2])

@@ -16,7 +16,7 @@ __all__ = ["Arrow"]
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arrow(Router):
     """Scores are the sizes of vᵀ h, for the inputs h `[B, m]` of the layer that a LoRA changes: its features.
 

@@ -20,7 +20,7 @@ Metric = Literal["cosine", "euclid"]
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Centroid(Router):
     """Scores are the cosine between the features of an input and of a task, both less the center, or −½ distance².
 

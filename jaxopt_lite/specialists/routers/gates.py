@@ -33,7 +33,7 @@ _PRIOR = "a positive number; without one, gates grow without bound", POSITIVE[1]
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gates(Router):
     """Scores are the products of normalized gates and normalized features.
 

@@ -46,7 +46,7 @@ _AGAIN = "make it again by `calibrate(base, tasks)`"
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Geometry:
     """The feature space of a base, from inputs of many tasks; `calibrate` makes one. A pytree of d features.
 
@@ -137,7 +137,7 @@ def _check(tensors: Mapping[str, np.ndarray]) -> None:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LDA(Router):
     """Scores are −½ squared distances. Adding a specialist changes no other's, to the bit.
 

@@ -26,7 +26,7 @@ _HELD_OUT = 5  # every fifth input of a task
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Softmax(Router):
     """Scores are the logits of a multinomial logistic regression.
 
