@@ -19,6 +19,7 @@ then are the files moved to where they belong. Whoever reads before that is done
 finishes it first. Version 1 had no `order`, and kept the order in an `index.json`, which is still read.
 """
 
+import errno
 import json
 import os
 import re
@@ -33,7 +34,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 from weakref import WeakSet
 
 import jax
@@ -798,11 +799,20 @@ def locked(folder: Path) -> Iterator[None]:
     """One writer of a folder at a time; others wait. The system frees the lock of a process that dies."""
     with open(folder / ".lock", "ab", buffering=0) as file:
         _held.add(file)
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file)
         yield
+
+
+def _lock(file: IO[bytes]) -> None:
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return
+    while True:
+        try:
+            return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        except OSError as error:
+            if error.errno != errno.EDEADLK:  # which means that ten seconds were not enough
+                raise
 
 
 def _release() -> None:
