@@ -247,11 +247,14 @@ class Library:
         Raises:
             IndexError: an index out of range that can be seen.
             TypeError: an index that is not of whole numbers, such as a mask; weights that are not real numbers.
-            ValueError: k specialists without weights, or weights of another shape.
+            ValueError: k specialists without weights, or weights of another shape; not one input for each index.
         """
         index, weight = own(index), None if weight is None else own(weight)
         _check_index(index, weight, len(self))
         self._check_rows(self.parameters)
+        sizes, expected = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(x)}, index.shape[:1]
+        if sizes - {expected}:
+            raise ValueError(f"x has leading axes {sorted(sizes)}; expected {expected}, an input for each index.")
         x, base = inputs(x), self.base
         function = base.apply, base.signature(x, changed=True)
         return run(_apply, (self.adapter,), [function], base.params, self.parameters, x, index, weight)
