@@ -31,7 +31,7 @@ from jaxopt_lite.lanes.widths import EVALUATIONS
 from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
-from jaxopt_lite.solvers.solve import minimize
+from jaxopt_lite.solvers.solve import expect, minimize
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.arguments import (
     NOT_NEGATIVE,
@@ -109,7 +109,8 @@ def fit(
         Ctrl-C it holds the tasks that were done, with a warning.
 
     Raises:
-        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
+        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers; a `start` or `center` that is not
+            a dictionary; another `solver`.
         ValueError: tasks without examples, shapes that differ, NaN or infinity; a `prior` that is negative; a loss that
             is not one number for an example, features that are no vector for an input.
 
@@ -130,8 +131,11 @@ def fit(
     center = _one_each("center", identity if center is None else center, identity, len(tasks))
     start = center if start is None else _one_each("start", start, identity, len(tasks))
     model = _Model(base.apply, base.features, adapter, loss)
-    solver = solver or (BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS())
+    if solver is None:
+        solver = BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS()
+    expect(solver, "fit", "BFGS() or LBFGS()", "minimum")
     fitted: list[tuple[np.ndarray, _Fitted]] = []
+    done: set[int] = set()  # pieces reach back, so that some tasks are in two of them
     with interruptible(), progress_bar(progress) as bar:
         shown = bar.add_task("fitting", total=len(tasks))
         try:
@@ -140,16 +144,18 @@ def fit(
                 fitted.append(
                     (indices, jax.device_get(_solve_bucket(model, base.params, task, first, near, prior, solver)))
                 )
-                bar.update(shown, advance=indices.size)
+                done.update(indices.tolist())
+                bar.update(shown, completed=len(done))
         except KeyboardInterrupt:
-            done = sum(indices.size for indices, _ in fitted)
-            warnings.warn(f"interrupted: {done} of {len(tasks)} tasks are fitted.", stacklevel=3)
+            warnings.warn(f"interrupted: {len(done)} of {len(tasks)} tasks are fitted.", stacklevel=3)
     return _library(base, adapter, given, fitted, author, license)
 
 
 def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> Parameters:
     """Parameters for each task, `[T, ...]`, from those or from one adapter's."""
-    if not isinstance(given, Mapping) or given.keys() != identity.keys():
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} is {type(given).__name__}; expected a dictionary with the keys {sorted(identity)}.")
+    if given.keys() != identity.keys():
         raise ValueError(f"{name} has the keys {sorted(given)}; expected {sorted(identity)}.")
 
     def spread(key: str):

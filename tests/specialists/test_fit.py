@@ -129,8 +129,11 @@ def test_little_memory_means_more_pieces_and_the_same_library(monkeypatch):
 
 
 def test_an_interruption_keeps_what_is_done(monkeypatch):
-    base, adapter, tasks = models.base(jnp.float64), models.ADAPTERS["ia3"], models.tasks(6, (16,), dtype=np.float64)
-    monkeypatch.setattr(fit_module, "_MEMORY", 2 * 16 * 120)  # two tasks at a time
+    """Two tasks at a time, of which the last piece, here the first, has one in common with the second."""
+    base, adapter, tasks = models.base(jnp.float64), models.ADAPTERS["ia3"], models.tasks(5, (16,), dtype=np.float64)
+    monkeypatch.setattr(fit_module, "_MEMORY", 2 * 16 * 120)
+    pieces = fit_module._pieces
+    monkeypatch.setattr(fit_module, "_pieces", lambda *args: reversed(list(pieces(*args))))
     solve, calls = fit_module._solve_bucket, []
 
     def interrupted(*args):
@@ -140,11 +143,11 @@ def test_an_interruption_keeps_what_is_done(monkeypatch):
         return solve(*args)
 
     monkeypatch.setattr(fit_module, "_solve_bucket", interrupted)
-    with pytest.warns(UserWarning, match="interrupted: 4 of 6 tasks are fitted"):
+    with pytest.warns(UserWarning, match="interrupted: 3 of 5 tasks are fitted"):
         part = fit(base, adapter, tasks, models.cross_entropy, progress=False)
     monkeypatch.setattr(fit_module, "_solve_bucket", solve)
     rest = {name: task for name, task in tasks.items() if name not in part}
-    assert len(part) == 4 and len(part.add(fit(base, part.adapter, rest, models.cross_entropy, progress=False))) == 6
+    assert len(part) == 3 and len(part.add(fit(base, part.adapter, rest, models.cross_entropy, progress=False))) == 5
 
 
 LOGARITHM = Base({"b": np.zeros(2, np.float32)}, lambda params, x: params["b"] + x)
@@ -191,6 +194,12 @@ def test_bad_arguments_are_refused_by_name():
         fit(base, adapter, tasks, models.cross_entropy, center={"w": np.ones(7)})
     with pytest.raises(ValueError, match=r"start\['scale:hidden/w'\] has shape \(3, 7\); expected \(7,\) for all"):
         fit(base, adapter, tasks, models.cross_entropy, start={"scale:hidden/w": np.ones((3, 7))})
+    for wrong in ({"center": 0.0}, {"start": [np.ones(7)]}):
+        (name,) = wrong
+        with pytest.raises(TypeError, match=rf"{name} is \w+; expected a dictionary with the keys \['scale:"):
+            fit(base, adapter, tasks, models.cross_entropy, **wrong)
+    with pytest.raises(TypeError, match=r"solver='bfgs' does not fit `fit`: expected BFGS\(\) or LBFGS\(\)"):
+        fit(base, adapter, tasks, models.cross_entropy, solver="bfgs")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match="holds NaN"):
