@@ -276,7 +276,7 @@ CLOSURES = {  # of what one has in hand: at most so many of these files, the pac
     "specialists.fit": (9, "specialists.", {"bpe"}),
 } | {
     f"specialists.{name}": (None, "", {"bpe"})
-    for name in ("library", "files", "routing", "evaluate", "merging.methods", "routers.lda")
+    for name in ("library", "files.writing", "routing", "evaluate", "merging.methods", "routers.lda")
 }  # fmt: skip
 
 

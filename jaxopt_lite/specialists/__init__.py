@@ -14,7 +14,7 @@ Files, in reading order; each imports only from those above it:
 To keep, to choose, to combine:
 
 - `tensor_files`: safetensors with a checksum.
-- `files`: bases and libraries on disk.
+- `files/`: bases and libraries on disk.
 - `peft/`: specialists to and from adapters of PEFT.
 - `routing`: every input to the specialists with the best score, or to the base.
 - `routers/`: where the scores come from.

@@ -11,11 +11,11 @@ from .embedding import similarity as similarity
 from .embedding import task2vec as task2vec
 from .embedding import tuned_parameters as tuned_parameters
 from .evaluate import evaluate as evaluate
-from .files import load as load
-from .files import load_base as load_base
-from .files import save as save
-from .files import save_base as save_base
-from .files import save_one as save_one
+from .files.bases import load_base as load_base
+from .files.bases import save_base as save_base
+from .files.reading import load as load
+from .files.specialist import save_one as save_one
+from .files.writing import save as save
 from .fisher import categorical as categorical
 from .fisher import fisher_diagonal as fisher_diagonal
 from .fit import fit as fit

@@ -1,4 +1,4 @@
-"""Files of named arrays that are whole or refused: safetensors with a checksum. Used by `files.py`.
+"""Files of named arrays that are whole or refused: safetensors with a checksum. Used by `files/` and `routers/lda.py`.
 
 Nothing in such a file is code. All of its metadata is text; `checksum` is a SHA-256 of the rest of it and of the
 arrays, so that neither can change unnoticed. It finds accidents and edits; it is not a signature.

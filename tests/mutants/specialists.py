@@ -110,30 +110,30 @@ MUTANTS = (
     ),
     # Whoever reads during a save sees a part of it.
     Mutant(
-        "jaxopt_lite/specialists/files.py",
-        "    for commit in _commits(path):  # a save whose files are not moved yet",
-        "    for commit in []:",
+        "jaxopt_lite/specialists/files/folder.py",
+        "    for saved in _commits(path):  # a save whose files are not moved yet",
+        "    for saved in []:",
         ("tests/specialists/test_files_at_once.py",),
     ),
     # What was read is not looked at again, whatever was saved meanwhile.
     Mutant(
-        "jaxopt_lite/specialists/files.py",
-        "        if now == listing:",
+        "jaxopt_lite/specialists/files/reading.py",
+        "        if now == files:",
         "        if True:",
         ("tests/specialists/test_files_at_once.py",),
     ),
     # A file that was put there again after a kill is removed.
     Mutant(
-        "jaxopt_lite/specialists/files.py",
+        "jaxopt_lite/specialists/files/folder.py",
         "            if removed.get(name) == listed.stamp:",
         "            if name in removed:",
         ("tests/specialists/test_files_at_once.py",),
     ),
     # Specialists are in the order of their files.
     Mutant(
-        "jaxopt_lite/specialists/files.py",
-        "key=lambda file: (key[file], file))",
-        "key=lambda file: file)",
+        "jaxopt_lite/specialists/files/reading.py",
+        "order = sorted((place, file) for file, place in places.items() if place is not None)",
+        "order = sorted((0, file) for file, place in places.items() if place is not None)",
         ("tests/specialists/test_files.py",),
     ),
     # A base whose matrices lie as PyTorch's is taken for one with the inputs first.

@@ -17,7 +17,6 @@ from jaxopt_lite.specialists import (
     Base,
     Geometry,
     Shift,
-    files,
     fit,
     load,
     load_base,
@@ -25,7 +24,8 @@ from jaxopt_lite.specialists import (
     save_base,
     save_one,
 )
-from jaxopt_lite.specialists.files import Rows
+from jaxopt_lite.specialists.files import folder
+from jaxopt_lite.specialists.files.specialist import HostLibrary
 from tests.faults import Fault, failing_at, lines
 from tests.specialists.store_cases import base_of, library_of
 
@@ -141,7 +141,7 @@ def test_an_error_at_any_line_of_a_writer(tmp_path, name, step):
 @pytest.mark.parametrize("name", ["a first save", "a save of more", "a save that keeps", "a save that removes"])
 def test_an_error_in_a_thread_that_writes(tmp_path, monkeypatch, name, error):
     """Before a file is written, after it was, and where it is made."""
-    case, put = CASES[name], files.put
+    case, put = CASES[name], folder.put
     place = Place(case, tmp_path)
 
     def fail(*_):
@@ -152,7 +152,7 @@ def test_an_error_in_a_thread_that_writes(tmp_path, monkeypatch, name, error):
         raise error("in a thread")
 
     for owner, what, instead in [
-        (files, "put", fail), (files, "put", put_and_fail), (Rows, "data", fail),
+        (folder, "put", fail), (folder, "put", put_and_fail), (HostLibrary, "data", fail),
     ]:  # fmt: skip
         place.restore()
         before = sorted(os.listdir(place.path))

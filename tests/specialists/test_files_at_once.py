@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import Geometry, files, load, load_base, save, save_base, save_one
-from jaxopt_lite.specialists.files import Reader, locked
+from jaxopt_lite.specialists import Geometry, load, load_base, save, save_base, save_one
+from jaxopt_lite.specialists.files import folder as folder_module
+from jaxopt_lite.specialists.files import reading
+from jaxopt_lite.specialists.files.folder import Listed, locked
+from jaxopt_lite.specialists.files.specialist import Reader
 from tests.specialists.store_cases import PowerCut, assert_same, base_of, cut_power, library_of
 
 pytestmark = pytest.mark.hardly_optimized
@@ -71,7 +74,7 @@ def test_a_library_that_is_replaced_and_put_back_meanwhile(tmp_path, meanwhile, 
     _, actions = meanwhile
     save(LIBRARIES[0], tmp_path)
     actions[0] = lambda: save(LIBRARIES[1], tmp_path, others="remove")
-    read_files, calls = files._read_files, []
+    read_files, calls = reading._read_files, []
 
     def put_back_first(*args):
         calls.append(read_files(*args))
@@ -79,7 +82,7 @@ def test_a_library_that_is_replaced_and_put_back_meanwhile(tmp_path, meanwhile, 
             save(LIBRARIES[0], tmp_path, others="remove")
         return calls[-1]
 
-    monkeypatch.setattr(files, "_read_files", put_back_first)
+    monkeypatch.setattr(reading, "_read_files", put_back_first)
     assert_same(load(tmp_path, BASE), LIBRARIES[0])
     assert len(calls) == 2
 
@@ -343,7 +346,7 @@ def test_a_save_that_fails_undoes_itself(tmp_path, monkeypatch):
     for others in ("keep", "remove"):
         for error in (OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()):
             with monkeypatch.context() as patch:
-                patch.setattr(files, "flush_folder", lambda *_, error=error: (_ for _ in ()).throw(error))
+                patch.setattr(folder_module, "flush_folder", lambda *_, error=error: (_ for _ in ()).throw(error))
                 with pytest.raises(type(error)):
                     save(library_of("c", "d"), tmp_path, others=others)
             assert names_in(tmp_path) == before
@@ -352,7 +355,7 @@ def test_a_save_that_fails_undoes_itself(tmp_path, monkeypatch):
 
 def test_a_writer_that_fails_beside_others_leaves_nothing(tmp_path, monkeypatch):
     """Files are written by several threads: when one fails, those that are still writing are waited for."""
-    many, put, count = library_of(*(f"{k}" for k in range(40))), files.put, iter(range(10**6))
+    many, put, count = library_of(*(f"{k}" for k in range(40))), folder_module.put, iter(range(10**6))
 
     def fail(path, data):
         if next(count) % 17 == 5:
@@ -361,7 +364,7 @@ def test_a_writer_that_fails_beside_others_leaves_nothing(tmp_path, monkeypatch)
 
     save(OLD, tmp_path)
     before = names_in(tmp_path)
-    monkeypatch.setattr(files, "put", fail)
+    monkeypatch.setattr(folder_module, "put", fail)
     for _ in range(5):
         with pytest.raises(OSError, match="No space"):
             save(many, tmp_path, others="keep")
@@ -370,7 +373,7 @@ def test_a_writer_that_fails_beside_others_leaves_nothing(tmp_path, monkeypatch)
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of POSIX")
 def test_ctrl_c_while_files_are_written_stops_soon_and_undoes_them(tmp_path, monkeypatch):
-    many, put, written, count = library_of(*(f"{k}" for k in range(300))), files.put, [], iter(range(300))
+    many, put, written, count = library_of(*(f"{k}" for k in range(300))), folder_module.put, [], iter(range(300))
 
     def slow(path, data):
         written.append(path.name)
@@ -381,7 +384,7 @@ def test_ctrl_c_while_files_are_written_stops_soon_and_undoes_them(tmp_path, mon
 
     save(OLD, tmp_path)
     before = names_in(tmp_path)
-    monkeypatch.setattr(files, "put", slow)
+    monkeypatch.setattr(folder_module, "put", slow)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -427,7 +430,7 @@ def test_only_the_file_that_is_meant_is_removed(tmp_path):
     save(OLD, tmp_path / "x")
     folder, outside = tmp_path / "x", tmp_path / "outside.safetensors"
     save_one(library_of("far"), outside)
-    stamp = lambda path: files._Listed.of(str(path), os.lstat(path)).stamp
+    stamp = lambda path: Listed.of(str(path), os.lstat(path)).stamp
     (folder / "folder.safetensors").mkdir()
     before = names_in(folder)
     (first, *_) = folder.glob("a-*")
