@@ -8,16 +8,17 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
+from numpy.typing import NDArray
 
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.arguments import scalar
 from jaxopt_lite.specialists.base import Base, batched
 from jaxopt_lite.specialists.fit import fit
-from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.library import Library, rows_of
 from jaxopt_lite.specialists.merging.methods import merge
 from jaxopt_lite.specialists.report import PER_EXAMPLE, Cost, Report, Routing, Row, Unit
-from jaxopt_lite.specialists.tasks import Task, checked, weighty
+from jaxopt_lite.specialists.tasks import Task, checked, without_zero_weights
 
 __all__ = ["evaluate", "task_losses"]
 
@@ -82,23 +83,20 @@ def evaluate(
     if not known:
         raise ValueError(f"tasks are {', '.join(tasks) or 'none'}; expected some with the names of specialists.")
     test = _Examples(known, loss, unit, library)
-    index_of = {name: index for index, name in enumerate(library.names)}
-    own = np.array([index_of[name] for name in known], np.int32)[test.of]
+    own = np.array(rows_of(library, list(known)), np.int32)[test.of]
     routed = test.route(router)
     nowhere, first = np.full(len(own), -1, np.int32), np.zeros(len(own), np.int32)
     drawn = np.random.default_rng(seed).integers(0, len(library), len(own)).astype(np.int32)
     monolith, seen, cost = _monolith_and_cost(library, train_tasks, loss, prior, seed)
     rows = (
         test.row("base", library, nowhere),
-        _not_given("monolith of the same size") if monolith is None else test.row(
-            "monolith of the same size", monolith, first
-        )._replace(examples=seen),
-        _not_given("joint retrain of the same total size") if joint is None else test.joint_row(joint),
+        test.row("monolith of the same size", monolith, first)._replace(examples=seen),
+        test.row("joint retrain of the same total size", joint, nowhere),
         test.row("random routing", library, drawn),
         test.row("uniform merge", merge(library), first),
         test.row("oracle", library, own),
         test.row("routed", library, routed),
-    )  # fmt: skip
+    )
     destinations = test.by_task(routed)
     novel = {name: task for name, task in tasks.items() if name not in library}
     fallback = None
@@ -123,11 +121,9 @@ def task_losses(
         unit: in what the losses are.
     """
     test = _Examples(checked(tasks), loss, unit, library)
-    index_of = {name: index for index, name in enumerate(library.names)}
-    own = np.array([index_of.get(name, -1) for name in tasks], np.int32)[test.of]
-    by_task = test.row("own", library, own).by_task
-    assert by_task is not None
-    return by_task
+    own = np.array([rows_of(library, name)[0] if name in library else -1 for name in tasks], np.int32)[test.of]
+    total, amount = test.totals(library, own)
+    return total / amount
 
 
 class _Examples:
@@ -165,18 +161,18 @@ class _Examples:
         """The part of each task."""
         return {name: index[self.of == task] for task, name in enumerate(self.names)}
 
-    def row(self, name: str, library: Library, index: Int[np.ndarray, " N"]) -> Row:
-        one = partial(_losses, library, loss=self.loss)
-        return self._row(name, self._in_batches(one, self.x, self.y, index))
-
-    def joint_row(self, joint: Base) -> Row:
-        one = partial(_base_losses, joint, loss=self.loss)
-        return self._row("joint retrain of the same total size", self._in_batches(one, self.x, self.y))
-
-    def _row(self, name: str, losses: Float[np.ndarray, " N"]) -> Row:
-        total = np.bincount(self.of, np.where(self.weight > 0, losses * np.float64(1) * self.weight, 0))
-        amount = np.bincount(self.of, self.amount)
+    def row(self, name: str, model: Library | Base | None, index: Int[np.ndarray, " N"]) -> Row:
+        """How a model does, a library by the specialists of these indices; no numbers where there is no model."""
+        if model is None:
+            return Row(name, float("nan"), None)
+        total, amount = self.totals(model, index)
         return Row(name, float(total.sum() / amount.sum()), total / amount)
+
+    def totals(self, model: Library | Base, index: Int[np.ndarray, " N"]) -> tuple[NDArray, NDArray]:
+        """For each task the weighted sum of the losses, and the amount of what they are reported in."""
+        losses = self._in_batches(partial(_losses, model, loss=self.loss), self.x, self.y, index)
+        weighted = np.where(self.weight > 0, losses.astype(np.float64) * self.weight, 0)
+        return np.bincount(self.of, weighted), np.bincount(self.of, self.amount)
 
     def _in_batches(self, one: Callable, *arrays: PyTree) -> np.ndarray:
         """`one(*arrays)` in batches of one size; the last is filled up with its first example."""
@@ -189,24 +185,16 @@ class _Examples:
         return np.concatenate(done)
 
 
-def _losses(library: Library, x, y, index, loss: Loss):
-    return _of_outputs(loss, library.apply(x, index), y)
-
-
-def _base_losses(base: Base, x, y, loss: Loss):
-    return _of_outputs(loss, run(batched, (), [(base.apply, base.signature(x))], base.params, x), y)
-
-
-def _of_outputs(loss: Loss, outputs: PyTree, y: PyTree) -> Float[Array, " B"]:
+def _losses(model: Library | Base, x, y, index, loss: Loss) -> Float[Array, " B"]:
+    if isinstance(model, Library):
+        outputs = model.apply(x, index)
+    else:
+        outputs = run(batched, (), [(model.apply, model.signature(x))], model.params, x)
     return run(_vmapped, (), [(loss, Signature.of(outputs, y, mapped=(1, 1)))], outputs, y)
 
 
 def _vmapped(loss, outputs, y):
     return jax.vmap(scalar(loss, np.generic))(outputs, y)
-
-
-def _not_given(name: str) -> Row:
-    return Row(name, float("nan"), None)
 
 
 def _pooled(tasks: Mapping[str, Task]) -> Task:
@@ -221,7 +209,7 @@ def _monolith_and_cost(
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     if tasks is None:
         return None, None, Cost(size, None, None)
-    tasks = weighty(checked(tasks))
+    tasks = without_zero_weights(checked(tasks))
     if not tasks:
         raise ValueError("train_tasks is empty; expected what the specialists were fitted to, or None.")
     pooled = _pooled(tasks)

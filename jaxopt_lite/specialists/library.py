@@ -19,7 +19,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
-from jaxopt_lite.specialists.arguments import check_real, frozen, inputs, own, remembered, renamed, text
+from jaxopt_lite.specialists.arguments import assign, check_real, copied, frozen, inputs, remembered, renamed, text
 from jaxopt_lite.specialists.base import Base, digest
 from jaxopt_lite.tables import html_table
 
@@ -60,24 +60,21 @@ class Card:
     notes: str = ""
 
     def __post_init__(self):
-        for what in ("name", "status", "recipe", "author", "license", "notes"):
-            self._set(what, text(what, getattr(self, what)))
+        words = "name", "status", "recipe", "author", "license", "notes"
+        assign(self, **{what: text(what, getattr(self, what)) for what in words})
         if isinstance(self.parents, str):
             raise TypeError(f"parents={self.parents!r}: expected several strings, and not one.")
-        self._set("parents", tuple(text("parents", parent) for parent in self.parents))
-        self._set("examples", whole_number("examples", self.examples, least=0))
+        parents = tuple(text("parents", parent) for parent in self.parents)
+        assign(self, parents=parents, examples=whole_number("examples", self.examples, least=0))
         if self.loss is not None:
             check_real("loss", self.loss)
             # NaN is unlike itself: a card with one would be too, and its library would be new to every `jit`.
-            self._set("loss", float(self.loss) if math.isfinite(self.loss) else None)
+            assign(self, loss=float(self.loss) if math.isfinite(self.loss) else None)
 
     @property
     def solved(self) -> bool:
         """Whether its fit ended well, as `Solution.success` says."""
         return self.status in Status.__members__ and bool(is_solved(Status[self.status]))
-
-    def _set(self, what: str, value) -> None:
-        object.__setattr__(self, what, value)
 
 
 @jax.tree_util.register_dataclass
@@ -122,10 +119,8 @@ class Library:
     cards: tuple[Card, ...] = field(metadata={"static": True})
 
     def __post_init__(self):
-        for what in ("parameters", "profile"):
-            object.__setattr__(self, what, frozen(getattr(self, what)))
-        object.__setattr__(self, "adapter", as_adapter(self.adapter))
-        object.__setattr__(self, "cards", tuple(self.cards))
+        assign(self, parameters=frozen(self.parameters), profile=frozen(self.profile))
+        assign(self, adapter=as_adapter(self.adapter), cards=tuple(self.cards))
         if len(self._index_of) < len(self):
             repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
             raise ValueError(f"cards: the names {', '.join(repeated)} are there more than once.")
@@ -146,7 +141,7 @@ class Library:
             IndexError: an index out of range, a mask of another length.
             TypeError: anything else.
         """
-        return self._take(rows_of(which, self._index_of))
+        return self._take(rows_of(self, which))
 
     def __repr__(self) -> str:
         kinds = " + ".join(f"{type(part).__name__}({part.path})" for part in self.adapter.parts)
@@ -189,7 +184,7 @@ class Library:
             KeyError: a name that is not there.
             TypeError: a name that is not a string.
         """
-        (row,) = rows_of(text("name", name), self._index_of)
+        (row,) = rows_of(self, text("name", name))
         return jax.tree.map(lambda leaf: leaf[row], self.parameters)
 
     def add(self, other: "Library") -> "Library":
@@ -218,7 +213,7 @@ class Library:
             KeyError: a name that is not there.
             IndexError: an index out of range, a mask of another length.
         """
-        gone = set(rows_of(list(names) if isinstance(names, set | frozenset) else names, self._index_of))
+        gone = set(rows_of(self, list(names) if isinstance(names, set | frozenset) else names))
         return self._take([row for row in range(len(self)) if row not in gone])
 
     def rename(self, names: Mapping[str, str]) -> "Library":
@@ -228,7 +223,7 @@ class Library:
             KeyError: an old name that is not there.
             TypeError: a name that is not a string.
         """
-        rows_of([text("an old name", name) for name in names], self._index_of)
+        rows_of(self, [text("an old name", name) for name in names])
         cards = tuple(replace(card, name=names.get(card.name, card.name)) for card in self.cards)
         return self._with(self.parameters, self.profile, cards)
 
@@ -249,7 +244,7 @@ class Library:
             TypeError: an index that is not of whole numbers, such as a mask; weights that are not real numbers.
             ValueError: k specialists without weights, or weights of another shape; not one input for each index.
         """
-        index, weight = own(index), None if weight is None else own(weight)
+        index, weight = copied(index), None if weight is None else copied(weight)
         _check_index(index, weight, len(self))
         self._check_rows(self.parameters)
         sizes, expected = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(x)}, index.shape[:1]
@@ -333,13 +328,13 @@ def _apply(apply, adapter: Adapter, params, parameters, x, index, weight):
         return by(index)
     outputs = [by(index[:, k]) for k in range(index.shape[1])]
 
-    def mean(*leaves):
+    def weighted_sum(*leaves):
         if not jnp.issubdtype(leaves[0].dtype, jnp.inexact):
             raise TypeError(f"an output is of {leaves[0].dtype.name}; expected floating point for a weighted sum.")
         share = weight.astype(leaves[0].dtype).reshape(*weight.shape, *(1,) * (leaves[0].ndim - 1))
         return sum(_counted(leaf, share[:, k]) * share[:, k] for k, leaf in enumerate(leaves))
 
-    return jax.tree.map(mean, *outputs)
+    return jax.tree.map(weighted_sum, *outputs)
 
 
 def _counted(output, share):
@@ -364,18 +359,19 @@ def _rows_or_base(index, leaf, identity):
 _EXPECTED = "expected names, whole numbers, a slice, or a mask of booleans"
 
 
-def rows_of(which: Any, index_of: Mapping[str, int]) -> list[int]:
+def rows_of(library: Library, which: Any) -> list[int]:
     """The indices of those that are chosen, in the order of the choice.
 
     Args:
+        library: the library.
         which: a name, an index or a slice; several names or indices; or a mask.
-        index_of: of all names, `{name: index}`.
 
     Raises:
         KeyError: a name that is not there.
         IndexError: an index out of range, a mask of another length, or an array with other axes than one.
         TypeError: anything else, such as `True`, a number with a fraction, or a set, which has no order.
     """
+    index_of = library._index_of
     if isinstance(which, slice):
         if any(isinstance(end, bool) for end in (which.start, which.stop, which.step)):
             raise TypeError(f"{which} has truth values for its ends; {_EXPECTED}.")

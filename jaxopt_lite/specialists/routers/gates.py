@@ -17,14 +17,15 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import NDArray
 
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter
 from jaxopt_lite.specialists.arguments import POSITIVE, number, scalar
-from jaxopt_lite.specialists.library import Library, adapted
+from jaxopt_lite.specialists.library import Library, adapted, rows_of
 from jaxopt_lite.specialists.routing import Router, features_of, in_range
-from jaxopt_lite.specialists.tasks import Task, checked, pieces, weighty
+from jaxopt_lite.specialists.tasks import Task, checked, pieces, without_zero_weights
 
 __all__ = ["Gates", "fit_gates"]
 
@@ -94,7 +95,7 @@ def fit_gates(
         RuntimeWarning: gates that did not converge, and how many ended how.
     """
     prior = number("prior", prior, _PRIOR)
-    tasks = weighty(checked(tasks))
+    tasks = without_zero_weights(checked(tasks))
     chosen = library[list(tasks)]
     features, index = features_of(library.base, tasks)
     objective = _Objective(library.base.apply, chosen.adapter, loss)
@@ -107,8 +108,7 @@ def fit_gates(
         solution = minimize(objective, v, args, solver=solver, args_axes=axes)
         gates[indices], status[indices] = solution.x, solution.status
     _warn_of(status)
-    row_of = {name: row for row, name in enumerate(library.names)}
-    rows = np.array([row_of[name] for name in tasks])
+    rows = np.array(rows_of(library, list(tasks)))
     gate = jnp.asarray(library.profile.gate).at[rows].set(jnp.asarray(gates, library.profile.gate.dtype))
     return replace(library, profile=replace(library.profile, gate=gate))
 
@@ -153,4 +153,4 @@ def _normalized(x):
     x = in_range(x)  # so that neither the sum nor a square overflows
     x = x - jnp.mean(x, axis=1, keepdims=True)
     variance = jnp.mean(x**2, axis=1, keepdims=True)
-    return x / jnp.sqrt(jnp.where(variance > 0, variance, 1))
+    return x / jnp.sqrt(positive(variance))
