@@ -41,24 +41,23 @@ def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
     level = _levels(jaxpr, *inputs)
     used = _used(jaxpr)
     stages = [[eqn for eqn in used if _level(level, eqn.invars) == number] for number in range(3)]
-    needed_later = [_needed(stages[2], jaxpr.outvars, level, number) for number in range(2)]
-    needed_shared = needed_later[0] + _needed(stages[1], (), level, 0)
-    needed_shared = list(dict.fromkeys(needed_shared))
+    shared_for_rest, example_for_rest = (_needed(stages[2], jaxpr.outvars, level, number) for number in range(2))
+    shared_for_all = list(dict.fromkeys(shared_for_rest + _needed(stages[1], (), level, 0)))
     start = dict(zip(jaxpr.constvars, consts, strict=True))
 
     def shared(params):
         env = start | dict(zip(inputs[0], jax.tree.leaves(params), strict=True))
-        return Interpreter().evaluate(stages[0], env, needed_shared)
+        return Interpreter().evaluate(stages[0], env, shared_for_all)
 
     def example(params, x):
-        env = dict(zip(needed_shared, shared(params), strict=True)) | dict(
-            zip(inputs[2], jax.tree.leaves(x), strict=True)
-        )
-        return Interpreter().evaluate(stages[1], env, needed_later[1])
+        env = dict(zip(shared_for_all, shared(params), strict=True))
+        env |= dict(zip(inputs[2], jax.tree.leaves(x), strict=True))
+        return Interpreter().evaluate(stages[1], env, example_for_rest)
 
     def rest(a, from_shared, from_example):
-        env = dict(zip(needed_shared, from_shared, strict=True)) | dict(zip(inputs[1], jax.tree.leaves(a), strict=True))
-        env |= dict(zip(needed_later[1], from_example, strict=True))
+        env = dict(zip(shared_for_all, from_shared, strict=True))
+        env |= dict(zip(inputs[1], jax.tree.leaves(a), strict=True))
+        env |= dict(zip(example_for_rest, from_example, strict=True))
         return jax.tree.unflatten(jax.tree.structure(shape), Interpreter().evaluate(stages[2], env, jaxpr.outvars))
 
     return Hoisted(shared, example, rest)
