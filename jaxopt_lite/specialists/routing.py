@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.specialists.arguments import as_float, check_real, freeze_fields, inputs, own
+from jaxopt_lite.specialists.arguments import as_float, check_real, freeze_fields, inputs
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tasks import named, of_examples
 
@@ -135,7 +135,7 @@ def route(router: Router, features: Float[Array, "B d"], top_k: int = 1) -> Rout
 
 
 def _checked(router: Router, features) -> Array:
-    features = jnp.asarray(inputs(own(features)))
+    features = jnp.asarray(inputs(features if isinstance(features, jax.Array) else np.asarray(features)))
     if features.dtype != bool:
         check_real("features", features)
     if router.bias.shape != (len(router),):
