@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense, is_changed
-from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, number, text
+from jaxopt_lite.specialists.arguments import POSITIVE, assign, is_unicode, number, text
 
 __all__ = ["IA3", "KINDS", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
 
@@ -73,11 +73,7 @@ class Part:
     path: str
 
     def __post_init__(self):
-        self._set("path", text("path", self.path))
-
-    def _set(self, what: str, value: Any) -> None:
-        """Settings are plain, whatever they were given as: files hold them as JSON."""
-        object.__setattr__(self, what, value)
+        assign(self, path=text("path", self.path))  # plain, whatever it was given as: files hold settings as JSON
 
     def __add__(self, other: "Part | Adapter") -> "Adapter":
         return Adapter((self,)) + other
@@ -145,7 +141,7 @@ class IA3(Part):
 
     def __post_init__(self):
         super().__post_init__()
-        self._set("axis", whole_number("axis", self.axis))
+        assign(self, axis=whole_number("axis", self.axis))
 
     def identity(self, name, leaf):
         if not -leaf.ndim <= self.axis < leaf.ndim:
@@ -201,11 +197,10 @@ class LoRA(Part):
 
     def __post_init__(self):
         super().__post_init__()
-        self._set("rank", whole_number("rank", self.rank, least=1))
-        self._set("seed", whole_number("seed", self.seed))
+        assign(self, rank=whole_number("rank", self.rank, least=1), seed=whole_number("seed", self.seed))
         if self.alpha is not None:
             known = number("alpha", self.alpha, _SCALE)
-            self._set("alpha", self.alpha if type(self.alpha) is int else known)  # its text is part of ids
+            assign(self, alpha=self.alpha if type(self.alpha) is int else known)  # its text is part of ids
 
     @property
     def scale(self) -> float:
@@ -277,7 +272,7 @@ class Adapter:
         for part in self.parts:
             if not isinstance(part, Part):
                 raise TypeError(f"parts holds {part!r}; expected IA3(...), LoRA(...) or Shift(...).")
-        object.__setattr__(self, "parts", tuple(self.parts))
+        assign(self, parts=tuple(self.parts))
 
     def __add__(self, other: "Part | Adapter") -> "Adapter":
         return Adapter(self.parts + (other.parts if isinstance(other, Adapter) else (other,)))

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 __all__ = [
-    "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "check_kept", "check_real", "freeze_fields", "frozen", "inputs",
-    "is_unicode", "number", "own", "remembered", "renamed", "scalar", "text", "vector",
+    "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "assign", "check_kept", "check_real", "copied", "freeze_fields",
+    "frozen", "inputs", "is_unicode", "number", "remembered", "renamed", "scalar", "text", "vector",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -171,16 +171,20 @@ def frozen(tree: PyTree) -> PyTree:
     return tree if isinstance(tree, jax.Array) else jax.tree.map(_frozen, tree)
 
 
-def own(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """One array; a copy if it is not a JAX array."""
     return value if isinstance(value, jax.Array) else np.array(value)
 
 
+def assign(owner: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass, in its `__post_init__`."""
+    for name, value in values.items():
+        object.__setattr__(owner, name, value)
+
+
 def freeze_fields(owner: Any) -> None:
     """`frozen` for the arrays that are fields of a frozen dataclass."""
-    for name, value in vars(owner).items():
-        if isinstance(value, np.ndarray):
-            object.__setattr__(owner, name, frozen(value))
+    assign(owner, **{name: frozen(value) for name, value in vars(owner).items() if isinstance(value, np.ndarray)})
 
 
 def inputs(x: PyTree) -> PyTree:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
-from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text, vector
+from jaxopt_lite.specialists.arguments import assign, frozen, inputs, is_unicode, remembered, text, vector
 
 __all__ = ["Base", "batched", "digest"]
 
@@ -59,7 +59,7 @@ class Base:
             raise TypeError(f"features is {type(self.features).__name__}; expected a function features(params, x).")
         if not is_unicode(text("name", self.name)):
             raise ValueError(f"name={self.name!r}: expected a string that UTF-8 can write.")
-        object.__setattr__(self, "params", frozen(self.params))
+        assign(self, params=frozen(self.params))
 
     @property
     def fingerprint(self) -> str:

@@ -32,7 +32,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
-from jaxopt_lite.specialists.arguments import check_real, freeze_fields, number, own, renamed
+from jaxopt_lite.specialists.arguments import assign, check_real, copied, freeze_fields, number, renamed
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
@@ -60,7 +60,7 @@ class Embeddings:
     distance: Distance = "cosine"
 
     def __post_init__(self):
-        object.__setattr__(self, "vectors", own(self.vectors))
+        assign(self, vectors=copied(self.vectors))
         check_real("vectors", self.vectors)
         if np.ndim(self.vectors) != 2 or len(self.vectors) != len(self.names):
             raise ValueError(
@@ -163,7 +163,7 @@ def tuned_parameters(library: Library, *, standardize: bool = False) -> Embeddin
     vectors = flat(linear_parameters(library))
     if standardize:
         deviation = jnp.std(vectors, axis=0)
-        vectors = (vectors - jnp.mean(vectors, axis=0)) / jnp.where(deviation > 0, deviation, 1)
+        vectors = (vectors - jnp.mean(vectors, axis=0)) / positive(deviation)
     return Embeddings(library.names, vectors, "cosine")
 
 
@@ -206,7 +206,7 @@ def distances(
     apart = _rows(a, b, _normalized)
     if kind == "task2vec":
         return apart
-    zero = jnp.broadcast_to(jnp.mean(a) if trivial is None else jnp.asarray(own(trivial), a.dtype), (1, a.shape[1]))
+    zero = jnp.broadcast_to(jnp.mean(a) if trivial is None else jnp.asarray(copied(trivial), a.dtype), (1, a.shape[1]))
     return apart - alpha * _rows(a, zero, _normalized)
 
 
@@ -220,13 +220,13 @@ def _cosine(a, b):
     """1 − cos, which is 1 where one of them is zero."""
     a, b = (v / positive(jnp.max(jnp.abs(v), initial=0)) for v in (a, b))  # so that no square is out of range
     size = jnp.linalg.norm(a) * jnp.linalg.norm(b)
-    cosine = jnp.where(size > 0, jnp.dot(a, b, precision="highest") / jnp.where(size > 0, size, 1), 0)
+    cosine = jnp.where(size > 0, jnp.dot(a, b, precision="highest") / positive(size), 0)
     return 1 - jnp.clip(cosine, -1, 1)  # never below 0 by rounding
 
 
 def _normalized(a, b):
     """A unit that matters for neither counts for nothing."""
-    total = jnp.where(a + b > 0, a + b, 1)
+    total = positive(a + b)
     return _cosine(a / total, b / total)
 
 

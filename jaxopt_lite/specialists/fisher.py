@@ -20,7 +20,7 @@ from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapt
 from jaxopt_lite.specialists.arguments import frozen, scalar
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import adapted
-from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean, weighty
+from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean, without_zero_weights
 
 __all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradients"]
 
@@ -107,7 +107,7 @@ def squared_gradients(
     if not tasks:
         one = jax.eval_shape(summary, adapter.shapes(base.params))
         return jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), one)
-    tasks, key = weighty(tasks), jax.random.key(draws.seed)
+    tasks, key = without_zero_weights(tasks), jax.random.key(draws.seed)
     keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever is beside it
     functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)
     core = _with_true_labels if draws.sample is None else _of_bucket

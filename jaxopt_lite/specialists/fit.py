@@ -46,7 +46,7 @@ from jaxopt_lite.specialists.arguments import (
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Card, Library, Profile, adapted
-from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighted_mean, weighty
+from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighted_mean, without_zero_weights
 
 __all__ = ["fit"]
 
@@ -125,7 +125,7 @@ def fit(
         [2.0, -1.0]
     """
     adapter, given = as_adapter(adapter), checked(tasks)
-    tasks = weighty(given)
+    tasks = without_zero_weights(given)
     prior, author, license = number("prior", prior, NOT_NEGATIVE), text("author", author), text("license", license)
     identity = adapter.identity(base.params)
     center = _one_each("center", identity if center is None else center, identity, len(tasks))

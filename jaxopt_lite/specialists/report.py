@@ -166,7 +166,7 @@ class Report:
         for row in self.rows:
             table.add_row(row.label, *self._cells(row))
         console.print(table)
-        console.print(self._sentence(), highlight=False)
+        console.print(self._notes(), highlight=False)
         return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]
 
     __str__ = summary
@@ -176,7 +176,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = ((row.label, *self._cells(row)) for row in self.rows)
-        return html_table(self._title(), _HEADINGS, rows) + f"<pre>{escape(self._sentence())}</pre>"
+        return html_table(self._title(), _HEADINGS, rows) + f"<pre>{escape(self._notes())}</pre>"
 
     def _title(self) -> str:
         return f"{len(self.tasks)} tasks, {self.unit}"
@@ -185,7 +185,7 @@ class Report:
         share = self.share(row.name)
         return *_cells(row), "" if np.isnan(share) else f"{share:.0%}"
 
-    def _sentence(self) -> str:
+    def _notes(self) -> str:
         routing, cost = self.routing, self.cost
         lines = ["100% of the oracle's gain is what each task's own specialist gains over the base."]
         if self.recovered > 1:

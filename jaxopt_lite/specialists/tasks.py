@@ -19,7 +19,7 @@ from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
 __all__ = [
     "Bucket", "Task", "buckets", "checked", "named", "of_examples", "of_tasks", "pieces", "weighted_mean",
-    "weighted_sum", "weighty",
+    "weighted_sum", "without_zero_weights",
 ]  # fmt: skip
 
 _WORTH = 200_000  # examples of filling that are worth compiling for, at about 30 µs of solving an example
@@ -139,7 +139,7 @@ def _whole(name: str, task: tuple) -> Task:
     return Task(x, y, weight)
 
 
-def weighty(tasks: dict[str, Task]) -> dict[str, Task]:
+def without_zero_weights(tasks: dict[str, Task]) -> dict[str, Task]:
     """The tasks without the examples of weight 0, at which a model may give NaN: 0 · NaN is NaN."""
 
     def without(task: Task) -> Task:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.library import Library
 
@@ -73,4 +74,4 @@ def compress(library: Library, adapter: Adapter | Part) -> Compressed:
     result = Library(library.base, parameters, profile, adapter, cards)
     exact, close = flat(linear), flat(linear_parameters(result))
     size = jnp.linalg.norm(exact, axis=1)
-    return Compressed(result, jnp.linalg.norm(exact - close, axis=1) / jnp.where(size > 0, size, 1))
+    return Compressed(result, jnp.linalg.norm(exact - close, axis=1) / positive(size))

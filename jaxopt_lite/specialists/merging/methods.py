@@ -23,9 +23,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
-from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed
+from jaxopt_lite.specialists.arguments import POSITIVE, assign, check_real, frozen, number, renamed
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat
@@ -38,12 +39,7 @@ _KEPT = "the share of entries to keep, above 0 and at most 1", lambda share: 0 <
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make one change of several."""
-
-    def _set(self, **settings: float) -> None:
-        """Settings are plain, whatever they were given as: recipes hold their text, and programs their values."""
-        for name, value in settings.items():
-            object.__setattr__(self, name, value)
+    """A way to make one change of several. Settings are plain: recipes hold their text, and programs their values."""
 
     def weights(self, k: int) -> Float[Array, " k"]:
         """The default weights."""
@@ -91,7 +87,7 @@ class TaskArithmetic(Method):
     scale: float = 0.3
 
     def __post_init__(self):
-        self._set(scale=number("scale", self.scale))
+        assign(self, scale=number("scale", self.scale))
 
     def merged(self, library, weights):
         return _scaled(self.scale, Mean().merged(library, weights))
@@ -123,10 +119,10 @@ class TIES(Method):
     scale: float = 1.0
 
     def __post_init__(self):
-        self._set(density=number("density", self.density, _KEPT), scale=number("scale", self.scale))
+        assign(self, density=number("density", self.density, _KEPT), scale=number("scale", self.scale))
 
     def combine(self, library, deltas, weights):
-        return _elected(deltas, weights, self.density, self.scale)
+        return _ties(deltas, weights, self.density, self.scale)
 
 
 @renamed(drop="density, which is 1 - drop")
@@ -153,7 +149,7 @@ class DARE(Method):
     seed: int = 0
 
     def __post_init__(self):
-        self._set(density=number("density", self.density, _KEPT), seed=whole_number("seed", self.seed))
+        assign(self, density=number("density", self.density, _KEPT), seed=whole_number("seed", self.seed))
         if not isinstance(self.then, Method):
             raise TypeError(f"then={self.then!r}: expected a method, such as Mean().")
 
@@ -162,7 +158,7 @@ class DARE(Method):
 
     def combine(self, library, deltas, weights):
         numbers = np.array([zlib.crc32(name.encode()) for name in library.ids], np.uint32)
-        return self.then.combine(library, _thinned(deltas, jax.random.key(self.seed), numbers, self.density), weights)
+        return self.then.combine(library, _dare(deltas, jax.random.key(self.seed), numbers, self.density), weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +182,7 @@ class Fisher(Method):
     floor: float = 1e-6
 
     def __post_init__(self):
-        self._set(floor=number("floor", self.floor, POSITIVE))
-        object.__setattr__(self, "diagonal", frozen(self.diagonal))
+        assign(self, floor=number("floor", self.floor, POSITIVE), diagonal=frozen(self.diagonal))
 
     def __repr__(self) -> str:
         known = None if self.diagonal is None else f"<{digest(self.diagonal)[:16]}>"
@@ -210,7 +205,7 @@ class Fisher(Method):
                 f"no Fisher diagonal is known of {', '.join(empty)}: it is zero, as in what was merged before. "
                 "Compute it by `fisher_diagonal` and give Fisher(diagonal=...)."
             )
-        return _informed(f, deltas, weights, self.floor)
+        return _fisher(f, deltas, weights, self.floor)
 
     def _diagonal(self, library: Library, deltas: Parameters) -> Parameters:
         diagonal = library.profile.fisher if self.diagonal is None else self.diagonal
@@ -258,7 +253,7 @@ def _sum_of_changes(params, parameters: Parameters, weights, adapter: Adapter) -
 
 
 @partial(jax.jit, static_argnames="density")
-def _elected(deltas: Parameters, weights, density: float, scale) -> Parameters:
+def _ties(deltas: Parameters, weights, density: float, scale) -> Parameters:
     """The merge of `TIES`."""
     w = weights[:, None]
     trimmed = w * _trimmed(flat(deltas), density)
@@ -266,7 +261,7 @@ def _elected(deltas: Parameters, weights, density: float, scale) -> Parameters:
     sign = jnp.where(sign == 0, jnp.sign(jnp.sum(sign)), sign)
     agrees = (jnp.sign(trimmed) == sign) & (trimmed != 0)
     total = jnp.sum(jnp.where(agrees, jnp.abs(w), 0), axis=0)
-    mean = jnp.sum(trimmed, axis=0, where=agrees) / jnp.where(total > 0, total, 1)
+    mean = jnp.sum(trimmed, axis=0, where=agrees) / positive(total)
     return unflat(scale * mean, deltas)
 
 
@@ -279,7 +274,7 @@ def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"
 
 
 @jax.jit
-def _thinned(deltas: Parameters, key, numbers, density) -> Parameters:
+def _dare(deltas: Parameters, key, numbers, density) -> Parameters:
     """What `DARE` leaves of each specialist; the numbers are of these."""
     entries = flat(deltas)
     keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
@@ -288,7 +283,7 @@ def _thinned(deltas: Parameters, key, numbers, density) -> Parameters:
 
 
 @jax.jit
-def _informed(f: Float[Array, "k p"], deltas: Parameters, weights, floor) -> Parameters:
+def _fisher(f: Float[Array, "k p"], deltas: Parameters, weights, floor) -> Parameters:
     """The merge of `Fisher`, with the diagonals f."""
     f = f / jnp.max(f, axis=1, keepdims=True)  # so that no square is out of range
     f = weights[:, None] * (f / jnp.linalg.norm(f, axis=1, keepdims=True) + floor)

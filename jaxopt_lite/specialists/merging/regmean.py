@@ -22,15 +22,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.specialists.adapters import Parameters
-from jaxopt_lite.specialists.arguments import POSITIVE, number
+from jaxopt_lite.specialists.arguments import POSITIVE, assign, number
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.merging.gram import moments
 from jaxopt_lite.specialists.merging.methods import Method, check_relative
-from jaxopt_lite.specialists.tasks import Task, checked, named, weighty
+from jaxopt_lite.specialists.tasks import Task, checked, named, without_zero_weights
 
 __all__ = ["RegMean"]
+
+_FACTOR = "a factor from 0 to 1", lambda factor: 0 <= factor <= 1
+_RIDGE = "a positive number; without one G may have no inverse", POSITIVE[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +59,8 @@ class RegMean(Method):
     ridge: float = 1e-4
 
     def __post_init__(self):
-        factor = "a factor from 0 to 1", lambda factor: 0 <= factor <= 1
-        positive = "a positive number; without one G may have no inverse", POSITIVE[1]
-        self._set(off_diagonal=number("off_diagonal", self.off_diagonal, factor))
-        self._set(ridge=number("ridge", self.ridge, positive))
-        object.__setattr__(self, "tasks", named(self.tasks))
+        off_diagonal, ridge = number("off_diagonal", self.off_diagonal, _FACTOR), number("ridge", self.ridge, _RIDGE)
+        assign(self, off_diagonal=off_diagonal, ridge=ridge, tasks=named(self.tasks))
 
     def __repr__(self) -> str:
         texts = []
@@ -96,20 +97,16 @@ class RegMean(Method):
         missing = [name for name in library.names if name not in self.tasks]
         if missing:
             raise ValueError(f"tasks has no examples of {', '.join(missing)}; expected some of every specialist.")
-        return list(weighty(checked({name: self.tasks[name] for name in library.names})).values())
+        return list(without_zero_weights(checked({name: self.tasks[name] for name in library.names})).values())
 
     def _shift(self, h: Float[Array, "k ..."], apart: Float[Array, "k ..."], share, axis: int) -> Array:
         """The minimum's distance from the mean: (Σ w_i H_i + ρ)⁻¹ Σ w_i H_i (a_i − mean)."""
         total = jnp.tensordot(share, h, 1, precision="highest")
         if h.ndim == 2:
-            rho = _positive(self.ridge * jnp.mean(total))
+            rho = positive(self.ridge * jnp.mean(total))
             return jnp.sum(share[:, None] * h * apart, axis=0) / (total + rho)
-        rho = _positive(self.ridge * jnp.trace(total) / total.shape[0])
+        rho = positive(self.ridge * jnp.trace(total) / total.shape[0])
         columns = jnp.moveaxis(apart, 1 + axis, 1) if apart.ndim == 3 else apart[:, :, None]
         pull = jnp.einsum("k,kij,kjn->in", share, h, columns, precision="highest")
         solved = jnp.linalg.solve(total + rho * jnp.eye(total.shape[0], dtype=total.dtype), pull)
         return jnp.moveaxis(solved, 0, axis) if apart.ndim == 3 else solved[:, 0]
-
-
-def _positive(rho):
-    return jnp.where(rho > 0, rho, 1)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from jaxopt_lite.specialists.adapters import leaf_names
-from jaxopt_lite.specialists.arguments import text
+from jaxopt_lite.specialists.arguments import assign, text
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.peft.settings import is_chosen
 
@@ -52,7 +52,7 @@ class TorchNames:
             given = getattr(self, what)
             if isinstance(given, str):
                 raise TypeError(f"{what}={given!r}: expected several names, and not one.")
-            object.__setattr__(self, what, tuple(text(what, name) for name in given))
+            assign(self, **{what: tuple(text(what, name) for name in given)})
 
     def places(self, base: Base) -> dict[str, "Place"]:
         """Where each leaf is in the PyTorch model; those it does not have are left out.

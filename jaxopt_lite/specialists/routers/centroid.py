@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.specialists.arguments import as_float, check_real, own
+from jaxopt_lite.specialists.arguments import as_float, check_real, copied
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.lda import Geometry
 from jaxopt_lite.specialists.routing import Router, in_range, squared_distances
@@ -68,12 +69,12 @@ class Centroid(Router):
         """
         if metric not in ("cosine", "euclid"):
             raise ValueError(f"metric={metric!r}: expected 'cosine' or 'euclid'.")
-        mean = jnp.asarray(own(mean))
+        mean = jnp.asarray(copied(mean))
         check_real("mean", mean)
         mean = mean.astype(as_float(mean.dtype))
         if mean.ndim != 2:
             raise ValueError(f"mean has shape {mean.shape}; expected [T, d], a row for each task.")
-        center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(own(center))
+        center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(copied(center))
         weight, bias, threshold, temperature = _compared(mean, center, metric)
         return cls(weight, bias, threshold, temperature, center, metric)
 
@@ -113,4 +114,4 @@ def _unit(x):
     """Rows of length 1; a row of zeros stays one."""
     x = in_range(x)  # so that no square overflows
     square = jnp.sum(x**2, axis=1, keepdims=True)
-    return x / jnp.sqrt(jnp.where(square > 0, square, 1))
+    return x / jnp.sqrt(positive(square))

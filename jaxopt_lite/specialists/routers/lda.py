@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from jaxopt_lite.files import write
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.specialists.arguments import check_real, freeze_fields, own
+from jaxopt_lite.specialists.arguments import check_real, copied, freeze_fields
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routing import Router, by_tiles, filled, product, squared_distances
@@ -199,7 +199,7 @@ class LDA(Router):
 
 
 def _numbers(name: str, given, dtype) -> Array:
-    array = own(given)
+    array = copied(given)
     check_real(name, array)
     return jnp.asarray(array, dtype)
 
