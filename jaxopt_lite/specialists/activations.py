@@ -1,13 +1,13 @@
-"""A model with changed parameters, computed on its activations, so that a batch of inputs can have a change each.
+"""A model with changed parameters, computed on its activations, so that each input of a batch can have its own change.
 
-With a change of its own for every input, changed matrices would fill the memory: B inputs, B matrices. But a scale of
-a matrix's outputs is a scale of the product, and a product with D U is a product with D and then one with U:
+If every input had its own changed matrices, they would fill the memory: B inputs, B matrices. But scaling a matrix's
+outputs is scaling the product, and a product with D U is a product with D and then one with U:
 
     x (W ⊙ s) = (x W) ⊙ s          x (W + D U) = x W + (x D) U
 
 `on_activations` rewrites any JAX function by these two identities. It follows the changed matrices through the
-function's jaxpr, to where they are multiplied. The matrix W itself is then the same for all inputs, and their products
-are one product. What the rules do not know is computed from the changed matrix: right, and slower.
+function's jaxpr to where they are multiplied. The matrix W itself is then the same for all inputs, and their products
+are one product. What no rule covers is computed from the changed matrix: right, but slower.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,16 +40,16 @@ class Scaled(NamedTuple):
         """The product `eqn` with `x`, in which the changed matrix is the factor number `side`."""
         own, others = eqn.params["dimension_numbers"][0][side], eqn.params["dimension_numbers"][0][1 - side]
         if self.axis in own:
-            if jnp.promote_types(x.dtype, self.scale.dtype) != x.dtype:  # whole numbers would cut the scaled ones off
+            if jnp.promote_types(x.dtype, self.scale.dtype) != x.dtype:  # an integer x would truncate the scale
                 return None
             return _product(eqn, _times(x, self.scale, others[own.index(self.axis)]), self.leaf, side)
         y = _product(eqn, x, self.leaf, side)
         return _times(y, self.scale, _axis_in_product(eqn, self.axis, side, x.ndim))
 
     def rows(self, eqn, indices) -> Array | None:
-        """Rows looked up in a table whose columns are scaled: the rows, scaled."""
+        """Rows of a table whose columns are scaled: look up, then scale."""
         numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-        if eqn.params["fill_value"] is not None:  # which is scaled by nothing
+        if eqn.params["fill_value"] is not None:  # the scale must not reach the fill value
             return None
         if numbers.operand_batching_dims or sizes[self.axis] != self.leaf.shape[self.axis]:
             return None
@@ -146,7 +146,7 @@ class _OnActivations(Interpreter):
 
 
 def _convert(eqn, value):
-    """A cast of the leaf and of its change; to whole numbers it is one of the changed leaf."""
+    """A cast of the leaf and of its change; to integers, of the changed leaf."""
     if not jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact):
         return None
     cast = lambda part: lax.convert_element_type(part, eqn.params["new_dtype"])  # noqa: E731
@@ -158,7 +158,7 @@ def _transpose(eqn, value):
 
 
 def _dot(eqn, left, right):
-    """A product with one changed matrix; of two, the right one is followed."""
+    """A product with one changed matrix; if both are, the right one is followed."""
     if is_changed(right):
         return right.product(eqn, dense(left), 1)
     return left.product(eqn, dense(right), 0)

@@ -5,11 +5,12 @@
     Shift    W + s                 any change of a leaf       BitFit, Zaken et al., arXiv 2106.10199, for biases
 
 Parts that act on different leaves add up: `IA3("hidden") + Shift("bias")`. The parameters of an adapter are a flat
-dictionary, `{"scale:hidden": ..., "shift:bias": ...}`, in which the identity, the adapter that changes nothing, is
-known: zeros, but for the first factor of LoRA.
+dictionary, `{"scale:hidden": ..., "shift:bias": ...}`. Its identity, the parameters that change nothing, is known:
+zeros, except for the first factor of LoRA.
 
-IA3 and Shift are linear in their parameters. LoRA is not, and equal products have many factors. So what compares or
-merges adapters first takes them to a linear form, `linear` and `to_linear`, where LoRA is a Shift by its product.
+IA3 and Shift are linear in their parameters. LoRA is not, and many pairs of factors have the same product. So whatever
+compares or merges adapters first takes them to a linear form, `linear` and `to_linear`, where LoRA is a Shift by its
+product.
 """
 
 import zlib
@@ -58,8 +59,8 @@ def _with_paths(params: PyTree):
 class Part:
     """One kind of change to the leaves whose names match `path`, with `*` for any characters.
 
-    A new kind is a frozen dataclass, and an entry of `KINDS`; `docs/add_an_adapter.md` shows one. Programs are compiled
-    for the values of its fields: its methods read nothing else that may change.
+    A new kind is a frozen dataclass, and an entry in `KINDS`; `docs/add_an_adapter.md` shows one. Programs are compiled
+    for the values of its fields, so its methods must read nothing else that may change.
 
     Args:
         path: which leaves; keys joined by slashes, as `leaf_names` gives them. A leaf's own name means that leaf alone.
@@ -68,7 +69,7 @@ class Part:
         TypeError: a path that is not a string.
     """
 
-    keys: ClassVar[tuple[str, ...]]  # names of its parameters for one leaf
+    keys: ClassVar[tuple[str, ...]]  # the names of its parameters for one leaf
 
     path: str
 
@@ -79,19 +80,19 @@ class Part:
         return Adapter((self,)) + other
 
     def identity(self, name: str, leaf: Array) -> tuple[Array, ...]:
-        """The parameters that leave a leaf as it is, one array for each of `keys`."""
+        """The parameters that leave a leaf unchanged, one array for each of `keys`."""
         raise NotImplementedError
 
     def change(self, leaf: Array, *parameters: Array) -> Any:
-        """The changed leaf: an array, or a form of it that costs less where it is multiplied."""
+        """The changed leaf: an array, or a form that costs less to multiply with."""
         raise NotImplementedError
 
     def scaled(self, share: Array, *parameters: Array) -> tuple[Array, ...]:
-        """The parameters of `share` times the change; by default for a change that is linear in all of them."""
+        """The parameters of `share` times the change; the default is for a change that is linear in all of them."""
         return tuple(share.astype(each.dtype) * each for each in parameters)
 
     def factors(self, *parameters: Array) -> tuple[Array, Array] | None:
-        """Matrices `[m, r]` and `[r, n]` whose product has the direction of the change; None if there are none."""
+        """Matrices `[m, r]` and `[r, n]` whose product is the change, up to a factor; None if there are none."""
         return None
 
     def quadratic(self, leaf: Array, axis: int, g: Float[Array, "m m"]) -> Array:
@@ -162,7 +163,7 @@ class IA3(Part):
 
 @dataclass(frozen=True)
 class Shift(Part):
-    """A learned term added to a leaf; of few numbers where the leaf is a bias."""
+    """A learned term added to a leaf; few numbers if the leaf is a bias."""
 
     keys: ClassVar = ("shift",)
 
@@ -174,7 +175,7 @@ class Shift(Part):
         return leaf + s
 
     def quadratic(self, leaf, axis, g):
-        """G itself: Δ is any matrix."""
+        """G itself, for Δ may be any matrix."""
         return g
 
 
@@ -186,7 +187,7 @@ class LoRA(Part):
         path: which leaves, as for every part.
         rank: the rank of the change.
         alpha: its scale is `alpha / rank`; by default `rank`, for a scale of 1.
-        seed: of the first factor, which starts at random; the second starts at zero.
+        seed: the seed of the first factor, which starts at random; the second starts at zero.
     """
 
     keys: ClassVar = ("down", "up")
@@ -220,7 +221,7 @@ class LoRA(Part):
         return LowRank(leaf, down, self.scale * up)
 
     def scaled(self, share, *parameters):
-        """One of the two factors of a product is scaled."""
+        """Only one of the two factors is scaled."""
         down, up = parameters
         return down, share.astype(up.dtype) * up
 
@@ -237,7 +238,7 @@ class LoRA(Part):
         return (self.scale * jnp.matmul(down, up, precision="highest"),)
 
     def from_linear(self, *parameters):
-        """The largest singular values; `down` has orthonormal columns, also where the change is zero."""
+        """The largest singular values; `down` has orthonormal columns even where the change is zero."""
         (change,) = parameters
         wide = jnp.promote_types(change.dtype, jnp.float32)  # half precision has no such decomposition
         u, s, v = jnp.linalg.svd(change.astype(wide), full_matrices=False)
@@ -294,7 +295,7 @@ class Adapter:
         return sum(leaf.size for leaf in self.shapes(params).values())
 
     def change(self, params: PyTree, a: Parameters) -> PyTree:
-        """The changed parameters, with changed matrices in the form that costs least where they are multiplied."""
+        """The changed parameters, with changed matrices in the form that costs least to multiply with."""
         changed = {}
         for part, name, leaf in self.matches(params):
             changed[name] = part.change(leaf, *(a[key] for key in _keys(part, name)))
@@ -310,7 +311,7 @@ class Adapter:
 
     @property
     def linear(self) -> "Adapter":
-        """The adapter that is linear in its parameters and of which this one is a parametrization."""
+        """The adapter that is linear in its parameters and can make the same changes."""
         return Adapter(tuple(part.linear for part in self.parts))
 
     def to_linear(self, params: PyTree, a: Parameters) -> Parameters:
@@ -333,7 +334,7 @@ class Adapter:
         """The parameters that make `share` times the change."""
         scaled: Parameters = {}
         keys_of = [(part, _keys(part, name)) for part, name, _ in self.matches(params)]
-        for part, keys in sorted(keys_of, key=lambda pair: pair[1][-1]):  # whatever the order of the parts, to the bit
+        for part, keys in sorted(keys_of, key=lambda pair: pair[1][-1]):  # the same bits in any order
             scaled |= dict(zip(keys, part.scaled(share, *(a[key] for key in keys)), strict=True))
         return scaled
 
@@ -358,7 +359,7 @@ class Adapter:
 
 @partial(jax.jit, static_argnums=0)
 def _identity(adapter: Adapter, params: PyTree) -> Parameters:
-    """`Adapter.identity`, as one program however many arrays it makes."""
+    """`Adapter.identity`, as one program for all arrays."""
     a: Parameters = {}
     for part, name, leaf in adapter.matches(params):
         a |= dict(zip(_keys(part, name), part.identity(name, leaf), strict=True))
@@ -372,7 +373,7 @@ def _matches(name: str, path: str) -> bool:
         return name == path
     *middle, last = rest
     position, end = len(first), len(name) - len(last)
-    for piece in middle:  # the first position of each leaves most for the next
+    for piece in middle:  # the first place for each leaves the most for the next
         position = name.find(piece, position, end) + len(piece)
         if position < len(piece):
             return False
@@ -384,10 +385,10 @@ def _keys(part: Part, name: str) -> list[str]:
 
 
 def as_adapter(adapter: Adapter | Part) -> Adapter:
-    """An adapter, also where one part is given.
+    """The adapter, or the adapter of one part.
 
     Raises:
-        TypeError: neither.
+        TypeError: it is neither.
     """
     if isinstance(adapter, Part):
         return Adapter((adapter,))

@@ -1,11 +1,11 @@
 """What users hand over: whether it is what it has to be, and copies of what they may change later.
 
-Python takes `True` for 1, and NumPy a mask of booleans for indices 0 and 1, where someone meant another thing. So a
-truth value is no number here, and neither is a string; the numbers of NumPy and JAX are.
+`True` would pass as 1, and a boolean mask as the indices 0 and 1. So booleans and strings are refused where a number is
+meant; scalars of NumPy and JAX are accepted.
 
 A NumPy array may be changed in place after it was handed over: its owner would then give other answers than its
-fingerprint says. JAX too reads such an array after the call that it was given to has returned. So what could be
-changed is copied, and only that; arrays of JAX never are.
+fingerprint says. JAX, too, may read such an array only after the call that it was given to has returned. So whatever
+could be changed is copied, and nothing else; JAX arrays never are.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def text(name: str, value: Any) -> str:
 
 
 def renamed(**names: str) -> Callable[[Function], Function]:
-    """A decorator of a function or class: a keyword's old name raises an error that says the new one, `old="new"`.
+    """A decorator for a function or class: an old keyword raises an error that gives its new name, `old="new"`.
 
     Raises:
         TypeError: a call with an old name.
@@ -105,7 +105,7 @@ def check_real(name: str, array: Any) -> None:
 
 
 def scalar(loss: Callable[[PyTree, PyTree], Any], kind: Any = jnp.floating) -> Callable[[PyTree, PyTree], Any]:
-    """A loss that is refused, where it is traced, if it gives no number of this kind for one example."""
+    """The loss, refused where it is traced if it does not give one number of this kind for one example."""
 
     def fits(value):
         return value.ndim == 0 and jnp.issubdtype(value.dtype, kind)
@@ -114,7 +114,7 @@ def scalar(loss: Callable[[PyTree, PyTree], Any], kind: Any = jnp.floating) -> C
 
 
 def vector(features: Callable[[PyTree, PyTree], Any]) -> Callable[[PyTree, PyTree], Any]:
-    """Features that are refused, where they are traced, if they give no vector of real numbers for one input."""
+    """The features, refused where they are traced if they are not a vector of real numbers for one input."""
 
     def fits(value):
         return value.ndim == 1 and (_is_real(value.dtype) or value.dtype == bool)
@@ -135,12 +135,12 @@ def _giving(name: str, function: Callable, fits: Callable[[Any], bool], expected
 
 
 def as_float(dtype: Any) -> Any:
-    """The dtype for means of numbers of this dtype: itself where it is of floating point, else JAX's own."""
+    """The dtype for means of numbers of this dtype: itself if it is floating-point, else JAX's default."""
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 
 def check_kept(name: str, array: np.ndarray) -> None:
-    """Refuse what is not a number, or one that JAX would change: without 64 bits, 2³² + 1 would silently become 1.
+    """Refuse what is not a number, or a number that JAX would change: without 64 bits, 2³² + 1 would become 1.
 
     Raises:
         TypeError: an array of anything else.
@@ -167,12 +167,12 @@ def _is_real(dtype: Any) -> bool:
 
 
 def frozen(tree: PyTree) -> PyTree:
-    """A pytree with containers of its own, in which NumPy arrays that could be changed are copies that cannot."""
+    """The pytree with new containers, in which NumPy arrays that could be changed are read-only copies."""
     return tree if isinstance(tree, jax.Array) else jax.tree.map(_frozen, tree)
 
 
 def copied(value: Any) -> Any:
-    """One array; a copy if it is not a JAX array."""
+    """The array, copied if it is not a JAX array."""
     return value if isinstance(value, jax.Array) else np.array(value)
 
 
@@ -188,10 +188,10 @@ def freeze_fields(owner: Any) -> None:
 
 
 def inputs(x: PyTree) -> PyTree:
-    """Inputs of a model, which JAX may read only after the call has returned.
+    """Inputs of a model, safe to be read by JAX after the call has returned.
 
     Raises:
-        TypeError: arrays of NumPy that hold no numbers.
+        TypeError: NumPy arrays that do not hold numbers.
         ValueError: numbers in them that are too large for the dtypes that JAX has enabled.
     """
     return x if isinstance(x, jax.Array) else _input(x) if isinstance(x, np.ndarray) else jax.tree.map(_input, x)
@@ -212,7 +212,7 @@ def _frozen(leaf: Any) -> Any:
 
 
 def _is_lasting(leaf: Any) -> bool:
-    """Whether it is not a NumPy array, or one that nobody can write to, nor to what it is a view of."""
+    """Whether it cannot change: it is not a NumPy array, or neither it nor what it is a view of is writable."""
     while isinstance(leaf, np.ndarray):
         if leaf.flags.writeable:
             return False
@@ -221,10 +221,10 @@ def _is_lasting(leaf: Any) -> bool:
 
 
 def remembered(owner: Any, name: str, leaves: Sequence[Any], compute: Callable[[], Value]) -> Value:
-    """`compute()`, kept in an object for as long as these are the arrays that it was computed of.
+    """`compute()`, kept in an object for as long as these are the arrays that it was computed from.
 
-    There is no lock, which a process that is forked meanwhile would inherit, held for ever: two threads that ask at
-    once compute the same twice.
+    There is no lock: a process forked meanwhile would inherit it, held forever. Two threads that ask at the same time
+    compute the same value twice.
     """
     known = vars(owner).get(name)
     if known is not None and len(known[0]) == len(leaves) and all(map(is_, known[0], leaves)):

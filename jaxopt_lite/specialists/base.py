@@ -23,16 +23,16 @@ class Base:
     """A model, written for one input. As a pytree its parameters are its leaves.
 
     Its functions compute what they read now: a global, an array that was edited or an attribute may change between two
-    calls. What may have changed unseen, as a large NumPy array may, is traced again at every call; under
-    `jax.jit` it is traced once, and stays what it was then.
+    calls. What may have changed unseen, such as a large NumPy array, is traced again at every call; under `jax.jit` it
+    is traced once, and stays what it was then.
 
     Args:
-        params: its parameters, a pytree of arrays. Those of NumPy are copied: who changes one later changes no base.
+        params: its parameters, a pytree of arrays. NumPy arrays are copied, so later edits do not change the base.
         apply: `apply(params, x) -> y`, any JAX function.
         features: `features(params, x) -> [d]`, what a router sees of an input; without it nothing can be routed.
-        tokenizer: what made the inputs out of text, where something did: a `bpe.Tokenizer`, or anything with a
+        tokenizer: the tokenizer that made the inputs from text, if any: a `bpe.Tokenizer`, or anything with a
             `fingerprint`, a string.
-        name: of the model, part of its fingerprint. Two functions with the same parameters need different names.
+        name: the model's name, part of its fingerprint. Two functions with the same parameters need different names.
 
     Raises:
         TypeError: an `apply` or `features` that is not a function, a `name` that is not a string.
@@ -76,7 +76,7 @@ class Base:
         """The features of a batch of inputs, whose leaves are `[B, ...]`.
 
         Raises:
-            ValueError: a base without `features`, or whose features are no vector for one input.
+            ValueError: a base without `features`, or whose features are not a vector for one input.
         """
         if self.features is None:
             raise ValueError("this base has no features; give Base(..., features=lambda params, x: ...) to route by.")
@@ -88,7 +88,7 @@ class Base:
 
         Args:
             x: the batch.
-            changed: whether the parameters will be changed ones: sharded as the inputs are, and not as those here.
+            changed: whether the parameters will be changed ones, which are sharded as the inputs are, not as these are.
         """
         known = remembered(self, "_signatures", jax.tree.leaves(self.params), dict)
         leaves, tree = jax.tree.flatten(x)
@@ -128,7 +128,7 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     merges = {"merges": v.merges, "merged": v.merged}
     cut = f"Splitter(name={words.name!r}, pattern={words.pattern!r}, end_of_word={words.end_of_word!r})"
     texts = [repr(sorted(v.special_tokens.items())), v.level, cut]
-    # Where there is nothing of what came later, the fingerprint is that of earlier versions.
+    # Without anything that came later, the fingerprint is that of earlier versions.
     if v.added_tokens or v.found_last:
         texts += [repr(sorted(v.added_tokens.items())), repr(sorted(v.found_last))]
     later = words.normalizer, words.steps, sorted(v.flags.items()), v.prefix, v.suffix, v.fuses_unknown, v.by_token
@@ -152,5 +152,5 @@ def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
 
 @cache
 def _known(dtype: np.dtype) -> tuple[str, np.dtype]:
-    """Its name, which NumPy makes at each request, and itself with the least significant byte first."""
+    """The name of a dtype, which NumPy makes anew each time, and the dtype with the least significant byte first."""
     return dtype.name, dtype.newbyteorder("<")

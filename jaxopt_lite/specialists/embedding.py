@@ -1,15 +1,15 @@
-"""Tasks as vectors: Task2Vec, and the tuned parameters themselves; how far they are apart, and which are near.
+"""Tasks as vectors: Task2Vec, and the tuned parameters themselves; how far apart they are, and which are near.
 
 Task2Vec (Achille et al., arXiv 1902.03545) is the diagonal of the Fisher information of a probe, here of leaves of the
 base, for the labels that the model itself would give once its head is fitted to the task. It says which parts of the
-model matter for a task. Averaged over the weights of a unit it has as many numbers as there are units. The distance is
+model matter for a task. Averaged over the weights of each unit, it has one number per unit. The distance is
 
-    d(a, b) = 1 − cos( F_a / (F_a + F_b), F_b / (F_a + F_b) ),
+    d(a, b) = 1 − cos( F_a / (F_a + F_b), F_b / (F_a + F_b) ).
 
-and for a choice of whom to learn from, which favours what was learned on hard tasks, less α d(a, trivial). The
-head is fitted for each task and is no part of the embedding: it would tell how often which label occurs, and not more.
+To choose whom to learn from, subtract α d(a, trivial), which favors what was learned on hard tasks. The head is fitted
+for each task and is not part of the embedding: it would only tell the label frequencies.
 
-Tuned parameters (Vu et al., arXiv 2110.07904; Zhou et al., arXiv 2210.11705) are free, once a specialist is fitted.
+Tuned parameters (Vu et al., arXiv 2110.07904; Zhou et al., arXiv 2210.11705) cost nothing once a specialist is fitted.
 They are taken in the linear form of the adapter, where equal changes have equal numbers.
 """
 
@@ -50,9 +50,13 @@ class Embeddings:
     """Tasks as vectors.
 
     Attributes:
-        names: of the tasks.
-        vectors: one row each.
-        distance: what they are compared by, where nothing else is said.
+        names: the names of the tasks.
+        vectors: a row for each task.
+        distance: how they are compared by default.
+
+    Raises:
+        TypeError: vectors that are not real numbers.
+        ValueError: not one row for each name.
     """
 
     names: tuple[str, ...]
@@ -96,14 +100,14 @@ def task2vec(
         tasks: the examples of each task, by name: `Task(x, y)`, or a pair, leaves `[N, ...]`; N may differ.
         head: what is fitted to each task and left out of the embedding, for instance `Shift("output_bias")`.
         loss: `loss(output, y) -> scalar` for one example, −log p(y | x).
-        probe: which leaves the embedding is about, by name or pattern; or an adapter of whose parameters it is. They
-            are averaged over all axes but the last, so that for a matrix there is a number for each output.
+        probe: the leaves that the embedding is about, by name or pattern; or an adapter, for its parameters. They are
+            averaged over all axes but the last, which gives a matrix one number for each output.
         sample: `sample(key, output, y)`, a label drawn from the model in place of the true one; by default from logits,
-            on the last axis, where the true label is no padding.
+            on the last axis, except where the true label is padding.
         draws: how many labels are drawn for each example.
-        seed: of the draws.
-        prior: of the fit of the head.
-        solver: of the fit of the head.
+        seed: the seed of the draws.
+        prior: the prior of the head's fit, as in `fit`.
+        solver: the solver of the head's fit, as in `fit`.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
@@ -157,7 +161,7 @@ def tuned_parameters(library: Library, *, standardize: bool = False) -> Embeddin
 
     Args:
         library: the specialists.
-        standardize: whether to take each number in standard deviations from its mean over the library, so that none
+        standardize: whether to express each number in standard deviations from its mean over the library, so that none
             dominates by its unit. An embedding then depends on the others.
     """
     vectors = flat(linear_parameters(library))
@@ -179,17 +183,17 @@ def distances(
     """How far apart tasks are.
 
     Args:
-        embeddings: of T tasks.
+        embeddings: the embeddings of T tasks.
         kind: "cosine"; "task2vec", the symmetric distance of Fisher diagonals; or "asymmetric", from each of the tasks
-            to learn from (rows) to each to be learned (columns). By default the embeddings' own.
-        to: of S tasks; by default the same.
-        alpha: how much "asymmetric" favours tasks far from the trivial one.
+            to learn from (rows) to each to be learned (columns). By default that of the embeddings.
+        to: the embeddings of S tasks; by default `embeddings`.
+        alpha: how much "asymmetric" favors tasks far from the trivial one.
         trivial: the embedding of the trivial task, `[d]` or one number for all units; by default the mean over the
             numbers of `embeddings`.
 
     Raises:
         ValueError: another `kind`, vectors of different sizes, negative numbers where Fisher diagonals are expected; an
-            `alpha` that is no finite number.
+            `alpha` that is not a finite number.
     """
     alpha = number("alpha", alpha)
     kind = embeddings.distance if kind is None else kind
@@ -198,7 +202,7 @@ def distances(
     if kind not in get_args(Distance):
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Distance))}.")
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"the embeddings have {a.shape[1]} and {b.shape[1]} numbers; expected as many.")
+        raise ValueError(f"the embeddings have {a.shape[1]} and {b.shape[1]} numbers; expected the same number.")
     if kind == "cosine":
         return _rows(a, b, _cosine)
     if bool(jnp.any(a < 0)) or bool(jnp.any(b < 0)):
@@ -212,7 +216,7 @@ def distances(
 
 @partial(jax.jit, static_argnames="distance")
 def _rows(a, b, distance):
-    """All pairs, a row at a time."""
+    """All pairs, one row at a time."""
     return jax.lax.map(lambda row: jax.vmap(partial(distance, row))(b), a)
 
 
@@ -225,7 +229,7 @@ def _cosine(a, b):
 
 
 def _normalized(a, b):
-    """A unit that matters for neither counts for nothing."""
+    """A unit that matters for neither has no effect."""
     total = positive(a + b)
     return _cosine(a / total, b / total)
 
@@ -233,17 +237,17 @@ def _normalized(a, b):
 def nearest(
     tasks: Embeddings | Library, query: str | Float[ArrayLike, " d"], k: int = 4, *, kind: Distance | None = None
 ) -> list[tuple[str, float]]:
-    """The k nearest tasks with their distances, the nearest first.
+    """The k nearest tasks and their distances, the nearest first.
 
     Args:
-        tasks: embeddings; or a library, whose `tuned_parameters` are taken.
+        tasks: embeddings; or a library, for its `tuned_parameters`.
         query: the name of one of them, which is then left out; or a vector like theirs.
-        k: how many; all where there are fewer.
+        k: how many; all of them if there are fewer.
         kind: as for `distances`; "asymmetric" is from each of them to the query.
 
     Raises:
         KeyError: a name that is not there.
-        ValueError: a vector of another size; a `k` that is no whole number, or negative.
+        ValueError: a vector of another size; a `k` that is not a whole number, or negative.
     """
     k = whole_number("k", k, least=0)
     embeddings = tuned_parameters(tasks) if isinstance(tasks, Library) else tasks
@@ -263,15 +267,15 @@ class Similarity:
     """Distances between tasks, on the host.
 
     Attributes:
-        names: of the tasks.
-        distance: from each (rows) to each (columns).
+        names: the names of the tasks.
+        distance: the distance from each (rows) to each (columns).
     """
 
     names: tuple[str, ...]
     distance: Float[np.ndarray, "T T"]
 
     def ordered(self) -> "Similarity":
-        """In the order of a hierarchical clustering by average linkage: near tasks are side by side."""
+        """In the order of a hierarchical clustering by average linkage, with near tasks side by side."""
         rows = _order((self.distance + self.distance.T) / 2)
         return Similarity(tuple(self.names[row] for row in rows), self.distance[np.ix_(rows, rows)])
 
@@ -304,7 +308,7 @@ def similarity(embeddings: Embeddings, kind: Distance | None = None) -> Similari
 
 
 def _order(distance: Float[np.ndarray, "T T"]) -> list[int]:
-    """The leaves of the tree of average linkage, in the order in which neighbors are as near as they can be."""
+    """The leaves of the tree of average linkage, ordered so that neighbors are as near as possible."""
     if len(distance) < 2:
         return list(range(len(distance)))
     apart = squareform(distance.astype(float), checks=False)

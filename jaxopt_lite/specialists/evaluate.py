@@ -1,4 +1,4 @@
-"""How good is a system of specialists? Always beside the alternatives, so that a number means something."""
+"""How good is a system of specialists? Always compared with the alternatives, so that a number means something."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,8 +22,8 @@ from jaxopt_lite.specialists.tasks import Task, checked, without_zero_weights
 
 __all__ = ["evaluate", "task_losses"]
 
-_OUTPUT_BYTES = 1 << 26  # of the outputs that are in memory at once
-_POOLED = 2048  # examples of all tasks, at most, that the monolith is fitted to
+_OUTPUT_BYTES = 1 << 26  # of outputs in memory at once
+_POOLED = 2048  # the most examples that the monolith is fitted to
 
 Loss = Callable[[PyTree, PyTree], Array]
 Router = Callable[[Float[Array, "B d"]], Int[Array, " B"]]
@@ -46,16 +46,16 @@ def evaluate(
     Args:
         library: the specialists.
         router: `router(features) -> index`, −1 for the base.
-        tasks: what to test on, by the names of the specialists; examples that no specialist was fitted to. Tasks of
-            other names are novel: the right answer to them is the base.
+        tasks: what to test on, by the names of the specialists: examples that no specialist was fitted to. Tasks with
+            other names are novel; their inputs should go to the base.
         loss: `loss(output, y) -> scalar` for one example, as in `fit`.
         train_tasks: what the specialists were fitted to. With it the monolith, one adapter of the same size for all
-            tasks together, is fitted to at most 2,048 of these examples drawn at random (the table says of how many),
-            and the cost of adding one more specialist is measured.
-        joint: a model of the same total size, trained on everything again.
-        unit: in what losses are reported.
-        prior: of the fits, as in `fit`.
-        seed: of random routing and of the monolith's examples.
+            tasks together, is fitted to at most 2,048 of these examples drawn at random (the table says out of how
+            many), and the cost of adding one more specialist is measured.
+        joint: a model of the same total size, trained on everything.
+        unit: the unit of the reported losses.
+        prior: the prior of the fits, as in `fit`.
+        seed: the seed of random routing and of the monolith's examples.
 
     Returns:
         A `Report`; print it.
@@ -63,8 +63,7 @@ def evaluate(
     Raises:
         IndexError: a router that sends inputs to specialists that are not there.
         TypeError, ValueError: tasks that `fit` would refuse.
-        ValueError: no task that is known to the library; `train_tasks` that is empty; a router that gives no whole
-            numbers.
+        ValueError: no task that is known to the library; empty `train_tasks`; a router that does not give integers.
 
     Example:
         >>> import jax.numpy as jnp
@@ -118,7 +117,7 @@ def task_losses(
         library: the specialists; `library[[]]` for the base alone.
         tasks: examples by name.
         loss: `loss(output, y) -> scalar` for one example.
-        unit: in what the losses are.
+        unit: the unit of the losses.
     """
     test = _Examples(checked(tasks), loss, unit, library)
     own = np.array([rows_of(library, name)[0] if name in library else -1 for name in tasks], np.int32)[test.of]
@@ -127,7 +126,7 @@ def task_losses(
 
 
 class _Examples:
-    """The examples of all tasks in one row, and what is done with them, batch by batch."""
+    """The examples of all tasks, one after another, and what is done with them, batch by batch."""
 
     def __init__(self, tasks: dict[str, Task], loss: Loss, unit: Unit, library: Library):
         self.names, self.loss, self.library = tuple(tasks), loss, library
@@ -158,24 +157,24 @@ class _Examples:
         return self._in_batches(one, self.x)
 
     def by_task(self, index: Int[np.ndarray, " N"]) -> dict[str, Int[np.ndarray, " n"]]:
-        """The part of each task."""
+        """The indices of each task's examples."""
         return {name: index[self.of == task] for task, name in enumerate(self.names)}
 
     def row(self, name: str, model: Library | Base | None, index: Int[np.ndarray, " N"]) -> Row:
-        """How a model does, a library by the specialists of these indices; no numbers where there is no model."""
+        """How well a model does, a library by the specialists of these indices; without a model, no numbers."""
         if model is None:
             return Row(name, float("nan"), None)
         total, amount = self.totals(model, index)
         return Row(name, float(total.sum() / amount.sum()), total / amount)
 
     def totals(self, model: Library | Base, index: Int[np.ndarray, " N"]) -> tuple[NDArray, NDArray]:
-        """For each task the weighted sum of the losses, and the amount of what they are reported in."""
+        """For each task the weighted sum of the losses, and the amount that it is divided by."""
         losses = self._in_batches(partial(_losses, model, loss=self.loss), self.x, self.y, index)
         weighted = np.where(self.weight > 0, losses.astype(np.float64) * self.weight, 0)
         return np.bincount(self.of, weighted), np.bincount(self.of, self.amount)
 
     def _in_batches(self, one: Callable, *arrays: PyTree) -> np.ndarray:
-        """`one(*arrays)` in batches of one size; the last is filled up with its first example."""
+        """`one(*arrays)` in batches of one size; the last is padded with its first example."""
         done = []
         for start in range(0, len(self.of), self.batch):
             rows = np.arange(start, start + self.batch)
@@ -204,7 +203,7 @@ def _pooled(tasks: Mapping[str, Task]) -> Task:
 def _monolith_and_cost(
     library: Library, tasks, loss: Loss, prior: float, seed: int
 ) -> tuple[Library | None, tuple[int, int] | None, Cost]:
-    """One adapter for all tasks together, on how many of the examples, and what adding one more specialist takes."""
+    """One adapter for all tasks together, how many of the examples it saw, and the cost of one more specialist."""
     one: Any = jax.tree.map(lambda leaf: leaf[:1], (library.parameters, library.profile))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
     if tasks is None:
@@ -221,6 +220,6 @@ def _monolith_and_cost(
         again({name: tasks[name]})
         times.append(time.perf_counter())
     first, seconds = np.diff(times).tolist()
-    # Afterwards, for it may compile the same program.
+    # After the measurement, for it may compile the same program.
     monolith = again({"all": Task(*jax.tree.map(lambda leaf: leaf[chosen], tuple(pooled)))})
     return monolith, (len(chosen), pooled.examples), Cost(size, seconds, first)

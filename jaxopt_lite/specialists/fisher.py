@@ -2,7 +2,7 @@
 
     F = E_x E_y ( ∂ log p(y | x) / ∂a )²
 
-The square is that of each example's gradient: that of a batch's mean gradient would be smaller by the batch's size, and
+Each example's own gradient is squared: the square of a batch's mean gradient would be smaller by the batch's size, and
 by cancellation. With y drawn from the model this is the Fisher information; with the true y it is the empirical one.
 """
 
@@ -28,7 +28,7 @@ Sampler = Callable[[Array, PyTree, PyTree], PyTree]
 
 
 class Draws(NamedTuple):
-    """How labels are drawn: a function or None for the true ones, how many for each example, and a seed."""
+    """How labels are drawn: by a function, or None for the true ones; how many for each example; and the seed."""
 
     sample: Sampler | None
     number: int = 1
@@ -36,10 +36,10 @@ class Draws(NamedTuple):
 
 
 def categorical(key: Array, logits: Float[Array, "*labels V"], y: Int[Array, "*labels"]) -> Int[Array, "*labels"]:
-    """Labels drawn from logits, along the last axis. True labels outside of 0 … V − 1 stay: they are padding.
+    """Labels drawn from logits, along the last axis. True labels outside 0 … V − 1 stay: they are padding.
 
     Raises:
-        ValueError: labels that are no integers, or of another shape; then give a sampler of your own.
+        ValueError: labels that are not integers, or of another shape; then give a sampler of your own.
     """
     if jnp.shape(y) != logits.shape[:-1] or not jnp.issubdtype(jnp.result_type(y), jnp.integer):
         raise ValueError(
@@ -66,13 +66,13 @@ def fisher_diagonal(
     Args:
         base: the model.
         adapter: what the parameters mean. For LoRA's products give `adapter.linear` and `linear_parameters(library)`.
-        parameters: of T adapters, leaves `[T, ...]`.
+        parameters: the parameters of T adapters, leaves `[T, ...]`.
         tasks: the examples, in the order of the parameters.
         loss: `loss(output, y) -> scalar` for one example, −log p(y | x).
         sample: `sample(key, output, y)` draws a label from the model in place of the true one, for instance
             `categorical`; without it the labels are the true ones.
         draws: how many labels are drawn for each example.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Returns:
         A dictionary like `parameters`.
@@ -108,7 +108,7 @@ def squared_gradients(
         one = jax.eval_shape(summary, adapter.shapes(base.params))
         return jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), one)
     tasks, key = without_zero_weights(tasks), jax.random.key(draws.seed)
-    keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever is beside it
+    keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever else there is
     functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)
     core = _with_true_labels if draws.sample is None else _of_bucket
 

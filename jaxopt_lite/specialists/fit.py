@@ -4,7 +4,7 @@ For a task with examples (x_i, y_i) of weight w_i, an adapter's parameters `a` m
 
     ( Σ_i w_i loss(model_a(x_i), y_i) + ½ prior ‖a − center‖² ) / Σ_i w_i,
 
-the posterior mode under a Gaussian prior around `center`, the identity by default: with few examples an adapter stays
+the posterior mode under a Gaussian prior around `center`, by default the identity: with few examples an adapter stays
 near the base. Whatever in the model does not depend on `a` is computed once per example (`hoist.py`).
 """
 
@@ -51,9 +51,9 @@ from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighte
 __all__ = ["fit"]
 
 _LARGEST_DENSE = 128  # parameters, up to which the inverse Hessian is kept whole
-_MEMORY = 1 << 28  # bytes of what is computed once per example, for the tasks that are solved together
-_MEAN_MEMORY = 1 << 26  # bytes of the largest array, for the tasks whose means are computed together
-_TOGETHER = 64  # such tasks on a CPU, however many tasks there are: no bit depends on the number
+_MEMORY = 1 << 28  # bytes of what is computed once per example, over the tasks that are solved together
+_MEAN_MEMORY = 1 << 26  # bytes of the largest array, over the tasks whose means are computed together
+_TOGETHER = 64  # such tasks on a CPU, however many there are, so that no bit depends on their number
 
 
 class _Model(NamedTuple):
@@ -89,30 +89,30 @@ def fit(
     license: str = "",
     progress: bool | None = None,
 ) -> Library:
-    """One specialist for each task, all fitted in one batched solve; ragged tasks share arrays by size.
+    """One specialist for each task, all fitted in one batched solve. Tasks may differ in size.
 
     Args:
         base: the model.
-        adapter: what may change of it.
+        adapter: what may change in it.
         tasks: the examples of each task, by name: `Task(x, y)`, or a pair, leaves `[N, ...]`; N may differ.
         loss: `loss(output, y) -> scalar` for one example.
         prior: the strength of the prior, in examples of curvature 1; 0 for none.
         solver: `BFGS()` or `LBFGS()`; by default the former for up to 128 parameters.
         start: where to start: the parameters of one adapter, or stacked `[T, ...]`; by default `center`.
-        center: of the prior, in the same form; by default the identity.
-        author: for the cards.
-        license: for the cards.
+        center: the center of the prior, in the same form; by default the identity.
+        author: who made them, for the cards.
+        license: their license, for the cards.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
         A library in the order of `tasks`. A card's `status` says whether its fit was verified as converged. After
-        Ctrl-C it holds the tasks that were done, with a warning.
+        Ctrl-C it holds the tasks that are done, with a warning.
 
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers; a `start` or `center` that is not
             a dictionary; another `solver`.
         ValueError: tasks without examples, shapes that differ, NaN or infinity; a `prior` that is negative; a loss that
-            is not one number for an example, features that are no vector for an input.
+            is not one number for an example, features that are not a vector for an input.
 
     Example:
         >>> import jax.numpy as jnp
@@ -135,7 +135,7 @@ def fit(
         solver = BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS()
     expect(solver, "fit", "BFGS() or LBFGS()", "minimum")
     fitted: list[tuple[np.ndarray, _Fitted]] = []
-    done: set[int] = set()  # pieces reach back, so that some tasks are in two of them
+    done: set[int] = set()  # pieces reach back, so a task may be in two of them
     with interruptible(), progress_bar(progress) as bar:
         shown = bar.add_task("fitting", total=len(tasks))
         try:
@@ -152,7 +152,7 @@ def fit(
 
 
 def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> Parameters:
-    """Parameters for each task, `[T, ...]`, from those or from one adapter's."""
+    """Parameters for each task, `[T, ...]`, given as such or for one adapter."""
     if not isinstance(given, Mapping):
         raise TypeError(f"{name} is {type(given).__name__}; expected a dictionary with the keys {sorted(identity)}.")
     if given.keys() != identity.keys():
@@ -177,7 +177,7 @@ def _pieces(model: _Model, params: PyTree, tasks: list[Task]) -> Iterator[Bucket
 
 
 def _library(base: Base, adapter: Adapter, tasks: dict[str, Task], fitted, author: str, license: str) -> Library:
-    """What was fitted, in the order of the tasks."""
+    """The library of what was fitted, in the order of the tasks."""
     if not fitted:
         fitted = [(np.zeros(0, int), _nothing(base, adapter))]
     indices = np.concatenate([indices for indices, _ in fitted])
@@ -276,7 +276,7 @@ def _solve_share(model: _Model, params: PyTree, prior, solver, task: Task, start
 
 
 def _bytes_per_example(model: _Model, params: PyTree, task: Task) -> int:
-    """How much memory what is computed of each example before the solve takes; `task` is one task."""
+    """The memory for what is computed from one example before the solve; `task` is any one of the tasks."""
     parts = _hoisted(model, params, jax.tree.map(lambda leaf: leaf[None], task))
     known = jax.eval_shape(parts.example, params, jax.tree.map(lambda leaf: leaf[0], task.x))
     return max(1, sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((known, task.y))))
@@ -301,7 +301,7 @@ def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T
 
     def of_input(_, x):
         value = vector(features)(params, x)
-        return value.astype(as_float(value.dtype))  # a mean of whole numbers is none
+        return value.astype(as_float(value.dtype))  # the mean of integers is not an integer
 
     return _means(of_input, (), task.x, task.weight)
 

@@ -1,8 +1,8 @@
-"""What of a function does not depend on an adapter is computed once, before the solve, and not at every evaluation.
+"""The part of a function that does not depend on an adapter is computed once, before the solve.
 
-A solve evaluates the model at many adapter parameters `a` on the same examples. All that comes before the first
-changed layer is the same each time: it depends on the model alone (`shared`), or on the example (`example`). What is
-left depends on `a` (`rest`), and for an adapter near the output it is little.
+A solve evaluates the model at many adapter parameters `a` on the same examples. Everything before the first changed
+layer is the same each time: it depends on the model alone (`shared`), or on the example too (`example`). What is left
+depends on `a` (`rest`); for an adapter near the output that is little.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def hoist(f: Callable, params: PyTree, a: PyTree, x: PyTree) -> Hoisted:
 
     Args:
         f: the function, for one example.
-        params: what is shared, as arrays or their shapes; so are `a` and `x`.
+        params: what is shared, given like `a` and `x` as arrays or their shapes.
         a: what changes from evaluation to evaluation.
         x: one example.
     """
@@ -68,7 +68,7 @@ def _specs(tree: PyTree) -> PyTree:
 
 
 def _used(jaxpr) -> list:
-    """The equations that outputs depend on. A leaf that is changed and not used would be an argument of the solve."""
+    """The equations that outputs depend on. A leaf that is changed but not used would be an argument of the solve."""
     needed, used = {atom for atom in jaxpr.outvars if not is_literal(atom)}, []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or not needed.isdisjoint(eqn.outvars):

@@ -1,13 +1,12 @@
 """Text: windows of token ids, and a small language model to make specialists of.
 
-It is an n-gram model with one hidden layer (Bengio et al., JMLR 2003).
-
-Each token of a window is predicted from the `context` tokens before it:
+The model is an n-gram model with one hidden layer (Bengio et al., JMLR 2003). Each token of a window is predicted from
+the `context` tokens before it:
 
     h = tanh([E t₋ₙ, …, E t₋₁] W + b),        logits = (h U) Eᵀ + c.
 
-The table E of embeddings stands at both ends (Press and Wolf, EACL 2017), so that a token costs `embed` numbers and
-not `hidden` more, and the logits of a large vocabulary one product of that width. The leaves that adapters change are
+The table E of embeddings is used at both ends (Press and Wolf, EACL 2017), so that a token costs `embed` numbers
+without `hidden` more, and the logits of a large vocabulary one product of that width. Adapters change the leaves
 
     hidden/w [context · embed, hidden], hidden/b [hidden], out/w [hidden, embed] and out/b [vocabulary].
 
@@ -45,9 +44,9 @@ class Windows(NamedTuple):
     """Windows of a text, ready to be a task of `fit`: inputs, what their predictions are compared with, and weights.
 
     Attributes:
-        x: token ids, filled up with the padding.
-        y: the same: a language model predicts its own input. Neither can be written to; to mask labels, copy them.
-        weight: how many tokens each window has, so that a mean over windows is one over tokens.
+        x: token ids, padded.
+        y: the same, for a language model predicts its own input. Both are read-only; to mask labels, copy them.
+        weight: the number of tokens of each window, so that a mean over windows is one over tokens.
     """
 
     x: Int[np.ndarray, "N length"]
@@ -62,12 +61,12 @@ def windows(
 
     Args:
         texts: one text, or several.
-        tokenizer: what makes tokens of them; without one they are the bytes of the text in UTF-8.
-        length: of a window, in tokens.
-        stride: from the start of one window to that of the next; by default `length`, so that none overlap.
+        tokenizer: the tokenizer; without one, tokens are the bytes of the text in UTF-8.
+        length: the length of a window, in tokens.
+        stride: the distance from the start of one window to the next; by default `length`, so that none overlap.
 
     Returns:
-        The windows, in the order of the texts; of an empty text there are none.
+        The windows, in the order of the texts; an empty text has none.
 
     Raises:
         ValueError: a length or stride below 1; `texts` without any text.
@@ -91,24 +90,24 @@ def windows(
 
 
 def _starts(size: int, length: int, stride: int) -> range:
-    """Where windows start: none lies whole in the one before it."""
+    """Where windows start; none lies entirely inside the one before."""
     return range(0, max(size - max(length - stride, 0), 1) if size else 0, stride)
 
 
 def encode(texts: Sequence[str], tokenizer: Tokenizer | None) -> list[np.ndarray]:
-    """The ids of each text; of bytes that `surrogateescape` kept, these bytes."""
+    """The ids of each text; bytes that `surrogateescape` kept stay these bytes."""
     if tokenizer is None:
         return [np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8) for text in texts]
     return [np.asarray(ids, np.int32) for ids in tokenizer.encode_batch(texts, special="ignore")]
 
 
 def padding(tokenizer: Tokenizer | None) -> int:
-    """The id that stands for no token: the one after the last."""
+    """The id for padding: the one after the last token's."""
     return _BYTES if tokenizer is None else tokenizer.vocab_size
 
 
 def byte_lengths(tokenizer: Tokenizer | None) -> Int[np.ndarray, " size"]:
-    """How many bytes of text each id stands for, the padding included."""
+    """How many bytes of text each id stands for, including the padding."""
     if tokenizer is None:
         return np.append(np.ones(_BYTES, np.int64), 0)
     vocabulary = tokenizer.vocabulary
@@ -133,24 +132,24 @@ def language_model(
 
     Args:
         texts: what to learn from; long texts count for more.
-        tokenizer: what makes tokens of them; without one they are bytes.
-        context: how many tokens before it a token is predicted from.
+        tokenizer: the tokenizer; without one, tokens are bytes.
+        context: how many preceding tokens a token is predicted from.
         embed: the width of the embeddings.
         hidden: the width of the hidden layer.
-        steps: how many steps to train.
+        steps: the number of training steps.
         batch: windows per step, drawn at random from the texts.
-        length: of these windows, in tokens.
-        learning_rate: at the start.
-        seed: of the start and of what is drawn.
+        length: the length of these windows, in tokens.
+        learning_rate: the learning rate at the start.
+        seed: the seed of the initial parameters and of the draws.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
         A base, for windows of token ids `[w]`, padded as `windows` does: `apply` gives logits `[w, vocabulary]`, and
         the features are the mean embedding and the mean hidden activations, `[embed + hidden]`. After Ctrl-C it is
-        the model as it was then, with a warning.
+        the model at that point, with a warning.
 
     Raises:
-        ValueError: sizes below 1; texts that hold no token; a loss that is no longer a number.
+        ValueError: sizes below 1; texts that hold no token; a loss that is NaN or infinite.
 
     Example:
         >>> from jaxopt_lite import specialists
@@ -172,7 +171,7 @@ def language_model(
 
 
 def window_loss(logits: Float[Array, "w V"], window: Int[Array, " w"]) -> Float[Array, ""]:
-    """The mean cross-entropy in nats per token; padding does not count, and a window of padding alone has loss 0."""
+    """The mean cross-entropy in nats per token; padding does not count, and a window of nothing else has loss 0."""
     size = logits.shape[-1]
     is_token = window < size
     own = jnp.take_along_axis(logits, jnp.minimum(window, size - 1)[:, None], axis=-1)[:, 0]
@@ -202,7 +201,7 @@ def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
 
 
 def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> Int[Array, " tokens"]:
-    """All texts in one row, with padding after each, at least a window long."""
+    """All texts in one row, with padding after each, and at the end that of a whole window."""
     end = np.array([padding(tokenizer)], np.int32)
     rows = [row.astype(np.int32) for row in encode(texts, tokenizer) if row.size]
     if not rows:
@@ -264,10 +263,10 @@ def _steps(update, shape: tuple[int, int], params, state, tokens, key, start, st
 def bits_per_byte(tokenizer: Tokenizer | None = None) -> Unit:
     """Bits per byte of text, for windows of token ids with losses in nats per token.
 
-    A window's bytes count as often as its tokens do: once where its weight is their number, as `windows` gives it.
+    A window's bytes count as often as its tokens: once if its weight is their number, as `windows` sets it.
 
     Args:
-        tokenizer: what made the tokens; without one they are bytes.
+        tokenizer: the tokenizer; without one, tokens are bytes.
 
     Example:
         >>> import numpy as np

@@ -35,18 +35,18 @@ class Card:
 
     Attributes:
         name: unique in a library.
-        examples: how many it was fitted to.
-        loss: the mean loss on them; None where it is not known or not finite.
-        status: the outcome of its fit, by the name of a `Status`.
-        parents: the ids of the specialists it was made of.
-        recipe: how it was made of them.
+        examples: the number of examples it was fitted to.
+        loss: the mean loss on them; None if it is not known or not finite.
+        status: the outcome of its fit, the name of a `Status`.
+        parents: the ids of the specialists it was made from.
+        recipe: how it was made from them.
         author: who made it.
         license: under which it may be used.
         notes: anything else.
 
     Raises:
         TypeError: a field that is not a string, parents that are not strings, a loss that is not a number.
-        ValueError: `examples` that is not a whole number, or is negative.
+        ValueError: `examples` that are not a whole number, or negative.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Card:
         assign(self, parents=parents, examples=whole_number("examples", self.examples, least=0))
         if self.loss is not None:
             check_real("loss", self.loss)
-            # NaN is unlike itself: a card with one would be too, and its library would be new to every `jit`.
+            # NaN != NaN: a card holding one would never equal itself, and `jit` would compile anew for its library.
             assign(self, loss=float(self.loss) if math.isfinite(self.loss) else None)
 
     @property
@@ -80,14 +80,14 @@ class Card:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What a specialist ships for routers and merges, stacked; d features, and arrays like the parameters.
+    """What a specialist ships for routers and merges, stacked: arrays of d features, and arrays like the parameters.
 
     Attributes:
         count: the number of examples.
         mean: the mean features of its inputs.
         fisher: the diagonal of the empirical Fisher information of its parameters: the mean over the examples of the
             squared gradient of the loss.
-        gate: a direction in feature space, learned by `fit_gates`; zero where it was not.
+        gate: a direction in feature space, learned by `fit_gates`; zero without it.
     """
 
     count: Float[Array, " T"]
@@ -101,15 +101,15 @@ class Profile:
 class Library:
     """T specialists of one base. It never changes; adding or removing gives a new one.
 
-    As a pytree its leaves are the parameters of the base, of the adapters `[T, ...]`, and the profile. Arrays of NumPy
-    are copied: who changes one later changes no specialist.
+    As a pytree its leaves are the parameters of the base, of the adapters `[T, ...]`, and the profile. NumPy arrays are
+    copied, so later edits do not change a specialist.
 
     Attributes:
         base: the model.
-        parameters: of the adapters, stacked.
-        profile: for routers and merges, stacked.
+        parameters: the parameters of the adapters, stacked.
+        profile: what routers and merges need, stacked.
         adapter: what the parameters mean.
-        cards: one each.
+        cards: a card for each specialist.
     """
 
     base: Base
@@ -123,7 +123,7 @@ class Library:
         assign(self, adapter=as_adapter(self.adapter), cards=tuple(self.cards))
         if len(self._index_of) < len(self):
             repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
-            raise ValueError(f"cards: the names {', '.join(repeated)} are there more than once.")
+            raise ValueError(f"cards: the names {', '.join(repeated)} occur more than once.")
 
     def __len__(self) -> int:
         return len(self.cards)
@@ -134,7 +134,7 @@ class Library:
     def __getitem__(
         self, which: str | int | Sequence[str] | Sequence[int] | slice | Bool[ArrayLike, " T"]
     ) -> "Library":
-        """The library of some specialists, by name, index, slice, or a mask of booleans.
+        """The library of some specialists, chosen by name, index, slice, or a mask of booleans.
 
         Raises:
             KeyError: a name that is not there.
@@ -169,7 +169,7 @@ class Library:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The content hash of each: of its adapter, its parameters, and its base. On the host."""
+        """The content hash of each, over its adapter, its parameters and its base; computed on the host."""
         return remembered(self, "_ids", jax.tree.leaves((self.base, self.parameters)), self._digests)
 
     def _digests(self) -> tuple[str, ...]:
@@ -188,9 +188,9 @@ class Library:
         return jax.tree.map(lambda leaf: leaf[row], self.parameters)
 
     def add(self, other: "Library") -> "Library":
-        """Those of both, the ones here first. What both have, by name and id, is kept as it is here.
+        """The specialists of both, those of this library first. What both have, by name and id, is kept as it is here.
 
-        The id says that the parameters are the same, to the bit; the other's card and profile are then dropped.
+        Equal ids mean equal parameters, to the bit; the other's card and profile are then dropped.
 
         Raises:
             ValueError: another base, tokenizer or adapter; one name for different specialists.
@@ -201,13 +201,13 @@ class Library:
             if self.ids[self._index_of[name]] != other.ids[other._index_of[name]]:
                 raise ValueError(f"both libraries have a {name!r}, and not the same one; `rename` one of them.")
         new = other[[name for name in other.names if name not in self]]
-        if not len(self) or not len(new):  # a library of none may have no width
+        if not len(self) or not len(new):  # an empty library may have no width
             return self if len(self) else new
         parameters, profile = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), self._arrays, new._arrays)
         return self._with(parameters, profile, self.cards + new.cards)
 
     def remove(self, names: str | Iterable[str]) -> "Library":
-        """All but these, which may be chosen as in `library[...]`, or by a set.
+        """All but these, which are chosen as in `library[...]`, or by a set.
 
         Raises:
             KeyError: a name that is not there.
@@ -217,7 +217,7 @@ class Library:
         return self._take([row for row in range(len(self)) if row not in gone])
 
     def rename(self, names: Mapping[str, str]) -> "Library":
-        """With new names for some: old -> new.
+        """The library with new names for some, `{old: new}`.
 
         Raises:
             KeyError: an old name that is not there.
@@ -233,15 +233,15 @@ class Library:
         Args:
             x: inputs, leaves `[B, ...]`.
             index: the specialist for each input, −1 for the base; or k of them.
-            weight: with k of them, how much each counts in the weighted sum of the outputs, `[B, k]`. One of weight 0
-                counts for nothing, also where its output is infinite or NaN.
+            weight: with k of them, the weight of each in the weighted sum of the outputs, `[B, k]`. Weight 0 counts for
+                nothing, even where the output is infinite or NaN.
 
         Returns:
-            What `base.apply` returns, leaves `[B, ...]`. NaN where an index under `jit` is out of range.
+            What `base.apply` returns, leaves `[B, ...]`; NaN where an index is out of range under `jit`.
 
         Raises:
-            IndexError: an index out of range that can be seen.
-            TypeError: an index that is not of whole numbers, such as a mask; weights that are not real numbers.
+            IndexError: an index out of range, outside `jit`.
+            TypeError: an index that is not of integers, such as a mask; weights that are not real numbers.
             ValueError: k specialists without weights, or weights of another shape; not one input for each index.
         """
         index, weight = copied(index), None if weight is None else copied(weight)
@@ -260,7 +260,7 @@ class Library:
         return self.parameters, self.profile
 
     def _check_rows(self, arrays: PyTree) -> None:
-        """Refuse arrays without a row for each card, where they are used: inside of JAX a pytree may hold anything."""
+        """Refuse arrays without a row for each card; when they are used, for inside JAX a pytree may hold anything."""
         for leaf in jax.tree.leaves(arrays):
             if leaf.shape[:1] != (len(self),):
                 raise ValueError(
@@ -292,7 +292,7 @@ class Library:
 
 
 def adapted(adapter: Adapter, apply):
-    """`f(params, a, x)`: the base with an adapter, for one input, computed on the activations where that is less."""
+    """`f(params, a, x)`: the base with an adapter, for one input, computed on the activations where that costs less."""
 
     def f(params, a, x):
         return on_activations(apply, params)(adapter.change(params, a), x)
@@ -304,7 +304,7 @@ def _check_index(index, weight, size: int) -> None:
     if not jnp.issubdtype(index.dtype, jnp.integer):
         raise TypeError(f"index is of {index.dtype.name}; expected whole numbers. By a mask choose `library[mask]`.")
     if not isinstance(index, Tracer):
-        values = np.asarray(index)  # three operations less to dispatch
+        values = np.asarray(index)  # saves three dispatches
         outside = (values < -1) | (values >= size)
         if outside.any():
             value = values[outside].flat[0]
@@ -338,18 +338,18 @@ def _apply(apply, adapter: Adapter, params, parameters, x, index, weight):
 
 
 def _counted(output, share):
-    """Zero for what is not finite and counts for nothing, such as the log of a probability of 0: 0 · ∞ is NaN."""
+    """Zero for what is not finite and has no weight, such as the log of a probability of 0: 0 · ∞ is NaN."""
     return jnp.where((share != 0) | jnp.isfinite(output), output, 0)
 
 
 def _as_int32(index):
-    """Whatever the dtype, −1 stays −1, and what is out of range is: neither is 255 taken for −1, nor 2³² for 0."""
+    """In any dtype −1 stays −1, and what is out of range stays so: 255 does not become −1, nor 2³² 0."""
     known, wide = jnp.iinfo(index.dtype), jnp.iinfo(jnp.int32)
     return jnp.clip(index, max(known.min, -2), min(known.max, wide.max)).astype(jnp.int32)
 
 
 def _rows_or_base(index, leaf, identity):
-    """The rows of a stacked leaf, the identity at −1, NaN out of range; it copies as many as the batch has."""
+    """The rows of a stacked leaf, one for each input; the identity at −1, NaN out of range."""
     if not leaf.shape[0]:
         leaf = jnp.full((1, *identity.shape), jnp.nan, leaf.dtype)  # nothing can be gathered from no rows
     rows = leaf.at[jnp.where(index < 0, leaf.shape[0], index)].get(mode="fill", fill_value=jnp.nan)
@@ -360,7 +360,7 @@ _EXPECTED = "expected names, whole numbers, a slice, or a mask of booleans"
 
 
 def rows_of(library: Library, which: Any) -> list[int]:
-    """The indices of those that are chosen, in the order of the choice.
+    """The indices of the specialists that are chosen, in the order of the choice.
 
     Args:
         library: the library.

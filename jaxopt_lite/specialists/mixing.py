@@ -1,12 +1,12 @@
-"""Novel tasks as compositions of skills: learned weights over the specialists there are.
+"""Novel tasks as compositions of skills: learned weights over existing specialists.
 
 For each task the weights w minimize, over its few examples,
 
-    ( Σ_n loss(model with Σ_i w_i Δ_i, x_n) + ½ ridge ‖w − 1/k‖² ) / n
+    ( Σ_n loss(model with Σ_i w_i Δ_i, x_n) + ½ ridge ‖w − 1/k‖² ) / N
 
-LoraHub (Huang et al., arXiv 2307.13269) has the same aim. It mixes the factors of LoRA, and starts at w = 0, where the
-gradient of a product of two mixtures is zero: a method that follows gradients would never move. Here the changes
-themselves are mixed, in the linear form of the adapter, and the start is their mean.
+LoraHub (Huang et al., arXiv 2307.13269) has the same aim. It mixes the factors of LoRA and starts at w = 0, where the
+gradient of a product of two mixtures is zero: a gradient method would never move. Here the changes themselves are
+mixed, in the linear form of the adapter, and the start is their mean.
 
 To the solver the weights are parameters like any other: of a base that holds the specialists' changes among its own
 parameters, with an adapter that shifts its weights. So all tasks are mixed in one batched solve, by `fit`.
@@ -52,14 +52,14 @@ def mix(
         tasks: the examples of each novel task, by name: `Task(x, y)`, or a pair, leaves `[N, ...]`; N may differ.
         loss: `loss(output, y) -> scalar` for one example.
         ridge: how strongly the weights are pulled to 1/k, in examples of curvature 1. With few examples take more.
-        solver: as for `fit`.
-        author: for the cards.
-        license: for the cards.
+        solver: the solver, as for `fit`.
+        author: who made them, for the cards.
+        license: their license, for the cards.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
 
     Returns:
         A library of ordinary specialists, in the order of `tasks`, with the adapter `library.adapter.linear`. The cards
-        have the parents' ids, and in the recipe the weights. To fit further from there, or around it, give
+        have the parents' ids, and the weights in the recipe. To fit further from there, and around it, call
         `fit(..., start=mixed.parameters, center=mixed.parameters)`.
 
     Raises:
@@ -125,7 +125,7 @@ class _Mixture:
 
 @dataclass(frozen=True)
 class _Features:
-    """What a router sees of an input is the same."""
+    """The base's features; the mixture does not change them."""
 
     features: Callable
 

@@ -26,8 +26,8 @@ class Unit(NamedTuple):
     """A reported loss is Σ w_i loss_i / Σ amount_i, over the examples of one task or of all.
 
     Attributes:
-        name: as printed.
-        amount: `amount(x, weight) -> [N]`, what of it each example has.
+        name: the name, as printed.
+        amount: `amount(x, weight) -> [N]`, how much of it each example has.
     """
 
     name: str
@@ -38,13 +38,13 @@ PER_EXAMPLE = Unit("mean loss", lambda x, weight: weight)
 
 
 class Row(NamedTuple):
-    """How one way to answer did.
+    """How well one way to answer does.
 
     Attributes:
-        name: of the way.
-        loss: over the examples of all tasks, in the report's unit; NaN where it was not given.
+        name: its name.
+        loss: the loss over the examples of all tasks, in the report's unit; NaN where it was not given.
         by_task: the same for each task, or None.
-        examples: of the monolith, how many it was fitted to, and how many all specialists together; else None.
+        examples: for the monolith, how many examples it was fitted to, and how many all specialists were; else None.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What it is in a table, with the examples below it."""
+        """Its name in a table, with the examples below."""
         name = _LABELS.get(self.name, self.name)
         return name if self.examples is None else "{}\n  ({:,} of {:,} examples)".format(name, *self.examples)
 
@@ -63,9 +63,9 @@ class Routing(NamedTuple):
     """How well inputs found their specialists.
 
     Attributes:
-        accuracy: the share that went to the specialist of its own task.
-        false_fallback: the share that went to the base though there is a specialist for it.
-        novel_fallback: of the inputs of novel tasks, the share that went to the base; None without such tasks.
+        accuracy: the share that went to the specialist of their own task.
+        false_fallback: the share that went to the base although there is a specialist for them.
+        novel_fallback: the share of the inputs of novel tasks that went to the base; None without such tasks.
     """
 
     accuracy: float
@@ -77,9 +77,9 @@ class Cost(NamedTuple):
     """What adding one more specialist takes.
 
     Attributes:
-        bytes: its parameters, and what routers and merges know of it.
-        seconds: to fit the first of the tasks again, compiled; None where no training tasks were given.
-        first_seconds: the same for the first time, with what had to be compiled.
+        bytes: the size of its parameters, and of what routers and merges know of it.
+        seconds: the time to fit the first of the tasks again, compiled; None where no training tasks were given.
+        first_seconds: the time of the first fit, which also compiles.
     """
 
     bytes: int
@@ -88,7 +88,7 @@ class Cost(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Where the inputs of tasks went.
+    """Where the inputs of each task went.
 
     Attributes:
         tasks: the rows; the novel ones come last.
@@ -106,13 +106,13 @@ class Report:
     """An evaluation. `print(report)` shows the table.
 
     Attributes:
-        unit: of all losses.
+        unit: the unit of all losses.
         tasks: the names of the tasks that have a specialist.
         rows: base, monolith, joint retrain, random routing, uniform merge, oracle, routed.
         routing: how well inputs found their specialists.
-        cost: of adding one more.
+        cost: the cost of adding one more.
         specialists: the names of all specialists.
-        destinations: where each input of a task went, by the task's name, also of novel tasks: `[n]`, −1 for the base.
+        destinations: where the inputs of each task went, novel ones included, by its name: `[n]`, −1 for the base.
     """
 
     unit: str
@@ -124,7 +124,7 @@ class Report:
     destinations: Mapping[str, Int[np.ndarray, " n"]]
 
     def __getitem__(self, name: str) -> Row:
-        """The row of this name; the beginning of the name will do, where no other begins so.
+        """The row of this name, or the one whose name begins so.
 
         Raises:
             KeyError: no such row, or several.
@@ -190,14 +190,15 @@ class Report:
         lines = ["100% of the oracle's gain is what each task's own specialist gains over the base."]
         if self.recovered > 1:
             lines.append(
-                "Routing gains more: another's specialist often fits an input better than its own, of a small task."
+                "Routing gains more than the oracle: for a small task another task's specialist often fits better "
+                "than its own."
             )
         lines.append(
             f"Routing: {routing.accuracy:.1%} of the inputs to their own specialist, {routing.false_fallback:.1%} "
             "falsely to the base."
         )
         if routing.novel_fallback is not None:
-            lines.append(f"Of the inputs of novel tasks {routing.novel_fallback:.1%} went to the base.")
+            lines.append(f"Of the inputs of novel tasks, {routing.novel_fallback:.1%} went to the base.")
         lines.append(f"One more specialist: {cost.bytes:,} bytes{_seconds(cost)}.")
         return "\n".join(lines)
 

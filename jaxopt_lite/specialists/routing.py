@@ -1,14 +1,14 @@
-"""Routing by input: every input goes, whole, to the specialists whose score is best, or to the base.
+"""Routing by input: every input goes, whole, to the specialists with the best scores, or to the base.
 
 A router turns the features of an input into a query and compares it with one row per specialist. The novelty of an
-input is its best score, negated; above the router's threshold it is unlike any task, and the base answers. A score
-depends on the input and on one row. Where a router's rows do not depend on each other, as those of `LDA`, a specialist
-that joins changes no other's scores, and takes only those inputs for which it is the best.
+input is its best score, negated; above the router's threshold the input is unlike any task, and the base answers. A
+score depends on the input and on one row. Where a router's rows do not depend on each other, as with `LDA`, a new
+specialist changes no other's scores, and takes only the inputs for which it is the best.
 
 This holds to the bit. The rounding of a matrix product depends on its shape, for XLA blocks and vectorizes it
-accordingly. So a product with T rows is made in tiles of a fixed number of rows, and never in a single one, for XLA
-unrolls a loop of one step. The best are kept while the rows pass by in tiles: B inputs and T specialists need memory
-for B + T, not for B · T.
+accordingly. So a product with T rows is computed in tiles of a fixed number of rows, and always at least two, because
+XLA unrolls a loop of one step. The best are kept as the tiles pass: B inputs and T specialists need memory for B + T,
+not for B · T.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ class Route(NamedTuple):
 
     Attributes:
         index: the specialist of each input, `[B]`, or its k best, `[B, k]`; −1 is the base.
-        weight: with k of them what each counts, a softmax of the scores; None with one.
+        weight: the weight of each of the k best, a softmax of the scores; None for one.
     """
 
     index: Int[Array, " B"] | Int[Array, "B k"]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -55,9 +55,9 @@ class Router:
 
     Attributes:
         weight: the row of each specialist.
-        bias: what is added to its score; −∞ for one that is never chosen.
-        threshold: the largest novelty at which an input still goes to a specialist; ∞ where nothing falls back.
-        temperature: of the softmax that weighs the k best.
+        bias: the term added to its score; −∞ for one that is never chosen.
+        threshold: the largest novelty at which an input still goes to a specialist; ∞ if nothing falls back.
+        temperature: the temperature of the softmax that weighs the k best.
     """
 
     weight: Float[Array, "T e"]
@@ -113,8 +113,8 @@ def route(router: Router, features: Float[Array, "B d"], top_k: int = 1) -> Rout
 
     Args:
         router: the router.
-        features: of the inputs, as `base.embed(x)` gives them.
-        top_k: how many specialists an input goes to; static. Where there are fewer, the base fills up with weight 0.
+        features: the features of the inputs, as `base.embed(x)` gives them.
+        top_k: how many specialists an input goes to; static. If there are fewer, the base fills up with weight 0.
 
     Returns:
         A `Route`. An input falls back to the base, with weight 1, where its novelty is above the threshold or its
@@ -149,12 +149,12 @@ def _checked(router: Router, features) -> Array:
 
 
 def _filled(router: Router) -> Router:
-    """With rows that are never chosen, up to whole tiles."""
+    """The router padded to whole tiles with rows that are never chosen."""
     return replace(router, weight=filled(router.weight), bias=filled(router.bias, value=-jnp.inf))
 
 
 def _query(router: Router, features):
-    """The query, and which inputs have one. What is not finite is replaced first, so that no derivative is NaN."""
+    """The query, and which inputs have one. Whatever is not finite is replaced first, so that no derivative is NaN."""
     usable = jnp.all(jnp.isfinite(features), axis=1, keepdims=True)
     return router.query(jnp.where(usable, features, 0)), usable
 
@@ -173,7 +173,7 @@ def _scores(router: Router, features):
 
 @partial(jax.jit, static_argnames="k")
 def _best(router: Router, features, k: int):
-    """The k best scores and their indices, `[B, k]`; of equal ones the first; −∞ where there are fewer."""
+    """The k best scores and their indices, `[B, k]`; the first of equal ones; −∞ where there are fewer."""
     query, usable = _query(router, features)
     rows = tiled((router.weight, router.bias, jnp.arange(len(router), dtype=jnp.int32)))
 
@@ -211,13 +211,13 @@ def _route(router: Router, features, k: int) -> Route:
     return Route(index, jnp.where(known, share / total, jnp.arange(k) == 0))
 
 
-_TILE = 256  # rows; larger is hardly faster, and costs more where there are few
+_TILE = 256  # rows; larger ones are hardly faster, and cost more for few rows
 _UNROLLED = 16  # coordinates that are summed in one pass over the distances
 
 
 @partial(jax.jit, static_argnames="value")
 def filled(rows: PyTree, value: float = 0.0) -> PyTree:
-    """Leaves `[T, ...]` filled up with a value to whole tiles, at least two of them.
+    """Leaves `[T, ...]` padded with a value to whole tiles, at least two of them.
 
     Outside `jit` the programs that follow are the same for all T up to the next whole tile.
     """
@@ -230,12 +230,12 @@ def filled(rows: PyTree, value: float = 0.0) -> PyTree:
 
 
 def tiled(rows: PyTree) -> PyTree:
-    """Leaves `[T, ...]` that are whole tiles, as `[tiles, rows, ...]`."""
+    """Leaves `[T, ...]` of whole tiles, as `[tiles, rows, ...]`."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, _TILE, *leaf.shape[1:]), rows)
 
 
 def by_tiles(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
-    """`f(rows)` tile by tile, for an `f` that treats all rows alike; leaves that are whole tiles, and stay so."""
+    """`f(rows)` tile by tile, for an `f` that treats all rows alike and leaves of whole tiles."""
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(f, tiled(rows)))
 
 
@@ -245,16 +245,16 @@ def product(a: Array, b: Array) -> Array:
 
 
 def in_range(x: Array) -> Array:
-    """Rows whose largest entry is of size 1, for functions of their direction alone; a row of zeros stays one."""
+    """The rows, scaled to a largest entry of size 1, for functions of their direction; a row of zeros stays one."""
     return x / positive(jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0)))
 
 
-@jax.checkpoint  # for a derivative the differences are computed again, rather than kept for all tiles
+@jax.checkpoint  # a derivative computes the differences again, rather than keep them for all tiles
 def squared_distances(a: Array, b: Array) -> Array:
     """`‖a_i − b_j‖²`, `[B, rows]`, for rows `[B, d]` and `[rows, d]`.
 
-    From differences: ‖a‖² − 2 a · b + ‖b‖² cancels for rows that are close to each other and far from zero. They are
-    summed one coordinate after the other, at about the cost of the product a bᵀ and without `[B, rows, d]` numbers.
+    From differences, for ‖a‖² − 2 a · b + ‖b‖² cancels where rows are close to each other and far from zero. They are
+    summed coordinate by coordinate, at about the cost of the product a bᵀ and without `[B, rows, d]` numbers.
     """
     d = a.shape[1]
     steps = -(-d // _UNROLLED)
@@ -275,7 +275,7 @@ _BATCH = 1024  # inputs
 
 
 def features_of(base: Base, tasks: Mapping[str, tuple]) -> tuple[NDArray, NDArray]:
-    """The features `[N, d]` of all inputs, one task after the other, and the index of the task of each, `[N]`.
+    """The features `[N, d]` of all inputs, task by task, and the index of the task of each, `[N]`.
 
     Args:
         base: the model, with features.
@@ -308,7 +308,7 @@ def _inputs(name: str, task: tuple) -> PyTree:
 
 
 def _embedded(base: Base, x: PyTree) -> NDArray:
-    """`base.embed`, batch by batch. The last is filled up, so that there is one shape to compile for."""
+    """`base.embed`, batch by batch. The last is padded, so that there is one shape to compile for."""
     size = jax.tree.leaves(x)[0].shape[0]
     batches = []
     for start in range(0, size, _BATCH):

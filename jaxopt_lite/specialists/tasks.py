@@ -1,8 +1,8 @@
-"""The examples of tasks: ragged ones as few arrays of one shape, and sums over them some examples at a time.
+"""The examples of tasks: ragged ones as a few arrays of one shape, and sums over them some examples at a time.
 
-Some tasks have five examples, some five thousand. Examples are filled up with copies that weigh nothing. Tasks of
-similar size share a bucket. Each bucket is compiled once, which takes seconds, so that a bucket of its own pays only
-for tasks that are many or much smaller than the others.
+Some tasks have five examples, some five thousand. Tasks of similar size share a bucket, padded to one size with copies
+of weight 0. Each bucket is compiled once, which takes seconds, so that another bucket pays only for tasks that are many
+or much smaller than the others.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ __all__ = [
     "weighted_sum", "without_zero_weights",
 ]  # fmt: skip
 
-_WORTH = 200_000  # examples of filling that are worth compiling for, at about 30 µs of solving an example
+_WORTH = 200_000  # padding examples that are worth a compilation, at about 30 µs to solve an example
 
 
 class Task(NamedTuple):
@@ -40,12 +40,12 @@ class Task(NamedTuple):
 
     @property
     def examples(self) -> int:
-        """How many there are."""
+        """The number of examples."""
         return jax.tree.leaves(self.x)[0].shape[0]
 
 
 class Bucket(NamedTuple):
-    """Tasks of similar size, filled up to one size: leaves `[T, N, ...]`, and which tasks they are."""
+    """Tasks of similar size, padded to one size: leaves `[T, N, ...]`, and which tasks they are."""
 
     indices: np.ndarray
     task: Task
@@ -69,7 +69,7 @@ def checked(tasks: Mapping[str, Task | tuple]) -> dict[str, Task]:
 
 
 def named(tasks: Mapping[str, tuple]) -> dict[str, tuple]:
-    """The tasks by name; a mapping that makes them when it is asked is asked once.
+    """The tasks by name; a mapping that makes them on request is asked once.
 
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
@@ -80,7 +80,7 @@ def named(tasks: Mapping[str, tuple]) -> dict[str, tuple]:
     for name, task in known.items():
         if not isinstance(task, tuple):
             raise TypeError(f"task {name!r} is {type(task).__name__}; expected Task(x, y), or a pair.")
-        if any(isinstance(part, Iterator) for part in task):  # which can be read once
+        if any(isinstance(part, Iterator) for part in task):  # which can be read only once
             raise TypeError(f"task {name!r} holds a generator; expected arrays of numbers.")
     return known
 
@@ -89,13 +89,13 @@ def of_examples(name: str, parts: PyTree, weight: Any, least: int) -> tuple[PyTr
     """The parts of a task, leaves `[N, ...]`, and the weight of each example, as NumPy arrays.
 
     Args:
-        name: of the task.
+        name: the name of the task.
         parts: the inputs, or inputs and labels.
         weight: `[N]`, or None.
-        least: how many examples there have to be.
+        least: the least number of examples.
 
     Raises:
-        TypeError: what is no number.
+        TypeError: arrays that do not hold numbers.
         ValueError: sizes that differ; weights that are negative; numbers too large for the dtypes that JAX has enabled.
     """
     parts = jax.tree.map(np.asarray, parts)
@@ -140,7 +140,7 @@ def _whole(name: str, task: tuple) -> Task:
 
 
 def without_zero_weights(tasks: dict[str, Task]) -> dict[str, Task]:
-    """The tasks without the examples of weight 0, at which a model may give NaN: 0 · NaN is NaN."""
+    """The tasks without examples of weight 0, where a model may give NaN: 0 · NaN is NaN."""
 
     def without(task: Task) -> Task:
         use = task.weight > 0
@@ -170,11 +170,11 @@ def buckets(tasks: list[Task]) -> Iterator[Bucket]:
 
 
 def pieces(tasks: list[Task], most: Callable[[int], int]) -> Iterator[Bucket]:
-    """The buckets, in pieces of one size: the last one reaches back, so that a bucket is compiled once.
+    """The buckets in pieces of one size; the last piece reaches back, so that a bucket is compiled once.
 
     Args:
         tasks: the tasks.
-        most: how many tasks a piece may have, by the number of examples that each is filled up to.
+        most: how many tasks a piece may have, given the number of examples that each is padded to.
     """
     for indices, task in buckets(tasks):
         count = max(1, min(len(indices), most(task.weight.shape[1])))
@@ -197,7 +197,7 @@ def _stacked(tasks: list[Task], size: int) -> Task:
     return stacked
 
 
-_MEMORY = 1 << 26  # bytes of the largest array of a function, for the examples that are run together
+_MEMORY = 1 << 26  # bytes of the largest array of a function, over the examples that are run together
 
 
 def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
@@ -212,11 +212,11 @@ def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array
 
 
 def _weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> tuple[PyTree, PyTree]:
-    """The sum, in float32 where `f` is of half precision, in which many would be lost; and the shapes of `f`."""
+    """The sum, in float32 if `f` gives half precision, which would lose terms; and the shapes that `f` gives."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
     together = max(1, min(weight.shape[0], _MEMORY // max(largest_array(closed), 1)))
     chunks = -(-weight.shape[0] // together)
-    together = -(-weight.shape[0] // chunks)  # all of one size, with little filling
+    together = -(-weight.shape[0] // chunks)  # all of one size, with little padding
 
     def split(leaf, fill):
         filling = jnp.broadcast_to(fill, (chunks * together - leaf.shape[0], *leaf.shape[1:])).astype(leaf.dtype)
@@ -239,7 +239,7 @@ def _weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
 
 
 def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: list[Task]) -> PyTree:
-    """`f(indices, task)` of each bucket of tasks, leaves `[t, ...]`, joined in the order of the tasks: `[T, ...]`."""
+    """`f(indices, task)` for each bucket of tasks, leaves `[t, ...]`, joined in the order of the tasks: `[T, ...]`."""
     done = [(indices, f(indices, task)) for indices, task in buckets(tasks)]
     rows = np.argsort(np.concatenate([indices for indices, _ in done]))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[rows], *(values for _, values in done))

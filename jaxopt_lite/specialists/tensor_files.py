@@ -1,4 +1,4 @@
-"""Files of named arrays that are whole or refused: safetensors with a checksum. Used by `files/` and `routers/lda.py`.
+"""Files of named arrays that are read whole or refused: safetensors with a checksum.
 
 Nothing in such a file is code. All of its metadata is text; `checksum` is a SHA-256 of the rest of it and of the
 arrays, so that neither can change unnoticed. It finds accidents and edits; it is not a signature.
@@ -25,7 +25,7 @@ __all__ = [
     "encode", "read", "read_any", "read_header",
 ]  # fmt: skip
 
-_METADATA = "__metadata__"  # the entry of a header that is no array
+_METADATA = "__metadata__"  # the entry of a header that is not an array
 _CODES = {
     "float16": "F16", "float32": "F32", "float64": "F64", "bfloat16": "BF16", "complex64": "C64", "bool": "BOOL",
     "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
@@ -41,7 +41,7 @@ class OtherFormatError(ValueError):
 
 
 def canonical(value: object) -> str:
-    """JSON in which equal values are equal texts."""
+    """JSON in which equal values have equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -70,14 +70,15 @@ def encode(kind: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
 def read(
     path: str | Path, kind: str, keys: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and the metadata of a file, checked; it takes the memory that the file has, not what it claims.
+    """The arrays and the metadata of a file, checked.
 
-    The arrays are views of bytes that were read at once: a program that cuts the file short meanwhile harms nothing.
+    The memory is bounded by the size of the file, whatever its header claims. The arrays are views of bytes that were
+    read at once, so a program that cuts the file short meanwhile does no harm.
 
     Args:
         path: the file.
-        kind: what it must be, its `format`.
-        keys: of its metadata besides `format`, `version` and `checksum`, for each version that can be read.
+        kind: the `format` that it must have.
+        keys: the keys of its metadata besides `format`, `version` and `checksum`, for each version that can be read.
 
     Raises:
         ValueError: why the file is refused, without its name.
@@ -112,7 +113,7 @@ def read_any(
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, str]]:
-    """The descriptions of the arrays, and the metadata; the position in the file is then the first array."""
+    """The descriptions of the arrays, and the metadata; the file is then at the first array."""
     size, first = os.fstat(file.fileno()).st_size, file.read(8)
     length = int.from_bytes(first, "little")
     if len(first) < 8 or length > size - 8:
@@ -120,12 +121,12 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         header = json.loads(file.read(length), object_pairs_hook=_unique)
         if not isinstance(header, dict):
-            raise ValueError("its header is no dictionary")
+            raise ValueError("its header is not a dictionary")
         metadata = header.pop(_METADATA, {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its metadata are no strings")
+            raise ValueError("its metadata are not strings")
         if not is_unicode("".join([*header, *metadata, *metadata.values()])):
-            raise ValueError("a string is no Unicode")
+            raise ValueError("a string is not Unicode")
     except (ValueError, RecursionError) as error:
         raise _not_safetensors(error) from error
     return header, metadata
@@ -143,13 +144,13 @@ def _not_safetensors(why: object) -> ValueError:
 
 
 def _arrays(header: dict[str, Any], data: bytes) -> dict[str, np.ndarray]:
-    """The arrays that a header describes; they fill the data, one after the other."""
+    """The arrays that a header describes; they fill the data, one after another."""
     spans = []
     for name, entry in header.items():
         try:
             code, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
             if len(entry) > 3 or len(shape) > _MOST_AXES or not all(map(_is_size, (*shape, start, end))):
-                raise ValueError("a size that is none")
+                raise ValueError("a size that is not valid")
         except (TypeError, ValueError, KeyError) as error:
             raise _not_safetensors(f"{name!r} is not described as an array: {error}") from error
         if not isinstance(code, str) or code not in DTYPES:
@@ -186,11 +187,11 @@ def check_format(metadata: Mapping[str, str], kind: str, keys: Mapping[str, Iter
 
 
 def check_exists(path: Path, made_by: str) -> None:
-    """Refuse a path that is no file, before it is opened: a pipe would never end.
+    """Refuse a path that is not a regular file, before it is opened: a pipe may never end.
 
     Raises:
-        FileNotFoundError: nothing there.
-        OSError: it cannot be looked at.
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be accessed.
         ValueError: a folder, or something else.
     """
     try:
@@ -198,12 +199,12 @@ def check_exists(path: Path, made_by: str) -> None:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; expected a file made by {made_by}.") from None
     if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "no file"
+        what = "a folder" if stat.S_ISDIR(mode) else "not a file"
         raise ValueError(f"{path}: is {what}; expected a file made by {made_by}.")
 
 
 def check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse arrays of other names or shapes.
+    """Refuse arrays with other names or shapes.
 
     Raises:
         ValueError: such an array.

@@ -266,7 +266,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path, kind):
     path = tmp_path / kind / "index.json" if kind == "a folder" else tmp_path / kind
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(ValueError, match=f"{path.name}.* no file"):
+    with pytest.raises(ValueError, match=f"{path.name}.* not a file"):
         KINDS[kind](tmp_path / kind, BASE)
 
 
@@ -274,9 +274,9 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path, kind):
 def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
     save(LIBRARIES[0], tmp_path)
     os.mkfifo(tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match=r"x.safetensors: is a link or no file"):
+    with pytest.raises(ValueError, match=r"x.safetensors: is a link or not a file"):
         load(tmp_path, BASE)
-    with pytest.warns(UserWarning, match=r"x.safetensors: is a link or no file"):
+    with pytest.warns(UserWarning, match=r"x.safetensors: is a link or not a file"):
         assert_same(load(tmp_path, BASE, errors="skip"), LIBRARIES[0])
     save(LIBRARIES[0], tmp_path)
     assert stat.S_ISFIFO((tmp_path / "x.safetensors").stat().st_mode)
@@ -419,7 +419,7 @@ def test_a_damaged_list_of_removed_files_is_refused(tmp_path, removed):
     save(OLD, tmp_path)
     commit = pending(tmp_path, removed)
     for action in (lambda: load(tmp_path, BASE), lambda: save(NEW, tmp_path, others="remove")):
-        with pytest.raises(ValueError, match=r"removed.json is no list of files.*Move .saved-00000000 away"):
+        with pytest.raises(ValueError, match=r"removed.json is not a list of files.*Move .saved-00000000 away"):
             action()
     shutil.rmtree(commit)
     assert_same(load(tmp_path, BASE), OLD)

@@ -89,7 +89,7 @@ LARGE = b'{"a":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,4]}}'
 HALF = b'{"__metadata__":{},"a":{"dtype":"F4","shape":[4],"data_offsets":[0,2]}}'
 DAMAGES = {
     "a folder": (as_folder, "is a folder; put the file itself there"),
-    "a link out of the folder": (linked, "is a link or no file; put a copy"),
+    "a link out of the folder": (linked, "is a link or not a file; put a copy"),
     "empty": (by_bytes(lambda data: b""), "not a safetensors file, or cut short"),
     "cut short in the arrays": (by_bytes(lambda data: data[:-1]), "not a safetensors file, or cut short"),
     "cut short in the header": (by_bytes(lambda data: data[:100]), "not a safetensors file, or cut short"),
@@ -115,12 +115,12 @@ DAMAGES = {
     "another adapter": (another("a", adapter=lora()), "it has the adapter .*LoRA.*; the others have .*Load it alone"),
     "other leaves": (another("a", adapter=Shift("bias") + Shift("hidden")), "it has the adapter .*Shift"),
     "another specialist": (another("b", seed=1), "it holds 'b', and its name is that of another; rename it"),
-    "an unknown adapter": (forge(lambda t, m: m.update(adapter='[{"kind":"New"}]')), "adapter.*not one for this base"),
+    "an unknown adapter": (forge(lambda t, m: m.update(adapter='[{"kind":"New"}]')), "adapter.*does not fit this base"),
     "an adapter's setting": (
         forge(lambda t, m: m.update(adapter='[{"kind":"IA3","path":"hidden","axis":"x"}]')),
-        "adapter.*not one for this base",
+        "adapter.*does not fit this base",
     ),
-    "an adapter that is no JSON": (forge(lambda t, m: m.update(adapter="[" * 9999)), "not one for this base"),
+    "an adapter that is no JSON": (forge(lambda t, m: m.update(adapter="[" * 9999)), "does not fit this base"),
     "a giant adapter": (
         forge(lambda t, m: m.update(adapter='[{"kind":"LoRA","path":"hidden","rank":1000000000000}]')),
         "lacks the tensors",
@@ -157,10 +157,10 @@ DAMAGES = {
         forge(lambda t, m: m.update(order="9" * 9999)),
         "its order is '9{40}'; expected",
     ),
-    "a card that is no JSON": (forge(lambda t, m: m.update(card="{")), "its card { is none"),
+    "a card that is no JSON": (forge(lambda t, m: m.update(card="{")), "its card { cannot be read"),
     "a card that is a list": (forge(lambda t, m: m.update(card="[1]")), "its card"),
     "a card without a field": (card(license=None), "lacks a field.*license"),
-    "a card with a new field": (card(more=1), "its card .* is none"),
+    "a card with a new field": (card(more=1), "its card .* cannot be read"),
     "a card of other types": (card(examples="7"), "another type: examples"),
     "a card with a truth for a number": (card(examples=True), "another type: examples"),
     "a card with a text for parents": (card(parents="ab"), "another type: parents"),

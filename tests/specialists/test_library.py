@@ -150,7 +150,7 @@ def test_in_a_notebook_it_is_a_table_of_the_first_cards():
 
 def test_names_are_unique():
     lib = library(2)
-    with pytest.raises(ValueError, match="the names s0 are there more than once"):
+    with pytest.raises(ValueError, match="the names s0 occur more than once"):
         lib.rename({"s1": "s0"})
 
 
@@ -159,7 +159,7 @@ def test_very_many_names_of_which_two_are_alike_take_no_time():
     cards = [Card(f"s{k}") for k in range(size)]
     cards[-1] = cards[-2]
     start = time.perf_counter()
-    with pytest.raises(ValueError, match="the names s99998 are there more than once"):
+    with pytest.raises(ValueError, match="the names s99998 occur more than once"):
         Library(lib.base, lib.parameters, lib.profile, lib.adapter, cards)
     assert time.perf_counter() - start < 2
 

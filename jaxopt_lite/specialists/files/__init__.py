@@ -1,4 +1,4 @@
-"""Bases and specialists on disk: one safetensors file each. A library is a folder, and what is in it is the library.
+"""Bases and specialists on disk: one safetensors file each. A library is a folder, and the files in it are the library.
 
 A file of a specialist holds, besides its arrays (`parameters/...` and `profile/...`), text metadata:
 
@@ -8,7 +8,7 @@ A file of a specialist holds, besides its arrays (`parameters/...` and `profile/
 | `adapter` | `Adapter.spec()` as JSON |
 | `card` | its `Card` as JSON |
 | `id` | its content hash, as in `Library.ids` |
-| `order` | where it stands in the library: a whole number, smaller ones first |
+| `order` | its position in the library: an integer, smaller ones first |
 | `format`, `version`, `checksum` | what the file is; a SHA-256 of all of its content |
 
 Nothing in a file is code. The checksum finds accidents and edits; it is not a signature.

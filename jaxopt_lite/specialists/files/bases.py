@@ -24,12 +24,12 @@ def save_base(base: Base, file: str | Path) -> None:
     """Save the parameters of a base as one safetensors file, with its fingerprints.
 
     Args:
-        base: the base. Neither its functions are saved nor its tokenizer, which has a file of its own.
-        file: where; an existing file is replaced.
+        base: the base. Its functions are not saved, nor is its tokenizer, which has a file of its own.
+        file: where to save; an existing file is replaced.
 
     Raises:
         OSError: it cannot be written; an existing file stays as it is.
-        ValueError: two leaves of one name, a name or a dtype that safetensors does not have.
+        ValueError: two leaves with one name, or a name or dtype that safetensors does not have.
     """
     names, leaves = leaf_names(base.params), jax.tree.leaves(jax.device_get(base.params))
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in zip(names, leaves, strict=True)}
@@ -41,15 +41,15 @@ def load_base(file: str | Path, like: Base) -> Base:
 
     Args:
         file: the file.
-        like: the base except for its parameters. Those it has give the structure, shapes and dtypes: fresh ones, or
-            what `jax.eval_shape` returns.
+        like: the base except for its parameters. Its own, fresh ones or what `jax.eval_shape` returns, only give the
+            structure, shapes and dtypes.
 
     Returns:
         `like` with the parameters of the file; its fingerprint is that of the base that was saved.
 
     Raises:
-        FileNotFoundError: nothing there.
-        OSError: it cannot be looked at.
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be accessed.
         ValueError: a damaged file or something else; other leaves, shapes or dtypes; another name or tokenizer.
 
     Example:
@@ -88,7 +88,7 @@ def _with_dtype(leaf: Any) -> jax.ShapeDtypeStruct | np.ndarray:
 
 
 def identity_of(base: Base) -> dict[str, str]:
-    """The metadata that name a base."""
+    """The metadata that identify a base."""
     return {"base": base.fingerprint, "base_name": base.name, "tokenizer": base.tokenizer_fingerprint}
 
 

@@ -1,4 +1,4 @@
-"""The files that are in a folder of specialists, also while it is being saved to; and how a save takes effect, at once.
+"""The files that are in a folder of specialists, even while it is being saved to; and how a save takes effect at once.
 
 A save writes new files into `.saving`, a folder inside the folder, with a list of the files to remove. Renaming that
 folder to `.saved-...` is the moment at which the new library replaces the old one; only then are the files moved to
@@ -36,7 +36,7 @@ _WRITERS = 8  # files that are written at the same time; a write is nearly all w
 
 
 class Listed(NamedTuple):
-    """Where a file is, what it is, and what tells it from another one of this name: its inode, time and size."""
+    """Where a file is, what it is, and what tells it from another file of the same name: its inode, time and size."""
 
     path: str
     mode: int
@@ -78,15 +78,15 @@ def _files_in(folder: Path) -> dict[str, Listed]:
 
 
 def check_regular(mode: int) -> None:
-    """Refuse what is no file in its folder: a link may point anywhere, and a pipe never ends."""
+    """Refuse all but regular files: a link may point anywhere, and a pipe may never end."""
     if stat.S_ISDIR(mode):
         raise ValueError("is a folder; put the file itself there.")
     if not stat.S_ISREG(mode):
-        raise ValueError("is a link or no file; put a copy of the file itself there.")
+        raise ValueError("is a link or not a file; put a copy of the file itself there.")
 
 
 def file_of(name: str) -> str:
-    """The file of a specialist: ASCII, short, and another for each name, also where the case of letters is ignored."""
+    """The file of a specialist: short ASCII, and different for each name, even where the case of letters is ignored."""
     stem = re.sub("[^A-Za-z0-9_-]+", "_", name)[:40]
     return f"{stem}-{sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}{_SUFFIX}"
 
@@ -116,7 +116,7 @@ def commit(folder: Path, written: Iterable[str], data: Callable[[str], bytes], r
         _side_by_side(lambda file: put(stage / file, data(file)), written)
         put(stage / _REMOVED, json.dumps(gone).encode())
         flush_folder(stage)
-        before = _commits(folder)  # whose removed files could not be deleted
+        before = _commits(folder)  # those whose removed files could not be deleted
         number = int(before[-1].name.removeprefix(_COMMIT)) + 1 if before else 0
         os.rename(stage, folder / f"{_COMMIT}{number:08}")
     except BaseException:
@@ -126,7 +126,7 @@ def commit(folder: Path, written: Iterable[str], data: Callable[[str], bytes], r
 
 
 def _side_by_side(f: Callable[[str], object], items: Iterable[str]) -> None:
-    """`f` of all items, in a few threads; where one fails, those that have not begun never do."""
+    """`f` of all items, in a few threads; if one fails, those that have not begun never do."""
     with ThreadPoolExecutor(_WRITERS) as pool:
         jobs = [pool.submit(f, item) for item in items]
         try:
@@ -138,13 +138,13 @@ def _side_by_side(f: Callable[[str], object], items: Iterable[str]) -> None:
 
 
 def _commits(folder: Path) -> list[Path]:
-    """The saves whose changes are not all made, the oldest first."""
+    """The saves whose changes are not yet all made, the oldest first."""
     found = folder.glob(f"{_COMMIT}" + 8 * "[0-9]")
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
 
 
 def _removed(saved: Path) -> dict[str, tuple[int, int, int]]:
-    """The files that a save removes, by name and stamp: one of this name that was put there since then stays."""
+    """The files that a save removes, by name and stamp: a file of this name that was put there later stays."""
     path = saved / _REMOVED
     try:
         return {name: (int(node), int(time), int(size)) for name, (node, time, size) in _json(path).items()}
@@ -152,19 +152,19 @@ def _removed(saved: Path) -> dict[str, tuple[int, int, int]]:
         return {}  # all is done
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(
-            f"{path} is no list of files that a save removes, or damaged ({error}). Move {saved.name} away; what that "
-            "save had written is in it."
+            f"{path} is not a list of files that a save removes, or damaged ({error}). Move {saved.name} away; it has "
+            "what that save had written."
         ) from error
 
 
 def _json(path: Path) -> Any:
     if not path.is_file() and path.exists():
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
     return json.loads(path.read_bytes())
 
 
 def finish(folder: Path) -> list[str]:
-    """Make the changes of saves that are part of the library; the files that could not be deleted."""
+    """Make the changes of saves that have taken effect; the files that could not be deleted."""
     stuck = []
     for saved in _commits(folder):
         removed, left = _removed(saved), []
@@ -203,12 +203,12 @@ def _lock(file: IO[bytes]) -> None:
         try:
             return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
         except OSError as error:
-            if error.errno != errno.EDEADLK:  # which means that ten seconds were not enough
+            if error.errno != errno.EDEADLK:  # ten seconds were not enough
                 raise
 
 
 def _release() -> None:
-    """In a process that was forked: the lock is not its own, and would be held for as long as it lives."""
+    """In a forked process: the lock is not its own, and would be held for as long as it lives."""
     for file in list(_held):
         file.close()
 

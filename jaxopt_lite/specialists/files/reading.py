@@ -27,20 +27,20 @@ def load(path: str | Path, base: Base, *, errors: Literal["raise", "skip"] = "ra
     """Load a library from its folder, or one specialist from its file. Every file is checked; none can run code.
 
     Args:
-        path: the folder, or the file. Other programs' safetensors files in the folder, and a base, are left alone.
-        base: the base that they belong to. Functions are not in any file.
+        path: the folder, or the file. Other safetensors files in the folder, such as a base, are left alone.
+        base: the base that they belong to. Files do not hold its functions.
         errors: what to do with files that are damaged or of another base: `"raise"`, or `"skip"` for a library of the
             others and a warning that says which were left out, and why.
 
     Returns:
-        The library, in the order in which it was saved. Where specialists have different adapters or dtypes, those with
-        the most common ones are the library, and the others are refused.
+        The library, in the order in which it was saved. If adapters or dtypes differ, the specialists with the most
+        common ones are the library, and the others are refused.
 
     Another process may save to the folder meanwhile: what is loaded is the library before that, or after.
 
     Raises:
         FileNotFoundError: nothing there, or no specialists.
-        OSError: it cannot be looked at.
+        OSError: it cannot be accessed.
         ValueError: which files are refused, and why; with `"skip"` only if all of them are.
     """
     if errors not in ("raise", "skip"):
@@ -121,7 +121,7 @@ def _in_order(folder: Path, found: dict[str, Found]) -> dict[str, Found]:
 
 
 def place_of(file: str, order: int | None, index: Mapping[str, int]) -> int | None:
-    """Where a file stands in the library: by its own order, or as one of version 1 by the index, if there is one.
+    """The position of a file in the library: its own order, or for a file of version 1 that in the index, if any.
 
     None for a file of version 1 that the index does not list.
     """
@@ -131,7 +131,7 @@ def place_of(file: str, order: int | None, index: Mapping[str, int]) -> int | No
 
 
 def read_index(folder: Path) -> dict[str, int]:
-    """The order of files of version 1, from the index that was written with them; empty if there is none."""
+    """The order of files of version 1, from the index that was written with them; empty without one."""
     path = folder / "index.json"
     if not path.exists():
         return {}
@@ -166,7 +166,7 @@ def _report(folder: Path, refused: dict[str, str], total: int, errors: str) -> N
 
 
 def _assemble(base: Base, found: Sequence[Found]) -> Library:
-    """The library of specialists that have a layout in common; one transfer to the device."""
+    """The library of specialists with a common layout, in one transfer to the device."""
     adapter = found[0].layout[0]
     tree = template(base, adapter, found[0].tensors["profile/mean"].size)
     stacks = [np.stack([one.tensors[name] for one in found]) for name in leaf_names(tree)]

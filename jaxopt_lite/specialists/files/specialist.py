@@ -42,10 +42,10 @@ Layout = tuple[
 
 
 class HostLibrary:
-    """A library on the host, each specialist of which can be had as a file.
+    """A library on the host, which gives each of its specialists as a file.
 
     Raises:
-        ValueError: what could not be loaded again: shapes that do not fit the adapter, NaN, infinity.
+        ValueError: it could not be loaded again: shapes that do not fit the adapter, NaN, infinity.
     """
 
     def __init__(self, library: Library):
@@ -88,7 +88,7 @@ class Found(NamedTuple):
     Attributes:
         card: its card.
         id: its content hash.
-        order: where it stands in the library; None in a file of version 1.
+        order: its position in the library; None in a file of version 1.
         layout: what all specialists of a library have in common.
         tensors: the arrays.
     """
@@ -101,7 +101,7 @@ class Found(NamedTuple):
 
 
 class Reader:
-    """Reads the files of specialists of one base, and checks all that can be checked."""
+    """Reads the files of one base's specialists, and checks everything that can be checked."""
 
     def __init__(self, base: Base):
         self.base = base
@@ -111,7 +111,7 @@ class Reader:
         """The content of a file.
 
         Raises:
-            ValueError: why it is refused, without its name.
+            ValueError: why it is refused, without the name of the file.
         """
         tensors, metadata = read(path, _KIND, _KEYS)
         check_base(metadata, self.base)
@@ -141,7 +141,7 @@ class Head(NamedTuple):
     Attributes:
         metadata: all of its metadata.
         name: the specialist's name.
-        order: where it stands in the library; None in a file of version 1.
+        order: its position in the library; None in a file of version 1.
         layout: what all specialists of a library have in common.
     """
 
@@ -155,7 +155,7 @@ def read_head(path: str | Path) -> Head:
     """Read no more than the header of a file; its content is not checked.
 
     Raises:
-        ValueError, TypeError, KeyError, RecursionError: it is damaged, or no specialist's.
+        ValueError, TypeError, KeyError, RecursionError: it is damaged, or not that of a specialist.
     """
     with open(path, "rb") as file:
         header, metadata = read_header(file)
@@ -172,11 +172,11 @@ def _shapes(base: Base, adapter: str, features: int) -> dict[str, tuple[int, ...
 
 
 def template(base: Base, adapter: str, features: int) -> PyTree:
-    """The pytree that a file holds, of shapes: `Library.parameters` and `profile` for one specialist."""
+    """The pytree that a file holds, as shapes: `Library.parameters` and `profile` for one specialist."""
     try:
         parameters = jax.eval_shape(from_spec(json.loads(adapter)).identity, base.params)
     except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"its adapter {adapter[:200]} is not one for this base ({error}).") from error
+        raise ValueError(f"its adapter {adapter[:200]} does not fit this base ({error}).") from error
     number, vector = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((), (features,)))
     return {"parameters": parameters, "profile": Profile(number, vector, parameters, vector)}  # pyright: ignore[reportArgumentType]
 
@@ -215,7 +215,7 @@ def _card(plain: str) -> Card:
         if not wrong:
             return Card(**entries)
     except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
-        raise ValueError(f"its card {plain[:200]} is none ({error}).") from error
+        raise ValueError(f"its card {plain[:200]} cannot be read ({error}).") from error
     raise ValueError(f"its card {plain[:200]} lacks a field or has one of another type: {', '.join(wrong)}.")
 
 
@@ -227,15 +227,15 @@ def some(names: Sequence[str]) -> str:
 def save_one(library: Library, file: str | Path) -> None:
     """Save a library of one specialist as one file, to send it to someone, who can `load` and `add` it.
 
-    In a folder of specialists such a file is one of them, the last.
+    In a folder of specialists such a file counts as one of them, the last.
 
     Args:
-        library: of one, such as `library["name"]`.
-        file: where; an existing file is replaced.
+        library: a library of one specialist, such as `library["name"]`.
+        file: where to save; an existing file is replaced.
 
     Raises:
         OSError: it cannot be written; an existing file stays as it is.
-        ValueError: not one specialist; NaN or infinity.
+        ValueError: another number of specialists than one; NaN or infinity.
     """
     if len(library) != 1:
         raise ValueError(f"a library of {len(library)}; expected one, such as library[name]. `save` makes a folder.")

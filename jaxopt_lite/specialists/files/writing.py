@@ -28,7 +28,7 @@ __all__ = ["save"]
 
 
 class _Member(NamedTuple):
-    """A specialist that is in a folder before a save; of a damaged file nothing but its name is known."""
+    """A specialist that is in a folder before a save; of a damaged one only the file's name is known."""
 
     file: str
     listed: Listed
@@ -42,11 +42,11 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
 
     Args:
         library: the library.
-        folder: where; made if it is not there.
+        folder: where to save; made if it does not exist.
         others: what to do with specialists in the folder that this library does not hold, by name and id. They may be
-            someone else's, so by default nothing is done and an error says which. `"keep"` leaves them; the new
-            ones of this library come after them. `"remove"` deletes them. Where only the card or the profile of a
-            specialist differs, those of this library are kept.
+            someone else's, so by default nothing is done and an error says which. `"keep"` leaves them; the new ones of
+            this library come after them. `"remove"` deletes them. If only a specialist's card or profile differs, the
+            folder gets those of this library.
 
     Raises:
         OSError: it cannot be written. Then, as after Ctrl-C, the folder holds the library it held before, or this one.
@@ -94,7 +94,7 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
 
 
 def _members(folder: Path, base: Base, rows: HostLibrary) -> list[_Member]:
-    """The specialists of a folder, which have to be of this base, adapter and dtypes.
+    """The specialists of a folder, all of which must have this base, adapter and dtypes.
 
     Raises:
         ValueError: one that is not.
@@ -124,7 +124,7 @@ def _members(folder: Path, base: Base, rows: HostLibrary) -> list[_Member]:
 
 
 def _mine(rows: HostLibrary, members: Iterable[_Member]) -> dict[str, _Member]:
-    """By name, the members that a library holds too."""
+    """The members that the library holds too, by name."""
     ids, mine = dict(zip(rows.names, rows.ids, strict=True)), {}
     for member in members:
         if member.name is not None and ids.get(member.name) == member.id:
@@ -133,7 +133,7 @@ def _mine(rows: HostLibrary, members: Iterable[_Member]) -> dict[str, _Member]:
 
 
 def _check_others(folder: Path, rest: list[_Member], library: Library, others: str) -> None:
-    """Refuse to go on where something would be lost that no one said might be."""
+    """Refuse to go on if something would be lost that nobody allowed to be."""
     names = [member.file if member.name is None else member.name for member in rest]
     if others == "raise" and rest:
         raise ValueError(
@@ -151,7 +151,7 @@ def _check_others(folder: Path, rest: list[_Member], library: Library, others: s
 def _to_write(
     rows: HostLibrary, mine: Mapping[str, _Member], kept: Iterable[_Member], reader: Reader
 ) -> dict[str, tuple[int, int]]:
-    """The files that are not there as they should be: the row and the order of each. New ones come after all others."""
+    """The files that are missing or differ: the row and the order of each. New ones come after all others."""
     written: dict[str, tuple[int, int]] = {}
     top = max((member.order for member in [*kept, *mine.values()]), default=-1)
     last = -1, ""
@@ -170,7 +170,7 @@ def _to_write(
 
 
 def _is_same(member: _Member, rows: HostLibrary, row: int, reader: Reader) -> bool:
-    """Whether a file holds what it should, to the bit, the card and the profile too."""
+    """Whether a file holds what it should, to the bit, including the card and the profile."""
     if Path(member.listed.path).read_bytes() == rows.data(row, member.order):
         return True
     try:

@@ -1,6 +1,6 @@
 """What goes into a layer: the second moments XᵀX of whatever a model multiplies its matrices with.
 
-The model is any JAX function. Its matrices are followed through its jaxpr, through casts, transposes and calls, to the
+The model is any JAX function. Its matrices are followed through the jaxpr, past casts, transposes and calls, to the
 products in which they are used.
 """
 
@@ -37,13 +37,13 @@ class _Found(NamedTuple):
 
 
 def moments(apply: Callable, adapter: Adapter, params: PyTree, a: Parameters, tasks: list[Task]) -> Moments:
-    """The second moments of the inputs of those layers whose matrix is multiplied along one axis only.
+    """The second moments of the inputs of the layers whose matrix is multiplied along one axis only.
 
     Args:
         apply: `apply(params, x)`, for one input.
         adapter: what changes the parameters.
-        params: of the base.
-        a: of the adapters of T tasks, `[T, ...]`.
+        params: the parameters of the base.
+        a: the parameters of the adapters of T tasks, `[T, ...]`.
         tasks: their examples.
 
     Returns:
@@ -116,7 +116,7 @@ class _Search(Interpreter):
 
 
 def _follow(eqn, values: list, known: list[_Leaf | None], found: _Found) -> list[_Leaf | None]:
-    """The leaves that the results are views of. Notes a product, or that a leaf is used in another way."""
+    """The leaves that the results are views of. A product is noted, and so is a leaf that is used in another way."""
     nothing: list[_Leaf | None] = [None] * len(eqn.outvars)
     used: list[_Leaf] = [leaf for leaf in known if leaf is not None]
     if not used:
@@ -132,7 +132,7 @@ def _follow(eqn, values: list, known: list[_Leaf | None], found: _Found) -> list
 
 
 def _note(eqn, values: list, known: list[_Leaf | None], found: _Found) -> bool:
-    """Add XᵀX of a product with a matrix; whether it is one."""
+    """Add XᵀX if this is a product with a matrix; whether it is."""
     side = 0 if known[0] is not None else 1
     leaf, x = known[side], values[1 - side]
     contracted, batched = eqn.params["dimension_numbers"]

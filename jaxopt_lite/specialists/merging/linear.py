@@ -23,14 +23,14 @@ def linear_parameters(library: Library) -> Parameters:
 
 
 def flat(tree: Parameters) -> Float[Array, "k p"]:
-    """All numbers of each specialist as one row; those of half precision in float32, for sums and squares of them."""
+    """All numbers of each specialist as one row; half precision becomes float32, for sums and squares."""
     leaves = jax.tree.leaves(tree)
     rows = jnp.concatenate([leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:])) for leaf in leaves], axis=1)
     return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
 
 
 def unflat(flat: Float[Array, "*k p"], like: Parameters) -> Parameters:
-    """The inverse of `flat`, for one specialist or for all; each leaf in its own dtype."""
+    """The inverse of `flat`, for one specialist or all; each leaf in its own dtype."""
     leaves, structure = jax.tree.flatten(like)
     ends = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])[:-1]
     parts = jnp.split(flat, ends, axis=-1)
@@ -42,7 +42,7 @@ def unflat(flat: Float[Array, "*k p"], like: Parameters) -> Parameters:
 
 
 class Compressed(NamedTuple):
-    """What `compress` gives: the library, and for each specialist ‖Δ − Δ'‖ / ‖Δ‖ over all it changes."""
+    """What `compress` gives: the library, and for each specialist ‖Δ − Δ'‖ / ‖Δ‖ over all its numbers."""
 
     library: Library
     error: Float[Array, " T"]
@@ -52,11 +52,11 @@ def compress(library: Library, adapter: Adapter | Part) -> Compressed:
     """The library with another adapter of the same linear form: LoRA for dense matrices, by truncated SVD.
 
     Args:
-        library: for instance what `merge` made of specialists with LoRA.
-        adapter: the form to bring it to, for instance `LoRA("hidden", rank=4) + Shift("bias")`.
+        library: the library, for instance a merge of specialists with LoRA.
+        adapter: the adapter to convert it to, for instance `LoRA("hidden", rank=4) + Shift("bias")`.
 
     Returns:
-        The library and the relative errors; raise the rank where these are too large.
+        The library and the relative errors; raise the rank if these are too large.
 
     Raises:
         ValueError: an adapter with another linear form.

@@ -1,4 +1,4 @@
-"""Ways to make one change of several, by arithmetic on the linear form of their adapters.
+"""Ways to make one change out of several, by arithmetic on the linear form of their adapters.
 
 With Δ_i the change that specialist i makes, in the linear form of its adapter, and w_i its weight:
 
@@ -9,8 +9,8 @@ With Δ_i the change that specialist i makes, in the linear form of its adapter,
     Fisher           Σ w_i F_i Δ_i / Σ w_i F_i            Matena and Raffel, arXiv 2111.09832
     RegMean          (Σ G_i)⁻¹ Σ G_i Δ_i                  Jin et al., arXiv 2212.09849; in `regmean.py`
 
-The factors of LoRA are never merged, for a sum of products is not the product of sums. Its linear form is the product:
-the result of a merge holds a dense matrix, and `compress` makes LoRA of it again.
+The factors of LoRA are never merged, for a sum of products is not the product of sums. Its linear form is the product,
+so that a merge holds a dense matrix, and `compress` makes LoRA of it again.
 """
 
 import zlib
@@ -39,7 +39,7 @@ _KEPT = "the share of entries to keep, above 0 and at most 1", lambda share: 0 <
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make one change of several. Settings are plain: recipes hold their text, and programs their values."""
+    """A way to make one change out of several. Settings are plain: recipes hold their text, programs their values."""
 
     def weights(self, k: int) -> Float[Array, " k"]:
         """The default weights."""
@@ -58,7 +58,7 @@ class Method:
 class Mean(Method):
     """Σ w_i Δ_i.
 
-    Weights: what each change is multiplied by, of any sign; by default 1/k. They are not divided by their sum.
+    Weights: the factors of the changes, of any sign; by default 1/k. They are not divided by their sum.
     """
 
     def weights(self, k):
@@ -75,13 +75,13 @@ class Mean(Method):
 class TaskArithmetic(Method):
     """λ Σ w_i Δ_i.
 
-    Weights: what each change is multiplied by, of any sign; by default 1. They are not divided by their sum.
+    Weights: the factors of the changes, of any sign; by default 1. They are not divided by their sum.
 
     Args:
-        scale: λ. With many specialists 1 is too much: 0.2 to 0.4 is usual.
+        scale: λ. With many specialists 1 is too much; 0.2 to 0.4 is usual.
 
     Raises:
-        ValueError: a `scale` that is no finite number.
+        ValueError: a `scale` that is not a finite number.
     """
 
     scale: float = 0.3
@@ -104,15 +104,15 @@ class TIES(Method):
     A number's sign is that of the weighted sum of what is left; where that is zero, the sign of the majority of all
     numbers.
 
-    Weights: how much each specialist counts in the election, where a negative one turns its changes round, and in the
-    mean, ``Σ w_i Δ_i / Σ |w_i|`` over those that agree; by default 1. Their common size does not matter.
+    Weights: how much each specialist counts in the election and in the mean, ``Σ w_i Δ_i / Σ |w_i|`` over those that
+    agree; by default 1. A negative weight reverses its changes. Their common size does not matter.
 
     Args:
-        density: the share of entries that is kept. Where there are few, keep many.
-        scale: λ, what the result is multiplied by.
+        density: the share of entries to keep. If there are few, keep many.
+        scale: λ, the factor of the result.
 
     Raises:
-        ValueError: a `density` outside of (0, 1]; a `scale` that is no finite number.
+        ValueError: a `density` outside (0, 1]; a `scale` that is not a finite number.
     """
 
     density: float = 0.2
@@ -132,16 +132,16 @@ class DARE(Method):
 
     What is kept of a specialist depends on the seed and on its id, not on its index.
 
-    Weights: what they are to the method that merges what is left.
+    Weights: as for the method that merges what is left.
 
     Args:
-        density: p, the expected share of entries that is kept.
+        density: p, the expected share of entries to keep.
         then: the method that merges what is left.
-        seed: of the choice. With few numbers the result depends strongly on it; compare several.
+        seed: the seed of the choice. With few numbers the result depends strongly on it; compare several.
 
     Raises:
-        TypeError: a `then` that is no method.
-        ValueError: a `density` outside of (0, 1]; a `seed` that is no whole number.
+        TypeError: a `then` that is not a method.
+        ValueError: a `density` outside (0, 1]; a `seed` that is not a whole number.
     """
 
     density: float = 0.5
@@ -165,17 +165,17 @@ class DARE(Method):
 class Fisher(Method):
     """Σ w_i F_i Δ_i / Σ w_i F_i, each F_i, a diagonal, divided by its norm; the mean where all F_i are zero.
 
-    Weights: what each diagonal is multiplied by, none negative, by default 1. They are relative, so that one specialist
-    merges to itself.
+    Weights: the factors of the diagonals, none negative, by default 1. They are relative, so that one specialist merges
+    to itself.
 
     Args:
-        diagonal: the Fisher diagonals for the parameters of `adapter.linear`, `[k, ...]`; by default those that the
-            library's profile holds. It holds none for LoRA, where they are those of the factors and not of their
-            product: `fisher_diagonal` computes them.
-        floor: is added to the normalised diagonals, so that what has no information counts as in the mean.
+        diagonal: the Fisher diagonals for the parameters of `adapter.linear`, `[k, ...]`; by default those in the
+            library's profile. For LoRA it has only those of the factors, not of their product; `fisher_diagonal`
+            computes these.
+        floor: a number added to the normalized diagonals, so that what has no information counts as in the mean.
 
     Raises:
-        ValueError: a `floor` that is not positive, or no finite number.
+        ValueError: a `floor` that is not positive and finite.
     """
 
     diagonal: Parameters | None = None
@@ -202,7 +202,7 @@ class Fisher(Method):
         empty = [name for name, used in zip(library.names, np.asarray(jnp.any(f > 0, axis=1)), strict=True) if not used]
         if empty:
             raise ValueError(
-                f"no Fisher diagonal is known of {', '.join(empty)}: it is zero, as in what was merged before. "
+                f"no Fisher diagonal is known for {', '.join(empty)}: it is zero, as after a merge. "
                 "Compute it by `fisher_diagonal` and give Fisher(diagonal=...)."
             )
         return _fisher(f, deltas, weights, self.floor)
@@ -233,7 +233,7 @@ def check_relative(weights: Float[Array, " k"]) -> None:
         raise ValueError(f"weights={known.tolist()}: expected none negative and one positive, for they are relative.")
 
 
-# Programs of several operations, for each of which JAX would compile one otherwise.
+# Programs of several operations; otherwise JAX would compile one for each.
 
 
 @jax.jit
@@ -248,7 +248,7 @@ def _weighted_sum(deltas: Parameters, weights) -> Parameters:
 
 @partial(jax.jit, static_argnames="adapter")
 def _sum_of_changes(params, parameters: Parameters, weights, adapter: Adapter) -> Parameters:
-    """Σ w_i Δ_i, some specialists at a time: of LoRA each Δ_i is a dense matrix, and all of them may be too many."""
+    """Σ w_i Δ_i, some specialists at a time: for LoRA each Δ_i is a dense matrix, and all may not fit in memory."""
     return weighted_sum(partial(adapter.to_linear, params), parameters, weights)
 
 
@@ -266,7 +266,7 @@ def _ties(deltas: Parameters, weights, density: float, scale) -> Parameters:
 
 
 def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"]:
-    """The largest entries of each row, the first of equal ones, and zeros."""
+    """The largest entries of each row, the first of equal ones; zeros elsewhere."""
     count = max(1, round(density * entries.shape[1]))
     _, indices = jax.lax.top_k(jnp.abs(entries), count)
     kept = jnp.zeros(entries.shape, bool).at[jnp.arange(entries.shape[0])[:, None], indices].set(True)
@@ -275,7 +275,7 @@ def _trimmed(entries: Float[Array, "k p"], density: float) -> Float[Array, "k p"
 
 @jax.jit
 def _dare(deltas: Parameters, key, numbers, density) -> Parameters:
-    """What `DARE` leaves of each specialist; the numbers are of these."""
+    """What `DARE` keeps of each specialist; `numbers` stand for their ids."""
     entries = flat(deltas)
     keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, density, entries.shape[1:]))(keys)
@@ -310,18 +310,18 @@ def merge(
         library: the specialists to merge.
         method: `Mean()`, `TaskArithmetic()`, `TIES()`, `DARE()`, `Fisher()` or `RegMean(...)`, with their settings; or
             one of "mean", "arithmetic", "ties", "dare" and "fisher" for the defaults.
-        weights: of the specialists, `[k]`. What they mean, and are by default, the methods say.
-        name: of the result.
-        author: for its card.
-        license: for its card.
+        weights: the weights of the specialists, `[k]`. Each method says what they mean, and its default.
+        name: the name of the result.
+        author: who made it, for its card.
+        license: its license, for its card.
 
     Returns:
         A library of one. Its adapter is `library.adapter.linear`, which for IA3 and Shift is the same. Its card has the
-        parents' ids and the recipe; its profile their mean features, but no Fisher diagonal.
+        parents' ids and the recipe; its profile has their mean features, but no Fisher diagonal.
 
     Raises:
         TypeError: weights that are not real numbers, such as a mask; a name that is not a string.
-        ValueError: an empty library; weights that are not k finite numbers; what a method needs and does not get.
+        ValueError: an empty library; weights that are not k finite numbers; a method that lacks what it needs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -344,7 +344,7 @@ def merge(
 
 @jax.jit
 def _seen_together(count: Float[Array, " k"], mean: Float[Array, "k d"]) -> tuple[Array, Array]:
-    """How many inputs there were of all specialists, and their mean features."""
+    """The number of inputs of all specialists together, and their mean features."""
     share = jnp.where(jnp.sum(count) > 0, count, 1)
     return jnp.sum(count), (jnp.sum(share[:, None] * mean, axis=0) / jnp.sum(share)).astype(mean.dtype)
 

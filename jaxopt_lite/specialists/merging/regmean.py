@@ -1,16 +1,16 @@
-"""RegMean: the change whose layers answer as those of the specialists do, on the inputs of each.
+"""RegMean: the change whose layers answer as the specialists' do, on the inputs of each.
 
     min_Δ Σ_i w_i ‖X_i (Δ − Δ_i)‖²        Δ = (Σ w_i G_i)⁻¹ Σ w_i G_i Δ_i,    G_i = X_iᵀ X_i
 
-Jin et al., arXiv 2212.09849. X_i are the inputs of a layer when specialist i sees its own examples; G_i
-is their mean, so that a task counts the same however many examples it has. The same sum of squares, written in the
-parameters a of any linear adapter, is Σ_i w_i (a − a_i)ᵀ H_i (a − a_i), and its minimum the same formula:
+Jin et al., arXiv 2212.09849. X_i are the inputs of a layer when specialist i sees its own examples; G_i is taken as a
+mean over them, so that a task counts the same however many examples it has. The same sum of squares, written in the
+parameters a of any linear adapter, is Σ_i w_i (a − a_i)ᵀ H_i (a − a_i), and its minimum has the same formula:
 
     Δ any matrix              H = G
     Δ = diag(s) W             H = G ∘ W Wᵀ
     Δ = W diag(s)             H = the diagonal of Wᵀ G W
 
-Everything else, biases and tables that are looked up, is averaged.
+Everything else, such as biases and lookup tables, is averaged.
 """
 
 from collections.abc import Mapping
@@ -41,17 +41,17 @@ _RIDGE = "a positive number; without one G may have no inverse", POSITIVE[1]
 class RegMean(Method):
     """(Σ w_i G_i)⁻¹ Σ w_i G_i Δ_i for matrices that are multiplied with activations; other leaves are averaged.
 
-    Weights: what each sum of squares is multiplied by, none negative, by default 1. They are relative, so that one
-    specialist merges to itself.
+    Weights: the factors of the sums of squares, none negative, by default 1. They are relative, so that one specialist
+    merges to itself.
 
     Args:
         tasks: examples of each specialist, by name, as for `fit`. Their labels are not used.
-        off_diagonal: what the off-diagonal entries of G are multiplied by; below 1 the inverse is more stable.
+        off_diagonal: the factor of the off-diagonal entries of G; below 1 the inverse is more stable.
         ridge: a pull to the mean where the examples say nothing, relative to the mean of the diagonal.
 
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
-        ValueError: an `off_diagonal` outside of [0, 1], or a `ridge` that is not positive.
+        ValueError: an `off_diagonal` outside [0, 1], or a `ridge` that is not positive.
     """
 
     tasks: Mapping[str, Task | tuple]

@@ -1,4 +1,4 @@
-"""An adapter of PEFT, a folder with its two files, as a specialist; what its arrays mean is said in `saving.py`."""
+"""An adapter of PEFT, a folder with its two files, as a specialist; `saving.py` says what its arrays mean."""
 
 import warnings
 from collections import defaultdict
@@ -22,7 +22,7 @@ from jaxopt_lite.specialists.tensor_files import check_exists, read_any
 
 __all__ = ["load_peft"]
 
-_IN_WRAPPER = regex.compile(r"\.base_layer(?=\.\w+$)")  # where the bias of a module is that has an adapter
+_IN_WRAPPER = regex.compile(r"\.base_layer(?=\.\w+$)")  # holds the bias of a module with an adapter
 _SHOWN = 10  # names that a message lists
 
 
@@ -32,27 +32,26 @@ def load_peft(
     """An adapter that PEFT has saved, as a library of one.
 
     Args:
-        folder: with `adapter_config.json` and `adapter_model.safetensors`.
-        base: the model that it belongs to, with the weights that the adapter was made for. A library: then the
+        folder: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+        base: the model that it belongs to, with the weights that the adapter was made for. Or a library: then the
             specialist has the library's adapter, and can be added to it; LoRA of a lower rank, and what the file does
-            not change, is filled up so that nothing is added to the change.
-        torch: how the base's leaves are called in the PyTorch model.
-        name: of the specialist; by default that of the folder.
+            not change, is padded, which does not alter the change.
+        torch: the names of the base's leaves in the PyTorch model.
+        name: the name of the specialist; by default that of the folder.
 
     Returns:
-        The specialist. Its numbers are in the dtype of the leaves that they change. Nothing is known of its examples:
-        its profile is zero, for which `LDA` never chooses it. For which model PEFT has saved it is in the notes of its
-        card.
+        The specialist. Its numbers have the dtype of the leaves that they change. Nothing is known of its examples: its
+        profile is zero, so that `LDA` never chooses it. The notes of its card say for which model PEFT saved it.
 
     Raises:
         FileNotFoundError: no such folder, or one without these files.
-        OSError: they cannot be looked at.
+        OSError: they cannot be accessed.
         TypeError, ValueError: names in `torch` that do not fit the base.
         ValueError: a damaged file; an adapter that is neither LoRA nor IA3, or a variant of them, such as DoRA; arrays
             that are unknown, missing or of other shapes; what the library's adapter cannot say.
 
     Warns:
-        UserWarning: settings that are not known here, and left out.
+        UserWarning: settings that are not known here were left out.
     """
     folder, torch = Path(folder), torch or TorchNames()
     library, base = (base, base.base) if isinstance(base, Library) else (None, base)
@@ -96,7 +95,7 @@ def _settings(folder: Path) -> Config:
 
 
 def _notes(config: Config) -> str:
-    """What says for which model it is."""
+    """For which model the adapter is."""
     names = "base_model_name_or_path", "revision", "task_type", "peft_version"
     known = [f"{name}={config.entries[name]}" for name in names if config.entries.get(name)]
     return ", ".join(["an adapter of PEFT", *known])
@@ -117,7 +116,7 @@ def _changes(config: Config, tensors: Mapping[str, np.ndarray], places: Mapping[
     for module, arrays in adapted.items():
         place = by_name.get(f"{module}.weight")
         if place is None:
-            raise ValueError(f"the module {module!r} is none of the base's: {_expected(by_name)}.")
+            raise ValueError(f"the module {module!r} is not one of the base's: {_expected(by_name)}.")
         config.check_target(module)
         if config.kind == "LORA":
             found[place.leaf] = _lora(config, place, arrays)
@@ -126,7 +125,7 @@ def _changes(config: Config, tensors: Mapping[str, np.ndarray], places: Mapping[
     for inner, (key, array) in whole.items():
         shift, leaf = _shift(by_name[inner], key, array), by_name[inner].leaf
         if not np.any(shift):
-            continue  # saved along, and as it is in the base
+            continue  # saved along, and unchanged
         if leaf in found:
             raise ValueError(f"{key!r} is not as in the base, and {leaf!r} has {found[leaf].part} too; expected one.")
         found[leaf] = _Found(Shift(leaf), [shift])
@@ -141,7 +140,7 @@ Arrays = dict[str, np.ndarray]
 def _divided(
     tensors: Mapping[str, np.ndarray], by_name: Mapping[str, Place]
 ) -> tuple[dict[str, Arrays], dict[str, tuple[str, np.ndarray]]]:
-    """Of each module that is adapted the arrays, by what follows its name; and the parameters that are saved whole."""
+    """The arrays of each adapted module, by what follows its name; and the parameters that are saved whole."""
     adapted: dict[str, Arrays] = defaultdict(dict)
     whole: dict[str, tuple[str, np.ndarray]] = {}
     for key, array in tensors.items():
@@ -155,7 +154,7 @@ def _divided(
         elif name != key and inner in by_name and inner not in whole:
             whole[inner] = key, array
         else:
-            raise ValueError(f"{key!r} is no array that is known: {_expected(by_name)}.")
+            raise ValueError(f"{key!r} is not a known array: {_expected(by_name)}.")
     return adapted, whole
 
 
@@ -209,11 +208,11 @@ def _check_arrays(place: Place, arrays: Arrays, names: tuple[str, ...]) -> None:
 def _checked(place: Place, name: str, array: np.ndarray, shape: tuple[int, ...], why: str) -> np.ndarray:
     if array.shape != shape:
         raise ValueError(f"{place.module + name!r} has shape {array.shape}; expected {shape}: {why}.")
-    return array.astype(place.array.dtype)  # whatever is computed of it then loses nothing more
+    return array.astype(place.array.dtype)  # what is computed from it then loses nothing more
 
 
 def _shift(place: Place, key: str, array: np.ndarray) -> np.ndarray:
-    """What is added to a leaf to make it that of the file."""
+    """What must be added to a leaf to make it that of the file."""
     leaf = np.asarray(place.array)
     expected = place.turned(leaf).shape
     if array.shape != expected:

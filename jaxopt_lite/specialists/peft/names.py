@@ -1,4 +1,4 @@
-"""How the leaves of a base are called in a PyTorch model, and how their arrays lie there."""
+"""How the leaves of a base are called in a PyTorch model, and how their arrays are laid out there."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class TorchNames:
             for `kernel`, `w`, `embedding` and `scale`, `bias` for `b`; where it is another word, `.weight` follows.
         matrices: how the base holds the matrix of a layer: `"in_out"`, `[in, out]` for `x @ w`, as Flax and Haiku do;
             or `"out_in"`, as Equinox and PyTorch do.
-        conv1d: names of modules, or what they end in after a dot, that are `Conv1D` of transformers, such as those of
-            GPT-2, and no `Linear`.
+        conv1d: names of modules, or their ends after a dot, that are `Conv1D` of transformers, as in GPT-2, and not
+            `Linear`.
         embeddings: the same for those that are an `Embedding`. Leaves called `embedding` always are.
 
     Raises:
-        TypeError: names that are neither, or no strings.
+        TypeError: names that are neither, or not strings.
         ValueError: `matrices` of another value.
     """
 
@@ -55,11 +55,11 @@ class TorchNames:
             assign(self, **{what: tuple(text(what, name) for name in given)})
 
     def places(self, base: Base) -> dict[str, "Place"]:
-        """Where each leaf is in the PyTorch model; those it does not have are left out.
+        """The place of each leaf in the PyTorch model; those it does not have are left out.
 
         Raises:
-            TypeError: a name that is no string.
-            ValueError: a leaf without a name, two leaves with the same, a name without a module.
+            TypeError: a name that is not a string.
+            ValueError: a leaf without a name, two leaves with the same name, a name without a module.
         """
         places: dict[str, Place] = {}
         taken: dict[str, str] = {}
@@ -90,7 +90,7 @@ class TorchNames:
         return self.names[leaf]
 
     def _layout(self, leaf: str, module: str) -> tuple[bool, int, bool]:
-        """Whether it is an embedding, which axis of a matrix is its input, and whether PyTorch's is its transpose."""
+        """Whether it is an embedding, which axis of a matrix is its input, and whether PyTorch holds the transpose."""
         is_embedding = leaf.rpartition("/")[2] == "embedding" or is_chosen(self.embeddings, module)
         if is_embedding:
             return True, 0, False
@@ -102,16 +102,16 @@ class TorchNames:
 
 
 class Place(NamedTuple):
-    """Where a leaf is in a PyTorch model.
+    """The place of a leaf in a PyTorch model.
 
     Attributes:
-        leaf: its name.
+        leaf: the name of the leaf.
         module: the module's name.
-        parameter: of the module, such as `weight`.
+        parameter: the module's parameter, such as `weight`.
         array: the leaf.
         is_embedding: whether the module is an embedding.
         input: the axis of the matrix that is summed over in the layer.
-        is_transposed: whether PyTorch's matrix is its transpose.
+        is_transposed: whether PyTorch holds the transpose.
     """
 
     leaf: str
@@ -128,7 +128,7 @@ class Place(NamedTuple):
         return f"{self.module}.{self.parameter}"
 
     def turned(self, array: ArrayLike) -> np.ndarray:
-        """The leaf as PyTorch's parameter, and the other way round.
+        """The leaf as PyTorch's parameter, or the parameter as the leaf.
 
         Raises:
             ValueError: more than two axes.
@@ -149,7 +149,7 @@ class Place(NamedTuple):
         """Refuse a leaf that LoRA and IA3 of PEFT cannot change.
 
         Raises:
-            ValueError: no matrix, or not the weight of its module.
+            ValueError: it is not a matrix, or not the weight of its module.
         """
         if self.array.ndim != 2 or self.parameter != "weight":
             raise ValueError(

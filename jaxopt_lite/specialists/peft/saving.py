@@ -6,8 +6,8 @@ With a matrix W `[in, out]` of the base, and PEFT's arrays for the module that W
     IA3      W ⊙ (1 + s)          ia3_l = 1 + s: [1, in] of a feed-forward module, else [out, 1], for its bias too
     Shift    W + s                the whole module, in `modules_to_save`; or the bias of a module that LoRA changes
 
-The factors for an embedding `[tokens, d]`, `lora_embedding_A` and `lora_embedding_B`, have such shapes too. PEFT:
-Mangrulkar et al., https://github.com/huggingface/peft, of which version 0.21 was tried.
+The factors for an embedding `[tokens, d]`, `lora_embedding_A` and `lora_embedding_B`, have the same shapes. PEFT:
+Mangrulkar et al., https://github.com/huggingface/peft; tested with version 0.21.
 """
 
 import secrets
@@ -48,24 +48,25 @@ def save_peft(
 ) -> None:
     """Save a specialist as an adapter that `PeftModel.from_pretrained(model, folder)` loads.
 
-    LoRA and IA3 are what they are there. A Shift of the bias of a module that LoRA changes is that bias; any other
-    module with a Shift is saved whole. IA3 of a layer's outputs scales its bias too in PEFT, and so it has to here.
+    LoRA and IA3 become PEFT's own. A Shift of the bias of a module that LoRA changes becomes that bias; any other
+    module with a Shift is saved whole. PEFT's IA3 of a layer's outputs scales its bias too, so the specialist must as
+    well.
 
     Args:
-        library: of one, such as `library["name"]`, with LoRA or IA3, and Shift. A merged LoRA holds dense matrices;
-            `compress` makes LoRA of it again.
-        folder: where; made if it is not there. An adapter in it is replaced, other files stay.
-        torch: how the base's leaves are called in the PyTorch model.
-        dtype: of the numbers of LoRA and IA3 in the file; by default that of the specialist's. What is saved whole
-            keeps its own, for most of it is the base's.
+        library: a library of one specialist, such as `library["name"]`, with LoRA or IA3, and Shift. A merged LoRA
+            holds dense matrices; `compress` makes LoRA of it again.
+        folder: where to save; made if it does not exist. An adapter in it is replaced, other files stay.
+        torch: the names of the base's leaves in the PyTorch model.
+        dtype: the dtype of LoRA and IA3 in the file; by default that of the specialist. What is saved whole keeps its
+            own, for most of it is the base's.
         base_model: the settings' `base_model_name_or_path`, for those that load model and adapter at once.
         task_type: the settings' `task_type`, such as `"CAUSAL_LM"`.
 
     Raises:
-        OSError: it cannot be written. An adapter that was there stays, or is without its settings, so that nothing
-            loads it: never do its arrays stand beside other settings.
-        TypeError: names that are no strings.
-        ValueError: not one specialist; an adapter that PEFT has not; NaN or infinity.
+        OSError: it cannot be written. An adapter that was there stays, or lacks its settings, so that nothing loads it:
+            arrays never stand beside other settings.
+        TypeError: names that are not strings.
+        ValueError: another number of specialists than one; an adapter that PEFT does not have; NaN or infinity.
 
     Example:
         >>> import tempfile
@@ -106,15 +107,15 @@ def _kept(name: str, tensor: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Replace the files of a folder together: none before all are written, and the last is not there meanwhile."""
+    """Replace the files of a folder together: all are written first, and the last is absent meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
     tidy(folder)
-    # Under such names the next save clears what one that was killed has left.
+    # Files with such names are cleared by the next save, should this one be killed.
     staged = {folder / name: folder / f".{secrets.token_hex(8)}.part" for name in files}
     try:
         for (path, part), data in zip(staged.items(), files.values(), strict=True):
             if path.exists() and not path.is_file():
-                raise FileExistsError(f"{path} is there, and no file; choose another folder.")
+                raise FileExistsError(f"{path} exists, and is not a file; choose another folder.")
             put(part, data)
         last = next(reversed(staged))
         last.unlink(missing_ok=True)
@@ -131,7 +132,7 @@ Translated = tuple[dict[str, Any], dict[str, np.ndarray]]  # settings, and array
 
 
 class _Change(NamedTuple):
-    """What a specialist does to one leaf: a part, its parameters, and where the leaf is in the PyTorch model."""
+    """What a specialist does to one leaf: a part, its parameters, and the place of the leaf in the PyTorch model."""
 
     part: Any
     parameters: list[np.ndarray]

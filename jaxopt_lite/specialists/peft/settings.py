@@ -7,7 +7,7 @@ PEFT (Hugging Face, 0.21) chooses modules by rules, and writes numbers that diff
     modules_to_save       a list: whatever ends in it
     rank_pattern, alpha_pattern    {pattern: value}: the first that fits the whole name, or what follows a `.`
 
-The functions here read and write such rules so that PEFT, by its own, comes to the same modules and numbers.
+The functions here read and write such rules so that PEFT comes to the same modules and numbers.
 """
 
 import json
@@ -28,7 +28,7 @@ Rule = str | Sequence[str]
 Value = TypeVar("Value", int, float)
 
 _COMMON: dict[str, Any] = {"auto_mapping": None, "inference_mode": True, "revision": None}
-_WRITTEN: dict[str, dict[str, Any]] = {  # beside what is given; as PEFT writes them for a trained adapter
+_WRITTEN: dict[str, dict[str, Any]] = {  # besides what is given; as PEFT writes them for a trained adapter
     "LORA": _COMMON | {"init_lora_weights": True, "lora_dropout": 0.0, "use_dora": False, "use_rslora": False},
     "IA3": _COMMON | {"init_ia3_weights": True},
 }
@@ -48,14 +48,14 @@ _REFUSED = {
     "layer_replication": "a base whose layers are repeated",
     "lora_bias": "a bias within the change",
     "monteclora_config": "random changes",
-    "target_parameters": "changes of parameters that are no module's weight",
+    "target_parameters": "changes of parameters that are not the weight of a module",
     "trainable_token_indices": "changes of single tokens",
     "use_bdlora": "block-diagonal factors",
     "use_dora": "DoRA: the size of each row is learned beside the product",
     "use_qalora": "QALoRA: inputs are pooled before the product",
 }
 _STARTS = True, False, "gaussian", "eva", "orthogonal"  # that leave the base as it is
-_SECONDS = 1.0  # that one pattern may take; some take for ever
+_SECONDS = 1.0  # for one pattern; some would take forever
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ class Config:
     unknown: Sequence[str]
 
     def rank(self, module: str) -> int:
-        """Of a module's LoRA."""
+        """The rank of a module's LoRA."""
         return whole_number("r", self._value(module, "r", "rank_pattern"), least=1)
 
     def alpha(self, module: str) -> float:
-        """With which `alpha / rank` is the scale of a module's LoRA, also where PEFT divides by √rank."""
+        """The alpha with which `alpha / rank` is the scale of a module's LoRA, even if PEFT divides by √rank."""
         alpha = self._value(module, "lora_alpha", "alpha_pattern")
         known = number("lora_alpha", alpha, POSITIVE)
         return known * sqrt(self.rank(module)) if self.entries.get("use_rslora") else known
 
     def is_feedforward(self, module: str) -> bool:
-        """Whether IA3 scales a module's inputs, and not its outputs."""
+        """Whether IA3 scales a module's inputs rather than its outputs."""
         rule = self.entries.get("feedforward_modules") or []
         return _fits(rule, module) if isinstance(rule, str) else ends_in(rule, module)
 
@@ -107,7 +107,7 @@ def parse(content: bytes) -> Config:
     """The settings that a file holds.
 
     Raises:
-        ValueError: it is none, or of an adapter that is neither LoRA nor IA3, or changes a model in other ways too.
+        ValueError: it is not valid, or for an adapter that is neither LoRA nor IA3, or changes a model in other ways.
     """
     try:
         entries = json.loads(content)
@@ -136,7 +136,7 @@ def _has_value(setting: Any) -> bool:
 
 
 def _check_types(entries: Mapping[str, Any]) -> None:
-    """Refuse rules and patterns that are none."""
+    """Refuse malformed rules and patterns."""
     for name in ("target_modules", "feedforward_modules", "modules_to_save"):
         rule = entries.get(name)
         if not (rule is None or isinstance(rule, str) or _is_list_of_text(rule)):
@@ -163,7 +163,7 @@ def ends_in(names: Iterable[str], module: str) -> bool:
 
 
 def rule_for(wanted: Iterable[str], modules: Iterable[str], by: Callable[[list[str], str], bool] = is_chosen) -> Rule:
-    """A rule that chooses these of all modules, and no others: their names, or a pattern where names choose more."""
+    """A rule that chooses these modules and no others: their names, or a pattern if names would choose more."""
     names = sorted(wanted)
     if all(by(names, module) == (module in names) for module in modules):
         return names
@@ -195,4 +195,4 @@ def _fits(pattern: str, name: str) -> bool:
     except TimeoutError:
         raise ValueError(f"the pattern {pattern[:200]!r} takes more than {_SECONDS} s for {name!r}.") from None
     except regex.error as error:
-        raise ValueError(f"the pattern {pattern[:200]!r} is none: {error}.") from error
+        raise ValueError(f"the pattern {pattern[:200]!r} is not valid: {error}.") from error

@@ -20,9 +20,9 @@ __all__ = ["Arrow"]
 class Arrow(Router):
     """Scores are the sizes of vᵀ h, for the inputs h `[B, m]` of the layer that a LoRA changes: its features.
 
-    It was designed to route each token at each layer, in networks with many of them. Once per input, at one layer, it
-    is weak; compare it with `LDA` by `evaluate` before relying on it. Its novelty says how long h is rather than how
-    new.
+    The method was designed to route each token at each layer, in networks with many layers. Once per input, at one
+    layer, it is weak; compare it with `LDA` by `evaluate` before relying on it. Its novelty says how long h is rather
+    than how new.
     """
 
     @classmethod
@@ -31,7 +31,7 @@ class Arrow(Router):
 
         Args:
             library: specialists with a LoRA on a matrix W `[m, n]`, used as `h @ W`.
-            leaf: the name of that matrix, where a LoRA changes several.
+            leaf: the name of that matrix, if LoRA changes several.
 
         Raises:
             ValueError: no LoRA on a matrix; several, and no `leaf`.

@@ -1,7 +1,7 @@
 """Thresholds and temperatures from inputs that were held out.
 
 The threshold is a quantile of the novelty of n inputs of known tasks. The ⌈(n + 1)(1 − α)⌉-th smallest of them is
-exceeded by a further such input with a probability of at most α, whatever the distribution: split conformal prediction,
+exceeded by another such input with a probability of at most α, whatever the distribution: split conformal prediction,
 Angelopoulos and Bates, arXiv 2107.07511, section 1. The temperature minimizes the cross-entropy of the softmax of the
 scores: Guo et al., arXiv 1706.04599.
 """
@@ -27,7 +27,7 @@ from jaxopt_lite.specialists.tasks import named
 
 __all__ = ["calibrate", "calibrated", "quantile", "shuffled_ranks"]
 
-_SCORES = 1 << 22  # numbers, for the temperature: its inputs are a sample, where all would be more
+_SCORES = 1 << 22  # the most scores for the temperature; of more inputs a sample is taken
 
 AnyRouter = TypeVar("AnyRouter", bound=Router)
 
@@ -35,24 +35,24 @@ AnyRouter = TypeVar("AnyRouter", bound=Router)
 def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01, seed: int = 0) -> Geometry:
     """Learn the feature space of a base from inputs of many tasks, once; then specialists join without changing it.
 
-    The covariance is of all inputs. The threshold and the temperature are found by cross-fitting: the tasks are halved,
-    and each half is scored by the means and the covariance of the other. The novelty there is that of an input under
-    its own task. In a library that holds its task, an input is at most as novel, so that no more than a share of
-    `fallback` falls back falsely, however many specialists there are; fewer do where tasks overlap.
+    The covariance is that of all inputs. The threshold and the temperature are found by cross-fitting: each task is
+    halved, and each half is scored by the means and the covariance of the other. There the novelty of an input is that
+    under its own task. In a library that holds its task an input is at most as novel, so that no more than a share of
+    `fallback` falls back falsely, however many specialists there are; fewer do if tasks overlap.
 
     Args:
         base: the model, with features.
         tasks: inputs of tasks like those to come, `(x, ...)` or `Task`, leaves of x `[N, ...]`; only x is read.
         fallback: the share of inputs of known tasks that may fall back to the base; 0 for no fallback.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Returns:
         A `Geometry`, for `LDA.of(library, geometry)`.
 
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
-        ValueError: a base without features; NaN or infinity among them; features that do not vary; too few inputs for
-            the share of `fallback`.
+        ValueError: a base without features; NaN or infinity in them; features that do not vary; too few inputs for the
+            share of `fallback`.
     """
     share, seed = _fallback(fallback), whole_number("seed", seed, least=0)
     tasks = named(tasks)
@@ -85,13 +85,13 @@ def calibrated(
 
     Args:
         router: the router.
-        features: of inputs that neither it nor its specialists were fitted to.
+        features: the features of inputs that neither it nor its specialists were fitted to.
         index: the specialist of each, for the temperature; without it the temperature stays.
         fallback: the share of such inputs that may fall back to the base; 0 for no fallback.
-        seed: of the sample for the temperature, where there are very many.
+        seed: the seed of the sample for the temperature, if there are very many inputs.
 
     Raises:
-        TypeError: an index that is not of whole numbers.
+        TypeError: an index that is not of integers.
         ValueError: features of another width, or that are not finite; too few inputs for the share of `fallback`; an
             index out of range.
     """
@@ -112,10 +112,10 @@ def calibrated(
 
 
 def quantile(novelty: NDArray, fallback: float) -> float:
-    """The threshold that a further novelty exceeds with a probability of at most `fallback`.
+    """The threshold that another novelty exceeds with a probability of at most `fallback`.
 
     Raises:
-        ValueError: too few numbers for it.
+        ValueError: too few numbers.
     """
     if fallback == 0:
         return np.inf
@@ -143,7 +143,7 @@ def shuffled_ranks(index: NDArray, seed: int) -> NDArray:
 
 
 def _own_novelty(features: NDArray, mean: NDArray, count: NDArray, space: Whitening) -> NDArray:
-    """The score of LDA for the task an input is of, negated."""
+    """The LDA score of each input for its own task, negated."""
     return 0.5 * count / (count + 1) * np.sum(((features - mean) @ space.matrix) ** 2, axis=1)
 
 
@@ -165,7 +165,7 @@ def _fitted_temperature(router: Router, features: NDArray, index: NDArray, seed:
 
 
 def _cross_entropy(log_temperature, args):
-    """Of the softmax of scores / temperature. A weak prior keeps the temperature above 0 where no score is wrong."""
+    """That of the softmax of scores / temperature. A weak prior keeps the temperature above 0 if no score is wrong."""
     score, index = args
     score = jnp.where(jnp.isfinite(score), score, jnp.finfo(score.dtype).min / 4)
     score = score - jnp.max(score, axis=1, keepdims=True)

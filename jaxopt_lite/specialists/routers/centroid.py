@@ -23,10 +23,10 @@ Metric = Literal["cosine", "euclid"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Centroid(Router):
-    """Scores are the cosine between the features of an input and of a task, both less the center, or −½ distance².
+    """Scores are the cosine between the features of an input and of a task, both relative to a center, or −½ distance².
 
     Made for features that are equally informative in all directions, and for too few inputs to estimate a covariance.
-    It fails where a few directions vary much and say nothing about the task: `LDA` divides by that spread.
+    It fails where a few directions vary much but say nothing about the task: `LDA` divides by that spread.
 
     Example:
         >>> import jax.numpy as jnp
@@ -44,8 +44,9 @@ class Centroid(Router):
         """For the specialists of a library, by their profiles; the threshold is ∞ until `calibrated` sets one.
 
         Args:
-            library: the specialists. One whose profile is of no inputs is never chosen.
-            geometry: for its center. Without one the center is the mean over the specialists, which a new one moves.
+            library: the specialists. One whose profile counts no inputs is never chosen.
+            geometry: what gives the center. Without it the center is the mean over the specialists, which a new one
+                moves.
             metric: "cosine" or "euclid".
 
         Raises:
@@ -61,7 +62,7 @@ class Centroid(Router):
     def at(
         cls, mean: Float[Array, "T d"], center: Float[Array, " d"] | None = None, metric: Metric = "cosine"
     ) -> "Centroid":
-        """For tasks with these means; the center is zero by default. One without a finite mean is never chosen.
+        """For tasks with these means; the center is zero by default. A task without a finite mean is never chosen.
 
         Raises:
             TypeError: means that are not real numbers.
@@ -86,12 +87,12 @@ class Centroid(Router):
         return super().match(query, weight) if self.metric == "cosine" else -0.5 * squared_distances(query, weight)
 
 
-# Programs of several operations, for each of which JAX would compile one otherwise.
+# Programs of several operations; otherwise JAX would compile one for each.
 
 
 @jax.jit
 def _seen(count: Float[Array, " T"], mean: Float[Array, "T d"]) -> tuple[Array, Array]:
-    """The means of the tasks that have inputs, NaN for others, and the mean of these means."""
+    """The means of the tasks that have inputs, NaN for others; and the mean of these means."""
     seen = count > 0
     center = jnp.sum(jnp.where(seen[:, None], mean, 0), axis=0) / jnp.maximum(jnp.sum(seen), 1)
     return jnp.where(seen[:, None], mean, jnp.nan), center

@@ -1,4 +1,4 @@
-"""Gates: each specialist learns, alone and after its fit, for which inputs it is of use.
+"""Gates: each specialist learns, alone and after its fit, for which inputs it is useful.
 
 PHATGOOSE: Muqeeth, Liu, Liu and Raffel, Learning to route among specialized experts for zero-shot generalization, arXiv
 2402.05859, section 3. All but a vector v is frozen, and v, which starts at zero, minimizes the specialist's own loss
@@ -38,16 +38,16 @@ _PRIOR = "a positive number; without one, gates grow without bound", POSITIVE[1]
 class Gates(Router):
     """Scores are the products of normalized gates and normalized features.
 
-    It was designed for each token at each layer, where specialists are trained apart and no inputs are shared. Once per
-    input it is one direction in feature space, learned without a look at any other task; compare it with `LDA` by
-    `evaluate` before relying on it.
+    The method was designed for each token at each layer, with specialists that are trained apart and share no inputs.
+    Once per input it is one direction in feature space, learned without a look at any other task; compare it with `LDA`
+    by `evaluate` before relying on it.
     """
 
     @classmethod
     def of(cls, library: Library) -> "Gates":
         """For the specialists of a library; the threshold is ∞ until `calibrated` sets one.
 
-        A specialist whose gate is zero is never chosen: none was learned, or the best for its task is none.
+        A specialist whose gate is zero is never chosen: no gate was learned for it, or the best one found is zero.
 
         Raises:
             ValueError: no specialist has a gate.
@@ -80,19 +80,19 @@ def fit_gates(
         tasks: the examples of some or all of them, by name: `Task(x, y)`, or a pair, leaves `[N, ...]`.
         loss: `loss(output, y) -> scalar` for one example.
         prior: the strength of the penalty ½ prior ‖v‖², in examples.
-        solver: its settings.
+        solver: the settings of the solver.
 
     Returns:
-        The library with another `profile.gate`; all else in it stays.
+        The library with another `profile.gate`; all else stays.
 
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
         ValueError: a base without features, features that are not finite; tasks without examples, shapes that differ,
             NaN or infinity; weights that are negative or all zero; a `prior` that is not positive.
-        KeyError: a task that is no specialist's.
+        KeyError: a task without a specialist of its name.
 
     Warns:
-        RuntimeWarning: gates that did not converge, and how many ended how.
+        RuntimeWarning: some gates did not converge; it says how many, and how they ended.
     """
     prior = number("prior", prior, _PRIOR)
     tasks = without_zero_weights(checked(tasks))
@@ -149,7 +149,7 @@ class _Objective:
 
 
 def _normalized(x):
-    """Layer norm without a scale or a shift of its own; what is constant becomes zero."""
+    """Layer norm without a scale or a shift of its own; a constant row becomes zero."""
     x = in_range(x)  # so that neither the sum nor a square overflows
     x = x - jnp.mean(x, axis=1, keepdims=True)
     variance = jnp.mean(x**2, axis=1, keepdims=True)

@@ -1,22 +1,21 @@
 """Linear discriminant analysis: the nearest mean, in units of the spread within tasks. The default router.
 
 All tasks share the covariance Σ of the `Geometry`, which is made once for a base, frozen, and shared by all who add
-specialists to it; a specialist ships the mean μ and the number n of its inputs. With
-known means the most likely task is the one with the largest score −½ (x − μ)ᵀ Σ⁻¹ (x − μ): Hastie, Tibshirani and
-Friedman, The Elements of Statistical Learning, 2nd ed., section 4.3, with equal priors. A mean of n inputs is itself
-off by a covariance of Σ / n, so that x − μ has the covariance (1 + 1/n) Σ, and the score becomes
+specialists to it; a specialist ships the mean μ and the number n of its inputs. With known means the most likely task
+is the one with the largest score −½ (x − μ)ᵀ Σ⁻¹ (x − μ): Hastie, Tibshirani and Friedman, The Elements of Statistical
+Learning, 2nd ed., section 4.3, with equal priors. A mean of n inputs itself has the covariance Σ / n, so that x − μ has
+the covariance (1 + 1/n) Σ, and the score becomes
 
     −½ c ‖(x − μ) W‖²,    c = n / (n + 1),    W Wᵀ = Σ⁻¹.
 
-An input of the task itself has then the same distribution of scores whatever n is: a specialist of few examples is
-neither favored nor put at a disadvantage, and one threshold is right for all. (The full log-density has a further term
-½ d log c. It is right for means that may be anywhere; for tasks that lie close to each other it disfavors those of few
-examples.)
+An input of the task itself then has the same distribution of scores whatever n is: a specialist of few examples is
+neither favored nor disfavored, and one threshold is right for all. (The full log-density has a further term ½ d log c.
+It is right for means that may be anywhere; for tasks close to each other it disfavors those of few examples.)
 
 Σ is the covariance within tasks, pooled over them and shrunk, on the host in float64: Ledoit and Wolf, A
 well-conditioned estimator for large-dimensional covariance matrices, J. Multivariate Analysis 88 (2004), 365-411. It is
-drawn towards a multiple of the identity, by the share that is best in the mean squared error as both the number of
-inputs and d grow, for features scaled to variance 1, so that the units of the features do not matter.
+shrunk towards a multiple of the identity, by the share with the least mean squared error as both the number of inputs
+and d grow, for features scaled to variance 1, so that the units of the features do not matter.
 """
 
 from collections.abc import Mapping
@@ -52,10 +51,10 @@ class Geometry:
 
     Attributes:
         center: the mean features.
-        whiten: `(features − center) @ whiten` has within a task about the identity for its covariance.
+        whiten: a matrix; within a task the covariance of `(features − center) @ whiten` is about the identity.
         threshold: the largest novelty of an input that is not sent to the base, for LDA.
-        temperature: of the softmax of LDA's scores.
-        fingerprint: of the base.
+        temperature: the temperature of the softmax of LDA's scores.
+        fingerprint: the fingerprint of the base.
     """
 
     center: Float[Array, " d"]
@@ -68,10 +67,10 @@ class Geometry:
         freeze_fields(self)
 
     def save(self, file: str | Path) -> None:
-        """Save it as one safetensors file, with a checksum; what is there is replaced, at once.
+        """Save it as one safetensors file, with a checksum; an existing file is replaced at once.
 
         Raises:
-            OSError: it cannot be written; what is there stays as it is.
+            OSError: it cannot be written; an existing file stays as it is.
             ValueError: what `load` would refuse.
         """
         tensors = {name: np.asarray(getattr(self, name), order="C") for name in _ARRAYS}
@@ -87,8 +86,8 @@ class Geometry:
             base: the base it was made for.
 
         Raises:
-            FileNotFoundError: nothing there.
-            OSError: it cannot be looked at.
+            FileNotFoundError: there is no such file.
+            OSError: it cannot be accessed.
             ValueError: the geometry of another base; a damaged file or something else; a center or a matrix that is
                 not finite, a matrix with a row or a column of zeros, a threshold that is NaN or −∞, a temperature that
                 is not positive and finite.
@@ -113,8 +112,8 @@ class Geometry:
         """
         if self.fingerprint != base.fingerprint:
             raise ValueError(
-                f"this geometry is of the base {self.fingerprint[:12]}…, not of {base.name!r}, {base.fingerprint[:12]}…"
-                "; make one by `calibrate(base, tasks)`."
+                f"this geometry is for the base {self.fingerprint[:12]}…, not for {base.name!r} "
+                f"({base.fingerprint[:12]}…); make one by `calibrate(base, tasks)`."
             )
 
 
@@ -171,18 +170,18 @@ class LDA(Router):
     @classmethod
     @in_own_settings
     def at(cls, mean: Float[ArrayLike, "T d"], count: Num[ArrayLike, " T"], geometry: Geometry) -> "LDA":
-        """For tasks with these means of `count` inputs. One with no inputs, or no finite mean, is never chosen.
+        """For tasks with these means of `count` inputs. A task with no inputs, or no finite mean, is never chosen.
 
         Raises:
             TypeError: means or counts that are not real numbers.
-            ValueError: means of another width than the geometry's; not as many counts.
+            ValueError: means of another width than the geometry's; not one count for each.
         """
         mean, count = (_numbers(*given, geometry.center.dtype) for given in (("mean", mean), ("count", count)))
         if mean.ndim != 2 or mean.shape[1] != geometry.center.size:
             raise ValueError(f"mean has shape {mean.shape}; the geometry is of {geometry.center.size} features.")
         if count.shape != mean.shape[:1]:
             raise ValueError(f"count has shape {count.shape}; expected {mean.shape[:1]}, one for each mean.")
-        rows = filled((mean, count))  # of no inputs
+        rows = filled((mean, count))  # with tasks of no inputs
         weight, bias = (leaf[: len(mean)] for leaf in _rows(*rows, geometry.center, geometry.whiten))
         return cls(weight, bias, geometry.threshold, geometry.temperature, geometry.center, geometry.whiten)
 
@@ -220,7 +219,7 @@ def _rows(mean, count, center, whiten):
 
 
 class Whitening(NamedTuple):
-    """`(x − center) @ matrix` has, within a task, about the identity for its covariance."""
+    """Within a task the covariance of `(x − center) @ matrix` is about the identity."""
 
     center: NDArray
     matrix: NDArray
@@ -230,13 +229,13 @@ def means(features: NDArray, index: NDArray, size: int) -> tuple[NDArray, NDArra
     """The mean features of each task, `[T, d]`, and the number of its inputs, `[T]`; zeros where there are none."""
     count = np.bincount(index, minlength=size)
     first, total = np.zeros((2, size, features.shape[1]))
-    first[index[::-1]] = features[::-1]  # where all are as the first their mean is too, to the bit
+    first[index[::-1]] = features[::-1]  # if all inputs of a task are equal, so is their mean, to the bit
     np.add.at(total, index, features - first[index])
     return first + total / np.maximum(count, 1)[:, None], count
 
 
 def whitening(features: NDArray, index: NDArray, size: int) -> Whitening:
-    """From the features `[N, d]` of inputs of the tasks `index`.
+    """The whitening for the features `[N, d]` of inputs of the tasks `index`.
 
     Raises:
         ValueError: features that do not vary within any task.

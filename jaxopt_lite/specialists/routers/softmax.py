@@ -31,7 +31,7 @@ class Softmax(Router):
     """Scores are the logits of a multinomial logistic regression.
 
     Made for a fixed set of tasks with many inputs: it may tell apart what `LDA` cannot, where the tasks' clouds have
-    different shapes. It fails to grow: a new specialist needs the inputs of all tasks again, and moves all scores. With
+    different shapes. It does not grow: a new specialist needs the inputs of all tasks again, and moves all scores. With
     few inputs and many features it overfits, unless `ridge` is large.
 
     Its novelty is the largest logit, negated: Hendrycks et al., arXiv 1911.11132.
@@ -55,8 +55,8 @@ class Softmax(Router):
             tasks: inputs of each of them, by name, `(x, ...)` or `Task`; all tasks weigh the same.
             ridge: the strength of the penalty ½ ridge ‖weight‖² / N, for features scaled to variance 1.
             fallback: the share of inputs of known tasks that may fall back to the base; 0 for no fallback.
-            solver: its settings.
-            seed: of what is held out.
+            solver: the settings of the solver.
+            seed: the seed of the choice of what is held out.
 
         Raises:
             TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
@@ -114,7 +114,7 @@ def _location_and_scale(features: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _cross_entropy(unknowns, args):
-    """Of all inputs, some at a time: the logits of all of them for all specialists may be too many to hold."""
+    """The loss of all inputs, some at a time: all their logits for all specialists may not fit in memory."""
     weight, bias = unknowns["weight"], unknowns["bias"]
     x, index, share, ridge = args
 

@@ -224,7 +224,7 @@ def test_fisher_of_low_rank_needs_the_diagonal_of_the_product():
 def test_fisher_refuses_what_it_does_not_know():
     library = random_library(BASE, SCALES, "abc")
     merged = merge(library)
-    with pytest.raises(ValueError, match="no Fisher diagonal is known of merged"):
+    with pytest.raises(ValueError, match="no Fisher diagonal is known for merged"):
         merge(library.add(merged), "fisher")
     with pytest.raises(ValueError, match="diagonal has the shapes"):
         merge(library, Fisher({"shift:bias": np.ones((3, 6))}))

@@ -156,19 +156,19 @@ REFUSED = {
     ),
     "another module": (
         lambda folder: written(folder, {"a.lora_A.weight": A, "a.lora_B.weight": B}),
-        "the module 'a' is none of the base's: expected 'base_model.model.' and an array of LoRA or IA3 for fc.bias, ",
+        "the module 'a' is not one of the base's: expected 'base_model.model.' and an array of LoRA or IA3 for fc.bias",
     ),
     "DoRA": (
         arrays({"fc.lora_magnitude_vector": draw(OUT)}),
-        "'base_model.model.fc.lora_magnitude_vector' is no array",
+        "'base_model.model.fc.lora_magnitude_vector' is not a known array",
     ),
     "without PEFT's prefix": (
         lambda folder: written(folder, prefix=""),
-        "'fc.lora_A.weight' is no array that is known",
+        "'fc.lora_A.weight' is not a known array",
     ),
     "a bias twice": (
         arrays({"fc.bias": draw(OUT), "fc.base_layer.bias": draw(OUT)}),
-        "bias' is no array that is known",
+        "bias' is not a known array",
     ),
     "NaN": (arrays({"fc.lora_A.weight": A * np.nan}), "of float32, holds other than finite floating-point numbers"),
     "whole numbers": (arrays({"fc.lora_A.weight": A.astype(int)}), "of int64, holds other than finite"),
@@ -264,5 +264,5 @@ def test_names_that_do_not_fit_the_base_are_not_blamed_on_the_file(tmp_path):
 def test_no_names_are_taken_for_paths(tmp_path):
     """A module of any name is looked up among the base's, and nowhere else."""
     written(tmp_path, {"../../x.lora_A.weight": A, "../../x.lora_B.weight": B})
-    with pytest.raises(ValueError, match=r"the module '../../x' is none of the base's"):
+    with pytest.raises(ValueError, match=r"the module '../../x' is not one of the base's"):
         load_peft(tmp_path, BASE)

@@ -325,6 +325,6 @@ def test_arrays_never_stand_beside_other_settings(tmp_path, monkeypatch):
 
 def test_a_folder_in_the_place_of_a_file_stays(tmp_path):
     (tmp_path / "adapter_config.json").mkdir()
-    with pytest.raises(OSError, match="is there, and no file; choose another folder"):
+    with pytest.raises(OSError, match="exists, and is not a file; choose another folder"):
         save_peft(specialist(BASES["in_out"], LORA), tmp_path, names_of())
     assert os.listdir(tmp_path) == ["adapter_config.json"]

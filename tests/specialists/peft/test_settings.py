@@ -67,7 +67,7 @@ REFUSED = {
     "rank of a pattern": (settings(rank_pattern={"a": "2"}), "r='2': expected a whole number"),
     "no rank": (b'{"peft_type": "LORA"}', "it has no 'r', which LoRA needs"),
     "alpha": (settings(lora_alpha=0), "lora_alpha=0: expected a positive number"),
-    "no pattern": (settings(alpha_pattern={"(": 1}), r"the pattern .* is none"),
+    "no pattern": (settings(alpha_pattern={"(": 1}), r"the pattern .* is not valid"),
     "not chosen": (settings(target_modules=["b"]), r"target_modules=\['b'\] does not choose"),
 }
 

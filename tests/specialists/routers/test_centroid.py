@@ -37,7 +37,7 @@ def test_the_center_is_the_geometry_s_or_the_mean_s():
     assert np.array_equal(Centroid.of(library, geometry).center, np.ones(4))
     np.testing.assert_allclose(Centroid.of(library).center, MEAN.mean(axis=0), rtol=1e-6)
     assert Centroid.of(library[:0]).scores(X).shape == (9, 0)
-    with pytest.raises(ValueError, match="not of 'other'"):
+    with pytest.raises(ValueError, match="not for 'other'"):
         Centroid.of(library_at(plane(4, "other"), MEAN), geometry)
 
 

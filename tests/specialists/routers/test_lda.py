@@ -149,7 +149,7 @@ def test_more_features_than_inputs():
 
 def test_what_does_not_fit_is_refused():
     library = library_at(plane(3, "other"), np.eye(3))
-    with pytest.raises(ValueError, match="not of 'other'"):
+    with pytest.raises(ValueError, match="not for 'other'"):
         LDA.of(library, geometry_of(3))
     with pytest.raises(ValueError, match=r"shape \(2, 4\); the geometry is of 3"):
         LDA.at(np.zeros((2, 4)), np.ones(2), geometry_of(3))
@@ -209,7 +209,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path):
 def test_others_are_refused(tmp_path):
     path = tmp_path / "geometry.safetensors"
     GEOMETRY.save(path)
-    with pytest.raises(ValueError, match="geometry.safetensors: .*not of 'other'"):
+    with pytest.raises(ValueError, match="geometry.safetensors: .*not for 'other'"):
         Geometry.load(path, plane(3, "other"))
     save_base(BASE, path)
     with pytest.raises(ValueError, match="geometry.safetensors: not a file of the format 'jaxopt_lite geometry'"):
