@@ -112,9 +112,9 @@ def check_together(**arguments: PyTree) -> None:
             sharding = getattr(leaf, "sharding", None)
             if isinstance(sharding, NamedSharding) and _is_apart(leaf, sharding):
                 raise ValueError(
-                    f"{name} has an array on the mesh {dict(sharding.mesh.shape)}; expected one device. To solve each part "
-                    "where it is: jol.over_devices(lambda x0, args: jol.minimize(fun, x0, args))(x0, args). Put what all "
-                    "problems share on every device, by jax.sharding.PartitionSpec()."
+                    f"{name} has an array on the mesh {dict(sharding.mesh.shape)}; expected one device. To solve each "
+                    "part where it is: jol.over_devices(lambda x0, args: jol.minimize(fun, x0, args))(x0, args). Put "
+                    "what all problems share on every device, by jax.sharding.PartitionSpec()."
                 )
 
 

@@ -203,7 +203,8 @@ def _hint(x: PyTree, x0: PyTree, batched: bool, called: str) -> Hint | None:
         size = np.shape(jax.tree.leaves(x0)[0])[0]
         text = (
             f"The first axis of {called} is the batch, so {called} of shape ({size},) means {size} problems with one "
-            f"unknown each, and x is a scalar. For one problem pass batched=False, for several {called} of shape [B, n]."
+            "unknown each, and x is a scalar. For one problem pass batched=False, for several "
+            f"{called} of shape [B, n]."
         )
     else:
         return None
