@@ -1,15 +1,16 @@
-"""One version of Unicode for all words, whatever that of the installed libraries is.
+"""One version of Unicode for all words, whichever version the installed libraries have.
 
-Each engine of regular expressions knows the characters of its own version: `regex` of today those of Unicode 18,
-tokenizers 0.23 and tiktoken those of Unicode 16. Where a letter is too new for one of them words would end elsewhere,
-here and there, or here after an update. So words are found as if what came after Unicode 16 were not assigned.
+Each regular expression engine knows the characters of its own version: current `regex` those of Unicode 18, tokenizers
+0.23 and tiktoken those of Unicode 16. With a letter that is too new for one of them, words would end in different
+places here and there, or before and after an update. So words are found as if every character newer than Unicode 16
+were unassigned.
 """
 
 import re
 
 __all__ = ["OLD_PUNCTUATION", "YOUNG_CAPITALS", "YOUNG_DIGITS", "YOUNG_MARKS", "YOUNG_PUNCTUATION", "of_unicode_16"]
 
-# What has been assigned after Unicode 16, up to 18.
+# Characters assigned after Unicode 16, up to 18.
 _AFTER_16 = re.compile(
     "["
     "\u0558\u058b-\u058c\u05c8-\u05c9\u088f\u0b53-\u0b54\u0c5c\u0cdc\u1acf-\u1af0\u208f\u209d-\u209f\u20c1-\u20c4"
@@ -17,7 +18,7 @@ _AFTER_16 = re.compile(
     "\ufdc8-\ufdce"
     "]"
 )
-# The same beyond U+FFFF, where `re` tries one range after the other for every character.
+# The same beyond U+FFFF, where `re` tries the ranges one by one for every character.
 _AFTER_16_BEYOND = re.compile(
     "["
     "\U000107bb-\U000107bf\U00010940-\U00010959\U00010ec5-\U00010ec7\U00010ec9-\U00010eee\U00010ef0-\U00010efb"
@@ -43,11 +44,11 @@ YOUNG_PUNCTUATION = (
     "\U00011c41-\U00011c45\U00011c70-\U00011c71\U00011ef7-\U00011ef8\U00011f43-\U00011f4f\U00011fff"
     "\U00012ff1-\U00012ff2\U00016d6d-\U00016d6f\U00016e97-\U00016e9a\U00016fe2\U0001e5ff\U0001e95e-\U0001e95f"
 )
-"""Punctuation that is too young for Hugging Face's Punctuation, which has the characters of an early version."""
+"""Punctuation that is too new for Hugging Face's Punctuation, which knows the characters of an early version."""
 OLD_PUNCTUATION = "\u166d\U000111c9"
-"""What was punctuation in that version, and is none any more."""
+"""Characters that were punctuation in that version and no longer are."""
 YOUNG_DIGITS = dict.fromkeys([*range(0x11DE0, 0x11DEA), *range(0x16FF4, 0x16FF7)], "0")
-"""Numbers of Unicode 17, which Hugging Face's Digits knows already, for `str.translate`."""
+"""Digits of Unicode 17, which Hugging Face's Digits already knows, for `str.translate`."""
 YOUNG_MARKS = (
     "\u05c8-\u05c9\u07fd\u0897-\u089f\u08ca-\u08d3\u09fe\u0c3c\u0d3b-\u0d3c\u0eba\u1715\u1abf-\u1af0"
     "\u1df6-\u1dfa\ua82c\U00010d24-\U00010d27\U00010d69-\U00010d6d\U00010eab-\U00010eac\U00010ecb-\U00010ecf"
@@ -58,19 +59,19 @@ YOUNG_MARKS = (
     "\U0001d280-\U0001d281\U0001e08f\U0001e130-\U0001e136\U0001e2ae\U0001e2ec-\U0001e2ef\U0001e4ec-\U0001e4ef"
     "\U0001e5ee-\U0001e5ef\U0001e6e3\U0001e6e6\U0001e6ee-\U0001e6ef\U0001e6f5"
 )
-"""Marks that stay where they stand in Hugging Face's normal forms, which take them for characters of their own."""
-# First and last letter, and how far away the small ones are.
+"""Combining marks that Hugging Face's normal forms do not reorder, taking them for characters of their own."""
+# First and last letter, and the offset to the lower-case ones.
 _CAPITALS = [
     (0x1C89, 0x1C89, 1), (0xA7CB, 0xA7CB, -42343), (0xA7CC, 0xA7CC, 1), (0xA7CE, 0xA7CE, 1), (0xA7D2, 0xA7D2, 1),
     (0xA7D4, 0xA7D4, 1), (0xA7DA, 0xA7DA, 1), (0xA7DC, 0xA7DC, -42561), (0x10D50, 0x10D65, 32), (0x16EA0, 0x16EB8, 27),
 ]  # fmt: skip
 YOUNG_CAPITALS = {code: code + away for first, last, away in _CAPITALS for code in range(first, last + 1)}
-"""Capital letters that a version of Python may not know, and their small ones, for `str.translate`."""
+"""Capital letters that a version of Python may not know, and their lower-case forms, for `str.translate`."""
 _UNASSIGNED = "\u0378"
 
 
 def of_unicode_16(text: str) -> str:
-    """The text with a character that is assigned nowhere for every one that came later; as long as before.
+    """The text with every newer character replaced by an unassigned one; its length does not change.
 
     Example:
         >>> from jaxopt_lite.bpe.age import of_unicode_16

@@ -1,6 +1,6 @@
-"""What callers of this room give, as what it is meant to be, or an error that names it and says what to do.
+"""Checks and converts arguments, or raises an error that names the argument and says what to do.
 
-Imports NumPy and the standard library alone; all other files of the room may import it.
+Imports only NumPy and the standard library; every other module of this package may import it.
 """
 
 import os
@@ -19,10 +19,10 @@ _UTF8 = "utf-8", "surrogateescape"
 
 
 def whole_numbers(name: str, values: Any, dtype: type[np.integer], columns: int | None = None) -> np.ndarray:
-    """An array of whole numbers: a row, or rows of so many columns. Numbers that the type cannot hold are refused.
+    """An array of whole numbers: one row, or rows of `columns` entries. Numbers too large for `dtype` are refused.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: `values` is anything else.
     """
     shape = "one row" if columns is None else f"rows of {columns}"
     try:
@@ -44,51 +44,51 @@ def whole_numbers(name: str, values: Any, dtype: type[np.integer], columns: int 
 
 
 def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    """Several different texts, none of them empty.
+    """Several distinct strings, none of them empty.
 
     Raises:
-        ValueError: it is something else, or a single text.
+        ValueError: `given` is anything else, a single string included.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ValueError(f"{name}={given!r:.80}: expected a list of different texts, none of them empty.")
+        raise ValueError(f"{name}={given!r:.80}: expected a list of distinct strings, none of them empty.")
     several = tuple(given)
     wrong = [text for text in several if not isinstance(text, str) or not text]
     if wrong or len(set(several)) != len(several):
         shown = wrong[0] if wrong else Counter(several).most_common(1)[0][0]
-        raise ValueError(f"{name} has {shown!r:.80}: expected different texts, none of them empty.")
+        raise ValueError(f"{name} has {shown!r:.80}: expected distinct strings, none of them empty.")
     return several
 
 
 def to_bytes(text: str) -> bytes:
-    """UTF-8. U+DC80..U+DCFF, which stand for bytes that were not UTF-8 in a file, become those bytes again.
+    """UTF-8. U+DC80..U+DCFF, which stand for bytes of a file that were not UTF-8, become those bytes again.
 
     Raises:
-        ValueError: another half of a surrogate pair, which is no character and has no UTF-8.
+        ValueError: any other lone surrogate, which is not a character and has no UTF-8.
     """
     try:
         return text.encode(*_UTF8)
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the text has the lone surrogate U+{ord(text[error.start]):04X} in {text[:40]!r}, which is no character; "
-            "only U+DC80..U+DCFF, which errors='surrogateescape' makes of bytes, are understood. Replace it, for "
-            "instance by text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+            f"the text has the lone surrogate U+{ord(text[error.start]):04X} in {text[:40]!r}, which is not a "
+            "character; only U+DC80..U+DCFF, into which errors='surrogateescape' turns bytes, are understood. Replace "
+            "it, for instance by text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
         ) from None
 
 
 def all_to_bytes(texts: Iterable[str]) -> list[bytes]:
-    """`to_bytes` of each, without a call for each."""
+    """`to_bytes` of each text, without one call per text."""
     texts = list(texts)
     try:
         return [text.encode(*_UTF8) for text in texts]
     except UnicodeEncodeError:
-        return list(map(to_bytes, texts))  # which says what is wrong
+        return list(map(to_bytes, texts))  # its error says what is wrong
 
 
 def word_counts(counts: Mapping) -> Counter[str]:
     """How often each word occurs.
 
     Raises:
-        TypeError: a word that is no str, or a count that is no whole number.
+        TypeError: a word that is not a str, or a count that is not a whole number.
         ValueError: a count below zero.
     """
     checked: Counter[str] = Counter()
@@ -104,10 +104,10 @@ def word_counts(counts: Mapping) -> Counter[str]:
 
 
 def existing_file(path: os.PathLike) -> Path:
-    """The path, if there is a file or a stream.
+    """The path, if it is that of a file or a stream.
 
     Raises:
-        FileNotFoundError: there is nothing there.
+        FileNotFoundError: nothing is there.
         IsADirectoryError: it is a directory.
     """
     path = Path(path)
@@ -117,15 +117,15 @@ def existing_file(path: os.PathLike) -> Path:
             '.rglob("*.txt")).'
         )
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file. Relative paths start in {Path.cwd()}.")
+        raise FileNotFoundError(f"{path}: there is no such file. Relative paths start at {Path.cwd()}.")
     return path
 
 
 def jax_device(device: Any) -> Any:
-    """The device, if it is one of JAX; who has one has loaded JAX, which this does not.
+    """The device, if it is a JAX device. Does not load JAX: a caller with a device has already done so.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: it is anything else.
     """
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(device, jax.Device):

@@ -1,7 +1,7 @@
-"""What a `tokenizer.json` says beside words and merges: how tokens become text again, and what goes around a text.
+"""What a `tokenizer.json` says besides words and merges: how tokens become text again, and what goes around a text.
 
-A decoder is a sequence of steps from tokens, as texts, to texts, which are joined in the end. A post-processor puts
-tokens before and behind a text; that is done on request only.
+A decoder is a sequence of steps, each from a list of strings to another; the first list is the tokens, and the last is
+joined. A post-processor adds tokens before and after a text; this is done only on request.
 """
 
 import json
@@ -16,13 +16,13 @@ from jaxopt_lite.bpe.vocabulary import byte_order
 
 __all__ = ["Around", "as_characters", "as_text", "decoder", "from_characters", "is_byte", "names_byte", "template"]
 
-_PRINTABLE = 188  # the first of the order are written as themselves, the others as the characters from U+0100 on
+_PRINTABLE = 188  # so many bytes, the first in this order, are written as themselves, the others as U+0100 and up
 _CHARACTERS = {
     byte[0]: chr(byte[0]) if k < _PRINTABLE else chr(256 + k - _PRINTABLE) for k, byte in enumerate(byte_order("gpt2"))
 }
 _BYTES = {character: byte for byte, character in _CHARACTERS.items()}
-_BYTE_NAME = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")  # with a sign too, as Rust reads numbers
-# What WordPiece's decoder puts right, in this order.
+_BYTE_NAME = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")  # a sign is allowed too, as when Rust parses numbers
+# What WordPiece's decoder cleans up, in this order.
 _CLEANED = [
     (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
     (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
@@ -33,28 +33,28 @@ Tokens = Callable[[list[str]], list[str]]
 
 @dataclass(frozen=True)
 class Around:
-    """Decoder and post-processor of a file, in JSON.
+    """Decoder and post-processor of a file, as JSON.
 
     Attributes:
-        decoder: how tokens become text; `None`: the bytes of one after the other.
+        decoder: how tokens become text; `None`: their bytes are concatenated.
         post_processor: what goes around a text on request; `None`: nothing.
 
     Raises:
-        ValueError: one that is no JSON, or that this package has no counterpart for.
+        ValueError: one of them is not JSON, or has no counterpart in this package.
     """
 
     decoder: str | None = None
     post_processor: str | None = None
 
     def __post_init__(self):
-        """Refuse what there is no counterpart for now, and not when a text is decoded."""
+        """Refuse what is not supported now rather than when a text is decoded."""
         if self.decoder is not None:
             decoder(self.decoder)
         template(self.post_processor)
 
 
 def as_characters(data: bytes) -> str:
-    """Bytes as printable characters, one for each, as GPT-2 writes them in its files.
+    """Bytes as printable characters, one each, as GPT-2 writes them in its files.
 
     Example:
         >>> from jaxopt_lite.bpe.around import as_characters
@@ -65,7 +65,7 @@ def as_characters(data: bytes) -> str:
 
 
 def from_characters(text: str) -> bytes:
-    """The inverse.
+    """The inverse of `as_characters`.
 
     Raises:
         ValueError: a character that stands for no byte.
@@ -73,7 +73,7 @@ def from_characters(text: str) -> bytes:
     try:
         return bytes(map(_BYTES.__getitem__, text))
     except KeyError as error:
-        raise ValueError(f"the token {text!r} has {error.args[0]!r}, which stands for no byte in GPT-2's way") from None
+        raise ValueError(f"the token {text!r} has {error.args[0]!r}, which stands for no byte in GPT-2") from None
 
 
 def is_byte(text: str) -> bool:
@@ -86,13 +86,13 @@ def is_byte(text: str) -> bool:
 
 @cache
 def decoder(parts: str) -> Callable[[list[str]], str]:
-    """The function of a decoder, from the names of tokens to their text.
+    """A decoder as a function, from the names of tokens to their text.
 
     Args:
-        parts: the decoder, in JSON; `null` puts spaces between tokens, a sequence of none nothing.
+        parts: the decoder, as JSON; `null` puts spaces between tokens, an empty sequence puts nothing.
 
     Raises:
-        ValueError: one that this package has no counterpart for, naming it.
+        ValueError: a decoder that is not supported, naming it.
 
     Example:
         >>> from jaxopt_lite.bpe.around import decoder
@@ -115,7 +115,7 @@ def decoder(parts: str) -> Callable[[list[str]], str]:
 def _decoder(part: Mapping[str, Any]) -> Tokens:
     kind = part["type"]
     if kind not in _DECODERS:
-        raise ValueError(f"the decoder {kind!r:.60}, which is not supported; expected {', '.join(_DECODERS)}")
+        raise ValueError(f"the decoder {kind!r:.60}, which is not supported; expected one of {', '.join(_DECODERS)}")
     return _DECODERS[kind](part)
 
 
@@ -152,12 +152,12 @@ def _value(token: str) -> int | None:
 
 
 def names_byte(token: bytes) -> bool:
-    """Whether ByteFallback takes a token for a byte, whatever the model does."""
+    """Whether the ByteFallback decoder takes a token for a byte, whatever the model does."""
     return len(token) == 6 and token[:3] == b"<0x" and _value(token.decode("utf-8", "replace")) is not None
 
 
 def as_text(data: bytes) -> str:
-    """Bytes as text if all of them are UTF-8; else U+FFFD for each."""
+    """Bytes as text if they are valid UTF-8; else U+FFFD for each byte."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -221,13 +221,13 @@ _DECODERS: dict[str, Callable[[Mapping[str, Any]], Tokens]] = {
 
 
 def template(parts: str | None) -> tuple[list[int], list[int]]:
-    """The ids that a post-processor puts before and behind one text.
+    """The ids that a post-processor adds before and after one text.
 
     Args:
-        parts: the post-processor, in JSON; `None` for none.
+        parts: the post-processor, as JSON; `None` for none.
 
     Raises:
-        ValueError: one that this package has no counterpart for, naming it.
+        ValueError: a post-processor that is not supported, naming it.
     """
     before: list[int] = []
     behind: list[int] = []
@@ -236,15 +236,15 @@ def template(parts: str | None) -> tuple[list[int], list[int]]:
         kind = part["type"]
         if holds_template and kind != "ByteLevel":
             raise ValueError(
-                f"the post_processor {kind!r:.60} behind a TemplateProcessing, whose tokens it would take for texts of "
-                "their own; expected TemplateProcessing as the last one"
+                f"the post_processor {kind!r:.60} after a TemplateProcessing, whose tokens it would treat as separate "
+                "texts; expected TemplateProcessing as the last one"
             )
         if kind in ("RobertaProcessing", "BertProcessing"):
             left, right = ([_marker(part, name)] for name in ("cls", "sep"))
         elif kind == "TemplateProcessing":
             left, right = _around(part)
             holds_template = True
-        elif kind == "ByteLevel":  # of offsets only
+        elif kind == "ByteLevel":  # it changes offsets only
             continue
         else:
             raise ValueError(f"the post_processor {kind!r:.60}, which is not supported; expected TemplateProcessing")
@@ -260,12 +260,12 @@ def _marker(part: Mapping[str, Any], name: str) -> int:
 
 
 def _in(part: Any, name: Any) -> Any:
-    """What is there by a name, or `None`."""
+    """The entry of this name, or `None`."""
     return part.get(name) if isinstance(part, Mapping) and isinstance(name, str) else None
 
 
 def _around(part: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """The ids of a template for one text, before and behind it."""
+    """The ids that a template adds before and after one text."""
     known = get(part, "special_tokens", dict)
     before: list[int] = []
     behind: list[int] | None = None

@@ -1,23 +1,23 @@
-"""A bounded cache of what texts were encoded as. Used by `encode.py`."""
+"""A bounded cache of the ids of texts. Used by `encode.py`."""
 
 from collections.abc import Callable, Set
 
 __all__ = ["Cache"]
 
-_ENTRY, _CHARACTER = 140, 3  # bytes of an entry apart from its characters, and for each of them; as measured
-_LONG = 200  # characters from which a key is not kept: it will hardly come again
+_ENTRY, _CHARACTER = 140, 3  # measured bytes of an entry without its characters, and for each character
+_LONG = 200  # keys longer than this are not kept: they will hardly come again
 
 
 class Cache(dict[str, tuple[int, ...]]):
-    """Ids of pieces of text. Two generations are kept: when the newer is full, it becomes the older, which is dropped.
+    """Ids of pieces of text, in two generations: when the newer one is full, it replaces the older one.
 
-    What is asked for again moves from the older to the newer, so that frequent pieces are always there. A lookup is
-    that of `dict` and finds what is in the newer one alone; `fill` makes sure that all wanted are in it.
+    Pieces that are asked for again move from the older generation to the newer, so frequent pieces are always there.
+    Lookups are those of `dict` and see only the newer generation; `fill` makes sure that all wanted pieces are in it.
 
-    What is in it is right wherever a call was broken off. Sizes are counted before, so that they are never too small.
+    Entries are right even if a call is interrupted. Sizes are added before entries, so they are never too small.
 
     Args:
-        limit: bytes of a generation, about.
+        limit: the approximate size of a generation, in bytes.
     """
 
     def __init__(self, limit: int):
@@ -28,15 +28,15 @@ class Cache(dict[str, tuple[int, ...]]):
         self._size = 0
 
     def fill(self, wanted: Set[str], make: Callable[[list[str]], list[tuple[int, ...]]]) -> None:
-        """Make sure that all these are here.
+        """Make sure that all wanted pieces are here.
 
         Args:
             wanted: pieces of text.
-            make: the ids of those that are not known.
+            make: computes the ids of pieces that are not known.
         """
         for key in self._long:
             self.pop(key, None)
-        new = [key for key in wanted if key not in self]  # `difference` would walk all that is remembered
+        new = [key for key in wanted if key not in self]  # `difference` would walk the whole cache
         if not new:
             return
         size = _ENTRY * len(new) + _CHARACTER * sum(map(len, new))

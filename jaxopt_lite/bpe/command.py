@@ -1,6 +1,6 @@
 """`python -m jaxopt_lite bpe`: train, encode, decode and inspect from the command line.
 
-Results go to standard output, everything else to standard error. A command ends with status 0, with 1 and one line on
+Results go to standard output, everything else to standard error. A command exits with status 0, with 1 and one line on
 standard error if it fails, with 2 for wrong arguments, and with 130 after Ctrl-C.
 """
 
@@ -32,13 +32,13 @@ from jaxopt_lite.bpe.vocabulary import LEVELS
 
 __all__ = ["INTERRUPTED", "add_commands", "count"]
 
-INTERRUPTED = 130  # as the shell has it: 128 + SIGINT
-_STANDARD = "-"  # the name of standard input, or output
+INTERRUPTED = 130  # as in the shell: 128 + SIGINT
+_STANDARD = "-"  # the name of standard input or output
 _LINES = 1 << 20  # bytes of lines that are encoded together
 
 
 class _Anywhere(argparse.ArgumentParser):
-    """A parser that takes options anywhere, also between the names of files; behind `--` all are names of files."""
+    """A parser that takes options anywhere, even between file names; after `--` everything is a file name."""
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         if getattr(self, "_is_inside", False):
@@ -51,9 +51,9 @@ class _Anywhere(argparse.ArgumentParser):
 
 
 def _without_dashes(words: Sequence[str]) -> list[str]:
-    """The words without `--`; names behind it that look like options become paths that do not.
+    """The words without `--`; names after it that look like options become paths that do not.
 
-    `parse_known_intermixed_args` parses twice, and what is left for the second time lacks the `--`.
+    `parse_known_intermixed_args` parses twice, and the `--` is gone by the second time.
     """
     if "--" not in words:
         return list(words)
@@ -67,20 +67,20 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"jaxopt_lite {version('jaxopt-lite')}")
     commands = parser.add_subparsers(required=True, parser_class=_Anywhere)
     _train_parser(commands.add_parser("train", help="learn a tokenizer from files"))
-    encode = _parser(commands, "encode", "the ids of texts, a line each", _encode)
-    encode.add_argument("files", nargs="*", metavar="FILE", help="a text each (default: standard input, '-')")
-    encode.add_argument("--lines", action="store_true", help="every line is a text, without its line end")
+    encode = _parser(commands, "encode", "print the ids of texts, one line per text", _encode)
+    encode.add_argument("files", nargs="*", metavar="FILE", help="one text each (default: standard input, '-')")
+    encode.add_argument("--lines", action="store_true", help="each line is one text, without its line end")
     encode.add_argument(
         "--special", choices=SPECIAL_MODES, default="raise",
-        help="where the text has a special token: refuse it, make it that token, or take it for text (default raise)",
+        help="for special tokens in the text: refuse, encode as that token, or take as plain text (default raise)",
     )  # fmt: skip
     _add_errors(encode, "surrogateescape")
-    decode = _parser(commands, "decode", "the bytes of ids, one text after the other", _decode)
-    decode.add_argument("file", nargs="?", default=_STANDARD, metavar="FILE", help="of ids (default: standard input)")
-    decode.add_argument("--lines", action="store_true", help="write a line end behind the text of every line of ids")
-    decode.add_argument("--skip-special", action="store_true", help="leave special tokens out")
-    inspect = _parser(commands, "inspect", "its first merges; compression and frequent tokens of files", _inspect)
-    inspect.add_argument("files", nargs="*", metavar="FILE", help="texts to try it on")
+    decode = _parser(commands, "decode", "write the bytes of ids, one text after another", _decode)
+    decode.add_argument("file", nargs="?", default=_STANDARD, metavar="FILE", help="the ids (default: standard input)")
+    decode.add_argument("--lines", action="store_true", help="write a line end after the text of each line of ids")
+    decode.add_argument("--skip-special", action="store_true", help="leave out special tokens")
+    inspect = _parser(commands, "inspect", "show first merges; compression and frequent tokens of files", _inspect)
+    inspect.add_argument("files", nargs="*", metavar="FILE", help="texts to try the tokenizer on")
     inspect.add_argument("--top", type=count, default=20, help="how many merges and tokens to show (default 20)")
     _add_errors(inspect, "surrogateescape")
 
@@ -89,7 +89,7 @@ def _parser(commands, name: str, description: str, command: Callable) -> argpars
     """The parser of a command that takes a tokenizer."""
     parser = commands.add_parser(name, help=description, description=f"{name.capitalize()}: {description}.")
     parser.add_argument("tokenizer", metavar="TOKENIZER", help="tokenizer.json, tekken.json, .tiktoken, or a folder")
-    parser.add_argument("--pattern", help="what a word is, where the tokenizer's file does not say (.tiktoken, GPT-2)")
+    parser.add_argument("--pattern", help="what a word is, if the tokenizer's file does not say (.tiktoken, GPT-2)")
     parser.set_defaults(run=_guarded(command), parser=parser)
     return parser
 
@@ -97,27 +97,27 @@ def _parser(commands, name: str, description: str, command: Callable) -> argpars
 def _train_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE",
-        help="texts to learn from: plain, .jsonl or .parquet, packed or not; folders of them; '-' for standard input",
+        help="texts to learn from: plain, .jsonl or .parquet, compressed or not; folders; '-' for standard input",
     )  # fmt: skip
-    parser.add_argument("--field", default="text", help="of records, which field is the text (default text)")
+    parser.add_argument("--field", default="text", help="the field of a record that holds the text (default text)")
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--vocab-size", type=count, metavar="N", help="how many tokens in all")
     size.add_argument("--merges", type=count, metavar="N", help="or how many merges")
     parser.add_argument("--output", "-o", required=True, metavar="PATH", help="the tokenizer; '-' for standard output")
-    parser.add_argument("--format", choices=FORMATS, help="of the output (default: by its name)")
+    parser.add_argument("--format", choices=FORMATS, help="the output format (default: by the name of the output)")
     names = ", ".join(name for name in (*STOCK, "whitespace") if name != "gpt4")
     parser.add_argument("--pattern", help=f"gpt4 (default), {names}, or a regular expression")
-    parser.add_argument("--end-of-word", metavar="MARK", help="with whitespace: a mark behind every word, such as _")
-    parser.add_argument("--level", choices=LEVELS, default="byte", help="what base symbols are (default byte)")
+    parser.add_argument("--end-of-word", metavar="MARK", help="with whitespace: a mark after every word, such as _")
+    parser.add_argument("--level", choices=LEVELS, default="byte", help="what the base symbols are (default byte)")
     parser.add_argument("--byte-fallback", action="store_true", help="at char level: bytes for unseen characters")
-    parser.add_argument("--unknown", metavar="TEXT", help="at char level: the token of unseen characters")
-    parser.add_argument("--min-frequency", type=count, default=1, metavar="N", help="of merged pairs (default 1)")
+    parser.add_argument("--unknown", metavar="TEXT", help="at char level: the token for unseen characters")
+    parser.add_argument("--min-frequency", type=count, default=1, metavar="N", help="least count of a pair (default 1)")
     parser.add_argument("--max-token-length", type=count, metavar="N", help="in bytes or characters, as --level says")
-    parser.add_argument("--special-token", action="append", default=[], metavar="TEXT", help="may be given repeatedly")
-    parser.add_argument("--tie", choices=tuple(TIES), default="id", help="of equally frequent pairs (default id)")
+    parser.add_argument("--special-token", action="append", default=[], metavar="TEXT", help="may be repeated")
+    parser.add_argument("--tie", choices=tuple(TIES), default="id", help="order of equally frequent pairs (default id)")
     parser.add_argument("--extend", metavar="TOKENIZER", help="a tokenizer to learn more merges for")
-    parser.add_argument("--checkpoint", metavar="PATH", help="where to save merges meanwhile, and to go on from")
-    parser.add_argument("--processes", type=count, metavar="N", help="that count words (default: one for every core)")
+    parser.add_argument("--checkpoint", metavar="PATH", help="where to save merges during the run, and resume from")
+    parser.add_argument("--processes", type=count, metavar="N", help="how many count words (default: one per core)")
     _add_errors(parser, "strict")
     parser.set_defaults(run=_guarded(_train), parser=parser)
 
@@ -128,14 +128,14 @@ def _add_errors(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def count(word: str) -> int:
-    """A whole number above zero, as the type of an argument."""
+    """A whole number above zero; a `type=` for argparse."""
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above zero, got {word!r}")
     return int(word)
 
 
 def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable[[argparse.Namespace, Console], int]:
-    """The command with its exit status, and one line on standard error in place of a traceback."""
+    """The command as a function that returns its exit status and prints one line instead of a traceback."""
 
     def run(options: argparse.Namespace, console: Console) -> int:
         _occupy()
@@ -147,8 +147,8 @@ def _guarded(command: Callable[[argparse.Namespace, Console], None]) -> Callable
             if sys.stderr is not None:
                 print("\nStopped.", file=sys.stderr)
             return INTERRUPTED
-        except BrokenPipeError:  # whoever reads has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), _open("stdout").fileno())  # for what Python writes when it ends
+        except BrokenPipeError:  # the reader has closed the pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _open("stdout").fileno())  # for what Python flushes at exit
             return 1
         except (OSError, ValueError, TypeError, RuntimeError, MemoryError, ImportError) as error:
             _say(options, "error", error)
@@ -165,7 +165,7 @@ def _say(options: argparse.Namespace, kind: str, message: object) -> None:
 
 
 def _occupy() -> None:
-    """Take the numbers of standard streams that are closed, so that no file that is opened gets one."""
+    """Occupy the file descriptors of closed standard streams, so that no opened file gets one of them."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
@@ -203,7 +203,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
     for warning in caught:
         _say(options, "warning", warning.message)
     if any(str(warning.message).startswith("interrupted after") for warning in caught):
-        raise KeyboardInterrupt  # `train` has caught it, to hand over what was learned; a checkpoint has that too
+        raise KeyboardInterrupt  # `train` caught it to return what was learned, which is in the checkpoint too
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         _save(tokenizer, options)
@@ -214,17 +214,17 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 
 
 def _rehearse(options: argparse.Namespace, settings: dict) -> None:
-    """Find wrong arguments before the work: train on nothing, and write that elsewhere in the form wanted."""
+    """Find wrong arguments before the work: train on nothing, and save the result elsewhere in the same format."""
     if options.output in ("/dev/stdout", "/dev/fd/1"):
         options.output = _STANDARD
     output = Path("tokenizer.json" if options.output == _STANDARD else os.path.abspath(options.output))
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: there is no such folder to write {output.name} to")
     if options.output == _STANDARD and options.format == "gpt2":
-        options.parser.error("--format gpt2 is a folder; it cannot go to standard output")
+        options.parser.error("--format gpt2 writes a folder, which cannot go to standard output")
     others = [*options.files, *([options.checkpoint] if options.checkpoint else [])]
     if not options.output or any(_is_same(options.output, other) for other in others):
-        options.parser.error(f"--output {options.output}: expected a name of its own, not that of a text or checkpoint")
+        options.parser.error(f"--output {options.output}: expected another name than that of a text or checkpoint")
     with tempfile.TemporaryDirectory() as folder:
         twin = Path(folder, output.name)
         if output.is_dir():
@@ -233,14 +233,14 @@ def _rehearse(options: argparse.Namespace, settings: dict) -> None:
             twin.touch()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they are said when it is saved
+                warnings.simplefilter("ignore")  # they are shown when the result is saved
                 train({}, merges=0, **settings).save(twin, options.format)
         except (ValueError, TypeError) as error:
             options.parser.error(str(error).replace(str(twin), options.output))
 
 
 def _is_same(one: str, other: str) -> bool:
-    """Whether two names are of one file, also one that is not there yet."""
+    """Whether two names are of the same file, which need not exist yet."""
     if _STANDARD in (one, other):
         return False
     return os.path.realpath(one) == os.path.realpath(other) or (
@@ -249,9 +249,9 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _corpus(options: argparse.Namespace) -> list[Path | str]:
-    """The files; standard input as one too where it has a name and is whole, so that it is read in parts."""
+    """The files; standard input is one of them where it has a path and is whole, so that it is read in parts."""
     if options.files.count(_STANDARD) > 1:
-        options.parser.error("'-' is given twice; there is one standard input")
+        options.parser.error("'-' is given twice; there is only one standard input")
     if _STANDARD in options.files:
         _open("stdin")
     name = Path("/dev/stdin")
@@ -271,7 +271,7 @@ def _is_begun(stream: TextIO) -> bool:
 
 def _save(tokenizer: Tokenizer, options: argparse.Namespace) -> None:
     if options.output != _STANDARD:
-        tokenizer.save(options.output, options.format)  # written beside and renamed
+        tokenizer.save(options.output, options.format)  # written next to it, then renamed
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "tokenizer.json")
@@ -330,7 +330,7 @@ def _inspect(options: argparse.Namespace, console: Console) -> None:
 
 
 def _tracked(names: list[str]) -> Iterator[str]:
-    """The names, with a progress bar on standard error if results do not go to the same terminal."""
+    """The names, with a progress bar on standard error unless results go to a terminal."""
     hidden = len(names) < 2 or not _is_terminal(sys.stderr) or _is_terminal(sys.stdout)
     yield from track(names, "files", console=Console(stderr=True), transient=True, disable=hidden)
 
@@ -340,7 +340,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _text(name: str, errors: str) -> str:
-    """All of a file or of standard input."""
+    """The whole of a file or of standard input."""
     if name == _STANDARD:
         data = _open("stdin").buffer.read()
     else:
@@ -350,7 +350,7 @@ def _text(name: str, errors: str) -> str:
 
 
 def _lines(name: str, errors: str) -> Iterator[list[str]]:
-    """Lines without their ends, about a megabyte at a time; from a terminal one by one."""
+    """Lines without line ends, about a megabyte at a time; one by one from a terminal."""
     with _open("stdin").buffer if name == _STANDARD else check_text(Path(name)).open("rb") as source:
         is_first = name != _STANDARD
         while lines := source.readlines(1 if source.isatty() else _LINES):

@@ -1,7 +1,7 @@
-"""A corpus: files read in blocks, texts or ready counts, and how often every word occurs in it.
+"""A corpus: files read in blocks, texts, or ready-made counts; and how often every word occurs in it.
 
-`count_words` is what training starts from. It cuts files where neither a word nor a special token can span the cut, and
-gives batches of a few megabytes to `counting.py`.
+Training starts from `count_words`. It cuts files where neither a word nor a special token can span the cut, and passes
+batches of a few megabytes to `counting.py`.
 """
 
 import os
@@ -26,11 +26,11 @@ from jaxopt_lite.progress import progress_bar
 
 __all__ = ["Batch", "batches", "count_words"]
 
-SMALL = 8 << 20  # bytes that are counted in this process, in the time in which workers would start
-NEAR_THE_END = 2000  # characters in which most texts may be cut
+SMALL = 8 << 20  # up to so many bytes are counted in this process, in the time in which workers would start
+NEAR_THE_END = 2000  # within so many characters most texts may be cut
 _BEFORE = 2  # characters before a cut that `ONE_CUT` looks at
 
-_LOOKED_AT = 100  # items that are checked for being names of files; who passes names by mistake begins with them
+_LOOKED_AT = 100  # so many items are checked for being file names: names passed by mistake come first
 _LONGEST_NAME = 1000
 
 
@@ -48,46 +48,46 @@ def count_words(
     """Count the words of a corpus.
 
     Files are read and counted in parts, so that memory grows with the number of distinct words and not with the size of
-    the corpus. (A custom pattern may look anywhere, so that under one every file is held in memory whole; and so is a
-    stretch of a file without any space or line end.) The counts do not depend on the number of processes; the order of
-    the words does.
+    the corpus. (A custom pattern may look anywhere, so with one every file is held in memory whole; so is any stretch
+    of a file without spaces or line ends.) The counts do not depend on the number of processes; the order of the words
+    does.
 
     Args:
         corpus: one of these.
 
             - Files: an `os.PathLike` such as `pathlib.Path`, or an iterable of them; in UTF-8. A plain file is one
-              text. Of JSON lines (`.jsonl`) and Parquet (`.parquet`, with pyarrow) every record is one, its `field`.
-              They may be packed: `.gz`, `.bz2`, `.xz`, and with zstandard `.zst`. A folder stands for the files in it
-              that are called so, or `.txt`; and a path such as `Path("data/**/*.md")` for what it matches.
+              text. In JSON Lines (`.jsonl`) and Parquet (`.parquet`, with pyarrow) each record is one, by its `field`.
+              Files may be compressed: `.gz`, `.bz2`, `.xz`, and with zstandard `.zst`. A folder stands for the files
+              in it of these types and `.txt`; a path such as `Path("data/**/*.md")` stands for what it matches.
             - Texts: an iterable of str, for instance a generator; a single str is one text. **A str is always a text,
-              never the name of a file**; one among the first hundred that names one is refused. Words do not go from
-              one text to the next.
-            - Ready counts: a mapping from words to how often they occur. It is checked and returned.
+              never the name of a file**; if one of the first hundred names a file, it is refused. Words do not span
+              two texts.
+            - Ready-made counts: a mapping from words to how often they occur. It is checked and returned.
         splitter: what the words are; see `splitter`.
-        special_tokens: texts that are one token each. They are cut out, and not counted.
+        special_tokens: strings that are one token each. They are cut out and not counted.
         errors: what to do about bytes in files that are not UTF-8: "strict" (raise an error that says where),
             "replace" (U+FFFD in their place), "ignore" (leave them out), or "surrogateescape" (keep them: a word's
             bytes are `word.encode("utf-8", "surrogateescape")`).
-        field: of JSON lines and Parquet, which field is the text. Default: "text".
+        field: the field of JSON Lines and Parquet records that holds the text. Default: "text".
         processes: how many processes count. Default: one for every core that this process may use, at most 32. Small
             corpora are counted in this process.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook, if the corpus is not small.
-        device: a JAX device on which to find words and count them, from this process alone, with the same result. The
-            host still splits what is distinct. The device is not used for a custom pattern, for texts with NUL
-            characters, and where there are very many pieces or a text cannot be cut anywhere for 64 MB. Default: the
-            host, which is quicker than JAX on a CPU.
+        device: a JAX device on which to find words and count them, fed by this process alone, with the same result. The
+            host still splits the distinct pieces. The device is not used for a custom pattern, for texts with NUL
+            characters, or where there are very many pieces or a text cannot be cut anywhere for 64 MB. Default: the
+            host, which is faster than JAX on a CPU.
 
     Returns:
         How often every word occurs, as Python ints, which do not overflow. Words come without the end-of-word mark.
 
     Raises:
-        TypeError: a corpus, or an item in it, that is none of these; a device that is none of JAX.
-        ValueError: a str that names an existing file; a file that is no text, such as `.pdf`; a folder without texts; a
-            record without the field; bytes that are not UTF-8, under "strict"; a count below zero; an unknown value of
+        TypeError: a corpus, or an item in it, that is none of these; a device that is not a JAX device.
+        ValueError: a str that names an existing file; a file that is not text, such as `.pdf`; a folder without texts;
+            a record without the field; bytes that are not UTF-8, with "strict"; a negative count; an unknown value of
             `errors`; fewer than one process, or more than one with a device.
-        OSError: a file that is missing, or cannot be read.
-        ImportError: Parquet or zstd without the package that reads it.
-        RuntimeError: a process ended before its time, for instance because memory ran out.
+        OSError: a file that is missing or cannot be read.
+        ImportError: a Parquet or zstd file without the package that reads it.
+        RuntimeError: a process died, for instance because memory ran out.
 
     Example:
         >>> from jaxopt_lite.bpe.patterns import splitter
@@ -133,7 +133,7 @@ def _finder(device, processes: int | None) -> Find | None:
         return None
     if processes not in (None, 1):
         raise ValueError(f"processes={processes} with device={device}: one process feeds a device; expected None or 1.")
-    from jaxopt_lite.bpe.accelerator.words import finder  # it loads JAX, which the host can do without
+    from jaxopt_lite.bpe.accelerator.words import finder  # it loads JAX, which the host does not need
 
     return finder(device)
 
@@ -146,18 +146,18 @@ def _checked_settings(special_tokens: Sequence[str] | Finder, errors: str, proce
 
 
 def _items(corpus) -> tuple[Iterable[object], int | None]:
-    """The texts and paths of the corpus, and the bytes they are, if that is known beforehand."""
+    """The texts and paths of the corpus, and their size in bytes, if that is known beforehand."""
     if isinstance(corpus, str):
         if _names_a_file(corpus):
             raise ValueError(
                 f"corpus={corpus!r} is the name of an existing file, but a str is taken for text. Pass "
                 f"pathlib.Path({corpus!r}) to count the file, or collections.Counter(splitter.words({corpus!r})) to "
-                "count these few letters."
+                "count the string itself."
             )
         return [corpus], len(corpus)
     if isinstance(corpus, os.PathLike):
         corpus = [corpus]
-    is_number = getattr(corpus, "ndim", 1) == 0  # an array of no axes is iterable in name only
+    is_number = getattr(corpus, "ndim", 1) == 0  # an array without axes only claims to be iterable
     if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable) or is_number:
         raise TypeError(
             f"corpus is {corpus!r:.80} ({type(corpus).__name__}): expected a pathlib.Path, an iterable of paths or of "
@@ -170,7 +170,7 @@ def _items(corpus) -> tuple[Iterable[object], int | None]:
 
 
 class Batch(NamedTuple):
-    """Texts to count, and how much work they are: bytes of a file, characters of texts."""
+    """Texts to count, and how much work they are: in bytes of files, in characters of texts."""
 
     texts: list[str]
     size: int
@@ -182,15 +182,15 @@ def batches(
     """The texts of all items, small ones together and large ones in parts.
 
     Args:
-        items: texts (str) and paths (os.PathLike), each a text of its own.
-        splitter: the scheme whose words must come out whole.
-        special_tokens: texts that must come out whole.
+        items: texts (str) and paths (os.PathLike), each a separate text.
+        splitter: the scheme whose words must stay whole.
+        special_tokens: strings that must stay whole.
         errors: what to do about bytes that are not UTF-8, one of `ERRORS`.
-        field: of records, which field is the text.
+        field: the field of a record that holds the text.
 
     Raises:
         TypeError: an item that is neither text nor path.
-        ValueError: a file that is not UTF-8, under "strict", or no text at all; a text that names a file.
+        ValueError: a file that is not UTF-8, with "strict", or not text at all; a text that names a file.
         OSError: a file that cannot be read.
     """
     texts: list[str] = []
@@ -200,7 +200,7 @@ def batches(
             if number < _LOOKED_AT and _names_a_file(item):
                 raise ValueError(
                     f"item {number} of the corpus is {item!r}, the name of an existing file, but a str is taken for "
-                    "text. Pass names as paths: map(pathlib.Path, names). For texts called like files pass counts: "
+                    "text. Pass names as paths: map(pathlib.Path, names). For texts that equal file names pass counts: "
                     "collections.Counter(word for text in texts for word in splitter.words(text))."
                 )
             pieces = _pieces(item, splitter, special_tokens)
@@ -223,13 +223,13 @@ def batches(
 
 
 def _names_a_file(text: str) -> bool:
-    """Whether a text, short and of one line, is the name of an existing file."""
+    """Whether a text is short, on one line, and the name of an existing file."""
     if not text or len(text) > _LONGEST_NAME or "\n" in text:
         return False
     try:
         return os.path.isfile(text)
     except (OSError, ValueError):
-        return False  # it has characters that no name can have
+        return False  # it has characters that no file name can have
 
 
 def _pieces(text: str, splitter: Splitter, special_tokens: tuple[str, ...]) -> Iterable[tuple[str, int]]:
@@ -269,20 +269,20 @@ def _sliced(text: str) -> Iterator[tuple[str, int]]:
 def _whole_words(
     blocks: Iterable[tuple[str, int]], splitter: Splitter, special_tokens: tuple[str, ...]
 ) -> Iterator[tuple[str, int]]:
-    """The same text in blocks that end where a text may be cut; in one block if the pattern allows no cut.
+    """The same text in blocks that end where a text may be cut; one block if the pattern allows no cut.
 
     A block that cannot be cut anywhere grows by the next one.
     """
     longest = max(map(len, special_tokens), default=0)
     may_cut = splitter.local and splitter.normalizer is None
-    waiting: list[str] = []  # in which there is no cut
-    last, first, size = "", 0, 0  # the end of what was read, and where in it a cut may be
+    waiting: list[str] = []  # text without a cut
+    last, first, size = "", 0, 0  # the end of what was read, and from where in it to look for a cut
     for text, amount in blocks:
         if last and text:  # there is no need to cut where nothing follows
             at = _last_cut(last, first, special_tokens) if may_cut else None
             if at is None:
-                # Only the end is looked through again, so that long waits take linear time. What is before a cut is
-                # kept as far as it matters: a special token may begin there.
+                # Only the end is searched again, so that long waits take linear time. As much before a possible cut is
+                # kept as matters: a special token may begin there.
                 first = max(len(last) - longest, first)
                 at = max(first - longest - _BEFORE, 0)
                 waiting.append(last[:at])
@@ -299,7 +299,7 @@ def _whole_words(
 
 
 def _last_cut(text: str, first: int, special_tokens: tuple[str, ...]) -> int | None:
-    """One of the last characters, from `first` on, before which the text may be cut; None if there is none."""
+    """The index of one of the last characters before which the text may be cut, at least `first`; None if none is."""
     longest = max(map(len, special_tokens), default=0)
     for start in dict.fromkeys((max(len(text) - NEAR_THE_END - longest, first), first)):
         for at in reversed([match.start() for match in ONE_CUT.finditer(text, start)]):
@@ -309,7 +309,7 @@ def _last_cut(text: str, first: int, special_tokens: tuple[str, ...]) -> int | N
 
 
 def _inside_special(text: str, at: int, special_tokens: tuple[str, ...]) -> bool:
-    """Whether a special token, wherever it begins, would be cut before this character."""
+    """Whether a cut before this character would fall inside a special token."""
     return any(text.find(token, max(at - len(token) + 1, 0), at + len(token) - 1) >= 0 for token in special_tokens)
 
 

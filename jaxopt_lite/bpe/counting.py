@@ -14,8 +14,8 @@ __all__ = ["Find", "Tally"]
 
 MOST_PIECES = 500_000  # about 50 MB
 MOST_BYTES = 64_000_000  # of pieces too long for the table
-# Of texts with `WALL` between them, by a pattern as `cuts.starts` takes it: where pieces start, and, if equal ones have
-# been counted, their lengths and how often each occurs.
+# A function of texts with `WALL` between them and a pattern, as in `cuts.starts`. It returns where pieces start and, if
+# equal ones have been counted, their lengths and how often each occurs.
 Find = Callable[[bytes, str | None], tuple[np.ndarray, ...]]
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
@@ -23,7 +23,7 @@ _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF
 class Tally:
     """Word counts of the texts added so far.
 
-    Pieces are counted first, see `cuts.py`, and only the distinct ones are split into words. Their number is bounded,
+    Pieces (see `cuts.py`) are counted first, and only the distinct ones are split into words. Their number is bounded,
     so that memory grows with the distinct words of the corpus and not with its size.
     """
 
@@ -44,7 +44,7 @@ class Tally:
             self.word_counts.update(chain.from_iterable(map(self.splitter.words, pieces, firsts)))
             return
         data = WALL.join(piece.encode(*_UTF8) for piece in pieces)
-        if b"\0" in data:  # which a table cannot tell from nothing
+        if b"\0" in data:  # a table cannot tell it from padding
             distinct = Counter(chain.from_iterable(map(self.splitter.chunks, pieces)))
             self._split(distinct.items())
         elif data:
@@ -63,21 +63,21 @@ class Tally:
         self._split((piece.decode(*_UTF8), count) for piece, count in pieces if piece != WALL)
 
     def _count(self, data: bytes, starts: np.ndarray, *found: np.ndarray) -> None:
-        """Count the pieces that start here: once each, or with their lengths and counts as often as these say."""
+        """Count the pieces that start here: once each, or, if their lengths and counts are given, so many times."""
         lengths, times = found or (None, None)
         numbers = self.table.numbers(data, starts, lengths)
         before, self.counts = self.counts, np.bincount(numbers, minlength=len(self.table))
         if times is not None:
-            self.counts[:] = 0  # weights of `bincount` would be floats
+            self.counts[:] = 0  # `bincount` would turn weights into floats
             np.add.at(self.counts, numbers, times)
         self.counts[: before.size] += before
 
     def _split(self, pieces: Iterable[tuple[str, int]]) -> None:
-        """Split pieces into words, those of one count joined: one call of the pattern is faster than thousands."""
+        """Split pieces into words, joining those of equal count: one call of the pattern is faster than thousands."""
         groups: dict[tuple[int, bool], list[str]] = {}
         counts = self.word_counts
         for piece, count in pieces:
-            # Between two such pieces every text may be cut, so that joining them is sound.
+            # Any text may be cut between two such pieces, so joining them is sound.
             if piece[0] == " " and not piece[-1].isspace():
                 groups.setdefault((count, piece.isascii()), []).append(piece)
             else:

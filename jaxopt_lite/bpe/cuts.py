@@ -1,26 +1,28 @@
 """Where a text may be cut so that the words of the pieces are the words of the text. NumPy, a megabyte at a time.
 
-The one definition of it: counting, encoding, and reading files in blocks use it. The tables and the questions about
-neighbouring bytes, which `accelerator/words.py` asks in JAX, are here too.
+This is the one definition: counting, encoding, and reading files in blocks all use it. The tables and the predicates on
+neighboring bytes, which `accelerator/words.py` evaluates in JAX, are here too.
 
-In long texts the same pieces occur again and again, and only distinct ones need be split into words. A cut is sound
-where (1) a word of the text ends, (2) no match before it depends on what comes after it, and (3) none after it depends
-on what came before. No pattern of `patterns.LOCAL` looks back. Of these patterns, in ASCII:
+In long texts the same pieces occur again and again, and only distinct ones need to be split into words. A cut is sound
+where (1) a word of the text ends, (2) no match before it depends on what comes after it, and (3) no match after it
+depends on what came before. No pattern of `patterns.LOCAL` looks back. For these patterns, in ASCII:
 
-- Words with letters end with the letters, but that o200k lets `'s` and its like follow; digits follow no punctuation,
-  and only digits follow digits. So words end where a letter meets a digit or punctuation, before and behind digits,
-  and behind punctuation that is two characters or has a space before it: a single one would be the letter's.
-- Behind letters, digits and punctuation no word continues with a space, behind letters and digits with no whitespace.
-- A run of whitespace before something visible loses its last space to the next word. Some patterns have a word for all
-  until the last line end of a run (`lines`), and there a word ends. With the others one ends behind a line end that
-  stands alone. Patterns with `lines` divide runs differently at the end of a text, unless the run has no line end; so
-  with them a piece may end inside a run only behind its last line end.
+- Words with letters end with the letters, except that o200k lets `'s` and the like follow; in a word, digits never
+  follow punctuation, and only digits follow digits. So words end where a letter meets a digit or punctuation, before and after
+  digits, and between punctuation and letters if the punctuation has two characters or a space before it: a single one
+  would belong to the letters.
+- After letters, digits and punctuation no word continues with a space; after letters and digits, with no whitespace at
+  all.
+- A run of whitespace before something visible loses its last space to the next word. Some patterns have a word for
+  everything up to the last line end of a run (`lines`), and a word ends there. With the others a word ends after a line
+  end that stands alone. Patterns with `lines` divide runs differently at the end of a text, unless the run has no line
+  end; so with them a piece may end inside a run only after its last line end.
 
-Whatever is not ASCII is taken for something that might be anything. More text behind only adds cuts.
+Anything that is not ASCII might be anything. More text after the end only adds cuts.
 
-These cuts are sound together: that before the last space of a run needs the one behind the last line end of it. Those
-of `ONE_CUT` are sound each by itself, and look at so little that they stay so where tokens are taken out of the text on
-either side. Files are read in blocks with these.
+These cuts are sound together: the one before the last space of a run needs the one after the run's last line end. The
+cuts of `ONE_CUT` are sound each on its own, and look at so little that they stay sound where tokens are taken out of
+the text on either side. They are used to read files in blocks.
 """
 
 import re
@@ -32,19 +34,19 @@ import numpy as np
 __all__ = ["ONE_CUT", "WALL", "has_lines", "starts"]
 
 WALL = b"\xff"
-"""A byte that UTF-8 never has: put between texts, it is a piece of its own."""
+"""A byte that never occurs in UTF-8: put between texts, it is a piece of its own."""
 
 # Before a space that follows a visible character: no word spans that. Between a letter or digit and whitespace: of the
-# words with whitespace behind their first character, some are all whitespace, and the others have line ends behind
-# punctuation. Between a line end that is alone and a visible character: the line end is a word or the end of one,
-# whatever follows, except that o200k may put a slash behind it. `re` counts four more control characters as whitespace
-# than `regex`, which only makes cuts fewer.
+# words with whitespace after their first character, some are all whitespace, and the others have line ends after
+# punctuation. Between a line end that stands alone and a visible character: the line end is a word or ends one,
+# whatever follows, except that o200k may put a slash after it. `re` counts four more control characters as whitespace
+# than `regex`, which only leads to fewer cuts.
 ONE_CUT = re.compile(r"(?<=\S)(?= )|(?<=[A-Za-z0-9])(?=[ \t\r\n])|(?<=\S\n)(?=[^\s/])")
 """Where a text may be cut in two, for every pattern of `patterns.LOCAL` and for words between whitespace."""
 
 LETTER, DIGIT, SIGN, QUOTE, SPACE, LINE, BLANK, OTHER, WIDE, END = range(10)
 _VISIBLE = (LETTER, DIGIT, SIGN, QUOTE)
-# What a pair of neighbours says about the point between them: bits, of which all but the first ask for more.
+# What a pair of neighbors says about the point between them, as bits; all but the first need a look at more bytes.
 CUT, BEHIND_SIGNS, BEFORE_QUOTE, LAST_SPACE, ENDS_RUN, WIDE_SPACE = 1, 2, 4, 8, 16, 32
 
 
@@ -57,7 +59,7 @@ def _class_of(byte: int) -> int:
         return LETTER
     if character.isdigit():
         return DIGIT
-    # `str.isspace` counts four control characters more than `regex` does: they are left alone.
+    # `str.isspace` is true for four more control characters than in `regex`; no cut is made at these.
     return WIDE if byte > 127 else OTHER if chr(byte).isspace() else SIGN
 
 
@@ -66,7 +68,7 @@ CLASSES = bytes(map(_class_of, range(256)))
 
 @cache
 def pair_bits(is_whitespace: bool) -> bytes:
-    """For 16 times the class of a byte plus that of the next: what may be between them."""
+    """A table indexed by 16 times the class of a byte plus that of the next: what may be between them, as bits."""
     bits = np.zeros((16, 16), np.uint8)
     if is_whitespace:
         for one in (*_VISIBLE, WIDE):
@@ -89,7 +91,7 @@ def starts(data: bytes, pattern: str | None) -> np.ndarray:
 
     Args:
         data: the texts, at least one byte.
-        pattern: of the words, one of `patterns.LOCAL`; `None` for words between whitespace.
+        pattern: what the words are, one of `patterns.LOCAL`; `None` for words between whitespace.
 
     Example:
         >>> from jaxopt_lite.bpe.cuts import starts
@@ -113,45 +115,45 @@ def starts(data: bytes, pattern: str | None) -> np.ndarray:
 
 
 def has_lines(pattern: str | None) -> bool:
-    """Whether the pattern has a word for all whitespace until the last line end of a run."""
+    """Whether the pattern has a word for all whitespace up to the last line end of a run."""
     return pattern is not None and r"\s*[\r\n]" in pattern
 
 
-# --- Questions about neighbouring bytes, of arrays of NumPy or JAX: their classes, where not bytes are named ----------
+# --- Predicates on neighboring bytes, as NumPy or JAX arrays: `byte_…` are bytes, the others mostly their classes -----
 
 
 def signs_end(kind_before: Any, byte_before: Any) -> Any:
-    """Whether punctuation behind this ends before letters; after a slash, o200k may end another word with it."""
+    """Whether punctuation after this ends before letters; after a slash, o200k may end another word with it."""
     signs = ((kind_before == SIGN) | (kind_before == QUOTE)) & (byte_before != ord("/"))
     return signs | (kind_before == SPACE)
 
 
 def quote_starts(kind_behind: Any) -> Any:
-    """Whether an apostrophe before this starts a word: it does not belong to letters before it."""
+    """Whether an apostrophe before this starts a word and does not belong to the letters before it."""
     return (kind_behind != LETTER) & (kind_behind != WIDE)
 
 
 def may_end_whitespace(before: Any, last: Any) -> Any:
-    """Whether two bytes may be the end of a whitespace character beyond ASCII: U+0085, U+00A0, U+1680, U+2000 …"""
+    """Whether two bytes may be the last of a whitespace character beyond ASCII: U+0085, U+00A0, U+1680, U+2000 …"""
     ends = (last == 0x85) | (last == 0xA0) | (last == 0x9F) | ((last >= 0x80) & (last <= 0x8A)) | (last >> 1 == 0x54)
     return (ends | (last == 0xAF)) & ((before == 0xC2) | (before == 0x9A) | (before == 0x80) | (before == 0x81))
 
 
 def line_ends(kind_behind: Any, byte_behind: Any) -> Any:
-    """Whether a word ends behind the line end before this; o200k may put a slash behind line ends."""
+    """Whether a word ends after the line end before this; o200k may put a slash after line ends."""
     return (kind_behind <= QUOTE) & (byte_behind != ord("/"))
 
 
 def run_goes_on(kind_behind: Any) -> Any:
-    """Whether this, behind a line end, is whitespace but no line end, or may be."""
+    """Whether this, after a line end, is or may be whitespace other than a line end."""
     return (kind_behind >= SPACE) & (kind_behind != LINE) & (kind_behind != END)
 
 
-# --- The same of a whole text, looking only where there is something to ask -------------------------------------------
+# --- The same for a whole text, looking only where it is needed -------------------------------------------------------
 
 
 def _look_around(byte, kind, bits, cut) -> None:
-    """Cuts that depend on the byte before both neighbours, or on the one behind them."""
+    """Cuts that depend on the byte before both neighbors, or on the one after them."""
     at = np.flatnonzero(bits & BEHIND_SIGNS != 0)
     at = at[at > 0]
     cut[at[signs_end(kind[at - 1], byte[at - 1])]] = True
@@ -163,7 +165,7 @@ def _look_around(byte, kind, bits, cut) -> None:
 
 
 def _at_line_ends(byte, kind, bits, cut, walls, lines: bool, has_returns: bool) -> None:
-    """Cuts behind line ends, and before the last space of a run."""
+    """Cuts after line ends, and before the last space of a run."""
     at = np.flatnonzero(kind[:-1] == LINE)
     behind = kind[at + 1]
     visible = line_ends(behind, byte[at + 1])
@@ -172,8 +174,8 @@ def _at_line_ends(byte, kind, bits, cut, walls, lines: bool, has_returns: bool) 
     else:
         cut[at[visible]] = True
         if has_returns:
-            return  # line ends that are not looked for here
-        # Before more whitespace, or what may be, if no line end follows in it.
+            return  # carriage returns may end lines too, which is not handled here
+        # Cuts before more whitespace, or what may be whitespace, if no line end follows in it.
         ends = np.append(np.flatnonzero(bits & ENDS_RUN != 0), byte.size)
         stops = np.sort(np.append(walls, np.append(at, byte.size - 1)))
         at = at[run_goes_on(behind)]

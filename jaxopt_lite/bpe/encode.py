@@ -1,7 +1,7 @@
-"""Encoding: from texts to ids. Text repeats itself, so pieces and words are remembered, and few words need merging.
+"""Encoding: from texts to ids. Text repeats itself, so pieces and words are cached, and few words need merging.
 
-Texts of some length are cut into pieces (`pieces.py`), short ones into words, which are remembered too (`cache.py`).
-New words are merged (`encode_words.py`), very many of them on an accelerator where a program has one.
+Longer texts are cut into pieces (`pieces.py`), short ones into words, which are cached too (`cache.py`). New words are
+merged (`encode_words.py`); very many at once, on an accelerator if the program uses one.
 """
 
 import os
@@ -22,14 +22,14 @@ from jaxopt_lite.bpe.vocabulary import Symbols, Vocabulary
 
 __all__ = ["Encoder"]
 
-_WORDS = 25_000_000  # bytes of a generation of words, of which there are two
-_AT_ONCE = 4_000_000  # characters that are worked on together, which bounds the memory
-_SHORT = 2000  # characters that are encoded word by word in less time than in arrays
-_RECENT, _MOST_RECENT = 256, 4096  # characters of a text that is remembered whole, and how many such texts
-_FEW = 64  # words that are merged one by one in less time than together
+_WORDS = 25_000_000  # bytes of one of the two generations of words
+_AT_ONCE = 4_000_000  # characters that are processed together, which bounds the memory
+_SHORT = 2000  # up to so many characters, encoding word by word is faster than in arrays
+_RECENT, _MOST_RECENT = 256, 4096  # most characters of a text that is cached whole, and how many such texts
+_FEW = 64  # fewer words than this are merged faster one by one than together
 _MANY = 4096  # words that are worth a call to an accelerator
-_LONGEST = 64  # symbols of a word that is merged with others; longer ones are few
-_VERY_LONG = 2000  # symbols from which a word is encoded in pieces
+_LONGEST = 64  # most symbols of a word that is merged with others; longer words are rare
+_VERY_LONG = 2000  # symbols from which on a word is encoded in pieces
 
 _flat = chain.from_iterable
 
@@ -39,7 +39,7 @@ class Encoder:
 
     Args:
         vocabulary: the tokens and merges.
-        splitter: which makes words of texts.
+        splitter: splits texts into words.
     """
 
     def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
@@ -47,18 +47,18 @@ class Encoder:
         self.vocabulary, self.splitter = vocabulary, splitter
         self._merged = vocabulary.merged.tolist()
         self._whole = vocabulary.words if vocabulary.whole_words else {}
-        self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # so that an id is one object everywhere
+        self._numbers = np.arange(len(vocabulary.tokens)).astype(object)  # every id is one shared int object
         self._table = self._rules = None
         self.recent: dict[str, tuple[int, ...]] = {}  # the ids of short texts
         self._words, self._pieces, self._lock = Cache(_WORDS), Pieces(splitter, self._ids_of), Lock()
         _encoders.add(self)
 
     def encode(self, texts: Sequence[str], firsts: Sequence[bool] = ()) -> list[list[int]]:
-        """The ids of texts that are normalized.
+        """The ids of normalized texts.
 
         Args:
-            texts: the texts, or pieces of some.
-            firsts: whether nothing is before each of them. Default: all are whole.
+            texts: the texts, or pieces of texts.
+            firsts: for each, whether nothing is before it in its text. Default: all are whole texts.
         """
         with self._lock:
             if self.splitter.local and sum(map(len, texts)) > _SHORT:
@@ -67,9 +67,9 @@ class Encoder:
             return [row for group in groups(texts, _AT_ONCE) for row in self._by_words(group, begins)]
 
     def encode_one(self, text: str) -> list[int]:
-        """The ids of one text in which no token is found before; short ones are remembered whole.
+        """The ids of one text that holds no special or added token; short texts are cached whole.
 
-        What is remembered is right at any time, so that it is looked up without a turn.
+        Cached entries are right at any time, so they are looked up without the lock.
         """
         if len(text) > _SHORT:
             return self.encode([text])[0]
@@ -108,24 +108,24 @@ class Encoder:
         return rows
 
     def as_lists(self, ids: np.ndarray, ends: np.ndarray) -> list[list[int]]:
-        """The ids of texts, one after the other and where each text's end, as lists."""
+        """The ids of texts as lists, from concatenated ids and where each text's ids end."""
         known, stops = self._numbers[ids].tolist(), ends.tolist()
         return [known[start:end] for start, end in zip((0, *stops), stops, strict=False)]
 
     def _ids_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of words, one after the other, and where each word's end."""
+        """The ids of words, concatenated, and where each word's ids end."""
         known = self._known(set(words))
         ids = list(map(known.__getitem__, words))
         sizes = np.fromiter(map(len, ids), np.int64, len(ids))
         return np.fromiter(_flat(ids), np.int32, sizes.sum()), np.cumsum(sizes)
 
     def _known(self, words: set[str]) -> Mapping[str, tuple[int, ...]]:
-        """The ids of distinct words, and of others that are remembered."""
+        """The ids of distinct words, and of others in the cache."""
         self._words.fill(words, self._make if self._whole else self._merge)
         return self._words
 
     def _make(self, words: list[str]) -> list[tuple[int, ...]]:
-        """The ids of each word: those that are tokens as a whole, and what is merged."""
+        """The ids of each word: its own id if the word is a token, else what the merges make."""
         whole = [self._whole.get(to_bytes(word)) for word in words]
         merged = iter(self._merge([word for word, k in zip(words, whole, strict=True) if k is None]))
         return [next(merged) if k is None else (k,) for k in whole]
@@ -162,7 +162,7 @@ _encoders: WeakSet[Encoder] = WeakSet()
 
 
 def _unlock() -> None:
-    """In the child of a fork, which lacks the thread that may have held a lock."""
+    """New locks in the child of a fork: the thread that may have held the old ones is not there."""
     for encoder in _encoders:
         encoder._lock = Lock()
 
@@ -176,7 +176,7 @@ def _parts(row: tuple[int, ...], ends: np.ndarray) -> Iterator[tuple[int, ...]]:
 
 
 def _device():
-    """What encodes on an accelerator, where this program uses one: JAX is not loaded, nor a GPU taken, for this."""
+    """The module that encodes on an accelerator, or `None` if this program has not loaded JAX or JAX has none."""
     if "jax" not in sys.modules:
         return None
     from jaxopt_lite.bpe.accelerator import encode

@@ -1,15 +1,15 @@
-"""From the symbols of words to their ids: the merges of a vocabulary, for one word, very many, or a very long one.
+"""From the symbols of words to their ids by a vocabulary's merges: for one word, very many, or a very long one.
 
-In each word the pair whose merge comes first in the order is merged, the leftmost of equals, until none is left
-(`reference.encode`).
+In each word the pair whose merge comes first in the order is merged, the leftmost on ties, until no pair is left that
+merges (`reference.encode`).
 
-- `merge_word` does that for one word, and is exact for every order of merges.
-- `merge_together` does it for very many words at once, where merges are in order (`Vocabulary.is_ordered`). In every
-  round each word merges all occurrences of its first pair. That is what one merge at a time makes: the pairs that a
-  merge creates come later in the order, so nothing comes between two occurrences of one pair. Merging all pairs that
-  come before their neighbours would not: in "abcd" with the order cd, b+cd, ab, the pair ab comes before its neighbour
-  bc, which is no pair, yet b+cd comes first.
-- `merge_long` does that for one very long word.
+- `merge_word` does this for one word, and is exact for every order of merges.
+- `merge_together` does it for very many words at once, if the merges are in order (`Vocabulary.is_ordered`). In each
+  round every word merges all occurrences of its first pair. This equals one merge at a time: the pairs that a merge
+  creates come later in the order, so no other merge can come between two occurrences of one pair. Merging every pair
+  that comes before its neighbors would be wrong: in "abcd" with the order cd, b+cd, ab, the pair ab comes before its
+  neighbor bc, which never merges, and yet b+cd comes first.
+- `merge_long` does it for one very long word.
 """
 
 import heapq
@@ -23,23 +23,23 @@ from jaxopt_lite.bpe.vocabulary import Vocabulary, once
 
 __all__ = ["PairTable", "merge_long", "merge_together", "merge_word"]
 
-_LONG = 256  # symbols from which a heap is quicker than looking at all pairs
+_LONG = 256  # symbols beyond which a heap is faster than looking at all pairs
 _NONE = 2**62  # later than any merge
 
 _NO_RANK = 2**31 - 2  # the same as int32
-_END = 2**31 - 1  # instead of a rank, at the end of a word
+_END = 2**31 - 1  # in place of a rank, at the end of a word
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Knuth, vol. 3, 6.4, multiplicative hashing
 _SLOTS = 4  # slots in the table for each merge
-_LASTING = 0.8  # the share of words with merges left below which the others are taken out of the row
-_PIECE, _REACH = 64, 4  # symbols of a piece of a long word; tokens on either side that are encoded again, at first
+_LASTING = 0.8  # when fewer words than this share have merges left, the others are taken out of the row
+_PIECE, _REACH = 64, 4  # symbols of a piece of a long word; tokens on either side that are first encoded again
 
 _flat = chain.from_iterable
 
 
 def merge_word(symbols: Sequence[int], ranks: Mapping[int, int], merged: Sequence[int], size: int) -> list[int]:
-    """The ids of a word: merge the pair of lowest rank, the leftmost of equals, until none is left.
+    """The ids of a word: merge the pair of lowest rank, the leftmost on ties, until none is left.
 
-    For a handful of words this is quicker than anything in arrays.
+    For a handful of words this is faster than anything in arrays.
 
     Args:
         symbols: its base symbols.
@@ -75,7 +75,7 @@ def merge_word(symbols: Sequence[int], ranks: Mapping[int, int], merged: Sequenc
 
 
 def _merge_long_word(symbols, ranks, merged, size: int) -> list[int]:
-    """The same by a heap of pairs and a linked list of symbols."""
+    """The same with a heap of pairs and a linked list of symbols."""
     ids: list[int] = list(symbols)
     find, count = ranks.get, len(ids)
     before, after = list(range(-1, count - 1)), list(range(1, count + 1))
@@ -85,7 +85,7 @@ def _merge_long_word(symbols, ranks, merged, size: int) -> list[int]:
     while heap:
         rank, i = heapq.heappop(heap)
         j = after[i]
-        # An entry is stale when a symbol of its pair has been merged with another meanwhile.
+        # An entry is stale if a symbol of its pair has been merged with another since.
         if ids[i] < 0 or j == count or find(ids[i] * size + ids[j]) != rank:
             continue
         ids[i], ids[j] = merged[rank], -1
@@ -100,12 +100,12 @@ def _merge_long_word(symbols, ranks, merged, size: int) -> list[int]:
 
 
 class PairTable:
-    """The rank of every pair that is merged: a hash table with linear probing.
+    """The ranks of all pairs that merge: a hash table with linear probing.
 
-    Bisection among sorted pairs takes six times as long, and `table.py` is made for strings that it has not met.
+    Bisection in sorted pairs takes six times as long, and `table.py` is designed for strings it has not seen.
 
     Args:
-        vocabulary: whose merges.
+        vocabulary: the vocabulary whose merges these are.
     """
 
     def __init__(self, vocabulary: Vocabulary):
@@ -118,13 +118,13 @@ class PairTable:
         slots, waiting = self._slots_of(keys), np.arange(keys.size)
         while waiting.size:
             free = waiting[self._keys[slots[waiting]] < 0]
-            self._keys[slots[free]] = keys[free]  # of several for one slot the last one gets it
+            self._keys[slots[free]] = keys[free]  # if several want one slot, the last gets it
             waiting = waiting[self._keys[slots[waiting]] != keys[waiting]]
             slots[waiting] = (slots[waiting] + 1) & self._wrap
         self._ranks[slots] = np.arange(keys.size)
 
     def ranks(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """The ranks of pairs of ids, int32; later than any merge for those that are never merged."""
+        """The ranks of pairs of ids, int32; later than any merge for pairs that never merge."""
         keys = self._keys_of(left, right)
         slots = self._slots_of(keys)
         found = self._keys[slots]
@@ -136,7 +136,7 @@ class PairTable:
         return np.where(found == keys, self._ranks[slots], _NO_RANK)
 
     def symbols_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The base symbols that tokens are made of, one after the other, and how many each has."""
+        """The base symbols that tokens are made of, concatenated, and how many each token has."""
         symbols, ends = self._made_of
         first, size = ends[ids], ends[ids + 1] - ends[ids]
         total = np.cumsum(size)
@@ -145,7 +145,7 @@ class PairTable:
 
     @once
     def _made_of(self) -> tuple[np.ndarray, np.ndarray]:
-        """The base symbols of every token, in one row, and where each one's begin."""
+        """The base symbols of all tokens, in one row, and where those of each token begin."""
         made: list[list[int]] = [[k] for k in range(self.size)]
         for (left, right), k in zip(self._vocabulary.merges.tolist(), self.merged.tolist(), strict=True):
             made[k] = made[left] + made[right]
@@ -160,13 +160,13 @@ class PairTable:
 
 
 class _Row(NamedTuple):
-    """Words one after the other; those that are done leave the row.
+    """Concatenated words; finished words leave the row.
 
     Attributes:
         ids: int32, their symbols.
-        rank: int32, that of the pair which each symbol begins; `_NO_RANK`, or `_END` at the end of a word.
-        number: which words they are.
-        size: how many symbols each has.
+        rank: int32, the rank of the pair that each symbol begins; `_NO_RANK` for none, `_END` at the end of a word.
+        number: the indices of the words.
+        size: how many symbols each word has.
     """
 
     ids: np.ndarray
@@ -232,17 +232,17 @@ def _merge(words: _Row, begins: np.ndarray, at: np.ndarray, table: PairTable) ->
     """Merge the pairs that begin at these positions."""
     ids, rank, number, size = words
     if np.any(np.diff(at) == 1):
-        # Occurrences overlap in runs of one symbol only; there every second one counts, from the left.
+        # Occurrences overlap only in runs of one symbol; there every second one counts, from the left.
         order = np.arange(at.size)
         begin = np.diff(at, prepend=-2) > 1
         at = at[(order - np.maximum.accumulate(np.where(begin, order, 0))) % 2 == 0]
     ids[at] = table.merged[rank[at]]
-    rank[at] = rank[at + 1]  # which is `_END` or looked up below
+    rank[at] = rank[at + 1]  # either `_END`, or looked up below
     keep = np.ones(ids.size, bool)
     keep[at + 1] = False
     size = np.add.reduceat(keep, begins, dtype=np.int64)
     ids, rank = ids[keep], rank[keep]
-    at -= np.arange(at.size)  # each merge takes a symbol away
+    at -= np.arange(at.size)  # each merge removes one symbol
     beside = np.concatenate([at, at[at > 0] - 1])
     beside = beside[rank[beside] != _END]
     rank[beside] = table.ranks(ids[beside], ids[beside + 1])
@@ -250,16 +250,17 @@ def _merge(words: _Row, begins: np.ndarray, at: np.ndarray, table: PairTable) ->
 
 
 def merge_long(symbols: np.ndarray, table: PairTable) -> np.ndarray:
-    """Encode one very long word, such as text without spaces: in pieces, which are put right where they meet.
+    """Encode one very long word, such as text without spaces, in pieces, and correct the places where they meet.
 
-    A row of tokens is what the merges make of its symbols if and only if that holds for any two neighbours by
-    themselves (van Antwerpen and Neubeck, "So many tokens, so little time", 2024). So the word is cut anywhere, the
-    pieces are encoded together, and around two tokens that would be others together some more of both sides are encoded
-    again, until there are none. In the worst case, a run of one letter, that is all of the word in the end.
+    A row of tokens is what the merges make of its symbols if and only if the same holds for every two neighboring
+    tokens on their own (van Antwerpen and Neubeck, "So many tokens, so little time", 2024). So the word is cut
+    anywhere, the pieces are encoded together, and around every two tokens that would be encoded differently together,
+    more and more of both sides is encoded again, until no such pair is left. In the worst case, a run of one letter,
+    this ends with the whole word.
 
     Args:
         symbols: int32 `[N]`, its base symbols.
-        table: the merges, which must be ordered, no two of them of one token.
+        table: the merges, which must be ordered, and no two of which make the same token.
 
     Returns:
         The ids, int32.
@@ -275,7 +276,7 @@ def merge_long(symbols: np.ndarray, table: PairTable) -> np.ndarray:
     lengths = np.full(-(-symbols.size // _PIECE), _PIECE)
     lengths[-1] -= lengths.sum() - symbols.size
     ids, sizes = merge_together(symbols, lengths, table)
-    meets, reach = np.cumsum(sizes)[:-1], _REACH  # where what was encoded by itself begins; inside of that all is well
+    meets, reach = np.cumsum(sizes)[:-1], _REACH  # where separately encoded parts meet; inside a part all is right
     while True:
         bad = meets[~_stay(ids[meets - 1], ids[meets], table)]
         if not bad.size:
@@ -285,7 +286,7 @@ def merge_long(symbols: np.ndarray, table: PairTable) -> np.ndarray:
 
 
 def _stay(left: np.ndarray, right: np.ndarray, table: PairTable) -> np.ndarray:
-    """Whether two tokens, one behind the other, are what the merges make of their symbols."""
+    """Whether two tokens, one after the other, are what the merges make of their symbols."""
     symbols, lengths = table.symbols_of(np.column_stack([left, right]).ravel())
     ids, sizes = merge_together(symbols, lengths.reshape(-1, 2).sum(axis=1), table)
     first = np.cumsum(sizes) - sizes
@@ -294,7 +295,7 @@ def _stay(left: np.ndarray, right: np.ndarray, table: PairTable) -> np.ndarray:
 
 
 def _again(ids: np.ndarray, bad: np.ndarray, reach: int, table: PairTable) -> tuple[np.ndarray, np.ndarray]:
-    """Encode tokens on either side of these places again, as many as `reach`; windows that touch together.
+    """Encode `reach` tokens on either side of these places again; windows that touch are encoded as one.
 
     Returns:
         All ids, and where windows meet what is around them.
@@ -307,7 +308,7 @@ def _again(ids: np.ndarray, bad: np.ndarray, reach: int, table: PairTable) -> tu
     counts = np.add.reduceat(is_inside, begins, dtype=np.int64)  # tokens of each window
     symbols, lengths = table.symbols_of(ids[is_inside])
     made, sizes = merge_together(symbols, np.add.reduceat(lengths, np.cumsum(counts) - counts), table)
-    shift = np.cumsum(sizes - counts)  # of what is behind each window
+    shift = np.cumsum(sizes - counts)  # of what follows each window
     starts = begins + np.append(0, shift[:-1])
     ends = starts + sizes
     whole = np.empty(ids.size + shift[-1], np.int32)

@@ -589,7 +589,7 @@ def test_sigterm_ends_a_run_and_saves_it_first(tmp_path, mode):
     ({"merges": 1, "level": "word"}, "expected one of"),
     ({"merges": 1, "byte_fallback": True}, "level='char'"),
     ({"merges": 1, "special_tokens": "<end>"}, "expected a list"),
-    ({"merges": 1, "special_tokens": ["<a>", "<a>"]}, "different texts"),
+    ({"merges": 1, "special_tokens": ["<a>", "<a>"]}, "distinct strings"),
     ({"merges": 1, "initial_alphabet": "xyz"}, "expected one of"),
     ({"merges": 1, "end_of_word": "_"}, "whitespace"),
     ({"merges": 1, "pattern": "("}, "pattern"),

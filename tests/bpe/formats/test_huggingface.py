@@ -209,7 +209,7 @@ def test_a_template_before_other_processors_is_refused(tmp_path):
         (tmp_path / "a.json").write_text(
             json.dumps(content | {"post_processor": {"type": "Sequence", "processors": others}})
         )
-        with pytest.raises(ValueError, match="behind a TemplateProcessing.*expected TemplateProcessing as the last"):
+        with pytest.raises(ValueError, match="after a TemplateProcessing.*expected TemplateProcessing as the last"):
             bpe.load(tmp_path / "a.json")
 
 
