@@ -8,9 +8,9 @@ where (1) a word of the text ends, (2) no match before it depends on what comes 
 depends on what came before. No pattern of `patterns.LOCAL` looks back. For these patterns, in ASCII:
 
 - Words with letters end with the letters, except that o200k lets `'s` and the like follow; in a word, digits never
-  follow punctuation, and only digits follow digits. So words end where a letter meets a digit or punctuation, before and after
-  digits, and between punctuation and letters if the punctuation has two characters or a space before it: a single one
-  would belong to the letters.
+  follow punctuation, and only digits follow digits. So words end where a letter meets a digit or punctuation, before
+  and after digits, and between punctuation and letters if the punctuation has two characters or a space before it: a
+  single one would belong to the letters.
 - After letters, digits and punctuation no word continues with a space; after letters and digits, with no whitespace at
   all.
 - A run of whitespace before something visible loses its last space to the next word. Some patterns have a word for

@@ -180,7 +180,7 @@ class _Row(NamedTuple):
 
 
 def merge_together(symbols: np.ndarray, lengths: np.ndarray, table: PairTable) -> tuple[np.ndarray, np.ndarray]:
-    """Encode words together. Only the ranks beside a merge are looked up again.
+    """Encode words together. After a merge only the ranks next to it are looked up again.
 
     Args:
         symbols: int32 `[N]`, the base symbols of all words.
@@ -188,7 +188,7 @@ def merge_together(symbols: np.ndarray, lengths: np.ndarray, table: PairTable) -
         table: the merges, which must be ordered; see `Vocabulary.is_ordered`.
 
     Returns:
-        The ids of all words, int32, and how many each has.
+        The ids of all words, int32, and how many each word has.
 
     Example:
         >>> import numpy as np

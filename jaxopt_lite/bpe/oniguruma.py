@@ -1,13 +1,13 @@
-r"""Two languages of regular expressions: that of `regex`, in which this package reads patterns, and Hugging Face's.
+r"""Two regular expression languages: that of `regex`, in which this package reads patterns, and Hugging Face's.
 
-That is Oniguruma's. They look alike and differ in many points: `\w` has other characters, `{1,3}+` is a repetition of a
-repetition there, `$` matches at every line end, `&&` is an operator. So a pattern is taken for the same in both only
-where all of it is known to be (`difference`). What is known is written down here, and tested by comparing the two, over
-all characters and on random patterns, in `tests/bpe/test_oniguruma.py`. Constructs that mean something else are
-written as what they mean, in words that both have (`translated`); what comes out is held to the same test.
+The latter is Oniguruma's. The two look alike and differ in many points: in Oniguruma `\w` matches other characters,
+`{1,3}+` repeats a repetition, `$` matches at every line end, `&&` is an operator. So a pattern counts as the same in
+both only if every part of it is known to be (`difference`). What is known is written down here, and tested by comparing
+the two over all characters and on random patterns in `tests/bpe/test_oniguruma.py`. Constructs with another meaning are
+rewritten in terms that mean the same in both (`translated`); the result has to pass the same check.
 
-What remains is their age: each engine knows the characters of its version of Unicode, and a letter that is too new for
-one is no letter there.
+One difference remains: each engine knows the characters of its own version of Unicode, and a letter that is too new for
+an engine is not a letter there.
 """
 
 import re
@@ -28,7 +28,7 @@ _SCRIPTS = (
 _BINARY = "alphabetic uppercase join_control"
 _PROPERTIES = frozenset(f"{_CATEGORIES} {_SCRIPTS} {_BINARY}".split())
 _PROPERTY = re.compile(r"\{(\^?)(\w+)\}", re.ASCII)
-_CHARACTERS = frozenset("rntf" + string.punctuation + " ")  # behind a backslash, one character in both
+_CHARACTERS = frozenset("rntf" + string.punctuation + " ")  # after a backslash, one character in both
 _CLASSES = frozenset("sSdD")
 _SOME, _OTHERS = re.compile(r"\\[sd]|\\p\{[^^]"), re.compile(r"\\[SDP]|\\p\{\^")
 _QUANTIFIER = re.compile(r"[*+?]|\{\d+(?:,\d*)?\}", re.ASCII)
@@ -37,7 +37,7 @@ _HEX = {"x": re.compile(r"[0-7][0-9A-Fa-f]"), "u": re.compile(r"[0-9A-Fa-f]{4}")
 _BEHIND = frozenset({"(?<=", "(?<!"})
 _AROUND = _BEHIND | {"(?=", "(?!"}
 _GROUPS = ("(?:", "(?>", "(?i:", *_AROUND)
-_FOLDED = frozenset({"ss", "st", "ff", "fi", "fl"})  # that are one character in another case, such as ß, in Oniguruma
+_FOLDED = frozenset({"ss", "st", "ff", "fi", "fl"})  # Oniguruma also matches these with one character, such as ß
 _MOST_TIMES, _DEEPEST = 1000, 50
 
 _LETTERS = r"write '[\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}]'"
@@ -46,23 +46,23 @@ _INSTEAD = {
     "^": f"for the start of a text write {_NOTHING_BEFORE}", "$": f"for the end of a text write {_NOTHING_BEHIND}",
     r"\A": f"write {_NOTHING_BEFORE}", r"\Z": f"write {_NOTHING_BEHIND}", r"\z": f"write {_NOTHING_BEHIND}",
     r"\w": _LETTERS, r"\W": _LETTERS.replace("[", "[^"), r"\v": r"write '\x0B'",
-    r"\h": r"write '[ \t]', or '[0-9A-Fa-f]'", "&&": "for what is in both write '(?=[…])[…]'",
-    r"\b": r"write what stands before and behind, such as '(?<![\p{L}\p{N}])'",
+    r"\h": r"write '[ \t]', or '[0-9A-Fa-f]'", "&&": "for an intersection write '(?=[…])[…]'",
+    r"\b": r"write what must be before and after, such as '(?<![\p{L}\p{N}])'",
 }  # fmt: skip
 
 
 class _Differs(Exception):
-    """A construct that is not known to mean the same, where it is, and what to do."""
+    """A construct that is not known to mean the same in both, where it is, and what to do."""
 
 
 class _Part(NamedTuple):
     """What matters about a part of a pattern.
 
     Attributes:
-        empty: whether it can match nothing.
-        first: the letters of either case that it can begin with, in lower case.
-        last: those that it can end with.
-        length: the characters of what it matches, if it is always as many.
+        empty: whether it can match the empty string.
+        first: the letters inside `(?i:…)` that a match can begin with, in lower case.
+        last: those that a match can end with.
+        length: how many characters it matches, if always the same number; else `None`.
     """
 
     empty: bool
@@ -75,7 +75,7 @@ _NOTHING, _ANY = _Part(True), _Part(False, length=1)
 
 
 def difference(pattern: str) -> str | None:
-    r"""What may keep both engines from reading a pattern alike, and what to do about it; `None` if nothing.
+    r"""What may make the two engines read a pattern differently, and what to do about it; `None` if nothing.
 
     Args:
         pattern: one that `regex` compiles.
@@ -90,9 +90,9 @@ def difference(pattern: str) -> str | None:
     try:
         part = reader.choice()
         if reader.at < len(pattern):
-            reader.refuse(")", reader.at, "the group that it ends has no beginning")
+            reader.refuse(")", reader.at, "it closes no group")
         if part.empty:
-            return f"{pattern!r}, which can match nothing; write it so that every match has a character"
+            return f"{pattern!r}, which can match the empty string; write it so that every match has a character"
     except _Differs as found:
         return str(found)
     return None
@@ -103,11 +103,11 @@ class _Reader:
 
     def __init__(self, pattern: str):
         self.pattern, self.at = pattern, 0
-        self.around: list[str] = []  # the beginnings of the groups that are open
-        self.looks_ahead = False  # somewhere before
+        self.around: list[str] = []  # how the open groups begin
+        self.looks_ahead = False  # whether a "(?=" came before
 
     def refuse(self, construct: str, at: int, instead: str | None = None) -> NoReturn:
-        raise _Differs(f"'{construct}' at character {at}; {instead or _INSTEAD.get(construct, 'write it otherwise')}")
+        raise _Differs(f"'{construct}' at character {at}; {instead or _INSTEAD.get(construct, 'write it another way')}")
 
     def took(self, text: str) -> bool:
         if there := self.pattern.startswith(text, self.at):
@@ -143,9 +143,9 @@ class _Reader:
         return whole
 
     def joined(self, one: _Part, two: _Part, start: int) -> _Part:
-        """One behind the other."""
+        """One part followed by another."""
         if folded := sorted(_FOLDED.intersection(a + b for a in one.last for b in two.first)):
-            self.refuse(folded[0], start, "in either case these are one character too; write '[Ss]' for '(?i:s)'")
+            self.refuse(folded[0], start, "ignoring case these also match one character; write '[Ss]' for '(?i:s)'")
         return _Part(
             one.empty and two.empty,
             one.first | (two.first if one.empty else frozenset()),
@@ -175,7 +175,7 @@ class _Reader:
             self.refuse(
                 self.pattern[start : self.at],
                 start,
-                "let what is repeated have a character, and a look back one length",
+                "what is repeated must match a character, and a lookbehind must have one length",
             )
         if most > 1:
             self.joined(part, part, start)
@@ -204,25 +204,25 @@ class _Reader:
         if character in "^$*+?{}]":
             self.refuse(character, start, _INSTEAD.get(character, rf"write '\{character}' for the character"))
         if character == "." and self.looks_ahead:  # Oniguruma finds no '(?=\d).+~' in "a0~"
-            self.refuse(".", start, r"behind '(?=' write '[^\n]'")
+            self.refuse(".", start, r"after '(?=' write '[^\n]'")
         return _ANY if self.took(".") else self.of([self.character()])
 
     def of(self, characters: list[str | None]) -> _Part:
-        """One of some characters; `None` is a class of them."""
+        """One of some characters; `None` stands for a class of characters."""
         letters = frozenset(c.lower() for c in characters if c) if self.in_either_case else frozenset()
         return _Part(False, letters, letters, 1)
 
     def character(self) -> str | None:
-        """A character as it stands or behind a backslash; `None` for a class of characters."""
+        """A literal or escaped character; `None` for a class of characters."""
         start, character = self.at, self.pattern[self.at]
         self.at += 1
         if character == "\\":
             character = self.escaped(start)
         if character is not None and "\ud800" <= character <= "\udfff":
-            self.refuse(character, start, "it is no character")
+            self.refuse(character, start, "it is not a character")
         if self.in_either_case and (character is None or character in "iI" or not character.isascii()):
             self.refuse(
-                self.pattern[start : self.at], start, "in either case it has more forms; write it without '(?i:'"
+                self.pattern[start : self.at], start, "ignoring case it has more forms; write it outside of '(?i:'"
             )
         return character
 
@@ -249,18 +249,18 @@ class _Reader:
         self.took("[")
         is_negative = self.took("^")
         if is_negative and self.in_either_case:
-            self.refuse("[^", start, "write it without '(?i:'")
+            self.refuse("[^", start, "write it outside of '(?i:'")
         characters: list[str | None] = []
         first = self.at
         while self.at == first or not self.took("]"):
             characters += self.member(start, first)
         inside = self.pattern[first : self.at]
-        if is_negative and _SOME.search(inside) and _OTHERS.search(inside):  # `regex` takes '[^\s\S]' for anything
-            self.refuse(f"[^{inside}", start, r"write '\s' and the like, or '\S' and the like, not both")
+        if is_negative and _SOME.search(inside) and _OTHERS.search(inside):  # `regex` lets '[^\s\S]' match anything
+            self.refuse(f"[^{inside}", start, r"use classes like '\s' or classes like '\S' in it, not both")
         return self.of(characters)
 
     def member(self, start: int, first: int) -> list[str | None]:
-        """What a character, a class or a range in brackets adds to it, of the letters that matter."""
+        """The letters that matter of one member of a class: a character, a class or a range."""
         following = self.pattern[self.at : self.at + 2]
         if not following:
             self.refuse("[", start, "it has no end")
@@ -280,7 +280,7 @@ class _Reader:
             self.refuse(self.pattern[at : self.at], at, r"write '\-' for the character")
         if self.in_either_case:
             if low <= "i" <= high or low <= "I" <= high:
-                self.refuse(f"{low}-{high}", at, "in either case 'i' has more forms; leave it out")
+                self.refuse(f"{low}-{high}", at, "ignoring case 'i' has more forms; leave it out")
             return [chr(code) for code in range(ord(low), ord(high) + 1)]
         return []
 
@@ -292,9 +292,9 @@ class _Reader:
             if self.pattern[self.at : self.at + 1] in ("?", "*"):
                 self.refuse(self.pattern[start : start + 4], start, "write '(?:…)', or '(?i:…)' around what it is for")
         if (self.looks_back and kind != "(?:") or (self.in_either_case and kind in _BEHIND):
-            self.refuse(kind, start, "write '(?:…)' alone inside of a look back, and none inside of '(?i:…)'")
+            self.refuse(kind, start, "use only '(?:…)' inside a lookbehind, and no lookbehind inside '(?i:…)'")
         if len(self.around) == _DEEPEST:
-            self.refuse("(", start, f"write at most {_DEEPEST} groups in each other")
+            self.refuse("(", start, f"nest at most {_DEEPEST} groups")
         self.looks_ahead |= kind == "(?="
         self.around.append(kind)
         part = self.choice()
@@ -302,11 +302,11 @@ class _Reader:
         if not self.took(")"):
             self.refuse("(", start, "it has no end")
         if kind in _BEHIND and part.length is None:
-            self.refuse(self.pattern[start : self.at], start, "let all its alternatives have one length")
+            self.refuse(self.pattern[start : self.at], start, "give all its alternatives the same length")
         return _NOTHING if kind in _AROUND else part
 
 
-# --- The same in words that both have -----------------------------------------------------------------------------
+# --- Translation into terms that mean the same in both ------------------------------------------------------------
 
 _LETTER_LIKE = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"
 _LINE_ENDS = r"(?>\r\n|[\n-\r\u0085\u2028\u2029])"
@@ -321,16 +321,16 @@ _POSIX = {
 
 
 class _Language(NamedTuple):
-    """What constructs mean that the other language lacks, or reads otherwise.
+    """The meaning of constructs that the other language lacks or reads differently.
 
     Attributes:
-        sets: the members of classes behind a backslash; those of a capital letter are all others.
-        more: further ones that they have outside of brackets.
-        points: places, and whole expressions.
+        sets: the members of escaped classes such as `\\w`; the capital letter stands for all other characters.
+        more: further members that they have outside of brackets.
+        points: escapes and anchors, and expressions that mean the same.
         posix: the members of classes such as "[:alpha:]".
-        any_group: how a group begins in which "." is any character.
-        nests: whether brackets in brackets are classes, and "&&" is what is in both.
-        is_possessive: whether "{1,3}+" gives nothing back; else it repeats a repetition.
+        any_group: how a group begins in which "." matches any character.
+        nests: whether brackets in brackets are classes, and "&&" is their intersection.
+        is_possessive: whether "{1,3}+" is possessive; otherwise it repeats a repetition.
     """
 
     sets: dict[str, str]
@@ -372,13 +372,13 @@ _SHORT_PROPERTY = re.compile(r"\\([pP])([LMNPSZC])|\\P\{\^(\w+)\}")
 
 
 def translated(pattern: str, language: str) -> str:
-    r"""A pattern in words that mean the same in both languages, as far as there are such words.
+    r"""A pattern rewritten to mean the same in both languages, as far as possible.
 
-    Constructs that are not known stay what they are, so that `difference` names them.
+    Unknown constructs stay as they are, so that `difference` names them.
 
     Args:
         pattern: the pattern.
-        language: in which it is written, "regex" or "oniguruma".
+        language: the language it is written in, "regex" or "oniguruma".
 
     Example:
         >>> from jaxopt_lite.bpe.oniguruma import translated
@@ -388,7 +388,7 @@ def translated(pattern: str, language: str) -> str:
     if difference(pattern) is None:
         return pattern
     for flag in ("(?i)", _LANGUAGES[language].any_group.replace(":", ")")):
-        if pattern.startswith(flag):  # it holds for all that follows
+        if pattern.startswith(flag):  # it applies to everything after it
             pattern = f"{flag[:-1]}:{pattern.removeprefix(flag)})"
     return _Translator(pattern, _LANGUAGES[language]).whole()
 
@@ -399,8 +399,8 @@ class _Translator:
     def __init__(self, pattern: str, language: _Language):
         self.pattern, self.at, self.language = pattern, 0, language
         self.out: list[str] = []
-        self.item = 0  # where in it the last item begins, to which a quantifier belongs
-        self.open: list[tuple[int, bool]] = [(0, False)]  # of every group that is open: where it begins; any "."
+        self.item = 0  # the index in `out` of the last item, to which a quantifier applies
+        self.open: list[tuple[int, bool]] = [(0, False)]  # open groups: index in `out`; whether "." matches anything
 
     def whole(self) -> str:
         while self.at < len(self.pattern):
@@ -438,7 +438,7 @@ class _Translator:
         self.at = found.end()
 
     def repeat(self, found: re.Match[str]) -> None:
-        """A quantifier behind the last item."""
+        """A quantifier after the last item."""
         self.at = found.end()
         if found[1] is None:
             self.out.append(found[0])
@@ -456,7 +456,7 @@ class _Translator:
         self.out.append(item)
 
     def escaped(self) -> str:
-        """What is behind a backslash, outside of brackets."""
+        """An escape outside of brackets."""
         kind = self.pattern[self.at + 1 : self.at + 2]
         if kind in ("b", "B"):
             self.at += 2
@@ -472,7 +472,7 @@ class _Translator:
         return self.plain_escape()
 
     def plain_escape(self) -> str:
-        """A character or property, in brackets or not."""
+        """An escaped character or property, in brackets or not."""
         if found := _NUMBERED.match(self.pattern, self.at):
             code = int(next(filter(None, found.groups())), 16)
             if code <= 0x10FFFF and not (found[0].startswith("\\U") and self.language.nests):
@@ -487,7 +487,7 @@ class _Translator:
         return self.pattern[start : self.at]
 
     def bracket(self) -> str:
-        """A class in brackets; as it stands if it is not understood."""
+        """A class in brackets; unchanged if it is not understood."""
         start = self.at
         try:
             is_negative, rows = self.classes()
@@ -502,7 +502,7 @@ class _Translator:
         return rf"(?:(?!{whole})[\s\S])" if is_negative else f"(?:{whole})"
 
     def classes(self) -> tuple[bool, list[tuple[list[str], list[str]]]]:
-        """Of a class: whether it is negative, and what must all hold: members, and classes whose others are members."""
+        """Whether a class is negated, and the parts it intersects: the members of each, and classes that it negates."""
         self.at += 1
         is_negative = self.pattern.startswith("^", self.at)
         self.at += is_negative
@@ -551,7 +551,7 @@ class _Translator:
 
 
 def _class(members: list[str], others: list[str]) -> str:
-    """One character: a member, or none of the class of others."""
+    """An expression for one character: a member, or one outside of one of the classes `others`."""
     parts = [f"[{''.join(members)}]"] if members else []
     parts += [f"[^{other}]" for other in others]
     return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"

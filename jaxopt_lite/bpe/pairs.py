@@ -1,21 +1,21 @@
-"""Pairs of neighbouring symbols: counted once, then kept true while merges are made. The kernels, and NumPy's backend.
+"""Pairs of neighboring symbols: counted once, then updated while merges are made. The kernels, and the NumPy backend.
 
-The symbols of all words are in one row. Each knows its neighbours in its word, `before` and `after`, and the number
-of the pair that it forms with the one after it. A merge writes the new symbol over the left one of each occurrence, and
-takes the right one out of the chain. Behind the last symbol is a spare one, the neighbour of every word's ends, and
-behind the last pair a spare pair; so every index is in bounds.
+The symbols of all words are in one row. Each knows its neighbors in its word, `before` and `after`, and the number
+of the pair that it forms with the next one. A merge overwrites the left symbol of each occurrence with the new one and
+takes the right one out of the chain. After the last symbol there is a spare one, the neighbor of every word's ends, and
+after the last pair a spare pair; so every index is in bounds.
 
-The positions of all occurrences of a pair are together in `postings`, in order. A pair gets occurrences only when the
-later of its symbols comes into being, in one round, so they are written once. Some may be outdated when they are read:
-then the symbols at that position are others. A merge makes at most two new occurrences and takes a symbol away for
+The positions of all occurrences of a pair are together in `postings`, in order. A pair gets occurrences only in the
+round in which the later of its symbols is created, so they are written once. Some may be outdated when they are read:
+then the symbols at that position have changed. A merge makes at most two new occurrences and removes one symbol for
 good, so `postings` never hold more than three times as many positions as there were symbols.
 
 The merges of a round must not touch each other: no pair's right symbol is another's left one, and a pair of equal
 symbols comes last. `merges.py` chooses them so.
 
-The kernels are written once, against `Ops`. On the host they run in NumPy: a round touches a thousand numbers here and
-there, which is no work for a compiled loop, and nothing has to be compiled. On a device the same lines run in JAX
-(`accelerator/pairs.py`) with static shapes: what NumPy drops from an array stays in it there, masked.
+The kernels are written once, against `Ops`. On the host they run in NumPy: a round touches about a thousand scattered
+numbers, too few for a compiled loop to pay off, and nothing has to be compiled. On a device the same lines run in JAX
+(`accelerator/pairs.py`) with static shapes: entries that NumPy drops from an array stay in it there, masked.
 """
 
 from abc import ABC, abstractmethod
@@ -43,7 +43,7 @@ LOOK_AHEAD = 256  # the largest number of merges in a round; a tenth of it is us
 
 
 class Words(NamedTuple):
-    """Distinct words, one after the other: the symbols, int32 [N]; which end a word; its count at each, int64 [N]."""
+    """Concatenated distinct words: int32 [N] symbols, bool [N] which end a word, int64 [N] the count of its word."""
 
     symbols: np.ndarray
     last: np.ndarray
@@ -70,12 +70,12 @@ class Candidates(NamedTuple):
     length: np.ndarray
 
     def of(self, index) -> "Candidates":
-        """Some of them."""
+        """The pairs at this index."""
         return Candidates(*(array[index] for array in self))
 
 
 class Groups(NamedTuple):
-    """Pairs where they were counted: the first `number` entries of each array, in order of (left, right).
+    """Pairs as they were counted: the first `number` entries of each array, in order of (left, right).
 
     Attributes:
         left: the left symbols.
@@ -97,8 +97,8 @@ class Groups(NamedTuple):
 class Linked(NamedTuple):
     """The words as linked symbols: `N` and a spare one; `P` pairs and a spare one; room for `A` positions.
 
-    `weight` is how often the word of each symbol occurs; the spare one weighs nothing. The symbol of what has been
-    merged away, and of the spare position, is −1.
+    `weight` is how often the word of each symbol occurs; 0 for the spare one. The symbol at positions that have been
+    merged away, and at the spare one, is −1.
     """
 
     symbol: Any  # int32 [N + 1]
@@ -117,7 +117,7 @@ class Host:
 
     @staticmethod
     def index(array):
-        """The array as indices: NumPy would convert any other integers each time they are used."""
+        """The array as indices: NumPy would convert any other integer type on each use."""
         return array.astype(np.intp)
 
     @staticmethod
@@ -128,7 +128,7 @@ class Host:
 
     @staticmethod
     def add(array, index, values):
-        """`array[index] += values`, entries that share an index added up."""
+        """`array[index] += values`, where entries that share an index add up."""
         np.add.at(array, index, values)
         return array
 
@@ -140,13 +140,13 @@ class Host:
 
     @staticmethod
     def keep(mask, *arrays):
-        """The mask and the arrays without what is masked out, where arrays may shrink."""
+        """The mask and the arrays without masked-out entries, if arrays may shrink."""
         return np.ones(np.count_nonzero(mask), bool), *(array[mask] for array in arrays)
 
     @staticmethod
     def order(left, right, valid):
-        """The order by (left, right), equal ones as they come; entries that are not valid at the end."""
-        if max(left.max(initial=0), right.max(initial=0)) < 1 << 15:  # NumPy sorts 16 bits by counting
+        """The stable order by (left, right); entries that are not valid come last."""
+        if max(left.max(initial=0), right.max(initial=0)) < 1 << 15:  # NumPy sorts 16-bit keys by radix
             if not valid.all():
                 left, right = np.where(valid, left, -1), np.where(valid, right, -1)
             left, right = left.astype(np.uint16), right.astype(np.uint16)
@@ -157,22 +157,22 @@ class Host:
 
     @staticmethod
     def starts(begins, group):
-        """Where each group begins, of entries in order of their groups."""
+        """Where each group begins, for entries in order of their groups."""
         return np.flatnonzero(begins)
 
     @staticmethod
     def totals(values, group, start):
-        """The sum of each group's values, of entries in order of their groups."""
+        """The sum of each group's values, for entries in order of their groups."""
         return np.add.reduceat(values, start) if start.size else values[:0]
 
     @staticmethod
     def spread(end, size):
-        """For each of `size` entries the first row whose running total `end` is larger; the last one if none is."""
+        """For each index below `size` the first row whose running total `end` exceeds it; the last row if none does."""
         return np.repeat(np.arange(end.size), np.diff(end, prepend=0))
 
     @staticmethod
     def may_be(condition) -> bool:
-        """Whether something must be computed, which it need not be where the condition is known to be false."""
+        """Whether something must be computed: not if the condition is known to be false."""
         return bool(condition)
 
     @staticmethod
@@ -192,21 +192,21 @@ def group(ops: Ops, left, right, position, weight, valid) -> tuple[Any, Any, Any
     Args:
         ops: where to compute, `Host` or `Device`.
         left: the first symbol of each occurrence, a signed integer [N], not negative where valid.
-        right: the second.
-        position: where it is, int32 [N].
-        weight: what it counts, an integer [N].
+        right: the second symbol, likewise.
+        position: where each occurrence is, int32 [N].
+        weight: how much it counts, an integer [N].
         valid: which entries are occurrences, bool [N].
 
     Returns:
-        The occurrences sorted by pair and then by position, those that are none at the end: their positions, the number
-        of the group of each, and which are valid. And the groups.
+        The occurrences sorted by pair and then by position, with invalid entries last: their positions, their groups'
+        numbers, and which are valid. And the groups.
     """
     np = ops.np
     valid, left, right, position, weight = ops.keep(valid, left, right, position, weight)
     size = left.size
     order = ops.order(left, right, valid)
     left, right, valid = left[order], right[order], valid[order]
-    position, weight = position[order], weight[order]  # one after the other: of a whole corpus they are large
+    position, weight = position[order], weight[order]  # in two steps: for a whole corpus these arrays are large
     differs = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
     begins = valid & np.concatenate([np.ones(min(size, 1), bool), differs])
     index = np.cumsum(begins, dtype=np.int32) - 1
@@ -218,7 +218,7 @@ def group(ops: Ops, left, right, position, weight, valid) -> tuple[Any, Any, Any
 
 
 def link(ops: Ops, words: Words, pairs: int, postings: int) -> tuple[Linked, Groups]:
-    """Link the symbols of words, and group their pairs; the groups are the pairs' numbers.
+    """Link the symbols of words, and group their pairs; pairs are numbered as their groups.
 
     Args:
         ops: where to compute.
@@ -257,8 +257,8 @@ def apply_merges(ops: Ops, t: Linked, chosen: Candidates, made, size: int, pairs
         t: the linked words.
         chosen: the pairs to merge, in order, from `padded`.
         made: the symbols that they become, int32, one for each.
-        size: at least the number of positions to look at, the sum of `chosen.length`.
-        pairs: the number of pairs so far; new ones are numbered from it.
+        size: at least the number of positions to look at, which is the sum of `chosen.length`.
+        pairs: the number of pairs so far, and so the number of the first new one.
         used: how much of the postings is used.
 
     Returns:
@@ -272,8 +272,8 @@ def apply_merges(ops: Ops, t: Linked, chosen: Candidates, made, size: int, pairs
     new, weight = made[k], t.weight[p]
     old_after = t.symbol[y]
     symbol = ops.put(ops.put(t.symbol, p, np.where(valid, new, -1)), r, np.full(r.size, -1, np.int32))
-    # A neighbour may be merged in this round too. Then the new symbol is there now, and the pair between two merges
-    # must count once: as the one before the second.
+    # A neighbor may be merged in this round too. Then its new symbol is already there, and the pair between two merges
+    # must count once: as the pair before the second.
     merged_after = symbol[y] != old_after
     left = np.where(symbol[x] == -1, t.before[x], x)
     position, index, is_new, found = group(
@@ -300,7 +300,7 @@ def apply_merges(ops: Ops, t: Linked, chosen: Candidates, made, size: int, pairs
 
 
 def _occurrences(ops: Ops, t: Linked, chosen: Candidates, size: int):
-    """Which merge k, and the positions p and r of both symbols, for everything to merge; the spare one elsewhere."""
+    """For every occurrence to merge, which merge k it is and the positions p and r of both symbols; spare elsewhere."""
     np = ops.np
     spare = t.symbol.size - 1
     i = ops.index(np.arange(size, dtype=np.int32))
@@ -311,7 +311,7 @@ def _occurrences(ops: Ops, t: Linked, chosen: Candidates, size: int):
     p = ops.index(np.where(valid, t.postings[np.where(valid, shift[k] + i, 0)], spare))
     r = ops.index(t.after[p])
     valid &= (t.symbol[p] == chosen.left[k]) & (t.symbol[r] == chosen.right[k])
-    if ops.may_be(np.any(chosen.left == chosen.right)):  # in a run of equal symbols every second, from the left
+    if ops.may_be(np.any(chosen.left == chosen.right)):  # in a run of equal symbols take every second, from the left
         begins = valid & (t.symbol[t.before[p]] != chosen.left[k])
         nth = np.cumsum(valid, dtype=np.int32)
         first = ops.running_max(np.where(begins, nth, 0))
@@ -321,7 +321,7 @@ def _occurrences(ops: Ops, t: Linked, chosen: Candidates, size: int):
 
 
 def padded(chosen: Candidates, made: np.ndarray, size: int, no_pair: int) -> tuple[Candidates, np.ndarray]:
-    """The merges of a round as the kernel takes them, padded to a size: unused entries have the spare pair, length 0.
+    """The merges of a round as the kernel takes them, padded to `size`: unused entries are the spare pair, of length 0.
 
     Counts are left out: the kernel knows them.
     """
@@ -337,10 +337,10 @@ def padded(chosen: Candidates, made: np.ndarray, size: int, no_pair: int) -> tup
 
 
 class Backend(ABC):
-    """The linked words somewhere, and on the host all pairs so far by number: all about them but their counts.
+    """The linked words on the host or a device; and, always on the host, all pairs so far without their counts.
 
-    The linked words stay where they are. What travels in a round are the chosen merges, the new pairs, and the counts
-    of the candidates.
+    The linked words stay where they are. Only the chosen merges, the new pairs, and the counts of the candidates are
+    transferred in a round.
 
     Attributes:
         pairs: the pairs of the words before the first round.
@@ -352,19 +352,19 @@ class Backend(ABC):
 
     @abstractmethod
     def merge(self, chosen: Candidates, made: np.ndarray, watched: np.ndarray) -> tuple[Candidates, np.ndarray]:
-        """Merge the chosen pairs into the symbols `made`. Returns the new pairs, and the counts of the watched ones."""
+        """Merge the chosen pairs into the symbols `made`. Returns the new pairs and the counts of the watched ones."""
 
     @abstractmethod
     def counts(self) -> np.ndarray:
-        """The counts of all pairs as they are now."""
+        """The current counts of all pairs."""
 
     def of(self, numbers: np.ndarray, counts: np.ndarray) -> Candidates:
-        """Some of the pairs, with their counts."""
+        """The pairs of these numbers, with the given counts."""
         left, right, start, length = (column[numbers] for column in self._columns)
         return Candidates(numbers, left, right, counts, start, length)
 
     def _numbered(self, found: Groups) -> Candidates:
-        """New groups as pairs, numbered on from those so far, and added to them."""
+        """New groups as pairs, which get the next numbers and are added to the known pairs."""
         number, first = int(found.number), self._number
         start = found.start[:number]
         length = np.diff(np.append(start, found.occurrences))
@@ -408,7 +408,7 @@ class OnHost(Backend):
         return self._numbered(found), self._linked.counts[watched]
 
     def _make_room(self, more: int) -> None:
-        """Room for so many more pairs and positions."""
+        """Make room for so many more pairs and positions."""
         t, no_pair = self._linked, self._linked.counts.size - 1
         if self._number + more > no_pair:
             room = 2 * no_pair + more

@@ -1,4 +1,4 @@
-"""Encoding in several processes: texts in parts, each of which this process or a worker encodes, whoever is free."""
+"""Encoding in several processes: texts are divided into parts, and whichever process is free encodes the next part."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -13,7 +13,7 @@ from jaxopt_lite.bpe.workers import Workers
 
 __all__ = ["encode"]
 
-_PART = 1 << 20  # characters of a part, about
+_PART = 1 << 20  # characters of a part, approximately
 
 _Part = tuple[Sequence[str], Sequence[bool]]
 _Row = tuple[np.ndarray, np.ndarray]
@@ -23,10 +23,10 @@ def encode(encoder: Encoder, texts: Sequence[str], firsts: Sequence[bool] = (), 
     """`Encoder.encode` in this process and in others.
 
     Args:
-        encoder: that of this process. What it remembers helps here; workers begin with nothing.
-        texts: the texts, as `Encoder.encode` takes them.
-        firsts: likewise.
-        processes: how many encode at most; one is this.
+        encoder: the encoder of this process. Its cache helps here; workers begin with empty caches.
+        texts: as for `Encoder.encode`.
+        firsts: as for `Encoder.encode`.
+        processes: at most how many encode, this one included.
     """
     if processes == 1:
         return encoder.encode(texts, firsts)
@@ -55,15 +55,15 @@ class _Here:
     def do(self, part: _Part) -> list[list[int]] | ValueError:
         try:
             return self._encoder.encode(*part)
-        except ValueError as error:  # which counts if it is the first of all parts
+        except ValueError as error:  # raised later if it is the first among all parts
             return error
 
     def end(self) -> None:
-        """Nothing is left."""
+        """There is nothing left to return."""
 
 
 class _There:
-    """Encodes in a worker, which answers with arrays: what the ids of all texts are, and where each text's end."""
+    """Encodes in a worker, which answers with arrays: the ids of all texts, and where those of each text end."""
 
     def __init__(self, vocabulary: Vocabulary, splitter: Splitter):
         self._here = _Here(Encoder(vocabulary, splitter))
@@ -76,4 +76,4 @@ class _There:
         return np.fromiter(chain.from_iterable(rows), np.int32, ends[-1]), ends
 
     def end(self) -> None:
-        """Nothing is left."""
+        """There is nothing left to return."""

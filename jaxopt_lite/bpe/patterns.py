@@ -1,6 +1,6 @@
 """Where words begin and end, and which tokens are found in a text before it is cut into words.
 
-`splitter` makes a `Splitter` of a name or a regular expression. A `Finder` finds special and added tokens.
+`splitter` makes a `Splitter` from a name or a regular expression. A `Finder` finds special and added tokens.
 """
 
 import re
@@ -19,8 +19,8 @@ from jaxopt_lite.bpe.steps import GPT2_WORDS, WHITE, normalizer, pre_tokenizer
 
 __all__ = ["LITERAL", "Finder", "Splitter", "splitter"]
 
-# Written so that `regex`, Rust's fancy-regex (tiktoken, rustbpe) and Oniguruma (tokenizers) read them alike: Oniguruma
-# takes `{1,3}+` for a repetition and `$` for the end of a line, so that tiktoken's own spelling would not do there.
+# Written so that `regex`, Rust's fancy-regex (tiktoken, rustbpe) and Oniguruma (tokenizers) read them alike: in
+# Oniguruma `{1,3}+` is a repetition and `$` the end of a line, so tiktoken's own spelling would not work there.
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s+(?!\S)|\s"
 GPT4 = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
@@ -41,7 +41,7 @@ QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 TEKKEN = O200K.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace(r"\p{N}{1,3}", r"\p{N}")
 STOCK = {"gpt2": GPT2, "gpt4": GPT4, "o200k": O200K, "llama3": LLAMA3, "qwen2": QWEN2, "tekken": TEKKEN}
 
-# What else people call them: tiktoken's encodings, and the models that have them.
+# Other names in use: those of tiktoken's encodings, and of the models that use them.
 _ALSO = {
     "gpt2": "gpt-2 gpt-3 r50k_base p50k_base p50k_edit davinci curie babbage ada text-davinci-001 text-davinci-002 "
     "text-davinci-003 code-davinci-002",
@@ -56,13 +56,13 @@ _ALSO = {
 NAMES = {name: scheme for scheme, others in _ALSO.items() for name in (scheme, *others.split())}
 NAMES["whitespace"] = "whitespace"
 
-# Other spellings and close relatives in use, for which the proof of `cuts.py` holds just as well.
+# Other spellings and close relatives in use, for which the proof in `cuts.py` holds too.
 RELATIVES = (
     # GPT-2 as released, and as tiktoken spells it.
     r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     GPT2_WORDS,
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
-    # cl100k in tiktoken, before and after spaces at the end of a text became one word; the former is rustbpe's default.
+    # cl100k in tiktoken, after and before whitespace at the end of a text became one word; the latter is rustbpe's.
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$"
     r"|\s*[\r\n]|\s+(?!\S)|\s",
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
@@ -82,10 +82,11 @@ class Splitter:
 
     Attributes:
         name: "whitespace", "gpt2", "gpt4", "o200k", "llama3", "qwen2", "tekken", "custom", or "steps".
-        pattern: the pattern, in the language of the `regex` library; None for "whitespace".
-        end_of_word: what is written behind every word of the whitespace scheme, such as "_"; None for nothing.
-        normalizer: what a text becomes before, as the JSON of a `tokenizer.json`; see `steps.py`. None: it stays.
-        steps: a pre-tokenizer that finds the words in place of the pattern, likewise.
+        pattern: the pattern, in the syntax of the `regex` library; None for "whitespace".
+        end_of_word: a mark after every word of the whitespace scheme, such as "_"; None for no mark.
+        normalizer: how a text is changed before words are found, as JSON of a `tokenizer.json` (see `steps.py`), or
+            None.
+        steps: a pre-tokenizer that finds the words instead of the pattern, likewise.
     """
 
     name: str
@@ -96,7 +97,7 @@ class Splitter:
 
     @property
     def local(self) -> bool:
-        """Whether the words of a text can be found piece by piece: for "whitespace" and the patterns known here."""
+        """Whether the words of a text can be found piece by piece: true for "whitespace" and the patterns known here."""
         return self.pattern is None or self.pattern in LOCAL
 
     def normalize(self, text: str) -> str:
@@ -106,12 +107,12 @@ class Splitter:
     def words(self, text: str, is_first: bool = True) -> list[str]:
         """The words of a normalized text, in order, without the end-of-word mark.
 
-        Joined they are the text again, except for "whitespace", which leaves the whitespace out, and for "steps". What
-        a custom pattern does not match is not lost: the stretches between its matches are words too.
+        Joined they give the text again, except for "whitespace", which leaves the whitespace out, and for "steps".
+        Nothing is lost with a custom pattern: the stretches between its matches are words too.
 
         Args:
             text: the text, or a piece of one.
-            is_first: whether nothing is before it; some steps ask for that.
+            is_first: whether nothing is before it; some steps depend on this.
         """
         if self.steps is not None:
             return pre_tokenizer(self.steps)(text, is_first)
@@ -125,9 +126,9 @@ class Splitter:
         return words if aged is text or aged == text else _of_lengths(text, words)
 
     def chunks(self, text: str) -> list[str]:
-        """Coarser pieces whose words, one after the other, are the words of the text.
+        """Coarser pieces whose words, one after another, are the words of the text.
 
-        In long texts the same chunks occur again and again, so that the words of most chunks are known already. Under a
+        In long texts the same chunks occur again and again, so that the words of most chunks are known already. With a
         custom pattern, about which nothing is known, the text is one chunk.
         """
         if self.pattern is None:
@@ -138,7 +139,7 @@ class Splitter:
             return []
         data = text.encode("utf-8", "surrogatepass")
         begins = starts(data, self.pattern)
-        if not text.isascii():  # in characters, whose first bytes are these
+        if not text.isascii():  # from bytes to characters: count the bytes that begin one
             begins = np.append(0, np.cumsum(np.frombuffer(data, np.uint8) & 0xC0 != 0x80))[begins]
         return [text[a:b] for a, b in pairwise([*begins.tolist(), len(text)])]
 
@@ -148,13 +149,13 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
 
     Args:
         pattern: "whitespace" (words are what is between whitespace, which is dropped), "gpt2", "gpt4" (tiktoken's
-            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", "tekken" (Mistral's), what else these are
-            called, such as "cl100k_base" or "gpt-4o", in either case, or a pattern in the language of `regex`.
-        end_of_word: a mark behind every word of the whitespace scheme, such as "_" or "</w>". Default: none.
+            cl100k_base), "o200k" (tiktoken's o200k_base), "llama3", "qwen2", "tekken" (Mistral's), another name of
+            these such as "cl100k_base" or "gpt-4o", ignoring case, or a pattern in the syntax of `regex`.
+        end_of_word: a mark after every word of the whitespace scheme, such as "_" or "</w>". Default: none.
 
     Raises:
-        ValueError: a name that is not known, a pattern that does not compile, an empty mark, or a mark for a pattern
-            other than "whitespace".
+        ValueError: an unknown name, a pattern that does not compile, an empty mark, or a mark for a pattern other than
+            "whitespace".
 
     Example:
         >>> from jaxopt_lite.bpe.patterns import splitter
@@ -168,7 +169,7 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
     name = NAMES.get(pattern.lower())
     if end_of_word is not None and name != "whitespace":
         raise ValueError(
-            f"end_of_word={end_of_word!r} with pattern={pattern!r}: words of this pattern carry their spaces and need "
+            f"end_of_word={end_of_word!r} with pattern={pattern!r}: words of this pattern include their spaces and need "
             'no mark. Leave end_of_word out, or use pattern="whitespace".'
         )
     if end_of_word is not None and (not isinstance(end_of_word, str) or not end_of_word or end_of_word.split() == []):
@@ -182,16 +183,16 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
 
 @cache
 def _compiled(pattern: str) -> tuple[regex.Pattern[str], re.Pattern[str] | None]:
-    """The pattern for any text and, for one known here, its equal for ASCII, with which `re` is twice as fast."""
+    """The pattern and, if it is known here, its equivalent for ASCII texts, with which `re` is twice as fast."""
     if pattern in LOCAL:
         return regex.compile(pattern), re.compile(_in_ascii(pattern), re.ASCII)
-    # `regex` looks for the starts of matches as if an `(?i:…)` among them held for all of them, and so finds no "B"
-    # for `(?i:x)|[^bc]`. Behind a look at any character it looks everywhere. (Seen in 2024.11.6 to 2026.11.19.)
+    # `regex` searches for starts of matches as if an `(?i:…)` in one alternative held for all, and so finds no "B" for
+    # `(?i:x)|[^bc]`. A lookahead for any character makes it try every position. (Seen in 2024.11.6 to 2026.11.19.)
     return regex.compile(rf"(?=[\s\S])(?:{pattern})" if "(?i:" in pattern else pattern), None
 
 
 def _in_ascii(pattern: str) -> str:
-    r"""The pattern with \p{…} replaced by what there is of it in ASCII, which is all that `re` lacks."""
+    r"""The pattern with each \p{…}, which `re` lacks, replaced by its ASCII characters."""
 
     def replaced(match: re.Match[str]) -> str:
         inside = re.sub(r"\\p\{(\w+)\}", lambda name: ASCII_CLASSES[name[1]], match[0])
@@ -212,13 +213,13 @@ def _isolated(pattern: regex.Pattern[str], text: str) -> list[str]:
 
 
 def _of_lengths(text: str, like: list[str]) -> list[str]:
-    """A text cut into pieces that are as long as others."""
+    """The text cut into pieces as long as those of `like`."""
     ends = list(accumulate(map(len, like)))
     return [text[start:end] for start, end in pairwise([0, *ends])]
 
 
 def _check(pattern: str) -> None:
-    """Raise ValueError unless it is a regular expression, and one that is meant."""
+    """Raise ValueError unless it is a regular expression, and meant to be one."""
     try:
         regex.compile(pattern)
     except (regex.error, OverflowError, RecursionError, ValueError) as error:
@@ -227,13 +228,13 @@ def _check(pattern: str) -> None:
         ) from error
     if not pattern or LITERAL.fullmatch(pattern):
         raise ValueError(
-            f"pattern={pattern!r}: expected a name or a regular expression; this one matches itself only. If that is "
-            f"what you mean, write '(?:{pattern})'. Names are {_names()}, and what else they are called: "
+            f"pattern={pattern!r}: expected a name or a regular expression; this one matches only itself. If that is "
+            f"what you mean, write '(?:{pattern})'. Names are {_names()}, and other names of these: "
             f"{', '.join(sorted(NAMES.keys() - STOCK.keys() - {'whitespace'}))}."
         )
 
 
-# Text without a construct, in which a name or a word can be seen; the point in "4.1" is none.
+# Text without any construct, probably a name or a word; the dot in "4.1" does not count as one.
 LITERAL = re.compile(r"(?=.*\w)(?:[^\\^$.*+?{}\[\]|()]|(?<=\w)\.(?=\w))+", re.DOTALL)
 
 
@@ -243,13 +244,13 @@ def _names() -> str:
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds tokens in texts literally, from the left: of those that begin at one position the longest.
+    """Finds tokens literally in texts, from the left; of those that begin at the same position, the longest.
 
     Args:
-        tokens: different texts, none of them empty.
-        last: those of them that are looked for only between the others that were found.
-        flags: how else they are found, text -> some of `vocabulary.FLAGS`.
-        splitter: whose normalizer is applied to what is between, before those of `last` are looked for.
+        tokens: distinct strings, none of them empty.
+        last: the tokens that are searched only in what is left between the others.
+        flags: restrictions and extensions of matches, text -> some of `vocabulary.FLAGS`.
+        splitter: its normalizer is applied to the text between tokens before those in `last` are searched.
 
     Example:
         >>> from jaxopt_lite.bpe.patterns import Finder
@@ -271,7 +272,7 @@ class Finder:
             group = [token for token in self.tokens if (token in self.last) == is_last]
             known = {self._sought(token, is_last): token for token in reversed(group)}
             longest_first = sorted(filter(None, known), key=len, reverse=True)
-            # What can be found nowhere stands for no token.
+            # A pattern that matches nowhere if there are no tokens.
             searches.append((re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"), known))
         object.__setattr__(self, "searches", searches if searches[1][1] or self.normalizes else searches[:1])
 
@@ -284,10 +285,10 @@ class Finder:
         return self.splitter.normalize(token) if is_last and self.splitter is not None else token
 
     def finds(self, several: Collection[str]) -> bool:
-        """Whether any of the texts may hold a token, or may change."""
+        """Whether any of the texts may hold a token or be changed by normalization."""
         if self.normalizes:
             return True
-        for pattern, known in self.searches:  # mostly there is none, and this is asked for every text
+        for pattern, known in self.searches:  # usually none is found, and this runs for every text
             if known and any(map(pattern.search, several)):
                 return True
         return False
@@ -295,11 +296,11 @@ class Finder:
     def cut(self, text: str) -> Iterator[tuple[str | None, str]]:
         """The tokens in a text and what lies between them, in order; no piece between is empty.
 
-        Nothing is left out or there twice, but what is between is normalized, and what `flags` strip is part of the
-        piece of the token that is found first; one that is found in it after all has what is left.
+        Nothing is left out or yielded twice, but the text between tokens is normalized, and whitespace stripped by
+        `flags` belongs to the piece of the token found first; a token found later within that piece has what is left.
 
         Yields:
-            The token that a piece is, or None; and the piece.
+            The token, or None for text between tokens; and the piece.
         """
         pieces: list[tuple[str | None, str]] = [(None, text)]
         for number, (pattern, known) in enumerate(self.searches):
@@ -322,7 +323,7 @@ class Finder:
                     start = max(len(text[:start].rstrip(WHITE)), end)
                 if "rstrip" in flags:
                     stop += len(text[stop:]) - len(text[stop:].lstrip(WHITE))
-                if start >= stop:  # all of it is white space that the token before has taken
+                if start >= stop:  # all of it is white space that the previous token has taken
                     continue
             if start > end:
                 yield None, text[end:start]
@@ -332,7 +333,7 @@ class Finder:
 
 
 def _is_of_word(character: str) -> bool:
-    """Whether what stands beside it is no word of its own; not so for no character."""
+    """Whether a token next to this character is not a separate word; false for no character."""
     return _WORD.match(of_unicode_16(character)) is not None
 
 

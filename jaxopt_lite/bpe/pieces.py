@@ -1,6 +1,6 @@
-"""Texts as rows of pieces, which occur again and again: what was met before is looked up, and only new ones are split.
+"""Texts as rows of pieces, which occur again and again: known pieces are looked up, and only new ones are split.
 
-`cuts.py` says where a long text may be cut. A piece has a number, and the ids of its words are remembered by it.
+`cuts.py` says where a long text may be cut. Each piece has a number, under which the ids of its words are cached.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,8 @@ from jaxopt_lite.bpe.table import Table
 
 __all__ = ["PieceWords", "Pieces", "groups", "split_pieces"]
 
-_BLOCK = 1 << 20  # bytes that are worked on together: it bounds the memory, and a processor's caches hold most of it
-_MOST_PIECES, _MOST_BYTES = 500_000, 64_000_000  # remembered, about; bytes of those too long for the table's arrays
+_BLOCK = 1 << 20  # bytes processed together: it bounds the memory, and most of it fits in a processor's caches
+_MOST_PIECES, _MOST_BYTES = 500_000, 64_000_000  # about how many are cached; bytes of those too long for table arrays
 _UTF8 = "utf-8", "surrogatepass"  # surrogates stand for bytes that were not UTF-8
 
 _Item = TypeVar("_Item")
@@ -26,9 +26,9 @@ class PieceWords(NamedTuple):
     """The words of pieces, in one row.
 
     Attributes:
-        words: those of one piece after the other.
-        order: which pieces these are, int64.
-        ends: for each, how many words it and those before it have, int64.
+        words: the words, piece by piece.
+        order: the indices of the pieces in this order, int64.
+        ends: for each of these pieces, where its words end in `words`, int64.
     """
 
     words: list[str]
@@ -37,11 +37,11 @@ class PieceWords(NamedTuple):
 
 
 def split_pieces(pieces: list[str], splitter: Splitter) -> PieceWords:
-    """The words of pieces, each by itself. Empty ones have none."""
+    """The words of pieces, each piece on its own. Empty pieces have none."""
     words: list[str] = []
     ends, alone, joined = [], [], ([], [])
     for k, piece in enumerate(pieces):
-        # Between two such pieces every text may be cut. One call of a pattern is faster than thousands, and for ASCII
+        # Any text may be cut between two such pieces. One call of a pattern is faster than thousands, and for ASCII
         # it is faster still.
         if splitter.pattern is not None and piece[:1] == " " and not piece[-1].isspace():
             joined[piece.isascii()].append(k)
@@ -59,19 +59,19 @@ def split_pieces(pieces: list[str], splitter: Splitter) -> PieceWords:
 
 
 def _lengths(texts: list[str]) -> np.ndarray:
-    """How many characters each text and those before it have."""
+    """The cumulative numbers of characters of texts."""
     return np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
 
 
 class Pieces:
-    """The ids of pieces that were met before, and of texts as rows of pieces.
+    """The ids of known pieces, and of texts as rows of pieces.
 
-    A piece has its number before its ids are known, and these may be refused, or Ctrl-C come between. What was left
-    half done is forgotten at the next use.
+    A piece gets its number before its ids are known, and finding these may raise or be interrupted by Ctrl-C. The next
+    use discards whatever was left half done.
 
     Args:
-        splitter: a local one, which makes words of pieces.
-        ids_of: the ids of words: int32, those of one word after the other, and int64, where each word's end.
+        splitter: splits pieces into words; it must be local.
+        ids_of: the ids of words: int32, concatenated, and int64, where those of each word end.
     """
 
     def __init__(self, splitter: Splitter, ids_of: Callable[[list[str]], tuple[np.ndarray, np.ndarray]]):
@@ -86,10 +86,10 @@ class Pieces:
         """The ids of texts.
 
         Args:
-            texts: without NUL, which a table cannot tell from nothing.
+            texts: texts without NUL, which a table cannot tell from padding.
 
         Yields:
-            Ids, int32, some of one text after the other, and where among them texts end, int64.
+            The next ids, int32, of the texts in order, and where among them texts end, int64.
         """
         for data, begins in _ahead(_blocks(texts, self._splitter)):
             was_whole, self._is_whole = self._is_whole, False
@@ -105,7 +105,7 @@ class Pieces:
             yield ids, ends[np.frombuffer(data, np.uint8)[begins] == WALL[0]]
 
     def _learn(self, data: bytes, begins: np.ndarray, numbers: np.ndarray) -> None:
-        """Find the ids of new pieces, whose numbers follow those of the known."""
+        """Find the ids of new pieces, whose numbers follow those of the known ones."""
         known = self._size.size
         new = np.flatnonzero(numbers >= known)
         new = new[np.unique(numbers[new], return_index=True)[1]]
@@ -122,9 +122,9 @@ class Pieces:
 
 
 def _blocks(texts: Sequence[str], splitter: Splitter) -> Iterator[tuple[bytes, np.ndarray]]:
-    """The texts in UTF-8, `WALL` behind each, and where pieces start; long texts in parts.
+    """The texts in UTF-8, each followed by `WALL`, and where pieces start; long texts in parts.
 
-    A part ends at the last cut that is seen without what follows. More text only adds cuts.
+    A part ends at the last cut that can be seen without the text after it. More text only adds cuts.
     """
     for group in groups(texts, _BLOCK):
         data = b"".join(text.encode(*_UTF8) + WALL for text in group)
@@ -142,7 +142,7 @@ def _blocks(texts: Sequence[str], splitter: Splitter) -> Iterator[tuple[bytes, n
 
 
 def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The same items; a thread makes the next one meanwhile, for NumPy leaves the interpreter free."""
+    """The same items; a thread prepares the next one meanwhile, since NumPy releases the interpreter lock."""
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(next, items, None)
         while (item := waiting.result()) is not None:
@@ -151,7 +151,7 @@ def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
 
 
 def groups(texts: Sequence[str], most: int) -> Iterator[list[str]]:
-    """Texts to work on together: so many that they have about so many characters, or one."""
+    """Groups of texts to work on together, each of about `most` characters or a single longer text."""
     group, size = [], 0
     for text in texts:
         group.append(text)

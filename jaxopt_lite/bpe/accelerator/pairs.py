@@ -141,7 +141,7 @@ class Device:
 
     @staticmethod
     def spread(end, size):
-        """For each of `size` entries the first row whose running total `end` is larger; the last one if none is."""
+        """For each index below `size` the first row whose running total `end` exceeds it; the last row if none does."""
         rows = jnp.searchsorted(end, jnp.arange(size, dtype=jnp.int32), side="right")
         return jnp.minimum(rows, end.size - 1).astype(jnp.int32)
 

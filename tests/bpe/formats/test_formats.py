@@ -345,7 +345,7 @@ def test_files_that_are_refused(tmp_path, name, content, problem):
 
 
 @pytest.mark.parametrize(("pattern", "named"), [
-    ("(?i:strasse)|.", "'st'"), (r"\s*", "can match nothing"), (r"(a)\1|.", r"'\\1'"), (r"\X|.", r"'\\X'"),
+    ("(?i:strasse)|.", "'st'"), (r"\s*", "can match the empty string"), (r"(a)\1|.", r"'\\1'"), (r"\X|.", r"'\\X'"),
     (r"(?i:é)|.", "'é'"), ("(", "'\\('"),
 ])  # fmt: skip
 def test_patterns_that_are_read_otherwise_are_refused(tmp_path, gpt4, pattern, named):
