@@ -97,7 +97,7 @@ class Splitter:
 
     @property
     def local(self) -> bool:
-        """Whether the words of a text can be found piece by piece: true for "whitespace" and the patterns known here."""
+        """Whether the words of a text can be found piece by piece: so for "whitespace" and the patterns known here."""
         return self.pattern is None or self.pattern in LOCAL
 
     def normalize(self, text: str) -> str:
@@ -169,8 +169,8 @@ def splitter(pattern: str = "gpt4", end_of_word: str | None = None) -> Splitter:
     name = NAMES.get(pattern.lower())
     if end_of_word is not None and name != "whitespace":
         raise ValueError(
-            f"end_of_word={end_of_word!r} with pattern={pattern!r}: words of this pattern include their spaces and need "
-            'no mark. Leave end_of_word out, or use pattern="whitespace".'
+            f"end_of_word={end_of_word!r} with pattern={pattern!r}: words of this pattern include their spaces and "
+            'need no mark. Leave end_of_word out, or use pattern="whitespace".'
         )
     if end_of_word is not None and (not isinstance(end_of_word, str) or not end_of_word or end_of_word.split() == []):
         raise ValueError(f"end_of_word={end_of_word!r}: expected some visible characters such as '_', or None.")
@@ -249,7 +249,7 @@ class Finder:
     Args:
         tokens: distinct strings, none of them empty.
         last: the tokens that are searched only in what is left between the others.
-        flags: restrictions and extensions of matches, text -> some of `vocabulary.FLAGS`.
+        flags: how their matches are restricted or extended, text -> some of `vocabulary.FLAGS`.
         splitter: its normalizer is applied to the text between tokens before those in `last` are searched.
 
     Example:
@@ -272,7 +272,7 @@ class Finder:
             group = [token for token in self.tokens if (token in self.last) == is_last]
             known = {self._sought(token, is_last): token for token in reversed(group)}
             longest_first = sorted(filter(None, known), key=len, reverse=True)
-            # A pattern that matches nowhere if there are no tokens.
+            # Tokens that normalization leaves empty are never found; `(?!)` matches nowhere.
             searches.append((re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"), known))
         object.__setattr__(self, "searches", searches if searches[1][1] or self.normalizes else searches[:1])
 
@@ -333,7 +333,7 @@ class Finder:
 
 
 def _is_of_word(character: str) -> bool:
-    """Whether a token next to this character is not a separate word; false for no character."""
+    """Whether this is a word character, next to which a token is not a word by itself; false for no character."""
     return _WORD.match(of_unicode_16(character)) is not None
 
 

@@ -1,6 +1,6 @@
-"""Files of texts as people have them: plain, JSON lines and Parquet, packed or not, by name, folder or pattern.
+"""Reads text files in the usual formats: plain, JSON Lines and Parquet, compressed or not, by name, folder or pattern.
 
-What a file is goes by its name. Plain text is one text; of the others every record is, by a field. Text is UTF-8.
+A file's name says what it is. A plain file is one text; in the others each record is one, by a field. Text is UTF-8.
 """
 
 import bz2
@@ -24,17 +24,17 @@ Errors = Literal["strict", "replace", "ignore", "surrogateescape"]
 ERRORS: tuple[Errors, ...] = get_args(Errors)
 BLOCK = 1 << 20
 """How much is read, and sent to a worker, at a time: characters of a text or bytes of a file."""
-_PACKED_BLOCK = 1 << 14  # bytes that are unpacked at once, which may become thousands of times as many
+_PACKED_BLOCK = 1 << 14  # bytes that are decompressed at once, into maybe thousands of times as many
 
 _LINES = frozenset({".jsonl", ".ndjson", ".jsonlines"})
 _IN_FOLDERS = frozenset({".txt", ".parquet", *_LINES})
 _PACKED = frozenset({".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd"})
-_SIGNS = frozenset("*?[")  # of a pattern for names
+_SIGNS = frozenset("*?[")  # they make a path a pattern
 
 _UNPACK = "unpack it, and pass its folder"
 _CONVERT = "convert it to plain text first"
 _RECORDS = "it is read for training, by a field of its records; here pass the texts in it"
-# What is not text, by its name, and what to do about it.
+# What is not text, by name suffix, and what to do about it.
 _OTHERWISE = {
     ".arrow .feather": "pass pyarrow.feather.read_table({path!r})['text'].to_pylist()",
     ".zip .tar .tgz .tbz2 .txz .7z .rar": _UNPACK,
@@ -42,17 +42,17 @@ _OTHERWISE = {
     ".npy .npz .pkl .pt .safetensors .h5 .db .sqlite": "pass the texts that are in it",
 }
 _BY_SUFFIX = {suffix: advice for suffixes, advice in _OTHERWISE.items() for suffix in suffixes.split()}
-# The same, by how its content begins.
-_UTF16 = "UTF-16, to go by the mark it begins with: pass pathlib.Path({path!r}).read_text(encoding='utf-16')"
+# The same, by how the content begins.
+_UTF16 = "UTF-16, judging by its byte order mark: pass pathlib.Path({path!r}).read_text(encoding='utf-16')"
 _BEGINNINGS = {
     b"\xff\xfe": _UTF16,
     b"\xfe\xff": _UTF16,
-    b"\0": "no text, to go by the NUL it begins with, or UTF-16 or UTF-32: convert it to UTF-8 first",
-    b"\x1f\x8b": "compressed by gzip: call it .gz",
-    b"BZh91AY&SY": "compressed by bzip2: call it .bz2",
-    b"\xfd7zXZ\0": "compressed by xz: call it .xz",
-    b"(\xb5/\xfd": "compressed by zstd: call it .zst",
-    b"PAR1": "Parquet: call it .parquet",
+    b"\0": "not text, judging by the NUL it begins with, or UTF-16 or UTF-32: convert it to UTF-8 first",
+    b"\x1f\x8b": "compressed by gzip: name it .gz",
+    b"BZh91AY&SY": "compressed by bzip2: name it .bz2",
+    b"\xfd7zXZ\0": "compressed by xz: name it .xz",
+    b"(\xb5/\xfd": "compressed by zstd: name it .zst",
+    b"PAR1": "Parquet: name it .parquet",
     b"PK\x03\x04": f"an archive, or a document made of one: {_UNPACK}",
     b"7z\xbc\xaf": f"an archive: {_UNPACK}",
     b"%PDF-": f"a PDF: {_CONVERT}",
@@ -60,7 +60,7 @@ _BEGINNINGS = {
 
 
 class Part(NamedTuple):
-    """A part of a text: what it is, how much work, and whether the text ends with it."""
+    """A part of a text: its characters, how much work it is, and whether the text ends with it."""
 
     text: str
     size: int
@@ -68,7 +68,7 @@ class Part(NamedTuple):
 
 
 def check_text(path: Path) -> Path:
-    """The path, if it is a file or a stream, and one of plain text to judge by its name.
+    """The path, if it is a file or a stream and, judging by its name, plain text.
 
     Raises:
         ValueError: it is something else.
@@ -77,29 +77,29 @@ def check_text(path: Path) -> Path:
     path = existing_file(path)
     kinds = _kinds(path)
     if _LINES.intersection(kinds) or ".parquet" in kinds or _PACKED.intersection(kinds):
-        raise ValueError(f"{path}: a file called {path.suffix} is not plain text; {_RECORDS}.")
+        raise ValueError(f"{path}: a {path.suffix} file is not plain text; {_RECORDS}.")
     _check_kind(path)
     return path
 
 
 def _kinds(path: Path) -> list[str]:
-    """The endings of its name that say what it is, the outer one last: [".jsonl", ".gz"]."""
+    """The suffixes of its name that say what it is, the outer one last: [".jsonl", ".gz"]."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     return suffixes if suffixes and suffixes[-1] in _PACKED else suffixes[-1:]
 
 
 def _check_kind(path: Path) -> None:
-    """Raise ValueError if it is no text, to judge by its name."""
+    """Raise ValueError if it is not text, judging by its name."""
     for suffix in _kinds(path):
         if (advice := _BY_SUFFIX.get(suffix)) is not None:
             raise ValueError(
-                f"{path}: a file called {suffix} is not plain text; {advice.format(path=str(path))}. If it is "
+                f"{path}: a {suffix} file is not plain text; {advice.format(path=str(path))}. If it is "
                 f"text after all, pass pathlib.Path({str(path)!r}).read_text(encoding='utf-8')."
             )
 
 
 def check_head(data: bytes, path: Path) -> None:
-    """Raise ValueError if a file that begins with these bytes is no text in UTF-8, whatever `errors` is."""
+    """Raise ValueError if a file that begins with these bytes is not UTF-8 text, whatever `errors` is."""
     for beginning, what in _BEGINNINGS.items():
         if data.startswith(beginning):
             raise ValueError(f"{path}: expected UTF-8; it is {what.format(path=str(path))}.")
@@ -108,12 +108,12 @@ def check_head(data: bytes, path: Path) -> None:
 def files_of(path: Path) -> list[Path]:
     """The files that a path stands for: itself, those in a folder, or those of a pattern such as "data/**/*.txt".
 
-    Of a folder those are taken whose names say that they are text: `.txt`, `.jsonl` and its like, `.parquet`, packed or
-    not, in all folders inside, also by links, in the order of their names. Names with a dot in front are left out.
+    From a folder and its subfolders, also behind links, files are taken whose names say that they are text: `.txt`,
+    `.jsonl` and the like, `.parquet`, compressed or not, sorted by path. Names that begin with a dot are left out.
 
     Raises:
-        ValueError: a folder or pattern without such a file; a file that is no text.
-        FileNotFoundError: there is nothing there.
+        ValueError: a folder or pattern without such a file; a file that is not text.
+        FileNotFoundError: nothing is there.
     """
     if path.is_dir():
         return _named(path, "**/*", lambda name: _IN_FOLDERS.intersection(_kinds(name)))
@@ -128,14 +128,13 @@ def files_of(path: Path) -> list[Path]:
 def _named(folder: Path, pattern: str, is_wanted) -> list[Path]:
     found = sorted(_matches(folder, folder, Path(pattern).parts))
     found = [p for p in found if not any(q.startswith(".") for q in p.relative_to(folder).parts)]
-    # A link to nothing is no file, but was meant to be one: it raises below, and is not left out.
+    # A dangling link is not a file but was meant to be one: it raises below and is not left out.
     files = [path for path in found if (path.is_file() or not path.exists()) and is_wanted(path)]
     if not files:
         others = sum(path.is_file() for path in found)
         raise ValueError(
-            f"{folder / pattern}: expected files called {', '.join(sorted(_IN_FOLDERS))}, packed or not; there are "
-            f"none, and {others} others. For those give a pattern, pathlib.Path({str(folder / '**/*.py')!r}) for "
-            "instance."
+            f"{folder / pattern}: expected {', '.join(sorted(_IN_FOLDERS))} files, compressed or not; there are none, "
+            f"and {others} others. For those give a pattern, pathlib.Path({str(folder / '**/*.py')!r}) for instance."
         )
     for path in files:
         _check_kind(existing_file(path))
@@ -168,12 +167,12 @@ def _leads_back(folder: Path, top: Path) -> bool:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether the file is one text as it is."""
+    """Whether the file as a whole is one plain text."""
     return not {".parquet", *_LINES, *_PACKED}.intersection(_kinds(path))
 
 
 def size_of(paths: Iterable[Path]) -> int | None:
-    """The bytes of files, where it is known how many will be read."""
+    """The total size of files in bytes; `None` if it is not known how much will be read."""
     total = 0
     for path in paths:
         status = path.stat()
@@ -189,11 +188,11 @@ def parts(path: Path, errors: str, field: str) -> Generator[Part, None, None]:
     Args:
         path: one of `files_of`.
         errors: what to do about bytes that are not UTF-8, one of `ERRORS`.
-        field: of records, which field is the text. Records in which it is null have none.
+        field: the field of a record that holds the text. Records in which it is null are skipped.
 
     Raises:
-        ValueError: bytes that are not UTF-8, under "strict"; a file that is something else; a record without the field.
-        ImportError: Parquet or zstd without the package that reads it, naming it.
+        ValueError: bytes that are not UTF-8, with "strict"; a file that is something else; a record without the field.
+        ImportError: a Parquet or zstd file without the package that reads it, naming the package.
         OSError: a file that cannot be read.
     """
     kinds = _kinds(path)
@@ -232,10 +231,10 @@ def _zstd(path: Path) -> Callable[[], Any]:
 
 
 class _Packed:
-    """Unpacks the frames of a file, as each form calls them otherwise, one behind the other.
+    """Decompresses the frames of a file, one after the other.
 
-    One that is cut short raises, which it does not in the reader of zstandard, and so does what is behind the last and
-    no frame, which the readers of Python pass over, and all frames behind it. Zeros between frames fill up blocks.
+    A truncated frame raises, unlike in the reader of zstandard, and so does anything after the last frame that is not a
+    frame: Python's readers ignore it, and all frames after it. Zeros between frames are padding.
     """
 
     def __init__(self, path: Path, unpacker: Callable[[], Any]):
@@ -249,7 +248,7 @@ class _Packed:
         self._file.close()
 
     def read(self, size: int) -> bytes:
-        """As much, or somewhat more; nothing at the end."""
+        """`size` bytes, or somewhat more; nothing at the end."""
         made: list[bytes] = []
         while sum(map(len, made)) < size and (data := self._rest or self._file.read(_PACKED_BLOCK)):
             self._rest = b""
@@ -280,7 +279,7 @@ def _read(file: IO[bytes], path: Path) -> Iterator[bytes]:
         except (OSError, EOFError) as error:
             if is_plain(path):
                 raise
-            raise ValueError(f"{path}: cannot be unpacked ({error}). Is it complete, and what its name says?") from None
+            raise ValueError(f"{path}: cannot be decompressed ({error}). Is it complete, and named right?") from None
         yield data
         if not data:
             return
@@ -323,13 +322,13 @@ def _of_lines(path: Path, errors: str, field: str) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 raise _no_utf8(f"{where}: byte {error.start}", error) from error
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{where}: expected JSON, one record a line; {error}.") from None
+                raise ValueError(f"{where}: expected JSON, one record per line; {error}.") from None
             if (text := _field(record, field, where)) is not None:
                 yield text if text.isascii() else _without_surrogates(text, errors, where)
 
 
 def _without_surrogates(text: str, errors: str, where: str) -> str:
-    """The text, if it is one: JSON can write half a surrogate pair, which has no UTF-8 and goes as bytes without do."""
+    """The text. Lone surrogates, which JSON allows, are replaced, left out or refused, as `errors` says."""
     try:
         text.encode("utf-8", "surrogateescape" if errors == "surrogateescape" else "strict")
     except UnicodeEncodeError as error:
@@ -338,8 +337,8 @@ def _without_surrogates(text: str, errors: str, where: str) -> str:
         if errors == "ignore":
             return text.encode("utf-8", "ignore").decode()
         raise ValueError(
-            f"{where}: the text has the lone surrogate U+{ord(text[error.start]):04X}, which is no character. "
-            'Pass errors="replace" (U+FFFD in its place) or "ignore" (leave it out), or mend the file.'
+            f"{where}: the text has the lone surrogate U+{ord(text[error.start]):04X}, which is not a character. "
+            'Pass errors="replace" (U+FFFD in its place) or "ignore" (leave it out), or fix the file.'
         ) from None
     return text
 
@@ -349,21 +348,21 @@ def _lines(file: IO[bytes], path: Path) -> Generator[bytes, None, None]:
     for number, data in enumerate(_read(file, path)):
         if not number:
             check_head(data, path)
-            data = data.removeprefix(codecs.BOM_UTF8)  # which JSON does not know and Windows writes
+            data = data.removeprefix(codecs.BOM_UTF8)  # Windows writes it, and JSON does not allow it
         *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
         yield from lines
 
 
 def _field(record: Any, field: str, where: str) -> str | None:
-    """The text of a record; a record may be a text itself."""
+    """The text of a record; a record may also be a string."""
     if isinstance(record, str):
         return record
     if not isinstance(record, dict) or field not in record:
         there = ", ".join(map(repr, record)) if isinstance(record, dict) else type(record).__name__
-        raise ValueError(f"{where}: expected a record with {field!r}; there is {there:.200}. Pass field=, its name.")
+        raise ValueError(f"{where}: expected a record with {field!r}; there is {there:.200}. Pass the name as field=.")
     text = record[field]
     if text is not None and not isinstance(text, str):
-        raise ValueError(f"{where}: {field!r} is {text!r:.60} ({type(text).__name__}); expected a text. Pass field=.")
+        raise ValueError(f"{where}: {field!r} is {text!r:.60} ({type(text).__name__}); expected a string. Pass field=.")
     return text
 
 
@@ -380,15 +379,15 @@ def _of_parquet(path: Path, errors: str, field: str) -> Iterator[str]:
     with file:
         names = file.schema_arrow.names
         if field not in names:
-            raise ValueError(f"{path}: expected a column {field!r}; there are {names!r:.200}. Pass field=, its name.")
+            raise ValueError(f"{path}: expected a column {field!r}; there are {names!r:.200}. Pass the name as field=.")
         if names.count(field) > 1:
             raise ValueError(f"{path}: {names.count(field)} columns are called {field!r}; expected one. Pass field=.")
         kind = given = file.schema_arrow.field(field).type
         types = pyarrow.types
-        if types.is_dictionary(kind):  # a category of pandas
+        if types.is_dictionary(kind):  # a categorical of pandas
             kind = kind.value_type
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
-            raise ValueError(f"{path}: the column {field!r} is of {given}; expected texts. Pass field=.")
+            raise ValueError(f"{path}: the column {field!r} is of type {given}; expected strings. Pass field=.")
         batches, row = file.iter_batches(columns=[field], batch_size=1024), 0
         while (batch := _next(batches, path)) is not None:
             yield from _of_column(batch.column(field), errors, path, row)
@@ -417,5 +416,5 @@ def _next(batches: Iterator[Any], path: Path) -> Any:
     """The next of a file's batches, or `None`."""
     try:
         return next(batches, None)
-    except (OSError, ValueError) as error:  # as pyarrow says that a page is damaged
+    except (OSError, ValueError) as error:  # what pyarrow raises if a page is damaged
         raise ValueError(f"{path}: cannot be read to its end ({error}). Is it complete?") from None

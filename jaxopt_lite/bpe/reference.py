@@ -1,9 +1,9 @@
-"""Byte-pair encoding as the textbook has it, on plain Python lists: slow, and the definition of what this room makes.
+"""Textbook byte-pair encoding on plain Python lists: slow, and the definition of what this package computes.
 
-Sennrich, Haddow and Birch, ACL 2016, algorithm 1: choose the most frequent pair of neighbouring symbols, merge it
-throughout, repeat. Merges stay inside words; a mark such as `_` at the end of each, if it is wanted, is a symbol like
-any other. Windows overlap when pairs are counted, and are merged from the left. Of equally frequent pairs the smallest
-(left, right) comes first. The documentation and the tests compare the rest of the room with this.
+Sennrich, Haddow and Birch, ACL 2016, algorithm 1: choose the most frequent pair of neighboring symbols, merge it
+throughout, repeat. Merges stay inside words; an optional mark such as `_` at the end of each is a symbol like any
+other. Windows overlap when pairs are counted, and are merged from the left. Of equally frequent pairs the smallest
+(left, right) comes first. The documentation and the tests compare the rest of this package with this module.
 """
 
 from collections import Counter
@@ -17,20 +17,20 @@ Word = tuple[Sequence[int], int]  # symbols, and how often the word occurs
 
 
 def most_frequent(counts: Mapping[Pair, int]) -> Pair:
-    """The most frequent pair; of equals the smallest."""
+    """The most frequent pair; on ties the smallest."""
     return min(counts, key=lambda pair: (-counts[pair], pair))
 
 
 def learn(
     words: Iterable[Word], first: int, most: int, choose: Callable[[Mapping[Pair, int]], Pair | None] = most_frequent
 ) -> list[tuple[int, int, int]]:
-    """The merges of words: of each left, right, and how often they stood side by side.
+    """Learn merges: for each, left, right, and how often they stood side by side.
 
     Args:
         words: their symbols, all below `first`, and their counts.
-        first: the symbol that the first merge makes; the others are numbered on.
-        most: how many merges to learn; they are fewer when nothing is left to merge.
-        choose: the pair to merge next, by the counts of all pairs; `None` ends.
+        first: the symbol that the first merge makes; later ones get the next numbers.
+        most: how many merges to learn; fewer are learned if nothing is left to merge.
+        choose: the pair to merge next, from the counts of all pairs; `None` stops.
 
     Example:
         >>> from jaxopt_lite.bpe.reference import encode, learn
@@ -68,11 +68,11 @@ def merge(symbols: list[int], pair: Pair, new: int) -> None:
 
 
 def encode(symbols: Iterable[int], merges: Sequence[Sequence[int]], merged: Sequence[int]) -> list[int]:
-    """The ids of a word: merge the pair that comes first in the order of merges, the leftmost of equals, repeat.
+    """The ids of a word: merge the pair that comes first in the order of merges, the leftmost on ties, and repeat.
 
     Args:
         symbols: the base symbols of the word.
-        merges: pairs, in their order.
+        merges: the pairs, in order.
         merged: the symbols that they make.
     """
     ids = list(symbols)

@@ -1,4 +1,4 @@
-"""What a tokenizer is like, as tables to print: first merges, compression of texts, the tokens used most."""
+"""Tables that describe a tokenizer: first merges, compression of texts, the tokens used most."""
 
 from collections.abc import Iterable
 
@@ -14,12 +14,12 @@ __all__ = ["compression", "first_merges", "frequent_tokens", "shown"]
 
 
 def shown(token: bytes) -> Text:
-    """A token in quotes, none of it markup."""
+    """A token in quotes, without markup."""
     return Text(quoted(token))
 
 
 def first_merges(tokenizer: Tokenizer, number: int) -> Table:
-    """The first merges in order: left, right, what they make, its id, and how often the pair was there, if known."""
+    """The first merges in order: left, right, what they make, its id, and how often the pair occurred, if known."""
     table = _table("merge", "left", "right", "token", "id", "count")
     for k, left, right, token, made, count in tokenizer.vocabulary.first_merges(number):
         parts = (Text(part) for part in (left, right, token))
@@ -28,7 +28,7 @@ def first_merges(tokenizer: Tokenizer, number: int) -> Table:
 
 
 def compression(sizes: Iterable[tuple[str, int, int]]) -> Table:
-    """Bytes per token of texts, from their names, bytes and tokens; the last row is all together."""
+    """Bytes per token of texts, from their names, bytes and tokens; the last row is their total."""
     rows = list(sizes)
     if len(rows) > 1:
         rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
@@ -39,7 +39,7 @@ def compression(sizes: Iterable[tuple[str, int, int]]) -> Table:
 
 
 def frequent_tokens(tokenizer: Tokenizer, times: np.ndarray, number: int) -> Table:
-    """The tokens used most, from how often each id was, int64 [V]; equally frequent ones by id."""
+    """The tokens used most, from how often each id was used, int64 [V]; ties are ordered by id."""
     table = _table("token", "id", "times", "share")
     for k in np.argsort(-times, kind="stable")[:number].tolist():
         if times[k]:
@@ -48,7 +48,7 @@ def frequent_tokens(tokenizer: Tokenizer, times: np.ndarray, number: int) -> Tab
 
 
 def _table(*columns: str) -> Table:
-    """Texts to the left, numbers to the right."""
+    """An empty table with text aligned left and numbers right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         is_text = name in ("left", "right", "token", "file")

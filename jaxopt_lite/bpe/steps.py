@@ -1,13 +1,13 @@
-"""What becomes of a text before words are merged, as a `tokenizer.json` says it: normalizers and pre-tokenizers.
+"""What happens to a text before words are merged, as a `tokenizer.json` says it: normalizers and pre-tokenizers.
 
-A part is a mapping with a "type", in Hugging Face's words, and parts can be sequences of parts. Here they become plain
-functions: a normalizer from text to text, a pre-tokenizer from text to words. They are kept as the JSON that they came
-as, so that a file can be written again, and made into functions when they are first used.
+A part is a mapping with a "type", as in Hugging Face's files, and a part can be a sequence of parts. Here they become
+plain functions: a normalizer from text to text, a pre-tokenizer from text to words. They are kept as the JSON that they
+came as, so that a file can be written again, and turned into functions on first use.
 
-Bytes are no part of it: of a pre-tokenizer ByteLevel there are its words here, as text.
+Bytes are not handled here: a ByteLevel pre-tokenizer only splits into words, as text.
 
-The meaning is that of tokenizers 0.23, whose normal forms are of Unicode 12 and younger in places: characters to which
-later versions gave another form, or another place among marks, are left alone (`_FORMS`).
+The meaning is that of tokenizers 0.23, whose normal forms are those of Unicode 12, and newer in places: characters to
+which later versions gave another form, or another place among combining marks, are left alone (`_FORMS`).
 """
 
 import json
@@ -47,13 +47,13 @@ GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(
 """GPT-2's words, as released; those of ByteLevel with `use_regex`."""
 WORDS_OF_CLIP = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 WHITE = "\t\n\x0b\x0c\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
-"""Unicode's white space, which Rust strips; `str.strip` has four more characters."""
+"""Unicode's white space, which Rust strips; `str.strip` strips four more characters."""
 
 _YOUNGER = (
     "\u32ff\ua7f2-\ua7f4\uab69\U00010781-\U00010785\U00010787-\U000107b0\U000107b2-\U000107ba\U00011938"
     "\U0001e030-\U0001e06d\U0001f16c\U0001fbf0-\U0001fbf9"
 )
-_FORMS = {  # and what is left alone in each
+_FORMS = {  # and the characters left alone in each
     form: regex.compile(f"([{YOUNG_MARKS}{'' if form == 'NFC' else _YOUNGER}])")
     for form in ("NFC", "NFD", "NFKC", "NFKD")
 }
@@ -70,7 +70,7 @@ def get(part: Mapping[str, Any], name: str, kind: type, default: Any = None) -> 
     """A setting of a part.
 
     Raises:
-        ValueError: it is missing and has no default, or of another type.
+        ValueError: it is missing and has no default, or is of another type.
     """
     value = part.get(name)
     value = default if value is None else value
@@ -80,7 +80,7 @@ def get(part: Mapping[str, Any], name: str, kind: type, default: Any = None) -> 
 
 
 def as_parts(part: Any, inner: str) -> list[Mapping[str, Any]]:
-    """The parts of a sequence, and of sequences in it, one behind the other; `inner` is what it calls them."""
+    """The parts of a sequence, with nested sequences flattened; `inner` is the name that holds the parts."""
     if part is None:
         return []
     if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
@@ -91,20 +91,20 @@ def as_parts(part: Any, inner: str) -> list[Mapping[str, Any]]:
 
 
 def compiled(part: Mapping[str, Any]) -> regex.Pattern[str]:
-    """What a part looks for: a text, or a pattern in Hugging Face's language.
+    """What a part searches for: a string, or a pattern in Hugging Face's language.
 
     Raises:
-        ValueError: a pattern that is read otherwise here, naming the construct.
+        ValueError: a pattern that is or may be read differently here, naming the construct.
     """
     pattern = get(part, "pattern", dict)
     if "String" in pattern:
         found = get(pattern, "String", str)
         if not found:
-            raise ValueError(f"{part['type']} by an empty text; expected something to look for")
+            raise ValueError(f"{part['type']} by an empty string; expected something to search for")
         return regex.compile(regex.escape(found))
     pattern = translated(get(pattern, "Regex", str), "oniguruma")
     if found := difference(pattern):
-        raise ValueError(f"{part['type']} by {pattern!r:.200}, which is read otherwise here, or may be: {found}")
+        raise ValueError(f"{part['type']} by {pattern!r:.200}, which is, or may be, read differently here: {found}")
     try:
         return _everywhere(pattern)
     except regex.error as error:
@@ -112,7 +112,7 @@ def compiled(part: Mapping[str, Any]) -> regex.Pattern[str]:
 
 
 def _everywhere(pattern: str) -> regex.Pattern[str]:
-    """`regex` would look for the starts of matches as if an `(?i:…)` among them held for all; see `patterns.py`."""
+    """The pattern compiled so that one `(?i:…)` does not hide matches of other alternatives; see `patterns.py`."""
     return regex.compile(rf"(?=[\s\S])(?:{pattern})" if "(?i:" in pattern else pattern)
 
 
@@ -121,13 +121,13 @@ def _everywhere(pattern: str) -> regex.Pattern[str]:
 
 @cache
 def normalizer(parts: str) -> Text:
-    """The function of a normalizer.
+    """A normalizer as a function.
 
     Args:
-        parts: the part, in JSON.
+        parts: the part, as JSON.
 
     Raises:
-        ValueError: one that this package has no counterpart for, naming it.
+        ValueError: a normalizer that is not supported, naming it.
 
     Example:
         >>> from jaxopt_lite.bpe.steps import normalizer
@@ -150,7 +150,8 @@ def _normalizer(part: Mapping[str, Any]) -> Text:
         return lambda text: _in_form(kind, text)
     if kind not in _NORMALIZERS:
         raise ValueError(
-            f"the normalizer {kind!r:.60}, which is not supported; expected {', '.join((*_FORMS, *_NORMALIZERS))}"
+            f"the normalizer {kind!r:.60}, which is not supported; expected one of "
+            f"{', '.join((*_FORMS, *_NORMALIZERS))}"
         )
     return _NORMALIZERS[kind](part)
 
@@ -163,7 +164,7 @@ def _in_form(form: str, text: str) -> str:
 
 
 def _lowercase(part: Mapping[str, Any]) -> Text:
-    # One character at a time: `str.lower` has another sigma at the end of words.
+    # Without its rule for words: `str.lower` makes a final sigma of a Σ at the end of a word.
     def lower(text: str) -> str:
         if text.isascii():
             return text.lower()
@@ -187,7 +188,7 @@ def _replace(part: Mapping[str, Any]) -> Text:
 def _prepend(part: Mapping[str, Any]) -> Text:
     before = get(part, "prepend", str)
     if not before:
-        raise ValueError("Prepend with prepend=''; expected some text, or leave this normalizer out")
+        raise ValueError("Prepend with prepend=''; expected some text; else leave this normalizer out")
     return lambda text: before + text if text else text
 
 
@@ -207,10 +208,11 @@ _NORMALIZERS: dict[str, Callable[[Mapping[str, Any]], Text]] = {
 
 
 def check_starts(normalizers: Any, pre_tokenizers: Any) -> None:
-    """Whether the text that is first for a Metaspace with prepend_scheme="first" is so elsewhere.
+    """Check that a Metaspace with prepend_scheme="first" finds the same piece to be first as Hugging Face's library.
 
-    There that is every text whose first character was the first before it was normalized: none where that was removed
-    or made one with others, and several where it became many characters, between which the text is cut.
+    There, a piece is first if its first character comes from the first character of the text before normalization: no
+    piece is if the normalizer removed that character or joined it with others, and several can be if it became many
+    characters, between which the text is cut.
 
     Raises:
         ValueError: a normalizer that can do so, before such a Metaspace.
@@ -220,16 +222,16 @@ def check_starts(normalizers: Any, pre_tokenizers: Any) -> None:
     for part in as_parts(normalizers, "normalizers") if at else ():
         if not _keeps_start(part, is_cut=at[-1] > 0):
             raise ValueError(
-                f"a Metaspace with prepend_scheme='first' behind the normalizer {json.dumps(part)!s:.80}, which may "
-                "change what the start of a text is; expected another prepend_scheme, or a Replace of one character, "
-                "and by one where other steps are before the Metaspace"
+                f"a Metaspace with prepend_scheme='first' after the normalizer {json.dumps(part)!s:.80}, which may "
+                "change where a text starts; expected another prepend_scheme, or a Replace of one character, and by "
+                "one character if other steps come before the Metaspace"
             )
 
 
 def _keeps_start(part: Mapping[str, Any], is_cut: bool) -> bool:
-    """Whether what a normalizer makes of the first character, and nothing else, begins a text.
+    """Whether the text after a normalizer begins with what it makes of the first character, and of that alone.
 
-    `is_cut`: whether the text is cut before that matters, so that it must become one character.
+    `is_cut`: whether other steps cut the text before the Metaspace, so that it must become exactly one character.
     """
     if part["type"] == "Replace":
         made = len(part["content"])
@@ -242,13 +244,13 @@ def _keeps_start(part: Mapping[str, Any], is_cut: bool) -> bool:
 
 @cache
 def pre_tokenizer(parts: str) -> Callable[[str, bool], list[str]]:
-    """The function of a pre-tokenizer: from a text, and whether it is the first of several pieces, to its words.
+    """A pre-tokenizer as a function: from a text, and whether it is the first of several pieces, to its words.
 
     Args:
-        parts: the part, in JSON; `null` makes one word of a text.
+        parts: the part, as JSON; `null` makes the whole text one word.
 
     Raises:
-        ValueError: one that this package has no counterpart for, naming it.
+        ValueError: a pre-tokenizer that is not supported, naming it.
 
     Example:
         >>> from jaxopt_lite.bpe.steps import pre_tokenizer
@@ -276,13 +278,13 @@ def _pre_tokenizer(part: Mapping[str, Any]) -> Words:
     kind = part["type"]
     if kind not in _PRE_TOKENIZERS:
         raise ValueError(
-            f"the pre_tokenizer {kind!r:.60}, which is not supported; expected {', '.join(_PRE_TOKENIZERS)}"
+            f"the pre_tokenizer {kind!r:.60}, which is not supported; expected one of {', '.join(_PRE_TOKENIZERS)}"
         )
     return _PRE_TOKENIZERS[kind](part)
 
 
 def _spans(pattern: regex.Pattern[str], invert: bool, text: str, like: str | None = None) -> list[tuple[str, bool]]:
-    """The text in pieces, each with whether it is a match: of the text as in Unicode 16, or of what it is `like`."""
+    """The text in pieces, each with whether it is a match: in `like`, by default the text as of Unicode 16."""
     pieces, start = [], 0
     for match in pattern.finditer(of_unicode_16(text) if like is None else like):
         if match.end() > match.start():
@@ -296,7 +298,7 @@ def _spans(pattern: regex.Pattern[str], invert: bool, text: str, like: str | Non
 
 
 def _removed(pieces: list[tuple[str, bool]]) -> list[str]:
-    # An empty one in place of a match, so that nothing behind it is taken for the beginning of the text.
+    # An empty piece replaces a match, so that nothing after it is taken for the beginning of the text.
     return ["" if is_match else piece for piece, is_match in pieces]
 
 
@@ -305,7 +307,7 @@ def _isolated(pieces: list[tuple[str, bool]]) -> list[str]:
 
 
 def _groups(pieces: Iterable[tuple[str, bool]], joins: Callable[[bool, bool], bool]) -> list[list[str]]:
-    """Pieces together with the one before, where `joins(is_match, whether that is a match)`."""
+    """Pieces in groups: a piece joins the one before it if `joins(is_match, is_match of the one before)`."""
     groups, before = [], False
     for piece, is_match in pieces:
         if groups and joins(is_match, before):
@@ -321,7 +323,7 @@ def _contiguous(pieces: list[tuple[str, bool]]) -> list[str]:
 
 
 def _with_previous(pieces: list[tuple[str, bool]]) -> list[str]:
-    return ["".join(group) for group in _groups(pieces, operator.gt)]  # a match, and what is none
+    return ["".join(group) for group in _groups(pieces, operator.gt)]  # a match joins a piece that is not one
 
 
 def _with_next(pieces: list[tuple[str, bool]]) -> list[str]:
@@ -370,7 +372,7 @@ def _bert(part: Mapping[str, Any]) -> Words:
 
 
 def _scheme(part: Mapping[str, Any]) -> str:
-    """When a Metaspace puts its mark before a text."""
+    """When a Metaspace prepends its mark to a text."""
     scheme = get(part, "prepend_scheme", str, "always").lower()
     return "never" if part.get("add_prefix_space") is False and scheme in _SCHEMES else scheme
 

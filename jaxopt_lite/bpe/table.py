@@ -1,7 +1,7 @@
-"""Numbers for byte strings, very many of them, most of them short: a hash table in NumPy arrays. Exact.
+"""A hash table in NumPy arrays that numbers very many byte strings, most of them short. Exact.
 
-A string of up to 8 bytes is one 64-bit word, of up to 32 bytes four, filled up with zeros. The table holds these words
-themselves and compares all of them, so that no two strings are ever taken for one.
+A string of up to 8 bytes is one 64-bit word, of up to 32 bytes four, padded with zeros. The table holds these words
+themselves and compares all of them, so that two strings are never taken for one.
 """
 
 from collections.abc import Iterator
@@ -12,30 +12,30 @@ __all__ = ["LONGEST", "Table"]
 
 _SHORT, _LONG = 1, 4  # words of a string
 LONGEST = 8 * _LONG
-"""Bytes of a string in the arrays. Longer ones are in a dict."""
+"""The most bytes of a string in the arrays. Longer ones are in a dict."""
 _FIRST_SLOTS, _MOST_SLOTS = 16, 19  # bits of a slot's index: at first, and at most
-_LOAD = 0.5  # the share of slots in use from which their number is doubled
+_LOAD = 0.5  # beyond this share of slots in use, their number is doubled
 _PROBES = 3  # slots in which a string may be
 _AT_ONCE = 10_000  # strings that are rebuilt from their words together
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # of a word's first bytes
-_LITTLE = np.dtype("<u8")  # so that the first bytes are the low ones, everywhere
+_LITTLE = np.dtype("<u8")  # so that the first bytes are the low ones on every machine
 _NONE = -1
 
 
 class Table:
     """Numbers distinct byte strings 0, 1, … None of them may end with a zero byte.
 
-    Equal strings have equal numbers within a call of `numbers`; from one call to the next a string may get another one,
-    for there is no slot for every string.
+    Equal strings get equal numbers within one call of `numbers`; in a later call a string may get another number, since
+    not every string has a slot.
     """
 
     def __init__(self):
         self._given = _Given()
         self._slots = _Slots(_SHORT, self._given), _Slots(_LONG, self._given)
         self._others = _Others(self._given)  # longer strings, and those for which there is no slot
-        self._again: list[tuple[bytes, int]] = []  # more numbers of strings that are there
-        self._size = 0  # bytes of the longer ones
+        self._again: list[tuple[bytes, int]] = []  # further numbers of strings that have one already
+        self._size = 0  # bytes of the longer strings
 
     def __len__(self) -> int:
         """How many numbers have been given."""
@@ -47,7 +47,7 @@ class Table:
         Args:
             data: the bytes.
             starts: where the strings begin, int64.
-            lengths: their lengths, int64. Default: each up to the next, the last up to the end of the data.
+            lengths: their lengths, int64. Default: each ends where the next begins, the last at the end of the data.
         """
         if lengths is None:
             lengths = np.diff(starts, append=len(data))
@@ -72,7 +72,7 @@ class Table:
         return numbers
 
     def _keep(self, lost: list[tuple[bytes, int]]) -> None:
-        """Keep strings that have a number and no slot any more. Before they had one they may have been here."""
+        """Keep strings that have a number and lost their slot. They may have been here before they had one."""
         for string, number in lost:
             if self._others.setdefault(string, number) != number:
                 self._again.append((string, number))
@@ -82,7 +82,7 @@ class Table:
         return len(self) > most or self._size > size
 
     def items(self, values: np.ndarray) -> Iterator[tuple[bytes, int]]:
-        """Every string with the value of its number; one that got several numbers comes several times."""
+        """Every string with the value of its number; a string with several numbers comes several times."""
         yield from ((string, values[number].item()) for string, number in (*self._others.items(), *self._again))
         for slots in self._slots:
             yield from slots.items(values)
@@ -99,7 +99,7 @@ class _Given:
 
 
 class _Others(dict[bytes, int]):
-    """Numbers of strings that are in no slot."""
+    """The numbers of strings without a slot."""
 
     def __init__(self, given: _Given):
         super().__init__()
@@ -112,7 +112,7 @@ class _Others(dict[bytes, int]):
 
 
 class _Slots:
-    """The table for strings of one width, in words of 64 bits. It grows, up to a size."""
+    """The table for strings of one width, in words of 64 bits. It grows up to a maximum size."""
 
     def __init__(self, width: int, given: _Given):
         self.width, self._given = width, given
@@ -124,11 +124,11 @@ class _Slots:
         self._numbers = np.full(1 << bits, _NONE)
 
     def find(self, keys: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
-        """The numbers of strings `[width, n]`; −1 for those for which there is no slot.
+        """The numbers of strings `[width, n]`; −1 for strings that get no slot.
 
         Args:
             keys: the strings.
-            given: the numbers that those have which are not here; new ones by default.
+            given: the numbers to give to strings that are not here yet; new ones by default.
         """
         mixed = np.zeros(keys.shape[1], np.uint64)
         for word, factor in zip(keys, _MIX, strict=False):
@@ -143,7 +143,7 @@ class _Slots:
         return numbers
 
     def _probe(self, keys: np.ndarray, mixed: np.ndarray, given: np.ndarray | None) -> np.ndarray:
-        """The same with one slot for each string: the one that the upper bits of its mix say."""
+        """The same with one slot for each string: the one given by the upper bits of its hash."""
         slot = (mixed >> np.uint64(64 - self._bits)).view(np.int64)
         numbers = self._look(keys, slot)
         missing = np.flatnonzero(numbers == _NONE)
@@ -160,7 +160,7 @@ class _Slots:
         return np.where(here, self._numbers.take(slot), _NONE)
 
     def _settle(self, keys: np.ndarray, slot: np.ndarray, given: np.ndarray | None) -> None:
-        """Put strings into free slots; of several for one slot, one of them."""
+        """Put strings into free slots; if several want one slot, one of them gets it."""
         free = np.flatnonzero(self._numbers[slot] == _NONE)
         slots, first = np.unique(slot[free], return_index=True)
         self._keys[:, slots] = keys[:, free[first]]
@@ -168,7 +168,7 @@ class _Slots:
         self._used += slots.size
 
     def grown(self) -> list[tuple[bytes, int]]:
-        """Twice as many slots where they have become scarce. Returns the strings for which there is none any more."""
+        """Double the number of slots if they have become scarce. Returns the strings that lose their slot."""
         if self._bits >= _MOST_SLOTS or self._used <= _LOAD * (1 << self._bits):
             return []
         slots = np.flatnonzero(self._numbers != _NONE)
@@ -178,13 +178,13 @@ class _Slots:
         return [*zip(_strings(keys[:, lost]), numbers[lost].tolist(), strict=True), *self.grown()]
 
     def items(self, values: np.ndarray) -> Iterator[tuple[bytes, int]]:
-        """Strings, each with the value of its number."""
+        """The strings, each with the value of its number."""
         taken = np.flatnonzero(self._numbers != _NONE)
         for slots in np.split(taken, range(_AT_ONCE, taken.size, _AT_ONCE)):
             yield from zip(_strings(self._keys[:, slots]), values[self._numbers[slots]].tolist(), strict=True)
 
 
 def _strings(keys: np.ndarray) -> list[bytes]:
-    """Words `[width, n]` as the strings that they are."""
+    """Words `[width, n]` as byte strings."""
     rows = np.ascontiguousarray(keys.T, _LITTLE)
     return rows.view(f"S{8 * rows.shape[1]}").ravel().tolist() if rows.size else []

@@ -1,4 +1,4 @@
-"""A tokenizer: text to ids and back, and its files. `encode.py` does the encoding, `formats` knows the files."""
+"""A tokenizer: text to ids and back, and its files. `encode.py` encodes; `formats` reads and writes the files."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -31,21 +31,21 @@ Decoding = Literal["replace", "strict", "surrogateescape", "ignore", "backslashr
 _DECODING: tuple[Decoding, ...] = get_args(Decoding)
 Overflow = Literal["raise", "report"]
 _NO_SPACE = re.compile(r"\S+")  # the words of str.split()
-_SHOWN = 5  # texts that are too long, in an error; special tokens, in a notebook
+_SHOWN = 5  # how many texts that are too long an error shows, and how many special tokens a notebook
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to ids and back. It comes from `bpe.train` or `bpe.load`.
+    """Text to ids and back. Made by `bpe.train` or `bpe.load`.
 
-    The ids are those of repeatedly merging the pair of neighbours that comes first in the vocabulary's order, the
-    leftmost of equals: those of Hugging Face `tokenizers` and of `tiktoken`. Pieces of text and words are remembered,
-    in at most some 200 MB.
+    The ids result from repeatedly merging the pair of neighbors that comes first in the vocabulary's order, the
+    leftmost on ties, as in Hugging Face `tokenizers` and in `tiktoken`. Pieces of text and words are cached, in at most
+    about 200 MB.
 
     Args:
         vocabulary: the tokens and merges.
         splitter: what the words of a text are.
-        around: how tokens become text again, and what goes around a text, where a file said it.
+        around: how tokens become text again, and what goes around a text, if a file says so.
 
     Example:
         >>> from jaxopt_lite import bpe
@@ -90,7 +90,7 @@ class Tokenizer:
 
     @once
     def _orders(self) -> frozenset[int]:
-        """Special tokens that come of text where they are not found, too; not the unknown, which is no order then."""
+        """Special tokens that the model itself can make of text; without the unknown token, which is harmless then."""
         v = self.vocabulary
         return frozenset(k for text, k in v.special_tokens.items() if text in v.in_model and k != v.unknown)
 
@@ -99,24 +99,24 @@ class Tokenizer:
 
     @once
     def _texts(self) -> tuple[bytes, ...]:
-        """What each id adds to a text; the mark separates words."""
+        """The bytes that each id adds to a text; the mark becomes a space between words."""
         ends, normal = self.vocabulary.ends_word.tolist(), self._normal
         texts = (normal[k].encode() if k in normal else text for k, text in enumerate(self.vocabulary.texts))
         return tuple(text + b" " if end else text for text, end in zip(texts, ends, strict=True))
 
     @once
     def _normal(self) -> dict[int, str]:
-        """The normal forms of tokens that are looked for in normalized text: they stand for these, as elsewhere."""
+        """The normal forms of tokens that are searched in normalized text, to which they decode, as elsewhere."""
         last = self.vocabulary.found_last if self.splitter.normalizer is not None else ()
         return {self._found[text]: self.splitter.normalize(text) for text in last}
 
     @once
     def _decoded_names(self) -> list[str]:
-        """The tokens as a decoder is given them."""
+        """The names of the tokens as passed to a decoder."""
         return [self._normal.get(k, name) for k, name in enumerate(self._names)]
 
     def __getstate__(self):
-        """Without what it remembers, so that copies for other processes are small."""
+        """Without caches, so that copies for other processes are small."""
         return {"vocabulary": self.vocabulary, "splitter": self.splitter, "around": self.around}
 
     def __repr__(self) -> str:
@@ -136,7 +136,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids, those that stand for nothing included."""
+        """The number of ids, including those that stand for nothing."""
         return len(self.vocabulary.tokens)
 
     @property
@@ -146,7 +146,7 @@ class Tokenizer:
 
     @property
     def added_tokens(self) -> dict[str, int]:
-        """The texts and ids of the added tokens, which are found in every text and are no special ones."""
+        """The texts and ids of the added tokens, which are found in every text and are not special."""
         return dict(self.vocabulary.added_tokens)
 
     @once
@@ -159,7 +159,7 @@ class Tokenizer:
         return {name: k for k, name in enumerate(self._names) if name}
 
     def tokenize(self, text: str, *, special: Special = "raise") -> list[str]:
-        """The tokens of a text as text, for people to read; U+FFFD where one is a part of a character.
+        """The tokens of a text as strings, for people to read; with U+FFFD where a token is part of a character.
 
         Args:
             text: the text.
@@ -169,12 +169,12 @@ class Tokenizer:
 
     @once
     def _id_of(self) -> dict[bytes, int]:
-        # Backwards, so that the first of equal texts counts: byte "_" and the mark "_" may both be there.
+        # Backwards, so that the first of equal tokens wins: byte "_" and the mark "_" may both exist.
         ids = {token: k for k, token in reversed(list(enumerate(self.vocabulary.tokens))) if token}
         return ids | {to_bytes(text): k for text, k in self._found.items()}
 
     def token_to_id(self, token: str | bytes) -> int | None:
-        """The id of a token, or `None` if there is none. The mark, where there is one, is part of a token's text."""
+        """The id of a token, or `None` if there is none. An end-of-word mark is part of a token's text."""
         if not isinstance(token, bytes):
             _check_text(token, "token")
             token = to_bytes(token)
@@ -198,20 +198,21 @@ class Tokenizer:
         """The ids of a text.
 
         Args:
-            text: the text. U+DC80..U+DCFF, which errors='surrogateescape' makes of bytes, are those bytes again; other
-                lone surrogates raise.
-            special: what to do where the text holds that of a special token. "raise" (the default) refuses, because
-                whoever wrote the text may have no right to give orders; "encode" makes it the special token; "ignore"
-                makes it text like any other. Added tokens are found in any case. A special token that the model makes
-                of text itself, as one of its symbols, is refused unless special="encode".
+            text: the text. U+DC80..U+DCFF, into which errors='surrogateescape' turns bytes, become those bytes again;
+                other lone surrogates raise.
+            special: what to do if the text contains the text of a special token. "raise" (the default) refuses, because
+                the author of the text may have no right to give orders; "encode" encodes it as the special token;
+                "ignore" treats it as ordinary text. Added tokens are found in any case. A special token that the model
+                itself makes of text, as one of its symbols, is refused unless special="encode".
             return_offsets: whether to return which characters each token stands for.
+            template: whether to add the ids that the file's post-processor puts around a text. Default: no.
 
         Returns:
-            The ids; with `return_offsets` also int32 `[n, 2]`, the first character of each token and the one behind
-            its last. Tokens that hold a part of a character have the span of the whole character.
+            The ids; with `return_offsets` also int32 `[n, 2]`, the first character of each token and the one after
+            its last. Tokens that are part of a character have the span of the whole character.
 
         Raises:
-            ValueError: a special token in the text, or what has no token.
+            ValueError: a special token in the text, or a byte or character without a token.
 
         Example:
             >>> from jaxopt_lite import bpe
@@ -231,7 +232,10 @@ class Tokenizer:
         template = flag("template", template)
         if flag("return_offsets", return_offsets):
             if template:
-                raise ValueError("template=True with return_offsets=True: what a template adds is in no text.")
+                raise ValueError(
+                    "template=True with return_offsets=True: tokens that a template adds have no place in the text; "
+                    "leave one of them out."
+                )
             return self._with_offsets(text, special)
         return self._encode([text], special, template)[0]
 
@@ -267,24 +271,25 @@ class Tokenizer:
         Args:
             texts: the texts.
             special: as in `encode`.
-            length: the width of one padded array to return.
-            pad: the id to fill it up with; with `length` alone. Default 0.
+            length: the width of one padded array to return instead of lists.
+            pad: the id to pad with; only with `length`. Default 0.
             overflow: what to do with texts of more than `length` ids: "raise" (the default), or "report": the array
                 holds their first ids, and `lengths` how many they have.
-            processes: how many encode, this one included. The others are started for this call, in some tenths of a
-                second, and remember nothing of earlier ones: for texts of many megabytes that are new. A text is not
+            template: as in `encode`.
+            processes: how many processes encode, this one included. The others are started for this call, which takes
+                some tenths of a second, with empty caches: use them for many megabytes of new text. A text is not
                 divided. Default 1.
 
         Returns:
-            A list of ids for each text. With `length` int32 `[B, length]`, the ids, and int32 `[B]`, how many ids each
-            text has; a text was cut where that is more than `length`.
+            A list of ids for each text. With `length`: int32 `[B, length]`, the ids, and int32 `[B]`, how many ids each
+            text has; texts with more than `length` ids were truncated.
 
         Raises:
-            ValueError: as `encode`, naming the first such text; texts that are too long, naming them.
+            ValueError: as in `encode`, naming the first such text; texts that are too long, naming them.
         """
         if isinstance(texts, str | Set | Mapping) or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
             kind = type(texts).__name__
-            raise ValueError(f"texts is one {kind}; expected a list of str, in order. For one text there is `encode`.")
+            raise ValueError(f"texts is one {kind}; expected a list of str, in order. For a single text use `encode`.")
         one_of("overflow", overflow, get_args(Overflow))
         one_of("special", special, SPECIAL_MODES)
         flag("template", template)
@@ -311,11 +316,11 @@ class Tokenizer:
 
         Args:
             ids: a list or an array of whole numbers.
-            errors: for bytes that are not UTF-8, which part of a text may well be: "replace" (the default; U+FFFD),
-                "strict" (raises UnicodeDecodeError), "surrogateescape" (the inverse of `encode` also for those),
-                "ignore", or "backslashreplace".
-            skip_special: whether to leave special tokens out. By default they stand as their texts, as added ones do;
-                those that are looked for in normalized text as that has them.
+            errors: what to do about bytes that are not UTF-8, as when ids are part of a text: "replace" (the default;
+                U+FFFD), "strict" (raises UnicodeDecodeError), "surrogateescape" (the inverse of `encode` for these
+                too), "ignore", or "backslashreplace".
+            skip_special: whether to leave out special tokens. By default they decode to their texts, as added tokens
+                do; tokens that are searched in normalized text decode to their normal forms.
 
         Returns:
             The text. With an end-of-word mark, words are separated by one space.
@@ -323,7 +328,7 @@ class Tokenizer:
         Raises:
             ValueError: an id that is not in the vocabulary, or stands for nothing there, naming its position.
         """
-        one_of("errors", errors, _DECODING)  # Python looks only where there are such bytes
+        one_of("errors", errors, _DECODING)  # Python checks it only if there are such bytes
         known = self._kept(ids, skip_special)
         data = self._bytes_of(known)
         if errors == "replace" and self.around.decoder is None and self.vocabulary.fallback is not None:
@@ -331,11 +336,11 @@ class Tokenizer:
         return data.decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
-        """The bytes of ids, as `decode` before they become text."""
+        """The bytes of ids, before `decode` turns them into text."""
         return self._bytes_of(self._kept(ids, skip_special))
 
     def _kept(self, ids: Iterable[int], skip_special: bool) -> list[int]:
-        """The ids that are decoded, checked."""
+        """The ids to decode, checked, without special tokens if these are skipped."""
         known = self._checked(ids)
         if flag("skip_special", skip_special):
             special = set(self.vocabulary.special_tokens.values())
@@ -349,9 +354,9 @@ class Tokenizer:
         return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
 
     def _with_whole_runs(self, known: list[int], data: bytes) -> str:
-        """The text of ids; where some of neighbouring fallback bytes are no UTF-8 none of them is taken for text.
+        """The text of ids. A run of fallback bytes that is not all UTF-8 becomes U+FFFD for each byte.
 
-        So Hugging Face's library decodes them.
+        Hugging Face's library decodes them in this way.
         """
         try:
             return data.decode()
@@ -371,15 +376,15 @@ class Tokenizer:
 
         Args:
             ids: lists of ids, or an array `[B, length]`.
-            lengths: how many ids of each to decode; needed to tell padding from text. Default: all.
+            lengths: how many ids of each row to decode; needed to tell padding from text. Default: all.
             errors: as in `decode`.
             skip_special: as in `decode`.
 
         Raises:
-            ValueError: as `decode`, naming the row; a length that is more than there is: that text was cut.
+            ValueError: as in `decode`, naming the row; a length beyond the end of its row, whose text was truncated.
         """
         if isinstance(ids, Set | Mapping) or not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) == 0:
-            raise ValueError(f"ids={ids!r:.80}: expected a list of rows of ids. For one row there is `decode`.")
+            raise ValueError(f"ids={ids!r:.80}: expected a list of rows of ids. For a single row use `decode`.")
         rows = list(ids) if lengths is None else _shortened(ids, lengths)
         texts: list[str] = []
         try:
@@ -402,27 +407,27 @@ class Tokenizer:
         unk: str | None = None,
         chat_template: str | None = None,
     ) -> None:
-        """Write a file, or a folder, that `bpe.load` and others read.
+        """Write a file or a folder that `bpe.load` and other libraries read.
 
         Args:
-            path: where to. It is replaced if it is there.
+            path: where to write. An existing file is replaced.
             format: "huggingface", a `tokenizer.json`; "transformers", a folder with that for AutoTokenizer; "gpt2", the
                 same with `vocab.json` and `merges.txt` for other programs; "tiktoken", base64 and rank; "jaxopt_lite",
-                which keeps everything, also the counts of merges and the mark. Default: by the path: ".tiktoken" is
-                "tiktoken", a path without suffix "gpt2", or "transformers" where that cannot say it, and ".json"
-                "huggingface", or "jaxopt_lite" for an end-of-word mark, which Hugging Face's form cannot say.
+                which keeps everything, including the counts of merges and the mark. Default: by the path: ".tiktoken"
+                means "tiktoken"; no suffix "gpt2", or "transformers" if that cannot express the tokenizer; and ".json"
+                "huggingface", or "jaxopt_lite" for an end-of-word mark, which Hugging Face's format cannot express.
             bos: with a folder, the special token that begins a text, for AutoTokenizer.
-            eos: that which ends a text.
-            pad: that which fills it up.
-            unk: that of what has no token.
+            eos: likewise, the special token that ends a text.
+            pad: likewise, the special token for padding.
+            unk: likewise, the special token for what has no token.
             chat_template: how a conversation becomes a text, in Jinja.
 
         Warns:
-            ServingWarning: the next version of Hugging Face's library, 1.0, does not take the pattern.
+            ServingWarning: the next version of Hugging Face's library, 1.0, does not accept the pattern.
 
         Raises:
-            ValueError: what the format cannot express, so that others would make different ids.
-            OSError: it cannot be written. What was there before still is.
+            ValueError: the format cannot express the tokenizer, so that other libraries would make different ids.
+            OSError: it cannot be written. What was there before is still there.
         """
         given = dict(bos=bos, eos=eos, pad=pad, unk=unk)
         roles = {role: text for role, text in given.items() if text is not None}
@@ -448,18 +453,18 @@ class Tokenizer:
         return [[i for _, _, k in row for i in (next(encoded) if k is None else (k,))] for row in cut]
 
     def _without_orders(self, rows: list[list[int]], special: str) -> list[list[int]]:
-        """The ids of texts in which no special token was found; refused if there is one for which none was asked."""
+        """The ids of texts in which no special token was found. Raises if the model made one that was not asked for."""
         if special != "encode" and self._orders:
             for made in filter(None, map(self._orders.intersection, rows)):
                 raise ValueError(
                     f"the text becomes the special token {self.vocabulary.tokens[min(made)].decode()!r}, which is "
                     "also a symbol or word of this tokenizer's model. If it may give orders, pass special='encode'; "
-                    "special='ignore' cannot make it text."
+                    "special='ignore' cannot turn it into text."
                 )
         return rows
 
     def _pieces(self, text: str, special: str) -> Iterator[tuple[int, str, int | None]]:
-        """What is between special and added tokens, and these with their ids; each with its first character."""
+        """The special and added tokens with their ids, and the text between them; each with its first character."""
         finder = self._added_finder if special == "ignore" else self.finder
         refused = self.vocabulary.special_tokens if special == "raise" else ()
         start = 0
@@ -467,7 +472,7 @@ class Tokenizer:
             if token in refused:
                 raise ValueError(
                     f"the text has the special token {token!r} at character {start}. If it may give orders, "
-                    "pass special='encode'; if it is text like any other, pass special='ignore'."
+                    "pass special='encode'; if it is ordinary text, pass special='ignore'."
                 )
             yield start, piece, None if token is None else self._found[token]
             start += len(piece)
@@ -475,8 +480,8 @@ class Tokenizer:
     def _with_offsets(self, text: str, special: str) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]":
         if self.splitter.steps or self.splitter.normalizer or self.vocabulary.is_marked:
             raise ValueError(
-                "return_offsets=True: this tokenizer changes texts before it cuts them, so that tokens are no spans of "
-                "them; leave it out."
+                "return_offsets=True: this tokenizer changes texts before it cuts them, so that its tokens are not "
+                "spans of them; leave return_offsets out."
             )
         ids: list[int] = []
         offsets = [np.zeros((0, 2), np.int32)]
@@ -495,7 +500,7 @@ class Tokenizer:
         return ids, np.concatenate(offsets)
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
-        is_row = isinstance(ids, (list, np.ndarray))  # as mostly; the others take longer to ask for
+        is_row = isinstance(ids, (list, np.ndarray))  # the usual case; the other checks take longer
         if not is_row and (isinstance(ids, Set | Mapping) or not isinstance(ids, Iterable)):
             raise ValueError(f"ids={ids!r:.80}: expected one row of whole numbers, in order.")
         try:
@@ -531,20 +536,20 @@ def load(
     """Read a tokenizer that `Tokenizer.save`, Hugging Face `tokenizers` or `tiktoken` wrote.
 
     Args:
-        path: a `tokenizer.json`, a file of this package's own form, a `.tiktoken`, a folder with a `tokenizer.json` or
-            with `vocab.json` and `merges.txt`, or the paths of these two.
-        pattern: what a word is, where the file does not say: for `.tiktoken` it must be given ("gpt4" for
-            `cl100k_base`, "o200k" for `o200k_base`); for `vocab.json` it is "gpt2" unless given.
-        special_tokens: likewise for `.tiktoken`: text -> id, or texts, for which ids that the file leaves out are
-            taken; and for `vocab.json`: which tokens are special, unless those that no merge makes.
+        path: a `tokenizer.json`, a file in this package's own format, a `.tiktoken`, a folder with a `tokenizer.json`
+            or with `vocab.json` and `merges.txt`, or the paths of these two.
+        pattern: what a word is, if the file does not say. Required for `.tiktoken` ("gpt4" for `cl100k_base`, "o200k"
+            for `o200k_base`); for `vocab.json` the default is "gpt2".
+        special_tokens: likewise. For `.tiktoken` a mapping of texts to ids, or only texts, which get ids that the file
+            leaves out; for `vocab.json` the tokens that are special, by default those that no merge makes.
 
     Returns:
-        A `Tokenizer`. Its ids are those of whoever wrote the file, without tokens that a post-processor adds around a
-        text (`add_special_tokens=False` in Hugging Face's words).
+        A `Tokenizer`. Its ids are those of the library that wrote the file, without tokens that a post-processor adds
+        around a text (as with Hugging Face's `add_special_tokens=False`).
 
     Raises:
-        ValueError: a file that is something else, cut short, inconsistent, or that uses what this package has no
-            counterpart for: naming the file, what was expected and what is there.
+        ValueError: a file that is something else, truncated, inconsistent, or that uses something this package does not
+            support; the message names the file, what was expected and what is there.
         OSError: a file that cannot be read.
 
     Example:
@@ -560,7 +565,7 @@ def load(
 
 
 def raise_named(encode: Callable[[str], object], texts: Iterable[str], name: Callable[[int], str]) -> None:
-    """Raise the error of the first text that cannot be encoded, by the name that its index has."""
+    """Raise the error of the first text that cannot be encoded, with the name that `name` gives its index."""
     for k, text in enumerate(texts):
         try:
             encode(text)
@@ -578,7 +583,7 @@ def _check_text(text, name: str) -> None:
 def _padded(
     ids: list[list[int]], length: int, pad: int, overflow: str
 ) -> "tuple[Int32[np.ndarray, 'B length'], Int32[np.ndarray, 'B']]":
-    """Lists of ids as an array, and how many each had. See `Tokenizer.encode_batch`."""
+    """Lists of ids as a padded array, and how many ids each had. See `Tokenizer.encode_batch`."""
     for name, value, least in (("length", length, 0), ("pad", pad, None)):
         whole_numbers(name, [whole_number(name, value, least)], np.int32)
     lengths = np.fromiter(map(len, ids), np.int32, len(ids))
@@ -599,12 +604,12 @@ def _shortened(ids, lengths) -> list:
     """The first `lengths[k]` ids of each row, without the padding. See `Tokenizer.decode_batch`."""
     rows, ends = list(ids), whole_numbers("lengths", lengths, np.int64).tolist()
     if len(ends) != len(rows):
-        raise ValueError(f"lengths has {len(ends)} entries for {len(rows)} texts; expected one for each.")
+        raise ValueError(f"lengths has {len(ends)} entries for {len(rows)} texts; expected one per text.")
     for k, (row, end) in enumerate(zip(rows, ends, strict=True)):
         if not 0 <= end <= len(row):
             raise ValueError(
-                f"lengths[{k}]={end}, but there are {len(row)} ids; expected at most as many. A text that was cut by "
-                "`encode_batch` cannot be decoded whole."
+                f"lengths[{k}]={end}, but there are {len(row)} ids; expected at most as many. A text that "
+                "`encode_batch` truncated cannot be decoded whole."
             )
     return [row[:end] for row, end in zip(rows, ends, strict=True)]
 
@@ -621,22 +626,22 @@ def _words_with_starts(text: str, splitter: Splitter) -> Iterator[tuple[int, str
 
 
 def _spans(word: str, ids: Sequence[int], symbols: Symbols) -> "Int32[np.ndarray, 'n 2']":
-    """First and behind the last character of every token of a word.
+    """The first character of every token of a word, and the one after its last.
 
-    A token that begins or ends inside a character touches that character, and its span holds all of it. One without
-    text, such as the end-of-word mark, has an empty span where it is.
+    The span of a token that begins or ends inside a character includes the whole character. A token without text, such
+    as the end-of-word mark, has an empty span where it is.
 
     Args:
         word: the word.
-        ids: its tokens.
-        symbols: what they are made of.
+        ids: the tokens of the word.
+        symbols: the symbols they are made of.
     """
-    if len(ids) == 1:  # which may be a token as a whole, whatever its symbols are
+    if len(ids) == 1:  # which may be a whole word with other symbols
         return np.array([[0, len(word)]], np.int32)
     made, spans = symbols.spans(word)
     sizes, begins, end = symbols.vocabulary.sizes, [], 0
     for k in ids:
         begins.append(end)
-        end += 1 if made[end] == k else int(sizes[k])  # an unknown may be called as a token that merges make
+        end += 1 if made[end] == k else int(sizes[k])  # the unknown token may also be one that merges make
     first, behind = np.minimum.reduceat(spans[:, 0], begins), np.maximum.reduceat(spans[:, 1], begins)
     return np.column_stack([first, behind]).astype(np.int32)

@@ -94,7 +94,7 @@ def test_over_all_characters():
         ({"type": "Nmt"}, "the normalizer 'Nmt', which is not supported"),
         ({"type": "Strip", "strip_left": 1, "strip_right": True}, "strip_left=1; expected bool"),
         ({"type": "Replace", "pattern": {"Regex": r"(a)\1"}, "content": ""}, r"'\\1' at character 3"),
-        ({"type": "Replace", "pattern": {"String": ""}, "content": ""}, "by an empty text"),
+        ({"type": "Replace", "pattern": {"String": ""}, "content": ""}, "by an empty string"),
         ({"type": "Prepend"}, "prepend=None; expected str"),
         ({"type": "Prepend", "prepend": ""}, "prepend=''; expected some text"),
         ([], "expected a mapping with a type"),

@@ -355,13 +355,13 @@ def test_patterns_that_are_read_otherwise_are_refused(tmp_path, gpt4, pattern, n
     path = tmp_path / "a.json"
     path.write_text(hf(pre_tokenizer={"type": "Sequence", "pretokenizers": [step, level]}))
     with pytest.raises(
-        ValueError, match=rf"a\.json has Split by .* which is read otherwise here, or may be: .*{named}"
+        ValueError, match=rf"a\.json has Split by .* which is, or may be, read differently here: .*{named}"
     ):
         load(path)
     if pattern != "(":
         tokenizer = Tokenizer(gpt4.vocabulary, splitter(pattern))
         for place in ("b.json", "folder"):
-            with pytest.raises(ValueError, match=rf"Hugging Face's engine reads it otherwise, or may: .*{named}"):
+            with pytest.raises(ValueError, match=rf"Hugging Face's engine reads it differently, or may: .*{named}"):
                 tokenizer.save(tmp_path / place)
             assert not (tmp_path / place).exists()
         tokenizer.save(tmp_path / "own.json", "jaxopt_lite")
@@ -374,7 +374,7 @@ def test_other_refusals(tmp_path, gpt4):
         gpt4.save(tmp_path / "a.json", "pickle")
     with pytest.raises(ValueError, match="expected it to end with"):
         gpt4.save(tmp_path / "a.model")
-    with pytest.raises(ValueError, match=r"Hugging Face's engine reads it otherwise, or may: '\\X' at character 3"):
+    with pytest.raises(ValueError, match=r"Hugging Face's engine reads it differently, or may: '\\X' at character 3"):
         Tokenizer(gpt4.vocabulary, splitter(r"\d|\X")).save(tmp_path / "a.json")
     with pytest.raises(ValueError, match="both called"):
         Tokenizer(Vocabulary((*BYTES, b"a"), [], [], special_tokens={"a": 256}), gpt4.splitter).save(

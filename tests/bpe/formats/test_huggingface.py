@@ -189,7 +189,7 @@ def test_what_is_first_after_a_normalizer(tmp_path, part, is_refused):
     cut = steps({"type": "WhitespaceSplit"}, META)
     for words in [META] * is_refused + [cut] * (part not in KEPT):
         path.write_text(json.dumps(content | {"pre_tokenizer": words}))
-        with pytest.raises(ValueError, match="prepend_scheme='first' behind the normalizer"):
+        with pytest.raises(ValueError, match="prepend_scheme='first' after the normalizer"):
             bpe.load(path)
     path.write_text(
         json.dumps(content | ({"pre_tokenizer": META | {"prepend_scheme": "always"}} if is_refused else {}))
