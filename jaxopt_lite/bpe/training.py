@@ -46,7 +46,7 @@ __all__ = [
 
 Rows = list[tuple[int, int, int]]
 _CHECKPOINT_SECONDS = 30.0
-_MOST_SYMBOLS = 2**62  # half of what int64 holds, for the sum is rounded
+_MOST_SYMBOLS = 2**62  # half of what int64 holds, because the sum is rounded
 
 
 def train(
@@ -74,45 +74,47 @@ def train(
 ) -> Tokenizer:
     """Learn a byte-pair encoding: merge the most frequent pair of neighbouring symbols, again and again.
 
-    The merges are exactly those of the sequential algorithm (Sennrich, Haddow and Birch, ACL 2016, algorithm 1) with
+    The merges are exactly those of the sequential algorithm (Sennrich, Haddow and Birch, ACL 2016, algorithm 1), with
     counts weighted by word frequency and overlapping pairs counted; ties go to the smallest (left, right). They are the
     same on every machine and device.
 
     Args:
-        corpus: a path or several (`pathlib.Path`), of files or folders, an iterable of texts, or ready counts, word ->
-            count; see `count_words`.
+        corpus: a path or several (`pathlib.Path`) of files or folders, an iterable of texts, or ready-made counts, word
+            -> count; see `count_words`.
         vocab_size: how many tokens in all. Give either this or `merges`.
         merges: how many merges.
         pattern: what a word is: "gpt4" (the default), or anything that `splitter` takes.
-        end_of_word: with "whitespace", a mark behind every word, such as "_"; a symbol of its own.
+        end_of_word: with "whitespace", a mark after every word, such as "_"; it is a separate symbol.
         level: "byte" (the default): base symbols are bytes. "char": they are characters.
         min_frequency: pairs that occur less often are not merged. Default 1.
         max_token_length: the longest token, in bytes or characters as `level` says. Default: no limit.
-        special_tokens: texts that are one token each; never split, merged or counted. They get the first ids, or with
-            `extend` the first that are free.
-        initial_alphabet: at byte level the order of the 256 bytes, "bytes" (by value, the default) or "gpt2" (as
-            Hugging Face numbers them). At character level characters that get a symbol even if the corpus lacks them.
-        byte_fallback: at character level, 256 tokens for the bytes of characters that have no symbol.
-        unknown: at character level, the token of characters that have no symbol; otherwise encoding them raises.
-        tie: of equally frequent pairs, "id": the smallest (left, right) first; "subword-nmt" or "sentencepiece": as
-            those choose.
-        errors: for bytes in files that are not UTF-8: "strict" (raises), "surrogateescape" (kept), "replace", "ignore".
-        field: of JSON lines and Parquet, which field is the text.
-        extend: a tokenizer to learn more merges for. It decides the pattern, alphabet, level and marks; its ids stay.
-        processes: to count words with. Default: all cores.
+        special_tokens: strings that are one token each; never split, merged or counted. They get the first ids, or with
+            `extend` the first free ones.
+        initial_alphabet: at byte level, the order of the 256 bytes: "bytes" (by value, the default) or "gpt2" (as
+            Hugging Face numbers them). At character level, characters that get a symbol even if the corpus lacks them.
+        byte_fallback: at character level, whether to add 256 tokens for the bytes of characters without a symbol.
+        unknown: at character level, the token for characters without a symbol. Default: encoding them raises.
+        tie: which of equally frequent pairs comes first: "id", the smallest (left, right); "subword-nmt" or
+            "sentencepiece", the one that these libraries choose.
+        errors: what to do about bytes in files that are not UTF-8: "strict" (raise), "surrogateescape" (keep them),
+            "replace", or "ignore".
+        field: the field of JSON Lines and Parquet records that holds the text.
+        extend: a tokenizer to learn more merges for. It decides the pattern, alphabet, level and marks; its ids do not
+            change.
+        processes: how many processes count words. Default: one per core.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
-        checkpoint: a file to save the merges in every half minute and at the end. If it is there the run goes on from
-            it, with the same result as an uninterrupted one. On a full disk the run warns and goes on.
-        device: a JAX device to merge on, with the same result. Default: the host, by NumPy, which is quicker for the
-            few million symbols that the distinct words of most corpora have, and compiles nothing.
+        checkpoint: a file to save the merges in every half minute and at the end. If it exists the run continues from
+            it, with the same result as an uninterrupted run. If the disk is full the run warns and goes on.
+        device: a JAX device to merge on, with the same result. Default: NumPy on the host, which is faster for the few
+            million symbols that the distinct words of most corpora have, and compiles nothing.
 
     Returns:
         A `Tokenizer`; `vocabulary.counts` says how often each pair occurred when it was merged. It has fewer tokens
-        than asked for when nothing is left to merge; after Ctrl-C it has those learned so far. Both warn.
+        than asked for if nothing is left to merge; after Ctrl-C it has those learned so far. Both cases warn.
 
     Raises:
         ValueError: settings that contradict each other, text that cannot be read, or counts beyond 64 bits.
-        TypeError: a corpus, or a device, that is none.
+        TypeError: a corpus or a device of the wrong type.
 
     Example:
         >>> from jaxopt_lite import bpe
@@ -134,7 +136,7 @@ def train(
     def base_of(counts: Mapping[str, int]) -> Vocabulary:
         return _base(counts, split, special.tokens, initial_alphabet, settings) if extend is None else extend.vocabulary
 
-    _goal(vocab_size, merges, base_of({}))  # refuses what it can before the work
+    _goal(vocab_size, merges, base_of({}))  # refuses wrong arguments before the work, as far as possible
     counts = count_words(
         corpus, split, special_tokens=special, errors=errors, field=field, processes=processes, progress=progress
     )
@@ -146,7 +148,7 @@ def train(
 
 def _sizes(vocab_size, merges, max_token_length) -> list[int | None]:
     if (vocab_size is None) == (merges is None):
-        raise ValueError(f"vocab_size={vocab_size} and merges={merges}: expected exactly one of them.")
+        raise ValueError(f"vocab_size={vocab_size} and merges={merges}: expected exactly one of them to be given.")
     wanted = dict(vocab_size=vocab_size, merges=merges, max_token_length=max_token_length)
     return [None if size is None else whole_number(name, size, least=0) for name, size in wanted.items()]
 
@@ -157,7 +159,7 @@ def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> N
     flag("byte_fallback", settings["byte_fallback"])
     unknown = settings["unknown"]
     if unknown is not None and (not isinstance(unknown, str) or not unknown):
-        raise ValueError(f"unknown={unknown!r}: expected a text such as '<unk>', or None.")
+        raise ValueError(f"unknown={unknown!r}: expected a string such as '<unk>', or None.")
     if settings["level"] == "byte" and (settings["byte_fallback"] or unknown is not None):
         raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
     if extend is not None and not isinstance(extend, Tokenizer):
@@ -170,16 +172,16 @@ def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> N
 
 
 def _with_special(tokenizer: Tokenizer, more: Sequence[str]) -> Tokenizer:
-    """The tokenizer with more special tokens, behind all that it has."""
+    """The tokenizer with more special tokens, after all its tokens."""
     v = tokenizer.vocabulary
     if v.is_marked or v.by_token:
         raise ValueError(
-            "extend= has a tokenizer whose symbols depend on their place in a word, or whose tokens can be made in "
-            "several ways; its merges cannot be learned on. Train anew."
+            "extend= is a tokenizer whose symbols depend on their place in a word, or whose tokens can be made in "
+            "several ways; more merges cannot be learned for it. Train a new one."
         )
     new = [text for text in more if text not in v.special_tokens]
     if taken := [text for text in new if tokenizer.token_to_id(text) is not None]:
-        raise ValueError(f"special_tokens has {taken[0]!r:.80}, which is a token of extend=; expected other texts.")
+        raise ValueError(f"special_tokens has {taken[0]!r:.80}, which is a token of extend=; expected new ones.")
     first = len(v.tokens)
     special = {**v.special_tokens, **{text: first + k for k, text in enumerate(new)}}
     tokens = (*v.tokens, *map(to_bytes, new))
@@ -187,7 +189,7 @@ def _with_special(tokenizer: Tokenizer, more: Sequence[str]) -> Tokenizer:
 
 
 def _with_unknown(specials: Sequence[str], unknown: str | None) -> tuple[str, ...]:
-    """The special tokens of a new vocabulary, that of unknown characters at the end unless it is among them."""
+    """The special tokens of a new vocabulary; the unknown token is last unless it is among those given."""
     return (*specials, *([] if unknown is None or unknown in specials else [unknown]))
 
 
@@ -197,14 +199,14 @@ def _goal(vocab_size: int | None, merges: int | None, base: Vocabulary) -> int:
         return merges or 0
     if vocab_size < len(base.tokens):
         raise ValueError(
-            f"vocab_size={vocab_size}: expected at least {len(base.tokens)}, the special tokens and symbols that there "
-            "are before the first merge. Or pass merges=."
+            f"vocab_size={vocab_size}: expected at least {len(base.tokens)}, the number of special tokens and symbols "
+            "before the first merge. Or pass merges=."
         )
     return vocab_size - len(base.tokens)
 
 
 def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], initial, settings) -> Vocabulary:
-    """The vocabulary before the first merge: special tokens (the unknown too), fallback bytes, alphabet, mark."""
+    """The vocabulary before the first merge: special tokens (and the unknown), fallback bytes, alphabet, mark."""
     unknown, found = settings["unknown"], list(specials)
     tokens = list(map(to_bytes, found))
     fallback = None
@@ -228,10 +230,10 @@ def _base(counts: Mapping[str, int], split: Splitter, specials: Sequence[str], i
 
 
 def _characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str, ...]:
-    """The characters of the words and the initial ones, by code point."""
+    """The characters of the words and the initial ones, ordered by code point."""
     try:
         first = set(initial)
-    except TypeError:  # a number, or what holds lists
+    except TypeError:  # not iterable, or with unhashable entries
         raise ValueError(f"initial_alphabet={initial!r:.80}: expected characters, such as 'abc'.") from None
     if wrong := [character for character in first if not isinstance(character, str) or len(character) != 1]:
         raise ValueError(f"initial_alphabet has {wrong[0]!r:.80}: expected single characters at character level.")
@@ -239,10 +241,10 @@ def _characters(words: Iterable[str], initial: Iterable[str] = ()) -> tuple[str,
 
 
 def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
-    """Words as rows of base symbols, each with the mark behind it if there is one; merged, if merges are in no order.
+    """Words as rows of base symbols, each followed by the mark if there is one; merged if the merges are not in order.
 
     Raises:
-        ValueError: a byte or character that the vocabulary has no token for.
+        ValueError: a byte or character that has no token in the vocabulary.
     """
     v = vocabulary
     if v.whole_words:  # such a word is one token, with no pair in it
@@ -258,7 +260,7 @@ def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
 
 
 def _merged_of(v: Vocabulary) -> Callable[[str], list[int]]:
-    """The ids of a word. To make merges that are in no order one by one would leave pairs that come up later."""
+    """The ids of a word. Replaying merges that are not in order would miss pairs that come up later."""
     symbols_of, made, size = Symbols(v).of, v.merged.tolist(), len(v.tokens)
     return lambda word: merge_word(symbols_of(word), v.ranks, made, size)
 
@@ -275,20 +277,20 @@ def _of_bytes(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
 
 
 def _known(symbols: list[int], instead: Set[int]) -> list[list[int]]:
-    """A word cut at what it has no symbols for, only the unknown or bytes instead: nothing is learned about that."""
+    """A word cut at the unknown token and fallback bytes, about which nothing is learned."""
     if not instead or instead.isdisjoint(symbols):
         return [symbols]
     return [list(run) for is_unknown, run in groupby(symbols, instead.__contains__) if not is_unknown]
 
 
 def _in_a_row(symbols, lengths, counts) -> Words:
-    """Words one after the other; empty ones and those that never occur are left out."""
+    """Concatenated words, without those that are empty or never occur."""
     lengths = np.asarray(lengths, np.int64)
     total = float(np.dot(lengths, np.asarray(counts, float)))
     if total > _MOST_SYMBOLS:
         raise ValueError(
             f"the words hold {total:.3g} symbols, each as often as the counts say; expected at most "
-            f"{float(_MOST_SYMBOLS):.3g}, whose pairs 64 bits can count. Divide all counts by a number."
+            f"{float(_MOST_SYMBOLS):.3g}, whose pairs 64 bits can count. Divide all counts by some number."
         )
     counts = np.asarray(counts, np.int64)
     wanted = (lengths > 0) & (counts > 0)
@@ -317,7 +319,7 @@ class _Run:
             words_of(self.word_counts, self.base), self.base.tokens, tie=self.tie, min_frequency=self.min_frequency,
             max_length=self.max_token_length, lengths=self._lengths(), device=self.device,
         )  # fmt: skip
-        if self.base.is_ordered:  # in others `words_of` has made them
+        if self.base.is_ordered:  # otherwise `words_of` has made the merges
             self.learner.replay(self.base.merges, self.base.merged)
         self._resume(goal)
         end = None
@@ -342,12 +344,12 @@ class _Run:
                 saved = time.monotonic()
 
     def _lengths(self) -> list[int]:
-        """How long every token is: in bytes or characters, as its symbols are."""
+        """The length of every token, in bytes or characters, depending on the level."""
         is_bytes = self.base.level == "byte"
         return [len(token if is_bytes else token.decode("utf-8", "replace")) for token in self.base.tokens]
 
     def _resume(self, goal: int) -> None:
-        """Take over what is in the checkpoint, if there is one."""
+        """Continue from the checkpoint, if there is one."""
         if self.checkpoint is None:
             return
         settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
@@ -360,30 +362,30 @@ class _Run:
             _grown(self.base, known)
         except (ValueError, IndexError) as error:
             raise ValueError(
-                f"checkpoint={str(self.checkpoint)!r} does not fit together ({error}); delete it, or give another path."
+                f"checkpoint={str(self.checkpoint)!r} does not fit together ({error}); delete it or give another path."
             ) from error
         self.learner.resume(known[:goal])
         self._least = len(known)
 
     def _check_lengths(self, known: Rows) -> None:
-        """Raise ValueError if merges make something longer than the words, which might not fit in memory."""
+        """Raise ValueError if merges make a token longer than any word, which might not fit in memory."""
         sizes, longest = list(map(len, self.base.tokens)), max(map(len, self.base.tokens), default=0)
         most = longest * (1 + max(map(len, self.word_counts), default=0)) * 4
         for left, right, _ in known:
             sizes.append(sizes[left] + sizes[right])
         if max(sizes, default=0) > most:
-            raise ValueError(f"a token of {max(sizes)} bytes, which is longer than all words")
+            raise ValueError(f"a token of {max(sizes)} bytes is longer than any word")
 
     def _save(self) -> None:
-        """Write the checkpoint, unless the one that is there has more. What has been learned outlives a full disk."""
+        """Write the checkpoint, unless the existing one has more. A full disk only leads to a warning."""
         if self.checkpoint is None or len(self.learner.learned) < self._least:
             return
         try:
             write_checkpoint(Path(self.checkpoint), self._mark, self.learner.learned)
         except OSError as error:
             warnings.warn(
-                f"checkpoint={str(self.checkpoint)!r} cannot be written ({error.strerror}). What is learned is "
-                "returned all the same, but if this process is killed, what the checkpoint lacks is lost: make room.",
+                f"checkpoint={str(self.checkpoint)!r} cannot be written ({error.strerror}). The result is returned "
+                "all the same, but if this process is killed, what the checkpoint lacks is lost: free some space.",
                 stacklevel=2,
             )
 
@@ -409,7 +411,7 @@ def _grown(base: Vocabulary, learned: Rows) -> Vocabulary:
 
 
 def fingerprint(counts: Mapping[str, int], settings: tuple) -> str:
-    """A hash of words, counts and settings; the order of the words does not matter."""
+    """A hash of words, counts and settings that does not depend on the order of the words."""
     digest = hashlib.sha256(repr(settings).encode())
     for word in sorted(counts):
         name = str.__repr__(word)  # a str of NumPy would say that it is one
@@ -418,7 +420,7 @@ def fingerprint(counts: Mapping[str, int], settings: tuple) -> str:
 
 
 def write_checkpoint(path: Path, mark: str, learned: Rows) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Raises:
         OSError: it cannot be written.
@@ -436,25 +438,25 @@ def _checksum(merges: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def check_checkpoint(checkpoint: str | Path | None) -> None:
-    """Find out before the work that a checkpoint, if one is wanted, can be written, or that there is one of some run.
+    """Check before the work that a checkpoint, if wanted, can be written, and that an existing file is a checkpoint.
 
     Raises:
         ValueError: the file is something else.
-        OSError: there is no such folder, or nothing may be written to it, or the file cannot be read.
+        OSError: the folder does not exist or is not writable, or the file cannot be read.
     """
     if checkpoint is None:
         return
     path = path_of("checkpoint", checkpoint)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
-    folder = Path(os.path.realpath(path)).parent  # of a link, that of what it points to
+    folder = Path(os.path.realpath(path)).parent  # for a link, the folder of its target
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"checkpoint={str(path)!r}: nothing may be written to {folder}; give another path.")
     _content(path)
 
 
 def read_checkpoint(path: Path, mark: str) -> Rows:
-    """The merges of a checkpoint with their counts; none if there is none yet.
+    """The merges of a checkpoint with their counts; empty if there is no checkpoint yet.
 
     Raises:
         ValueError: the file is something else, or of another run.
@@ -464,13 +466,13 @@ def read_checkpoint(path: Path, mark: str) -> Rows:
     if found not in (None, mark):
         raise ValueError(
             f"checkpoint={str(path)!r} is of another run: other text, other settings or another tokenizer to extend. "
-            "Delete it to start again, or give another path."
+            "Delete it to start over, or give another path."
         )
     return rows
 
 
 def _content(path: Path) -> tuple[str | None, Rows]:
-    """The fingerprint and the rows of a file; `None` and no rows if there is none."""
+    """The fingerprint and the rows of a file; `None` and no rows if it does not exist."""
     if path.is_dir():
         raise IsADirectoryError(f"checkpoint={str(path)!r} is a directory; expected the path of a file in it.")
     try:
@@ -481,9 +483,9 @@ def _content(path: Path) -> tuple[str | None, Rows]:
         with np.load(BytesIO(data), allow_pickle=False) as file:
             arrays = file["fingerprint"], file["merges"], file["counts"]
             return _checked(*arrays, file["checksum"] if "checksum" in file else None)
-    except Exception as error:  # NumPy and zipfile raise many kinds over what they did not write
+    except Exception as error:  # NumPy and zipfile raise many kinds of errors for other files
         raise ValueError(
-            f"checkpoint={str(path)!r} is not a checkpoint of `bpe.train`, or cut short ({error}); delete it, or give "
+            f"checkpoint={str(path)!r} is not a checkpoint of `bpe.train`, or truncated ({error}); delete it or give "
             "another path."
         ) from error
 
@@ -492,7 +494,7 @@ def _checked(mark: np.ndarray, merges: np.ndarray, counts: np.ndarray, checksum:
     types, shapes = [array.dtype for array in (merges, counts)], [array.shape for array in (mark, merges, counts)]
     size = counts.size
     if mark.dtype.kind != "U" or types != [np.int32, np.int64] or shapes != [(), (size, 2), (size,)]:
-        raise ValueError(f"{mark.dtype}, {types} of {shapes}; expected a text, int32 [M, 2] and int64 [M]")
+        raise ValueError(f"{mark.dtype}, {types} of {shapes}; expected a string, int32 [M, 2] and int64 [M]")
     if checksum is not None and not np.array_equal(checksum, _checksum(merges, counts)):
         raise ValueError("the checksum is of other merges")
     return str(mark), list(zip(*merges.T.tolist(), counts.tolist(), strict=True))
@@ -500,9 +502,9 @@ def _checked(mark: np.ndarray, merges: np.ndarray, counts: np.ndarray, checksum:
 
 @contextmanager
 def saved_at_sigterm(save: Callable[[], None]) -> Iterator[None]:
-    """Save before SIGTERM ends this process, which is how schedulers tell it to end.
+    """Save before SIGTERM, which schedulers send to end a job, ends this process.
 
-    Only in the main thread, which alone can, and only where nobody else handles the signal.
+    Works only in the main thread, the only one that can handle signals, and only if nothing else handles SIGTERM.
     """
 
     def handle(number, _):

@@ -1,4 +1,4 @@
-"""What a tokenizer knows: its tokens and the merges that make them, never changed. And the base symbols of words."""
+"""What a tokenizer knows: its tokens and the merges that make them, immutable. And the base symbols of words."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_numbers
 from jaxopt_lite.tables import html_table
 
-if TYPE_CHECKING:  # it takes as long to load as all else together
+if TYPE_CHECKING:  # it takes as long to load as everything else together
     from jaxtyping import Bool, Int32, Int64
 
 __all__ = [
@@ -31,16 +31,16 @@ __all__ = [
 Level = Literal["byte", "char"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 FLAGS = ("single_word", "lstrip", "rstrip")
-BYTE_NAMES = tuple(f"<0x{value:02X}>" for value in range(256))  # what the tokens of single bytes are called everywhere
+BYTE_NAMES = tuple(f"<0x{value:02X}>" for value in range(256))  # the usual names of single-byte tokens
 _BYTE_ORDERS = ("bytes", "gpt2")
 _SHOWN = 10  # merges, in a notebook
 _Value = TypeVar("_Value")
 
 
 def byte_order(name: str) -> tuple[bytes, ...]:
-    """All 256 bytes in an order: "bytes", by value, or "gpt2", by the code points that GPT-2 writes them with.
+    """All 256 bytes in an order: "bytes", by value, or "gpt2", by the code points with which GPT-2 writes them.
 
-    GPT-2 writes printable characters of Latin-1 as themselves, and the others as the characters from U+0100 on. Hugging
+    GPT-2 writes printable Latin-1 characters as themselves, and other bytes as the characters from U+0100 on. Hugging
     Face numbers its byte-level alphabet in that order, which decides between equally frequent pairs.
     """
     if not isinstance(name, str) or name not in _BYTE_ORDERS:
@@ -61,9 +61,9 @@ def quoted(token: bytes) -> str:
 
 
 class once(Generic[_Value]):
-    """An attribute that is computed when it is first asked for: `functools.cached_property` without a lock.
+    """An attribute that is computed on first use: `functools.cached_property` without a lock.
 
-    In Python 3.11 that holds one for all instances while it works. In the child of a fork it would never be released.
+    In Python 3.11 `cached_property` holds one lock for all instances, which may never be released in a forked child.
     """
 
     def __init__(self, make: Callable[[Any], _Value]):
@@ -81,7 +81,7 @@ class once(Generic[_Value]):
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        value = instance.__dict__[self._name] = self._make(instance)  # which is found first from now on
+        value = instance.__dict__[self._name] = self._make(instance)  # from now on it is found there first
         return value
 
 
@@ -92,36 +92,36 @@ class Vocabulary:
     Two vocabularies are equal when all their attributes are. Nothing is assumed about the order of ids.
 
     Attributes:
-        tokens: the bytes of every id; of special and added tokens, fallback bytes and the end-of-word mark their UTF-8
-            text; of ids that stand for nothing, which a file may leave out, none.
+        tokens: the bytes of every id: UTF-8 text for special and added tokens, fallback bytes and the end-of-word mark;
+            empty for ids that stand for nothing, which a file may leave out.
         merges: int32 [M, 2], the ids of left and right, in the order in which they are applied.
         merged: int32 [M], the id that each merge makes.
-        counts: int64 [M], how often each pair was there when it was merged; `None` if unknown.
-        special_tokens: text -> id, of tokens that give orders. Whether they are found in a text is for `encode` to say.
+        counts: int64 [M], how often each pair occurred when it was merged; `None` if unknown.
+        special_tokens: text -> id, of tokens that give orders. `encode` is told whether to find them in a text.
         level: "byte" (base symbols are bytes) or "char" (they are characters).
-        end_of_word: the id of the mark behind every word, or `None`.
-        unknown: at character level, the id of characters that have no token, or `None`.
+        end_of_word: the id of the mark after every word, or `None`.
+        unknown: the id for characters, or bytes, that have no token, or `None`.
         byte_fallback: at character level, whether 256 tokens stand for the bytes of characters that have no token.
-        fallback: int32 [256], their ids, or `None`; −1 where there is none, as files may have it.
-        whole_words: whether a word that is a token becomes that token whatever the merges make of it. tiktoken does so,
-            and files of Hugging Face with `ignore_merges`. It matters for tokens that the merges do not make.
-        added_tokens: text -> id, of tokens that are found in every text before it is cut into words, and are text like
-            any other otherwise. Merges may make them, too.
-        found_last: those of the special and added tokens that are looked for only in what the others leave; in Hugging
-            Face's words, those that are `normalized`.
-        flags: how else special and added tokens are found, text -> some of `FLAGS`: only where no letter, digit or "_"
-            is beside them, or with the whitespace before, or behind them.
-        prefix: what the base symbols begin with that are not the first of their word, such as b"##"; merges leave that
-            of their right part out.
+        fallback: int32 [256], their ids, or `None`; −1 for a byte without one, as files may have it.
+        whole_words: whether a word that is a token becomes that token whatever the merges make of it, as in tiktoken
+            and in Hugging Face's files with `ignore_merges`. It matters for tokens that the merges do not make.
+        added_tokens: text -> id, of tokens that are found in every text before it is cut into words, and otherwise are
+            ordinary text. Merges may make them, too.
+        found_last: special and added tokens that are searched only in what the others leave; in Hugging Face's terms,
+            those that are `normalized`.
+        flags: how matches of special and added tokens are restricted or extended, text -> some of `FLAGS`: they count
+            only where no letter, digit or "_" is next to them; they include the whitespace before or after them.
+        prefix: what every base symbol except the first of its word begins with, such as b"##"; a merge drops the prefix
+            of its right part.
         suffix: what the last base symbol of every word ends with, such as b"</w>".
-        fuses_unknown: whether neighbouring characters that have no token become one unknown together.
-        by_token: whether of all merges that make one token each counts as the first of them, so that the leftmost comes
-            first, as in tiktoken. Matters only where a token can be made in several ways.
-        in_model: those of the special and added tokens that are base symbols and whole words as well, where they are
-            not found: in Hugging Face's files, those that the model has too.
+        fuses_unknown: whether a run of characters that have no token becomes a single unknown token.
+        by_token: whether all merges that make the same token rank as the first of them, so that the leftmost comes
+            first, as in tiktoken. It matters only if a token can be made in several ways.
+        in_model: special and added tokens that are also base symbols or whole words where they are not found: in
+            Hugging Face's files, those that the model has too.
 
     Raises:
-        ValueError: naming what is of another type, or does not fit together.
+        ValueError: naming what is of the wrong type or inconsistent.
 
     Example:
         >>> from jaxopt_lite.bpe.vocabulary import Vocabulary
@@ -151,7 +151,7 @@ class Vocabulary:
     in_model: frozenset[str] = frozenset()
 
     def __post_init__(self):
-        """Give everything its one type, and check that it fits together."""
+        """Convert everything to its type, and check that it is consistent."""
         given = dict(
             tokens=tuple(self.tokens),
             merges=whole_numbers("merges", self.merges, np.int32, 2),
@@ -182,7 +182,7 @@ class Vocabulary:
         return hash((self.tokens, self.merges.tobytes(), self.level))
 
     def __getstate__(self):
-        """Without what was worked out of it, which another thread may just be adding to."""
+        """Without cached attributes, which another thread may be adding to at this moment."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __repr__(self) -> str:
@@ -203,8 +203,8 @@ class Vocabulary:
     def is_ordered(self) -> bool:
         """Whether every merge comes after all merges that make its parts, as in every trained vocabulary.
 
-        Then merging a pair never brings up a pair that should have come before it, and all occurrences of a word's
-        first pair can be merged at once.
+        Then merging a pair never creates a pair that should have come before it, and all occurrences of a word's first
+        pair can be merged at once.
         """
         if self.by_token:
             return False
@@ -214,14 +214,14 @@ class Vocabulary:
 
     @once
     def is_unique(self) -> bool:
-        """Whether merges are in order, and each token is made by one of them at most."""
+        """Whether merges are in order, and each token is made by at most one of them."""
         return self.is_ordered and np.unique(self.merged).size == self.merged.size
 
     @once
     def base(self) -> tuple[int, ...]:
         """The base symbols: ids that no merge makes, without the mark, fallback bytes, special and added tokens.
 
-        An added token that a merge takes is one of them after all.
+        An added token that a merge uses is a base symbol after all.
         """
         others = {*self.merged.tolist(), *self.found_only.difference(self.merges.ravel().tolist()), self.end_of_word}
         others.update(() if self.fallback is None else self.fallback.tolist())
@@ -229,7 +229,7 @@ class Vocabulary:
 
     @once
     def found_only(self) -> frozenset[int]:
-        """The special and added tokens that come of being found alone."""
+        """The special and added tokens that are only found, never made by the model."""
         found = (*self.special_tokens.items(), *self.added_tokens.items())
         return frozenset(k for text, k in found if text not in self.in_model)
 
@@ -267,7 +267,7 @@ class Vocabulary:
 
     @once
     def texts(self) -> tuple[bytes, ...]:
-        """The bytes of text that each id stands for: the mark stands for none, a fallback token for one."""
+        """The bytes of text that each id stands for: none for the mark, one for a fallback token."""
         texts = list(self.tokens)
         if self.end_of_word is not None:
             length = len(self.tokens[self.end_of_word])
@@ -281,7 +281,7 @@ class Vocabulary:
 
     @once
     def words(self) -> Mapping[bytes, int]:
-        """The tokens that are whole words, by their text; those of the scheme with a mark end with it."""
+        """The tokens that are whole words, by their text; if there is a mark, those that end with it."""
         others = set(self.found_only)
         others.update(() if self.fallback is None else self.fallback.tolist())
         wanted = self.ends_word == (self.end_of_word is not None)
@@ -299,7 +299,7 @@ class Vocabulary:
 
     @once
     def rounds(self) -> "Int64[np.ndarray, 'R']":
-        """int64 [R]: how many merges after each other touch none among them, so that they can be made at once."""
+        """int64 [R]: the lengths of consecutive runs of merges that do not touch each other and can be made at once."""
         runs = independent(self.merges.tolist(), self.merged.tolist())
         return np.fromiter(map(len, runs), np.int64)
 
@@ -344,17 +344,17 @@ def _same(a, b) -> bool:
 
 def _ids(name: str, given: Mapping[str, int]) -> dict[str, int]:
     if not isinstance(given, Mapping):
-        raise ValueError(f"{name}={given!r:.80}: expected a mapping of texts to ids.")
+        raise ValueError(f"{name}={given!r:.80}: expected a mapping of strings to ids.")
     return {text: whole_number(f"{name}[{text!r}]", given[text]) for text in texts(name, given)}
 
 
 def _check_merges(v: Vocabulary) -> None:
     size = len(v.tokens)
     if not all(isinstance(token, bytes) for token in v.tokens):
-        raise ValueError("tokens: expected bytes for every id; encode texts with text.encode().")
+        raise ValueError("tokens: expected bytes for every id; encode strings with text.encode().")
     if len(v.merges) != len(v.merged) or (v.counts is not None and len(v.counts) != len(v.merges)):
         counts = "none" if v.counts is None else len(v.counts)
-        raise ValueError(f"{len(v.merges)} merges, {len(v.merged)} merged, {counts} counts: expected as many of each.")
+        raise ValueError(f"{len(v.merges)} merges, {len(v.merged)} merged, {counts} counts: expected equally many.")
     ids = np.column_stack([v.merges, v.merged])
     wrong = np.flatnonzero(((ids < 0) | (ids >= size)).any(axis=1))
     if wrong.size:
@@ -363,18 +363,18 @@ def _check_merges(v: Vocabulary) -> None:
     skipped = len(v.prefix)
     for k, (one, two, both) in enumerate(zip(*columns, strict=True)):
         two = two[skipped:] if skipped else two
-        # The lengths come first, for whoever joins two long tokens needlessly does so for every merge.
+        # Lengths are compared first, so that long tokens are not joined needlessly for every merge.
         if len(one) + len(two) != len(both) or one + two != both or not one or not two:
             raise ValueError(
                 f"merges: merge {k} makes token {v.merged[k]}, {both!r:.80}, of {one!r:.80} and {two!r:.80}; expected "
-                "one behind the other."
+                "the two joined."
             )
     if len(v.ranks) != len(v.merges):
         raise ValueError(f"merges: {len(v.merges) - len(v.ranks)} pairs are merged twice; expected every pair once.")
 
 
 def _check_found(v: Vocabulary) -> None:
-    """The tokens that are found in texts before these are cut into words."""
+    """Check the tokens that are found in texts before these are cut into words."""
     size = len(v.tokens)
     for name, tokens in (("special_tokens", v.special_tokens), ("added_tokens", v.added_tokens)):
         for text, k in tokens.items():
@@ -384,14 +384,14 @@ def _check_found(v: Vocabulary) -> None:
                 )
     found = [*v.special_tokens.values(), *v.added_tokens.values()]
     if len(set(found)) != len(found):
-        raise ValueError("special_tokens and added_tokens: two of them have one id; expected one each.")
+        raise ValueError("special_tokens and added_tokens: two of them share an id; expected one id each.")
     for name, named in (("found_last", v.found_last), ("flags", frozenset(v.flags)), ("in_model", v.in_model)):
         if unknown := named.difference(v.special_tokens, v.added_tokens):
             raise ValueError(f"{name} has {min(unknown)!r}; expected special or added tokens.")
     if wrong := {flag for flags in v.flags.values() for flag in flags}.difference(FLAGS):
         raise ValueError(f"flags has {min(wrong)!r}; expected some of {FLAGS}.")
     if set(v.special_tokens.values()) & {*v.merges.ravel().tolist(), *v.merged.tolist()}:
-        raise ValueError("special_tokens: a merge uses or makes one of them; expected them to take part in none.")
+        raise ValueError("special_tokens: a merge uses or makes one of them; expected no merge to do so.")
 
 
 def _check_marks(v: Vocabulary) -> None:
@@ -403,12 +403,12 @@ def _check_marks(v: Vocabulary) -> None:
             raise ValueError(f"{name}={k}: expected the id of a token, from 0 to {size - 1}, or None.")
     ends = v.ends_word
     if v.end_of_word is not None and (ends[v.merges[:, 0]].any() or (ends[v.merged] != ends[v.merges[:, 1]]).any()):
-        raise ValueError("merges: a merge has the end-of-word mark on its left; expected it at the end of words only.")
+        raise ValueError("merges: a merge has the end-of-word mark on its left; expected it only at the end of words.")
     for name in ("prefix", "suffix"):
         if not isinstance(getattr(v, name), bytes):
             raise ValueError(f"{name}={getattr(v, name)!r:.80}: expected bytes.")
     if v.is_marked and v.end_of_word is not None:
-        raise ValueError("prefix or suffix, and end_of_word: expected one kind of mark.")
+        raise ValueError("prefix or suffix, and end_of_word: expected only one kind of mark.")
     for name in ("byte_fallback", "whole_words", "fuses_unknown", "by_token"):
         if not isinstance(getattr(v, name), bool | np.bool_):
             raise ValueError(f"{name}={getattr(v, name)!r:.80}: expected True or False.")
@@ -418,29 +418,29 @@ def _check_marks(v: Vocabulary) -> None:
     if v.fallback is not None and (
         v.fallback.size != 256 or len(set(known)) != len(known) or v.fallback.min() < -1 or v.fallback.max() >= size
     ):
-        raise ValueError(f"fallback: expected 256 different ids from 0 to {size - 1}, one for every byte, or −1.")
+        raise ValueError(f"fallback: expected 256 distinct ids from 0 to {size - 1}, one per byte, or −1 for none.")
     if v.level == "byte" and v.byte_fallback:
         raise ValueError("byte_fallback is for level='char'; at byte level every text has symbols.")
 
 
 def _check_base(v: Vocabulary) -> None:
-    """No byte or character has two ids: which of them a text gets would be arbitrary."""
+    """Check that no byte or character has two ids: the choice between them would be arbitrary."""
     lengths = [len(t if v.level == "byte" else t.decode("utf-8", "replace")) for t in map(v.tokens.__getitem__, v.base)]
     if lengths.count(1) != len(v.symbol_of):
-        raise ValueError(f"tokens: {lengths.count(1) - len(v.symbol_of)} base symbols are there twice; expected once.")
+        raise ValueError(f"tokens: {lengths.count(1) - len(v.symbol_of)} base symbols occur twice; expected once.")
 
 
 def _named(v: Vocabulary) -> dict[bytes, int]:
-    """The ids of tokens by their bytes, but of those that are only found."""
+    """The ids of tokens by their bytes, without those that are only found."""
     others = v.found_only.difference(v.merges.ravel().tolist(), v.merged.tolist())
     return {token: k for k, token in enumerate(v.tokens) if token and k not in others}
 
 
 class Symbols:
-    """Words as base symbols: bytes or characters, what is used for those without a token, and the mark at the end.
+    """Words as base symbols: bytes or characters, substitutes for those without a token, and the mark at the end.
 
     Args:
-        vocabulary: whose symbols.
+        vocabulary: the vocabulary with these symbols.
     """
 
     def __init__(self, vocabulary: Vocabulary):
@@ -456,7 +456,7 @@ class Symbols:
         """The ids of a word's bytes or characters, and of the mark.
 
         Raises:
-            ValueError: a byte or character that has no token, and nothing that is used for it.
+            ValueError: a byte or character that has no token and no substitute.
         """
         ids = self._given(word)
         if -1 in ids:
@@ -482,7 +482,7 @@ class Symbols:
         return made, spans
 
     def _given(self, word: str) -> list[int]:
-        """The ids, −1 for what has none."""
+        """The ids, −1 for bytes or characters that have none."""
         if not any(self._marks):
             if self._level == "byte":
                 return list(map(self._table.__getitem__, to_bytes(word)))
@@ -495,14 +495,14 @@ class Symbols:
         return [self._named.get(unit, -1) for unit in units]
 
     def _instead(self, word: str, ids: list[int]) -> Iterator[tuple[list[int], int, int]]:
-        """The same with what is used for what has no token.
+        """The same with substitutes for what has no token.
 
-        As in Hugging Face's library an unknown waits for what comes next: for more of them, if they become one, and
-        until after fallback bytes.
+        As in Hugging Face's library an unknown token waits for what comes next: for more unknown characters, if they
+        are fused, and until after fallback bytes.
 
         Yields:
-            Some ids, the first byte or character that they stand for, and the one behind the last: where there are as
-            many, each id stands for one, and otherwise all for all of them.
+            Some ids, the first byte or character that they stand for, and the one after the last. If there are as many
+            ids as these, each id stands for one of them, and otherwise all ids for all of them.
         """
         start = 0
         unknown: list[tuple[list[int], int, int]] = []  # the one that waits
@@ -537,7 +537,7 @@ class Symbols:
         )
 
     def of_all(self, words: list[str]) -> "tuple[Int32[np.ndarray, 'N'], Int64[np.ndarray, 'n']]":
-        """The same of many words: int32, the ids of one word after the other, and int64, how many each has."""
+        """The same for many words: int32, their concatenated ids, and int64, how many each word has."""
         if self._level == "byte" and self._mark is None and not any(self._marks):
             data = all_to_bytes(words)
             symbols = np.array(self._table, np.int32)[np.frombuffer(b"".join(data), np.uint8)]

@@ -1,7 +1,7 @@
-"""Fresh interpreters that work beside this process: for counting and for encoding.
+"""Fresh interpreters that work alongside this process, for counting and for encoding.
 
-A worker loads the files of this folder that it needs: it starts in a tenth of a second, and neither forks a process
-that has threads nor imports the user's script again, as `multiprocessing` would.
+A worker loads only the modules of this package that it needs: it starts in a tenth of a second, and neither forks a
+process that has threads nor imports the user's script again, as `multiprocessing` would.
 """
 
 import os
@@ -20,7 +20,7 @@ from jaxopt_lite.cores import cores
 
 __all__ = ["Worker", "Workers", "serve", "usual_processes"]
 
-_MOST_PROCESSES = 32  # by default; this process puts together what they find, so more would gain nothing
+_MOST_PROCESSES = 32  # by default; this process combines their results, so more would gain nothing
 
 # Empty modules take the place of the packages, so that their submodules are imported without running `__init__`.
 START = """
@@ -35,7 +35,7 @@ serve()
 
 
 def usual_processes() -> int:
-    """How many processes work unless the caller says: one for every core that this one may use, at most 32."""
+    """The default number of processes: one for every core that this one may use, at most 32."""
     if not sys.executable or getattr(sys, "frozen", False):
         return 1  # Python is built into another program, and there is no interpreter to start workers with
     return min(cores(), _MOST_PROCESSES)
@@ -45,22 +45,22 @@ class Worker(Protocol):
     """What does the work, in this process and in every other."""
 
     def do(self, message: Any, /) -> Any:
-        """What is answered to a message."""
+        """The answer to a message."""
         ...
 
     def end(self) -> Any:
-        """What is there when no message comes any more."""
+        """The result after the last message."""
         ...
 
 
 class Workers:
-    """This process and others that answer messages, as many as are kept busy.
+    """This process and others, which answer messages; only as many are started as are kept busy.
 
     Args:
         what: what they do, for errors, such as "counting words".
         here: does it in this process.
-        task: a class and its arguments, from which every other process makes what does it there.
-        processes: how many there are at most; one is this.
+        task: a class and its arguments, from which every other process makes its own `Worker`.
+        processes: how many there are at most, this one included.
         done: called with the key of every message and the answer, from any thread.
     """
 
@@ -93,7 +93,7 @@ class Workers:
                 thread.join()
 
     def put(self, message: Any, key: Any) -> None:
-        """Give a message to the workers, or answer it here if all have enough to do."""
+        """Pass a message to the workers, or answer it here if all have enough to do."""
         if self.failure is not None:
             raise self.failure
         if len(self.threads) < self.most_workers and (self.messages.full() or not self.threads):
@@ -105,7 +105,7 @@ class Workers:
             self.done(key, self.here.do(message))
 
     def end(self) -> list[Any]:
-        """What each process has in the end, this one first; no more can be put afterwards."""
+        """The result of each process, this one first; no messages can be put afterwards."""
         while self.threads and self.failure is None:
             try:
                 message, key = self.messages.get_nowait()  # pyright: ignore[reportGeneralTypeIssues]  # none is the end
@@ -129,9 +129,9 @@ class Workers:
                 continue
 
     def _attend(self) -> None:
-        """Start a worker, feed it and see it end; what goes wrong is raised where messages are put.
+        """Start a worker, feed it and wait for its end; errors are raised where messages are put.
 
-        It runs in a thread of its own, where no Ctrl-C comes between the start of a process and what ends it.
+        This runs in a separate thread, where Ctrl-C cannot come between starting a process and ending it.
         """
         try:
             with self._started() as process:
@@ -140,7 +140,7 @@ class Workers:
                     while (message := self._next()) is not None:
                         self.done(message[1], self._ask(process, message))
                     self.results.append(self._ask(process, None))
-                except Exception as error:  # noted before the pipes are closed, which may fail in turn
+                except Exception as error:  # kept before the pipes are closed, which may fail too
                     self.failure = self.failure or error
                 finally:
                     process.kill()
@@ -154,10 +154,10 @@ class Workers:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which then ends the workers
+            start_new_session=True,  # Ctrl-C in the terminal reaches only this process, which then ends the workers
         )
         self.processes.append(process)
-        if self.failure is not None:  # whoever ends those in the list may have done so before
+        if self.failure is not None:  # the processes in the list may have been killed before this one was in it
             process.kill()
         return process
 
@@ -176,7 +176,7 @@ class Workers:
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise RuntimeError(
                 f"a process that was {self.what} ended with exit code {process.wait()}; a negative one is a signal, "
-                "and -9 mostly means that memory ran out. Pass fewer processes, or processes=1 to do it in this one."
+                "and -9 usually means that memory ran out. Pass fewer processes, or processes=1 to do it in this one."
             ) from error
         if not succeeded:
             raise RuntimeError(f"{self.what} failed in a worker:\n{answer}")
@@ -184,7 +184,7 @@ class Workers:
 
 
 def serve() -> None:
-    """What a worker does: read a task and messages from standard input, answer each, and then what it has."""
+    """What a worker does: read a task and messages from standard input, answer each, and finally send its result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         make, *args = pickle.load(sys.stdin.buffer)
@@ -194,7 +194,7 @@ def serve() -> None:
             _send(sys.stdout.buffer, (True, worker.do(message[0])))
         _send(sys.stdout.buffer, (True, worker.end()))
     except (EOFError, BrokenPipeError):
-        os._exit(1)  # nobody listens any more
+        os._exit(1)  # nobody is listening anymore
     except BaseException:
         _send(sys.stdout.buffer, (False, traceback.format_exc()))
 

@@ -51,7 +51,7 @@ def test_mark():
         (dict(end_of_word=0), "on its left"),
         (dict(level="char", unknown=-1), "unknown=-1"),
         (dict(byte_fallback=True), "expected both, or neither"),
-        (dict(level="char", byte_fallback=True, fallback=[1, 2]), "256 different ids"),
+        (dict(level="char", byte_fallback=True, fallback=[1, 2]), "256 distinct ids"),
     ],
 )
 def test_what_does_not_fit(change, problem):

@@ -385,7 +385,7 @@ def test_they_are_part_of_what_a_tokenizer_is(tokenizer):
 @pytest.mark.parametrize(("change", "problem"), [
     (dict(added_tokens={"<x>": 256}), "'<x>' has the id 256"),
     (dict(added_tokens={"<s>": 999}), "'<s>' has the id 999"),
-    (dict(added_tokens={"<s>": 256}, special_tokens={"<s>": 256}), "two of them have one id"),
+    (dict(added_tokens={"<s>": 256}, special_tokens={"<s>": 256}), "two of them share an id"),
     (dict(in_model={"<y>"}), "in_model has '<y>'; expected special or added"),
     (dict(found_last={"<y>"}), "found_last has '<y>'; expected special or added"),
     (dict(found_last="<s>", special_tokens={"<s>": 256}), "found_last='<s>': expected a list"),
