@@ -496,7 +496,7 @@ def _checked(mark: np.ndarray, merges: np.ndarray, counts: np.ndarray, checksum:
     if mark.dtype.kind != "U" or types != [np.int32, np.int64] or shapes != [(), (size, 2), (size,)]:
         raise ValueError(f"{mark.dtype}, {types} of {shapes}; expected a string, int32 [M, 2] and int64 [M]")
     if checksum is not None and not np.array_equal(checksum, _checksum(merges, counts)):
-        raise ValueError("the checksum is of other merges")
+        raise ValueError("the checksum does not match the merges")
     return str(mark), list(zip(*merges.T.tolist(), counts.tolist(), strict=True))
 
 

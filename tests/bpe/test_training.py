@@ -407,7 +407,7 @@ def test_a_checkpoint_of_other_merges_than_its_checksum_says_is_refused(tmp_path
     for name in ("merges", "counts"):
         with open(path, "wb") as file:
             np.savez(file, **arrays | {name: arrays[name][::-1]})
-        with pytest.raises(ValueError, match="run' is not a checkpoint .*the checksum is of other merges"):
+        with pytest.raises(ValueError, match="run' is not a checkpoint .*the checksum does not match the merges"):
             bpe.train(text, merges=9, checkpoint=path)
 
 

@@ -43,7 +43,7 @@ def test_mark():
         (dict(merges=[(0, 1), (2, 9)]), r"merge 1 is \[2, 9, 3\]; expected ids from 0 to 3"),
         (dict(merges=[(0, 1), (2, 1)]), "merge 1 makes token 3"),
         (dict(merges=[(0, 1), (0, 1)], merged=[2, 2]), "merged twice"),
-        (dict(tokens=(b"a", b"a", b"aa", b"aaa")), "there twice"),
+        (dict(tokens=(b"a", b"a", b"aa", b"aaa")), "occur twice"),
         (dict(level="word"), "level='word'"),
         (dict(special_tokens={"<s>": 0}), "'<s>' has the id 0"),
         (dict(special_tokens={"ab": 2}), "a merge uses or makes"),

@@ -1,7 +1,6 @@
 """Encoding very many words at once on a device. In every round each word merges all occurrences of its first pair.
 
-Why that is what one merge at a time makes is said in `bpe/encode_words.py`. Words are rows here, padded to a
-few lengths.
+`bpe/encode_words.py` explains why this equals one merge at a time. Words are rows here, padded to one of a few lengths.
 """
 
 from functools import partial
@@ -18,12 +17,12 @@ from jaxopt_lite.sizes import round_up
 __all__ = ["Rules", "has_accelerator", "merge_rows", "merge_words", "rules_of"]
 
 _SHORTEST = 8
-_BLOCKS = (1024, 16_384)  # words in a call: two sizes, so that few programs are compiled
+_BLOCKS = (1024, 16_384)  # words per call: two sizes, so that few programs are compiled
 _NO_RANK = 2**31 - 1
 
 
 def has_accelerator() -> bool:
-    """Whether JAX works on something other than a CPU by default."""
+    """Whether JAX's default backend is something other than a CPU."""
     return jax.default_backend() != "cpu"
 
 
@@ -32,9 +31,9 @@ class Rules(NamedTuple):
 
     Attributes:
         start: the merges of the left symbol a are those from `start[a]` to `start[a + 1]`.
-        right: the right symbol of each.
+        right: the right symbol of each merge.
         rank: its index in the order of merges.
-        new: the id that the merge of a rank makes.
+        new: the id that the merge of each rank makes.
     """
 
     start: Array
@@ -44,7 +43,7 @@ class Rules(NamedTuple):
 
 
 def rules_of(vocabulary: Vocabulary) -> tuple[Rules, int]:
-    """The merges of a vocabulary as arrays for a device, and the steps of a search among those of one left symbol."""
+    """The merges of a vocabulary as arrays on a device, and the steps of a search among those of one left symbol."""
     left, right = vocabulary.merges.T
     order = np.lexsort((right, left))
     start = np.searchsorted(left[order], np.arange(len(vocabulary.tokens) + 1))
@@ -62,12 +61,12 @@ def rules_of(vocabulary: Vocabulary) -> tuple[Rules, int]:
 
 @partial(jax.jit, static_argnames="steps")
 def merge_rows(rules: Rules, rows: Int[Array, "n L"], *, steps: int) -> Int[Array, "n L"]:
-    """Encode words, one a row.
+    """Encode words, one per row.
 
     Args:
         rules: the merges, from `rules_of`.
         rows: int32 `[n, L]`, the base symbols of every word, then -1.
-        steps: of the search, from `rules_of`.
+        steps: the steps of the search, from `rules_of`.
 
     Returns:
         int32 `[n, L]`, the ids of every word, then -1.
@@ -78,7 +77,7 @@ def merge_rows(rules: Rules, rows: Int[Array, "n L"], *, steps: int) -> Int[Arra
         ids, rank = state
         first = jnp.min(rank, axis=1, keepdims=True)
         there = (rank == first) & (first < _NO_RANK)
-        # Occurrences overlap in runs of one symbol only; there every second one counts, from the left.
+        # Occurrences overlap only in runs of one symbol; there every second one counts, from the left.
         since = position - jax.lax.cummax(jnp.where(there, -1, position), axis=1)
         there &= since % 2 == 1
         there = jnp.pad(there, ((0, 0), (0, 1)))
@@ -91,13 +90,13 @@ def merge_rows(rules: Rules, rows: Int[Array, "n L"], *, steps: int) -> Int[Arra
 
 
 def _ranks(rules: Rules, ids: Int[Array, "n L"], steps: int) -> Int[Array, "n m"]:
-    """The rank of every pair of neighbours, `[n, L - 1]`, by bisection among the merges of its left symbol."""
+    """The rank of every pair of neighbors, `[n, L - 1]`, by bisection among the merges of its left symbol."""
     left, right = ids[:, :-1], ids[:, 1:]
     known = jnp.maximum(left, 0)
     low = rules.start.at[known].get(mode="promise_in_bounds")
     end = high = rules.start.at[known + 1].get(mode="promise_in_bounds")
     for _ in range(steps):
-        middle = (low + high) // 2  # at most M, and the arrays are longer
+        middle = (low + high) // 2  # at most M, so in bounds: the arrays are longer
         before = rules.right.at[middle].get(mode="promise_in_bounds") < right
         open_ = low < high
         low, high = jnp.where(open_ & before, middle + 1, low), jnp.where(open_ & ~before, middle, high)
@@ -106,11 +105,11 @@ def _ranks(rules: Rules, ids: Int[Array, "n L"], steps: int) -> Int[Array, "n m"
 
 
 def _without(ids: Int[Array, "n L"], gone: Array) -> Int[Array, "n L"]:
-    """The rows without the entries marked as gone, closed up to the left, then -1."""
+    """The rows without the entries marked as gone, moved together to the left, then -1."""
     count, length = ids.shape
     target = jnp.where(gone, length, jnp.cumsum(~gone, axis=1, dtype=jnp.int32) - 1)
     row = jnp.arange(count, dtype=jnp.int32)[:, None]
-    closed = jnp.full((count, length + 1), -1, jnp.int32)  # with one column for what is gone
+    closed = jnp.full((count, length + 1), -1, jnp.int32)  # the last column takes what is gone
     return closed.at[row, target].set(jnp.where(gone, -1, ids), mode="promise_in_bounds")[:, :-1]
 
 
@@ -119,12 +118,12 @@ def merge_words(symbols: np.ndarray, lengths: np.ndarray, rules: Rules, steps: i
 
     Args:
         symbols: int32 `[N]`, the base symbols of all words.
-        lengths: int64 `[n]`, how many each word has. They are padded to the longest, or nearly.
+        lengths: int64 `[n]`, how many each word has. Words are padded to 8, 16, 32, … symbols.
         rules: from `rules_of`, on the device to work on.
         steps: from `rules_of`.
 
     Returns:
-        The ids of all words, int32, and how many each has.
+        The ids of all words, int32, and how many each word has.
     """
     starts = np.cumsum(lengths) - lengths
     sizes, parts = np.zeros_like(lengths), []
@@ -147,7 +146,7 @@ def merge_words(symbols: np.ndarray, lengths: np.ndarray, rules: Rules, steps: i
 
 
 def _blocks(words: np.ndarray) -> list[np.ndarray]:
-    """Large blocks, and small ones for the rest where that computes less."""
+    """Large blocks, and small ones for the rest if that computes less."""
     small, large = _BLOCKS
     whole = words.size - words.size % large
     if words.size - whole > large // 2:

@@ -1,6 +1,6 @@
 """Counting and merging pairs on a device: the kernels of `bpe/pairs.py` in JAX, and `count_pairs`, the public one.
 
-Sizes are rounded up to a few, so that a few programs serve all rounds.
+Sizes are rounded up to a few values, so that a few compiled programs serve all rounds.
 """
 
 from functools import partial
@@ -41,11 +41,11 @@ class Pairs(NamedTuple):
 
 @jax.jit
 def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
-    """Count the pairs of neighbours in a row of symbols, on the device.
+    """Count the pairs of neighbors in a row of symbols, on the device.
 
     Args:
-        symbols: words one after the other, a signed integer [N], with at least one negative number between two words.
-            With int16, or in 64-bit mode, a GPU sorts those below 2³² by radix.
+        symbols: concatenated words, a signed integer [N], with at least one negative number between any two words. If
+            they are int16, or below 2³² in 64-bit mode, a GPU sorts them by radix, which is faster.
         weights: how often the word of each symbol occurs, an integer [N]. Counts have its dtype: for pairs with more
             than 2³¹ occurrences it must be int64, with `jax_enable_x64` on.
 
@@ -70,7 +70,7 @@ def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
 
 
 class Device:
-    """JAX's part of the kernels, as `Host` is NumPy's. Arrays keep their shapes, and masked entries stay in them."""
+    """The JAX part of the kernels, as `Host` is NumPy's. Arrays keep their shapes, and masked entries stay in them."""
 
     np = jnp
 
@@ -86,7 +86,7 @@ class Device:
 
     @staticmethod
     def add(array, index, values):
-        """`array[index] += values`, entries that share an index added up."""
+        """`array[index] += values`, where entries that share an index add up."""
         return array.at[index].add(values, mode="promise_in_bounds")
 
     @staticmethod
@@ -96,15 +96,15 @@ class Device:
 
     @staticmethod
     def keep(mask, *arrays):
-        """The mask and the arrays without what is masked out, where arrays may shrink."""
+        """The mask and the arrays, unchanged: arrays cannot shrink here."""
         return mask, *arrays
 
     @staticmethod
     def order(left, right, valid):
-        """The order by (left, right), equal ones as they come; entries that are not valid at the end.
+        """The stable order by (left, right); entries that are not valid come last.
 
-        On a GPU a single unsigned key is sorted by radix, many times faster. It has room for both symbols when they are
-        16-bit integers, or in 64-bit mode, unless one has more than 32 bits.
+        On a GPU a single unsigned key is sorted by radix, many times faster. It has room for both symbols if they are
+        16-bit integers, or in 64-bit mode unless one has more than 32 bits.
         """
         index = jnp.arange(left.size, dtype=jnp.int32)
 
@@ -113,7 +113,7 @@ class Device:
             return jax.lax.sort((key, index), num_keys=1)[1]
 
         def apart():
-            word = jnp.uint32 if left.dtype.itemsize == 4 else jnp.uint64  # whose largest number is no symbol
+            word = jnp.uint32 if left.dtype.itemsize == 4 else jnp.uint64  # its largest number is not a symbol
             last = word(jnp.iinfo(word).max)
             one, other = (jnp.where(valid, symbols.astype(word), last) for symbols in (left, right))
             return jax.lax.sort((one, other, index), num_keys=2)[2]
@@ -129,14 +129,14 @@ class Device:
 
     @staticmethod
     def starts(begins, group):
-        """Where each group begins, of entries in order of their groups; what is no group begins at 0."""
+        """Where each group begins, for entries in order of their groups; 0 for unused groups."""
         size = begins.size
         positions = jnp.where(begins, jnp.arange(size, dtype=jnp.int32), 0)
         return Device.put(jnp.zeros(size + 1, jnp.int32), jnp.where(begins, group, size), positions)[:size]
 
     @staticmethod
     def totals(values, group, start):
-        """The sum of each group's values, of entries in order of their groups; group N is the rest."""
+        """The sum of each group's values, for entries in order of their groups; the rest are in group N."""
         return Device.add(jnp.zeros(values.size + 1, values.dtype), group, values)[: values.size]
 
     @staticmethod
@@ -147,7 +147,7 @@ class Device:
 
     @staticmethod
     def may_be(condition) -> bool:
-        """Whether something must be computed: what runs is decided before any value is known."""
+        """Whether something must be computed: always, since this is decided before any value is known."""
         return True
 
     @staticmethod
@@ -179,7 +179,7 @@ class OnDevice(Backend):
         return self._numbered(found), counts[: watched.size]
 
     def _make_room(self, more: int) -> None:
-        """Room for so many more pairs and positions; what a round writes beyond what it needs must fit too."""
+        """Make room for so many more pairs and positions; the padding that a round writes must fit too."""
         no_pair = self._linked.counts.size - 1
         with jax.enable_x64(True), jax.default_device(self._device):
             if self._number + more > no_pair:
@@ -193,7 +193,7 @@ class OnDevice(Backend):
 
 
 def _room(size: int) -> int:
-    """A size rounded up to 1024 times a power of four: the fewest programs, for masked work is cheap here."""
+    """A size rounded up to 1024 times a power of four: few programs are compiled, and masked work is cheap here."""
     power = round_up(-(-size // _SMALLEST))
     return _SMALLEST * (power if power.bit_length() % 2 else 2 * power)
 

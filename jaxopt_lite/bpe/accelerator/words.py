@@ -1,17 +1,17 @@
 """The distinct pieces of a block of text and how often each occurs, on a device: by hashing and sorting. Exact.
 
 Pieces (`cuts.py`) with equal bytes have equal hashes, so that sorting by hash brings them together. A run of the sorted
-pieces ends wherever neighbours differ in a byte or in length: every run is of one piece, whatever the hashes are, and
-the counts of all runs add up to those of the pieces. When two pieces share a hash, a piece may have several runs, which
+pieces ends wherever neighbors differ in a byte or in length: every run is of one piece, whatever the hashes are, and
+the counts of all runs add up to those of the pieces. If two pieces share a hash, a piece may have several runs, which
 the host adds up, and nothing else happens: 32 bits are plenty.
 
-Every index is in bounds, with n bytes in the block and room for m = n // 2 pieces: the rank of a piece is cut off at m,
-an entry that nobody reads; the numbers of pieces in the sort are a permutation of 0 … m − 1; bytes are read at
-min(position, n − 1), those behind the end of a piece are masked; a run's number is below that of its pieces, m. When
-there are more than m pieces, `pieces` says so, and the host counts the block. The device holds some 40 bytes for each
+Every index is in bounds. With n bytes in the block and room for m = n // 2 pieces: the rank of a piece is clipped to m,
+an entry that is never read; the indices of pieces in the sort are a permutation of 0 … m − 1; bytes are read at
+min(position, n − 1), and those after the end of a piece are masked; there are no more runs than pieces, at most m. If
+there are more than m pieces, `pieces` says so, and the host counts the block. The device needs about 40 bytes per byte
 of the block.
 
-At the end `sum_over_hosts`, for one corpus on many hosts.
+At the end of this module is `sum_over_hosts`, for one corpus on many hosts.
 """
 
 import json
@@ -34,16 +34,16 @@ from jaxopt_lite.sizes import round_up
 
 __all__ = ["Runs", "find_pieces", "finder", "piece_starts", "runs", "sum_over_hosts"]
 
-_SMALLEST, _LARGEST = 1 << 12, 1 << 26  # bytes of a block; what is larger is counted on the host
+_SMALLEST, _LARGEST = 1 << 12, 1 << 26  # bytes of a block; larger ones are counted on the host
 _SEED = np.uint32(0x9E3779B9)
 _FACTORS = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)  # of MurmurHash3's last step, public domain
-_LAST = np.uint32(0xFFFFFFFF)  # the key of what is no piece
+_LAST = np.uint32(0xFFFFFFFF)  # the key of unused entries
 
 
 class Runs(NamedTuple):
     """Runs of equal pieces, the first `number` columns of `[3, m]`: a start, the length, how many there are.
 
-    They hold all pieces of the block if these are at most m, and otherwise nothing of use.
+    They hold all pieces of the block if there are at most m, and otherwise nothing of use.
     """
 
     found: Int32[Array, "3 m"]
@@ -52,7 +52,7 @@ class Runs(NamedTuple):
 
 
 def finder(device: Any) -> Callable[[bytes, str | None], tuple[np.ndarray, ...]]:
-    """`find_pieces` on this device."""
+    """`find_pieces` bound to this device."""
     return partial(find_pieces, device=jax_device(device))
 
 
@@ -61,12 +61,12 @@ def find_pieces(data: bytes, pattern: str | None, device: Any) -> tuple[np.ndarr
 
     Args:
         data: the texts, at least one byte.
-        pattern: of the words, one of `patterns.LOCAL`; `None` for words between whitespace.
+        pattern: what the words are, one of `patterns.LOCAL`; `None` for words between whitespace.
         device: where to count, a `jax.Device`.
 
     Returns:
-        What a `counting.Find` does: where pieces start, int64, and unless the block was too large or had too many
-        pieces, their lengths and how often each occurs. Pieces may occur more than once.
+        What a `counting.Find` returns: where pieces start, int64, and, unless the block was too large or had too many
+        pieces, their lengths and how often each occurs. A piece may be listed more than once.
     """
     size = len(data)
     if size > _LARGEST:
@@ -78,7 +78,7 @@ def find_pieces(data: bytes, pattern: str | None, device: Any) -> tuple[np.ndarr
         number, pieces = map(int, jax.device_get(answer[1:]))
         if pieces > block.size // 2:
             return (cuts.starts(data, pattern),)
-        found = jax.device_get(answer.found[:, : _room(number)])  # one of a few shapes: each is a program
+        found = jax.device_get(answer.found[:, : _room(number)])  # of a few shapes only: each compiles a program
     return tuple(found[:, :number].astype(np.int64))
 
 
@@ -91,10 +91,10 @@ def runs(block: UInt8[Array, " n"], size: Int32[Array, ""], is_whitespace: bool,
     """The pieces of a block, equal ones counted. Sorts 32-bit keys with one payload: on a GPU, by radix.
 
     Args:
-        block: texts in UTF-8 with `WALL` between them and behind them, n at least 2.
-        size: how many bytes the texts are.
+        block: texts in UTF-8 with `WALL` between them and after them, n at least 2.
+        size: how many bytes the texts take.
         is_whitespace: whether the words are those between whitespace.
-        lines: as `cuts.has_lines` says of the pattern.
+        lines: `cuts.has_lines` of the pattern.
     """
     most = block.size // 2
     position = jnp.arange(block.size, dtype=jnp.int32)
@@ -115,7 +115,7 @@ def runs(block: UInt8[Array, " n"], size: Int32[Array, ""], is_whitespace: bool,
 
 
 def _listed(mask, values, most: int, rest) -> tuple[Array, Array]:
-    """The values where the mask is true, in order, in `most + 1` entries, filled up with `rest`; and how many."""
+    """The values where the mask is true, in order, in `most + 1` entries padded with `rest`; and how many."""
     number = jnp.cumsum(mask, dtype=jnp.int32)
     index = jnp.where(mask, jnp.clip(number - 1, 0, most), most)
     listed = jnp.full(most + 1, rest, jnp.int32).at[index].set(values, mode="promise_in_bounds")
@@ -123,13 +123,13 @@ def _listed(mask, values, most: int, rest) -> tuple[Array, Array]:
 
 
 def _four_bytes(block) -> UInt32[Array, " n"]:
-    """From each byte on four of them as one number; zeros behind the block."""
+    """For each byte, four bytes from it on as one number; with zeros after the block."""
     wide = jnp.pad(block, (0, 3)).astype(jnp.uint32)
     return sum((wide[k : k + block.size] << (8 * k) for k in range(1, 4)), wide[: block.size])
 
 
 def _words(words, start, length):
-    """The bytes of each piece, four at a time up to `LONGEST`, zeros behind its end."""
+    """The bytes of each piece, four at a time up to `LONGEST`, with zeros after its end."""
     for k in range(0, LONGEST, 4):
         at = jnp.clip(start + k, 0, words.size - 1)
         left = jnp.clip(length - k, 0, 4).astype(jnp.uint32)
@@ -138,7 +138,7 @@ def _words(words, start, length):
 
 
 def _hash(words, start, length) -> UInt32[Array, " m"]:
-    """A number that equal pieces share; most others have another."""
+    """A hash: equal for equal pieces, and different for most others."""
     mixed = length.astype(jnp.uint32) ^ _SEED
     for word in _words(words, start, length):
         mixed = (mixed ^ word) * _FACTORS[0]
@@ -147,7 +147,7 @@ def _hash(words, start, length) -> UInt32[Array, " m"]:
 
 
 def _equals_previous(words, start, length):
-    """Whether each piece has the bytes of the one before it. Of pieces that are not read whole, none does."""
+    """Whether each piece has the bytes of the one before it; false for pieces longer than `LONGEST`."""
     same = (length[1:] == length[:-1]) & (length[1:] <= LONGEST)
     for word in _words(words, start, length):
         same &= word[1:] == word[:-1]
@@ -155,11 +155,11 @@ def _equals_previous(words, start, length):
 
 
 def piece_starts(block: UInt8[Array, " n"], is_whitespace: bool, lines: bool) -> Bool[Array, " n"]:
-    """For every byte whether a piece starts there: those of `cuts.starts` in the block with one more `WALL` behind it.
+    """For every byte whether a piece starts there, as in `cuts.starts` of the block with one more `WALL` after it.
 
-    The rules and their proof are in `cuts.py`. Each looks at the bytes beside a position, which here is a shifted
-    array, but for one: where a run of whitespace ends, which a running minimum from behind finds. Nothing is indexed
-    but two tables of 256 entries, by bytes.
+    The rules and their proof are in `cuts.py`. Each looks at the bytes next to a position, here by shifting an array,
+    except for one: where a run of whitespace ends, which a running minimum from the end finds. Only two tables of 256
+    entries are indexed, by bytes.
 
     Args:
         block: texts in UTF-8 with `WALL` between them, at least one byte.
@@ -168,7 +168,7 @@ def piece_starts(block: UInt8[Array, " n"], is_whitespace: bool, lines: bool) ->
     """
     kind = _lookup(cuts.CLASSES, block)
     bits = _lookup(cuts.pair_bits(is_whitespace), (kind << 4) | _at(kind, 1, END))
-    cut = bits & cuts.CUT != 0  # behind each byte
+    cut = bits & cuts.CUT != 0  # after each byte
     if not is_whitespace:
         cut = _look_around(block, kind, bits, cut)
         cut |= _at_line_ends(block, kind, bits, lines)
@@ -178,12 +178,12 @@ def piece_starts(block: UInt8[Array, " n"], is_whitespace: bool, lines: bool) ->
 
 
 def _lookup(table: bytes, index: Array) -> Array:
-    """The entries of a table of 256 bytes: no uint8 is out of its bounds."""
+    """The entries of a table of 256 bytes, in which every uint8 is in bounds."""
     return jnp.array(list(table), jnp.uint8).at[index].get(mode="promise_in_bounds")
 
 
 def _at(array: Array, distance: int, beyond) -> Array:
-    """For each byte the entry so far behind it, or before it; at the ends what is beyond them."""
+    """For each byte the entry `distance` after it, or before it if negative; `beyond` past either end."""
     edge = jnp.full(min(abs(distance), array.size), beyond, array.dtype)
     return jnp.concatenate([array[distance:], edge] if distance > 0 else [edge, array[:distance]])
 
@@ -209,7 +209,7 @@ def _at_line_ends(block, kind, bits, lines: bool):
 
 
 def _first_from(mask, position, size: int):
-    """For each byte the first position from it on where the mask is true; the size of the block if there is none."""
+    """For each byte the first position at or after it where the mask is true; the size of the block if none is."""
     return jax.lax.cummin(jnp.where(mask, position, size), reverse=True)
 
 
@@ -219,19 +219,19 @@ def _first_from(mask, position, size: int):
 def sum_over_hosts(counts: Mapping[str, int]) -> Counter[str]:
     """Add up the word counts of all processes of a `jax.distributed` job; each gets the sum.
 
-    What travels is each host's distinct words with their counts, once, before training. Every host then learns the same
-    merges from the same counts. Every process must call it, also one whose part of the corpus is empty. Of one process
-    it is the counts themselves.
+    Each host's distinct words and their counts are transferred once, before training. Every host then learns the same
+    merges from the same counts. Every process must call this, even one whose part of the corpus is empty. With a single
+    process the result is its own counts.
 
     Args:
-        counts: what this process has counted, for instance by `count_words`.
+        counts: what this process has counted, for instance with `count_words`.
 
     Returns:
-        The sum, its words in alphabetical order on every process.
+        The sum, with its words in alphabetical order on every process.
 
     Raises:
-        TypeError: words or counts of other types.
-        ValueError: counts below zero.
+        TypeError: words or counts of the wrong type.
+        ValueError: a negative count.
 
     Example:
         >>> from jaxopt_lite import bpe
@@ -249,7 +249,7 @@ def sum_over_hosts(counts: Mapping[str, int]) -> Counter[str]:
 
 
 def _from_all(message: bytes) -> list[bytes]:
-    """The messages of all processes, in their order."""
+    """The messages of all processes, in order of the processes."""
     lengths = np.ravel(multihost_utils.process_allgather(np.int32(len(message))))
     padded = np.zeros(lengths.max(), np.uint8)
     padded[: len(message)] = np.frombuffer(message, np.uint8)

@@ -1,15 +1,15 @@
-"""Tokenizers as files: `read` and `write` choose the form by the path. `bpe.load` and `Tokenizer.save` call them.
+"""Tokenizers as files: `read` and `write` choose the format by the path. `bpe.load` and `Tokenizer.save` call them.
 
-Files, in reading order:
+The modules in reading order:
 
-- `content`: what the files of all forms are made of.
+- `content`: the parts that files of all formats have in common.
 - `huggingface`: `tokenizer.json`.
 - `gpt2`: `vocab.json` and `merges.txt`.
-- `transformers`: what a folder needs besides for AutoTokenizer.
+- `transformers`: what else a folder needs for AutoTokenizer.
 - `tiktoken`: `.tiktoken`.
-- `tekken`: `tekken.json` of Mistral.
+- `tekken`: Mistral's `tekken.json`.
 - `clip`: the merges of CLIP.
-- `own`: this package's own form, which keeps everything.
+- `own`: this package's own format, which keeps everything.
 """
 
 import json
@@ -55,7 +55,7 @@ def write(
     format = _format_of(path, vocabulary, splitter) if format is None else one_of("format", format, FORMATS)
     if format in _FOLDERS and path.exists() and not path.is_dir():
         raise ValueError(
-            f"path={str(path)!r} is no folder, which format={format!r} needs; pass another path, or say another "
+            f"path={str(path)!r} is not a folder, which format={format!r} needs; pass another path, or another "
             "format=."
         )
     if format not in _FOLDERS and path.is_dir():
@@ -64,7 +64,7 @@ def write(
     check_roles(vocabulary, roles)
     if format not in _FOLDERS and (roles or chat_template is not None):
         names = [*roles, *([] if chat_template is None else ["chat_template"])]
-        raise ValueError(f"{names[0]}= is for the folder that transformers reads; say format='transformers'.")
+        raise ValueError(f"{names[0]}= is for the folder that transformers reads; pass format='transformers'.")
     if format == "tiktoken":
         write_tiktoken(vocabulary, path)
     elif format in _FOLDERS:
@@ -93,7 +93,7 @@ def _format_of(path: Path, vocabulary: Vocabulary, splitter: Splitter) -> str:
     if not path.suffix:
         return folder
     raise ValueError(
-        f"path={str(path)!r}: expected it to end with '.json' or '.tiktoken', or a folder; or say format=, one of "
+        f"path={str(path)!r}: expected it to end with '.json' or '.tiktoken', or a folder; or pass format=, one of "
         f"{FORMATS}."
     )
 
@@ -125,11 +125,11 @@ def read(
     else:
         return *read_tiktoken(path, pattern, special_tokens), Around()
     if pattern not in (None, split.pattern) and splitter(pattern).pattern != split.pattern:
-        raise ValueError(f"pattern={pattern!r}: {path} says itself what a word is, {split.name}; leave it out.")
+        raise ValueError(f"pattern={pattern!r}: {path} itself says what a word is, {split.name}; leave pattern out.")
     known = vocabulary.special_tokens
     given = dict(known) if special_tokens is None else special_tokens
     if set(given) != set(known) or (isinstance(given, dict) and given != known):
-        raise ValueError(f"special_tokens={special_tokens}: {path} says them itself, {dict(known)}; leave them out.")
+        raise ValueError(f"special_tokens={special_tokens}: {path} itself has them, {dict(known)}; leave them out.")
     return vocabulary, split, around
 
 
@@ -155,7 +155,7 @@ def _check_nothing_beside(folder: Path) -> None:
 
 
 def _is_json(path: Path) -> bool:
-    """By its name, or by how it begins: no line of base64 or of merges is an object."""
+    """By its name, or by how it begins: no line of base64 or merges begins like a JSON object."""
     if path.suffix == ".json":
         return True
     with path.open("rb") as file:
@@ -174,11 +174,11 @@ def _from_json(path: Path) -> tuple[Vocabulary, Splitter, Around]:
 
 
 def _other(content: Any) -> str:
-    """What JSON this is."""
+    """What kind of JSON this is."""
     if isinstance(content, dict) and content and all(type(k) is int for k in content.values()):
-        return "a vocab.json, which says no merges: pass (vocab.json, merges.txt), or their folder"
+        return "a vocab.json, which has no merges: pass (vocab.json, merges.txt), or their folder"
     if isinstance(content, dict) and {"tokenizer_class", "added_tokens_decoder"} & content.keys():
-        return "a tokenizer_config.json, which says no tokens: pass the tokenizer.json beside it"
+        return "a tokenizer_config.json, which has no tokens: pass the tokenizer.json next to it"
     return "other JSON. If it is a vocab.json, pass (vocab.json, merges.txt), or their folder"
 
 

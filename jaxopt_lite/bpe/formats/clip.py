@@ -1,8 +1,8 @@
-"""CLIP's merges, `bpe_simple_vocab_16e6.txt` or the same packed: one a line, from which its vocabulary follows.
+"""CLIP's merges, `bpe_simple_vocab_16e6.txt`, compressed or not: one per line, from which its vocabulary follows.
 
 The ids are those of Hugging Face's conversion: bytes, bytes at the end of a word, what the merges make, two special
-tokens; texts in lower case and one normal form, whitespace left out. OpenAI's own code and OpenCLIP's repair texts
-before (ftfy, entities of HTML), which is another library's work.
+tokens; texts are lower-cased and brought to one normal form, and whitespace is dropped. OpenAI's own code and OpenCLIP
+also repair texts first (ftfy, HTML entities), which is not done here.
 """
 
 import gzip
@@ -24,7 +24,7 @@ _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file begins as this one."""
+    """Whether a file begins like CLIP's merges."""
     return _opened(path, len(_BEGINNING)) == _BEGINNING
 
 
@@ -34,10 +34,10 @@ def _opened(path: Path, size: int = -1) -> bytes:
 
 
 def read_clip(path: Path) -> tuple[Vocabulary, Splitter, Around]:
-    """Read the merges, and make the rest.
+    """Read the merges, and derive the rest.
 
     Raises:
-        ValueError: a line that is no merge.
+        ValueError: a line that is not a merge.
     """
     lines = _opened(path).decode().split("\n")[1 : _MERGES + 1]
     merges = [line.split() for line in lines if line.strip()]

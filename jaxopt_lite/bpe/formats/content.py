@@ -1,4 +1,4 @@
-"""What the files of all forms are made of: text and JSON of a known shape, tokens as characters, ids and merges.
+"""What files of all formats have in common: text and JSON of a known shape, tokens as characters, ids and merges.
 
 Errors name the file, or the part of its content, what was expected and what is there.
 """
@@ -22,15 +22,15 @@ __all__ = [
 ]
 
 _SHAPE_NAMES = {
-    str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a mapping",
+    str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a mapping",
     type(None): "null",
 }  # fmt: skip
 
-_MOST_GAPS = 1 << 16  # ids that a file may leave out, and as many again as there are tokens
+_MOST_GAPS = 1 << 16  # a file may leave out so many ids, plus as many as there are tokens
 
 
 def read_text(path: Path) -> str:
-    """Read a file of UTF-8.
+    """Read a UTF-8 file.
 
     Raises:
         ValueError: the file is something else.
@@ -43,17 +43,17 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file of JSON, in which no mapping has a name twice.
+    """Read a JSON file, in which no mapping may have a name twice.
 
     Raises:
-        ValueError: the file is something else, or cut short.
+        ValueError: the file is something else, or truncated.
         OSError: it cannot be read.
     """
     text = read_text(path)
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
     except RecursionError:
-        raise ValueError(f"{path}: expected JSON that is nested a few times; this is too deep.") from None
+        raise ValueError(f"{path}: expected JSON that is nested a few levels; this is too deep.") from None
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON; {error}. Is the file complete?") from None
 
@@ -68,16 +68,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def check_shape(value: Any, shape: Any, part: str = "") -> None:
-    """Raise ValueError, naming the part, where a value has not its shape.
+    """Raise ValueError, naming the part, if a value does not have its shape.
 
-    A shape is a type, which must be that of the value exactly, so that no truth value is a number; `None`; a tuple of
-    shapes, one of which it must have; a list of one shape, which all entries must have; `{str: shape}`, a mapping with
-    any names; or a mapping of names to shapes. These names must be there, but for those that end with "?", and there
-    may be others.
+    A shape is a type, which must be exactly that of the value, so that a bool is not an int; `None`; a tuple of shapes,
+    one of which the value must have; a list of one shape, which all entries must have; `{str: shape}`, a mapping with
+    any names; or a mapping of names to shapes. These names must be there, except those that end with "?", and there may
+    be others.
 
     Example:
         >>> from jaxopt_lite.bpe.formats.content import check_shape
@@ -113,7 +113,7 @@ def _check_any(value: Any, shapes: tuple, part: str) -> None:
 
 
 def _check_all(named, values, shape: Any) -> None:
-    """Every entry; those of one plain type, and lists of such, all at once."""
+    """Check every entry; entries of one plain type, and lists of these, all at once."""
     kinds = set(map(type, values))
     if isinstance(shape, tuple) and len(kinds) == 1:
         shape = next((one for one in shape if _kind(one) in kinds), shape)
@@ -135,7 +135,7 @@ def _name(shape: Any) -> str:
 
 
 def _kind(shape: Any) -> type:
-    """The type of what has a shape."""
+    """The type of a value that has this shape."""
     return type(None) if shape is None else shape if isinstance(shape, type) else type(shape)
 
 
@@ -158,21 +158,21 @@ def merges_of_texts(
     """Merges as ids.
 
     Args:
-        merges: of each its left and right text, as a list or as one text with a space between.
+        merges: the left and right text of each, as a list or as one string with a space between.
         ids: text -> id.
-        prefix: what right texts begin with that is left out of what a merge makes.
+        prefix: a prefix of right texts that a merge drops.
 
     Returns:
         int32 [M, 2], left and right, and int32 [M], what they make.
 
     Raises:
-        ValueError: a merge that is none, or of texts that are no tokens.
+        ValueError: a merge that is not a pair of texts, or whose texts or result are not tokens.
     """
     pairs, made, skipped = [], [], len(prefix)
     for k, merge in enumerate(merges):
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if len(parts) != 2:
-            raise ValueError(f"merge {k} is {merge!r:.80}; expected two texts")
+            raise ValueError(f"merge {k} is {merge!r:.80}; expected two strings")
         left, right = parts
         try:
             pairs.append((ids[left], ids[right]))

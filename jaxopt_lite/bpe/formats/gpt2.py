@@ -1,8 +1,8 @@
-"""`vocab.json` and `merges.txt`, as GPT-2 came: byte-level tokens and their ids; merges, one a line.
+"""GPT-2's `vocab.json` and `merges.txt`: byte-level tokens with their ids, and merges, one per line.
 
-What the two cannot say of a tokenizer is in a `tokenizer.json` beside them, which is written first, whole, and which
-readers of folders prefer: so a folder holds one tokenizer at any time. For readers of the two files alone the
-first line of `merges.txt`, which others pass over, says it too, with a checksum of both files.
+What the two cannot express is in a `tokenizer.json` next to them, which is written first and completely, and which
+readers of folders prefer: so a folder holds exactly one tokenizer at any time. For readers of the two files alone, the
+first line of `merges.txt`, which other libraries skip, says it too, with a checksum of both files.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ __all__ = ["read_gpt2", "write_gpt2"]
 
 _VOCAB, _MERGES, _WHOLE = "vocab.json", "merges.txt", "tokenizer.json"
 _VERSION = "#version: 0.2"
-_SIGNS = frozenset(string.punctuation)  # as the special tokens of all models have one, "<|endoftext|>" or "[PAD]"
+_SIGNS = frozenset(string.punctuation)  # special tokens of all models contain some: "<|endoftext|>", "[PAD]"
 _NOTE = {
     "pattern": str, "whole_words": bool, "special_tokens": [str], "added_tokens": [str], "found_last": [str],
     "checksum": str,
@@ -31,10 +31,10 @@ _NOTE = {
 
 
 def write_gpt2(vocabulary: Vocabulary, split: Splitter, around: Around, folder: Path) -> None:
-    """Write all three files into a folder, which is made if it is not there.
+    """Write all three files into a folder, which is created if necessary.
 
     Raises:
-        ValueError: a vocabulary of characters, or with a mark, or what else the files cannot say.
+        ValueError: a vocabulary of characters, or with a mark, or anything else that the files cannot express.
     """
     v = vocabulary
     if v.level != "byte" or v.end_of_word is not None:
@@ -45,8 +45,8 @@ def write_gpt2(vocabulary: Vocabulary, split: Splitter, around: Around, folder: 
     is_plain = split.steps is None and split.normalizer is None and not v.is_marked and v.unknown is None
     if not is_plain or v.flags or v.in_model:
         raise ValueError(
-            "format='gpt2' has no form for normalizers, steps, marks and flags, which this tokenizer has; use "
-            "format='transformers', a folder likewise."
+            "format='gpt2' has no form for normalizers, steps, marks or flags, some of which this tokenizer has; use "
+            "format='transformers', which is a folder too."
         )
     whole, texts = json.dumps(as_json(v, split, around), ensure_ascii=False, indent=1), texts_of(v)
     vocab = json.dumps({text: k for k, text in enumerate(texts) if text}, ensure_ascii=False)
@@ -74,10 +74,10 @@ def read_gpt2(
     """Read `vocab.json` and `merges.txt`.
 
     Args:
-        vocab: the path of the one.
-        merges: the path of the other.
+        vocab: the path of `vocab.json`.
+        merges: the path of `merges.txt`.
         pattern: what a word is. `None`: what `merges.txt` says, or "gpt2".
-        special_tokens: which tokens are special. `None`: those that `merges.txt` says, or those of several characters
+        special_tokens: which tokens are special. `None`: those that `merges.txt` lists, or those of several characters
             that no merge makes.
 
     Raises:
@@ -87,7 +87,7 @@ def read_gpt2(
     try:
         check_shape(ids, {str: int})
     except ValueError as error:
-        raise ValueError(f"{vocab}: expected one mapping of tokens to their ids; {error}.") from None
+        raise ValueError(f"{vocab}: expected one mapping of tokens to ids; {error}.") from None
     head, line_end, body = read_text(merges).partition("\n")
     note = _note(head, vocab, merges, body) if head.startswith(_VERSION) else {}
     lines = (body if head.startswith("#version") else f"{head}{line_end}{body}").split("\n")
@@ -108,7 +108,7 @@ def _guessed(vocab: Path, merges: Path, ids: Mapping[str, int], made: set[int]) 
     if plain:
         raise ValueError(
             f"{vocab} has {plain[0]!r} and {len(names) - 1} more tokens that no merge in {merges} makes. Is that file "
-            "cut short, or of another tokenizer? If it is whole, pass special_tokens=, those that are special."
+            "truncated, or of another tokenizer? If it is complete, pass special_tokens=, those that are special."
         )
     return names
 
@@ -119,11 +119,11 @@ def _note(head: str, vocab: Path, merges: Path, body: str) -> dict[str, Any]:
         note = json.loads(head.removeprefix(_VERSION))
         check_shape(note, _NOTE)
     except (ValueError, RecursionError):
-        return {}  # somebody else's words
+        return {}  # another library wrote it
     if note["checksum"] != _checksum(note, read_text(vocab), body):
         raise ValueError(
-            f"{vocab} and {merges} do not fit together: the checksum of {merges} is of others. One of them was cut or "
-            "altered, or they are of two tokenizers."
+            f"{vocab} and {merges} do not fit together: the checksum in {merges} does not match. One of them was "
+            "truncated or altered, or they are of two tokenizers."
         )
     return note
 

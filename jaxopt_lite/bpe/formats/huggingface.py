@@ -1,8 +1,8 @@
-r"""`tokenizer.json` of Hugging Face `tokenizers`: written to make the same ids, and read where this package can.
+r"""`tokenizer.json` of Hugging Face `tokenizers`: written to make the same ids, and read if this package supports it.
 
-Normalizers, pre-tokenizers, decoders and post-processors are kept as they stand and made into functions elsewhere
-(`steps.py`, `around.py`). A pre-tokenizer whose words are those of one pattern becomes that pattern, with which texts
-are cut in pieces and much faster.
+Normalizers, pre-tokenizers, decoders and post-processors are kept as they are and turned into functions elsewhere
+(`steps.py`, `around.py`). A pre-tokenizer whose words are those of a single pattern becomes that pattern, which allows
+to cut texts into pieces and is much faster.
 """
 
 import json
@@ -23,7 +23,7 @@ from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, FLAGS, Vocabulary
 __all__ = ["as_json", "from_json", "texts_of"]
 
 _SPACES = r"[\s\x1C-\x1F]+"  # what str.split() splits at
-# The same in parts that tokenizers 1.0 takes: white space, and four control characters.
+# The same in parts that tokenizers 1.0 accepts: white space, and four control characters.
 _AT_SPACES: list[Mapping[str, Any]] = [
     {"type": "WhitespaceSplit"},
     *(
@@ -32,7 +32,7 @@ _AT_SPACES: list[Mapping[str, Any]] = [
     ),
 ]
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-# The only patterns that tokenizers 1.0 takes (1.0.0rc3), by their text.
+# The only patterns that tokenizers 1.0 accepts (as of 1.0.0rc3), compared as strings.
 _TAKEN = frozenset({LLAMA3, QWEN2, O200K, TEKKEN, LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}{1,2}")})
 _SHAPE = {
     "model": {
@@ -48,7 +48,7 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
     """A tokenizer as the content of a `tokenizer.json`.
 
     Raises:
-        ValueError: an end-of-word mark, or anything else that Hugging Face would understand differently.
+        ValueError: an end-of-word mark, or anything else that Hugging Face's library would treat differently.
     """
     v, is_bytes = vocabulary, vocabulary.level == "byte"
     if v.end_of_word is not None:
@@ -58,8 +58,8 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
         )
     if v.by_token:
         raise ValueError(
-            "format='huggingface' has no form for tokens that can be made in several ways of one rank, as in the file "
-            "of tiktoken that this comes from; use format='tiktoken' or 'jaxopt_lite'."
+            "format='huggingface' has no form for tokens that can be made in several ways of one rank, as in the "
+            "tiktoken file that this comes from; use format='tiktoken' or 'jaxopt_lite'."
         )
     texts = texts_of(v)
     left_out = _left_out(v, texts, split)
@@ -91,12 +91,12 @@ def as_json(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str
 
 
 def _left_out(v: Vocabulary, texts: list[str], split: Splitter) -> set[int]:
-    """The ids of tokens that are only found and must not be in the model, which would use them itself.
+    """The ids of tokens that are only found and must be left out of the model, which would use them itself.
 
-    Hugging Face's library numbers such tokens behind those of the model, so that they must be the last.
+    Hugging Face's library numbers such tokens after those of the model, so they must have the last ids.
 
     Raises:
-        ValueError: one that is not among the last.
+        ValueError: one of them is not among the last.
     """
     marks = [_mark_text(mark, v.level == "byte") for mark in (v.prefix, v.suffix)]
     is_bytes, is_whole = v.level == "byte", bool(v.whole_words)
@@ -109,24 +109,24 @@ def _left_out(v: Vocabulary, texts: list[str], split: Splitter) -> set[int]:
         last -= 1
     left_out = set(range(last, len(texts))) if all(texts[:last]) else set()
     changes = split.normalizer is not None or split.steps is not None
-    for k in sorted(used & alone - left_out):  # the others are always found, unless one asks to ignore them
+    for k in sorted(used & alone - left_out):  # the others are always found, unless told to ignore them
         if changes or "single_word" in v.flags.get(texts[k], ()):
             raise ValueError(
-                f"the token {texts[k]!r} is only found, but has an id among those of the model, which would make it of "
-                "text too in this format; use format='jaxopt_lite'."
+                f"the token {texts[k]!r} is only found, but has an id among those of the model, which in this format "
+                "would make it of text too; use format='jaxopt_lite'."
             )
     return left_out
 
 
 def _is_used(text: str, is_bytes: bool, is_whole: bool, marks: list[str], split: Splitter) -> bool:
-    """Whether a model that has a token would make it of text: as a symbol, or as a whole word."""
+    """Whether a model that has this token would make it of text: as a symbol, or as a whole word."""
     prefix, suffix = marks
     units = {text, text.removeprefix(prefix), text.removesuffix(suffix), text.removeprefix(prefix).removesuffix(suffix)}
     if any(len(unit) == 1 and (not is_bytes or is_byte(unit)) for unit in units):
         return True
     if not is_whole or (is_bytes and not all(map(is_byte, text))):
         return False
-    # The words of a known pattern are the same wherever they stand, but for white space.
+    # A word of a known pattern is the same wherever it stands, except for white space.
     return not split.local or split.words(text) == [text] or any(map(str.isspace, text))
 
 
@@ -143,16 +143,16 @@ def _decoder_of(around: Around, v: Vocabulary) -> Any:
         return json.loads(around.decoder)
     if v.level == "byte":
         return {"type": "ByteLevel"} | _BYTE_LEVEL
-    if v.fallback is None and any(map(names_byte, v.tokens)):  # which are texts like any other here
+    if v.fallback is None and any(map(names_byte, v.tokens)):  # here these are ordinary text
         return {"type": "Fuse"}
     return {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
 
 
 def texts_of(vocabulary: Vocabulary) -> list[str]:
-    """The tokens as a file of texts names them; ids that stand for nothing have no name.
+    """The names of the tokens as in Hugging Face's files; ids that stand for nothing have no name.
 
     Raises:
-        ValueError: two tokens with one name, or one that is no UTF-8.
+        ValueError: two tokens with the same name, or a token that is not UTF-8.
     """
     v, is_bytes = vocabulary, vocabulary.level == "byte"
     found = {k: text for tokens in (v.special_tokens, v.added_tokens) for text, k in tokens.items()}
@@ -165,14 +165,14 @@ def texts_of(vocabulary: Vocabulary) -> list[str]:
     for k in {*v.merges.ravel().tolist(), *v.merged.tolist()}.intersection(found):
         if is_bytes and as_characters(v.tokens[k]) != texts[k]:
             raise ValueError(
-                f"the added token {texts[k]!r} is one that merges take or make, and has two names in this format; use "
+                f"the added token {texts[k]!r} is one that merges use or make, and has two names in this format; use "
                 "format='jaxopt_lite'."
             )
     seen: dict[str, int] = {}
     for k, text in enumerate(texts):
         if text and seen.setdefault(text, k) != k:
             raise ValueError(
-                f"tokens {seen[text]} and {k} are both called {text!r} in this format, which needs different names; "
+                f"tokens {seen[text]} and {k} are both called {text!r} in this format, which needs distinct names; "
                 "use format='jaxopt_lite'."
             )
     return texts
@@ -182,7 +182,7 @@ def texts_of(vocabulary: Vocabulary) -> list[str]:
 
 
 def _as_step(split: Splitter, is_bytes: bool) -> dict[str, Any] | None:
-    """The pre-tokenizer that finds the words, in a form that tokenizers 1.0 takes too where there is one."""
+    """The pre-tokenizer that finds the words, in a form that tokenizers 1.0 accepts too if there is one."""
     if split.steps is not None:
         return json.loads(split.steps)
     end = [_BYTE_LEVEL] if is_bytes else []
@@ -193,15 +193,15 @@ def _as_step(split: Splitter, is_bytes: bool) -> dict[str, Any] | None:
     pattern = GPT2_WORDS if split.pattern == STOCK["gpt2"] else translated(split.pattern, "regex")
     if found := difference(pattern):
         raise ValueError(
-            f"pattern={split.pattern!r}: Hugging Face's engine reads it otherwise, or may: {found}. Or use a stock "
+            f"pattern={split.pattern!r}: Hugging Face's engine reads it differently, or may: {found}. Or use a stock "
             "pattern such as 'gpt4', or format='jaxopt_lite'."
         )
     if pattern not in _TAKEN | {GPT2_WORDS}:
         warnings.warn(
-            f"tokenizers 1.0 does not take the pattern of {split.name!r}, {pattern!r:.60}: it knows few, by their "
-            "text, and raises when it encodes. tokenizers 0.23 does, and transformers with it. To serve with 1.0 train "
-            "with pattern='llama3', which has the words of 'gpt4' but for whitespace at the end of a text, or 'qwen2', "
-            "'o200k', 'tekken', 'gpt2' or 'whitespace'.",
+            f"tokenizers 1.0 does not take the pattern of {split.name!r}, {pattern!r:.60}: it accepts only a few exact "
+            "patterns and raises when it encodes. tokenizers 0.23 takes it, and so does transformers with 0.23. To "
+            "serve with 1.0 train with pattern='llama3', which has the words of 'gpt4' except for whitespace at the "
+            "end of a text, or with 'qwen2', 'o200k', 'tekken', 'gpt2' or 'whitespace'.",
             ServingWarning,
             stacklevel=6,
         )
@@ -210,7 +210,7 @@ def _as_step(split: Splitter, is_bytes: bool) -> dict[str, Any] | None:
 
 
 class ServingWarning(UserWarning):
-    """A tokenizer was saved that the next version of Hugging Face's library will not run."""
+    """The saved tokenizer will not run in the next version of Hugging Face's library."""
 
 
 def _pre_tokenizer(part: Any, normal: str | None, fail) -> tuple[Splitter, bool]:
@@ -232,7 +232,7 @@ def _pre_tokenizer(part: Any, normal: str | None, fail) -> tuple[Splitter, bool]
 
 
 def _one_pattern(steps: list[Mapping[str, Any]], is_bytes: bool) -> Splitter | None:
-    """The splitter by one pattern with the words of these steps, if there is one."""
+    """The splitter with a single pattern that has the words of these steps, if there is one."""
     steps = list(steps)
     if is_bytes:
         last = steps.pop()
@@ -249,8 +249,8 @@ def _one_pattern(steps: list[Mapping[str, Any]], is_bytes: bool) -> Splitter | N
         return splitter("whitespace")
     pattern = STOCK["gpt2"] if pattern == GPT2_WORDS else translated(pattern, "oniguruma")
     if behavior == "Isolated" and not invert:
-        return splitter(f"(?:{pattern})" if LITERAL.fullmatch(pattern) else pattern)  # it is no name, whatever it is
-    # What is known here matches all there is, so that nothing between is left to remove.
+        return splitter(f"(?:{pattern})" if LITERAL.fullmatch(pattern) else pattern)  # it is never meant as a name
+    # The patterns known here match the whole text, so there is nothing between matches to remove.
     return splitter(pattern) if (behavior, invert) == ("Removed", True) and pattern in LOCAL else None
 
 
@@ -258,17 +258,17 @@ def _one_pattern(steps: list[Mapping[str, Any]], is_bytes: bool) -> Splitter | N
 
 
 def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Splitter, Around]:
-    """A vocabulary, splitter, and what is around them, from the content of a `tokenizer.json`.
+    """A vocabulary, a splitter, and decoder and post-processor, from the content of a `tokenizer.json`.
 
     Raises:
-        ValueError: naming the file and the component that this package has no counterpart for.
+        ValueError: naming the file and the component that is not supported.
     """
     fail = _failure(source)
     model = _model(content, fail)
     for name in ("truncation", "padding"):
         if content.get(name) is not None:
             warnings.warn(
-                f"{source} has {name} set, which is left out here: `encode_batch` pads with length=.", stacklevel=5
+                f"{source} has {name} set, which is ignored: `encode_batch` pads with length=.", stacklevel=5
             )
     normal = _normalizer(content.get("normalizer"), fail)
     _check_normal(content.get("added_tokens", []), normal, fail)
@@ -296,7 +296,7 @@ def _around(content: Mapping[str, Any], split: Splitter, vocabulary: Vocabulary,
         template(texts)
         kinds = [part["type"] for part in as_parts(decoding, "decoders")]
         is_plain = split.steps is None and split.normalizer is None and not vocabulary.is_marked
-        # Where words are bytes, or the characters that they were, tokens one after the other are the text.
+        # If words are bytes, or unchanged characters, the concatenated tokens are the text.
         if kinds in _plain(vocabulary) or (decoding is None and is_plain):
             return Around(None, texts)
         decoding = json.dumps(decoding, ensure_ascii=False)
@@ -307,7 +307,7 @@ def _around(content: Mapping[str, Any], split: Splitter, vocabulary: Vocabulary,
 
 
 def _plain(vocabulary: Vocabulary) -> list[list[str]]:
-    """The decoders that put tokens one after the other, as bytes where they stand for bytes."""
+    """The decoders that concatenate tokens, as bytes where they stand for bytes."""
     if vocabulary.level == "byte":
         return [["ByteLevel"]]
     named = {k for k, token in enumerate(vocabulary.tokens) if names_byte(token)}
@@ -326,7 +326,7 @@ def _vocabulary(content: Mapping[str, Any], model: dict[str, Any], split: Splitt
     if unknown is not None and unknown not in model["vocab"]:
         if not is_bytes:
             raise fail(f"has the unk_token {unknown!r}, which is not in its vocab")
-        unknown = None  # it is used where a byte has no token, and raises then
+        unknown = None  # it is used only if a byte has no token, and raises then
     marks = [model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix")]
     in_model = _in_model(model, found, split, is_bytes, fail)
     try:
@@ -349,7 +349,7 @@ def _vocabulary(content: Mapping[str, Any], model: dict[str, Any], split: Splitt
 
 
 def _in_model(model: Mapping[str, Any], found: Mapping[str, int], split: Splitter, is_bytes: bool, fail):
-    """Those of the added tokens that the model has too, and would make of text."""
+    """The added tokens that the model has too and would make of text."""
     marks = [model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix")]
     is_whole = bool(model.get("ignore_merges"))
     both = [text for text in found if text in model["vocab"] and _is_used(text, is_bytes, is_whole, marks, split)]
@@ -385,24 +385,24 @@ def _model(content: Mapping[str, Any], fail) -> dict[str, Any]:
 
 
 def _check_added(added: list[dict[str, Any]], vocab: Mapping[str, int], is_bytes: bool, fail) -> None:
-    """Whether the added tokens get the ids that they say, and are found as here."""
+    """Check that Hugging Face's library gives the added tokens the ids in the file, and finds them as we do."""
     for name in ("content", "id"):
         seen = set()
         for token in added:
             if token[name] in seen:
-                raise fail(f"has two added tokens with the {name} {token[name]!r}; expected different ones")
+                raise fail(f"has two added tokens with the {name} {token[name]!r}; expected distinct ones")
             seen.add(token[name])
     following = len(vocab)
     for token in added:
         text, k = token["content"], token["id"]
         if not text:
-            raise fail(f"has the added token {text!r} with no text; expected none such")
+            raise fail(f"has the added token {text!r}, which is empty; expected some text")
         if vocab.get(text, k) != k:
             raise fail(f"has the ids {vocab[text]} and {k} for {text!r}; expected one")
         if text not in vocab and k != following:
             raise fail(
                 f"has the added token {text!r} with the id {k}, to which Hugging Face gives the id {following}: it "
-                "numbers those that are not in the vocab one by one"
+                "numbers tokens that are not in the vocab consecutively"
             )
         if is_bytes and text in vocab and is_byte(text) and not text.isascii():
             raise fail(f"has the added token {text!r}, which in its vocab is the byte {from_characters(text)!r}")
@@ -410,7 +410,7 @@ def _check_added(added: list[dict[str, Any]], vocab: Mapping[str, int], is_bytes
 
 
 def _check_normal(added: list[dict[str, Any]], normal: str | None, fail) -> None:
-    """Whether tokens that are looked for in normalized text have normal forms to look for, each its own."""
+    """Check that tokens that are searched in normalized text have distinct normal forms that are not empty."""
     seen: dict[str, str] = {}
     for text in (token["content"] for token in added if token["normalized"] and normal is not None):
         form = normalizer(str(normal))(text)
@@ -418,14 +418,14 @@ def _check_normal(added: list[dict[str, Any]], normal: str | None, fail) -> None
             raise fail(f"has the added token {text!r}, of which its normalizer leaves nothing; expected some text")
         if form in seen:
             raise fail(
-                f"has the added tokens {seen[form]!r} and {text!r}, both of which its normalizer makes {form!r}: which "
-                "of them is found is chance elsewhere; set 'normalized' to false for one"
+                f"has the added tokens {seen[form]!r} and {text!r}, both of which its normalizer turns into {form!r}; "
+                "Hugging Face's library may find either; set 'normalized' to false for one"
             )
         seen[form] = text
 
 
 def _tokens(vocab: Mapping[str, int], found: Mapping[str, int], model, is_bytes: bool) -> tuple[bytes, ...]:
-    """The tokens by their ids: text, or bytes in GPT-2's way where that is what words become."""
+    """The tokens by their ids: text, or bytes as GPT-2 writes them if words become bytes."""
     by_id = {}
     for name, k in vocab.items():
         if not is_bytes or name in found:
@@ -436,7 +436,7 @@ def _tokens(vocab: Mapping[str, int], found: Mapping[str, int], model, is_bytes:
         except ValueError:
             if model.get("ignore_merges"):
                 raise
-            by_id[k] = name.encode()  # no word has such characters, so that it stands for itself
+            by_id[k] = name.encode()  # no word has these characters, so it stands for itself
     if len(by_id) < len(vocab):
         raise ValueError(f"{len(vocab)} tokens have {len(by_id)} ids; expected one each")
     return tokens_by_id(by_id)

@@ -1,4 +1,4 @@
-"""This package's own file: JSON with everything that a tokenizer is, also the counts of merges and the mark."""
+"""This package's own format: JSON with everything a tokenizer has, including the counts of merges and the mark."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from jaxopt_lite.bpe.vocabulary import Vocabulary
 __all__ = ["FORMAT", "as_own", "from_own"]
 
 FORMAT = "jaxopt_lite.bpe"
-_VERSION = 3  # 1 had neither a checksum nor added tokens, 2 nothing of `_THIRD`
+_VERSION = 3  # version 1 had neither a checksum nor added tokens, version 2 had nothing of `_THIRD`
 _FIRST = {
     "level": str, "end_of_word": (int, None), "unknown": (int, None), "whole_words": bool, "special_tokens": {str: int},
     "pattern": str, "mark": (str, None), "fallback": ([int], None), "tokens": [str], "merges": [[int]], "merged": [int],
@@ -31,7 +31,7 @@ _SHAPES = {1: _FIRST, 2: _SECOND, 3: _SECOND | _THIRD}
 
 
 def as_own(vocabulary: Vocabulary, split: Splitter, around: Around) -> dict[str, Any]:
-    """A tokenizer as the content of a file. Tokens are written in GPT-2's way, one character a byte."""
+    """A tokenizer as the content of a file. Tokens are written as in GPT-2's files, one character per byte."""
     v = vocabulary
     content = {
         "format": FORMAT, "version": _VERSION, "level": v.level, "end_of_word": v.end_of_word, "unknown": v.unknown,
@@ -55,7 +55,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Splitter, Around]:
-    """The inverse.
+    """The inverse of `as_own`.
 
     Raises:
         ValueError: naming the file, and what is wrong in it.
@@ -66,7 +66,7 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
     try:
         check_shape(content, _SHAPES[version])
         if version > 1 and content["checksum"] != _checksum(content):
-            raise ValueError("the checksum is of another content. Was the file altered, or cut and mended?")
+            raise ValueError("the checksum does not match the content. Was the file altered or truncated?")
         if (content["end_of_word"] is None) != (content["mark"] is None):
             raise ValueError("end_of_word and mark: expected both, or neither.")
         third = {name: content[name] for name in _THIRD if name in content} if version > 2 else {}
@@ -101,5 +101,5 @@ def from_own(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Split
 def _splitter(content: Mapping[str, Any], steps: str | None) -> Splitter:
     if steps is None:
         return splitter(content["pattern"], content["mark"])
-    pre_tokenizer(steps)  # it raises here if ever
+    pre_tokenizer(steps)  # raises here rather than later
     return Splitter("steps", "", steps=steps)

@@ -1,7 +1,7 @@
-"""`tekken.json` of Mistral: tokens in base64 with their ranks as tiktoken has them, pattern and special tokens.
+"""Mistral's `tekken.json`: tokens in base64 with their ranks as in tiktoken, the pattern, and special tokens.
 
-The special tokens have the first ids, a thousand of them mostly, and the id of a token is its rank behind these. The
-file holds more tokens than are used; its configuration says how many are.
+The special tokens, usually a thousand, have the first ids, and the id of any other token is its rank plus their number.
+The file holds more tokens than are used; its configuration says how many are.
 """
 
 import base64
@@ -21,7 +21,7 @@ _SHAPE = {
     "vocab": [{"rank": int, "token_bytes": str}],
     "special_tokens?": ([{"rank": int, "token_str": str}], None),
 }  # fmt: skip
-# What the first special tokens are where a file does not say it, as those before Mistral's version 7.
+# The first special tokens if a file does not list them, as before Mistral's version 7.
 _UNSAID = (
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
@@ -30,7 +30,7 @@ _UNSAID = (
 
 
 def is_tekken(content: Any) -> bool:
-    """Whether JSON is such a file."""
+    """Whether JSON content is that of a `tekken.json`."""
     return isinstance(content, Mapping) and isinstance(content.get("vocab"), list) and "config" in content
 
 
@@ -47,7 +47,7 @@ def from_tekken(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Sp
         ranks = {token["rank"]: token for token in content["vocab"]}
         wanted = range(size - first)
         if missing := [rank for rank in wanted if rank not in ranks]:
-            raise ValueError(f"the vocab lacks the rank {missing[0]}; expected those from 0 to {len(wanted) - 1}")
+            raise ValueError(f"the vocab lacks the rank {missing[0]}; expected all from 0 to {len(wanted) - 1}")
         tokens = {first + rank: base64.b64decode(ranks[rank]["token_bytes"], validate=True) for rank in wanted}
         return of_ranks(tokens, _special(content.get("special_tokens"), first)), splitter(config["pattern"])
     except (ValueError, binascii.Error) as error:
@@ -55,6 +55,6 @@ def from_tekken(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Sp
 
 
 def _special(said: list[Mapping[str, Any]] | None, number: int) -> dict[str, int]:
-    """The special tokens; those without a name are called by their ids."""
+    """The special tokens; those without a name are named by their ids."""
     texts = dict(enumerate(_UNSAID[:number])) if said is None else {token["rank"]: token["token_str"] for token in said}
     return {texts.get(k, f"<SPECIAL_{k}>"): k for k in range(number)}

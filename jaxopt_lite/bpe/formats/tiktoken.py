@@ -1,6 +1,6 @@
-"""`.tiktoken`: the tokens in base64 with their ranks, one a line. Pattern and special tokens are outside the file.
+"""`.tiktoken`: the tokens in base64 with their ranks, one per line. Pattern and special tokens are not in the file.
 
-What each token was made of is not in it either; `recover` finds the merges.
+Neither is what each token was made of; `recover` finds the merges.
 """
 
 import base64
@@ -25,14 +25,14 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
     """Write the tokens with their ids as ranks. Special tokens and the pattern are left out.
 
     Raises:
-        ValueError: a vocabulary whose merges do not follow from the order of its ids, or not of bytes, or with tokens
-            that are found in every text.
+        ValueError: a vocabulary whose merges do not follow from the order of its ids, or that is not at byte level, or
+            has added tokens or anything else that the format cannot express.
     """
     v = vocabulary
     if v.level != "byte" or v.end_of_word is not None:
         raise ValueError("format='tiktoken' is for byte level without an end-of-word mark; use format='jaxopt_lite'.")
     if v.is_marked or v.unknown is not None:
-        raise ValueError("format='tiktoken' has no form for prefixes, suffixes and unknown tokens; use another.")
+        raise ValueError("format='tiktoken' has no form for prefixes, suffixes or unknown tokens; use another.")
     if v.added_tokens:
         raise ValueError(
             f"format='tiktoken' has no form for added tokens, such as {next(iter(v.added_tokens))!r}, which are found "
@@ -42,7 +42,7 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
     ids = [k for k, token in enumerate(v.tokens) if token and k not in special]
     tokens = [v.tokens[k] for k in ids]
     if len(set(tokens)) != len(tokens):
-        raise ValueError("format='tiktoken' needs different tokens; two of them have the same bytes.")
+        raise ValueError("format='tiktoken' needs distinct tokens; two of them have the same bytes.")
     if not v.by_token:
         _check_order_of(v, ids, tokens)
     lines = [f"{base64.b64encode(v.tokens[k]).decode()} {k}\n" for k in ids]
@@ -54,18 +54,18 @@ def _check_order_of(v: Vocabulary, ids: list[int], tokens: list[bytes]) -> None:
     try:
         merges, merged = recover(tokens, _bytes(tokens))
     except ValueError as error:
-        raise ValueError(f"format='tiktoken' cannot say these merges: {error}.") from None
+        raise ValueError(f"format='tiktoken' cannot express these merges: {error}.") from None
     ranks = np.asarray(ids, np.int32)
     found = set(map(tuple, np.column_stack([ranks[merges], ranks[merged]]).tolist()))
     ours = set(map(tuple, np.column_stack([v.merges, v.merged]).tolist()))
     whole = len(tokens) - len(merged) - len(_bytes(tokens))
     if not found <= ours or {new for *_, new in found} != set(v.merged.tolist()) or np.any(np.diff(v.merged) < 0):
         raise ValueError(
-            "format='tiktoken' finds merges by the order of the ids, and these merges are others; use "
+            "format='tiktoken' derives merges from the order of the ids, which would give other merges than these; use "
             "format='huggingface'."
         )
     if whole and not v.whole_words:
-        raise ValueError(f"format='tiktoken' would find {whole} tokens as words that no merge makes.")
+        raise ValueError(f"format='tiktoken' would find {whole} tokens as whole words that no merge makes.")
 
 
 def read_tiktoken(
@@ -76,7 +76,7 @@ def read_tiktoken(
     Args:
         path: the file.
         pattern: what a word is; it must be given.
-        special_tokens: text -> id, or texts, which get the ids that the file leaves out, then those behind its last.
+        special_tokens: text -> id, or texts, which get the ids that the file leaves out, then those after its last.
 
     Raises:
         ValueError: naming the file, and what is wrong in it.
@@ -95,14 +95,14 @@ def read_tiktoken(
 
 
 def of_ranks(ranks: Mapping[int, bytes], special: Mapping[str, int]) -> Vocabulary:
-    """The vocabulary of tokens that are given by their ranks alone.
+    """The vocabulary of tokens given only by their ranks.
 
     Args:
         ranks: rank, which is the id, -> token.
         special: text -> id.
 
     Raises:
-        ValueError: ids that are no ids, or tokens with a byte that is no token.
+        ValueError: ids that are negative or far too large, or tokens with a byte that is not a token.
     """
     everything = tokens_by_id({**ranks, **{k: to_bytes(text) for text, k in special.items()}})
     ids = sorted(ranks)
@@ -133,22 +133,22 @@ def _ranks(path: Path) -> dict[int, bytes]:
         try:
             text, rank = line.split()
             k = int(rank) if rank.isascii() and rank.isdigit() else -1
-            token = b"" if text == "=" else base64.b64decode(text, validate=True)  # "=": none, as Whisper has it
+            token = b"" if text == "=" else base64.b64decode(text, validate=True)  # "=": an empty token, in Whisper
         except (ValueError, binascii.Error):
             raise ValueError(
                 f"{path}, line {number}: expected a token in base64 and its rank; got {line[:60]!r}."
             ) from None
         if k in ranks or k < 0:
             raise ValueError(
-                f"{path}, line {number}: expected a token and a rank of its own, not negative; got {line[:60]!r}."
+                f"{path}, line {number}: expected a token and a unique rank, not negative; got {line[:60]!r}."
             )
         ranks[k] = token
-    # The id of an empty token stands for nothing, and is for a special token perhaps.
+    # The id of an empty token stands for nothing; it may be meant for a special token.
     ranks = {k: token for k, token in ranks.items() if token}
     if not ranks:
         raise ValueError(f"{path}: expected tokens in base64 with their ranks; the file is empty.")
     if len(set(ranks.values())) != len(ranks):
-        raise ValueError(f"{path}: expected different tokens; some have two ranks.")
+        raise ValueError(f"{path}: expected distinct tokens; some have two ranks.")
     return ranks
 
 
@@ -157,34 +157,34 @@ def _special(path: Path, ranks: Mapping[int, bytes], given) -> dict[str, int]:
     if isinstance(given, Mapping):
         taken = {text: k for text, k in given.items() if k in ranks}
         if taken or len(set(given.values())) < len(given):
-            raise ValueError(f"special_tokens={taken or given}: expected ids of their own, that no token has")
+            raise ValueError(f"special_tokens={taken or given}: expected distinct ids that no token has")
         return dict(given)
     texts, last = list(given or ()), max(ranks)
     holes = [k for k in range(last) if k not in ranks]
     special: dict[str, int] = dict(zip(texts, [*holes, *range(last + 1, last + 1 + len(texts))], strict=False))
     if special:
         warnings.warn(
-            f"{path} does not say the ids of special tokens; they were given {special}, what it leaves out and then "
-            "what follows. If they have others, as in cl100k_base, pass a mapping of texts to ids.",
+            f"{path} does not have the ids of special tokens; they got {special}: first ids that it leaves out, then "
+            "those that follow. If they have other ids, as in cl100k_base, pass a mapping of texts to ids.",
             stacklevel=5,
         )
     return special
 
 
 class LaterPart(ValueError):
-    """A token that may be made of one that comes later in the order."""
+    """A token that may be made of a token that comes later in the order."""
 
 
 def all_merges(tokens: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Every way to make a token of two others, in the order of what is made: what tiktoken does, literally.
+    """Every way to make a token of two others, ordered by the token made: literally what tiktoken does.
 
-    It joins the two neighbours whose bytes are the token of lowest rank, however they came about, the leftmost first.
+    It joins the two neighbors whose bytes form the token of lowest rank, however they were made, the leftmost first.
 
     Args:
         tokens: the bytes of each, by rank.
 
     Returns:
-        As `recover`, with several merges for most tokens.
+        As `recover`, but with several merges for most tokens.
     """
     ranks = {token: rank for rank, token in enumerate(tokens)}
     merges, merged = [], []
@@ -200,8 +200,8 @@ def all_merges(tokens: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 def recover(tokens: Sequence[bytes], first: Mapping[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The merges that make tokens, given in the order of their ranks, which is the order in which they were learned.
 
-    What earlier merges make of a token's bytes are the two parts of its own merge. Where there are more, no merge makes
-    it, and tiktoken finds it as a whole word only.
+    Earlier merges turn a token's bytes into the two parts of its own merge. If more than two parts are left, no merge
+    makes the token, and tiktoken finds it only as a whole word.
 
     Args:
         tokens: the bytes of each, by rank.
@@ -211,8 +211,8 @@ def recover(tokens: Sequence[bytes], first: Mapping[int, int]) -> tuple[np.ndarr
         int32 [M, 2], the merges, and int32 [M], the ranks of what they make.
 
     Raises:
-        LaterPart: a token that may be made of a later one, so that no order of such merges has the same effect.
-        ValueError: a token with a byte that is no token.
+        LaterPart: a token that may be made of a later one, so that no order of these merges has the same effect.
+        ValueError: a token with a byte that is not a token.
     """
     size = len(tokens)
     ranks: dict[int, int] = {}
@@ -222,7 +222,7 @@ def recover(tokens: Sequence[bytes], first: Mapping[int, int]) -> tuple[np.ndarr
             continue
         if any(byte not in first for byte in token):
             raise ValueError(
-                f"the token {token!r:.80} of rank {rank} has a byte that is no token; expected all of them"
+                f"the token {token!r:.80} of rank {rank} has a byte that is not a token; expected all bytes to be"
             )
         parts = merge_word([first[byte] for byte in token], ranks, merged, size)
         if len(parts) == 2:
@@ -236,7 +236,7 @@ def recover(tokens: Sequence[bytes], first: Mapping[int, int]) -> tuple[np.ndarr
 
 
 def _check_order(tokens: Sequence[bytes], whole: Collection[int]) -> None:
-    """tiktoken joins any two neighbours whose bytes are a token; later parts would join into this one after all."""
+    """Raise LaterPart if tiktoken, which joins any two neighbors whose bytes are a token, could use later parts."""
     if not whole:
         return
     begins = _beginnings(tokens, whole)
@@ -256,7 +256,7 @@ def _check_order(tokens: Sequence[bytes], whole: Collection[int]) -> None:
 def _beginnings(tokens: Sequence[bytes], wanted: Collection[int]) -> dict[int, dict[int, int]]:
     """For some tokens, by rank: the lengths and ranks of other tokens that they begin with.
 
-    In alphabetical order these come before a token, each one a beginning of the next.
+    In alphabetical order these come before the token, and each is a prefix of the next.
     """
     found: dict[int, dict[int, int]] = {}
     around: list[int] = []

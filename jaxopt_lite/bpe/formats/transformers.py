@@ -1,7 +1,7 @@
 """A folder that `AutoTokenizer.from_pretrained` of Hugging Face `transformers` reads.
 
-Beside the `tokenizer.json` it has a `tokenizer_config.json`, which says which tokens end a text, fill it up and so on,
-and how a conversation becomes a text.
+Besides the `tokenizer.json` it has a `tokenizer_config.json`, which says which tokens end a text, pad it and so on, and
+how a conversation becomes a text.
 """
 
 import json
@@ -15,7 +15,7 @@ from jaxopt_lite.files import write
 __all__ = ["ROLES", "check_roles", "write_config"]
 
 ROLES = ("bos", "eos", "pad", "unk")
-"""What a token may be for: the beginning and the end of a text, filling up, what has no token."""
+"""What a token may be for: the beginning and the end of a text, padding, what has no token."""
 
 
 def check_roles(vocabulary: Vocabulary, roles: Mapping[str, str]) -> None:
@@ -24,7 +24,7 @@ def check_roles(vocabulary: Vocabulary, roles: Mapping[str, str]) -> None:
         if text not in vocabulary.special_tokens:
             known = ", ".join(map(repr, list(vocabulary.special_tokens)[:5])) or "none"
             raise ValueError(
-                f"{role}={text!r:.80}: expected a special token of this tokenizer ({known}). Give it to `train` as one "
+                f"{role}={text!r:.80}: expected a special token of this tokenizer ({known}). Pass it to `train` as one "
                 "of special_tokens=."
             )
 
@@ -34,13 +34,13 @@ def write_config(vocabulary: Vocabulary, folder: Path, roles: Mapping[str, str],
 
     Args:
         vocabulary: the tokens.
-        folder: where to.
+        folder: where to write it.
         roles: some of `ROLES` -> special tokens.
-        chat_template: how a conversation becomes a text, in Jinja; `None`: not said.
+        chat_template: how a conversation becomes a text, in Jinja; `None` leaves it out.
     """
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
-        "model_max_length": 10**30,  # as transformers says that there is no limit
+        "model_max_length": 10**30,  # how transformers writes that there is no limit
         **{f"{role}_token": text for role, text in roles.items()},
     }  # fmt: skip
     if chat_template is not None:

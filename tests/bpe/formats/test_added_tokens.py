@@ -227,7 +227,7 @@ WRONG = {
     "a byte's name": ([added("Ġ", ALPHABET["Ġ"])], "in its vocab is the byte b' '"),
     "a flag that is none": ([added("<a>", 256, special=1)], r"added_tokens\[0\].special is 1; expected true or false"),
     "an id that is none": ([added("<a>", 256.0)], r"added_tokens\[0\].id is 256.0; expected a whole number"),
-    "a text that is none": ([added(None, 256)], r"added_tokens\[0\].content is null; expected a text"),
+    "a text that is none": ([added(None, 256)], r"added_tokens\[0\].content is null; expected a string"),
     "no flag": ([{"id": 256, "content": "<a>"}], r"added_tokens\[0\] lacks 'normalized'"),
     "half a character": ([added("\ud800", 256)], "does not fit together"),
 }

@@ -75,7 +75,7 @@ def runs(size):
 
 def tiktoken_lines(size, path):
     path.write_bytes(b"".join(b"%s %d\n" % (base64.b64encode(b"%06d" % k), k + 256) for k in range(size)))
-    with pytest.raises(ValueError, match="a byte that is no token"):
+    with pytest.raises(ValueError, match="a byte that is not a token"):
         bpe.load(path, pattern="gpt4")
 
 
