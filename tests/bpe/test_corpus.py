@@ -267,7 +267,7 @@ def test_a_splitter_by_its_name_alone_is_refused():
         ({"processes": 0}, "at least 1"),
         ({"special_tokens": ["<a>", ""]}, "special_tokens"),
         ({"special_tokens": "<a>"}, "expected a list"),
-        ({"special_tokens": ["<a>", "<a>"]}, "different"),
+        ({"special_tokens": ["<a>", "<a>"]}, "distinct"),
         ({"special_tokens": ["<a>", 3]}, "3"),
         ({"special_tokens": b"<a>"}, "expected a list"),
         ({"special_tokens": 3}, "expected a list"),

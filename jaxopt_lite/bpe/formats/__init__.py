@@ -55,8 +55,7 @@ def write(
     format = _format_of(path, vocabulary, splitter) if format is None else one_of("format", format, FORMATS)
     if format in _FOLDERS and path.exists() and not path.is_dir():
         raise ValueError(
-            f"path={str(path)!r} is not a folder, which format={format!r} needs; pass another path, or another "
-            "format=."
+            f"path={str(path)!r} is not a folder, which format={format!r} needs; pass another path, or another format=."
         )
     if format not in _FOLDERS and path.is_dir():
         raise ValueError(f"path={str(path)!r} is a folder; expected the path of a file for format={format!r}.")

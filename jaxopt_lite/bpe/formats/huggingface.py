@@ -1,8 +1,8 @@
 r"""`tokenizer.json` of Hugging Face `tokenizers`: written to make the same ids, and read if this package supports it.
 
 Normalizers, pre-tokenizers, decoders and post-processors are kept as they are and turned into functions elsewhere
-(`steps.py`, `around.py`). A pre-tokenizer whose words are those of a single pattern becomes that pattern, which allows
-to cut texts into pieces and is much faster.
+(`steps.py`, `around.py`). A pre-tokenizer whose words are those of a single pattern becomes that pattern, with which
+texts are cut into pieces and encoded much faster.
 """
 
 import json
@@ -267,9 +267,7 @@ def from_json(content: Mapping[str, Any], source: str) -> tuple[Vocabulary, Spli
     model = _model(content, fail)
     for name in ("truncation", "padding"):
         if content.get(name) is not None:
-            warnings.warn(
-                f"{source} has {name} set, which is ignored: `encode_batch` pads with length=.", stacklevel=5
-            )
+            warnings.warn(f"{source} has {name} set, which is ignored: `encode_batch` pads with length=.", stacklevel=5)
     normal = _normalizer(content.get("normalizer"), fail)
     _check_normal(content.get("added_tokens", []), normal, fail)
     split, is_bytes = _pre_tokenizer(content.get("pre_tokenizer"), normal, fail)

@@ -323,7 +323,7 @@ def test_what_is_found_in_normalized_text_is_decoded_so(tmp_path, part):
     ("names", "normal", "problem"),
     [
         (["\t\t"], {"type": "Strip", "strip_left": True, "strip_right": True}, r"'\\t\\t', of which .* leaves nothing"),
-        (["<A>", "<a>"], {"type": "Lowercase"}, "'<A>' and '<a>', both of which its normalizer makes '<a>'"),
+        (["<A>", "<a>"], {"type": "Lowercase"}, "'<A>' and '<a>', both of which its normalizer turns into '<a>'"),
     ],
 )
 def test_normal_forms_that_are_refused(tmp_path, names, normal, problem):

@@ -142,7 +142,7 @@ def test_padding_and_truncation_are_set_aside_with_a_word(tmp_path):
     truncation = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
     content = file_of(*FILES["NFC"]) | {"truncation": truncation}
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.warns(UserWarning, match="has truncation set, which is left out here"):
+    with pytest.warns(UserWarning, match="has truncation set, which is ignored"):
         assert len(bpe.load(tmp_path / "a.json").encode("abc def ghi jkl mno")) > 3
 
 
