@@ -1,4 +1,4 @@
-"""Byte-pair encoding: training by vectorised pair counting, encoding, and the files of other tokenizers.
+"""Byte-pair encoding: training by vectorized pair counting, encoding, and the files of other tokenizers.
 
 `train` learns a `Tokenizer` from text, `load` reads one from a file, and `count_pairs` is the counting kernel itself.
 

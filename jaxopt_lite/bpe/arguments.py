@@ -98,7 +98,7 @@ def word_counts(counts: Mapping) -> Counter[str]:
         if not isinstance(count, Integral) or isinstance(count, bool):
             raise TypeError(f"the count of {word!r:.80} is {count!r} ({type(count).__name__}): expected an int.")
         if count < 0:
-            raise ValueError(f"the count of {word!r:.80} is {count}: expected how often it occurs, at least 0.")
+            raise ValueError(f"the count of {word!r:.80} is {count}: expected how often it occurs, 0 or more.")
         checked[word] = int(count)
     return checked
 

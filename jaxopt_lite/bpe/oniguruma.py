@@ -263,7 +263,7 @@ class _Reader:
         """The letters that matter of one member of a class: a character, a class or a range."""
         following = self.pattern[self.at : self.at + 2]
         if not following:
-            self.refuse("[", start, "it has no end")
+            self.refuse("[", start, "it is not closed")
         if operator := next((two for two in ("&&", "--", "||", "~~", "[", "]") if following.startswith(two)), None):
             self.refuse(operator, self.at, _INSTEAD.get(operator, rf"write '\{operator[0]}' for the character"))
         if following[0] == "-" and self.at > first and following[1:] != "]":
@@ -300,7 +300,7 @@ class _Reader:
         part = self.choice()
         self.around.pop()
         if not self.took(")"):
-            self.refuse("(", start, "it has no end")
+            self.refuse("(", start, "it is not closed")
         if kind in _BEHIND and part.length is None:
             self.refuse(self.pattern[start : self.at], start, "give all its alternatives the same length")
         return _NOTHING if kind in _AROUND else part
@@ -394,7 +394,7 @@ def translated(pattern: str, language: str) -> str:
 
 
 class _Translator:
-    """Reads a pattern from left to right and writes it anew."""
+    """Reads a pattern from left to right and rewrites it."""
 
     def __init__(self, pattern: str, language: _Language):
         self.pattern, self.at, self.language = pattern, 0, language

@@ -615,7 +615,7 @@ def _shortened(ids, lengths) -> list:
 
 
 def _words_with_starts(text: str, splitter: Splitter) -> Iterator[tuple[int, str]]:
-    """The words of a text, each with its first character."""
+    """The words of a text, each with the index of its first character."""
     if splitter.pattern is None:
         yield from ((match.start(), match[0]) for match in _NO_SPACE.finditer(text))
         return

@@ -72,7 +72,7 @@ def train(
     checkpoint: str | Path | None = None,
     device: Any = None,
 ) -> Tokenizer:
-    """Learn a byte-pair encoding: merge the most frequent pair of neighbouring symbols, again and again.
+    """Learn a byte-pair encoding: merge the most frequent pair of neighboring symbols, again and again.
 
     The merges are exactly those of the sequential algorithm (Sennrich, Haddow and Birch, ACL 2016, algorithm 1), with
     counts weighted by word frequency and overlapping pairs counted; ties go to the smallest (left, right). They are the
@@ -451,7 +451,7 @@ def check_checkpoint(checkpoint: str | Path | None) -> None:
         raise FileNotFoundError(f"checkpoint={str(path)!r}: there is no folder {path.parent} to write it to.")
     folder = Path(os.path.realpath(path)).parent  # for a link, the folder of its target
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"checkpoint={str(path)!r}: nothing may be written to {folder}; give another path.")
+        raise PermissionError(f"checkpoint={str(path)!r}: {folder} is not writable; give another path.")
     _content(path)
 
 

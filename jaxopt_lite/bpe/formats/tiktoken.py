@@ -32,7 +32,7 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
     if v.level != "byte" or v.end_of_word is not None:
         raise ValueError("format='tiktoken' is for byte level without an end-of-word mark; use format='jaxopt_lite'.")
     if v.is_marked or v.unknown is not None:
-        raise ValueError("format='tiktoken' has no form for prefixes, suffixes or unknown tokens; use another.")
+        raise ValueError("format='tiktoken' has no form for prefixes, suffixes or unknown tokens; use another format.")
     if v.added_tokens:
         raise ValueError(
             f"format='tiktoken' has no form for added tokens, such as {next(iter(v.added_tokens))!r}, which are found "
