@@ -220,7 +220,7 @@ def test_an_added_token_that_merges_make_too(tmp_path):
 WRONG = {
     "one text twice": ([added("<a>", 256), added("<a>", 257)], "two added tokens with the content '<a>'"),
     "one id twice": ([added("<a>", 256), added("<b>", 256)], "two added tokens with the id 256"),
-    "no text": ([added("", 256)], "with no text"),
+    "no text": ([added("", 256)], "which is empty"),
     "another id in the vocab": ([added("!", 300)], r"has the ids \d+ and 300 for '!'"),
     "a gap": ([added("<a>", 257)], "gives the id 256"),
     "a byte's name under another id": ([added("é", 256)], r"has the ids \d+ and 256 for 'é'"),

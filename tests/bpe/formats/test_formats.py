@@ -223,7 +223,7 @@ def test_special_tokens_of_tiktoken_have_their_ids(tmp_path, special):
     ({"": 300}, "none of them empty"),
     ({5: 300}, "special_tokens has 5"),
     ("<a>", "expected a list"),
-    (["<a>", "<a>"], "different"),
+    (["<a>", "<a>"], "distinct"),
     (5, "expected a list"),
 ])  # fmt: skip
 def test_special_tokens_that_cannot_be(tmp_path, special, problem):

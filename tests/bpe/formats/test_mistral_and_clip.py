@@ -43,7 +43,7 @@ def test_tekken(tmp_path):
 def test_tekken_that_is_refused(tmp_path):
     path = tmp_path / "tekken.json"
     for changes, problem in (
-        ({"vocab": []}, "lacks the rank 0; expected those from 0 to 799"),
+        ({"vocab": []}, "lacks the rank 0; expected all from 0 to 799"),
         ({"config": {}}, "config lacks 'pattern'"),
         ({"special_tokens": [3]}, r"special_tokens\[0\] is 3"),
         ({"vocab": [{"rank": 0, "token_bytes": "?"}]}, "lacks the rank 1"),
