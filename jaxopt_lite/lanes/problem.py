@@ -164,7 +164,7 @@ def batch_of(
     size = _common_size([(f"{called}{name}", leaf, 0) for name, leaf in named_leaves(x0)])
     flat, unravel = _ravel_batch(x0, dtype)
     if flat.shape[1] == 0:
-        raise ValueError(f"{called} has no unknowns: every leaf has size zero for one problem; give one at least.")
+        raise ValueError(f"{called} has no unknowns: every leaf of a problem has size zero; give at least one number.")
     axes = axes if batched else (None,) * len(axes)
     leaves, is_mapped = _batch_axes_first(args, axes, size, called)
     return Batch(flat, leaves, is_mapped), Layout(unravel, jax.tree.structure(args))

@@ -183,7 +183,7 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "tolerances.py",
-        "        value = jnp.minimum(value, _MOST_STEPS)",
+        "        value = jnp.minimum(value, np.array(_MOST_STEPS, value.dtype))",
         "        value = jnp.abs(value)",
         ("tests/solvers/test_solve.py",),
     ),
