@@ -20,7 +20,8 @@ From a batch to a solution:
 - `tolerances`: default tolerances, and settings for each problem.
 - `choice`: how a batch is solved, decided once.
 - `implicit`: derivatives by the implicit function theorem.
-- `pipeline`: run the methods, verify every answer, report.
+- `verification`: what autodiff finds at an answer, and the status by it.
+- `pipeline`: run the methods, have every answer verified, report.
 - `solve`: `root` and `minimize`.
 - `fixed_point`: roots of x − g(x).
 - `least_squares`: curve fits.

@@ -80,7 +80,7 @@ MUTANTS = (
         ("tests/solvers/test_trust_region.py",),
     ),
     Mutant(
-        SOLVERS + "pipeline.py",
+        SOLVERS + "verification.py",
         "_FURTHER = 1 / 8",
         "_FURTHER = 0",
         ("tests/solvers/test_trust_region.py",),
@@ -158,7 +158,7 @@ MUTANTS = (
         ("tests/solvers/test_degenerate.py",),
     ),
     Mutant(
-        SOLVERS + "pipeline.py",
+        SOLVERS + "verification.py",
         "    claimed = outcome.status == Status.CONVERGED",
         "    claimed = jnp.zeros_like(holds)",
         ("tests/test_contract_backends.py",),
