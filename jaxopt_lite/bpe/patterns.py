@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import regex
 
+from jaxopt_lite.arguments import assign
 from jaxopt_lite.bpe.age import of_unicode_16
 from jaxopt_lite.bpe.arguments import texts
 from jaxopt_lite.bpe.cuts import starts
@@ -266,7 +267,7 @@ class Finder:
     searches: list[tuple[re.Pattern[str], dict[str, str]]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "tokens", texts("special_tokens", self.tokens))
+        assign(self, tokens=texts("special_tokens", self.tokens))
         searches = []
         for is_last in (False, True):
             group = [token for token in self.tokens if (token in self.last) == is_last]
@@ -274,7 +275,7 @@ class Finder:
             longest_first = sorted(filter(None, known), key=len, reverse=True)
             # Tokens that normalization leaves empty are never found; `(?!)` matches nowhere.
             searches.append((re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"), known))
-        object.__setattr__(self, "searches", searches if searches[1][1] or self.normalizes else searches[:1])
+        assign(self, searches=searches if searches[1][1] or self.normalizes else searches[:1])
 
     @property
     def normalizes(self) -> bool:

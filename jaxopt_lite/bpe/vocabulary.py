@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, get_
 
 import numpy as np
 
-from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.arguments import assign, whole_number
 from jaxopt_lite.bpe.arguments import all_to_bytes, texts, to_bytes, whole_numbers
 from jaxopt_lite.tables import html_table
 
@@ -152,7 +152,8 @@ class Vocabulary:
 
     def __post_init__(self):
         """Convert everything to its type, and check that it is consistent."""
-        given = dict(
+        assign(
+            self,
             tokens=tuple(self.tokens),
             merges=whole_numbers("merges", self.merges, np.int32, 2),
             merged=whole_numbers("merged", self.merged, np.int32),
@@ -166,8 +167,6 @@ class Vocabulary:
             flags={text: tuple(self.flags[text]) for text in texts("flags", self.flags)},
             in_model=frozenset(texts("in_model", self.in_model)),
         )
-        for name, value in given.items():
-            object.__setattr__(self, name, value)
         _check_merges(self)
         _check_found(self)
         _check_marks(self)

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.arguments import assign, whole_number
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense, is_changed
-from jaxopt_lite.specialists.arguments import POSITIVE, assign, is_unicode, number, text
+from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, number, text
 
 __all__ = ["IA3", "KINDS", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
 

@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxopt_lite.arguments import assign
+
 __all__ = [
-    "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "assign", "check_kept", "check_real", "copied", "freeze_fields",
+    "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "check_kept", "check_real", "copied", "freeze_fields",
     "frozen", "inputs", "is_unicode", "number", "remembered", "renamed", "scalar", "text", "vector",
 ]  # fmt: skip
 
@@ -174,12 +176,6 @@ def frozen(tree: PyTree) -> PyTree:
 def copied(value: Any) -> Any:
     """The array, copied if it is not a JAX array."""
     return value if isinstance(value, jax.Array) else np.array(value)
-
-
-def assign(owner: Any, **values: Any) -> None:
-    """Set fields of a frozen dataclass, in its `__post_init__`."""
-    for name, value in values.items():
-        object.__setattr__(owner, name, value)
 
 
 def freeze_fields(owner: Any) -> None:

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.arguments import assign
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
-from jaxopt_lite.specialists.arguments import assign, frozen, inputs, is_unicode, remembered, text, vector
+from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text, vector
 
 __all__ = ["Base", "batched", "digest"]
 

@@ -26,13 +26,13 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from jaxopt_lite import plots
-from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.arguments import assign, whole_number
 from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
-from jaxopt_lite.specialists.arguments import assign, check_real, copied, freeze_fields, number, renamed
+from jaxopt_lite.specialists.arguments import check_real, copied, freeze_fields, number, renamed
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit

@@ -14,12 +14,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.arguments import assign, whole_number
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
-from jaxopt_lite.specialists.arguments import assign, check_real, copied, frozen, inputs, remembered, renamed, text
+from jaxopt_lite.specialists.arguments import check_real, copied, frozen, inputs, remembered, renamed, text
 from jaxopt_lite.specialists.base import Base, digest
 from jaxopt_lite.tables import html_table
 

@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.arguments import assign, whole_number
 from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
-from jaxopt_lite.specialists.arguments import POSITIVE, assign, check_real, frozen, number, renamed
+from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat

@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxopt_lite.arguments import assign
 from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.specialists.adapters import Parameters
-from jaxopt_lite.specialists.arguments import POSITIVE, assign, number
+from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.merging.gram import moments

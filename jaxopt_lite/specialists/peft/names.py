@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike
 
+from jaxopt_lite.arguments import assign
 from jaxopt_lite.specialists.adapters import leaf_names
-from jaxopt_lite.specialists.arguments import assign, text
+from jaxopt_lite.specialists.arguments import text
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.peft.settings import is_chosen
 
