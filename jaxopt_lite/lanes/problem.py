@@ -202,7 +202,7 @@ def _hint(x: PyTree, x0: PyTree, batched: bool, called: str) -> Hint | None:
     elif batched:
         size = np.shape(jax.tree.leaves(x0)[0])[0]
         text = (
-            f"The first axis of {called} is the batch, so {called} of shape ({size},) means {size} problems with one "
+            f"The first axis of {called} is the batch, so {called} of shape ({size},) is {size} problems with one "
             "unknown each, and x is a scalar. For one problem pass batched=False, for several "
             f"{called} of shape [B, n]."
         )
@@ -273,7 +273,7 @@ def numeric(leaf, name: str):
             f"{name} is complex ({leaf.dtype}); expected real numbers. Split it into real and imaginary parts."
         )
     if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool):
-        raise TypeError(f"{name} has dtype {leaf.dtype}; expected real numbers.")
+        raise TypeError(f"{name} has dtype {leaf.dtype}; expected numbers.")
     return leaf
 
 

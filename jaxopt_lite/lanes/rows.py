@@ -26,8 +26,8 @@ def batch_size(batches: Any, names: str) -> int:
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
     if len(sizes) != 1 or sizes == {()}:
         raise ValueError(
-            f"the leading axes of {names} are {sorted(sizes)}; expected one size, that of the batch. What "
-            "all problems share belongs in `solve`."
+            f"the leading axes of {names} are {sorted(sizes)}; expected one batch axis, the same for all. "
+            "What all problems share belongs in `solve`."
         )
     return sizes.pop()[0]
 

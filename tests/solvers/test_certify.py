@@ -96,7 +96,7 @@ def test_a_residual_of_another_size_is_refused():
 @pytest.mark.parametrize(
     ("x", "args", "said"),
     [
-        (jnp.ones(3), None, r"the first axis of x is that of the batch, so that x of shape \(3,\) is 3 problems"),
+        (jnp.ones(3), None, r"the first axis of x is the batch, so x of shape \(3,\) is 3 problems"),
         (1.0, None, r"x has shape \(\) and no batch axis 0"),
         (jnp.ones((2, 3)), jnp.ones(5), "args has 5 entries along axis 0; expected 2, one per problem of x. "),
         ({"a": "text"}, None, r"x\['a'\] has dtype <U4; expected numbers"),

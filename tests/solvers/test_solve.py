@@ -292,7 +292,7 @@ def test_functions_of_x_alone_and_hints_for_one_vector():
     for refused in (jol.minimize, jol.certify_minimum):
         with pytest.raises(IndexError, match=r"shape \(3,\) is 3 problems .* pass batched=False"):
             refused(chain, np.ones(3))
-    with pytest.raises(TypeError, match=r"x0 is a list, .* 2 scalars.* jnp\.asarray\(x0\)"):
+    with pytest.raises(TypeError, match=r"x that fun gets is a list, .* 2 scalars.* jnp\.asarray\(x0\)"):
         jol.minimize(lambda x, _: jnp.sum((x - 1) ** 2), [0.0, 1.0], batched=False)
     with pytest.raises(ValueError, match=r"100 entries .* if x0 is one problem, pass batched=False"):
         jol.minimize(chain, np.ones(3), np.ones((100, 2)))
