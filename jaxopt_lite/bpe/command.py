@@ -249,7 +249,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _corpus(options: argparse.Namespace) -> list[Path | str]:
-    """The files; standard input is one of them where it has a path and is whole, so that it is read in parts."""
+    """The files; standard input is one of them if it has a path and is unread, so that it is read in parts."""
     if options.files.count(_STANDARD) > 1:
         options.parser.error("'-' is given twice; there is only one standard input")
     if _STANDARD in options.files:
@@ -262,7 +262,7 @@ def _corpus(options: argparse.Namespace) -> list[Path | str]:
 
 
 def _is_begun(stream: TextIO) -> bool:
-    """Whether somebody has read of a file before, which begins again where it is opened by its name."""
+    """Whether part of a file has been read already; opening it by its path would start over."""
     try:
         return os.lseek(stream.fileno(), 0, os.SEEK_CUR) > 0
     except OSError:  # a pipe, or a terminal

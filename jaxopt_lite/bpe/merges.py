@@ -173,7 +173,7 @@ class Learner:
         if not len(made):
             return
         counts = self._backend.counts()
-        known = _by_symbols(self._backend.of(np.arange(counts.size), counts))  # also what was made by a replay before
+        known = _by_symbols(self._backend.of(np.arange(counts.size), counts))  # also those of earlier replays
         for run in independent(merges.tolist(), made.tolist(), LOOK_AHEAD):
             there = [(known[pair], z) for pair, z in run if pair in known]
             if there:

@@ -295,10 +295,10 @@ class Finder:
         return False
 
     def cut(self, text: str) -> Iterator[tuple[str | None, str]]:
-        """The tokens in a text and what lies between them, in order; no piece between is empty.
+        """The tokens in a text and the pieces between them, in order; no piece between tokens is empty.
 
         Nothing is left out or yielded twice, but the text between tokens is normalized, and whitespace stripped by
-        `flags` belongs to the piece of the token found first; a token found later within that piece has what is left.
+        `flags` belongs to the piece of the token found first; a later token that overlaps it gets what is left.
 
         Yields:
             The token, or None for text between tokens; and the piece.
@@ -328,7 +328,7 @@ class Finder:
                     continue
             if start > end:
                 yield None, text[end:start]
-            yield token, text[max(start, end) : stop]  # the one before may have taken of it
+            yield token, text[max(start, end) : stop]  # the previous token may have taken part of it
             end = stop
         yield None, text[end:]
 

@@ -108,7 +108,7 @@ def check_head(data: bytes, path: Path) -> None:
 def files_of(path: Path) -> list[Path]:
     """The files that a path stands for: itself, those in a folder, or those of a pattern such as "data/**/*.txt".
 
-    From a folder and its subfolders, also behind links, files are taken whose names say that they are text: `.txt`,
+    From a folder and its subfolders, links included, files are taken whose names say that they are text: `.txt`,
     `.jsonl` and the like, `.parquet`, compressed or not, sorted by path. Names that begin with a dot are left out.
 
     Raises:
@@ -142,7 +142,7 @@ def _named(folder: Path, pattern: str, is_wanted) -> list[Path]:
 
 
 def _matches(top: Path, folder: Path, parts: tuple[str, ...]) -> set[Path]:
-    """What a pattern matches; its `**` stands also for folders that are links, which `Path.glob` passes over."""
+    """The paths that a pattern matches; its `**` also follows links to folders, which `Path.glob` skips."""
     if "**" not in parts:
         return set(folder.glob("/".join(parts))) if parts else {folder}
     at = parts.index("**")
@@ -151,7 +151,7 @@ def _matches(top: Path, folder: Path, parts: tuple[str, ...]) -> set[Path]:
 
 
 def _folders(top: Path, start: Path) -> Iterator[Path]:
-    """A folder and all inside it, but for hidden ones, and links that lead back to where one came from, from `top`."""
+    """A folder and all folders in it, except hidden ones and links that lead back to a folder on the way from `top`."""
     for name, inside, _ in os.walk(start, followlinks=True):
         folder = Path(name)
         inside[:] = [one for one in inside if not one.startswith(".") and not _leads_back(folder / one, top)]
@@ -159,7 +159,7 @@ def _folders(top: Path, start: Path) -> Iterator[Path]:
 
 
 def _leads_back(folder: Path, top: Path) -> bool:
-    """Whether this is a link to a folder on the way to it, or around that."""
+    """Whether this is a link to a folder on the way from `top` to it, or to a parent of one."""
     if not folder.is_symlink():
         return False
     target = folder.resolve()
@@ -215,7 +215,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 _UNPACKERS: dict[str, Callable[[], Any]] = {
-    ".gz": lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),  # with the head and checksum of gzip
+    ".gz": lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),  # with the header and checksum of gzip
     ".bz2": bz2.BZ2Decompressor,
     ".xz": lzma.LZMADecompressor,
     ".lzma": lzma.LZMADecompressor,
@@ -231,10 +231,10 @@ def _zstd(path: Path) -> Callable[[], Any]:
 
 
 class _Packed:
-    """Decompresses the frames of a file, one after the other.
+    """Decompresses the frames of a file, one after another.
 
-    A truncated frame raises, unlike in the reader of zstandard, and so does anything after the last frame that is not a
-    frame: Python's readers ignore it, and all frames after it. Zeros between frames are padding.
+    A truncated frame raises, unlike in zstandard's reader, and so does anything else after a frame: Python's readers
+    ignore that, and all frames after it. Zeros between frames are padding.
     """
 
     def __init__(self, path: Path, unpacker: Callable[[], Any]):
@@ -265,7 +265,7 @@ class _Packed:
             self._frame = self._unpacker()
         try:
             return self._frame.decompress(data)
-        except Exception as error:  # each form has its own
+        except Exception as error:  # each format has its own
             raise OSError(str(error)) from None
         finally:
             self._rest = self._frame.unused_data
@@ -395,7 +395,7 @@ def _of_parquet(path: Path, errors: str, field: str) -> Iterator[str]:
 
 
 def _of_column(column: Any, errors: str, path: Path, first: int) -> Iterator[str]:
-    """The texts of some rows, from the `first` on; the form asks for UTF-8, but not all who write it look."""
+    """The texts of rows from `first` on. Parquet requires UTF-8, but not all writers check."""
     try:
         texts = column.to_pylist()
     except UnicodeDecodeError:
@@ -405,7 +405,7 @@ def _of_column(column: Any, errors: str, path: Path, first: int) -> Iterator[str
 
 def _decoded_rows(column: Any, errors: str, path: Path, first: int) -> Iterator[str | None]:
     for row, scalar in enumerate(column, first):
-        data = getattr(scalar, "value", scalar).as_buffer() if scalar.is_valid else None  # of a category, its text
+        data = getattr(scalar, "value", scalar).as_buffer() if scalar.is_valid else None  # of a categorical, its text
         try:
             yield None if data is None else data.to_pybytes().decode("utf-8", errors)
         except UnicodeDecodeError as error:

@@ -634,9 +634,9 @@ def _spans(word: str, ids: Sequence[int], symbols: Symbols) -> "Int32[np.ndarray
     Args:
         word: the word.
         ids: the tokens of the word.
-        symbols: the symbols they are made of.
+        symbols: makes the base symbols of words.
     """
-    if len(ids) == 1:  # which may be a whole word with other symbols
+    if len(ids) == 1:  # it may be a whole word, whatever its symbols are
         return np.array([[0, len(word)]], np.int32)
     made, spans = symbols.spans(word)
     sizes, begins, end = symbols.vocabulary.sizes, [], 0

@@ -164,7 +164,7 @@ def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> N
         raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
     if extend is not None and not isinstance(extend, Tokenizer):
         raise ValueError(f"extend={extend!r:.80}: expected a Tokenizer; `bpe.load` reads one from a file.")
-    defaults = dict(pattern="gpt4", level="byte", byte_fallback=False)  # of the others None
+    defaults = dict(pattern="gpt4", level="byte", byte_fallback=False)  # the others default to None
     given = {name: value for name, value in settings.items() if value is not None}
     changed = [name for name, value in given.items() if not np.array_equal(value, defaults.get(name))]
     if extend is not None and changed:
@@ -247,7 +247,7 @@ def words_of(counts: Mapping[str, int], vocabulary: Vocabulary) -> Words:
         ValueError: a byte or character that has no token in the vocabulary.
     """
     v = vocabulary
-    if v.whole_words:  # such a word is one token, with no pair in it
+    if v.whole_words:  # a word that is a token has no pairs
         texts = zip(counts.items(), all_to_bytes(counts), strict=True)
         counts = dict(item for item, text in texts if text not in v.words)
     if v.level == "byte" and len(v.symbol_of) == 256 and v.is_ordered:
@@ -354,7 +354,7 @@ class _Run:
             return
         settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
         settings += (self.base.merges.tolist(),) if len(self.base.merges) else ()
-        settings += () if self.base.end_of_word is None else (self.base.end_of_word,)  # a letter may be called as it
+        settings += () if self.base.end_of_word is None else (self.base.end_of_word,)  # a letter may have the same name
         self._mark = fingerprint(self.word_counts, settings)
         known = read_checkpoint(Path(self.checkpoint), self._mark)
         try:
@@ -414,7 +414,7 @@ def fingerprint(counts: Mapping[str, int], settings: tuple) -> str:
     """A hash of words, counts and settings that does not depend on the order of the words."""
     digest = hashlib.sha256(repr(settings).encode())
     for word in sorted(counts):
-        name = str.__repr__(word)  # a str of NumPy would say that it is one
+        name = str.__repr__(word)  # a NumPy str would have another repr
         digest.update(f"{name} {counts[word]}\n".encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
 

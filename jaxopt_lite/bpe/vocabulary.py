@@ -252,7 +252,7 @@ class Vocabulary:
 
     @once
     def sizes(self) -> "Int64[np.ndarray, 'V']":
-        """int64 [V]: of how many symbols merges make each token; 1 for those that none makes."""
+        """int64 [V]: how many base symbols each token is made of; 1 for tokens that no merge makes."""
         sizes = np.ones(len(self.tokens), np.int64)
         for k in self._shortest_first:
             sizes[self.merged[k]] = sizes[self.merges[k]].sum()
@@ -260,7 +260,7 @@ class Vocabulary:
 
     @once
     def _shortest_first(self) -> list[int]:
-        """The merges in an order in which every part comes before the whole."""
+        """The indices of the merges in an order in which every part comes before the whole."""
         lengths = np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
         return np.argsort(lengths[self.merged], kind="stable").tolist()
 
@@ -285,7 +285,7 @@ class Vocabulary:
         others.update(() if self.fallback is None else self.fallback.tolist())
         wanted = self.ends_word == (self.end_of_word is not None)
         ids = [k for k in np.flatnonzero(wanted).tolist() if k not in others and self.tokens[k]]
-        return {self.texts[k]: k for k in reversed(ids)}  # of equal texts the first, which stays when more are learned
+        return {self.texts[k]: k for k in reversed(ids)}  # the first of equal texts, also after more merges
 
     @once
     def ranks(self) -> Mapping[int, int]:
@@ -465,7 +465,7 @@ class Symbols:
         return ids
 
     def spans(self, word: str) -> "tuple[list[int], Int64[np.ndarray, 'n 2']]":
-        """The same, and the first character that each stands for and the one behind its last; of the mark, none."""
+        """The same, and for each id the first character it stands for and the one after its last; none for the mark."""
         made: list[int] = []
         ends: list[tuple[int, int]] = []
         for ids, first, behind in self._instead(word, self._given(word)):
@@ -501,10 +501,10 @@ class Symbols:
 
         Yields:
             Some ids, the first byte or character that they stand for, and the one after the last. If there are as many
-            ids as these, each id stands for one of them, and otherwise all ids for all of them.
+            ids as bytes or characters, each id stands for one, otherwise all ids together for all of them.
         """
         start = 0
-        unknown: list[tuple[list[int], int, int]] = []  # the one that waits
+        unknown: list[tuple[list[int], int, int]] = []  # the one that is waiting, if any
         for at in [at for at, k in enumerate(ids) if k < 0]:
             if start < at:
                 yield from (*unknown, (ids[start:at], start, at))

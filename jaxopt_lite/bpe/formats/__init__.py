@@ -133,7 +133,7 @@ def read(
 
 
 def _check_nothing_beside(folder: Path) -> None:
-    """Raise ValueError where transformers has added tokens to a `vocab.json`, which it keeps in files beside it."""
+    """Raise ValueError if transformers has added tokens to a `vocab.json`, which it keeps in files next to it."""
     added, config = (
         read_json(folder / name) if (folder / name).exists() else {}
         for name in ("added_tokens.json", "tokenizer_config.json")
@@ -142,14 +142,14 @@ def _check_nothing_beside(folder: Path) -> None:
         check_shape(added, {str: int})
         check_shape(config, {"added_tokens_decoder?": ({str: {"content": str}}, None)})
     except ValueError as error:
-        raise ValueError(f"{folder}: added_tokens.json or tokenizer_config.json is no such file; {error}.") from None
+        raise ValueError(f"{folder}: added_tokens.json or tokenizer_config.json is malformed; {error}.") from None
     more = {*added, *(token["content"] for token in (config.get("added_tokens_decoder") or {}).values())}
     missing = more.difference(read_json(folder / "vocab.json")) if more else set()
     if missing:
         raise ValueError(
-            f"{folder} has the token {min(missing)!r:.80} beside its vocab.json, not in it; expected such tokens in a "
+            f"{folder} has the token {min(missing)!r:.80} in a file next to its vocab.json, not in it; expected a "
             f"tokenizer.json, which transformers.AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(…) "
-            "writes. Or pass the paths (vocab.json, merges.txt), to do without."
+            "writes. Or pass the paths (vocab.json, merges.txt) to leave these tokens out."
         )
 
 
