@@ -117,7 +117,7 @@ def test_vocab_and_merges(tmp_path):
 
 @pytest.mark.parametrize(("name", "content", "problem"), [
     ("added_tokens.json", {"<pad>": 600}, "the token '<pad>' in a file next to its vocab.json"),
-    ("tokenizer_config.json", {"added_tokens_decoder": {"600": {"content": "<pad>"}}}, "the token '<pad>' beside"),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"600": {"content": "<pad>"}}}, "'<pad>' in a file next to its"),
     ("added_tokens.json", ["<pad>"], "is malformed; the content is"),
     ("added_tokens.json", {"<|end|>": 1}, None),
     ("tokenizer_config.json", {"added_tokens_decoder": {"1": {"content": "<|end|>"}}, "pad_token": "<|end|>"}, None),
