@@ -16,7 +16,8 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import Status
-from jaxopt_lite.lanes.problem import LaneProblem, axis_per_leaf, batch_of, trace
+from jaxopt_lite.lanes.batch import axis_per_leaf, batch_of
+from jaxopt_lite.lanes.problem import LaneProblem, trace
 from jaxopt_lite.solvers.tolerances import limits as limits_of
 from tests.problems import MGH_UNCONSTRAINED, NONLINEAR_23, perturbed
 

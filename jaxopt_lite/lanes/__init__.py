@@ -18,9 +18,10 @@ The user's function:
 - `fan_out`: a batch divided over the cores.
 - `devices`: a batch divided over devices.
 - `capture`: when it is traced again, and which functions share a compiled program.
+- `batch`: a user's pytrees as a batch of arrays.
 - `derivatives`: its derivatives, by whichever mode of differentiation works.
 - `losses`: how much its residuals count in least squares.
 - `rounding`: whether its value is nothing but rounding error.
-- `problem`: a batch as arrays, and the function on lanes as methods use it.
+- `problem`: the function on lanes, as methods use it.
 - `gpu/`: a whole solve as one kernel on a GPU.
 """

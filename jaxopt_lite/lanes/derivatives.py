@@ -170,11 +170,7 @@ _WITH_ONE_MODE = {"while", "custom_vjp_call", "pure_callback", "io_callback", "d
 def _with_one_mode(jaxpr: Any) -> list[Equation]:
     """The equations of a jaxpr that have at most one mode of differentiation."""
 
-    def has_one(equation: Equation) -> bool:
-        name = equation.primitive.name
-        return name in _WITH_ONE_MODE
-
     def enters(equation: Equation) -> bool:
-        return equation.primitive.name != "custom_jvp_call" and not has_one(equation)
+        return equation.primitive.name not in _WITH_ONE_MODE | {"custom_jvp_call"}
 
-    return [equation for equation, *_ in equations_in(jaxpr, enters) if has_one(equation)]
+    return [equation for equation, *_ in equations_in(jaxpr, enters) if equation.primitive.name in _WITH_ONE_MODE]

@@ -43,6 +43,11 @@ class Problem(Protocol):
         """A `problem.Box` outside of which nothing may be evaluated, or None."""
         ...
 
+    @property
+    def loss(self) -> tuple[str | None, Any]:
+        """What is made of residuals: the name of the loss, and the size of an outlier."""
+        ...
+
     def value(self, x: Array, /) -> Array:
         """F(x)."""
         ...

@@ -19,10 +19,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs, positive
+from jaxopt_lite.lanes.batch import axis_per_leaf, batch_of, mapped_leaves, signature_of, with_mapped
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.derivatives import hessian, jacobian, value_and_grad
-from jaxopt_lite.lanes.problem import axis_per_leaf, batch_of, mapped_leaves, signature_of, trace, with_mapped
+from jaxopt_lite.lanes.problem import trace
 from jaxopt_lite.lanes.settings import unchecked_numbers
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.tolerances import check_not_negative, per_problem

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxopt_lite.arguments import one_of
 from jaxopt_lite.jaxprs import largest_array, opened
 from jaxopt_lite.lanes.arithmetic import on_cpu
 from jaxopt_lite.lanes.capture import Signature
@@ -30,6 +29,7 @@ from jaxopt_lite.lanes.widths import EVALUATIONS, FEWEST_IN_A_PART, Lanes, Work,
 from jaxopt_lite.solvers.trust_region import LARGEST
 
 __all__ = [
+    "BACKENDS",
     "Backend",
     "Choice",
     "Derivatives",
@@ -42,7 +42,6 @@ __all__ = [
     "RootSolver",
     "Settings",
     "Solver",
-    "check_backend",
     "choose",
     "lanes_for",
     "rows_of",
@@ -204,11 +203,6 @@ def _has_hessian(function: Function) -> bool:
     x, *leaves = (jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in (*inner.invars, *inner.constvars))
     at = function._replace(beside=(), loss=None if function.is_scalar else "linear").objective
     return x.size <= LARGEST and has_hessian(lambda x, *leaves: at(x, leaves), x, *leaves)
-
-
-def check_backend(backend: str) -> None:
-    """Raises ValueError for an unknown backend."""
-    one_of("backend", backend, BACKENDS)
 
 
 def choose(

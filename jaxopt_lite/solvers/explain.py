@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxopt_lite.jaxprs import operations
+from jaxopt_lite.lanes.batch import Batch, axis_per_leaf, batch_of, signature_of
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.fan_out import Rows, why_undivided
 from jaxopt_lite.lanes.gpu import kernel
-from jaxopt_lite.lanes.problem import Batch, axis_per_leaf, batch_of, signature_of, trace
+from jaxopt_lite.lanes.problem import trace
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.widths import EVALUATIONS
 from jaxopt_lite.solvers.choice import Backend, Options, Plan, Solver, choose

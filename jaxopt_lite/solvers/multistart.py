@@ -10,10 +10,10 @@ from jax.tree_util import keystr, tree_map_with_path
 from jaxtyping import PyTree
 
 from jaxopt_lite.arguments import flag
+from jaxopt_lite.lanes.batch import axis_per_leaf, named_leaves, numeric, one_size, signature_of
 from jaxopt_lite.lanes.calls import split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.devices import check_together
-from jaxopt_lite.lanes.problem import axis_per_leaf, named_leaves, numeric, one_size, signature_of
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.box import axes_of, checked_bounds

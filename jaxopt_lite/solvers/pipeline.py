@@ -17,10 +17,11 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxopt_lite.lanes import engine
+from jaxopt_lite.lanes.batch import Batch, Layout, batch_of, mapped_leaves, with_mapped
 from jaxopt_lite.lanes.engine import Limits, Method, Outcome, Queue
 from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.native import as_one_native_call
-from jaxopt_lite.lanes.problem import Batch, Function, LaneProblem, Layout, batch_of, mapped_leaves, trace, with_mapped
+from jaxopt_lite.lanes.problem import Function, LaneProblem, trace
 from jaxopt_lite.lanes.rows import chosen, twice
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.lanes.status import Status, is_solved

@@ -5,22 +5,22 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from jaxopt_lite.arguments import flag, whole_number
+from jaxopt_lite.arguments import flag, one_of, whole_number
+from jaxopt_lite.lanes.batch import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.calls import call, split
 from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.devices import check_together
-from jaxopt_lite.lanes.problem import axis_per_leaf, signature_of
 from jaxopt_lite.lanes.settings import checks_numbers, unchecked_numbers
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.box import axes_of, checked_bounds
 from jaxopt_lite.solvers.broyden import Broyden
 from jaxopt_lite.solvers.choice import (
+    BACKENDS,
     Backend,
     Minimizer,
     Options,
     RootSolver,
     Solver,
-    check_backend,
     lanes_for,
     rows_of,
 )
@@ -168,7 +168,7 @@ def check_options(asked: Options) -> None:
     for name in ("batched", "has_aux", "keep_state"):
         flag(name, getattr(asked, name))
     whole_number("record", asked.record, least=0)
-    check_backend(asked.backend)
+    one_of("backend", asked.backend, BACKENDS)
 
 
 def solve(

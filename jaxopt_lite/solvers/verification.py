@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxopt_lite.lanes.arithmetic import max_abs, rematvec
+from jaxopt_lite.lanes.batch import mapped_leaves, with_mapped
 from jaxopt_lite.lanes.derivatives import pullback, value_and_grad
 from jaxopt_lite.lanes.engine import Limits, Outcome
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.losses import twice_cost
 from jaxopt_lite.lanes.native import as_one_native_call
-from jaxopt_lite.lanes.problem import LaneProblem, mapped_leaves, with_mapped
+from jaxopt_lite.lanes.problem import LaneProblem
 from jaxopt_lite.lanes.rounding import is_rounding
 from jaxopt_lite.lanes.rows import chosen, in_tiles, tile_by_tile
 from jaxopt_lite.lanes.settings import in_own_settings

@@ -10,8 +10,9 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import Status
+from jaxopt_lite.lanes.batch import batch_of
 from jaxopt_lite.lanes.engine import Limits
-from jaxopt_lite.lanes.problem import LaneProblem, batch_of, trace
+from jaxopt_lite.lanes.problem import LaneProblem, trace
 from jaxopt_lite.solvers.broyden_family import Move
 from tests.oracles import solvers as textbook
 
