@@ -47,7 +47,7 @@ def evaluate(
         library: the specialists.
         router: `router(features) -> index`, −1 for the base.
         tasks: what to test on, by the names of the specialists: examples that no specialist was fitted to. Tasks with
-            other names are novel; their inputs should go to the base.
+            other names are novel; their inputs should go to the base. Examples of weight 0 count for nothing.
         loss: `loss(output, y) -> scalar` for one example, as in `fit`.
         train_tasks: what the specialists were fitted to. With it the monolith, one adapter of the same size for all
             tasks together, is fitted to at most 2,048 of these examples drawn at random (the table says out of how
@@ -77,7 +77,7 @@ def evaluate(
         >>> report.routing.accuracy, round(report.recovered, 3)
         (1.0, 1.0)
     """
-    tasks, seed = checked(tasks), whole_number("seed", seed, least=0)
+    tasks, seed = without_zero_weights(checked(tasks)), whole_number("seed", seed, least=0)
     known = {name: task for name, task in tasks.items() if name in library}
     if not known:
         raise ValueError(f"tasks are {', '.join(tasks) or 'none'}; expected some with the names of specialists.")
@@ -119,7 +119,7 @@ def task_losses(
         loss: `loss(output, y) -> scalar` for one example.
         unit: the unit of the losses.
     """
-    test = _Examples(checked(tasks), loss, unit, library)
+    test = _Examples(without_zero_weights(checked(tasks)), loss, unit, library)
     own = np.array([rows_of(library, name)[0] if name in library else -1 for name in tasks], np.int32)[test.of]
     total, amount = test.totals(library, own)
     return total / amount
@@ -170,8 +170,7 @@ class _Examples:
     def totals(self, model: Library | Base, index: Int[np.ndarray, " N"]) -> tuple[NDArray, NDArray]:
         """For each task the weighted sum of the losses, and the amount that it is divided by."""
         losses = self._in_batches(partial(_losses, model, loss=self.loss), self.x, self.y, index)
-        weighted = np.where(self.weight > 0, losses.astype(np.float64) * self.weight, 0)
-        return np.bincount(self.of, weighted), np.bincount(self.of, self.amount)
+        return np.bincount(self.of, losses.astype(np.float64) * self.weight), np.bincount(self.of, self.amount)
 
     def _in_batches(self, one: Callable, *arrays: PyTree) -> np.ndarray:
         """`one(*arrays)` in batches of one size; the last is padded with its first example."""

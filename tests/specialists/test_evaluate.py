@@ -98,10 +98,12 @@ def test_the_table_says_what_the_monolith_saw_and_what_compiling_took(library, t
 def test_weights_and_units_over_ragged_tasks(library):
     weight = np.array([1.0, 3.0, 0.0])
     tasks = {"low": task(1.0, 0, 3, weight), "high": task(3.0, 2, 2)}
+    tasks["low"][0][2] = 7, 9  # of weight 0: a novel input
     per_two = Unit("half", lambda x, weight: 2 * weight)
     report = evaluate(library, where, tasks, square, unit=per_two)
     np.testing.assert_allclose(report["base"].by_task, [0.5, 4.5])
     assert np.isclose(report["base"].loss, (4 * 1 + 2 * 9) / 12)
+    assert report.routing == (1.0, 0.0, None) and report.confusion().counts.sum() == 4
     assert report.unit == "half" and report["monolith"].by_task is None and np.isnan(report["joint"].loss)
     assert str(report).count("not given") == 2
 
