@@ -548,6 +548,10 @@ def test_sums_and_squares_of_half_precision_are_in_range():
     expected = np.linalg.norm(lost[2:]) / np.linalg.norm(lost)
     np.testing.assert_allclose(compress(dense, LoRA("w", rank=2)).error, [expected], rtol=1e-2)
 
+    tasks = {"a": ((300 * np.eye(8)).astype(np.float16), np.zeros(8))}  # of one task, so that it merges to itself
+    merged = merge(dense, RegMean(tasks)).parameters["shift:w"]
+    np.testing.assert_array_equal(merged, dense.parameters["shift:w"])
+
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, jnp.float32])
 def test_recipes_are_plain_whatever_settings_were_given_as(kind):
