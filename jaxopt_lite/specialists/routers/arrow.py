@@ -67,6 +67,8 @@ def _factors(library: Library, leaf: str | None):
 @jax.vmap
 def _directions(down, up):
     """The first left singular vector of `down @ up`; zero where the product is."""
+    wide = jnp.promote_types(down.dtype, jnp.float32)  # half precision has no such decompositions
+    down, up = down.astype(wide), up.astype(wide)
     basis, r = jnp.linalg.qr(down)
     vectors, lengths, _ = jnp.linalg.svd(r @ up, full_matrices=False)
     return jnp.where(lengths[0] > 0, basis @ vectors[:, 0], 0)

@@ -1,5 +1,7 @@
 """Arrow: the direction in which a LoRA changes its inputs most."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,16 @@ def test_the_direction_is_the_singular_vector_of_the_product():
         np.abs(x @ np.linalg.svd(np.asarray(d) @ np.asarray(u))[0][:, 0]) for d, u in zip(down, up, strict=True)
     ]
     np.testing.assert_allclose(Arrow.of(library).scores(x), np.stack(expected, axis=1), rtol=1e-10)
+
+
+def test_factors_in_half_precision():
+    library = library_of(Adapter((LoRA("w1", rank=2),)))
+    x = RNG.normal(size=(8, 6))
+    for dtype in (jnp.float16, jnp.bfloat16):
+        half = jax.tree.map(lambda leaf, dtype=dtype: jnp.asarray(leaf, dtype), library.parameters)
+        same = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), half)
+        scores = [Arrow.of(replace(library, parameters=each)).scores(x) for each in (half, same)]
+        np.testing.assert_allclose(*scores, atol=1e-5)
 
 
 def test_factors_do_not_matter():
