@@ -21,8 +21,8 @@ from jaxopt_lite.specialists.arguments import is_unicode
 from jaxopt_lite.specialists.base import digest
 
 __all__ = [
-    "DTYPES", "OtherFormatError", "canonical", "check_dtypes", "check_exists", "check_format", "check_tensors",
-    "encode", "read", "read_any", "read_header",
+    "DTYPES", "OtherFormatError", "OtherVersionError", "canonical", "check_dtypes", "check_exists", "check_format",
+    "check_tensors", "encode", "read", "read_any", "read_header",
 ]  # fmt: skip
 
 _METADATA = "__metadata__"  # the entry of a header that is not an array
@@ -38,6 +38,10 @@ _LARGEST, _MOST_AXES = 2**63, 64  # NumPy's limits; they also bound the time tha
 
 class OtherFormatError(ValueError):
     """A safetensors file of another kind."""
+
+
+class OtherVersionError(ValueError):
+    """A file of a version that cannot be read here. It may be whole, and later versions can read it."""
 
 
 def canonical(value: object) -> str:
@@ -180,7 +184,7 @@ def check_format(metadata: Mapping[str, str], kind: str, keys: Mapping[str, Iter
         raise OtherFormatError(f"not a file of the format {kind!r}, but {found!r}; another program's file?")
     if version not in keys:
         expected = " or ".join(map(repr, keys))
-        raise ValueError(f"version {version!r} of {kind!r}; expected {expected}. Update jaxopt_lite to read it.")
+        raise OtherVersionError(f"version {version!r} of {kind!r}; expected {expected}. Update jaxopt_lite to read it.")
     wanted = {"format", "version", "checksum", *keys[version]}
     if metadata.keys() != wanted:
         raise ValueError(f"its metadata are {sorted(metadata)}; expected {sorted(wanted)}. Save it again.")

@@ -212,6 +212,24 @@ def test_an_empty_library_is_an_empty_folder(tmp_path):
         load(tmp_path, base_of())
 
 
+def test_what_cannot_be_read_as_ones_own_is_not_overwritten(tmp_path):
+    """A file of a later version, and one that was given the name of another specialist's."""
+    library = library_of("a", "b")
+    save(library, tmp_path)
+    (path,) = tmp_path.glob("a-*")
+    later = path.read_bytes().replace(b'"version":"2"', b'"version":"3"')
+    save_one(library_of("c"), tmp_path / "c.safetensors")
+    for content in (later, (tmp_path / "c.safetensors").read_bytes()):
+        path.write_bytes(content)
+        (tmp_path / "c.safetensors").unlink(missing_ok=True)
+        for others, message in (("raise", "holds 1 specialists that"), ("keep", "others='remove'")):
+            with pytest.raises(ValueError, match=message):
+                save(library, tmp_path, others=others)
+            assert path.read_bytes() == content
+    save(library, tmp_path, others="remove")
+    assert_same(load(tmp_path, library.base), library)
+
+
 def test_others_are_kept(tmp_path):
     """Their bytes too; those that are new come after them."""
     mine, theirs = library_of("a", "b"), library_of("c")

@@ -22,13 +22,16 @@ from jaxopt_lite.specialists.files.folder import (
 from jaxopt_lite.specialists.files.reading import place_of, read_index
 from jaxopt_lite.specialists.files.specialist import LAST, HostLibrary, Reader, described, read_head, some
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.tensor_files import OtherFormatError
+from jaxopt_lite.specialists.tensor_files import OtherFormatError, OtherVersionError
 
 __all__ = ["save"]
 
 
 class _Member(NamedTuple):
-    """A specialist that is in a folder before a save; of a damaged one only the file's name is known."""
+    """A specialist that is in a folder before a save.
+
+    Of a damaged one only the file's name is known. One of a later version is called by it: it is someone's, and whole.
+    """
 
     file: str
     listed: Listed
@@ -79,7 +82,7 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
         mine = _mine(rows, members)
         kept, new = {m.file for m in mine.values()}, set(map(file_of, rows.names))
         rest = [m for m in members if m.file not in kept and not (m.name is None and m.file in new)]
-        _check_others(folder, rest, library, others)
+        _check_others(folder, rest, new, library, others)
         written = _to_write(rows, mine, rest if others == "keep" else [], Reader(library.base))
         gone = [m for name, m in mine.items() if file_of(name) in written] + (rest if others == "remove" else [])
         removed = [m.listed for m in gone if m.file not in written]
@@ -106,7 +109,8 @@ def _members(folder: Path, base: Base, rows: HostLibrary) -> list[_Member]:
             head = read_head(listed.path)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             if GIVEN_NAME.fullmatch(file) and stat.S_ISREG(listed.mode) and not isinstance(error, OtherFormatError):
-                members.append(_Member(file, listed, None, "", LAST))
+                known_as = file if isinstance(error, OtherVersionError) else None
+                members.append(_Member(file, listed, known_as, "", LAST))
             continue
         place = place_of(file, head.order, index)
         if place is None:
@@ -132,7 +136,7 @@ def _mine(rows: HostLibrary, members: Iterable[_Member]) -> dict[str, _Member]:
     return mine
 
 
-def _check_others(folder: Path, rest: list[_Member], library: Library, others: str) -> None:
+def _check_others(folder: Path, rest: list[_Member], new: set[str], library: Library, others: str) -> None:
     """Refuse to go on if something would be lost that nobody allowed to be."""
     names = [member.file if member.name is None else member.name for member in rest]
     if others == "raise" and rest:
@@ -140,7 +144,7 @@ def _check_others(folder: Path, rest: list[_Member], library: Library, others: s
             f"{folder} holds {len(rest)} specialists that this library does not: {some(names)}. Nothing was written. "
             "others='keep' leaves them there; others='remove' deletes them."
         )
-    both = [name for name in names if name in library]
+    both = [name for name, m in zip(names, rest, strict=True) if name in library or m.file in new]
     if others == "keep" and both:
         raise ValueError(
             f"{folder} holds other specialists of the same names: {some(both)}. Nothing was written. Rename them here "
