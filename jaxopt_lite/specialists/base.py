@@ -142,7 +142,7 @@ def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
     """SHA-256 of texts and of named arrays: for each its name, dtype, shape and bytes, the least significant first."""
     total = hashlib.sha256()
     for each in texts:
-        total.update(f"{len(each)}:{each};".encode())
+        total.update(f"{len(each)}:{each};".encode("utf-8", "surrogatepass"))  # names of tasks may hold surrogates
     for name in sorted(arrays):
         array = np.asarray(arrays[name])
         dtype, stored = _known(array.dtype)

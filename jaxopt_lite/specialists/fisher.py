@@ -108,7 +108,8 @@ def squared_gradients(
         one = jax.eval_shape(summary, adapter.shapes(base.params))
         return jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), one)
     tasks, key = without_zero_weights(tasks), jax.random.key(draws.seed)
-    keys = jnp.stack([jax.random.fold_in(key, zlib.crc32(name.encode())) for name in tasks])  # whatever else there is
+    numbers = [zlib.crc32(name.encode("utf-8", "surrogatepass")) for name in tasks]  # whatever else there is
+    keys = jnp.stack([jax.random.fold_in(key, number) for number in numbers])
     functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)
     core = _with_true_labels if draws.sample is None else _of_bucket
 

@@ -119,7 +119,7 @@ def test_the_probe_may_be_any_adapter():
 def test_the_empirical_fisher_is_the_mean_of_squares(adapter):
     """Example by example in a loop, with weights; not the square of the mean."""
     library = random_library(SOFTMAX, adapter, "abc")
-    weighted = {name: (x, y, np.linspace(0, 1, len(y))) for name, (x, y) in TASKS.items()}
+    weighted = {f"{name}\udcff": (x, y, np.linspace(0, 1, len(y))) for name, (x, y) in TASKS.items()}  # as of a file
     diagonal = fisher_diagonal(SOFTMAX, adapter, library.parameters, weighted, cross_entropy)
     loss = lambda a, x, y: cross_entropy(SOFTMAX.apply(library.adapter.apply(SOFTMAX.params, a), x), y)
     gradient = jax.jit(jax.grad(loss))

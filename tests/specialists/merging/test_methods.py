@@ -397,6 +397,7 @@ def test_a_recipe_names_the_data_it_depends_on():
     library = random_library(BASE, SCALES, "ab")
     first, other = (repr(RegMean(inputs("ab", size))) for size in (30, 31))
     assert first != other and first == repr(RegMean(inputs("ba"[::-1])))
+    assert repr(RegMean(inputs("\udcff"))) != repr(RegMean(inputs("a")))
     assert repr(Fisher(library.profile.fisher)) != repr(Fisher(jax.tree.map(lambda f: 2 * f, library.profile.fisher)))
 
 
