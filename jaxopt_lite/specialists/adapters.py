@@ -282,7 +282,8 @@ class Adapter:
         """The parameters that change nothing.
 
         Raises:
-            ValueError: a part that matches no leaf, or a shape it cannot change; a leaf that two parts would change.
+            ValueError: a part that matches no leaf, or a shape or dtype it cannot change; a leaf that two parts would
+                change.
         """
         return _identity(self, params)
 
@@ -362,7 +363,11 @@ def _identity(adapter: Adapter, params: PyTree) -> Parameters:
     """`Adapter.identity`, as one program for all arrays."""
     a: Parameters = {}
     for part, name, leaf in adapter.matches(params):
-        a |= dict(zip(_keys(part, name), part.identity(name, leaf), strict=True))
+        values = part.identity(name, leaf)
+        if not all(jnp.issubdtype(value.dtype, jnp.floating) for value in values):
+            dtype = jnp.result_type(leaf).name
+            raise ValueError(f"{part} on {name!r}: it is {dtype}; expected floating-point numbers.")
+        a |= dict(zip(_keys(part, name), values, strict=True))
     return a
 
 

@@ -92,6 +92,12 @@ def test_what_does_not_fit_the_parameters_is_refused(adapter, message):
         as_adapter(adapter).identity(models.params())
 
 
+@pytest.mark.parametrize("dtype", ["int32", "bool", "complex64"])
+def test_leaves_that_are_not_floating_point_are_refused_by_name(dtype):
+    with pytest.raises(ValueError, match=f"on 'step': it is {dtype}; expected floating-point"):
+        as_adapter(Shift("*")).identity(models.params() | {"step": jnp.zeros(2, dtype)})
+
+
 def test_names_of_leaves_are_unique():
     with pytest.raises(ValueError, match="two leaves that are called 'a/b'"):
         leaf_names({"a": {"b": 1.0}, "a/b": 2.0})
