@@ -36,7 +36,8 @@ class Base:
         name: the model's name, part of its fingerprint. Two functions with the same parameters need different names.
 
     Raises:
-        TypeError: an `apply` or `features` that is not a function, a `name` that is not a string.
+        TypeError: an `apply` or `features` that is not a function, a `name` that is not a string; a function or a
+            string among the parameters.
         ValueError: a `name` that UTF-8 cannot write.
 
     Example:
@@ -60,6 +61,7 @@ class Base:
             raise TypeError(f"features is {type(self.features).__name__}; expected a function features(params, x).")
         if not is_unicode(text("name", self.name)):
             raise ValueError(f"name={self.name!r}: expected a string that UTF-8 can write.")
+        _check_no_functions(self.params)
         assign(self, params=frozen(self.params))
 
     @property
@@ -98,6 +100,21 @@ class Base:
             arguments = jax.tree.map(_not_sharded, (self.params, x)) if changed else (self.params, x)
             known[key] = Signature.of(*arguments, mapped=(0, 1))
         return known[key]
+
+
+def _check_no_functions(params: PyTree) -> None:
+    """Refuse what a module of Equinox holds besides arrays; tracers and whatever else stands for arrays may be there.
+
+    Raises:
+        TypeError: a function or a string.
+    """
+    leaves = jax.tree.leaves(params)
+    for row, leaf in enumerate(leaves):
+        if callable(leaf) or isinstance(leaf, str):
+            raise TypeError(
+                f"params has a leaf {leaf_names(params)[row]!r} that is {type(leaf).__name__}; expected arrays. Divide "
+                "a module of Equinox by `eqx.partition(module, eqx.is_array)`, and combine its two parts in apply."
+            )
 
 
 def _not_sharded(leaf: Any) -> jax.ShapeDtypeStruct:

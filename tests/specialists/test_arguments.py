@@ -270,6 +270,13 @@ def library_of(base, parameters, mean):
     return Library(base, parameters, profile, Adapter((Shift("b"),)), tuple(map(Card, "abc")))
 
 
+@pytest.mark.parametrize("leaf, kind", [(lambda x: x, "function"), ("relu", "str")])
+def test_what_a_module_holds_besides_arrays_is_refused_by_name(leaf, kind):
+    """The fingerprint was that of a pointer, and a fit said no more than that `_identity` cannot interpret it."""
+    with pytest.raises(TypeError, match=f"a leaf 'layer/activation' that is {kind}; expected arrays"):
+        base_of({"layer": {"activation": leaf, "w": np.ones(2)}})
+
+
 def by_entry(params):
     params["w"] = np.array(9.0)
 
