@@ -15,7 +15,7 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text, vector
 
-__all__ = ["Base", "batched", "digest"]
+__all__ = ["Base", "batched", "digest", "off_mesh"]
 
 
 @jax.tree_util.register_dataclass
@@ -125,6 +125,16 @@ def _not_sharded(leaf: Any) -> jax.ShapeDtypeStruct:
 def batched(function: Callable[[PyTree, PyTree], PyTree], params: PyTree, x: PyTree) -> PyTree:
     """`function(params, x)` for each of a batch of inputs, leaves `[B, ...]`."""
     return jax.vmap(function, in_axes=(None, 0))(params, x)
+
+
+def off_mesh(params: PyTree) -> PyTree:
+    """The parameters for a solve that has a mesh of its own, or none: on the host, where they lie on another mesh.
+
+    JAX refuses to mix meshes, and the error does not say of which argument. With one device there is nothing to mix.
+    """
+    if jax.local_device_count() == 1:
+        return params
+    return jax.tree.map(lambda leaf: leaf if jax.typeof(leaf).sharding.mesh.empty else np.asarray(leaf), params)
 
 
 def _embedded(features: Callable[[PyTree, PyTree], Array], params: PyTree, x: PyTree) -> Array:

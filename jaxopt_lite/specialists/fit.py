@@ -43,7 +43,7 @@ from jaxopt_lite.specialists.arguments import (
     text,
     vector,
 )
-from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.base import Base, off_mesh
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Card, Library, Profile, adapted
 from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighted_mean, without_zero_weights
@@ -134,16 +134,15 @@ def fit(
     if solver is None:
         solver = BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS()
     expect(solver, "fit", "BFGS() or LBFGS()", "minimum")
-    fitted: list[tuple[np.ndarray, _Fitted]] = []
+    params, fitted = off_mesh(base.params), []
     done: set[int] = set()  # pieces reach back, so a task may be in two of them
     with interruptible(), progress_bar(progress) as bar:
         shown = bar.add_task("fitting", total=len(tasks))
         try:
-            for indices, task in _pieces(model, base.params, list(tasks.values())):
+            for indices, task in _pieces(model, params, list(tasks.values())):
                 first, near = jax.tree.map(lambda leaf, indices=indices: leaf[indices], (start, center))
-                fitted.append(
-                    (indices, jax.device_get(_solve_bucket(model, base.params, task, first, near, prior, solver)))
-                )
+                result = _solve_bucket(model, params, task, first, near, prior, solver)
+                fitted.append((indices, jax.device_get(result)))
                 done.update(indices.tolist())
                 bar.update(shown, completed=len(done))
         except KeyboardInterrupt:

@@ -23,7 +23,9 @@ def test_many_devices_fit_as_one_does_to_the_bit():
     code = """
         import jax, numpy as np, jaxopt_lite as jol
         jol.use_cpu_cores(4)
+        from dataclasses import replace
         from importlib import import_module
+        from jax.sharding import NamedSharding, PartitionSpec
 
         from jaxopt_lite.specialists import fit
         from tests.specialists import models
@@ -33,8 +35,8 @@ def test_many_devices_fit_as_one_does_to_the_bit():
         module.over_devices = lambda share, mesh: divided.append(mesh.size) or over_devices(share, mesh)
         tasks = models.tasks(5, sizes=(6, 11))
 
-        def fitted():
-            library = fit(models.base(), models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
+        def fitted(base=models.base()):
+            library = fit(base, models.ADAPTERS["ia3"], tasks, models.cross_entropy, progress=False)
             return jax.tree.map(np.asarray, library.parameters)
 
         jax.local_devices = lambda: devices[:1]
@@ -44,8 +46,12 @@ def test_many_devices_fit_as_one_does_to_the_bit():
         jax.clear_caches()
         four = fitted()
         assert divided == [4], divided
+        place = NamedSharding(jax.make_mesh((2,), ("other",), devices=devices[:2]), PartitionSpec())
+        base = models.base()
+        placed = fitted(replace(base, params=jax.device_put(base.params, place)))  # of a base on another mesh
         for key in one:
             np.testing.assert_array_equal(one[key], four[key])
+            np.testing.assert_array_equal(one[key], placed[key])
     """
     env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", textwrap.dedent(code)]

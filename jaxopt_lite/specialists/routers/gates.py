@@ -23,6 +23,7 @@ from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter
 from jaxopt_lite.specialists.arguments import POSITIVE, number, scalar
+from jaxopt_lite.specialists.base import off_mesh
 from jaxopt_lite.specialists.library import Library, adapted, rows_of
 from jaxopt_lite.specialists.routing import Router, features_of, in_range
 from jaxopt_lite.specialists.tasks import Task, checked, pieces, without_zero_weights
@@ -99,11 +100,11 @@ def fit_gates(
     chosen = library[list(tasks)]
     features, index = features_of(library.base, tasks)
     objective = _Objective(library.base.apply, chosen.adapter, loss)
-    solver = solver or LBFGS(atol=1e-6, rtol=1e-4)
+    solver, params = solver or LBFGS(atol=1e-6, rtol=1e-4), off_mesh(library.base.params)
     gates, status = np.zeros((len(tasks), features.shape[1]), features.dtype), np.zeros(len(tasks), int)
     for indices, ((x, u), y, weight) in pieces(_with_features(list(tasks.values()), features, index), lambda _: _CHUNK):
         a = jax.tree.map(lambda leaf, indices=indices: leaf[indices], chosen.parameters)
-        args, axes = (library.base.params, prior, a, x, y, u, weight), (None, None, 0, 0, 0, 0, 0)
+        args, axes = (params, prior, a, x, y, u, weight), (None, None, 0, 0, 0, 0, 0)
         v = jnp.zeros((len(indices), u.shape[-1]), u.dtype)
         solution = minimize(objective, v, args, solver=solver, args_axes=axes)
         gates[indices], status[indices] = solution.x, solution.status
