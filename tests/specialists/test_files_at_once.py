@@ -60,6 +60,23 @@ def test_a_save_that_ends_meanwhile_makes_it_the_new_library(tmp_path, meanwhile
     assert_same(load(tmp_path, BASE, errors=errors), LIBRARIES[1])
 
 
+def test_the_lock_of_another_user_is_locked_all_the_same(tmp_path, monkeypatch):
+    """Of a folder that a group shares: it can be read, and not written."""
+    fcntl = pytest.importorskip("fcntl")
+    save(LIBRARIES[0], tmp_path)
+
+    def of_another(path, mode, **settings):
+        if mode != "rb":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return open(path, mode, **settings)
+
+    monkeypatch.setattr(folder_module, "open", of_another, raising=False)
+    save(LIBRARIES[1], tmp_path, others="remove")
+    assert_same(load(tmp_path, BASE), LIBRARIES[1])
+    with locked(tmp_path), open(tmp_path / ".lock", "rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def test_several_saves_meanwhile(tmp_path, meanwhile):
     _, actions = meanwhile
     save(LIBRARIES[0], tmp_path)

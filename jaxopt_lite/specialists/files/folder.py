@@ -189,10 +189,18 @@ _held: WeakSet[Any] = WeakSet()  # the files by which this process holds locks
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One writer of a folder at a time; others wait. The system frees the lock of a process that dies."""
-    with open(folder / ".lock", "ab", buffering=0) as file:
+    with _lock_file(folder) as file:
         _held.add(file)
         _lock(file)
         yield
+
+
+def _lock_file(folder: Path) -> IO[bytes]:
+    path = folder / ".lock"
+    try:
+        return open(path, "ab", buffering=0)
+    except PermissionError:  # made by another user; to lock it, most file systems only ask that it can be read
+        return open(path, "rb", buffering=0)
 
 
 def _lock(file: IO[bytes]) -> None:
