@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
@@ -142,7 +143,12 @@ def _embedded(features: Callable[[PyTree, PyTree], Array], params: PyTree, x: Py
 
 
 def _by_name(params: PyTree) -> dict[str, np.ndarray]:
-    return dict(zip(leaf_names(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
+    return dict(zip(leaf_names(params), map(_on_host, jax.tree.leaves(params)), strict=True))
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # as of nnx.Dropout
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

@@ -277,6 +277,12 @@ def test_what_a_module_holds_besides_arrays_is_refused_by_name(leaf, kind):
         base_of({"layer": {"activation": leaf, "w": np.ones(2)}})
 
 
+def test_random_keys_among_the_parameters_are_part_of_the_fingerprint():
+    """Modules of Flax's nnx hold one for dropout; NumPy has no such dtype."""
+    first, again, other = (base_of({"w": np.ones(2), "key": jax.random.key(seed)}).fingerprint for seed in (0, 0, 1))
+    assert first == again != other
+
+
 def by_entry(params):
     params["w"] = np.array(9.0)
 
