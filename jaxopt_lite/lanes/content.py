@@ -15,8 +15,10 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from itertools import groupby, takewhile
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -31,6 +33,11 @@ _TRUSTED = {"jax", "jaxlib", "numpy", "math", "cmath", "operator", "functools", 
 _CALLS_MODULE = "jaxopt_lite.lanes.calls"  # it calls the user's function, which is among its arguments
 _FILE_READERS = {"fromfile", "fromregex", "genfromtxt", "load", "loadtxt", "memmap", "open_memmap"}  # of arrays
 _WITH_STATE = "numpy.random"
+# Attributes that lead to what the walk leaves out: globals that a function does not name, texts, classes below a class.
+_LEADING_ELSEWHERE = {
+    "__annotations__", "__builtins__", "__closure__", "__dataclass_fields__", "__doc__", "__globals__",
+    "__subclasses__",
+}  # fmt: skip
 _UNCERTAIN = {
     "__import__", "compile", "delattr", "dir", "eval", "exec", "getattr", "globals", "hasattr", "id", "input", "locals",
     "next", "open", "setattr", "vars",
@@ -41,7 +48,9 @@ _ATTRIBUTE_READS = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
 _SIDE_EFFECTS = {"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"}
 _SMALL = 4096  # bytes; NumPy arrays up to this size are compared at every call
 _MANY = 2000  # objects that a function may read; with more, tracing it takes less time
-_VALUES = {int, bool, str, bytes, range, object, type(None), type(...), type(jax.tree.structure(0))}
+_VALUES = {
+    int, bool, str, bytes, object, type(None), type(...), type(NotImplemented), type(jax.tree.structure(0)),
+}  # fmt: skip
 _JITTED = type(jax.jit(lambda: None))
 _MISSING = object()
 # Attributes of a class that only say how it was written or how it is shown.
@@ -111,37 +120,43 @@ class _Same:
 
 
 class _Reads(NamedTuple):
-    """What the code of a function, and of the functions defined inside it, reads; `whole` are the names of variables
-    and attributes that it uses other than by reading an attribute of them.
+    """What the code of a function, and of the functions defined inside it, reads.
+
+    Attributes:
+        names: the globals and builtins.
+        paths: for each variable what is read of it: the names of attributes, one read of the other, as for modules in
+            packages. The empty path is the variable itself, used other than by reading an attribute of it.
+        is_pure: whether it has no side effects, and reads nothing in ways that are not followed.
     """
 
-    names: frozenset[str]
-    attributes: frozenset[str]
-    whole: frozenset[str]
+    names: tuple[str, ...]
+    paths: dict[str, "_Paths"]
     is_pure: bool
+
+
+_Paths: TypeAlias = frozenset[tuple[str, ...]]
 
 
 @functools.lru_cache(4096)
 def _reads(code: types.CodeType) -> _Reads:
-    names, attributes, whole, is_pure = set(), set(), set(), True
+    names, paths, is_pure = set(), defaultdict(set), True
     instructions = [each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"]
-    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
+    for k, instruction in enumerate(instructions):
         kind, name = instruction.opname, instruction.argval
+        if kind in _GLOBAL_READS | _CELL_READS:
+            path = takewhile(lambda each: each.opname in _ATTRIBUTE_READS, instructions[k + 1 :])
+            paths[name].add(tuple(each.argval for each in path))
         if kind in _GLOBAL_READS:
             names.add(name)
-        elif kind in _ATTRIBUTE_READS:
-            attributes.add(name)
-        elif kind in _SIDE_EFFECTS:
-            is_pure = False
-        if kind in _GLOBAL_READS | _CELL_READS | _ATTRIBUTE_READS:
-            if following is None or following.opname not in _ATTRIBUTE_READS:
-                whole.add(name)
+        is_pure &= kind not in _SIDE_EFFECTS and not (kind in _ATTRIBUTE_READS and name in _LEADING_ELSEWHERE)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             more = _reads(inner)
-            names, attributes, whole = names | more.names, attributes | more.attributes, whole | more.whole
-            is_pure = is_pure and more.is_pure
-    return _Reads(frozenset(names), frozenset(attributes), frozenset(whole), is_pure)
+            names.update(more.names)
+            for name, others in more.paths.items():
+                paths[name] |= others
+            is_pure &= more.is_pure
+    return _Reads(tuple(sorted(names)), {name: frozenset(own) for name, own in paths.items()}, is_pure)
 
 
 def _is_trusted(module: object) -> bool:
@@ -164,7 +179,7 @@ class _Reader:
     def __init__(self):
         self.arrays: dict[int, jax.Array] = {}
         self._seen: dict[int, tuple[int, Any]] = {}  # with the objects, so that no id is reused
-        self._read: set[tuple[int, str]] = set()  # modules by id, and which of their attributes
+        self._read: set[tuple[int, tuple[str, ...]]] = set()  # modules by id, and which paths from there
         self._count = 0
         self._checks: list[Callable[[], bool]] | None = []
 
@@ -181,6 +196,8 @@ class _Reader:
         kind = type(thing)
         if kind in _VALUES:
             return kind, thing
+        if kind is range:
+            return kind, thing.start, thing.stop, thing.step  # ranges of equal numbers may end elsewhere
         if kind is float:
             return kind, thing.hex()  # here -0.0 differs from 0.0, and NaN equals NaN
         if kind is complex:
@@ -243,49 +260,55 @@ class _Reader:
     def _of_function(self, function: types.FunctionType) -> Hashable:
         code, known, reads = function.__code__, function.__globals__, _reads(function.__code__)
         self._watch_function(function)
-        inside = [self.of(own) for own in (function.__defaults__, function.__kwdefaults__, function.__dict__ or None)]
+        owned = function.__defaults__, function.__kwdefaults__, function.__dict__ or None
+        inside = [function.__name__, function.__qualname__, *map(self.of, owned)]
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             try:
                 value = cell.cell_contents
             except ValueError:
                 raise _Unknown(cell) from None  # it is still empty
             self._watch(lambda cell=cell: cell.cell_contents, value)
-            inside.append(self._of_variable(name, value, reads))
+            inside.append(self._of_variable(value, reads.paths.get(name, frozenset())))
         if _is_trusted(known.get("__name__")):
             return code, *inside
         if not reads.is_pure:
             raise _Unknown(function)
-        return code, *inside, *(self._of_name(name, known, reads) for name in reads.names)
+        return code, *inside, *(self._of_global(name, known, reads.paths[name]) for name in reads.names)
 
-    def _of_name(self, name: str, known: dict[str, Any], reads: _Reads) -> Hashable:
+    def _of_global(self, name: str, known: Mapping[str, Any], paths: _Paths) -> Hashable:
         """A global of a module, or a builtin of this name."""
-        value = known.get(name, _MISSING)
-        self._watch(lambda: known.get(name, _MISSING), value)
-        if value is not _MISSING:
-            return name, self._of_variable(name, value, reads)
-        if name in _UNCERTAIN:
-            raise _Unknown(name)
-        return name, hasattr(builtins, name)
+        if name in known:
+            return self._of_name(name, known, paths)
+        self._watch(lambda: known.get(name, _MISSING), _MISSING)
+        value = vars(builtins).get(name, _MISSING)
+        return (name, value.__name__) if _is_public(value) else self._of_name(name, vars(builtins), paths)
 
-    def _of_variable(self, name: str, value: Any, reads: _Reads) -> Hashable:
+    def _of_name(self, name: str, there: Mapping[str, Any], paths: _Paths) -> Hashable:
+        value = there.get(name, _MISSING)
+        self._watch(lambda: there.get(name, _MISSING), value)
+        return name, self._of_variable(value, paths)
+
+    def _of_variable(self, value: Any, paths: _Paths) -> Hashable:
         if type(value) is not types.ModuleType:
             return self.of(value)
-        if name in reads.whole:
+        if () in paths:
             raise _Unknown(value)  # any of its attributes may be read
-        return self._of_module(value, reads)
+        new = sorted(path for path in paths if (id(value), path) not in self._read)
+        self._read.update((id(value), path) for path in new)
+        grouped = [(name, frozenset(path[1:] for path in group)) for name, group in groupby(new, lambda path: path[0])]
+        return value.__name__, *self._of_module(value, grouped)
 
-    def _of_module(self, module: types.ModuleType, reads: _Reads) -> Hashable:
-        """A module; for one of the user's, also what the code may read of it, unless that is already in the key."""
+    def _of_module(self, module: types.ModuleType, read: list[tuple[str, _Paths]]) -> list[Hashable]:
+        """What is read of a module, by name, unless that is already in the key."""
         there = vars(module)
         if _is_trusted(module.__name__):
-            if not (_FILE_READERS | {_WITH_STATE.rpartition(".")[2]}).isdisjoint(reads.attributes):
+            if not _FILE_READERS.isdisjoint(name for name, _ in read):
                 raise _Unknown(module)
-            return module.__name__
-        if "__getattr__" in there or "__dict__" in reads.attributes:
+            inner = [(there.get(name), paths) for name, paths in read]
+            return [self._of_variable(each, paths) for each, paths in inner if type(each) is types.ModuleType]
+        if "__getattr__" in there or any(name not in there and hasattr(module, name) for name, _ in read):
             raise _Unknown(module)
-        new = [name for name in reads.attributes if name in there and (id(module), name) not in self._read]
-        self._read.update((id(module), name) for name in new)
-        return module.__name__, *(self._of_name(name, there, reads) for name in new)
+        return [self._of_name(name, there, paths) for name, paths in read]
 
     def _watch(self, look: Callable[[], Any], value: Any) -> None:
         if self._checks is not None:

@@ -72,8 +72,8 @@ WAYS = [with_cell, with_default, with_keyword, nested, lambda value: functools.p
 VALUES = [
     1, 1.0, True, -0.0, 0.0, math.nan, 1j, "1", b"1", None, (1, 2), (1, 2.0), [1, 2], {"a": 1}, {"a": 2}, {1},
     frozenset({1}), np.float32(1), np.float64(1), np.ones(3), np.ones((3, 1)), np.ones(3, int), np.arange(3.0),
-    range(3), jnp.float32, np.dtype("f4"), np.dtype("f8"), jax.nn.relu, math.sin, sin, np.sin, scaled, through_another,
-    functools.partial(sin, 1),
+    range(3), range(0, 10, 3), range(0, 12, 3), jnp.float32, np.dtype("f4"), np.dtype("f8"), jax.nn.relu,
+    math.sin, sin, np.sin, scaled, through_another, functools.partial(sin, 1),
 ]  # fmt: skip
 
 
@@ -164,6 +164,55 @@ def test_the_users_own_modules_are_looked_into(tmp_path, monkeypatch):
         assert content(fun) is None
 
 
+def test_every_path_into_a_package_is_followed():
+    package, sub = types.ModuleType("package"), types.ModuleType("package.sub")
+    package.sub, sub.a, sub.b = sub, 1.0, 1.0
+    first = lambda x: package.sub.a * x
+    both = lambda x: first(x) + package.sub.b
+
+    def optional(x):
+        try:
+            return package.sub.c * x
+        except AttributeError:
+            return x
+
+    before, without = content(both), content(optional)
+    assert before.unchanged() and without.unchanged()
+    sub.b = 2.0
+    assert not before.unchanged() and key(both) != before.key
+    sub.c = 1.0
+    assert not without.unchanged() and key(optional) != without.key
+    whole = lambda x: first(x) + operator.attrgetter("b")(package.sub)
+    assert content(whole) is None
+
+
+def test_attributes_called_as_what_reads_files_are_none_of_that():
+    beam = Thing(1.0)
+    beam.load = beam.random = 2.0
+    assert content(lambda x: jnp.sin(x) * beam.load + beam.random) is not None
+    assert content(lambda x: x + jax.random.normal(jax.random.key(0))) is not None
+
+
+def test_builtins_of_the_user_are_globals(monkeypatch):
+    fun = lambda x: x * MY_OWN  # pyright: ignore[reportUndefinedVariable]
+    keys = [key(fun)]
+    for value in (1.0, 2.0):
+        last = content(fun).unchanged
+        monkeypatch.setattr("builtins.MY_OWN", value, raising=False)
+        assert not last()
+        keys.append(key(fun))
+    assert len(set(keys)) == 3
+
+
+def test_functions_are_also_known_by_their_names():
+    def other(x):
+        return x
+
+    before = key(with_cell(other))
+    other.__name__ = "another"
+    assert key(with_cell(other)) != before
+
+
 class Slow:
     """An object that holds more than its attributes: what a generator will give next."""
 
@@ -222,6 +271,9 @@ UNKNOWN = {
     "a file, by a function": with_cell(np.loadtxt),
     "a file, by a class": with_cell(np.memmap),
     "the time": lambda x: x + time.time(),
+    "globals of another function": lambda x: x * with_cell.__globals__["SCALE"],
+    "classes below a class": lambda x: x * len(Above.__subclasses__()),
+    "a text of a function": lambda x: x * len(with_cell.__doc__),
     "getattr": lambda x: getattr(x, "T"),  # noqa: B009
     "a generator": with_cell(iter([1, 2])),
     "an import": importing,
