@@ -311,9 +311,14 @@ class _Reader:
         return [self._of_name(name, there, paths) for name, paths in read]
 
     def _watch(self, look: Callable[[], Any], value: Any) -> None:
-        if self._checks is not None:
-            was = weakref.ref(value) if isinstance(value, jax.Array) else lambda: value
-            self._checks.append(lambda: look() is was())
+        if self._checks is None:
+            return
+        if isinstance(value, jax.Array):
+            alive = weakref.ref(value)
+            # An array that is gone is None here, which is also what the user may have put in its place.
+            self._checks.append(lambda: look() is alive() is not None)
+        else:
+            self._checks.append(lambda: look() is value)
 
     def _watch_function(self, function: types.FunctionType) -> None:
         code, defaults, more, named = (

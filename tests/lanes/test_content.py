@@ -193,6 +193,18 @@ def test_attributes_called_as_what_reads_files_are_none_of_that():
     assert content(lambda x: x + jax.random.normal(jax.random.key(0))) is not None
 
 
+@pytest.mark.parametrize("instead", [None, 1.0])
+def test_an_array_may_be_replaced_by_none(instead):
+    offset = jnp.ones(3)
+    fun = lambda x: x if offset is None else x + offset
+    found = content(fun)
+    unchanged, gone = found.unchanged, weakref.ref(offset)
+    assert unchanged()
+    offset = instead
+    del found
+    assert gone() is None and not unchanged()
+
+
 def test_builtins_of_the_user_are_globals(monkeypatch):
     fun = lambda x: x * MY_OWN  # pyright: ignore[reportUndefinedVariable]
     keys = [key(fun)]
