@@ -167,10 +167,32 @@ def _is_trusted(module: object) -> bool:
 
 def _is_public(thing: Any) -> bool:
     """Whether it is what a trusted library has under its name: then it always stays the same."""
-    module, name = getattr(thing, "__module__", None), getattr(thing, "__name__", None)
-    if not isinstance(name, str) or name in _UNCERTAIN or not (_is_trusted(module) or module == "builtins"):
+    module, name = _name_of(thing)
+    if not isinstance(name, str) or name in _UNCERTAIN or not _is_library(module):
         return False
     return getattr(sys.modules.get(str(module)), name, None) is thing
+
+
+def _is_library(module: object) -> bool:
+    return _is_trusted(module) or module == "builtins"
+
+
+def _name_of(thing: Any) -> tuple[object, object]:
+    """The module and name of a class, or of something in a library.
+
+    Objects of the user's classes are not asked: their `__getattr__` may raise any error, or add an entry.
+    """
+    if not isinstance(thing, type) and not _is_library(type(thing).__module__):
+        return None, None
+    return getattr(thing, "__module__", None), getattr(thing, "__name__", None)
+
+
+def _attributes(thing: Any) -> Any:
+    """The `__dict__` of an object, without asking its `__getattr__`."""
+    try:
+        return object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return None
 
 
 class _Reader:
@@ -215,7 +237,8 @@ class _Reader:
             self._checks = None  # a function that refers to itself would be kept alive by its own checks
             return "seen", self._seen[id(thing)][0]
         self._seen[id(thing)] = len(self._seen), thing
-        if getattr(thing, "__name__", None) in _FILE_READERS and _is_trusted(getattr(thing, "__module__", None)):
+        module, name = _name_of(thing)
+        if name in _FILE_READERS and _is_trusted(module):
             raise _Unknown(thing)
         if kind is types.FunctionType:
             return self._of_function(thing)  # pyright: ignore[reportArgumentType]  # its type was compared
@@ -245,10 +268,10 @@ class _Reader:
             return kind, self.of((thing.fget, thing.fset, thing.fdel))
         if kind is type:
             return self._of_class(thing)
-        if type(kind) is type and type(getattr(thing, "__dict__", None)) is dict:
+        if type(kind) is type and type(_attributes(thing)) is dict:
             if any(_is_public(base) for base in kind.__mro__[:-1]):
                 raise _Unknown(thing)  # it holds more than its attributes, as a subclass of list does
-            return self.of(kind), self.of(thing.__dict__)
+            return self.of(kind), self.of(_attributes(thing))
         raise _Unknown(thing)
 
     def _of_class(self, kind: type) -> Hashable:

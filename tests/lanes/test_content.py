@@ -11,7 +11,7 @@ import sys
 import time
 import types
 import weakref
-from collections import namedtuple
+from collections import defaultdict, namedtuple
 
 import jax
 import jax.nn
@@ -223,6 +223,32 @@ def test_functions_are_also_known_by_their_names():
     before = key(with_cell(other))
     other.__name__ = "another"
     assert key(with_cell(other)) != before
+
+
+class Entries(dict):
+    """The usual dict with attributes; one that is missing raises a KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
+class MoreEntries(defaultdict):
+    __getattr__ = defaultdict.__getitem__
+
+
+class Forwarding:
+    def __init__(self, **entries):
+        object.__setattr__(self, "_entries", entries)
+
+    def __getattr__(self, name):
+        return self._entries[name]
+
+
+def test_an_object_is_not_asked_for_attributes():
+    made, forwarding = MoreEntries(float), Forwarding(a=1.0)
+    assert content(with_cell(Entries(a=1.0))) is content(with_cell(made)) is None and not made
+    before = key(with_cell(forwarding))
+    forwarding._entries["a"] = 2.0
+    assert key(with_cell(forwarding)) != before
 
 
 class Slow:
