@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 from jax.tree_util import keystr, treedef_tuple
 from jaxtyping import PyTree
 
-from jaxopt_lite.jaxprs import as_function, largest_array, opened, operations, without_consts
+from jaxopt_lite.jaxprs import as_function, equations_in, largest_array, opened, operations, without_consts
 from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
 from jaxopt_lite.lanes.devices import check_together
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
@@ -83,6 +83,7 @@ class Program:
         self.settings: set[Hashable] = set()  # of JAX, under which it has been used
         self.outgrown: set[Hashable] = set()  # shorter cores of `run` that were not enough, and are not tried again
         self.operations, self.largest_array = operations(jaxpr), largest_array(jaxpr)
+        self.calls_back = any(equation.primitive.name.endswith("_callback") for equation, *_ in equations_in(jaxpr))
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
         flat = self._in_tree.flatten_up_to(arguments)
@@ -269,9 +270,10 @@ def capture(fun: Callable, signature: Signature) -> Captured:
     captured = None if kept is None else kept.captured()
     if captured is None:
         captured = _traced(fun, signature)
-        if len(_kept) >= _FUNCTIONS:
-            _kept.clear()
-        _kept[key] = captured.weakly(known.arrays)
+        if not captured.program.calls_back:  # a call to the host sees what happens later to this function's own objects
+            if len(_kept) >= _FUNCTIONS:
+                _kept.clear()
+            _kept[key] = captured.weakly(known.arrays)
     _keep_latest(fun, signature, known, captured)
     return captured
 

@@ -10,6 +10,7 @@ function then has to be traced to see what it computes now.
 """
 
 import builtins
+import dataclasses
 import dis
 import functools
 import sys
@@ -445,13 +446,50 @@ class _JaxprReader:
             return type(value), *map(self._param, value)
         if isinstance(value, dict):
             return tuple((key, self._param(each)) for key, each in value.items())
-        if isinstance(value, types.FunctionType | functools.partial):
-            return _Reader().of(value)
+        if isinstance(value, types.FunctionType | functools.partial) or dataclasses.is_dataclass(value):
+            return _called_back(value)
         if isinstance(value, np.ndarray):
             return value.dtype, value.shape, value.tobytes()
         if not isinstance(value, Hashable):
             raise _Unknown(value)
         return type(value), value
+
+
+class _Itself:
+    """An object by identity, as a key that keeps it alive."""
+
+    __slots__ = ("_thing",)
+
+    def __init__(self, thing: Any):
+        self._thing = thing
+
+    def __hash__(self) -> int:
+        return id(self._thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self._thing is other._thing
+
+
+def _called_back(thing: Any) -> Hashable:
+    """The key of a function that Python runs whenever the program runs, and of what it holds.
+
+    What it reads is read then, so that equal content now is not enough: it must be the very same objects. Only the
+    functions around them, which are made anew in every trace, are compared by what they hold.
+    """
+    kind = type(thing)
+    if kind is types.FunctionType:
+        cells = [cell.cell_contents for cell in thing.__closure__ or ()]
+        if _is_trusted(thing.__globals__.get("__name__")):
+            cells = [tuple(each.items()) if type(each) is dict else each for each in cells]
+        own = *(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).items()
+        return thing.__code__, _Itself(thing.__globals__), *map(_called_back, (*own, *cells))
+    if kind is functools.partial:
+        return kind, *map(_called_back, (thing.func, *thing.args, *thing.keywords.items()))
+    if kind is tuple:
+        return kind, *map(_called_back, thing)
+    if dataclasses.is_dataclass(thing) and type(thing).__module__.partition(".")[0] == "jax":
+        return kind, *(_called_back(getattr(thing, field.name)) for field in dataclasses.fields(thing))
+    return (kind, thing) if kind in _VALUES else _Itself(thing)
 
 
 def _derivatives(jaxpr: Any, orders: int) -> Hashable:

@@ -283,3 +283,16 @@ def test_threads_have_their_own_numbers():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_function_calls_back_with_its_own_objects():
+    """Two functions that so far compute the same do not share a call to the host, which sees what comes later."""
+
+    def made(store):
+        return lambda x: jax.pure_callback(lambda x: np.asarray(x) * store["factor"], x, x)
+
+    stores = [{"factor": 2.0}, {"factor": 2.0}]
+    first, second = map(made, stores)
+    assert answer(first) == answer(second) == [0.0, 2.0, 4.0]
+    stores[0]["factor"] = 5.0
+    assert answer(second) == [0.0, 2.0, 4.0] and answer(first) == [0.0, 5.0, 10.0]

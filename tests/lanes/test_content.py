@@ -536,6 +536,23 @@ def test_callbacks_are_known_by_their_functions():
     assert jaxpr(lambda x: (jax.debug.print("{x}", x=x), x)[1], x) is not None
 
 
+def test_callbacks_are_the_same_if_what_they_see_later_is():
+    def logging(log):
+        return lambda x: (jax.debug.callback(lambda x: log.append(x), x), x)[1]
+
+    def scaled_by(store, name):
+        scaling = lambda x: np.asarray(x) * store[name]
+        return lambda x: jax.pure_callback(lambda x: scaling(x), x, x)
+
+    x, log, store = jnp.ones(3, jnp.float32), [], {"a": 1.0}
+    before = jaxpr(logging(log), x), jaxpr(scaled_by(store, "a"), x)
+    log.append(1.0)
+    store["a"] = 2.0
+    assert before == (jaxpr(logging(log), x), jaxpr(scaled_by(store, "a"), x))
+    assert before[0] != jaxpr(logging([]), x) != jaxpr(logging([]), x)
+    assert before[1] != jaxpr(scaled_by({"a": 1.0}, "a"), x) and before[1] != jaxpr(scaled_by(store, "b"), x)
+
+
 def test_modules_are_not_imported_to_be_looked_into():
     module = types.ModuleType("never_imported")
     module.__dict__["__getattr__"] = lambda name: 1
