@@ -296,3 +296,18 @@ def test_a_function_calls_back_with_its_own_objects():
     assert answer(first) == answer(second) == [0.0, 2.0, 4.0]
     stores[0]["factor"] = 5.0
     assert answer(second) == [0.0, 2.0, 4.0] and answer(first) == [0.0, 5.0, 10.0]
+
+
+def test_a_function_that_changes_what_it_reads_is_traced_every_time():
+    def toggling():
+        is_odd = False
+
+        def fun(x):
+            nonlocal is_odd
+            is_odd = not is_odd
+            return x * (2.0 if is_odd else 1.0)
+
+        return fun
+
+    fun = toggling()
+    assert [answer(fun)[1] for _ in range(6)] == [2.0, 1.0] * 3
