@@ -257,6 +257,10 @@ class _Reader:
             return kind, tuple(map(self.of, thing))
         if kind is dict:
             return kind, tuple((self.of(key), self.of(value)) for key, value in thing.items())
+        if kind is slice:
+            return kind, self.of((thing.start, thing.stop, thing.step))
+        if kind is types.SimpleNamespace:
+            return kind, self.of(vars(thing))
         if kind is functools.partial:
             return kind, self.of(thing.func), self.of(thing.args), self.of(thing.keywords)
         if kind is types.MethodType:

@@ -72,8 +72,9 @@ WAYS = [with_cell, with_default, with_keyword, nested, lambda value: functools.p
 VALUES = [
     1, 1.0, True, -0.0, 0.0, math.nan, 1j, "1", b"1", None, (1, 2), (1, 2.0), [1, 2], {"a": 1}, {"a": 2}, {1},
     frozenset({1}), np.float32(1), np.float64(1), np.ones(3), np.ones((3, 1)), np.ones(3, int), np.arange(3.0),
-    range(3), range(0, 10, 3), range(0, 12, 3), jnp.float32, np.dtype("f4"), np.dtype("f8"), jax.nn.relu,
-    math.sin, sin, np.sin, scaled, through_another, functools.partial(sin, 1),
+    range(3), range(0, 10, 3), range(0, 12, 3), slice(3), slice(0, 3), types.SimpleNamespace(a=1),
+    types.SimpleNamespace(a=2), jnp.float32, np.dtype("f4"), np.dtype("f8"), jax.nn.relu, math.sin, sin, np.sin, scaled,
+    through_another, functools.partial(sin, 1),
 ]  # fmt: skip
 
 
