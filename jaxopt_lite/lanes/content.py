@@ -52,7 +52,7 @@ _MANY = 2000  # objects that a function may read; with more, tracing it takes le
 _VALUES = {
     int, bool, str, bytes, object, type(None), type(...), type(NotImplemented), type(jax.tree.structure(0)),
 }  # fmt: skip
-_JITTED = type(jax.jit(lambda: None))
+_JITTED, _OF_JITTED = type(jax.jit(lambda: None)), frozenset(vars(jax.jit(lambda: None)))
 _MISSING = object()
 # Attributes of a class that only say how it was written or how it is shown.
 _BOOKKEEPING = {
@@ -229,8 +229,8 @@ class _Reader:
             self.arrays[id(thing)] = thing
             return _Same(thing)
         if kind is _JITTED:
-            return _Same(thing)
-        if isinstance(thing, np.generic):
+            return self._of_jitted(thing)
+        if isinstance(thing, np.generic) and not isinstance(thing, np.void):
             return kind, thing.dtype, thing.tobytes()
         if isinstance(thing, np.dtype):
             return np.dtype, thing
@@ -253,6 +253,8 @@ class _Reader:
     def _of_changing(self, thing: Any, kind: type) -> Hashable:
         if kind is np.ndarray and thing.nbytes <= _SMALL and not thing.dtype.hasobject:
             return kind, thing.dtype, thing.shape, thing.tobytes()
+        if issubclass(kind, np.void) and not thing.dtype.hasobject:  # a view of one entry of an array
+            return kind, thing.dtype, thing.tobytes()
         if kind is list or kind is set:
             return kind, tuple(map(self.of, thing))
         if kind is dict:
@@ -262,7 +264,7 @@ class _Reader:
         if kind is types.SimpleNamespace:
             return kind, self.of(vars(thing))
         if kind is functools.partial:
-            return kind, self.of(thing.func), self.of(thing.args), self.of(thing.keywords)
+            return kind, *map(self.of, (thing.func, thing.args, thing.keywords, vars(thing)))
         if kind is types.MethodType:
             return kind, self.of(thing.__func__), self.of(thing.__self__)
         if kind in (jax.custom_jvp, jax.custom_vjp):
@@ -278,6 +280,14 @@ class _Reader:
                 raise _Unknown(thing)  # it holds more than its attributes, as a subclass of list does
             return self.of(kind), self.of(_attributes(thing))
         raise _Unknown(thing)
+
+    def _of_jitted(self, jitted: Any) -> Hashable:
+        """A jitted function, which is as old as JAX's trace of it, and attributes that the user has given it."""
+        added = [(name, value) for name, value in vars(jitted).items() if name not in _OF_JITTED]
+        if not added:
+            return _Same(jitted)
+        self._checks = None
+        return _Same(jitted), *((name, self.of(value)) for name, value in added)
 
     def _of_class(self, kind: type) -> Hashable:
         """Everything that a class and its bases hold, which is unknown for a class that is not written in Python."""

@@ -217,6 +217,25 @@ def test_builtins_of_the_user_are_globals(monkeypatch):
     assert len(set(keys)) == 3
 
 
+def test_an_entry_of_a_structured_array_is_a_view():
+    table = np.zeros(2, [("rate", float)])
+    fun = with_cell(table[1])
+    before = content(fun)
+    assert before.unchanged is None and key(fun) == before.key
+    table["rate"][1] = 2.0
+    assert key(fun) != before.key
+
+
+@pytest.mark.parametrize("make", [jax.jit, functools.partial])
+def test_attributes_that_the_user_gave_are_read_too(make):
+    called = make(scaled)
+    called.rate = 1.0
+    before = content(with_cell(called))
+    assert before.unchanged is None
+    called.rate = 2.0
+    assert key(with_cell(called)) != before.key
+
+
 def test_functions_are_also_known_by_their_names():
     def other(x):
         return x
