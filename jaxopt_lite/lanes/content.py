@@ -342,11 +342,20 @@ class _Reader:
         if _is_trusted(module.__name__):
             if not _FILE_READERS.isdisjoint(name for name, _ in read):
                 raise _Unknown(module)
-            inner = [(there.get(name), paths) for name, paths in read]
-            return [self._of_variable(each, paths) for each, paths in inner if type(each) is types.ModuleType]
+            return [self._of_part(name, there, paths) for name, paths in read]
         if "__getattr__" in there or any(name not in there and hasattr(module, name) for name, _ in read):
             raise _Unknown(module)
         return [self._of_name(name, there, paths) for name, paths in read]
+
+    def _of_part(self, name: str, there: Mapping[str, Any], paths: _Paths) -> Hashable:
+        """A part of a trusted library, by identity unless the user has put something else there."""
+        value = there.get(name, _MISSING)
+        is_function = type(value) is types.FunctionType
+        made_by = value.__globals__.get("__name__") if is_function else type(value).__module__
+        if not (_is_public(value) or _is_trusted(made_by)):
+            return self._of_name(name, there, paths)
+        self._watch(lambda: there.get(name, _MISSING), value)
+        return name, _Itself(value)
 
     def _watch(self, look: Callable[[], Any], value: Any) -> None:
         if self._checks is None:

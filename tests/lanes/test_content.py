@@ -217,6 +217,15 @@ def test_builtins_of_the_user_are_globals(monkeypatch):
     assert len(set(keys)) == 3
 
 
+@pytest.mark.parametrize("library, name, instead", [(np, "pi", 3.0), (jnp, "sin", jnp.cos), (jnp, "mine", 1.0)])
+def test_what_the_user_puts_into_a_library_is_seen(library, name, instead, monkeypatch):
+    fun = eval(f"lambda x: x * library.{name}", {"library": library})
+    before = content(fun)
+    assert before.unchanged() and key(fun) == before.key
+    monkeypatch.setattr(library, name, instead, raising=False)
+    assert not before.unchanged() and key(fun) != before.key
+
+
 def test_an_entry_of_a_structured_array_is_a_view():
     table = np.zeros(2, [("rate", float)])
     fun = with_cell(table[1])
