@@ -188,6 +188,14 @@ def _name_of(thing: Any) -> tuple[object, object]:
     return getattr(thing, "__module__", None), getattr(thing, "__name__", None)
 
 
+def _held(cell: types.CellType) -> Any:
+    """What a variable of an enclosing function is now; `_MISSING` while it has no value."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _MISSING
+
+
 def _attributes(thing: Any) -> Any:
     """The `__dict__` of an object, without asking its `__getattr__`."""
     try:
@@ -301,11 +309,10 @@ class _Reader:
         owned = function.__defaults__, function.__kwdefaults__, function.__dict__ or None
         inside = [function.__name__, function.__qualname__, *map(self.of, owned)]
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                value = cell.cell_contents
-            except ValueError:
-                raise _Unknown(cell) from None  # it is still empty
-            self._watch(lambda cell=cell: cell.cell_contents, value)
+            value = _held(cell)
+            if value is _MISSING:
+                raise _Unknown(cell)
+            self._watch(functools.partial(_held, cell), value)
             inside.append(self._of_variable(value, reads.paths.get(name, frozenset())))
         if _is_trusted(known.get("__name__")):
             return code, *inside

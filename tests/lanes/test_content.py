@@ -226,6 +226,15 @@ def test_what_the_user_puts_into_a_library_is_seen(library, name, instead, monke
     assert not before.unchanged() and key(fun) != before.key
 
 
+def test_a_variable_may_lose_its_value():
+    factor = 1.0
+    fun = lambda x: x * factor
+    unchanged = content(fun).unchanged
+    assert unchanged()
+    del factor
+    assert not unchanged() and content(fun) is None
+
+
 def test_an_entry_of_a_structured_array_is_a_view():
     table = np.zeros(2, [("rate", float)])
     fun = with_cell(table[1])
