@@ -160,8 +160,20 @@ def _reads(code: types.CodeType) -> _Reads:
     return _Reads(tuple(sorted(names)), {name: frozenset(own) for name, own in paths.items()}, is_pure)
 
 
+@functools.lru_cache(4096)
+def _grouped(paths: _Paths) -> list[tuple[str, _Paths]]:
+    """The paths by their first names, each with what is read further on."""
+    groups = groupby(sorted(paths), lambda path: path[0])
+    return [(name, frozenset(path[1:] for path in group)) for name, group in groups]
+
+
 def _is_trusted(module: object) -> bool:
-    if not isinstance(module, str) or f"{module}.".startswith(f"{_WITH_STATE}."):
+    return isinstance(module, str) and _is_name_trusted(module)
+
+
+@functools.lru_cache(1024)
+def _is_name_trusted(module: str) -> bool:
+    if f"{module}.".startswith(f"{_WITH_STATE}."):
         return False
     return module.partition(".")[0] in _TRUSTED or module == _CALLS_MODULE
 
@@ -210,7 +222,7 @@ class _Reader:
     def __init__(self):
         self.arrays: dict[int, jax.Array] = {}
         self._seen: dict[int, tuple[int, Any]] = {}  # with the objects, so that no id is reused
-        self._read: set[tuple[int, tuple[str, ...]]] = set()  # modules by id, and which paths from there
+        self._read: set[tuple[int, str, _Paths]] = set()  # modules by id, and what is read of which part
         self._count = 0
         self._checks: list[Callable[[], bool]] | None = []
 
@@ -238,7 +250,11 @@ class _Reader:
             return _Same(thing)
         if kind is _JITTED:
             return self._of_jitted(thing)
-        if isinstance(thing, np.generic) and not isinstance(thing, np.void):
+        if isinstance(thing, np.generic):
+            if isinstance(thing, np.void):  # a view of one entry of an array
+                self._checks = None
+            if thing.dtype.hasobject:
+                raise _Unknown(thing)
             return kind, thing.dtype, thing.tobytes()
         if isinstance(thing, np.dtype):
             return np.dtype, thing
@@ -261,8 +277,6 @@ class _Reader:
     def _of_changing(self, thing: Any, kind: type) -> Hashable:
         if kind is np.ndarray and thing.nbytes <= _SMALL and not thing.dtype.hasobject:
             return kind, thing.dtype, thing.shape, thing.tobytes()
-        if issubclass(kind, np.void) and not thing.dtype.hasobject:  # a view of one entry of an array
-            return kind, thing.dtype, thing.tobytes()
         if kind is list or kind is set:
             return kind, tuple(map(self.of, thing))
         if kind is dict:
@@ -338,10 +352,10 @@ class _Reader:
             return self.of(value)
         if () in paths:
             raise _Unknown(value)  # any of its attributes may be read
-        new = sorted(path for path in paths if (id(value), path) not in self._read)
-        self._read.update((id(value), path) for path in new)
-        grouped = [(name, frozenset(path[1:] for path in group)) for name, group in groupby(new, lambda path: path[0])]
-        return value.__name__, *self._of_module(value, grouped)
+        new = [(id(value), name, further) for name, further in _grouped(paths)]
+        new = [each for each in new if each not in self._read]
+        self._read.update(new)
+        return value.__name__, *self._of_module(value, [(name, further) for _, name, further in new])
 
     def _of_module(self, module: types.ModuleType, read: list[tuple[str, _Paths]]) -> list[Hashable]:
         """What is read of a module, by name, unless that is already in the key."""
@@ -359,7 +373,7 @@ class _Reader:
         value = there.get(name, _MISSING)
         is_function = type(value) is types.FunctionType
         made_by = value.__globals__.get("__name__") if is_function else type(value).__module__
-        if not (_is_public(value) or _is_trusted(made_by)):
+        if not (_is_trusted(made_by) or _is_public(value)):
             return self._of_name(name, there, paths)
         self._watch(lambda: there.get(name, _MISSING), value)
         return name, _Itself(value)
