@@ -14,7 +14,7 @@ Files, in reading order; each imports only from those above it:
 The user's function:
 
 - `calls`: how it is called.
-- `content`: a key for everything that it may read.
+- `content`, `jaxpr_content`: a key for everything that it may read, and for what it computes once traced.
 - `fan_out`: a batch divided over the cores.
 - `devices`: a batch divided over devices.
 - `capture`: when it is traced again, and which functions share a compiled program.

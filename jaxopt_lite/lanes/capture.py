@@ -21,9 +21,10 @@ from jax.tree_util import keystr, treedef_tuple
 from jaxtyping import PyTree
 
 from jaxopt_lite.jaxprs import as_function, equations_in, largest_array, opened, operations, without_consts
-from jaxopt_lite.lanes.content import Content, content, content_of_jaxpr
+from jaxopt_lite.lanes.content import Content, content
 from jaxopt_lite.lanes.devices import check_together
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
+from jaxopt_lite.lanes.jaxpr_content import content_of_jaxpr
 from jaxopt_lite.lanes.settings import exact_products, in_own_settings
 from jaxopt_lite.lanes.widths import Lanes, compiler_options
 

@@ -5,19 +5,16 @@ read in turn. `content` goes through all of it, following the names in its code.
 count by value; JAX arrays, which never change, by identity; an object by all its attributes and its whole class.
 Anything that is not known in every detail, such as an object whose class is not written in Python, has no key: the
 function then has to be traced to see what it computes now.
-
-`content_of_jaxpr` is the key of a traced function. Functions with equal jaxprs can share a compiled program.
 """
 
 import builtins
-import dataclasses
 import dis
 import functools
 import sys
 import types
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,9 +22,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from jaxopt_lite.jaxprs import Equation, as_function, is_jaxpr, is_literal, opened
-
-__all__ = ["Content", "content", "content_of_jaxpr"]
+__all__ = ["VALUES", "Content", "Itself", "Same", "Unknown", "content", "held", "is_trusted"]
 
 # Libraries whose functions depend only on their arguments and JAX's settings, except for one part that has a state.
 _TRUSTED = {"jax", "jaxlib", "numpy", "math", "cmath", "operator", "functools", "itertools", "collections", "typing"}
@@ -49,7 +44,7 @@ _ATTRIBUTE_READS = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
 _SIDE_EFFECTS = {"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_NAME"}
 _SMALL = 4096  # bytes; NumPy arrays up to this size are compared at every call
 _MANY = 2000  # objects that a function may read; with more, tracing it takes less time
-_VALUES = {
+VALUES = {
     int, bool, str, bytes, object, type(None), type(...), type(NotImplemented), type(jax.tree.structure(0)),
 }  # fmt: skip
 _JITTED, _OF_JITTED = type(jax.jit(lambda: None)), frozenset(vars(jax.jit(lambda: None)))
@@ -62,7 +57,7 @@ _BOOKKEEPING = {
 }  # fmt: skip
 
 
-class _Unknown(Exception):
+class Unknown(Exception):
     """A function may use something in ways that are not known."""
 
 
@@ -95,11 +90,11 @@ def content(fun: Any) -> Content | None:
     reader = _Reader()
     try:
         return Content(reader.of(fun), reader.arrays, reader.unchanged())
-    except (_Unknown, RecursionError):
+    except (Unknown, RecursionError):
         return None
 
 
-class _Same:
+class Same:
     """An object by identity, as a key that does not keep it alive; equal to nothing once it is gone."""
 
     __slots__ = ("_id", "_ref")
@@ -108,16 +103,31 @@ class _Same:
         try:
             self._id, self._ref = id(thing), weakref.ref(thing)
         except TypeError:
-            raise _Unknown(thing) from None
+            raise Unknown(thing) from None
 
     def __hash__(self) -> int:
         return self._id
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Same):
+        if not isinstance(other, Same):
             return False
         mine = self._ref()
         return mine is not None and mine is other._ref()
+
+
+class Itself:
+    """An object by identity, as a key that keeps it alive."""
+
+    __slots__ = ("_thing",)
+
+    def __init__(self, thing: Any):
+        self._thing = thing
+
+    def __hash__(self) -> int:
+        return id(self._thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Itself) and self._thing is other._thing
 
 
 class _Reads(NamedTuple):
@@ -167,7 +177,7 @@ def _grouped(paths: _Paths) -> list[tuple[str, _Paths]]:
     return [(name, frozenset(path[1:] for path in group)) for name, group in groups]
 
 
-def _is_trusted(module: object) -> bool:
+def is_trusted(module: object) -> bool:
     return isinstance(module, str) and _is_name_trusted(module)
 
 
@@ -187,7 +197,7 @@ def _is_public(thing: Any) -> bool:
 
 
 def _is_library(module: object) -> bool:
-    return _is_trusted(module) or module == "builtins"
+    return is_trusted(module) or module == "builtins"
 
 
 def _name_of(thing: Any) -> tuple[object, object]:
@@ -200,7 +210,7 @@ def _name_of(thing: Any) -> tuple[object, object]:
     return getattr(thing, "__module__", None), getattr(thing, "__name__", None)
 
 
-def _held(cell: types.CellType) -> Any:
+def held(cell: types.CellType) -> Any:
     """What a variable of an enclosing function is now; `_MISSING` while it has no value."""
     try:
         return cell.cell_contents
@@ -232,12 +242,12 @@ class _Reader:
         return None if checks is None else lambda: all(check() for check in checks)
 
     def of(self, thing: Any) -> Hashable:
-        """The key of anything. Raises `_Unknown`."""
+        """The key of anything. Raises `Unknown`."""
         self._count += 1
         if self._count > _MANY:
-            raise _Unknown(thing)
+            raise Unknown(thing)
         kind = type(thing)
-        if kind in _VALUES:
+        if kind in VALUES:
             return kind, thing
         if kind is range:
             return kind, thing.start, thing.stop, thing.step  # ranges of equal numbers may end elsewhere
@@ -247,14 +257,14 @@ class _Reader:
             return kind, thing.real.hex(), thing.imag.hex()
         if isinstance(thing, jax.Array) and not isinstance(thing, Tracer):
             self.arrays[id(thing)] = thing
-            return _Same(thing)
+            return Same(thing)
         if kind is _JITTED:
             return self._of_jitted(thing)
         if isinstance(thing, np.generic):
             if isinstance(thing, np.void):  # a view of one entry of an array
                 self._checks = None
             if thing.dtype.hasobject:
-                raise _Unknown(thing)
+                raise Unknown(thing)
             return kind, thing.dtype, thing.tobytes()
         if isinstance(thing, np.dtype):
             return np.dtype, thing
@@ -263,8 +273,8 @@ class _Reader:
             return "seen", self._seen[id(thing)][0]
         self._seen[id(thing)] = len(self._seen), thing
         module, name = _name_of(thing)
-        if name in _FILE_READERS and _is_trusted(module):
-            raise _Unknown(thing)
+        if name in _FILE_READERS and is_trusted(module):
+            raise Unknown(thing)
         if kind is types.FunctionType:
             return self._of_function(thing)  # pyright: ignore[reportArgumentType]  # its type was compared
         if kind is tuple or kind is frozenset:
@@ -299,23 +309,23 @@ class _Reader:
             return self._of_class(thing)
         if type(kind) is type and type(_attributes(thing)) is dict:
             if any(_is_public(base) for base in kind.__mro__[:-1]):
-                raise _Unknown(thing)  # it holds more than its attributes, as a subclass of list does
+                raise Unknown(thing)  # it holds more than its attributes, as a subclass of list does
             return self.of(kind), self.of(_attributes(thing))
-        raise _Unknown(thing)
+        raise Unknown(thing)
 
     def _of_jitted(self, jitted: Any) -> Hashable:
         """A jitted function, which is as old as JAX's trace of it, and attributes that the user has given it."""
         added = [(name, value) for name, value in vars(jitted).items() if name not in _OF_JITTED]
         if not added:
-            return _Same(jitted)
+            return Same(jitted)
         self._checks = None
-        return _Same(jitted), *((name, self.of(value)) for name, value in added)
+        return Same(jitted), *((name, self.of(value)) for name, value in added)
 
     def _of_class(self, kind: type) -> Hashable:
         """Everything that a class and its bases hold, which is unknown for a class that is not written in Python."""
         written = [base for base in kind.__mro__ if not _is_public(base)]
-        held = [(name, value) for base in written for name, value in vars(base).items() if name not in _BOOKKEEPING]
-        return _Same(kind), *((name, self.of(value)) for name, value in held)
+        own = [(name, value) for base in written for name, value in vars(base).items() if name not in _BOOKKEEPING]
+        return Same(kind), *((name, self.of(value)) for name, value in own)
 
     def _of_function(self, function: types.FunctionType) -> Hashable:
         code, known, reads = function.__code__, function.__globals__, _reads(function.__code__)
@@ -323,15 +333,15 @@ class _Reader:
         owned = function.__defaults__, function.__kwdefaults__, function.__dict__ or None
         inside = [function.__name__, function.__qualname__, *map(self.of, owned)]
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-            value = _held(cell)
+            value = held(cell)
             if value is _MISSING:
-                raise _Unknown(cell)
-            self._watch(functools.partial(_held, cell), value)
+                raise Unknown(cell)
+            self._watch(functools.partial(held, cell), value)
             inside.append(self._of_variable(value, reads.paths.get(name, frozenset())))
-        if _is_trusted(known.get("__name__")):
+        if is_trusted(known.get("__name__")):
             return code, *inside
         if not reads.is_pure:
-            raise _Unknown(function)
+            raise Unknown(function)
         return code, *inside, *(self._of_global(name, known, reads.paths[name]) for name in reads.names)
 
     def _of_global(self, name: str, known: Mapping[str, Any], paths: _Paths) -> Hashable:
@@ -351,7 +361,7 @@ class _Reader:
         if type(value) is not types.ModuleType:
             return self.of(value)
         if () in paths:
-            raise _Unknown(value)  # any of its attributes may be read
+            raise Unknown(value)  # any of its attributes may be read
         new = [(id(value), name, further) for name, further in _grouped(paths)]
         new = [each for each in new if each not in self._read]
         self._read.update(new)
@@ -360,12 +370,12 @@ class _Reader:
     def _of_module(self, module: types.ModuleType, read: list[tuple[str, _Paths]]) -> list[Hashable]:
         """What is read of a module, by name, unless that is already in the key."""
         there = vars(module)
-        if _is_trusted(module.__name__):
+        if is_trusted(module.__name__):
             if not _FILE_READERS.isdisjoint(name for name, _ in read):
-                raise _Unknown(module)
+                raise Unknown(module)
             return [self._of_part(name, there, paths) for name, paths in read]
         if "__getattr__" in there or any(name not in there and hasattr(module, name) for name, _ in read):
-            raise _Unknown(module)
+            raise Unknown(module)
         return [self._of_name(name, there, paths) for name, paths in read]
 
     def _of_part(self, name: str, there: Mapping[str, Any], paths: _Paths) -> Hashable:
@@ -373,10 +383,10 @@ class _Reader:
         value = there.get(name, _MISSING)
         is_function = type(value) is types.FunctionType
         made_by = value.__globals__.get("__name__") if is_function else type(value).__module__
-        if not (_is_trusted(made_by) or _is_public(value)):
+        if not (is_trusted(made_by) or _is_public(value)):
             return self._of_name(name, there, paths)
         self._watch(lambda: there.get(name, _MISSING), value)
-        return name, _Itself(value)
+        return name, Itself(value)
 
     def _watch(self, look: Callable[[], Any], value: Any) -> None:
         if self._checks is None:
@@ -404,165 +414,3 @@ class _Reader:
             self._checks = None
         elif self._checks is not None:
             self._checks.append(same)
-
-
-def content_of_jaxpr(jaxpr: Any) -> Hashable | None:
-    """The key of a jaxpr apart from its consts, or None if something in it has no key.
-
-    A jaxpr holds the user's differentiation rules as Python functions, which do not tell what they compute. If there
-    are any, the jaxprs of the derivatives, in which the rules have been applied, become part of the key.
-    """
-    try:
-        return _with_derivatives(opened(jaxpr)[0], _ORDERS)
-    except _Unknown:
-        return None
-
-
-_ORDERS = 2  # of derivatives that are compared: a rule may use functions that have rules, mostly its own
-_RULES = {"custom_jvp_call", "custom_vjp_call", "custom_lin"}
-_CALLS = {"jit", "pjit"}
-_known_rows: weakref.WeakKeyDictionary[Any, tuple[Hashable, bool]] = weakref.WeakKeyDictionary()
-
-
-def _with_derivatives(jaxpr: Any, orders: int) -> Hashable:
-    rows, has_rules = _rows(jaxpr)
-    return (rows, _derivatives(jaxpr, orders)) if has_rules else rows
-
-
-def _rows(jaxpr: Any) -> tuple[Hashable, bool]:
-    """An open jaxpr with its variables numbered, and whether there are rules in it.
-
-    They are remembered, because JAX traces a jitted function once and then returns the same jaxpr again.
-    """
-    known = _known_rows.get(jaxpr)
-    if known is None:
-        reader = _JaxprReader()
-        inputs = reader.atoms((*jaxpr.constvars, *jaxpr.invars))
-        rows = inputs, len(jaxpr.constvars), *map(reader.equation, jaxpr.eqns), reader.atoms(jaxpr.outvars)
-        known = _known_rows[jaxpr] = rows, reader.has_rules
-    return known
-
-
-class _JaxprReader:
-    """One walk through a jaxpr."""
-
-    def __init__(self):
-        self.has_rules = False
-        self._numbers: dict[Any, int] = {}
-
-    def atoms(self, atoms: Iterable[Any]) -> Hashable:
-        """Literals by value, variables by number."""
-        return tuple(map(self._atom, atoms))
-
-    def _atom(self, atom: Any) -> Hashable:
-        if is_literal(atom):
-            value = np.asarray(atom.val)
-            return atom.aval, value.dtype, value.tobytes()
-        return self._numbers.setdefault(atom, len(self._numbers)), atom.aval
-
-    def equation(self, equation: Equation) -> Hashable:
-        """All that decides what an equation computes."""
-        is_rule, is_call = equation.primitive.name in _RULES, equation.primitive.name in _CALLS
-        self.has_rules |= is_rule
-        params = [
-            self._called(value) if is_call and name == "jaxpr" else self._param(value)
-            for name, value in equation.params.items()
-            if not is_rule or is_jaxpr(value)  # the other params are the rules, and how many arguments they take
-        ]
-        context = equation.ctx
-        around = context.compute_type, self._param(context.xla_metadata), context.cur_abstract_mesh
-        inputs, outputs = self.atoms(equation.invars), self.atoms(equation.outvars)
-        return equation.primitive, inputs, tuple(params), outputs, around
-
-    def _called(self, jaxpr: Any) -> Hashable:
-        """A jitted function. One with rules equals only itself, since JAX keeps its derivatives with that object."""
-        inner, consts = opened(jaxpr)
-        rows, has_rules = _rows(inner)
-        return _Same(jaxpr) if has_rules else (rows, *map(_Same, consts))
-
-    def _param(self, value: Any) -> Hashable:
-        if is_jaxpr(value):
-            jaxpr, consts = opened(value)
-            rows, has_rules = _rows(jaxpr)
-            self.has_rules |= has_rules
-            return rows, *map(_Same, consts)
-        if isinstance(value, tuple | list):
-            return type(value), *map(self._param, value)
-        if isinstance(value, dict):
-            return tuple((key, self._param(each)) for key, each in value.items())
-        if isinstance(value, types.FunctionType | functools.partial) or dataclasses.is_dataclass(value):
-            return _called_back(value)
-        if isinstance(value, np.ndarray):
-            return value.dtype, value.shape, value.tobytes()
-        if not isinstance(value, Hashable):
-            raise _Unknown(value)
-        return type(value), value
-
-
-class _Itself:
-    """An object by identity, as a key that keeps it alive."""
-
-    __slots__ = ("_thing",)
-
-    def __init__(self, thing: Any):
-        self._thing = thing
-
-    def __hash__(self) -> int:
-        return id(self._thing)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and self._thing is other._thing
-
-
-def _called_back(thing: Any) -> Hashable:
-    """The key of a function that Python runs whenever the program runs, and of what it holds.
-
-    What it reads is read then, so that equal content now is not enough: it must be the very same objects. Only the
-    functions around them, which are made anew in every trace, are compared by what they hold.
-    """
-    kind = type(thing)
-    if kind is types.FunctionType:
-        cells = [cell.cell_contents for cell in thing.__closure__ or ()]
-        if _is_trusted(thing.__globals__.get("__name__")):
-            cells = [tuple(each.items()) if type(each) is dict else each for each in cells]
-        own = *(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).items()
-        return thing.__code__, _Itself(thing.__globals__), *map(_called_back, (*own, *cells))
-    if kind is functools.partial:
-        return kind, *map(_called_back, (thing.func, *thing.args, *thing.keywords.items()))
-    if kind is tuple:
-        return kind, *map(_called_back, thing)
-    if dataclasses.is_dataclass(thing) and type(thing).__module__.partition(".")[0] == "jax":
-        return kind, *(_called_back(getattr(thing, field.name)) for field in dataclasses.fields(thing))
-    return (kind, thing) if kind in _VALUES else _Itself(thing)
-
-
-def _derivatives(jaxpr: Any, orders: int) -> Hashable:
-    """The keys of the first derivatives, forward and backward, as far as the function has them."""
-    if not orders:
-        return ()
-    count = len(jaxpr.constvars)
-    specs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in (*jaxpr.constvars, *jaxpr.invars)]
-    inexact = [k for k, spec in enumerate(specs) if np.issubdtype(spec.dtype, np.inexact)]
-
-    def moved(values, moving):
-        values = [dict(zip(inexact, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
-        results = as_function(jaxpr, values[:count])(*values[count:])
-        return [result for result in results if np.issubdtype(result.dtype, np.inexact)]
-
-    def forward(values, tangents):
-        return jax.jvp(lambda moving: moved(values, moving), ([values[k] for k in inexact],), (tangents,))
-
-    def backward(values, cotangents):
-        results, back = jax.vjp(lambda moving: moved(values, moving), [values[k] for k in inexact])
-        return results, back(cotangents)
-
-    moving, found = [specs[k] for k in inexact], []
-    for derivative, directions in ((forward, moving), (backward, jax.eval_shape(moved, specs, moving))):
-        try:
-            traced = jax.make_jaxpr(derivative)(specs, directions)
-        except (TypeError, ValueError, NotImplementedError):  # a rule for the other mode, or a loop of unknown length
-            continue
-        found.append(_with_derivatives(opened(traced)[0], orders - 1))
-    if not found and orders == _ORDERS:
-        raise _Unknown(jaxpr)
-    return tuple(found)
