@@ -43,9 +43,9 @@ def served(python, kind, paths):
     return json.loads(done.stdout)
 
 
-def trained(pattern, **settings):
+def trained(pattern, size=700, **settings):
     return bpe.train(
-        sources()[:5], 700, pattern=pattern, special_tokens=["<|end|>", "<pad>"], progress=False, **settings
+        sources()[:5], size, pattern=pattern, special_tokens=["<|end|>", "<pad>"], progress=False, **settings
     )
 
 
@@ -68,10 +68,10 @@ def test_tokenizers_1_0_refuses_what_is_said_when_it_is_saved(tmp_path):
     """Should it take more one day, there is less to say."""
     python = environment(tmp_path / "venv", "--pre", "tokenizers>=1.0.0rc3")
     paths = []
-    for number, pattern in enumerate(("gpt4", r"\d+|\D")):
+    for number, (pattern, size) in enumerate({"gpt4": 700, r"\d+|\D": 300}.items()):  # of digits few merges are made
         paths.append(tmp_path / f"{number}.json")
         with pytest.warns(ServingWarning, match=r"tokenizers 1\.0 does not take the pattern"):
-            trained(pattern).save(paths[-1])
+            trained(pattern, size).save(paths[-1])
     assert all("backend" in found["error"] for found in served(python, "tokenizers", paths))
 
 
