@@ -164,10 +164,9 @@ def _check(settings: Mapping[str, Any], tie: str, extend: Tokenizer | None) -> N
         raise ValueError("byte_fallback and unknown are for level='char'; at byte level every text has symbols.")
     if extend is not None and not isinstance(extend, Tokenizer):
         raise ValueError(f"extend={extend!r:.80}: expected a Tokenizer; `bpe.load` reads one from a file.")
-    defaults = dict(pattern="gpt4", level="byte", byte_fallback=False)  # the others default to None
+    defaults: dict[str, Any] = dict.fromkeys(settings) | dict(pattern="gpt4", level="byte", byte_fallback=False)
     given = {name: value for name, value in settings.items() if value is not None}
-    is_default = [name in defaults and np.array_equal(value, defaults[name]) for name, value in given.items()]
-    changed = [name for name, same in zip(given, is_default, strict=True) if not same]
+    changed = [name for name, value in given.items() if not np.array_equal(value, defaults[name])]
     if extend is not None and changed:
         raise ValueError(f"{', '.join(changed)} cannot be given with extend=: the tokenizer to extend decides.")
 
