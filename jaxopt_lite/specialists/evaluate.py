@@ -15,7 +15,7 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.arguments import scalar
 from jaxopt_lite.specialists.base import Base, batched
 from jaxopt_lite.specialists.fit import fit
-from jaxopt_lite.specialists.library import Library, rows_of
+from jaxopt_lite.specialists.library import Library, outside, rows_of
 from jaxopt_lite.specialists.merging.methods import merge
 from jaxopt_lite.specialists.report import PER_EXAMPLE, Cost, Report, Routing, Row, Unit
 from jaxopt_lite.specialists.tasks import Task, checked, without_zero_weights
@@ -146,11 +146,10 @@ class _Examples:
                     f"router gave {index.dtype.name} of shape {index.shape}; expected whole numbers, one for each of "
                     f"{self.batch} inputs: a specialist, or −1 for the base."
                 )
-            outside = index[(index < -1) | (index >= len(self.library))]
-            if outside.size:
+            wrong = outside(index, len(self.library))
+            if wrong.size:
                 raise IndexError(
-                    f"router gave {outside[0]}; expected whole numbers, −1 for the base, or 0 to "
-                    f"{len(self.library) - 1}."
+                    f"router gave {wrong[0]}; expected whole numbers, −1 for the base, or 0 to {len(self.library) - 1}."
                 )
             return index
 

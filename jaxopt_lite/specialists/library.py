@@ -23,7 +23,7 @@ from jaxopt_lite.specialists.arguments import check_real, copied, frozen, inputs
 from jaxopt_lite.specialists.base import Base, digest
 from jaxopt_lite.tables import html_table
 
-__all__ = ["Card", "Library", "Profile", "adapted", "rows_of"]
+__all__ = ["Card", "Library", "Profile", "adapted", "outside", "rows_of"]
 
 _SHOWN = 20  # specialists, in a notebook
 
@@ -300,15 +300,18 @@ def adapted(adapter: Adapter, apply):
     return f
 
 
+def outside(index: np.ndarray, size: int) -> np.ndarray:
+    """The indices that are neither a specialist in a library of this size nor −1, the base."""
+    return index[(index < -1) | (index >= size)]
+
+
 def _check_index(index, weight, size: int) -> None:
     if not jnp.issubdtype(index.dtype, jnp.integer):
         raise TypeError(f"index is of {index.dtype.name}; expected whole numbers. By a mask choose `library[mask]`.")
     if not isinstance(index, Tracer):
-        values = np.asarray(index)  # saves three dispatches
-        outside = (values < -1) | (values >= size)
-        if outside.any():
-            value = values[outside].flat[0]
-            raise IndexError(f"index holds {value}; expected −1 for the base, or 0 to {size - 1}.")
+        wrong = outside(np.asarray(index), size)  # by NumPy, which saves three dispatches
+        if wrong.size:
+            raise IndexError(f"index holds {wrong[0]}; expected −1 for the base, or 0 to {size - 1}.")
     shape = None if weight is None else weight.shape
     if shape != (index.shape if index.ndim == 2 and index.shape[1] else None) or index.ndim not in (1, 2):
         raise ValueError(f"index has shape {index.shape} and weight {shape}; expected [B] alone, or [B, k] for both.")
