@@ -20,8 +20,8 @@ from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = [
-    "Batch", "Layout", "axis_per_leaf", "batch_of", "mapped_leaves", "named_leaves", "numeric", "one_of_each",
-    "one_size", "signature_of", "with_mapped",
+    "Batch", "Layout", "axis_per_leaf", "batch_of", "is_key", "mapped_leaves", "named_leaves", "numeric", "on_host",
+    "one_of_each", "one_size", "signature_of", "with_mapped",
 ]  # fmt: skip
 
 
@@ -163,6 +163,16 @@ def one_of_each(batch: Batch) -> list[jax.ShapeDtypeStruct]:
         jax.ShapeDtypeStruct(leaf.shape[1:] if is_mapped else leaf.shape, leaf.dtype)
         for leaf, is_mapped in zip(batch.leaves, batch.is_mapped, strict=True)
     ]
+
+
+def on_host(leaf: Any) -> np.ndarray:
+    """A leaf as NumPy can hold it: random keys, as of `nnx.Dropout`, as their data."""
+    return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of random keys."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def named_leaves(tree: PyTree) -> list[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import PyTree
 
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.lanes.batch import is_key, on_host
 from jaxopt_lite.lanes.rows import batch_size
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.progress import interruptible, progress_bar
@@ -65,7 +66,7 @@ def in_chunks(
         raise ValueError(f"done has the batch shape {np.shape(done.status)}; expected that of x0, {(size,)}.")
     todo = np.arange(size) if done is None else np.flatnonzero(np.asarray(done.status) == Status.NOT_STARTED)
     chunk = min(chunk, max(todo.size, 1))
-    result: Solution | None = None if done is None else jax.tree.map(lambda leaf: np.array(_numbers(leaf)), done)
+    result: Solution | None = None if done is None else jax.tree.map(lambda leaf: np.array(on_host(leaf)), done)
     like = done
     solved, end = 0, max(todo.size, 1) if done is None else todo.size  # an empty batch has a solution too
     with interruptible(), progress_bar(progress) as bar:
@@ -74,7 +75,7 @@ def in_chunks(
             for start in range(0, end, chunk):
                 index = todo[start : start + chunk]
                 found = _solve_chunk(solve, x0, args, index, chunk)
-                part = jax.tree.map(lambda leaf, count=index.size: _numbers(leaf)[:count], found)
+                part = jax.tree.map(lambda leaf, count=index.size: on_host(leaf)[:count], found)
                 if result is None:
                     like, result = found, _not_started(part, size)
                 _check_same_form(result, part)
@@ -128,15 +129,6 @@ def _solve_chunk(solve, x0: PyTree, args: PyTree, index: np.ndarray, chunk: int)
     return solution
 
 
-def _numbers(leaf) -> np.ndarray:
-    """A leaf as NumPy can hold it: random keys as their data."""
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-
-
-def _is_key(leaf) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _check_same_form(result: Solution, part: Solution) -> None:
     """Reject a `done` whose arrays differ in shape or dtype, which would round these answers or repeat them to fit."""
     before, now = (
@@ -167,7 +159,7 @@ def _whole(result: Solution, like: Solution | None) -> Solution:
     result.success[:] = is_solved(result.status)
 
     def restored(leaf, like):
-        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if _is_key(like) else leaf
+        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if is_key(like) else leaf
 
     return jax.tree.map(restored, result, like)
 

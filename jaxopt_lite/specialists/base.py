@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.arguments import assign
+from jaxopt_lite.lanes.batch import on_host
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text, vector
@@ -143,12 +143,7 @@ def _embedded(features: Callable[[PyTree, PyTree], Array], params: PyTree, x: Py
 
 
 def _by_name(params: PyTree) -> dict[str, np.ndarray]:
-    return dict(zip(leaf_names(params), map(_on_host, jax.tree.leaves(params)), strict=True))
-
-
-def _on_host(leaf: Any) -> np.ndarray:
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # as of nnx.Dropout
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    return dict(zip(leaf_names(params), map(on_host, jax.tree.leaves(params)), strict=True))
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:
