@@ -14,7 +14,7 @@ from typing import Any
 from jaxopt_lite.bpe.steps import as_parts, compiled, get
 from jaxopt_lite.bpe.vocabulary import byte_order
 
-__all__ = ["Around", "as_characters", "as_text", "decoder", "from_characters", "is_byte", "names_byte", "template"]
+__all__ = ["Around", "as_characters", "as_texts", "decoder", "from_characters", "is_byte", "names_byte", "template"]
 
 _PRINTABLE = 188  # so many bytes, the first in this order, are written as themselves, the others as U+0100 and up
 _CHARACTERS = {
@@ -137,7 +137,7 @@ def _byte_fallback(part: Mapping[str, Any]) -> Tokens:
                 data.append(value)
                 continue
             if data:
-                texts.append(as_text(bytes(data)))
+                texts += as_texts(bytes(data))
                 data.clear()
             texts.append(token)
         return texts[:-1]
@@ -156,12 +156,12 @@ def names_byte(token: bytes) -> bool:
     return len(token) == 6 and token[:3] == b"<0x" and _value(token.decode("utf-8", "replace")) is not None
 
 
-def as_text(data: bytes) -> str:
-    """Bytes as text if they are valid UTF-8; else U+FFFD for each byte."""
+def as_texts(data: bytes) -> list[str]:
+    """Bytes as one text if they are valid UTF-8; else U+FFFD for each byte, each a text of its own."""
     try:
-        return data.decode()
+        return [data.decode()]
     except UnicodeDecodeError:
-        return "\ufffd" * len(data)
+        return ["\ufffd"] * len(data)
 
 
 def _fuse(part: Mapping[str, Any]) -> Tokens:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxopt_lite.arguments import flag, one_of, whole_number
 from jaxopt_lite.bpe import parallel
 from jaxopt_lite.bpe.arguments import to_bytes, whole_numbers
-from jaxopt_lite.bpe.around import Around, as_text, decoder, template
+from jaxopt_lite.bpe.around import Around, as_texts, decoder, template
 from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.formats import Format, read, write
 from jaxopt_lite.bpe.formats.huggingface import texts_of
@@ -365,7 +365,7 @@ class Tokenizer:
             text = ""
             for is_fallback, run in groupby(known, fallback.__contains__):
                 row = b"".join(map(self._texts.__getitem__, run))
-                text += as_text(row) if is_fallback else row.decode("utf-8", "replace")
+                text += "".join(as_texts(row)) if is_fallback else row.decode("utf-8", "replace")
             return text[:-1] if self.vocabulary.ends_word[known[-1]] else text
 
     def decode_batch(

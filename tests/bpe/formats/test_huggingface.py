@@ -215,7 +215,11 @@ def test_a_template_before_other_processors_is_refused(tmp_path):
 
 FALLS_BACK = {"type": "ByteFallback"}
 FUSE = {"type": "Fuse"}
-IN_A_ROW = [[], [FUSE], [FALLS_BACK], [FUSE, FALLS_BACK], [FALLS_BACK, FUSE], [FALLS_BACK, FUSE, FALLS_BACK]]
+PIECES = {"type": "WordPiece", "prefix": "##", "cleanup": False}
+IN_A_ROW = [
+    [], [FUSE], [FALLS_BACK], [FUSE, FALLS_BACK], [FALLS_BACK, FUSE], [FALLS_BACK, FUSE, FALLS_BACK],
+    [FALLS_BACK, PIECES],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("falls_back", [True, False])
