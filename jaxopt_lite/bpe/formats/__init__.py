@@ -38,6 +38,15 @@ _IN_FOLDERS = ("tokenizer.json", "tekken.json", "tokenizer.model")
 Format = Literal["huggingface", "gpt2", "transformers", "tiktoken", "jaxopt_lite"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 _FOLDERS = ("gpt2", "transformers")
+# What transformers calls tokenizers with the words of GPT-2, or leaves open, with and without "Fast" at the end.
+_AS_GPT2 = (
+    "GPT2Tokenizer", "RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer", "DebertaTokenizer",
+    "CodeGenTokenizer", "MvpTokenizer", "WhisperTokenizer", "PreTrainedTokenizer", "TokenizersBackend",
+)  # fmt: skip
+_CONFIG = {
+    "added_tokens_decoder?": ({str: {"content": str}}, None), "tokenizer_class?": (str, None),
+    "add_prefix_space?": (bool, None),
+}  # fmt: skip
 
 
 def write(
@@ -113,7 +122,7 @@ def read(
     path = path_of("path", path)
     if path.is_dir():
         if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists():
-            _check_nothing_beside(path)
+            _check_beside(path)
             return *read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens)), Around()
         path = next((path / name for name in _IN_FOLDERS if (path / name).exists()), path / _IN_FOLDERS[0])
     existing_file(path)
@@ -132,24 +141,35 @@ def read(
     return vocabulary, split, around
 
 
-def _check_nothing_beside(folder: Path) -> None:
-    """Raise ValueError if transformers has added tokens to a `vocab.json`, which it keeps in files next to it."""
+def _check_beside(folder: Path) -> None:
+    """Raise ValueError if files of transformers next to a `vocab.json` say what the two files do not.
+
+    These are tokens added later, and another way to cut a text than GPT-2's.
+    """
     added, config = (
         read_json(folder / name) if (folder / name).exists() else {}
         for name in ("added_tokens.json", "tokenizer_config.json")
     )
     try:
         check_shape(added, {str: int})
-        check_shape(config, {"added_tokens_decoder?": ({str: {"content": str}}, None)})
+        check_shape(config, _CONFIG)
     except ValueError as error:
         raise ValueError(f"{folder}: added_tokens.json or tokenizer_config.json is malformed; {error}.") from None
     more = {*added, *(token["content"] for token in (config.get("added_tokens_decoder") or {}).values())}
     missing = more.difference(read_json(folder / "vocab.json")) if more else set()
+    kind = config.get("tokenizer_class") or _AS_GPT2[0]
+    problem = None
     if missing:
+        problem = f"the token {min(missing)!r:.80} in a file next to its vocab.json, not in it"
+    elif kind.removesuffix("Fast") not in _AS_GPT2:
+        problem = f"the tokenizer_class {kind!r:.80}, which may cut texts otherwise than GPT-2"
+    elif config.get("add_prefix_space"):
+        problem = "add_prefix_space set, a space before every text, which these files cannot express"
+    if problem:
         raise ValueError(
-            f"{folder} has the token {min(missing)!r:.80} in a file next to its vocab.json, not in it; expected a "
-            f"tokenizer.json, which transformers.AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(…) "
-            "writes. Or pass the paths (vocab.json, merges.txt) to leave these tokens out."
+            f"{folder} has {problem}; expected a tokenizer.json, which "
+            f"transformers.AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(…) writes. Or pass the paths "
+            "(vocab.json, merges.txt) to leave this out, with pattern= if words are not those of GPT-2."
         )
 
 

@@ -23,6 +23,7 @@ __all__ = ["read_gpt2", "write_gpt2"]
 
 _VOCAB, _MERGES, _WHOLE = "vocab.json", "merges.txt", "tokenizer.json"
 _VERSION = "#version: 0.2"
+_SUFFIX = "</w>"
 _SIGNS = frozenset(string.punctuation)  # special tokens of all models contain some: "<|endoftext|>", "[PAD]"
 _NOTE = {
     "pattern": str, "whole_words": bool, "special_tokens": [str], "added_tokens": [str], "found_last": [str],
@@ -96,9 +97,21 @@ def read_gpt2(
         pairs, merged = merges_of_texts(lines, ids)
     except ValueError as error:
         raise ValueError(f"{merges}: {error}; is it of the same tokenizer as {vocab}?") from None
+    if not note:
+        _check_no_suffix(vocab, ids, set(merged.tolist()))
     if special_tokens is None:
         special_tokens = note["special_tokens"] if note else _guessed(vocab, merges, ids, set(merged.tolist()))
     return _tokenizer(vocab, ids, pairs, merged, special_tokens, pattern, note)
+
+
+def _check_no_suffix(vocab: Path, ids: Mapping[str, int], made: set[int]) -> None:
+    """Raise ValueError if symbols at the end of a word are tokens of their own, as in CLIP and the first GPT."""
+    marked = [name for name, k in ids.items() if k not in made and name[1:] == _SUFFIX]
+    if marked:
+        raise ValueError(
+            f"{vocab} has {marked[0]!r}, a symbol at the end of a word, as in CLIP; expected bytes as in GPT-2. Load "
+            "the tokenizer.json of this tokenizer instead, which transformers.AutoTokenizer writes by save_pretrained."
+        )
 
 
 def _guessed(vocab: Path, merges: Path, ids: Mapping[str, int], made: set[int]) -> list[str]:

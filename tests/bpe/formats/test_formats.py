@@ -121,9 +121,13 @@ def test_vocab_and_merges(tmp_path):
     ("added_tokens.json", ["<pad>"], "is malformed; the content is"),
     ("added_tokens.json", {"<|end|>": 1}, None),
     ("tokenizer_config.json", {"added_tokens_decoder": {"1": {"content": "<|end|>"}}, "pad_token": "<|end|>"}, None),
+    ("tokenizer_config.json", {"tokenizer_class": "RobertaTokenizerFast", "add_prefix_space": False}, None),
+    ("tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}, "add_prefix_space set"),
+    ("tokenizer_config.json", {"tokenizer_class": "Qwen2Tokenizer"}, "the tokenizer_class 'Qwen2Tokenizer', which may"),
+    ("tokenizer_config.json", {"tokenizer_class": 3}, "is malformed; tokenizer_class is 3"),
 ])  # fmt: skip
-def test_tokens_beside_a_vocab(tmp_path, name, content, problem):
-    """As transformers keeps those that were added; without them their text would be cut into others."""
+def test_what_is_beside_a_vocab(tmp_path, name, content, problem):
+    """As transformers keeps added tokens and how texts are cut; without these there would be other ids."""
     tokenizer = bpe.train(["low low"], merges=2, pattern="gpt2", special_tokens=["<|end|>"])
     tokenizer.save(tmp_path / "folder")
     (tmp_path / "folder" / "tokenizer.json").unlink()
@@ -135,6 +139,17 @@ def test_tokens_beside_a_vocab(tmp_path, name, content, problem):
         load(tmp_path / "folder")
     pair = tmp_path / "folder" / "vocab.json", tmp_path / "folder" / "merges.txt"
     assert load(pair).vocabulary.tokens == tokenizer.vocabulary.tokens
+
+
+@pytest.mark.parametrize("special_tokens", [None, ["<|end|>"]])
+def test_symbols_at_the_end_of_words_are_refused(tmp_path, special_tokens):
+    """As in CLIP's and the first GPT's files; they would be taken for special tokens."""
+    names = ["l", "o", "w", "l</w>", "o</w>", "w</w>", "lo", "low</w>", "<|end|>"]
+    pair = tmp_path / "vocab.json", tmp_path / "merges.txt"
+    pair[0].write_text(json.dumps({name: k for k, name in enumerate(names)}))
+    pair[1].write_text("#version: 0.2\nl o\nlo w</w>\n")
+    with pytest.raises(ValueError, match="has 'l</w>', a symbol at the end of a word, as in CLIP"):
+        load(pair, special_tokens=special_tokens)
 
 
 def test_tiktoken(tmp_path, gpt4):
