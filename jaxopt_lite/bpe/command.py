@@ -302,12 +302,12 @@ def _decode(options: argparse.Namespace, console: Console) -> None:
     source = _open("stdin").buffer if options.file == _STANDARD else existing_file(Path(options.file)).open("rb")
     with source:
         for number, line in enumerate(source, 1):
+            words = line.split()
+            if wrong := [word for word in words if not word.isdigit()]:  # `int` also takes "1_0" and "+1"
+                shown = wrong[0].decode("utf-8", "backslashreplace")
+                raise ValueError(f"{options.file}, line {number}: expected ids, whole numbers; got {shown!r:.80}")
             try:
-                ids = list(map(int, line.split()))
-            except ValueError as error:
-                raise ValueError(f"{options.file}, line {number}: expected ids, whole numbers; {error}") from error
-            try:
-                data = tokenizer.decode_bytes(ids, skip_special=options.skip_special)
+                data = tokenizer.decode_bytes(list(map(int, words)), skip_special=options.skip_special)
             except (ValueError, OverflowError) as error:
                 raise ValueError(f"{options.file}, line {number}: {error}") from error
             _open("stdout").buffer.write(data + end)

@@ -332,6 +332,8 @@ FAILING = {
     "no ids": (("decode", "t.json", "text.txt"), "text.txt, line 1: expected ids"),
     "ids of another": (("decode", "t.json", "ids"), "ids, line 2: ids[1]=9999"),
     "ids beyond all": (("decode", "t.json", "huge"), "huge, line 1: "),
+    "an id with a sign": (("decode", "t.json", "signs"), "signs, line 2: expected ids, whole numbers; got '+1'"),
+    "an id for Python": (("decode", "t.json", "python"), "python, line 1: expected ids, whole numbers; got '1_0'"),
 }
 
 
@@ -343,6 +345,8 @@ def test_failures_are_one_line_and_leave_the_output_alone(run, words, message):
     Path("text.json").write_text("no JSON")
     Path("ids").write_text("1 2\n3 9999\n")
     Path("huge").write_text("9" * 40)
+    Path("signs").write_text("1\n2 +1\n")
+    Path("python").write_text("1 1_0\n")
     status, _, err = run(*words)
     assert status == 1 and message in err and err.count("\n") == 1, err
     assert err.startswith(f"python -m jaxopt_lite bpe {words[0]}: error: ")
