@@ -146,6 +146,21 @@ def train(
     return Tokenizer(run.vocabulary(), split, Around() if extend is None else extend.around)
 
 
+def _warn_of_equals(v: Vocabulary, first: int) -> None:
+    """Warn of tokens from `first` on with the text of an earlier token, which earlier merges never make."""
+    names = list(zip(v.tokens, v.ends_word.tolist(), strict=True))  # a letter may look like the mark
+    known = {name: k for k, name in reversed(list(enumerate(names[:first])))}
+    equal = [k for k in range(first, len(names)) if names[k] in known]
+    if equal:
+        one, other = known[names[equal[0]]], equal[0]
+        warnings.warn(
+            f"{len(equal)} of the tokens learned have the text of one that was there but that no merge made, such as "
+            f"{v.tokens[one]!r:.80} with the ids {one} and {other}. Text becomes the later one, except that a whole "
+            "word may become the earlier one; only format='jaxopt_lite' can save both.",
+            stacklevel=4,
+        )
+
+
 def _sizes(vocab_size, merges, max_token_length) -> list[int | None]:
     if (vocab_size is None) == (merges is None):
         raise ValueError(f"vocab_size={vocab_size} and merges={merges}: expected exactly one of them to be given.")
@@ -391,7 +406,9 @@ class _Run:
 
     def vocabulary(self) -> Vocabulary:
         """The vocabulary with what has been learned."""
-        return _grown(self.base, self.learner.learned)
+        vocabulary = _grown(self.base, self.learner.learned)
+        _warn_of_equals(vocabulary, len(self.base.tokens))
+        return vocabulary
 
 
 def _grown(base: Vocabulary, learned: Rows) -> Vocabulary:
