@@ -280,12 +280,16 @@ class Vocabulary:
 
     @once
     def words(self) -> Mapping[bytes, int]:
-        """The tokens that are whole words, by their text; if there is a mark, those that end with it."""
-        others = set(self.found_only)
-        others.update(() if self.fallback is None else self.fallback.tolist())
+        """The tokens that are whole words, by their text; if there is a mark, those that end with it.
+
+        Fallback tokens are among them by their names: Hugging Face's library looks words up in the whole vocabulary.
+        """
+        fallback = set(() if self.fallback is None else self.fallback.tolist())
         wanted = self.ends_word == (self.end_of_word is not None)
-        ids = [k for k in np.flatnonzero(wanted).tolist() if k not in others and self.tokens[k]]
-        return {self.texts[k]: k for k in reversed(ids)}  # the first of equal texts, also after more merges
+        ids = [k for k in np.flatnonzero(wanted).tolist() if k not in self.found_only and self.tokens[k]]
+        texts = [self.tokens[k] if k in fallback else self.texts[k] for k in ids]
+        # The first of equal texts, also after more merges.
+        return dict(zip(reversed(texts), reversed(ids), strict=True))
 
     @once
     def ranks(self) -> Mapping[int, int]:
