@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from jaxopt_lite.bpe.steps import as_parts, compiled, get
@@ -85,11 +85,13 @@ def is_byte(text: str) -> bool:
 
 
 @cache
-def decoder(parts: str) -> Callable[[list[str]], str]:
+def decoder(parts: str, errors: str = "replace") -> Callable[[list[str]], str]:
     """A decoder as a function, from the names of tokens to their text.
 
     Args:
         parts: the decoder, as JSON; `null` puts spaces between tokens, an empty sequence puts nothing.
+        errors: what becomes of bytes that are not UTF-8: "replace", U+FFFD as in Hugging Face's library, or
+            "surrogateescape", which keeps them.
 
     Raises:
         ValueError: a decoder that is not supported, naming it.
@@ -102,7 +104,7 @@ def decoder(parts: str) -> Callable[[list[str]], str]:
     part = json.loads(parts)
     if part is None:
         return " ".join
-    steps = [_decoder(one) for one in as_parts(part, "decoders")]
+    steps = [_decoder(one, errors) for one in as_parts(part, "decoders")]
 
     def decoded(tokens: list[str]) -> str:
         for step in steps:
@@ -112,37 +114,39 @@ def decoder(parts: str) -> Callable[[list[str]], str]:
     return decoded
 
 
-def _decoder(part: Mapping[str, Any]) -> Tokens:
+def _decoder(part: Mapping[str, Any], errors: str) -> Tokens:
     kind = part["type"]
+    if kind == "ByteLevel":
+        return partial(_byte_level, errors=errors)
+    if kind == "ByteFallback":
+        return partial(_byte_fallback, errors=errors)
     if kind not in _DECODERS:
-        raise ValueError(f"the decoder {kind!r:.60}, which is not supported; expected one of {', '.join(_DECODERS)}")
+        names = ("ByteLevel", "ByteFallback", *_DECODERS)
+        raise ValueError(f"the decoder {kind!r:.60}, which is not supported; expected one of {', '.join(names)}")
     return _DECODERS[kind](part)
 
 
-def _byte_level(part: Mapping[str, Any]) -> Tokens:
-    def decoded(tokens: list[str]) -> list[str]:
-        data = (bytes(map(_BYTES.__getitem__, t)) if _BYTES.keys() >= set(t) else t.encode() for t in tokens)
-        return [b"".join(data).decode("utf-8", "replace")]
+def _byte_level(tokens: list[str], errors: str) -> list[str]:
+    data = (
+        bytes(map(_BYTES.__getitem__, t)) if _BYTES.keys() >= set(t) else t.encode("utf-8", "surrogateescape")
+        for t in tokens
+    )
+    return [b"".join(data).decode("utf-8", errors)]
 
-    return decoded
 
-
-def _byte_fallback(part: Mapping[str, Any]) -> Tokens:
-    def decoded(tokens: list[str]) -> list[str]:
-        texts: list[str] = []
-        data = bytearray()
-        for token in [*tokens, ""]:
-            value = _value(token)
-            if value is not None:
-                data.append(value)
-                continue
-            if data:
-                texts += as_texts(bytes(data))
-                data.clear()
-            texts.append(token)
-        return texts[:-1]
-
-    return decoded
+def _byte_fallback(tokens: list[str], errors: str) -> list[str]:
+    texts: list[str] = []
+    data = bytearray()
+    for token in [*tokens, ""]:
+        value = _value(token)
+        if value is not None:
+            data.append(value)
+            continue
+        if data:
+            texts += as_texts(bytes(data), errors)
+            data.clear()
+        texts.append(token)
+    return texts[:-1]
 
 
 def _value(token: str) -> int | None:
@@ -156,12 +160,14 @@ def names_byte(token: bytes) -> bool:
     return len(token) == 6 and token[:3] == b"<0x" and _value(token.decode("utf-8", "replace")) is not None
 
 
-def as_texts(data: bytes) -> list[str]:
-    """Bytes as one text if they are valid UTF-8; else U+FFFD for each byte, each a text of its own."""
+def as_texts(data: bytes, errors: str = "replace") -> list[str]:
+    """Bytes as one text if they are valid UTF-8; else each byte by itself, as U+FFFD or as `errors` says."""
     try:
         return [data.decode()]
     except UnicodeDecodeError:
-        return ["\ufffd"] * len(data)
+        if errors == "replace":  # also in place of ASCII
+            return ["\ufffd"] * len(data)
+        return [bytes([byte]).decode("utf-8", errors) for byte in data]
 
 
 def _fuse(part: Mapping[str, Any]) -> Tokens:
@@ -212,8 +218,8 @@ def _word_piece(part: Mapping[str, Any]) -> Tokens:
 
 
 _DECODERS: dict[str, Callable[[Mapping[str, Any]], Tokens]] = {
-    "ByteLevel": _byte_level, "ByteFallback": _byte_fallback, "Fuse": _fuse, "Replace": _replace, "Strip": _strip,
-    "Metaspace": _metaspace, "BPEDecoder": _bpe, "WordPiece": _word_piece,
+    "Fuse": _fuse, "Replace": _replace, "Strip": _strip, "Metaspace": _metaspace, "BPEDecoder": _bpe,
+    "WordPiece": _word_piece,
 }  # fmt: skip
 
 

@@ -241,6 +241,25 @@ def test_decoders_in_any_order(tmp_path, several, falls_back):
         mine.save(tmp_path / "b.json")
 
 
+@pytest.mark.parametrize("kind", ["Llama 2", "bytes with a suffix"])
+def test_decoders_keep_bytes_that_are_no_text(tmp_path, kind):
+    """`errors=` says what becomes of them; "replace" is what Hugging Face does."""
+    content = file_of(*FILES[kind])
+    if kind != "Llama 2":
+        suffix = {"type": "Replace", "pattern": {"String": "</w>"}, "content": " "}
+        content["decoder"] = {"type": "Sequence", "decoders": [LEVEL, suffix]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    tokenizer, elsewhere = bpe.load(path), tokenizers.Tokenizer.from_file(str(path))
+    half = tokenizer.encode("a 😀")[:-1]
+    assert tokenizer.decode_bytes(half) == b"a \xf0\x9f\x98"
+    assert tokenizer.decode(half) == elsewhere.decode(half)
+    others = {"ignore": "a ", "surrogateescape": "a \udcf0\udc9f\udc98", "backslashreplace": r"a \xf0\x9f\x98"}
+    assert {errors: tokenizer.decode(half, errors=errors) for errors in others} == others
+    with pytest.raises(UnicodeDecodeError):
+        tokenizer.decode(half, errors="strict")
+
+
 def test_bytes_decoded_twice(tmp_path):
     content = file_of(*FILES["NFC"])
     for decoders, text in (([LEVEL], "é a"), ([LEVEL, LEVEL], "Ã© a"), ([], "é a")):
