@@ -297,21 +297,26 @@ class Finder:
     def cut(self, text: str) -> Iterator[tuple[str | None, str]]:
         """The tokens in a text and the pieces between them, in order; no piece between tokens is empty.
 
-        Nothing is left out or yielded twice, but the text between tokens is normalized, and whitespace stripped by
-        `flags` belongs to the piece of the token found first; a later token that overlaps it gets what is left.
+        The text between tokens is normalized. Whitespace stripped by `flags` belongs to the piece of the token found
+        first; a token that is found in it all the same has it too, and so has the text after that token.
 
         Yields:
             The token, or None for text between tokens; and the piece.
         """
-        pieces: list[tuple[str | None, str]] = [(None, text)]
+        yield from ((token, piece) for token, piece, _ in self.located(text))
+
+    def located(self, text: str) -> Iterator[tuple[str | None, str, int]]:
+        """The same, each with where it begins in the text; in normalized text, where that would begin unchanged."""
+        pieces: list[tuple[str | None, str, int]] = [(None, text, 0)]
         for number, (pattern, known) in enumerate(self.searches):
             if number and self.splitter is not None and self.normalizes:
-                pieces = [(token, piece if token else self.splitter.normalize(piece)) for token, piece in pieces]
+                normalize = self.splitter.normalize
+                pieces = [(token, piece if token else normalize(piece), at) for token, piece, at in pieces]
             if known:
-                pieces = [new for old in pieces for new in ([old] if old[0] else self._found(old[1], pattern, known))]
+                pieces = [new for old in pieces for new in ([old] if old[0] else self._found(*old[1:], pattern, known))]
         yield from (piece for piece in pieces if piece[0] or piece[1])
 
-    def _found(self, text: str, pattern: re.Pattern[str], known: Mapping[str, str]):
+    def _found(self, text: str, at: int, pattern: re.Pattern[str], known: Mapping[str, str]):
         end = 0
         for match in pattern.finditer(text):
             token, start, stop = known[match.group()], match.start(), match.end()
@@ -327,10 +332,10 @@ class Finder:
                 if start >= stop:  # all of it is white space that the previous token has taken
                     continue
             if start > end:
-                yield None, text[end:start]
-            yield token, text[max(start, end) : stop]  # the previous token may have taken part of it
-            end = stop
-        yield None, text[end:]
+                yield None, text[end:start], at + end
+            yield token, text[start:stop], at + start
+            end = stop  # also if the previous token has taken more
+        yield None, text[end:], at + end
 
 
 def _is_of_word(character: str) -> bool:

@@ -473,15 +473,13 @@ class Tokenizer:
         """The special and added tokens with their ids, and the text between them; each with its first character."""
         finder = self._added_finder if special == "ignore" else self.finder
         refused = self.vocabulary.special_tokens if special == "raise" else ()
-        start = 0
-        for token, piece in finder.cut(text):
+        for token, piece, start in finder.located(text):
             if token in refused:
                 raise ValueError(
                     f"the text has the special token {token!r} at character {start}. If it may give orders, "
                     "pass special='encode'; if it is ordinary text, pass special='ignore'."
                 )
             yield start, piece, None if token is None else self._found[token]
-            start += len(piece)
 
     def _with_offsets(self, text: str, special: str) -> "tuple[list[int], Int32[np.ndarray, 'n 2']]":
         if self.splitter.steps or self.splitter.normalizer or self.vocabulary.is_marked:

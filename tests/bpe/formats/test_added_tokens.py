@@ -165,6 +165,7 @@ SAMPLES = {  # (tokens, texts): as models have them
 STRIPPING = {  # (flags of "<s>", flags of two tabs, texts)
     "taken": ({"rstrip": True}, {"lstrip": True}, ["<s>\t\tb", "<s>\t\t", "\t\t<s>a\t\t"]),
     "both": ({"rstrip": True}, {"lstrip": True, "rstrip": True}, ["\t\t\t\tb", "a\t\t\t\t", "<s>\t\t<s>\t\t\tb"]),
+    "found in it": ({"rstrip": True}, {}, ["<s>\t\t\tb", "<s> \t\t\t\t\t a<s>", "a<s>\t\t<s>\t b"]),
     "found again in it": ({}, {"rstrip": True}, ["a\t\t\t\tb", "\t\t\t\t\t<s>c\t\t \t\t"]),
 }
 
@@ -176,8 +177,7 @@ def test_white_space_that_was_taken_is_no_token(tmp_path, one, two, texts):
     for text in texts:
         ids, spans = mine.encode(text, return_offsets=True)
         assert ids == theirs.encode(text).ids, text
-        pairs = zip(spans.tolist(), theirs.encode(text).offsets, strict=True)
-        assert all(own == list(other) or own[0] == own[1] == other[1] for own, other in pairs), text
+        assert spans.tolist() == list(map(list, theirs.encode(text).offsets)), text
 
 
 @pytest.mark.parametrize(("tokens", "texts"), SAMPLES.values(), ids=SAMPLES)
