@@ -167,6 +167,9 @@ class Vocabulary:
             flags={text: tuple(self.flags[text]) for text in texts("flags", self.flags)},
             in_model=frozenset(texts("in_model", self.in_model)),
         )
+        for array in (self.merges, self.merged, self.counts, self.fallback):
+            if array is not None:
+                array.flags.writeable = False  # they are copies, on which what is cached depends
         _check_merges(self)
         _check_found(self)
         _check_marks(self)

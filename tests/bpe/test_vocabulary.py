@@ -20,6 +20,16 @@ def test_types_and_equality():
     assert one != dataclasses.replace(one, counts=[2, 1]) and one != "vocabulary"
 
 
+def test_arrays_are_copies_that_cannot_be_written_to():
+    given = np.array(RULES[0])
+    v = Vocabulary(TOKENS, given, RULES[1], counts=[2, 1])
+    given[0] = 1
+    assert v.merges.tolist() == [[0, 1], [2, 0]]
+    for array in (v.merges, v.merged, v.counts):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
 def test_order():
     """Whether parts come before the whole."""
     assert Vocabulary(TOKENS, *RULES).is_ordered
