@@ -101,7 +101,10 @@ def _left_out(v: Vocabulary, texts: list[str], split: Splitter) -> set[int]:
     marks = [_mark_text(mark, v.level == "byte") for mark in (v.prefix, v.suffix)]
     is_bytes, is_whole = v.level == "byte", bool(v.whole_words)
     used = {k for k in v.found_only if _is_used(texts[k], is_bytes, is_whole, marks, split)}
-    alone = v.found_only.difference(v.merges.ravel().tolist(), v.merged.tolist(), [v.unknown])
+    named = {k for k in v.found_only if v.byte_fallback and texts[k] in BYTE_NAMES}  # it would fall back to them
+    used |= named
+    fallback = [] if v.fallback is None else v.fallback.tolist()
+    alone = v.found_only.difference(v.merges.ravel().tolist(), v.merged.tolist(), fallback, [v.unknown])
     if not used & alone:
         return set()
     last = len(texts)
@@ -110,7 +113,7 @@ def _left_out(v: Vocabulary, texts: list[str], split: Splitter) -> set[int]:
     left_out = set(range(last, len(texts))) if all(texts[:last]) else set()
     changes = split.normalizer is not None or split.steps is not None
     for k in sorted(used & alone - left_out):  # the others are always found, unless told to ignore them
-        if changes or "single_word" in v.flags.get(texts[k], ()):
+        if changes or k in named or "single_word" in v.flags.get(texts[k], ()):
             raise ValueError(
                 f"the token {texts[k]!r} is only found, but has an id among those of the model, which in this format "
                 "would make it of text too; use format='jaxopt_lite'."

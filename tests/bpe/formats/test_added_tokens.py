@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -306,6 +307,21 @@ def test_a_found_token_among_those_of_the_model_is_not_saved_where_that_would_us
     vocabulary = Vocabulary((*BYTES, b"foo"), [], [], added_tokens={"foo": 256}, whole_words=True, in_model={"foo"})
     with pytest.raises(ValueError, match="no form for normalizers"):
         Tokenizer(vocabulary, bpe.splitter("gpt4")).save(tmp_path / "folder", "gpt2")
+
+
+def test_an_added_token_called_like_a_byte_is_none_that_text_falls_back_to(tmp_path):
+    model = json.loads(models.BPE(byte_fallback=True, unk_token="_").__getstate__())
+    model |= {"vocab": {"_": 0, "<0x42>": 1}}
+    tokens = [added("<0x41>", 2, special=False)]
+    content = json.loads(tokenizers.Tokenizer(models.BPE()).to_str()) | {"model": model, "added_tokens": tokens}
+    theirs, mine = both(content, tmp_path / "a.json")
+    mine.save(tmp_path / "b.json")
+    for one in (mine, load(tmp_path / "b.json")):
+        assert one.encode("A<0x41>B") == theirs.encode("A<0x41>B").ids == [0, 2, 1]
+    assert load(tmp_path / "b.json").vocabulary == mine.vocabulary
+    vocabulary = replace(mine.vocabulary, tokens=(*mine.vocabulary.tokens, b"A"))
+    with pytest.raises(ValueError, match="the token '<0x41>' is only found, but has an id among"):
+        Tokenizer(vocabulary, mine.splitter).save(tmp_path / "b.json")
 
 
 @pytest.mark.parametrize("part", [None, decoders.ByteLevel(), decoders.Fuse()], ids=str)
