@@ -9,6 +9,7 @@ The modules in reading order; each imports only from those above it:
 - `cuts`: where a text may be cut so that its words stay whole.
 - `age`: one version of Unicode for all words.
 - `oniguruma`: regular expressions as Hugging Face reads them.
+- `letters`: bytes as characters, as in GPT-2's files.
 - `steps`: normalizers and pre-tokenizers from tokenizer files.
 - `patterns`: what a word is, and which tokens are found before words are; `splitter`.
 - `table`: a hash table that numbers very many byte strings.

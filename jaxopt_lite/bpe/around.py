@@ -11,16 +11,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
+from jaxopt_lite.bpe.letters import from_characters, is_byte
 from jaxopt_lite.bpe.steps import as_parts, compiled, get
-from jaxopt_lite.bpe.vocabulary import byte_order
 
-__all__ = ["Around", "as_characters", "as_texts", "decoder", "from_characters", "is_byte", "names_byte", "template"]
+__all__ = ["Around", "as_texts", "decoder", "names_byte", "template"]
 
-_PRINTABLE = 188  # so many bytes, the first in this order, are written as themselves, the others as U+0100 and up
-_CHARACTERS = {
-    byte[0]: chr(byte[0]) if k < _PRINTABLE else chr(256 + k - _PRINTABLE) for k, byte in enumerate(byte_order("gpt2"))
-}
-_BYTES = {character: byte for byte, character in _CHARACTERS.items()}
 _BYTE_NAME = re.compile(r"<0x([0-9A-Fa-f]{2}|\+[0-9A-Fa-f])>")  # a sign is allowed too, as when Rust parses numbers
 # What WordPiece's decoder cleans up, in this order.
 _CLEANED = [
@@ -51,34 +46,6 @@ class Around:
         if self.decoder is not None:
             decoder(self.decoder)
         template(self.post_processor)
-
-
-def as_characters(data: bytes) -> str:
-    """Bytes as printable characters, one each, as GPT-2 writes them in its files.
-
-    Example:
-        >>> from jaxopt_lite.bpe.around import as_characters
-        >>> as_characters(b" a")
-        'Ġa'
-    """
-    return "".join(map(_CHARACTERS.__getitem__, data))
-
-
-def from_characters(text: str) -> bytes:
-    """The inverse of `as_characters`.
-
-    Raises:
-        ValueError: a character that stands for no byte.
-    """
-    try:
-        return bytes(map(_BYTES.__getitem__, text))
-    except KeyError as error:
-        raise ValueError(f"the token {text!r} has {error.args[0]!r}, which stands for no byte in GPT-2") from None
-
-
-def is_byte(text: str) -> bool:
-    """Whether a text stands for one byte."""
-    return text in _BYTES
 
 
 # --- From tokens to text ----------------------------------------------------------------------------------------------
@@ -127,10 +94,7 @@ def _decoder(part: Mapping[str, Any], errors: str) -> Tokens:
 
 
 def _byte_level(tokens: list[str], errors: str) -> list[str]:
-    data = (
-        bytes(map(_BYTES.__getitem__, t)) if _BYTES.keys() >= set(t) else t.encode("utf-8", "surrogateescape")
-        for t in tokens
-    )
+    data = (from_characters(t) if all(map(is_byte, t)) else t.encode("utf-8", "surrogateescape") for t in tokens)
     return [b"".join(data).decode("utf-8", errors)]
 
 

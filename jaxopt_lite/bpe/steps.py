@@ -4,7 +4,9 @@ A part is a mapping with a "type", as in Hugging Face's files, and a part can be
 plain functions: a normalizer from text to text, a pre-tokenizer from text to words. They are kept as the JSON that they
 came as, so that a file can be written again, and turned into functions on first use.
 
-Bytes are not handled here: a ByteLevel pre-tokenizer only splits into words, as text.
+Words are text here, also where they are to become bytes: a ByteLevel pre-tokenizer only splits. If others come after
+it, they see its words as it writes them, one character per byte; a word that ends within a character has surrogates, as
+with errors="surrogateescape".
 
 The meaning is that of tokenizers 0.23, whose normal forms are those of Unicode 12, and newer in places: characters to
 which later versions gave another form, or another place among combining marks, are left alone (`_FORMS`).
@@ -29,6 +31,8 @@ from jaxopt_lite.bpe.age import (
     YOUNG_PUNCTUATION,
     of_unicode_16,
 )
+from jaxopt_lite.bpe.arguments import to_bytes
+from jaxopt_lite.bpe.letters import as_characters, from_characters
 from jaxopt_lite.bpe.oniguruma import difference, translated
 
 __all__ = [
@@ -257,7 +261,10 @@ def pre_tokenizer(parts: str) -> Callable[[str, bool], list[str]]:
         >>> pre_tokenizer('{"type": "Digits", "individual_digits": true}')("a12", True)
         ['a', '1', '2']
     """
-    steps = [_pre_tokenizer(part) for part in as_parts(json.loads(parts), "pretokenizers")]
+    several = as_parts(json.loads(parts), "pretokenizers")
+    steps = [_pre_tokenizer(part) for part in several]
+    if any(part["type"] == "ByteLevel" for part in several[:-1]):
+        steps = _on_characters(several, steps)
 
     def words(text: str, is_first: bool) -> list[str]:
         pieces = [(text, is_first)] if text else []
@@ -272,6 +279,20 @@ def pre_tokenizer(parts: str) -> Callable[[str, bool], list[str]]:
         return [word for word, _ in pieces]
 
     return words
+
+
+def _on_characters(parts: list[Mapping[str, Any]], steps: list[Words]) -> list[Words]:
+    """The steps with those after a ByteLevel working on one character per byte."""
+    at = [part["type"] for part in parts].index("ByteLevel")
+    for part in parts[at + 1 :]:
+        if part["type"] in ("ByteLevel", "Metaspace"):
+            raise ValueError(f"a {part['type']} pre_tokenizer after a ByteLevel, which is not supported; expected none")
+    return [
+        *steps[: at + 1],
+        lambda text, _: [as_characters(to_bytes(text))],
+        *steps[at + 1 :],
+        lambda text, _: [from_characters(text).decode("utf-8", "surrogateescape")],
+    ]
 
 
 def _pre_tokenizer(part: Mapping[str, Any]) -> Words:

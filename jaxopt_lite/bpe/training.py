@@ -26,12 +26,13 @@ from jaxopt_lite.bpe.arguments import all_to_bytes, jax_device, texts, to_bytes
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.corpus import count_words
 from jaxopt_lite.bpe.encode_words import merge_word
+from jaxopt_lite.bpe.letters import byte_order
 from jaxopt_lite.bpe.merges import TIES, Learner, Tie
 from jaxopt_lite.bpe.pairs import Words
 from jaxopt_lite.bpe.patterns import Finder, Splitter, splitter
 from jaxopt_lite.bpe.readers import Errors
 from jaxopt_lite.bpe.tokenizer import Tokenizer
-from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, LEVELS, Level, Symbols, Vocabulary, byte_order
+from jaxopt_lite.bpe.vocabulary import BYTE_NAMES, LEVELS, Level, Symbols, Vocabulary
 from jaxopt_lite.progress import interruptible, progress_bar
 
 __all__ = [

@@ -22,7 +22,6 @@ __all__ = [
     "Level",
     "Symbols",
     "Vocabulary",
-    "byte_order",
     "independent",
     "once",
     "quoted",
@@ -32,24 +31,8 @@ Level = Literal["byte", "char"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 FLAGS = ("single_word", "lstrip", "rstrip")
 BYTE_NAMES = tuple(f"<0x{value:02X}>" for value in range(256))  # the usual names of single-byte tokens
-_BYTE_ORDERS = ("bytes", "gpt2")
 _SHOWN = 10  # merges, in a notebook
 _Value = TypeVar("_Value")
-
-
-def byte_order(name: str) -> tuple[bytes, ...]:
-    """All 256 bytes in an order: "bytes", by value, or "gpt2", by the code points with which GPT-2 writes them.
-
-    GPT-2 writes printable Latin-1 characters as themselves, and other bytes as the characters from U+0100 on. Hugging
-    Face numbers its byte-level alphabet in that order, which decides between equally frequent pairs.
-    """
-    if not isinstance(name, str) or name not in _BYTE_ORDERS:
-        raise ValueError(f"initial_alphabet={name!r:.80}: expected one of {_BYTE_ORDERS} at byte level.")
-    values = range(256)
-    if name == "gpt2":
-        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-        values = [*printable, *(value for value in range(256) if value not in printable)]
-    return tuple(bytes([value]) for value in values)
 
 
 def quoted(token: bytes) -> str:

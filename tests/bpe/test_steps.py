@@ -110,6 +110,8 @@ def test_steps_that_are_refused():
         ({"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolate"}, "the behavior 'Isolate'"),
         ({"type": "Metaspace", "prepend_scheme": "often"}, "prepend_scheme='often'"),
         ({"type": "Sequence", "pretokenizers": [{"type": "UnicodeScripts"}]}, "'UnicodeScripts', which is not"),
-    ):
+        ({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Metaspace"}]},
+         "a Metaspace pre_tokenizer after a ByteLevel, which is not supported"),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=problem):
             steps.pre_tokenizer(json.dumps(part))

@@ -9,11 +9,12 @@ import gzip
 import json
 from pathlib import Path
 
-from jaxopt_lite.bpe.around import Around, as_characters
+from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.formats.huggingface import from_json
+from jaxopt_lite.bpe.letters import as_characters, byte_order
 from jaxopt_lite.bpe.patterns import Splitter
 from jaxopt_lite.bpe.steps import WORDS_OF_CLIP
-from jaxopt_lite.bpe.vocabulary import Vocabulary, byte_order
+from jaxopt_lite.bpe.vocabulary import Vocabulary
 
 __all__ = ["is_clip", "read_clip"]
 

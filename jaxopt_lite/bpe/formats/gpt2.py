@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxopt_lite.bpe.around import Around, from_characters, is_byte
+from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, read_json, read_text, tokens_by_id
 from jaxopt_lite.bpe.formats.huggingface import as_json, texts_of
+from jaxopt_lite.bpe.letters import from_characters, is_byte
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from jaxopt_lite.files import write

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxopt_lite.bpe.around import Around, as_characters, decoder, from_characters, is_byte, names_byte, template
+from jaxopt_lite.bpe.around import Around, decoder, names_byte, template
 from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, tokens_by_id
+from jaxopt_lite.bpe.letters import as_characters, from_characters, is_byte
 from jaxopt_lite.bpe.oniguruma import difference, translated
 from jaxopt_lite.bpe.patterns import LITERAL, LLAMA3, LOCAL, O200K, QWEN2, STOCK, TEKKEN, Splitter, splitter
 from jaxopt_lite.bpe.steps import GPT2_WORDS, as_parts, check_starts, normalizer, pre_tokenizer
@@ -220,13 +221,12 @@ def _pre_tokenizer(part: Any, normal: str | None, fail) -> tuple[Splitter, bool]
     """The splitter, and whether words become bytes."""
     try:
         steps = as_parts(part, "pretokenizers")
-        is_bytes = len(steps) > 0 and steps[-1]["type"] == "ByteLevel"
-        if any(step["type"] == "ByteLevel" for step in steps[: -1 if is_bytes else None]):
-            raise ValueError("a ByteLevel pre_tokenizer before others, which is not supported; expected it at the end")
+        at = [k for k, step in enumerate(steps) if step["type"] == "ByteLevel"]
+        is_bytes = len(at) > 0
         text = json.dumps(part, ensure_ascii=False)
         pre_tokenizer(text)
         check_starts(None if normal is None else json.loads(normal), part)
-        pattern = _one_pattern(steps, is_bytes)
+        pattern = None if is_bytes and at[0] < len(steps) - 1 else _one_pattern(steps, is_bytes)
         if pattern is None:
             return Splitter("steps", "", normalizer=normal, steps=text), is_bytes
         return replace(pattern, normalizer=normal), is_bytes

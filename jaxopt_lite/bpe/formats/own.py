@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from jaxopt_lite.bpe.around import Around, as_characters, from_characters
+from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.formats.content import check_shape
+from jaxopt_lite.bpe.letters import as_characters, from_characters
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.steps import pre_tokenizer
 from jaxopt_lite.bpe.vocabulary import Vocabulary

@@ -71,6 +71,11 @@ FILES = {
         dict(normalizer={"type": "Lowercase"}, pre_tokenizer=steps(split(r"\w+|\S", "Removed", True), LEVEL)),
         {"end_of_word_suffix": "</w>", "unk_token": "<unk>"},
     ),
+    "Falcon": (  # what is after ByteLevel sees characters that stand for bytes, some of which are digits
+        dict(pre_tokenizer=steps({"type": "Punctuation", "behavior": "Contiguous"}, LEVEL | {"use_regex": True},
+                                 {"type": "Digits", "individual_digits": False}, split("[0-9][0-9][0-9]"))),
+        {},
+    ),
     "digits": (dict(pre_tokenizer=steps({"type": "Digits", "individual_digits": True}, PREFIXED)), {}),
 }  # fmt: skip
 TEXTS = [
@@ -82,6 +87,7 @@ TEXTS = [
     "ab abc<w>d <w> e.<w>",
     "",
     " ▁ ",
+    "1234567½ x²y Ĳ³ 'Þ‚",
     "<0x41>",
 ]
 

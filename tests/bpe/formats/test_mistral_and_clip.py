@@ -8,9 +8,8 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from jaxopt_lite import bpe
-from jaxopt_lite.bpe.around import as_characters
+from jaxopt_lite.bpe.letters import as_characters, byte_order
 from jaxopt_lite.bpe.patterns import STOCK
-from jaxopt_lite.bpe.vocabulary import byte_order
 from tests.bpe.texts import odd_texts, ranks, sources, tiktoken_of
 
 TEXTS = [*sources()[:3], *odd_texts(120, seed=4), "Hello  World's CAFÉ 12345"]

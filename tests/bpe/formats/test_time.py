@@ -7,9 +7,9 @@ import time
 import pytest
 
 from jaxopt_lite import bpe
-from jaxopt_lite.bpe.around import as_characters, from_characters
 from jaxopt_lite.bpe.formats.content import read_json
 from jaxopt_lite.bpe.formats.tiktoken import recover
+from jaxopt_lite.bpe.letters import as_characters, from_characters
 from jaxopt_lite.bpe.oniguruma import difference
 from jaxopt_lite.bpe.patterns import Finder
 from jaxopt_lite.bpe.vocabulary import Vocabulary
