@@ -74,7 +74,7 @@ def write(
         names = [*roles, *([] if chat_template is None else ["chat_template"])]
         raise ValueError(f"{names[0]}= is for the folder that transformers reads; pass format='transformers'.")
     if format == "tiktoken":
-        write_tiktoken(vocabulary, path)
+        write_tiktoken(vocabulary, splitter, path)
     elif format in _FOLDERS:
         if format == "gpt2":
             write_gpt2(vocabulary, splitter, around, path)

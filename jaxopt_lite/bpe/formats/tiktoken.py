@@ -21,8 +21,8 @@ from jaxopt_lite.files import write
 __all__ = ["LaterPart", "all_merges", "of_ranks", "read_tiktoken", "recover", "write_tiktoken"]
 
 
-def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
-    """Write the tokens with their ids as ranks. Special tokens and the pattern are left out.
+def write_tiktoken(vocabulary: Vocabulary, split: Splitter, path: Path) -> None:
+    """Write the tokens with their ids as ranks. Special tokens, the pattern and templates are left out.
 
     Raises:
         ValueError: a vocabulary whose merges do not follow from the order of its ids, or that is not at byte level, or
@@ -37,6 +37,11 @@ def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
         raise ValueError(
             f"format='tiktoken' has no form for added tokens, such as {next(iter(v.added_tokens))!r}, which are found "
             "in every text; use format='huggingface'."
+        )
+    if split.normalizer is not None or split.steps is not None or v.flags:
+        raise ValueError(
+            "format='tiktoken' has no form for normalizers, for words in several steps, or for flags of special "
+            "tokens, some of which this tokenizer has; use format='huggingface'."
         )
     special = set(v.special_tokens.values())
     ids = [k for k, token in enumerate(v.tokens) if token and k not in special]

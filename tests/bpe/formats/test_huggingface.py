@@ -145,6 +145,20 @@ def test_every_kind_of_file(tmp_path, kind):
     assert bpe.load(own) == tokenizer
 
 
+def test_what_ranks_cannot_say_is_not_saved_as_ranks(tmp_path):
+    """Normal forms, several steps, flags of special tokens: without them there would be other ids."""
+    content = file_of(*FILES["NFC"])
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["special"]]
+    plain = [token | {"lstrip": False, "rstrip": False} for token in content["added_tokens"]]
+    path = tmp_path / "a.json"
+    for change in ({"normalizer": None}, {"added_tokens": plain}, FILES["Falcon"][0] | {"normalizer": None}):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(ValueError, match="'tiktoken' has no form for normalizers, for words in several steps"):
+            bpe.load(path).save(tmp_path / "a.tiktoken")
+    path.write_text(json.dumps(content | {"normalizer": None, "added_tokens": plain}))
+    bpe.load(path).save(tmp_path / "a.tiktoken")
+
+
 def test_padding_and_truncation_are_set_aside_with_a_word(tmp_path):
     truncation = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
     content = file_of(*FILES["NFC"]) | {"truncation": truncation}
