@@ -86,17 +86,30 @@ def read_tiktoken(
     Raises:
         ValueError: naming the file, and what is wrong in it.
     """
+    _check_no_sentencepiece(path)
+    ranks = _ranks(path)
     if pattern is None:
         raise ValueError(
             f"{path} does not say what a word is; pass pattern=, for instance 'gpt4' for cl100k_base, 'o200k' for "
             "o200k_base, or 'gpt2'."
         )
-    split, ranks = splitter(pattern), _ranks(path)
+    split = splitter(pattern)
     try:
         tokens_by_id(ranks)
         return of_ranks(ranks, _special(path, ranks, special_tokens)), split
     except ValueError as error:
         raise ValueError(f"{path}: {error}.") from None
+
+
+def _check_no_sentencepiece(path: Path) -> None:
+    """Raise ValueError if it is a model of SentencePiece, which many folders call tokenizer.model too."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"\n") and b"\0" in head:  # the first field, a piece, and its score, which is 0
+        raise ValueError(
+            f"{path} is a model of SentencePiece; expected tokens in base64 with their ranks. Load the tokenizer.json, "
+            f"which transformers.AutoTokenizer.from_pretrained({str(path.parent)!r}).save_pretrained(…) writes."
+        )
 
 
 def of_ranks(ranks: Mapping[int, bytes], special: Mapping[str, int]) -> Vocabulary:

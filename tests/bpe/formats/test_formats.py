@@ -305,6 +305,12 @@ REFUSED = {
     "not JSON": ("a.json", "{", "expected JSON.*complete"),
     "cut short": ("a.json", hf()[:-50], "expected JSON.*complete"),
     "not UTF-8": ("a.json", b"\xff{}", "expected UTF-8; byte 0 is 0xFF"),
+    "SentencePiece": (
+        "tokenizer.model",
+        b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02\n\x0c",
+        "is a model of SentencePiece.*json",
+    ),
+    "a text as ranks": ("text.txt", "a text\n", "line 1: expected a token in base64 and its rank"),
     "other JSON": ("a.json", '{"a": []}', r"got other JSON.*vocab\.json"),
     "a vocab.json": ("a.json", '{"model": 0, "format": 1, "padding": 2}', r"got a vocab\.json.*merges\.txt"),
     "a vocab.json with more": ("a.json", '{"a": 0, "merges": 1, "version": 2}', r"pass \(vocab\.json, merges\.txt\)"),
