@@ -274,7 +274,7 @@ class Tokenizer:
             length: the width of one padded array to return instead of lists.
             pad: the id to pad with; only with `length`. Default 0.
             overflow: what to do with texts of more than `length` ids: "raise" (the default), or "report": the array
-                holds their first ids, and `lengths` how many they have.
+                holds their first ids, without what a template adds at the end, and `lengths` how many they have.
             template: as in `encode`.
             processes: how many processes encode, this one included. The others are started for this call, which takes
                 some tenths of a second, with empty caches: use them for many megabytes of new text. A text is not
