@@ -90,11 +90,13 @@ def test_the_first_method_does_not_solve_it(name, start):
 
 @pytest.mark.slow
 def test_a_program_has_the_fallback_where_it_is_asked_for():
+    """The tolerance is a hundred times the rounding of the gradient, by which two compilations may differ."""
     data, fun = misfit("BoxBOD")
-    solve = partial(jol.minimize, fun, solver=jol.BFGS(atol=1e-12, max_steps=5000, rescue=True), batched=False)
+    solve = partial(jol.minimize, fun, solver=jol.BFGS(atol=1e-9, max_steps=5000, rescue=True), batched=False)
     found, jitted = solve(data.starts[1]), jax.jit(solve)(data.starts[1])
-    assert jitted.status == found.status
+    assert jitted.status == found.status == Status.CONVERGED
     np.testing.assert_allclose(jitted.x, found.x, rtol=1e-12)
+    np.testing.assert_allclose(jitted.x, data.parameters, rtol=1e-7)
 
 
 @pytest.mark.slow
