@@ -20,8 +20,8 @@ from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = [
-    "Batch", "Layout", "axis_per_leaf", "batch_of", "is_key", "mapped_leaves", "named_leaves", "numeric", "on_host",
-    "one_of_each", "one_size", "signature_of", "with_mapped",
+    "Batch", "Layout", "axis_per_leaf", "batch_of", "check_known", "is_key", "mapped_leaves", "named_leaves", "numeric",
+    "on_host", "one_of_each", "one_size", "signature_of", "with_mapped",
 ]  # fmt: skip
 
 
@@ -192,14 +192,22 @@ def numeric(leaf, name: str):
 
 
 def _check_sizes(**arguments: PyTree) -> None:
-    """Refuse the symbolic sizes of `jax.export`: tiles and loops are laid out for known ones."""
     for argument, tree in arguments.items():
         for name, leaf in named_leaves(tree):
-            if not all(isinstance(size, int) for size in np.shape(leaf)):
-                raise ValueError(
-                    f"{argument}{name} has shape {np.shape(leaf)}; expected sizes that are known when it is traced. "
-                    "Export it for batches of one size, and fill up a smaller batch with copies of a problem."
-                )
+            check_known(f"{argument}{name}", np.shape(leaf))
+
+
+def check_known(name: str, shape: tuple[Any, ...]) -> None:
+    """Refuse the symbolic sizes of `jax.export`: tiles and loops are laid out for known ones.
+
+    Raises:
+        ValueError: a size that is not known.
+    """
+    if not all(isinstance(size, int) for size in shape):
+        raise ValueError(
+            f"{name} has shape {shape}; expected sizes that are known when it is traced. "
+            "Export it for batches of one size, and fill up a smaller batch with copies of a problem."
+        )
 
 
 def _any_float(leaves) -> bool:
