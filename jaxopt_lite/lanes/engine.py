@@ -22,7 +22,7 @@ from jaxopt_lite.lanes.arithmetic import take_where
 from jaxopt_lite.lanes.rows import count_up_to, load, store
 from jaxopt_lite.lanes.status import Status
 
-__all__ = ["Limits", "Method", "Outcome", "Problem", "Queue", "State", "resumed", "run", "stopped", "verdict"]
+__all__ = ["Limits", "Method", "Outcome", "Problem", "Queue", "State", "begun", "resumed", "run", "stopped", "verdict"]
 
 _PAUSED = 16  # subtracted from the status of a lane out of steps; `resumed` adds it back
 
@@ -216,6 +216,12 @@ def run(
     return jax.tree.map(lambda leaf: leaf[:size], outcome)
 
 
+def begun(method: Method, problem: Any, limits: Limits, state: Any) -> Any:
+    """The state after `begin`. A lane that may make no step ends, but not before it has been evaluated at its start."""
+    state = method.begin(problem, limits, state)
+    return stopped(limits, state) if method.prepares else state
+
+
 def stopped(limits: Limits, state: Any) -> Any:
     """The state with lanes that are out of steps ended; they keep what they would have done next."""
     over = _in_work(state.status) & (state.steps >= limits.max_steps)
@@ -241,8 +247,7 @@ def _begin(method: Method, bind, pool: _Pool) -> _Pool:
     """Start the waiting lanes."""
     waiting = pool.state.status == Status.WAITING
     problem = bind(pool.mapped)
-    begun = stopped(pool.limits, method.begin(problem, pool.limits, pool.state))
-    state = take_where(waiting, begun, pool.state)
+    state = take_where(waiting, begun(method, problem, pool.limits, pool.state), pool.state)
     return pool._replace(state=state, record=_note(method, problem, state, pool.record, waiting))
 
 

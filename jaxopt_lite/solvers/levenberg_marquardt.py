@@ -154,7 +154,8 @@ class _LinearModel(NamedTuple):
         """Before the first evaluation."""
         row, zero = jnp.zeros(x.shape[1:], x.dtype), jnp.zeros_like(x)
         count = jnp.zeros(x.shape[1:], jnp.int32)
-        nothing = Model(row, row, jnp.zeros_like(eye(x)), zero, zero, zero, row)
+        unknown = row + jnp.nan  # what the record shows of a start that cannot be evaluated
+        nothing = Model(unknown, row, jnp.zeros_like(eye(x)), zero, zero, zero, unknown)
         return State(
             x=x, model=nothing, d=zero, p=zero, length=row, predicted=row,
             radius=row, damping=row, idle=count, steps=count, evaluations=count, first_error=row,

@@ -157,6 +157,8 @@ class Tracked(NamedTuple):
     notes: list
     pauses: list | None = None
 
+    prepares = False
+
     def init(self, start):
         return Counter().init(start)
 

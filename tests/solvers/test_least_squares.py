@@ -137,12 +137,17 @@ def test_a_solve_goes_on_and_shows_its_progress(data):
     fit = functools.partial(fitted, misfit, x0, y, keep_state=True, record=30)
     first = fit(solver=jol.LevenbergMarquardt(max_steps=2))
     assert (first.status == Status.MAX_STEPS).all() and (first.steps == 2).all()
-    rest, whole = fit(solver=jol.LevenbergMarquardt(), resume=first.state), fit()
-    np.testing.assert_array_equal(rest.x, whole.x)
-    np.testing.assert_array_equal(rest.evaluations, whole.evaluations)
+    start = fit(solver=jol.LevenbergMarquardt(max_steps=0))  # evaluated, and no step made
+    assert (start.status == Status.MAX_STEPS).all() and (start.steps == 0).all() and (start.evaluations == 1).all()
+    whole = fit()
+    for paused in (first, start):
+        rest = fit(solver=jol.LevenbergMarquardt(), resume=paused.state)
+        np.testing.assert_array_equal(rest.x, whole.x)
+        np.testing.assert_array_equal(rest.evaluations, whole.evaluations)
     value = np.asarray(whole.history.value)
     assert (np.diff(value) <= 1e-9).sum() == np.isfinite(value[:, 1:]).sum()
-    np.testing.assert_allclose(value[:, 0], np.sum(by_numpy(x0, y) ** 2, axis=1) / 2)
+    for each in (start, whole):
+        np.testing.assert_allclose(each.history.value[:, 0], np.sum(by_numpy(x0, y) ** 2, axis=1) / 2)
 
 
 def test_large_residuals_are_fitted_to_the_last_digit_by_the_hessian():
@@ -162,8 +167,9 @@ def test_large_residuals_are_fitted_to_the_last_digit_by_the_hessian():
 def test_what_cannot_be_fitted_says_so():
     """A start that is not finite; a model that is not finite nearby, which shortens the step."""
     fun = lambda x, a: jnp.array([jnp.log(x[0]) - a, x[0] - 1.0])
-    found = fitted(fun, np.array([[-1.0], [0.01], [np.nan]]), np.zeros(3))
+    found = fitted(fun, np.array([[-1.0], [0.01], [np.nan]]), np.zeros(3), record=1)
     assert found.status.tolist() == [Status.NONFINITE_START, Status.CONVERGED, Status.NONFINITE_START]
+    assert np.isnan(found.history.value[:, 0]).tolist() == [True, False, True]
     np.testing.assert_allclose(found.x[1], 1.0)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxopt_lite.lanes.arithmetic import take_where
-from jaxopt_lite.lanes.engine import Limits, Method, stopped, verdict
+from jaxopt_lite.lanes.engine import Limits, Method, begun, stopped, verdict
 from jaxopt_lite.lanes.gpu.graph import DTYPES, Graph, Node, NotInAKernel, Scalar, reachable
 from jaxopt_lite.lanes.gpu.scalar import interpret, leaves_like
 from jaxopt_lite.lanes.problem import Function, LaneProblem
@@ -130,11 +130,11 @@ def _traced(method: Method, bind: Callable, mapped: list, shared: list, n: int, 
     fixed, common = ([leaves_like(graph, like) for like in group] for group in ((*limits, *mapped), shared))
 
     def begin(state, limits, mapped, shared):
-        begun = _ended(limits, method.begin(bind(mapped, shared), limits, state))
-        return take_where(state.status == Status.WAITING, begun, state)
+        started = _reported(begun(method, bind(mapped, shared), limits, state))
+        return take_where(state.status == Status.WAITING, started, state)
 
     def step(state, limits, mapped, shared):
-        return _ended(limits, method.step(bind(mapped, shared), limits, state))
+        return _reported(stopped(limits, method.step(bind(mapped, shared), limits, state)))
 
     def rows(part, specs, arrays):
         new = interpret(graph, jax.make_jaxpr(part)(*specs), arrays)
@@ -148,9 +148,8 @@ def _traced(method: Method, bind: Callable, mapped: list, shared: list, n: int, 
     return Program(tuple(graph.leaves), init, *graphs, tuple(entries), row_names, live)
 
 
-def _ended(limits: Limits, state):
-    """The state in which lanes that are out of steps have ended."""
-    state = stopped(limits, state)
+def _reported(state):
+    """The state in which lanes that were stopped have the status that they end with."""
     return state._replace(status=verdict(state.status))
 
 
