@@ -67,6 +67,19 @@ def test_what_the_data_do_not_determine_is_named(y):
     assert np.isinf(of_one).all()
 
 
+def test_many_residuals_in_float32_determine_what_they_do():
+    """Errors are those in float64; of two columns that are only rounding apart, neither unknown is determined."""
+    m, rng = 50_000, np.random.default_rng(0)
+    a, b, other = 0.5 + rng.random((3, m))  # of one sign, so that rounding errors of sums do not cancel
+    near, same = (np.float32([a, b, (1 + 1e-7) * a + c * other]).T for c in (1e-2, 0))
+    j = near.astype(float)
+    expected = np.sqrt(np.diag(np.linalg.inv(j.T @ j)))
+    r = np.stack([np.linalg.qr(a)[1] for a in (near, same)])
+    found = covariance_of(np.zeros((2, 3), np.float32), r, np.ones(2, np.float32), m, True)
+    assert found.determined.tolist() == [[True] * 3, [False, True, False]]
+    np.testing.assert_allclose(found.standard_errors[0], expected, rtol=1e-2)
+
+
 def test_errors_are_propagated(y):
     """To a half-life and a curve: the errors by the matrix, the ends by Student's distribution."""
     solution = fit(y)
