@@ -243,7 +243,8 @@ def test_the_size_of_the_batch_does_not_matter_with_shared_data_in_float32(solve
 @functools.cache
 def solved_regression(solver, count):
     fun, data = regression(solver, count, "float32")
-    return ask(solver, fun, np.zeros((count, 3), np.float32), data, args_axes=(None, 0))
+    rescue = solver == "broyden from I"  # which by itself leaves one in forty unsolved
+    return ask(solver, fun, np.zeros((count, 3), np.float32), data, rescue=rescue, args_axes=(None, 0))
 
 
 @quick("bfgs", "levenberg marquardt")
@@ -271,7 +272,7 @@ RECORD = 30
 
 def tight(solver):
     """A tolerance that the first method of the solver comes to by itself."""
-    return 1e-5 if solver.startswith("limited broyden") else 1e-7
+    return 1e-5 if solver.startswith(("limited broyden", "broyden from I")) else 1e-7
 
 
 def with_limits(solver, atol=None, max_steps=1000, resume=None, shift=0.0):
