@@ -9,6 +9,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
+from jaxopt_lite.lanes.batch import numeric
+
 __all__ = ["active", "axes_of", "checked_bounds", "in_rows"]
 
 
@@ -21,7 +23,7 @@ def checked_bounds(bounds: Any, x0: PyTree) -> dict[str, PyTree]:
         x0: the starts.
 
     Raises:
-        TypeError: `bounds` is not a pair.
+        TypeError: `bounds` is not a pair, or complex or not numeric.
         ValueError: bounds that do not fit `x0`, are NaN, or exclude each other.
     """
     if bounds is None:
@@ -49,10 +51,12 @@ def _like(bound: Any, x0: PyTree, name: str, none: float) -> PyTree:
     """A bound as a pytree like `x0`."""
     leaves, tree = jax.tree.flatten(x0)
     if bound is None or _is_number(bound):
+        numeric(none if bound is None else bound, f"the {name} bound")
         return jax.tree.unflatten(tree, [none if bound is None else bound] * len(leaves))
     given = []
     for (path, like), end in zip(jax.tree_util.tree_leaves_with_path(x0), _ends(bound, tree, name), strict=True):
         end = end if hasattr(end, "dtype") else _numbers(end, none)
+        numeric(end, f"the {name} bound{jax.tree_util.keystr(path)}")
         if not _fits(np.shape(end), np.shape(like)):
             raise ValueError(
                 f"the {name} bounds{jax.tree_util.keystr(path)} have shape {np.shape(end)}; expected one that "

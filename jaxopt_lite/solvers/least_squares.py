@@ -16,6 +16,7 @@ from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.levenberg_marquardt import LevenbergMarquardt
 from jaxopt_lite.solvers.solution import Solution
 from jaxopt_lite.solvers.solve import expect, solve
+from jaxopt_lite.solvers.tolerances import finite_numbers
 
 __all__ = ["least_squares"]
 
@@ -107,7 +108,7 @@ def _positive_scale(f_scale: Any) -> Any:
     scale = jnp.stack(list(map(jnp.asarray, f_scale))) if isinstance(f_scale, list | tuple) else f_scale
     if isinstance(scale, Tracer):
         return scale
-    known = np.asarray(scale)
-    if not (np.issubdtype(known.dtype, np.number) and np.all((known > 0) & np.isfinite(known))):
+    known = finite_numbers(scale)
+    if known is None or not np.all(known > 0):
         raise ValueError(f"f_scale={f_scale!s:.200}: expected positive, finite numbers, the size of an outlier.")
     return scale

@@ -14,6 +14,7 @@ from jax.export import register_pytree_node_serialization
 from jax.tree_util import keystr
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from jaxopt_lite.arguments import flag
 from jaxopt_lite.lanes.status import MESSAGES, Status, is_solved
 from jaxopt_lite.solvers.covariance import Covariance, covariance_of
 from jaxopt_lite.tables import html_table
@@ -163,7 +164,7 @@ class Solution:
 
         Raises:
             ValueError: this is not a solution of `least_squares`, or it has no more residuals than unknowns and
-                `absolute_sigma` is False.
+                `absolute_sigma` is False; or that is no bool.
 
         Example:
             >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -176,6 +177,7 @@ class Solution:
             raise ValueError("only a solution of `least_squares` has a covariance.")
         axes = self.triangle.ndim - 2
         residuals = sum(math.prod(np.shape(leaf)[axes:]) for leaf in jax.tree.leaves(self.fun))
+        absolute_sigma = flag("absolute_sigma", absolute_sigma)
         return covariance_of(self.x, self.triangle, 2 * self.cost, residuals, absolute_sigma)
 
     def raise_if_failed(self) -> "Solution":

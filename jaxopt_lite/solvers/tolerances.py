@@ -1,6 +1,8 @@
 """Default tolerances, and a solver's settings spread over a batch."""
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jaxtyping import Array
 
 from jaxopt_lite.lanes.engine import Limits
 
-__all__ = ["check_not_negative", "checked", "limits", "per_problem"]
+__all__ = ["check_not_negative", "checked", "finite_numbers", "limits", "per_problem"]
 
 # (atol, rtol): what each dtype's arithmetic reaches on nearly all of the standard problem sets, as measured.
 _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
@@ -25,7 +27,7 @@ def checked(solver):
     Invalid settings are rejected, except those traced by an outer `jit`, whose numbers cannot be seen.
 
     Raises:
-        ValueError: a negative or NaN tolerance, or a number of steps that is not whole and not negative.
+        ValueError: a tolerance that is not a finite number or negative, or a number of steps that is not whole.
     """
     for name in ("atol", "rtol", "max_steps"):
         check_not_negative(name, value := getattr(solver, name))
@@ -43,19 +45,30 @@ def checked(solver):
 
 
 def check_not_negative(name: str, value) -> None:
-    """Reject a setting that is negative or NaN, unless it is traced.
+    """Reject a setting that is negative, infinite, or no number at all, unless it is traced.
 
     Raises:
-        ValueError: the setting is negative or NaN.
+        ValueError: it is anything but finite numbers that are not negative.
     """
     if value is None or isinstance(value, Tracer):
         return
-    try:
-        fits = value >= 0 if type(value) in (int, float) else np.all(np.asarray(value) >= 0)
-    except (TypeError, ValueError):  # not a number, or rows of different lengths
-        fits = False
+    if type(value) in (int, float):
+        fits = 0 <= value < math.inf
+    else:
+        values = finite_numbers(value)
+        fits = values is not None and np.all(values >= 0)
     if not fits:
-        raise ValueError(f"{name}={value!s:.200}: expected numbers that are not negative and not NaN.")
+        raise ValueError(f"{name}={value!s:.200}: expected finite numbers that are not negative.")
+
+
+def finite_numbers(value: Any) -> np.ndarray | None:
+    """The numbers that a setting holds; None if it holds anything else, such as NaN, a bool or a complex number."""
+    try:
+        values = np.asarray(value)
+    except (TypeError, ValueError):  # rows of different lengths, or traced numbers in a list
+        return None
+    is_real = jnp.issubdtype(values.dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.integer)
+    return values if is_real and np.all(np.isfinite(values)) else None
 
 
 def limits(solver, size: int, dtype) -> Limits:

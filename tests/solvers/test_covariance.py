@@ -175,6 +175,8 @@ def test_what_has_no_covariance():
     exact = jol.least_squares(lambda x: x**2 - 2, jnp.ones((1, 2)))
     with pytest.raises(ValueError, match="2 residuals and 2 unknowns leave no degree of freedom"):
         exact.covariance()
+    with pytest.raises(ValueError, match="absolute_sigma='no': expected True or False"):
+        exact.covariance(absolute_sigma="no")
     found = exact.covariance(absolute_sigma=True)
     np.testing.assert_allclose(found.standard_errors, np.full((1, 2), 1 / np.sqrt(8)))
     with pytest.raises(ValueError, match=r"args\['t'\] has shape \(5,\); expected the batch axis .*, \(1,\)"):

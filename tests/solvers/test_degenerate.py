@@ -299,6 +299,24 @@ MISTAKES = {
     "rtol is NaN": (
         lambda: jol.root(vector, X, solver=jol.Broyden(rtol=float("nan"))), ValueError, ["rtol", "nan", "not negative"],
     ),
+    "atol is infinite": (
+        lambda: jol.minimize(scalar, X, solver=jol.BFGS(atol=[1e-3, np.inf])), ValueError, ["atol", "inf", "finite"],
+    ),
+    "rtol is complex": (
+        lambda: jol.root(vector, X, solver=jol.Broyden(rtol=1j)), ValueError, ["rtol", "1j", "finite numbers"],
+    ),
+    "atol is a bool": (
+        lambda: jol.minimize(scalar, X, solver=jol.LBFGS(atol=True)), ValueError, ["atol", "True", "finite numbers"],
+    ),
+    "bounds are complex": (
+        lambda: jol.minimize(scalar, X, bounds=(np.zeros(2, complex), 1)), TypeError, ["lower bound", "complex"],
+    ),
+    "bounds are texts": (
+        lambda: jol.minimize(scalar, X, bounds=(["a", "b"], ["c", "d"])), TypeError, ["lower bound", "<U1", "numbers"],
+    ),
+    "f_scale is complex": (
+        lambda: jol.least_squares(vector, X, loss="huber", f_scale=1 + 1j), ValueError, ["f_scale=(1+1j)", "finite"],
+    ),
     "max_steps is negative": (
         lambda: jol.minimize(scalar, X, solver=jol.BFGS(max_steps=-1)), ValueError, ["max_steps", "-1", "not negative"],
     ),

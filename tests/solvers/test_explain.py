@@ -127,7 +127,7 @@ def test_nothing_is_solved_and_arrays_will_do():
         ({"backend": "fast"}, "backend='fast'"),
         ({"batched": "no"}, "batched='no': expected True or False"),
         ({"record": -1}, "record=-1: expected a whole number"),
-        ({"solver": jol.BFGS(atol=-1.0)}, "atol=-1.0: expected numbers that are not negative"),
+        ({"solver": jol.BFGS(atol=-1.0)}, "atol=-1.0: expected finite numbers that are not negative"),
     ],
 )
 def test_what_a_solve_would_refuse_is_refused(option, message):
