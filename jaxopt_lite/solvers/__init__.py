@@ -6,6 +6,7 @@ Files, in reading order; each imports only from those above it:
 - `quasi_newton`: the iteration that BFGS and L-BFGS share.
 - `trust_region`: the fallback for minimization and least squares.
 - `keywords`: what to use here for keywords of other libraries.
+- `tolerances`: default tolerances, and a solver's settings.
 - `bfgs`, `lbfgs`: the inverse Hessian, as a matrix or as the last steps.
 - `broyden_family`: the iteration that both forms of Broyden's method share.
 - `damped_newton`: the fallback for root finding.
@@ -17,7 +18,6 @@ From a batch to a solution:
 - `covariance`: how well the data determine the unknowns of a fit.
 - `solution`: what a solve returns.
 - `box`: bounds on the unknowns.
-- `tolerances`: default tolerances, and settings for each problem.
 - `choice`: how a batch is solved, decided once.
 - `implicit`: derivatives by the implicit function theorem.
 - `verification`: what autodiff finds at an answer, and the status by it.

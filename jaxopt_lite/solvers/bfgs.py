@@ -33,6 +33,7 @@ from jaxopt_lite.lanes.arithmetic import at, dot, eye, matvec, outer, positive
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
+from jaxopt_lite.solvers.tolerances import equal_settings
 from jaxopt_lite.solvers.trust_region import TrustRegion
 
 __all__ = ["BFGS"]
@@ -130,6 +131,8 @@ class BFGS:
     rtol: Float[ArrayLike, "*B"] | None = None
     max_steps: ArrayLike = 1000
     rescue: bool | None = field(default=None, metadata={"static": True})
+
+    __eq__ = equal_settings
 
     def __post_init__(self):
         assign(self, rescue=flag_or_none("rescue", self.rescue))

@@ -21,6 +21,7 @@ from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.broyden_family import Move, Secant
 from jaxopt_lite.solvers.damped_newton import DampedNewton, dense_direction
 from jaxopt_lite.solvers.keywords import says_what_instead
+from jaxopt_lite.solvers.tolerances import equal_settings
 
 __all__ = ["Broyden", "damping"]
 
@@ -91,6 +92,8 @@ class Broyden:
     max_steps: ArrayLike = 2000
     jacobian: str = field(default="autodiff", metadata={"static": True})
     rescue: bool = field(default=True, metadata={"static": True})
+
+    __eq__ = equal_settings
 
     def __post_init__(self):
         if self.jacobian not in ("autodiff", "identity"):

@@ -17,6 +17,7 @@ from jaxopt_lite.lanes.arithmetic import dot
 from jaxopt_lite.lanes.widths import Work
 from jaxopt_lite.solvers.keywords import says_what_instead
 from jaxopt_lite.solvers.quasi_newton import Move, QuasiNewton
+from jaxopt_lite.solvers.tolerances import equal_settings
 from jaxopt_lite.solvers.trust_region import TrustRegion
 
 __all__ = ["LBFGS"]
@@ -111,6 +112,8 @@ class LBFGS:
     max_steps: ArrayLike = 1000
     memory: int = field(default=10, metadata={"static": True})
     rescue: bool | None = field(default=None, metadata={"static": True})
+
+    __eq__ = equal_settings
 
     def __post_init__(self):
         assign(self, memory=whole_number("memory", self.memory, least=1), rescue=flag_or_none("rescue", self.rescue))

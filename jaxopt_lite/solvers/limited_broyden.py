@@ -23,6 +23,7 @@ from jaxopt_lite.solvers.broyden import damping
 from jaxopt_lite.solvers.broyden_family import Move, Secant
 from jaxopt_lite.solvers.damped_newton import DampedNewton
 from jaxopt_lite.solvers.keywords import says_what_instead
+from jaxopt_lite.solvers.tolerances import equal_settings
 
 __all__ = ["LimitedBroyden"]
 
@@ -161,6 +162,8 @@ class LimitedBroyden:
     memory: int = field(default=20, metadata={"static": True})
     rescue: bool = field(default=True, metadata={"static": True})
     slopes: bool = field(default=True, metadata={"static": True})
+
+    __eq__ = equal_settings
 
     def __post_init__(self):
         memory = whole_number("memory", self.memory, least=1)

@@ -1,7 +1,7 @@
 """Default tolerances, and a solver's settings spread over a batch."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jaxopt_lite.lanes.engine import Limits
 
-__all__ = ["check_not_negative", "checked", "finite_numbers", "limits", "per_problem"]
+__all__ = ["check_not_negative", "checked", "equal_settings", "finite_numbers", "limits", "per_problem"]
 
 # (atol, rtol): what each dtype's arithmetic reaches on nearly all of the standard problem sets, as measured.
 _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
@@ -69,6 +69,14 @@ def finite_numbers(value: Any) -> np.ndarray | None:
         return None
     is_real = jnp.issubdtype(values.dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.integer)
     return values if is_real and np.all(np.isfinite(values)) else None
+
+
+def equal_settings(one: Any, other: Any) -> bool:
+    """`==` of solvers: of the same kind, with the same settings. Arrays are equal if their shapes and numbers are."""
+    if type(one) is not type(other):
+        return NotImplemented
+    pairs = ((getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    return all(a is b or np.array_equal(a, b) for a, b in pairs)
 
 
 def limits(solver, size: int, dtype) -> Limits:

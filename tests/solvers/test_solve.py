@@ -131,6 +131,13 @@ def test_derivatives_are_those_of_what_is_captured_now():
         assert np.isclose(jax.grad(sum_of_answers)(1.0), 6 * factor ** (1 / 3) / 3)
 
 
+@pytest.mark.parametrize("kind", [jol.BFGS, jol.LBFGS, jol.Broyden, jol.LimitedBroyden, jol.LevenbergMarquardt])
+def test_solvers_with_the_same_settings_are_equal(kind):
+    assert kind() == kind() and hash(kind()) == hash(kind()) and kind() != kind(atol=1e-3) != 3
+    assert kind(atol=np.ones(3)) == kind(atol=jnp.ones(3)) != kind(atol=np.arange(3.0))
+    assert kind(atol=np.ones(3)) != kind(atol=np.ones(2)) and kind(rescue=False) != kind(rescue=True)
+
+
 def test_more_steps_than_can_be_counted_are_as_many_as_can_be():
     square, start = (lambda x, _: x**2 - 4), np.full((3, 1), 5.0, "f4")
     find = lambda most: jol.root(square, start, solver=jol.Broyden(max_steps=most, rescue=False))
