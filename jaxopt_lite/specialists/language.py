@@ -30,6 +30,7 @@ from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.lanes.settings import own_settings
 from jaxopt_lite.progress import interruptible, progress_bar
+from jaxopt_lite.sizes import round_up
 from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.report import Unit
@@ -159,14 +160,12 @@ def language_model(
         (64, 256)
     """
     sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
-    for what, size in sizes.items():
-        whole_number(what, size, least=1)
+    context, embed, hidden, steps, batch, length = (whole_number(*size, least=1) for size in sizes.items())
     learning_rate, seed = number("learning_rate", learning_rate, POSITIVE), whole_number("seed", seed)
-    tokens = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
+    text = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
     start, draws = jax.random.split(jax.random.key(seed))
     params = _initial(start, padding(tokenizer), context, embed, hidden)
-    rate = optax.cosine_decay_schedule(learning_rate, steps)
-    params = _train(params, rate, tokens, draws, steps, (batch, length), progress)
+    params = _train(params, text, draws, _Training(learning_rate, steps, batch, length), progress)
     return Base(params, _logits, features=_features, tokenizer=tokenizer, name="n-gram language model")
 
 
@@ -200,13 +199,18 @@ def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
     return jnp.sum(jnp.where(is_token, both, 0), axis=0) / jnp.maximum(jnp.sum(is_token), 1).astype(both.dtype)
 
 
-def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> Int[Array, " tokens"]:
-    """All texts in one row, with padding after each, and at the end that of a whole window."""
+def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> tuple[Int[Array, " tokens"], int]:
+    """All texts in one row, with padding after each, and at the end that of a whole window, or more.
+
+    The row has one of a few sizes, so that other texts seldom need another program; and the number of places where a
+    window may start.
+    """
     end = np.array([padding(tokenizer)], np.int32)
     rows = [row.astype(np.int32) for row in encode(texts, tokenizer) if row.size]
     if not rows:
         raise ValueError("texts hold no text to learn from; expected at least one token.")
-    return jnp.asarray(np.concatenate([part for row in rows for part in (row, end)] + [end.repeat(length)]))
+    row = np.concatenate([part for row in rows for part in (row, end)])
+    return jnp.asarray(np.append(row, end.repeat(round_up(len(row) + length, parts=8) - len(row)))), len(row)
 
 
 def _initial(key, vocabulary: int, context: int, embed: int, hidden: int) -> dict[str, Any]:
@@ -220,17 +224,28 @@ def _initial(key, vocabulary: int, context: int, embed: int, hidden: int) -> dic
     }
 
 
-def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows: bool | None):
+class _Training(NamedTuple):
+    """The settings of a training; a program is compiled for their values."""
+
+    learning_rate: float
+    steps: int
+    batch: int
+    length: int
+
+    @property
+    def adam(self) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
+
+
+def _train(params, text, key, training: _Training, shows: bool | None):
     """The trained parameters; on the host, chunk by chunk."""
-    adam = optax.adam(rate)
-    run = jax.jit(partial(_steps, adam.update, shape))
-    state, done = adam.init(params), 0
+    steps, state, done = training.steps, training.adam.init(params), 0
     with own_settings(), interruptible(), progress_bar(shows) as bar:
         task = bar.add_task("training", total=steps)
         try:
             while done < steps:
                 stop = min(done + _CHUNK, steps)
-                new, state, loss = run(params, state, tokens, key, done, stop)
+                new, state, loss = _steps(training, params, state, text, key, done, stop)
                 loss = float(loss)
                 if not np.isfinite(loss):
                     raise ValueError(f"the loss is {loss} after {stop} steps; try a smaller learning_rate.")
@@ -241,9 +256,11 @@ def _train(params, rate, tokens, key, steps: int, shape: tuple[int, int], shows:
     return params
 
 
-def _steps(update, shape: tuple[int, int], params, state, tokens, key, start, stop):
+@partial(jax.jit, static_argnums=0)
+def _steps(training: _Training, params, state, text, key, start, stop):
     """Steps `start` to `stop` of Adam, and the last loss."""
-    batch, length = shape
+    update, batch, length = training.adam.update, training.batch, training.length
+    tokens, starts = text
 
     def mean_loss(params, x):
         losses = jax.vmap(lambda window: window_loss(_logits(params, window), window))(x)
@@ -252,7 +269,7 @@ def _steps(update, shape: tuple[int, int], params, state, tokens, key, start, st
 
     def step(k, carry):
         params, state, _ = carry
-        first = jax.random.randint(jax.random.fold_in(key, k), (batch, 1), 0, tokens.size - length)
+        first = jax.random.randint(jax.random.fold_in(key, k), (batch, 1), 0, starts)
         loss, grad = jax.value_and_grad(mean_loss)(params, tokens[first + jnp.arange(length)])
         changes, state = update(grad, state)
         return optax.apply_updates(params, changes), state, loss

@@ -35,6 +35,12 @@ def test_it_learns_and_the_same_again(base):
     assert mean_bits(base, TEXT) < 2.5 < mean_bits(base, "XQZ VWK 0123 {}" * 20)
 
 
+def test_another_training_of_the_same_size_compiles_nothing(base):
+    programs = module._steps._cache_size()
+    other = language_model(TEXT[:-30], **SMALL | {"seed": 2, "steps": np.int64(300)})
+    assert other.fingerprint != base.fingerprint and module._steps._cache_size() == programs
+
+
 def test_a_token_is_predicted_from_those_before_it_only(base):
     x = windows("the cat sat", length=16).x[0]
     apply = jax.jit(base.apply)
@@ -136,21 +142,15 @@ def test_what_cannot_be_is_refused(call, message):
 
 
 def test_ctrl_c_keeps_the_model(monkeypatch):
-    compile_it = jax.jit
-    calls = []
+    run, calls = module._steps, []
 
-    def jit(function):
-        compiled = compile_it(function)
+    def steps(*arguments):
+        calls.append(arguments[-1])
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return run(*arguments)
 
-        def run(*arguments):
-            calls.append(arguments[-1])
-            if len(calls) > 2:
-                raise KeyboardInterrupt
-            return compiled(*arguments)
-
-        return run
-
-    monkeypatch.setattr(module.jax, "jit", jit)
+    monkeypatch.setattr(module, "_steps", steps)
     with pytest.warns(UserWarning, match="interrupted after 100 of 300 steps"):
         base = language_model(TEXT, **SMALL)
     assert calls == [50, 100, 150] and np.isfinite(base.params["embed"]).all()
