@@ -3,6 +3,8 @@
 PEFT (Hugging Face, 0.21) chooses modules by rules, and writes numbers that differ between them as patterns:
 
     target_modules        a list: the module, or what ends in `.` and it; a string: a pattern for the whole name
+    exclude_modules       the same, of those that are left out
+    layers_to_transform   numbers: of what a list chooses by its end, only the modules within these layers
     feedforward_modules   a list: whatever ends in it; a string: a pattern for the whole name
     modules_to_save       a list: whatever ends in it
     rank_pattern, alpha_pattern    {pattern: value}: the first that fits the whole name, or what follows a `.`
@@ -93,9 +95,30 @@ class Config:
         Raises:
             ValueError: such a module.
         """
-        rule = self.entries.get("target_modules")
-        if rule not in (None, "all-linear") and not is_chosen(rule, module):
-            raise ValueError(f"target_modules={rule!r} does not choose {module!r}, which the file has arrays for.")
+        reason = None
+        rule, excluded = self.entries.get("target_modules"), self.entries.get("exclude_modules")
+        if rule is not None and str(rule).lower() != "all-linear":
+            if not is_chosen(rule, module):
+                reason = f"target_modules={rule!r} does not choose"
+            elif not (isinstance(rule, str) or module in rule or self._is_in_layers(module)):
+                layers = {name: self.entries.get(name) for name in ("layers_to_transform", "layers_pattern")}
+                reason = f"{layers} does not choose"
+        if excluded and is_chosen(excluded, module):
+            reason = f"exclude_modules={excluded!r} excludes"
+        if reason:
+            raise ValueError(f"{reason} {module!r}, which the file has arrays for; PEFT would leave it as it is.")
+
+    def _is_in_layers(self, module: str) -> bool:
+        """Whether a module that a list of `target_modules` chooses by its end is in the layers to transform.
+
+        Of several numbers in a name some versions of PEFT take the first and some the last; here any counts.
+        """
+        layers, patterns = self.entries.get("layers_to_transform"), self.entries.get("layers_pattern")
+        if layers is None or layers == []:
+            return True
+        pattern = patterns if isinstance(patterns, str) else "|".join(patterns or [])
+        numbers = _searched(regex.findall, rf"\.(?:{pattern or '[^.]*'})\.(\d+)(?=\.)", module)
+        return any(int(number) in (layers if isinstance(layers, list) else [layers]) for number in numbers)
 
     def _value(self, module: str, name: str, patterns: str) -> Any:
         if name not in self.entries:
@@ -137,7 +160,7 @@ def _has_value(setting: Any) -> bool:
 
 def _check_types(entries: Mapping[str, Any]) -> None:
     """Refuse malformed rules and patterns."""
-    for name in ("target_modules", "feedforward_modules", "modules_to_save"):
+    for name in ("target_modules", "exclude_modules", "feedforward_modules", "modules_to_save", "layers_pattern"):
         rule = entries.get(name)
         if not (rule is None or isinstance(rule, str) or _is_list_of_text(rule)):
             raise ValueError(f"its {name} is {rule!r}; expected names.")
@@ -190,8 +213,12 @@ def written(kind: str, settings: Mapping[str, Any]) -> bytes:
 
 
 def _fits(pattern: str, name: str) -> bool:
+    return _searched(regex.fullmatch, pattern, name) is not None
+
+
+def _searched(by: Callable[..., Any], pattern: str, name: str) -> Any:
     try:
-        return regex.fullmatch(text("pattern", pattern), name, timeout=_SECONDS) is not None
+        return by(text("pattern", pattern), name, timeout=_SECONDS)
     except TimeoutError:
         raise ValueError(f"the pattern {pattern[:200]!r} takes more than {_SECONDS} s for {name!r}.") from None
     except regex.error as error:

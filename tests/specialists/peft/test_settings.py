@@ -1,5 +1,6 @@
 """Settings mean to PEFT what they were written for, and those that mean something else are refused."""
 
+import contextlib
 import json
 
 import pytest
@@ -69,6 +70,9 @@ REFUSED = {
     "alpha": (settings(lora_alpha=0), "lora_alpha=0: expected a positive number"),
     "no pattern": (settings(alpha_pattern={"(": 1}), r"the pattern .* is not valid"),
     "not chosen": (settings(target_modules=["b"]), r"target_modules=\['b'\] does not choose"),
+    "excluded": (settings(exclude_modules=["a"]), r"exclude_modules=\['a'\] excludes 'a'"),
+    "excluded of all": (settings(target_modules="all-linear", exclude_modules="a|b"), "exclude_modules='a|b' excludes"),
+    "exclusions of numbers": (settings(exclude_modules=[3]), r"its exclude_modules is \[3\]; expected names"),
 }
 
 
@@ -77,6 +81,31 @@ def test_what_is_refused(content, message):
     with pytest.raises(ValueError, match=message):
         config = parse(content)
         config.rank("a"), config.alpha("a"), config.check_target("a")
+
+
+LAYERS = ["m.layers.0.a", "m.layers.1.a", "m.blocks.1.a", "m.layers.1.b.7.a", "layers.1.a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "chosen"),
+    [
+        ({"layers_to_transform": 1}, [*LAYERS[1:4], "a"]),
+        ({"layers_to_transform": [0, 7]}, [LAYERS[0], LAYERS[3], "a"]),
+        ({"layers_to_transform": [1], "layers_pattern": "layers"}, [LAYERS[1], LAYERS[3], "a"]),
+        ({"layers_to_transform": [1], "layers_pattern": ["h", "blocks"]}, [LAYERS[2], "a"]),
+        ({"layers_to_transform": [], "layers_pattern": []}, LAYERS),
+        ({"layers_to_transform": [5], "target_modules": r"(.*\.)?a"}, LAYERS),
+        ({"exclude_modules": ["layers.1.a", "m.layers.0.a"]}, [*LAYERS[2:4], "a"]),
+        ({"exclude_modules": r".*\d\.a"}, ["a"]),
+        ({"target_modules": "ALL-linear"}, LAYERS),
+    ],
+)
+def test_modules_that_peft_would_leave_as_they_are(rules, chosen):
+    """A list chooses what is in the layers, and a whole name anyway; a pattern chooses whatever fits it."""
+    config = parse(settings(**rules))
+    for name in LAYERS:
+        with contextlib.nullcontext() if name in chosen else pytest.raises(ValueError, match="leave it as it is"):
+            config.check_target(name)
 
 
 def test_a_pattern_may_not_take_for_ever(monkeypatch):
