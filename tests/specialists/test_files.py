@@ -355,6 +355,20 @@ def test_nested_params_with_numpy_leaves(tmp_path):
     assert load_base(tmp_path / "base.safetensors", base).fingerprint == base.fingerprint
 
 
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_random_keys_are_saved_as_their_data(tmp_path, kind):
+    key = jax.random.key(3, impl=kind)
+    base = Base({"w": np.ones(2), "key": key, "keys": jax.random.split(key, 3)}, apply)
+    save_base(base, tmp_path / "base.safetensors")
+    for like in (base, replace(base, params=jax.eval_shape(lambda: base.params))):
+        loaded = load_base(tmp_path / "base.safetensors", like)
+        assert loaded.fingerprint == base.fingerprint
+        assert loaded.params["key"] == key and (loaded.params["keys"] == base.params["keys"]).all()
+    with pytest.raises(ValueError, match="'key' is uint32; expected float"):
+        like = Base(base.params | {"key": jnp.zeros(jax.random.key_data(key).shape)}, apply)
+        load_base(tmp_path / "base.safetensors", like)
+
+
 @pytest.mark.parametrize(
     ("like", "message"),
     [
