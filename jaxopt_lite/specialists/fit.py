@@ -111,8 +111,8 @@ def fit(
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers; a `start` or `center` that is not
             a dictionary; another `solver`.
-        ValueError: tasks without examples, shapes that differ, NaN or infinity; a `prior` that is negative; a loss that
-            is not one number for an example, features that are not a vector for an input.
+        ValueError: tasks without examples, shapes that differ, NaN or infinity, also in `start` and `center`; a `prior`
+            that is negative; a loss that is not one number for an example, features that are not a vector for an input.
 
     Example:
         >>> import jax.numpy as jnp
@@ -162,7 +162,11 @@ def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> 
         check_real(f"{name}[{key!r}]", given[key])
         if shape not in (one, (size, *one)):
             raise ValueError(f"{name}[{key!r}] has shape {shape}; expected {one} for all tasks, or {(size, *one)}.")
-        return np.broadcast_to(np.asarray(given[key], identity[key].dtype), (size, *one))
+        with np.errstate(over="ignore"):
+            known = np.asarray(given[key], identity[key].dtype)
+        if not np.isfinite(known).all():
+            raise ValueError(f"{name}[{key!r}] holds NaN or infinity in {known.dtype.name}; expected finite numbers.")
+        return np.broadcast_to(known, (size, *one))
 
     return {key: spread(key) for key in identity}
 

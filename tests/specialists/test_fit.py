@@ -195,6 +195,9 @@ def test_bad_arguments_are_refused_by_name():
     with pytest.raises(ValueError, match=r"start\['scale:hidden/w'\] has shape \(3, 7\); expected \(7,\) for all"):
         fit(base, adapter, tasks, models.cross_entropy, start={"scale:hidden/w": np.ones((3, 7))})
     for wrong in ({"center": 0.0}, {"start": [np.ones(7)]}):
+    for name, bad in (("start", np.where(np.arange(14) == 9, np.nan, 0).reshape(2, 7)), ("center", np.full(7, 1e39))):
+        with pytest.raises(ValueError, match=rf"{name}\['scale:hidden/w'\] holds NaN or infinity in float32"):
+            fit(models.base(), adapter, tasks, models.cross_entropy, **{name: {"scale:hidden/w": bad}})
         (name,) = wrong
         with pytest.raises(TypeError, match=rf"{name} is \w+; expected a dictionary with the keys \['scale:"):
             fit(base, adapter, tasks, models.cross_entropy, **wrong)
