@@ -45,8 +45,16 @@ from jaxopt_lite.specialists.arguments import (
 )
 from jaxopt_lite.specialists.base import Base, off_mesh
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
-from jaxopt_lite.specialists.library import Card, Library, Profile, adapted
-from jaxopt_lite.specialists.tasks import Bucket, Task, checked, pieces, weighted_mean, without_zero_weights
+from jaxopt_lite.specialists.library import Card, Library, Profile, adapted, squared, unknown_fisher
+from jaxopt_lite.specialists.tasks import (
+    Bucket,
+    Task,
+    checked,
+    mean_from_first,
+    pieces,
+    weighted_mean,
+    without_zero_weights,
+)
 
 __all__ = ["fit"]
 
@@ -306,17 +314,17 @@ def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T
         value = vector(features)(params, x)
         return value.astype(as_float(value.dtype))  # the mean of integers is not an integer
 
-    return _means(of_input, (), task.x, task.weight)
+    return _means(of_input, (), task.x, task.weight, mean_from_first)
 
 
-def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"]) -> PyTree:
+def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"], by=weighted_mean) -> PyTree:
     """The weighted mean over the examples of `f(of_task[t], example)` for each task, some tasks at a time."""
     first = jax.tree.map(lambda leaf: leaf[0], (of_task, jax.tree.map(lambda leaf: leaf[:, 0], examples)))
     size = largest_array(jax.make_jaxpr(f)(*first)) * weight.shape[1]
 
     def mean(args):
         own, examples, weight = args
-        return weighted_mean(lambda example: f(own, example), examples, weight)
+        return by(lambda example: f(own, example), examples, weight)
 
     together = max(1, min(_TOGETHER if on_cpu() else weight.shape[0], _MEAN_MEMORY // max(size, 1)))
     return in_tiles(mean, True, together)((of_task, examples, weight))

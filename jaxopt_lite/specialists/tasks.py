@@ -18,8 +18,8 @@ from jaxopt_lite.sizes import round_up
 from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
 __all__ = [
-    "Bucket", "Task", "buckets", "checked", "named", "of_examples", "of_tasks", "pieces", "weighted_mean",
-    "weighted_sum", "without_zero_weights",
+    "Bucket", "Task", "buckets", "checked", "mean_from_first", "named", "of_examples", "of_tasks", "pieces",
+    "weighted_mean", "weighted_sum", "without_zero_weights",
 ]  # fmt: skip
 
 _WORTH = 200_000  # padding examples that are worth a compilation, at about 30 µs to solve an example
@@ -204,6 +204,18 @@ def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
     """Σ_n weight_n f(example_n) / Σ_n weight_n, for `examples` with leaves `[N, ...]`."""
     total, like = _weighted_sum(f, examples, weight)
     return jax.tree.map(lambda t, leaf: (t / jnp.sum(weight.astype(t.dtype))).astype(leaf.dtype), total, like)
+
+
+def mean_from_first(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
+    """`weighted_mean` for values that may lie close to each other and far from zero: that of what the first lacks."""
+
+    def wide(example):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), f(example))
+
+    like = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], examples))
+    first = wide(jax.tree.map(lambda leaf: leaf[0], examples))
+    apart = weighted_mean(lambda example: jax.tree.map(jnp.subtract, wide(example), first), examples, weight)
+    return jax.tree.map(lambda one, rest, leaf: (one + rest).astype(leaf.dtype), first, apart, like)
 
 
 def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:

@@ -15,6 +15,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fisher_diagonal, fit
 from jaxopt_lite.specialists.adapters import as_adapter
+from jaxopt_lite.specialists.tasks import mean_from_first
 from tests.specialists import models
 
 pytestmark = pytest.mark.hardly_optimized  # what is compared to the bit is in `test_fit_bits.py`
@@ -194,10 +195,10 @@ def test_bad_arguments_are_refused_by_name():
         fit(base, adapter, tasks, models.cross_entropy, center={"w": np.ones(7)})
     with pytest.raises(ValueError, match=r"start\['scale:hidden/w'\] has shape \(3, 7\); expected \(7,\) for all"):
         fit(base, adapter, tasks, models.cross_entropy, start={"scale:hidden/w": np.ones((3, 7))})
-    for wrong in ({"center": 0.0}, {"start": [np.ones(7)]}):
     for name, bad in (("start", np.where(np.arange(14) == 9, np.nan, 0).reshape(2, 7)), ("center", np.full(7, 1e39))):
         with pytest.raises(ValueError, match=rf"{name}\['scale:hidden/w'\] holds NaN or infinity in float32"):
             fit(models.base(), adapter, tasks, models.cross_entropy, **{name: {"scale:hidden/w": bad}})
+    for wrong in ({"center": 0.0}, {"start": [np.ones(7)]}):
         (name,) = wrong
         with pytest.raises(TypeError, match=rf"{name} is \w+; expected a dictionary with the keys \['scale:"):
             fit(base, adapter, tasks, models.cross_entropy, **wrong)
@@ -232,6 +233,13 @@ def test_mean_features_of_any_dtype_are_means():
         model = fit_module._Model(base.apply, base.features, as_adapter(Shift("b")), squared_error)
         mean = jax.jit(partial(fit_module._mean_features, model))(base.params, jax.tree.map(lambda x: x[None], task))
         np.testing.assert_allclose(np.asarray(mean[0], float), expected, rtol=1e-3, err_msg=kind)
+
+
+def test_mean_features_far_from_zero_lose_no_digits():
+    """A sum of 5,000 numbers of 10,000 is rounded to 4; of their differences from the first, hardly at all."""
+    x = (1e4 + np.random.default_rng(0).normal(size=(5000, 3))).astype(np.float32)
+    mean = jax.jit(partial(mean_from_first, lambda x: x))(x, np.ones(5000, np.float32))
+    np.testing.assert_allclose(mean, x.mean(axis=0, dtype=float), rtol=0, atol=np.spacing(np.float32(1e4)))
 
 
 @pytest.mark.slow  # that they are in the profile, of features of floating point, is said elsewhere here
