@@ -19,7 +19,7 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.arguments import frozen, scalar
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.library import adapted
+from jaxopt_lite.specialists.library import adapted, squared
 from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean, without_zero_weights
 
 __all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradients"]
@@ -75,7 +75,7 @@ def fisher_diagonal(
         seed: the seed of the draws.
 
     Returns:
-        A dictionary like `parameters`.
+        A dictionary like `parameters`; in float32 where these are in float16, which cannot hold the squares.
 
     Raises:
         TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
@@ -105,7 +105,7 @@ def squared_gradients(
 ) -> PyTree:
     """The mean over the examples of `summary` of the squared gradient, for each of the tasks, `[T, ...]`."""
     if not tasks:
-        one = jax.eval_shape(summary, adapter.shapes(base.params))
+        one = jax.eval_shape(lambda gradient: summary(squared(gradient)), adapter.shapes(base.params))
         return jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), one)
     tasks, key = without_zero_weights(tasks), jax.random.key(draws.seed)
     numbers = [zlib.crc32(name.encode("utf-8", "surrogatepass")) for name in tasks]  # whatever else there is
@@ -146,8 +146,7 @@ def _of_bucket(
         a, task, key = args
 
         def squares(x, y):
-            gradient = jax.grad(lambda a: loss(model(params, a, x), y))(a)
-            return summary(jax.tree.map(jnp.square, gradient))
+            return summary(squared(jax.grad(lambda a: loss(model(params, a, x), y))(a)))
 
         def of_example(example):
             x, y, index = example

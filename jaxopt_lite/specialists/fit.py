@@ -209,7 +209,7 @@ def _nothing(base: Base, adapter: Adapter) -> _Fitted:
     """The result of no tasks."""
     none = {key: jnp.zeros((0, *leaf.shape), leaf.dtype) for key, leaf in adapter.shapes(base.params).items()}
     nobody, features = jnp.zeros(0), jnp.zeros((0, 0))
-    return _Fitted(none, Profile(nobody, features, none, features), nobody, jnp.zeros(0, jnp.int32))
+    return _Fitted(none, Profile(nobody, features, unknown_fisher(none), features), nobody, jnp.zeros(0, jnp.int32))
 
 
 def _solve_bucket(
@@ -274,7 +274,7 @@ def _solve_share(model: _Model, params: PyTree, prior, solver, task: Task, start
 
     def squared_gradient(a, example):
         alone = jax.tree.map(lambda leaf: leaf[None], example)
-        return jax.tree.map(jnp.square, jax.grad(lambda a: losses(a, *alone)[0])(a))
+        return squared(jax.grad(lambda a: losses(a, *alone)[0])(a))
 
     mean = _mean_features(model, params, task)
     profile = Profile(

@@ -23,7 +23,7 @@ from jaxopt_lite.specialists.arguments import check_real, copied, frozen, inputs
 from jaxopt_lite.specialists.base import Base, digest
 from jaxopt_lite.tables import html_table
 
-__all__ = ["Card", "Library", "Profile", "adapted", "outside", "rows_of"]
+__all__ = ["Card", "Library", "Profile", "adapted", "outside", "rows_of", "squared", "unknown_fisher"]
 
 _SHOWN = 20  # specialists, in a notebook
 
@@ -86,7 +86,7 @@ class Profile:
         count: the number of examples.
         mean: the mean features of its inputs.
         fisher: the diagonal of the empirical Fisher information of its parameters: the mean over the examples of the
-            squared gradient of the loss.
+            squared gradient of the loss; in float32 for parameters in float16, which cannot hold the squares.
         gate: a direction in feature space, learned by `fit_gates`; zero without it.
     """
 
@@ -94,6 +94,20 @@ class Profile:
     mean: Float[Array, "T d"]
     fisher: Parameters
     gate: Float[Array, "T d"]
+
+
+def squared(gradient: Parameters) -> Parameters:
+    """The squares that a Fisher diagonal is the mean of: float32 for float16, which ends at 256²."""
+    return jax.tree.map(lambda leaf: jnp.square(leaf.astype(_of_squares(leaf.dtype))), gradient)
+
+
+def unknown_fisher(parameters: Parameters) -> Parameters:
+    """The Fisher diagonals of specialists of which none is known: zeros, in the dtype of those of `fit`."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _of_squares(leaf.dtype)), parameters)
+
+
+def _of_squares(dtype: Any) -> Any:
+    return jnp.float32 if dtype == jnp.float16 else dtype
 
 
 @jax.tree_util.register_dataclass

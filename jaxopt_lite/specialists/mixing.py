@@ -26,7 +26,7 @@ from jaxopt_lite.specialists.adapters import Adapter, Shift
 from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, number, renamed
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fit import fit
-from jaxopt_lite.specialists.library import Library, adapted
+from jaxopt_lite.specialists.library import Library, adapted, unknown_fisher
 from jaxopt_lite.specialists.merging.linear import linear_parameters
 from jaxopt_lite.specialists.tasks import Task
 
@@ -98,7 +98,7 @@ def mix(
         replace(card, parents=library.ids, recipe=recipe, notes=f"weights learned by mix with ridge={ridge}")
         for card, recipe in zip(fitted.cards, recipes, strict=True)
     )
-    profile = replace(fitted.profile, fisher=jax.tree.map(jnp.zeros_like, mixed))
+    profile = replace(fitted.profile, fisher=unknown_fisher(mixed))
     return Library(base, mixed, profile, library.adapter.linear, cards)
 
 

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
-from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fisher_diagonal, fit
+from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fisher_diagonal, fit, merge
 from jaxopt_lite.specialists.adapters import as_adapter
 from jaxopt_lite.specialists.tasks import mean_from_first
 from tests.specialists import models
@@ -248,6 +248,22 @@ def test_the_profile_has_the_means_of_features_of_any_dtype(kind):
     base, task, expected = of_kind(kind)
     fitted = fit(base, Shift("b"), {"a": task}, squared_error, progress=False)
     np.testing.assert_allclose(np.asarray(fitted.profile.mean[0], float), expected, rtol=1e-3)
+
+
+def test_the_fisher_of_float16_is_in_range():
+    """Squares of gradients above 256 were infinite, those below 2⁻¹² zero, and a merge by them was refused."""
+    base = Base({"b": jnp.zeros(2, jnp.float16)}, lambda params, x: x * params["b"])
+    x = np.array([[300, 0.001], [600, 0.002]], np.float16)
+    linear = lambda out, y: jnp.sum(out).astype(jnp.float32)
+    stay = BFGS(max_steps=0)
+    library = fit(base, Shift("b"), {"a": (x, x), "b": (x[1:], x[1:])}, linear, solver=stay, progress=False)
+    squares = x.astype(float) ** 2
+    expected = [squares.mean(axis=0), squares[1]]
+    given = fisher_diagonal(base, Shift("b"), library.parameters, {"a": (x, x), "b": (x[1:], x[1:])}, linear)
+    for diagonal in (library.profile.fisher, given):
+        np.testing.assert_allclose(diagonal["shift:b"], expected, rtol=1e-5)
+    merged = merge(library, "fisher")
+    assert merged.profile.fisher["shift:b"].dtype == np.float32  # so that it can join a folder of the library
 
 
 def test_numbers_of_64_bits_are_taken_without_a_word_where_jax_has_32():

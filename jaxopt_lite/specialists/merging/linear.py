@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
-from jaxopt_lite.specialists.library import Library
+from jaxopt_lite.specialists.library import Library, unknown_fisher
 
 __all__ = ["Compressed", "compress", "flat", "linear_parameters", "unflat"]
 
@@ -70,7 +70,7 @@ def compress(library: Library, adapter: Adapter | Part) -> Compressed:
         replace(card, parents=(mine,), recipe=f"compress(parents, {adapter!r})")
         for card, mine in zip(library.cards, library.ids, strict=True)
     )
-    profile = replace(library.profile, fisher=jax.tree.map(jnp.zeros_like, parameters))
+    profile = replace(library.profile, fisher=unknown_fisher(parameters))
     result = Library(library.base, parameters, profile, adapter, cards)
     exact, close = flat(linear), flat(linear_parameters(result))
     size = jnp.linalg.norm(exact, axis=1)

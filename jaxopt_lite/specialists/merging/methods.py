@@ -28,7 +28,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed
 from jaxopt_lite.specialists.base import digest
-from jaxopt_lite.specialists.library import Card, Library, Profile
+from jaxopt_lite.specialists.library import Card, Library, Profile, unknown_fisher
 from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat
 from jaxopt_lite.specialists.tasks import weighted_sum
 
@@ -359,7 +359,7 @@ def specialist_of(library: Library, a: Parameters, card: Card, count, mean) -> L
 def _of_one(a: Parameters, count, mean) -> tuple[Parameters, Profile]:
     """The arrays of a library of one, without a Fisher diagonal."""
     a, count, mean = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (a, count, mean))
-    return a, Profile(count, mean, jax.tree.map(jnp.zeros_like, a), jnp.zeros_like(mean))
+    return a, Profile(count, mean, unknown_fisher(a), jnp.zeros_like(mean))
 
 
 def _method(method: Method | str) -> Method:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import regex
@@ -14,7 +13,7 @@ import regex
 from jaxopt_lite.specialists.adapters import IA3, Adapter, LoRA, Parameters, Part, Shift
 from jaxopt_lite.specialists.arguments import text
 from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.library import Card, Library, Profile
+from jaxopt_lite.specialists.library import Card, Library, Profile, unknown_fisher
 from jaxopt_lite.specialists.peft.names import Place, TorchNames
 from jaxopt_lite.specialists.peft.saving import CONFIG, PREFIX, SUFFIXES, TENSORS
 from jaxopt_lite.specialists.peft.settings import Config, parse
@@ -73,7 +72,7 @@ def load_peft(
     features = jnp.zeros((1, 0))
     if library is not None:
         features = jnp.zeros((1, library.profile.mean.shape[-1]), library.profile.mean.dtype)
-    profile = Profile(jnp.zeros_like(features, shape=1), features, jax.tree.map(jnp.zeros_like, parameters), features)
+    profile = Profile(jnp.zeros_like(features, shape=1), features, unknown_fisher(parameters), features)
     return Library(base, parameters, profile, adapter, (Card(name, notes=_notes(config)),))
 
 
