@@ -139,6 +139,8 @@ def _gather(equation):
     shape = equation.invars[0].aval.shape
     axes = tuple(int(axis) for axis in equation.params["dimension_numbers"].start_index_map)
     limits = tuple(shape[axis] - equation.params["slice_sizes"][axis] for axis in axes)
+    if not equation.outvars[0].aval.size or writers_of(equation) & _ON_PURPOSE:
+        return None
     outcome = _outcome(equation.params["mode"], "filled")
     access = Access("gather", outcome, shape, axes, limits, first=1, packed=True)
     return access if equation.outvars[0].aval.size else None
@@ -154,7 +156,7 @@ def _scatter(equation):
     axes = tuple(int(axis) for axis in numbers.scatter_dims_to_operand_dims)
     limits = tuple(shape[axis] - window[axis] for axis in axes)
     writers = writers_of(equation)
-    if not updates.size or writers & _DROPPING:
+    if not updates.size or writers & _ON_PURPOSE:
         return None
     if "bincount" in writers:
         return Access("bincount", "clamped or dropped", shape, axes, limits, first=1, packed=True)
@@ -194,9 +196,9 @@ def _clip(equation):
     return Access(by, "clamped", (limit + 1,), (0,), (limit,), first, packed=False)
 
 
-# JAX functions that drop what is out of range on purpose: a histogram counts only what lies in its bins, and `nonzero`
-# puts its surplus after the last element.
-_DROPPING = {"nonzero", "histogram"}
+# JAX functions that go out of range on purpose, and whose results do not depend on what is there: a histogram counts
+# only what lies in its bins, `nonzero` puts its surplus after the last element, and others read it from there.
+_ON_PURPOSE = {"nonzero", "histogram", "place", "_intersect1d_size", "_setxor1d_size", "_map_coordinates"}
 
 # Primitives whose result has the elements of the operand and no others.
 _RESHAPING = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose copy pvary".split())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.experimental import checkify
 from jax.experimental import pallas as pl
+from jax.scipy.ndimage import map_coordinates
 
 from jaxopt_lite.bounds import OutOfRangeError, checked, find_unchecked
 from tests.bounds import test_unchecked as programs
@@ -193,7 +194,7 @@ def test_every_narrow_index_is_right_or_raises(access, n):
                 run(jnp.int8(i))
 
 
-@pytest.mark.parametrize("kind", ["own clip", "jax's own", "constants", "short"])
+@pytest.mark.parametrize("kind", ["own clip", "jax's own", "on purpose", "constants", "short"])
 def test_stays_silent_where_nothing_is_changed(kind):
     """Choices of the program, JAX's own use of a switch, and narrow indices into short axes."""
     fun = {
@@ -210,6 +211,12 @@ def test_stays_silent_where_nothing_is_changed(kind):
             + jnp.histogram(X, 4, (1, 3))[0].sum()
             + jax.nn.one_hot(i, 3).sum()
             + lax.platform_dependent(X, cpu=jnp.sin, default=jnp.cos).sum()
+        ),
+        "on purpose": lambda i: (
+            jnp.intersect1d(X, i + X[:2], size=5, return_indices=True),
+            jnp.setxor1d(X, i + X[:2], size=9),
+            jnp.place(X, X > 1, X[:2], inplace=False),
+            jax.grad(lambda x: map_coordinates(x, [jnp.array([-1.5, 0.5, 9.0])], order=1).sum())(X),
         ),
         "constants": lambda i: lax.switch(1, [lambda: 0 * i, lambda: i]) + jnp.arange(300)[jnp.int8(5)],
         "short": lambda i: X[i.astype(jnp.int8) - 10] + X[jnp.asarray(i - 3, jnp.uint8)],
