@@ -142,8 +142,7 @@ def _gather(equation):
     if not equation.outvars[0].aval.size or writers_of(equation) & _ON_PURPOSE:
         return None
     outcome = _outcome(equation.params["mode"], "filled")
-    access = Access("gather", outcome, shape, axes, limits, first=1, packed=True)
-    return access if equation.outvars[0].aval.size else None
+    return Access("gather", outcome, shape, axes, limits, first=1, packed=True)
 
 
 def _scatter(equation):
@@ -206,8 +205,9 @@ _RESHAPING = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose c
 
 def indices_of(access: Access, ins: Sequence[Any]) -> list[Any]:
     """The index of each axis, from the operands of an access; where they cannot be separated, the array of all axes."""
-    indices = list(ins[access.first :][: len(access.axes)])
-    return _columns(indices[0], len(access.axes)) if access.packed else indices
+    if access.packed:
+        return _columns(ins[access.first], len(access.axes))
+    return list(ins[access.first :][: len(access.axes)])
 
 
 def _columns(index, count):

@@ -224,6 +224,13 @@ def test_stays_silent_where_nothing_is_changed(kind):
     assert_same(checked(fun)(jnp.int32(7)), jax.jit(fun)(jnp.int32(7)))
 
 
+def test_an_update_of_the_whole_array_has_no_index_to_check():
+    """It is a scatter without indices."""
+    for fun in (lambda x: x.at[:].add(1.0), lambda x: x.at[...].multiply(2.0), lambda x: x[0].at[()].add(1.0)):
+        assert find_unchecked(fun, X) == []
+        assert_same(checked(fun)(X), fun(X))
+
+
 def test_an_upper_end_that_wraps_round_is_found():
     """300 places are 44 in eight bits, where `insert` clips to."""
     insert = checked(lambda i: jnp.insert(jnp.zeros(300), i, 1.0))
