@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 from jax.experimental import checkify
+from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from jaxopt_lite.bounds.accesses import Computed, access_of, body_of, index_given, indices_of, line_of_access
@@ -207,13 +208,20 @@ def _where(lanes: Array, new: Array, old: Array) -> Array:
 
 
 def _sharded(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Array]:
+    """The checks of each shard end within it, and come out as one: JAX fails where two shard maps follow each other."""
     (body,), params = inner_jaxprs(equation), equation.params
-    specs = {name: params[name] for name in ("mesh", "in_specs", "out_specs", "check_vma")}
+    specs = {name: params[name] for name in ("mesh", "in_specs", "check_vma")}
+    axes = params["newly_manual_axes"]
+    each = PartitionSpec(tuple(name for name in params["mesh"].axis_names if name in axes))
 
     def shard(*args):
-        return tuple(checks.run_arrays(body, args))
+        error, outs = checkify.checkify(lambda *args: checks.run_arrays(body, args), errors=checkify.user_checks)(*args)
+        return jax.tree.map(lambda leaf: leaf[None], error), tuple(outs)
 
-    return list(jax.shard_map(shard, axis_names=params["newly_manual_axes"], **specs)(*_arrays(values)))
+    mapped = jax.shard_map(shard, axis_names=axes, out_specs=(each, params["out_specs"]), **specs)
+    error, outs = jax.custom_batching.sequential_vmap(mapped)(*_arrays(values))
+    checkify.check_error(error)
+    return list(outs)
 
 
 _CONTROL = {"cond": _cond, "scan": _scan, "while": _while, "shard_map": _sharded}

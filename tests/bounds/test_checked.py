@@ -231,6 +231,14 @@ def test_an_update_of_the_whole_array_has_no_index_to_check():
         assert_same(checked(fun)(X), fun(X))
 
 
+def test_shards_after_shards():
+    """The gradient of a program of shards is one of two."""
+    slope = jax.grad(lambda x, i: jnp.sum(programs.in_shards(programs.in_shards(x, i) ** 2, i)))
+    assert_same(checked(slope)(X, jnp.int32(3)), slope(X, jnp.int32(3)))
+    with pytest.raises(OutOfRangeError, match=r"^index out of range at .*got 5 "):
+        checked(slope)(X, jnp.int32(5))
+
+
 def test_an_upper_end_that_wraps_round_is_found():
     """300 places are 44 in eight bits, where `insert` clips to."""
     insert = checked(lambda i: jnp.insert(jnp.zeros(300), i, 1.0))
