@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.arguments import assign
@@ -16,7 +18,7 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text, vector
 
-__all__ = ["Base", "batched", "digest", "off_mesh"]
+__all__ = ["Base", "batched", "digest", "no_mesh", "off_mesh"]
 
 
 @jax.tree_util.register_dataclass
@@ -136,6 +138,13 @@ def off_mesh(params: PyTree) -> PyTree:
     if jax.local_device_count() == 1:
         return params
     return jax.tree.map(lambda leaf: leaf if jax.typeof(leaf).sharding.mesh.empty else np.asarray(leaf), params)
+
+
+def no_mesh() -> AbstractContextManager:
+    """A context without the mesh of `jax.set_mesh`, for a solve that has one of its own: JAX takes no second one."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return nullcontext()
+    return jax.set_mesh(Mesh(np.empty((), object), ()))
 
 
 def _embedded(features: Callable[[PyTree, PyTree], Array], params: PyTree, x: PyTree) -> Array:

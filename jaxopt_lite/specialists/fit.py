@@ -43,7 +43,7 @@ from jaxopt_lite.specialists.arguments import (
     text,
     vector,
 )
-from jaxopt_lite.specialists.base import Base, off_mesh
+from jaxopt_lite.specialists.base import Base, no_mesh, off_mesh
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Card, Library, Profile, adapted, squared, unknown_fisher
 from jaxopt_lite.specialists.tasks import (
@@ -144,7 +144,7 @@ def fit(
     expect(solver, "fit", "BFGS() or LBFGS()", "minimum")
     params, fitted = off_mesh(base.params), []
     done: set[int] = set()  # pieces reach back, so a task may be in two of them
-    with interruptible(), progress_bar(progress) as bar:
+    with no_mesh(), interruptible(), progress_bar(progress) as bar:
         shown = bar.add_task("fitting", total=len(tasks))
         try:
             for indices, task in _pieces(model, params, list(tasks.values())):

@@ -49,9 +49,12 @@ def test_many_devices_fit_as_one_does_to_the_bit():
         place = NamedSharding(jax.make_mesh((2,), ("other",), devices=devices[:2]), PartitionSpec())
         base = models.base()
         placed = fitted(replace(base, params=jax.device_put(base.params, place)))  # of a base on another mesh
+        with jax.set_mesh(jax.make_mesh((4,), ("other",))):  # which is not that of the fit
+            within = fitted()
         for key in one:
             np.testing.assert_array_equal(one[key], four[key])
             np.testing.assert_array_equal(one[key], placed[key])
+            np.testing.assert_array_equal(one[key], within[key])
     """
     env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", textwrap.dedent(code)]
