@@ -58,7 +58,7 @@ def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01,
     tasks = named(tasks)
     features, index = features_of(base, tasks)
     size, half = len(tasks), shuffled_ranks(index, seed) % 2 == 0
-    dtype = features.dtype
+    dtype = np.promote_types(features.dtype, np.float32)  # half precision would round scores to ties, or to infinity
     features = features.astype(np.float64)
     novelty, temperature = [], []
     for fit in (half, ~half):

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxopt_lite.lanes.arithmetic import positive
@@ -65,17 +66,21 @@ class Centroid(Router):
         """For tasks with these means; the center is zero by default. A task without a finite mean is never chosen.
 
         Raises:
-            TypeError: means that are not real numbers.
-            ValueError: another metric; means without a row for each task.
+            TypeError: means or a center that are not real numbers.
+            ValueError: another metric; means without a row for each task; a center of another width.
         """
         if metric not in ("cosine", "euclid"):
             raise ValueError(f"metric={metric!r}: expected 'cosine' or 'euclid'.")
         mean = jnp.asarray(copied(mean))
         check_real("mean", mean)
-        mean = mean.astype(as_float(mean.dtype))
+        mean = mean.astype(jnp.promote_types(as_float(mean.dtype), jnp.float32))  # float16 has no square above 256²
         if mean.ndim != 2:
             raise ValueError(f"mean has shape {mean.shape}; expected [T, d], a row for each task.")
-        center = jnp.zeros(mean.shape[1], mean.dtype) if center is None else jnp.asarray(copied(center))
+        given = copied(np.zeros(mean.shape[1]) if center is None else center)
+        check_real("center", given)
+        if given.shape != mean.shape[1:]:
+            raise ValueError(f"center has shape {given.shape}; expected {mean.shape[1:]}, as each mean.")
+        center = jnp.asarray(given, mean.dtype)
         weight, bias, threshold, temperature = _compared(mean, center, metric)
         return cls(weight, bias, threshold, temperature, center, metric)
 

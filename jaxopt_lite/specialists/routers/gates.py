@@ -54,6 +54,7 @@ class Gates(Router):
             ValueError: no specialist has a gate.
         """
         gate = library.profile.gate
+        gate = gate.astype(jnp.promote_types(gate.dtype, jnp.float32))  # in half precision close scores would be equal
         known = jnp.any(gate != 0, axis=1)
         if len(library) and not known.any():
             raise ValueError(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists import Centroid, Geometry, calibrated, route
+from jaxopt_lite.specialists import LDA, Base, Centroid, Geometry, calibrate, calibrated, route
 from jaxopt_lite.specialists.routers import calibration
 from tests.specialists.spaces import library_at, plane
 
@@ -29,6 +29,41 @@ def test_distances_far_from_the_center():
     mean, x = ((1000 + 0.1 * a).astype(np.float32) for a in (MEAN, X))
     square = np.sum((x[:, None].astype(float) - mean) ** 2, axis=2)
     np.testing.assert_allclose(Centroid.at(mean, metric="euclid").scores(x), -0.5 * square, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [jnp.float16, jnp.bfloat16])
+def test_features_in_half_precision_are_compared_in_float32(kind):
+    """Squares of distances were infinite, so that no task was chosen; and scores so close were rounded to ties."""
+    mean = np.array([[0, 0], [2, 0], [400, 0]])
+    near = np.array([[1.5, 0], [-300, 0], [300, 0], [0.5, 0]])
+    assert Centroid.at(jnp.asarray(mean, kind), metric="euclid")(jnp.asarray(near, kind)).tolist() == [1, 0, 2, 0]
+    tasks = {f"{k}": (m + RNG.normal(size=(60, 2)) * [1 if k < 2 else 100, 1],) for k, m in enumerate(mean)}
+    base = Base({"b": np.zeros(2)}, lambda params, x: x, features=lambda params, x: x.astype(kind))
+    geometry = calibrate(base, tasks, fallback=0)
+    far = np.array([[-3e4, 0], [3e4, 0]])  # in units of the spread, by far more than float16 can square
+    assert LDA.at(mean, np.full(3, 60), geometry)(jnp.asarray(far, kind)).tolist() == [0, 2]
+
+
+def test_close_tasks_are_told_apart_in_half_precision():
+    """With the geometry in bfloat16, two thirds of the inputs went to their own task."""
+    mean, spread = np.array([0, 2, 30000.0])[:, None] * np.ones(8), np.array([1, 1, 200.0])
+    tasks = {f"{k}": (mean[k] + spread[k] * RNG.normal(size=(300, 8)),) for k in range(3)}
+    base = Base({"b": np.zeros(())}, lambda params, x: x, features=lambda params, x: x.astype(jnp.bfloat16))
+    router = LDA.at(mean, np.full(3, 300), calibrate(base, tasks))
+    index = router(base.embed(np.concatenate([x for (x,) in tasks.values()])))
+    assert np.mean(np.asarray(index) == np.repeat(np.arange(3), 300)) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("center", "error", "message"),
+    [
+        (np.ones(3), ValueError, r"center has shape \(3,\); expected \(4,\)"),
+        (1j * np.ones(4), TypeError, "center is of"),
+    ],
+)
+def test_a_center_is_a_mean(center, error, message):
+    with pytest.raises(error, match=message):
+        Centroid.at(MEAN, center)
 
 
 def test_the_center_is_the_geometry_s_or_the_mean_s():
