@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import take_where
-from jaxopt_lite.lanes.rows import count_up_to, load, store
+from jaxopt_lite.lanes.rows import blank_lanes, count_up_to, load, store
 from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Limits", "Method", "Outcome", "Problem", "Queue", "State", "begun", "resumed", "run", "stopped", "verdict"]
@@ -291,8 +291,9 @@ def _note(method: Method, problem, state, record, lanes):
 
 def _flush(outcome: Outcome, pool: _Pool, size: int) -> Outcome:
     """Write out the ended lanes. Those at work write to the spare slot at the end, so every index is in bounds."""
-    slots = jnp.where(_in_work(pool.state.status), size, pool.problem)
-    return store(outcome, slots, _report(pool, outcome.states is not None))
+    working = _in_work(pool.state.status)
+    slots = jnp.where(working, size, pool.problem)
+    return store(outcome, slots, _report(pool, outcome.states is not None), ~working)
 
 
 def _report(pool: _Pool, keep_state: bool) -> Outcome:
@@ -337,13 +338,12 @@ def _refill(method: Method, queue: Queue, count, pool: _Pool, taken, record: int
     index = jnp.where(free, jnp.where(filled, next_problem, size), pool.problem)
     source = jnp.minimum(index, size - 1)
 
-    mapped, limits = load((queue.mapped, queue.limits), source)
-    if queue.states is None:
-        state = method.init(load(queue.start, source))
-    else:
-        state = stopped(limits, load(queue.states, source))
-    empty = state._replace(status=jnp.full_like(index, Status.EMPTY))
-    state = take_where(free, take_where(filled, state, empty), pool.state)
+    first = queue.start if queue.states is None else queue.states
+    tiles = pool.mapped, pool.limits, blank_lanes(first, free.size)
+    mapped, limits, first = load((queue.mapped, queue.limits, first), source, tiles, filled)
+    state = method.init(first) if queue.states is None else stopped(limits, first)
+    state = take_where(filled, state, pool.state)
+    state = state._replace(status=jnp.where(free & ~filled, Status.EMPTY, state.status).astype(jnp.int32))
     records = take_where(free, _blank_record(queue, free.size, record), pool.record)
     taken = jnp.minimum(taken + jnp.sum(free, dtype=jnp.int32), count)
     return _Pool(index, mapped, limits, state, records), taken

@@ -12,11 +12,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxopt_lite.lanes.arithmetic import at, on_cpu, traced_once
+from jaxopt_lite.lanes.arithmetic import at, on_cpu, take_where, traced_once
 from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.native import as_one_native_call
 
-__all__ = ["Chosen", "batch_size", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile", "twice"]
+__all__ = [
+    "Chosen", "batch_size", "blank_lanes", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile",
+    "twice",
+]  # fmt: skip
 
 _MOST_INDEX = 2**31 - 1
 
@@ -126,21 +129,33 @@ def _blank(size: int, tile: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape[:-1]), leaf.dtype), tile)
 
 
-def load(rows: Any, source: Int[Array, " L"]) -> Any:
-    """The rows of these problems, one per lane; `source` is in bounds."""
-    return (_load_in_turn if on_cpu() else _gather)(rows, source)
+def load(rows: Any, source: Int[Array, " L"], into: Any = None, where: Bool[Array, " L"] | None = None) -> Any:
+    """The rows of these problems, one per lane; `source` is in bounds. Only `where` it is asked for, if it is: the
+    other lanes stay as they are in the tiles to load them `into`.
+    """
+    if on_cpu():
+        tiles = blank_lanes(rows, source.size) if into is None else into
+        return _load_in_turn(rows, source, tiles, None if where is None else _chosen_in_turn(where))
+    tiles = _gather(rows, source)
+    return tiles if where is None else take_where(where, tiles, into)
 
 
-def _load_in_turn(rows, source):
+def blank_lanes(rows: Any, width: int) -> Any:
+    """Tiles of zeros, for rows such as these."""
+    return jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[1:], width), leaf.dtype), rows)
+
+
+def _load_in_turn(rows, source, tiles, some: Chosen | None):
     # Each row is read from its first number to its last. The derivative of this would be slow; that of a gather is not.
-    def put(k, lanes):
+    def put(k, tiles):
+        lane = k if some is None else at(some[0], k)
+
         def one(leaf, tile):
-            return jax.lax.dynamic_update_index_in_dim(tile, at(leaf, at(source, k)), k, leaf.ndim - 1)
+            return jax.lax.dynamic_update_index_in_dim(tile, at(leaf, at(source, lane)), lane, leaf.ndim - 1)
 
-        return jax.tree.map(one, rows, lanes)
+        return jax.tree.map(one, rows, tiles)
 
-    blank = jax.tree.map(lambda leaf: jnp.zeros((*leaf.shape[1:], source.size), leaf.dtype), rows)
-    return jax.lax.fori_loop(0, source.size, put, blank)
+    return jax.lax.fori_loop(0, source.size if some is None else some[1], put, tiles)
 
 
 def _gather(rows, source):
@@ -156,19 +171,25 @@ def _gather(rows, source):
     return jax.tree.map(one, rows)
 
 
-def store(rows: Any, slots: Int[Array, " L"], lanes: Any) -> Any:
-    """Write every lane to its row. The slots are in bounds; if lanes share one, any of them may win."""
-    return (_store_in_turn if on_cpu() else _store_at_once)(rows, slots, lanes)
+def store(rows: Any, slots: Int[Array, " L"], lanes: Any, where: Bool[Array, " L"] | None = None) -> Any:
+    """Write every lane to its row, or only those `where` it is asked for. The slots are in bounds, and those of lanes
+    that need not be written are to spare; if lanes share a slot, any of them may win.
+    """
+    if on_cpu():
+        return _store_in_turn(rows, slots, lanes, None if where is None else _chosen_in_turn(where))
+    return _store_at_once(rows, slots, lanes)
 
 
-def _store_in_turn(rows, slots, lanes):
+def _store_in_turn(rows, slots, lanes, some: Chosen | None):
     def put(k, rows):
+        lane = k if some is None else at(some[0], k)
+
         def one(leaf, tile):
-            return jax.lax.dynamic_update_index_in_dim(leaf, at(tile, k, -1), at(slots, k), 0)
+            return jax.lax.dynamic_update_index_in_dim(leaf, at(tile, lane, -1), at(slots, lane), 0)
 
         return jax.tree.map(one, rows, lanes)
 
-    return jax.lax.fori_loop(0, slots.size, put, rows)
+    return jax.lax.fori_loop(0, slots.size if some is None else some[1], put, rows)
 
 
 def _store_at_once(rows, slots, lanes):

@@ -20,15 +20,30 @@ def test_load_puts_the_lane_axis_last(on_cpu, monkeypatch):
     assert loaded["none"].shape == (0, 3, 2)
 
 
-@pytest.mark.parametrize("store", [rows.store, rows._store_in_turn, rows._store_at_once])
-def test_store_is_the_way_back(store):
-    a, slots = np.arange(24).reshape(4, 3, 2), jnp.array([3, 1])
-    lanes = {"a": jnp.asarray(np.moveaxis(a[[2, 0]], 0, -1)) + 100, "s": jnp.array([7, 8])}
-    stored = jax.jit(store)({"a": jnp.asarray(a), "s": jnp.zeros(4, int)}, slots, lanes)
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_load_leaves_the_other_lanes_alone(on_cpu, monkeypatch):
+    monkeypatch.setattr(rows, "on_cpu", lambda: on_cpu)
+    a, before = np.arange(24.0).reshape(4, 3, 2), -np.ones((3, 2, 5))
+    for where in np.array([[0, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool):
+        loaded = rows.load(jnp.asarray(a), jnp.array([3, 2, 1, 0, 2]), jnp.asarray(before), jnp.array(where))
+        np.testing.assert_array_equal(loaded, np.where(where, np.moveaxis(a[[3, 2, 1, 0, 2]], 0, -1), before))
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("where", [None, [True, True, False]])
+def test_store_is_the_way_back(on_cpu, where, monkeypatch):
+    monkeypatch.setattr(rows, "on_cpu", lambda: on_cpu)
+    a, slots = np.arange(24).reshape(4, 3, 2), jnp.array([3, 1, 2])  # the last slot is to spare
+    lanes = {"a": jnp.asarray(np.moveaxis(a[[2, 0, 0]], 0, -1)) + 100, "s": jnp.array([7, 8, 9])}
+    where = where and jnp.array(where)
+    stored = jax.jit(rows.store)({"a": jnp.asarray(a), "s": jnp.zeros(4, int)}, slots, lanes, where)
+    stored = jax.tree.map(np.asarray, stored)
     expected = a.copy()
     expected[[3, 1]] = a[[2, 0]] + 100
-    np.testing.assert_array_equal(stored["a"], expected)
-    np.testing.assert_array_equal(stored["s"], [0, 8, 0, 7])
+    np.testing.assert_array_equal(stored["a"][[0, 1, 3]], expected[[0, 1, 3]])
+    np.testing.assert_array_equal(stored["s"][[0, 1, 3]], [0, 8, 7])
+    if where is None or on_cpu:
+        assert stored["s"][2] == (9 if where is None else 0)
 
 
 @pytest.mark.parametrize("count", [rows.count_up_to, rows._count_in_turn, rows._count_at_once])
