@@ -231,18 +231,17 @@ def cholesky(
     index = jnp.arange(n + 1, dtype=jnp.int32).reshape((n + 1,) + (1,) * (h.ndim - 1))
 
     def eliminate(k, carry):
-        gh, rc, sure, entries = carry
-        pivot, lowest = at(at(gh, k), k), least * at(entries, k)
+        rows, sure, entries = carry  # above row k they are those of R and R⁻ᵀh
+        pivot, lowest = at(at(rows, k), k), least * at(entries, k)
         root = jnp.sqrt(positive(jnp.maximum(pivot, lowest)))
-        row = jnp.where(index > k, at(gh, k) / root, jnp.where((index == k) & (lowest > 0), root, 0))
+        row = jnp.where(index > k, at(rows, k) / root, jnp.where((index == k) & (lowest > 0), root, 0))
         row = jax.lax.optimization_barrier(row)
-        rc = jnp.where((index[:n] == k)[:, None], row[None], rc)
-        return gh - outer(row[:n], row), rc, sure & (pivot >= lowest), entries
+        rows = rows - outer(jnp.where(index > k, row, 0)[:n], row)
+        return jax.lax.dynamic_update_index_in_dim(rows, row, k, 0), sure & (pivot >= lowest), entries
 
-    gh = jnp.concatenate([g, h[:, None]], axis=1)
-    start = gh, jnp.zeros_like(gh), jnp.ones(h.shape[1:], bool), diagonal(g)
-    _, rc, sure, _ = jax.lax.fori_loop(0, n, eliminate, start)
-    return rc[:, :n], rc[:, n], sure
+    start = jnp.concatenate([g, h[:, None]], axis=1), jnp.ones(h.shape[1:], bool), diagonal(g)
+    rows, sure, _ = jax.lax.fori_loop(0, n, eliminate, start)
+    return rows[:, :n], rows[:, n], sure
 
 
 @traced_once
@@ -281,16 +280,15 @@ def triangle_solve(
 ) -> Float[Array, "n *L"]:
     """R⁻¹ v, or R⁻ᵀ v, in every lane, for an upper triangular R; where R's diagonal is zero, so is the result."""
     n = v.shape[0]
-    index = jnp.arange(n, dtype=jnp.int32).reshape((n,) + (1,) * (v.ndim - 1))
 
-    def substitute(k, carry):
-        v, x = carry
+    def substitute(k, v):
         k = k if transposed else n - 1 - k
         pivot = at(at(r, k), k)
         entry = jnp.where(pivot == 0, 0, at(v, k) / jnp.where(pivot == 0, 1, pivot))
-        return v - at(r, k, 0 if transposed else 1) * entry, jnp.where(index == k, entry, x)
+        # Where the result is known already, R has zeros.
+        return jax.lax.dynamic_update_index_in_dim(v - at(r, k, 0 if transposed else 1) * entry, entry, k, 0)
 
-    return jax.lax.fori_loop(0, n, substitute, (v, jnp.zeros_like(v)))[1]
+    return jax.lax.fori_loop(0, n, substitute, v)
 
 
 def _straight_inverse(rows: list[Array]) -> Array:
