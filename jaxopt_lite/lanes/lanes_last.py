@@ -24,7 +24,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from jaxopt_lite.jaxprs import Equation, Interpreter, Scan, While, bind, branches, called, is_literal, opened
+from jaxopt_lite.jaxprs import (
+    Equation,
+    Interpreter,
+    Scan,
+    While,
+    bind,
+    branches,
+    called,
+    equations_in,
+    is_literal,
+    opened,
+)
 from jaxopt_lite.lanes.arithmetic import at, barrier, fold, on_cpu
 
 __all__ = ["ELEMENTWISE", "SHAPING", "is_own_product", "lanes_last"]
@@ -429,9 +440,26 @@ def _cond(tile: _Tile, equation: Equation, rows: list[_Row]) -> list[_Row]:
     results = [partial(result_of, branch) for branch in jaxprs]
     if not which.on:
         return list(map(_Row, lax.switch(which.value, results, *values), on))
-    # All are computed and one is chosen, as under `jax.vmap`.
+    # All are computed and one is chosen, as under `jax.vmap`; but not what is costly and no lane has chosen.
+    if on_cpu():
+        results = [
+            partial(_where_chosen, jnp.any(which.value == k), result) if _is_costly(branch) else result
+            for k, (branch, result) in enumerate(zip(jaxprs, results, strict=True))
+        ]
     cases = zip(*(result(*values) for result in results), strict=True)
     return [_Row(lax.select_n(tile.spread(which, case[0].shape[:-1]), *case), True) for case in cases]
+
+
+def _is_costly(jaxpr: Any) -> bool:
+    return any(
+        called(equation) is None and equation.primitive.name not in _FUSED for equation, *_ in equations_in(jaxpr)
+    )
+
+
+def _where_chosen(chosen: Any, result: Callable, *values: Any) -> list[Any]:
+    """The result, or zeros if it is not chosen."""
+    shapes = jax.eval_shape(result, *values)
+    return lax.cond(chosen, result, lambda *_: [jnp.zeros(each.shape, each.dtype) for each in shapes], *values)
 
 
 _CONTROL: dict[str, Callable[[_Tile, Equation, list[_Row]], list[_Row]]] = {

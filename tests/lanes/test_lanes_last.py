@@ -315,3 +315,18 @@ def test_a_loop_that_the_user_has_mapped_ends_for_each_entry(on):
     rounds = rounds if on[1] else rounds[:, 0]
     expected = x ** (1 + rounds.reshape(3, 1, -1))
     np.testing.assert_allclose(lanes_last(powers, on)(x, rounds), expected)
+
+
+def test_a_costly_branch_is_skipped_where_no_lane_takes_it():
+    """One that would not end in any lane that takes another."""
+
+    def until_large(x):
+        return jax.lax.while_loop(lambda x: x < 100, lambda x: 2 * x, x)
+
+    def f(x, k):
+        return jax.lax.switch(k, [jnp.sin, until_large, lambda x: x + 1], x)
+
+    x = np.array([-1.0, 2.0, 0.5])
+    on_lanes = jax.jit(lanes_last(f, (True, True)))
+    np.testing.assert_allclose(on_lanes(x, np.array([0, 2, 0])), [np.sin(-1), 3, np.sin(0.5)], rtol=1e-15)
+    np.testing.assert_allclose(on_lanes(abs(x), np.array([0, 1, 2])), [np.sin(1), 128, 1.5], rtol=1e-15)
