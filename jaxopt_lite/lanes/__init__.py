@@ -19,6 +19,7 @@ The user's function:
 - `devices`: a batch divided over devices.
 - `capture`: when it is traced again, and which functions share a compiled program.
 - `batch`: a user's pytrees as a batch of arrays.
+- `sparse_jacobian`: its Jacobian, if it uses its unknowns one by one.
 - `derivatives`: its derivatives, by whichever mode of differentiation works.
 - `losses`: how much its residuals count in least squares.
 - `rounding`: whether its value is nothing but rounding error.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_lite.jaxprs import Equation, equations_in, line_of
+from jaxopt_lite.lanes.sparse_jacobian import value_sparse_jacobian_and_aux
 
 __all__ = [
     "has_custom_vjp", "has_hessian", "hessian", "jacobian", "pullback", "value_and_grad", "value_and_jacobian",
@@ -70,6 +71,9 @@ def value_and_jacobian(f: Callable, x):
 
 def value_jacobian_and_aux(f: Callable, x):
     """For `f(x) = (value, aux)`: the value, its Jacobian `[m, n]`, and aux."""
+    sparse = value_sparse_jacobian_and_aux(f, x)
+    if sparse is not None:
+        return sparse
 
     def twice(x):
         value, aux = f(x)

@@ -27,8 +27,8 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "engine.py",
-        "    slots = jnp.where(_in_work(pool.state.status), size, pool.problem)",
-        "    slots = jnp.where(_in_work(pool.state.status), 0, pool.problem)",
+        "_report(pool, outcome.states is not None), ~working)",
+        "_report(pool, outcome.states is not None), working)",
         ("tests/lanes/test_engine.py",),
     ),
     Mutant(
@@ -48,6 +48,30 @@ MUTANTS = (
         "        source = jnp.minimum(lanes, jnp.maximum(length, 1) - 1)\n        if order",
         "        source = jnp.minimum(lanes, jnp.maximum(length, 2) - 2)\n        if order",
         ("tests/lanes/test_rows.py",),
+    ),
+    Mutant(
+        LANES + "rows.py",
+        "        return jax.tree.map(one, rows, tiles)\n\n    return jax.lax.fori_loop(0, source.size if some",
+        "        return jax.tree.map(one, rows, tiles)\n\n    return jax.lax.fori_loop(0, source.size if True",
+        ("tests/lanes/test_rows.py",),
+    ),
+    Mutant(
+        LANES + "sparse_jacobian.py",
+        "    is_ordinary = (x != 0) & jnp.isfinite(power)",
+        "    is_ordinary = jnp.isfinite(power)",
+        ("tests/lanes/test_sparse_jacobian.py",),
+    ),
+    Mutant(
+        LANES + "sparse_jacobian.py",
+        "        if mapped and not present:",
+        "        if not present:",
+        ("tests/lanes/test_sparse_jacobian.py",),
+    ),
+    Mutant(
+        LANES + "lanes_last.py",
+        "partial(_where_chosen, jnp.any(which.value == k), result)",
+        "partial(_where_chosen, jnp.all(which.value == k), result)",
+        ("tests/lanes/test_lanes_last.py",),
     ),
     Mutant(
         LANES + "arithmetic.py",
@@ -273,8 +297,8 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "arithmetic.py",
-        "rc, sure & (pivot >= lowest), entries",
-        "rc, sure, entries",
+        "sure & (pivot >= lowest), entries",
+        "sure, entries",
         ("tests/lanes/test_arithmetic.py",),
     ),
     Mutant(
