@@ -7,7 +7,7 @@ All functions here take either.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias
 
@@ -94,12 +94,13 @@ def equations_in(
                 yield from equations_in(inner, enters, (equation, *outer))
 
 
-def operations(jaxpr: Any) -> int:
-    """About how many numbers a function computes."""
+def operations(jaxpr: Any, of: Container[str] | None = None) -> int:
+    """About how many numbers a function computes, or how many by primitives `of` these names."""
     total = 0
     for equation in opened(jaxpr)[0].eqns:
-        inner = sum(map(operations, inner_jaxprs(equation)))
-        total += inner * equation.params.get("length", 1) or sum(out.aval.size for out in equation.outvars)
+        inner = sum(operations(each, of) for each in inner_jaxprs(equation))
+        own = sum(out.aval.size for out in equation.outvars) if of is None or equation.primitive.name in of else 0
+        total += inner * equation.params.get("length", 1) or own
     return total
 
 

@@ -149,6 +149,7 @@ def test_sizes_are_found_inside_calls_and_loops():
     jaxpr = jax.make_jaxpr(fun)(jnp.ones(30, jnp.float32))
     assert largest_array(jaxpr) == largest_array(opened(jaxpr)[0]) == 30 * 30 * 4
     assert 30 * 30 + 4 * 30 < operations(jaxpr) < 2 * (30 * 30 + 4 * 30)
+    assert operations(jaxpr, {"mul"}) == 30 * 30 + 4 * 30
     nothing = jax.make_jaxpr(lambda x: x)(1.0)
     assert largest_array(nothing) == operations(nothing) == 0
 

@@ -26,7 +26,7 @@ from jaxopt_lite.lanes.devices import check_together
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
 from jaxopt_lite.lanes.jaxpr_content import content_of_jaxpr
 from jaxopt_lite.lanes.settings import exact_products, in_own_settings
-from jaxopt_lite.lanes.widths import Lanes, compiler_options
+from jaxopt_lite.lanes.widths import BY_LIBRARY, Lanes, compiler_options
 
 __all__ = ["Captured", "Program", "Signature", "capture", "run"]
 
@@ -84,6 +84,7 @@ class Program:
         self.settings: set[Hashable] = set()  # of JAX, under which it has been used
         self.outgrown: set[Hashable] = set()  # shorter cores of `run` that were not enough, and are not tried again
         self.operations, self.largest_array = operations(jaxpr), largest_array(jaxpr)
+        self.by_library = operations(jaxpr, BY_LIBRARY)
         self.calls_back = any(equation.primitive.name.endswith("_callback") for equation, *_ in equations_in(jaxpr))
 
     def __call__(self, arrays: tuple, *arguments: PyTree) -> PyTree:
@@ -190,7 +191,7 @@ def _call(
     if (rows is None and lanes is None and not shorter) or not computes_now((arrays, arguments)):
         return first.jitted(in_a_program or core, options, programs)(arrays, *arguments)
     check_together(**{"what fun reads": arrays})
-    compiler = None if lanes is None else compiler_options(lanes, first.largest_array)
+    compiler = None if lanes is None else compiler_options(lanes, first.largest_array, first.by_library)
     size = None if rows is None else part_size(rows, first.operations, arguments)
 
     def compute(core: Callable) -> PyTree:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
-    "EVALUATIONS", "FEWEST_IN_A_PART", "Lanes", "Work", "compiler_options", "evaluated_width", "parts", "pause_cost",
-    "steps_at_once", "tile_width", "why_not_wide",
+    "BY_LIBRARY", "EVALUATIONS", "FEWEST_IN_A_PART", "Lanes", "Work", "compiler_options", "evaluated_width", "parts",
+    "pause_cost", "steps_at_once", "tile_width", "why_not_wide",
 ]  # fmt: skip
 
 
@@ -45,6 +45,9 @@ _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a ma
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # from vectors of 512 bits
 # The CPUs that gain: their maker, and a feature they have. Intel's before AMX lower their clock for such vectors.
 _WIDE_ON = {"AuthenticAMD": "avx512f", "GenuineIntel": "amx_tile"}
+_FROM_A_LIBRARY = (
+    16  # numbers: taking wide vectors apart costs fits with 40 of them 15 to 30%; with 4 to 12 all is even
+)
 _WIDE_FROM = (0, 12)  # version of JAX; before it, more functions round differently in wide vectors
 _CACHE_BYTES, _NARROWEST = 8 << 20, 8  # bytes of a tile's state, which leave room in the last cache; lanes
 _EVALUATED_NUMBERS = 1 << 14  # of a vector on a tile that is only evaluated: more gain nothing, and idle lanes cost
@@ -54,6 +57,12 @@ _GPU_STEPS = 4  # per check by the host whether to go on, which costs about as m
 _CACHE_ARRAY_BYTES, _DEVICE_ARRAY_BYTES = 2 << 20, 1 << 30
 
 _PART_OPERATIONS = 2_000_000  # numbers computed by a part, in about 1.5 ms; two parts of half that gain nothing
+
+BY_LIBRARY = frozenset({
+    "acos", "acosh", "asin", "asinh", "atan2", "atanh", "cbrt", "cos", "erf", "erf_inv", "lgamma", "log", "log1p",
+    "pow", "sin", "tan",
+})  # fmt: skip
+"""The primitives for which XLA's CPU backend calls the C library, number by number; some only in float64."""
 
 EVALUATIONS = {"root": 12, "minimum": 40, "least squares": 15}
 """About how many one problem takes."""
@@ -113,15 +122,17 @@ def _power_of_two(k: int) -> int:
 
 
 @lru_cache(1024)
-def compiler_options(lanes: Lanes, array_bytes: int) -> tuple[tuple[str, Any], ...] | None:
+def compiler_options(lanes: Lanes, array_bytes: int, by_library: int = 0) -> tuple[tuple[str, Any], ...] | None:
     """XLA's options for a program that is nothing but tiles of these lanes, or None. Only a whole program has options.
 
     They ask for vectors of 512 bits, for tiles that gain from them: those of small states, whose rows LLVM does not
     unroll. Such a program rounds the same for any batch, though it rounds a few functions differently than a larger
-    program does. `array_bytes` is as for `tile_width`.
+    program does. `array_bytes` is as for `tile_width`, and `by_library` is how many numbers an evaluation computes by
+    functions of the C library (`BY_LIBRARY`), with many of which narrower vectors are faster.
     """
     small, _ = _widths(lanes)
-    if lanes.work not in _GAINING or tile_width(lanes, "cpu", 0, array_bytes) < small or why_not_wide():
+    gains = lanes.work in _GAINING and by_library < _FROM_A_LIBRARY
+    if not gains or tile_width(lanes, "cpu", 0, array_bytes) < small or why_not_wide():
         return None
     return (("xla_cpu_prefer_vector_width", 512),)
 

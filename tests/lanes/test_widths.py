@@ -117,3 +117,4 @@ def test_wide_vectors_are_for_tiles_that_gain_by_them(cpu):
     assert widths.compiler_options(SMALL, 1 << 20) is None  # too few lanes
     assert widths.compiler_options(SMALL._replace(bytes=6000), 0) is None
     assert widths.compiler_options(SMALL._replace(work=Work.TERMS), 0) is None
+    assert [widths.compiler_options(SMALL, 0, numbers) for numbers in (15, 16)] == [WIDE, None]
