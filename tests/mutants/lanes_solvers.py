@@ -63,8 +63,8 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "sparse_jacobian.py",
-        "        if mapped and not present:",
-        "        if not present:",
+        "        if 2 * evaluator.count > len(units) * at_once:",
+        "        if evaluator.count > len(units) * at_once:",
         ("tests/lanes/test_sparse_jacobian.py",),
     ),
     Mutant(
