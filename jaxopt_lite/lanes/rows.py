@@ -130,8 +130,8 @@ def _blank(size: int, tile: PyTree) -> PyTree:
 
 
 def load(rows: Any, source: Int[Array, " L"], into: Any = None, where: Bool[Array, " L"] | None = None) -> Any:
-    """The rows of these problems, one per lane; `source` is in bounds. Only `where` it is asked for, if it is: the
-    other lanes stay as they are in the tiles to load them `into`.
+    """The rows of these problems, one per lane; `source` is in bounds. With `where`, only these lanes are loaded,
+    `into` tiles whose other lanes stay as they are.
     """
     if on_cpu():
         tiles = blank_lanes(rows, source.size) if into is None else into
@@ -172,8 +172,8 @@ def _gather(rows, source):
 
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any, where: Bool[Array, " L"] | None = None) -> Any:
-    """Write every lane to its row, or only those `where` it is asked for. The slots are in bounds, and those of lanes
-    that need not be written are to spare; if lanes share a slot, any of them may win.
+    """Write every lane to its row. The slots are in bounds; if lanes share one, any of them may win. With `where`, only
+    these lanes need to be written, and the slots of the others are spare.
     """
     if on_cpu():
         return _store_in_turn(rows, slots, lanes, None if where is None else _chosen_in_turn(where))

@@ -64,14 +64,14 @@ def _is_known(jaxpr: Any) -> bool:
 
 
 class _Unknowns(NamedTuple):
-    """An array of some of the unknowns: the number of one in each entry, out of `all` of them."""
+    """An array of unknowns: for each entry, which of `all` it is."""
 
     numbers: np.ndarray
     all: Sequence[Any]
 
 
 def _array(value: Any) -> Any:
-    """A value as an array of JAX. Several unknowns in one array would have to get the tangents of all."""
+    """A value as an array of JAX. An array of several unknowns would depend on all of them."""
     if not isinstance(value, _Unknowns):
         return value
     if value.numbers.size != 1:
@@ -153,7 +153,7 @@ def _slope(x, y, power):
 
 
 class _Linear(NamedTuple):
-    """A value in the linear map, and whether it depends on what is mapped. A zero that does is None instead."""
+    """A value in the linear map, and whether it depends on what is mapped. None stands for zeros that do."""
 
     array: Any
     depends: bool
