@@ -196,7 +196,8 @@ def _clip(equation):
 
 
 # JAX functions that go out of range on purpose, and whose results do not depend on what is there: a histogram counts
-# only what lies in its bins, `nonzero` puts its surplus after the last element, and others read it from there.
+# only what lies in its bins, `nonzero` puts unused entries past the end, and the set functions, `place` and
+# `map_coordinates` discard or mask what they read there.
 _ON_PURPOSE = {"nonzero", "histogram", "place", "_intersect1d_size", "_setxor1d_size", "_map_coordinates"}
 
 # Primitives whose result has the elements of the operand and no others.

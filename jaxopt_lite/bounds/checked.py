@@ -50,6 +50,7 @@ def checked(fun: Callable) -> Callable:
     - A write that is dropped on purpose (`mode="drop"`) counts as well: send it to a spare slot instead.
     - Under `vmap`, `cond` runs both branches and `while_loop` keeps running lanes that have ended; an index out
       of range there counts although its result is thrown away.
+    - Not reported: JAX functions that go out of range on purpose, such as `jnp.nonzero(size=)`.
     - Not checked: references (Pallas kernels, `jax.new_ref`); programs that `jax.export` made; the solver
       functions inside `jnp.linalg.solve` and its relatives (`find_unchecked` does search them); the indices
       given to `jnp.unravel_index` and, with it, `jnp.put`; those of `jnp.insert` and `jnp.delete` in the
@@ -178,12 +179,26 @@ def _cond(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Ar
 def _scan(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Array]:
     loop = Scan.of(equation, values)
 
-    def body(carried, elements):
-        outs = _arrays(checks.run(loop.body, [*loop.fixed, *_numbers(carried), *_numbers(elements)]))
-        return outs[: len(carried)], outs[len(carried) :]
+    def step(carried, elements):
+        return _arrays(checks.run(loop.body, [*loop.fixed, *_numbers(carried), *_numbers(elements)]))
 
-    carried, stacked = lax.scan(body, _arrays(loop.carried), _arrays(loop.scanned), **loop.options)
+    def body(carried, elements):
+        # Stacked, because checkify itself cannot carry errors that differ between the shards of a mesh.
+        error, outs = checkify.checkify(step, errors=checkify.user_checks)(carried, elements)
+        return outs[: len(carried)], (error, outs[len(carried) :])
+
+    carried, (errors, stacked) = lax.scan(body, _arrays(loop.carried), _arrays(loop.scanned), **loop.options)
+    _check_first(errors, loop.options["length"], loop.options["reverse"])
     return [*carried, *stacked]
+
+
+def _check_first(errors: checkify.Error, length: int, reverse: bool) -> None:
+    """Check the error of the first step that failed, of one per step."""
+    (failed, *_), _ = errors.tree_flatten()
+    if length and failed:
+        fails = jnp.any(jnp.stack(list(failed.values())), axis=0)
+        first = length - 1 - jnp.argmax(fails[::-1]) if reverse else jnp.argmax(fails)
+        checkify.check_error(jax.tree.map(lambda leaf: leaf[first], errors))
 
 
 def _while(checks: _Checks, equation: Equation, values: list[_Number]) -> list[Array]:
@@ -219,7 +234,11 @@ def _sharded(checks: _Checks, equation: Equation, values: list[_Number]) -> list
         return jax.tree.map(lambda leaf: leaf[None], error), tuple(outs)
 
     mapped = jax.shard_map(shard, axis_names=axes, out_specs=(each, params["out_specs"]), **specs)
+    # A function with its own vmap rule, so that the outer checkify does not apply its rule for shard_map.
     error, outs = jax.custom_batching.sequential_vmap(mapped)(*_arrays(values))
+    if jax.sharding.AxisType.Explicit in params["mesh"].axis_types:
+        everywhere = jax.sharding.NamedSharding(params["mesh"], PartitionSpec())
+        error = jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, everywhere), error)
     checkify.check_error(error)
     return list(outs)
 

@@ -239,6 +239,22 @@ def test_shards_after_shards():
         checked(slope)(X, jnp.int32(5))
 
 
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_loops_within_shards(kind):
+    """Each shard has indices of its own."""
+    mesh = jax.make_mesh((1,), ("lanes",), axis_types=(kind,))
+    by = jax.sharding.NamedSharding(mesh, jax.P("lanes"))
+
+    def shard(x, i):
+        return lax.fori_loop(0, 3, lambda j, total: total + x[i + j], 0 * x[:1])
+
+    added = jax.shard_map(shard, mesh=mesh, in_specs=jax.P("lanes"), out_specs=jax.P("lanes"))
+    x, good, bad = jax.device_put((X, np.array([2]), np.array([3])), by)
+    assert_same(checked(added)(x, good), added(x, good))
+    with pytest.raises(OutOfRangeError, match=r"^index out of range at .*got 5 "):
+        checked(added)(x, bad)
+
+
 def test_an_upper_end_that_wraps_round_is_found():
     """300 places are 44 in eight bits, where `insert` clips to."""
     insert = checked(lambda i: jnp.insert(jnp.zeros(300), i, 1.0))
@@ -260,6 +276,11 @@ def test_the_first_failure_is_named():
         checked(lambda x, i: x[i] + x[i + 1])(X, 6)
     with pytest.raises(OutOfRangeError, match="got 5 "):
         checked(lambda x: lax.fori_loop(0, 99, lambda j, s: s + x[j], 0.0))(X)
+    for reverse, index in ((False, 7), (True, 6)):
+        scan = checked(lambda i, reverse=reverse: lax.scan(lambda s, i: (s + X[i], s), 0.0, i, reverse=reverse))
+        with pytest.raises(OutOfRangeError, match=f"got {index} "):
+            scan(jnp.array([1, 7, 2, 6, 3]))
+    assert scan(jnp.array([], int))[0] == 0
 
 
 def test_loops_under_vmap():
@@ -359,6 +380,13 @@ def test_a_check_of_the_functions_own_is_its_own():
         return jnp.arange(3)[x]
 
     assert int(checked(positive)(jnp.int32(2))) == 2
+
+    def turn(total, i):  # of a loop, the first turn that fails counts, whatever a check says of the others
+        checkify.check(i < 9, "is it odd? {odd}", odd=i % 2 == 1)
+        return total + X[i], None
+
+    with pytest.raises(OutOfRangeError, match="got 6 "):
+        checked(lambda i: lax.scan(turn, 0.0, i))(jnp.array([1, 6, 9]))
     with pytest.raises(checkify.JaxRuntimeError, match="expected more than 0, got -1"):
         checked(positive)(jnp.int32(-1))
 
