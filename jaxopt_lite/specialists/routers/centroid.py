@@ -55,7 +55,8 @@ class Centroid(Router):
         """
         if geometry is not None:
             geometry.check(library.base)
-        mean, center = _seen(library.profile.count, library.profile.mean)
+        mean = library.profile.mean
+        mean, center = _seen(library.profile.count, mean.astype(jnp.promote_types(mean.dtype, jnp.float32)))
         return cls.at(mean, center if geometry is None else geometry.center, metric)
 
     @classmethod
@@ -79,7 +80,7 @@ class Centroid(Router):
         given = copied(np.zeros(mean.shape[1]) if center is None else center)
         check_real("center", given)
         if given.shape != mean.shape[1:]:
-            raise ValueError(f"center has shape {given.shape}; expected {mean.shape[1:]}, as each mean.")
+            raise ValueError(f"center has shape {given.shape}; expected {mean.shape[1:]}, like each mean.")
         center = jnp.asarray(given, mean.dtype)
         weight, bias, threshold, temperature = _compared(mean, center, metric)
         return cls(weight, bias, threshold, temperature, center, metric)

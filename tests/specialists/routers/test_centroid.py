@@ -44,6 +44,14 @@ def test_features_in_half_precision_are_compared_in_float32(kind):
     assert LDA.at(mean, np.full(3, 60), geometry)(jnp.asarray(far, kind)).tolist() == [0, 2]
 
 
+def test_the_center_of_many_specialists_in_half_precision():
+    """A sum of 400 means of 200 is infinite in float16."""
+    mean = 200 + np.arange(400)[:, None] % 8 * [1, -1]
+    router = Centroid.of(library_at(plane(2, dtype=np.float16), mean), metric="euclid")
+    assert router.center.tolist() == [203.5, 196.5]
+    assert router(jnp.asarray(mean[:8], jnp.float16)).tolist() == list(range(8))
+
+
 def test_close_tasks_are_told_apart_in_half_precision():
     """With the geometry in bfloat16, two thirds of the inputs went to their own task."""
     mean, spread = np.array([0, 2, 30000.0])[:, None] * np.ones(8), np.array([1, 1, 200.0])
