@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from typing import Any, TypeVar
 
@@ -101,12 +102,14 @@ class Config:
             if not is_chosen(rule, module):
                 reason = f"target_modules={rule!r} does not choose"
             elif not (isinstance(rule, str) or module in rule or self._is_in_layers(module)):
-                layers = {name: self.entries.get(name) for name in ("layers_to_transform", "layers_pattern")}
-                reason = f"{layers} does not choose"
+                layers, patterns = self.entries.get("layers_to_transform"), self.entries.get("layers_pattern")
+                reason = f"layers_to_transform={layers!r} with layers_pattern={patterns!r} does not choose"
         if excluded and is_chosen(excluded, module):
             reason = f"exclude_modules={excluded!r} excludes"
         if reason:
-            raise ValueError(f"{reason} {module!r}, which the file has arrays for; PEFT would leave it as it is.")
+            raise ValueError(
+                f"{reason} {module!r}, which the file has arrays for; PEFT would leave that module unchanged."
+            )
 
     def _is_in_layers(self, module: str) -> bool:
         """Whether a module that a list of `target_modules` chooses by its end is in the layers to transform.
@@ -117,7 +120,9 @@ class Config:
         if layers is None or layers == []:
             return True
         pattern = patterns if isinstance(patterns, str) else "|".join(patterns or [])
-        numbers = _searched(regex.findall, rf"\.(?:{pattern or '[^.]*'})\.(\d+)(?=\.)", module)
+        start = r"(?:^|\.)" if pattern else r"\."
+        by = partial(regex.findall, overlapped=True)  # a number may follow another
+        numbers = _searched(by, rf"{start}(?:{pattern or '[^.]*'})\.(\d+)(?=\.)", module)
         return any(int(number) in (layers if isinstance(layers, list) else [layers]) for number in numbers)
 
     def _value(self, module: str, name: str, patterns: str) -> Any:

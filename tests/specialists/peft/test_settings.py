@@ -83,19 +83,19 @@ def test_what_is_refused(content, message):
         config.rank("a"), config.alpha("a"), config.check_target("a")
 
 
-LAYERS = ["m.layers.0.a", "m.layers.1.a", "m.blocks.1.a", "m.layers.1.b.7.a", "layers.1.a", "a"]
+LAYERS = ["m.layers.0.a", "m.layers.1.a", "m.blocks.1.a", "m.layers.1.b.7.a", "m.blocks.0.1.a", "layers.1.a", "a"]
 
 
 @pytest.mark.parametrize(
     ("rules", "chosen"),
     [
-        ({"layers_to_transform": 1}, [*LAYERS[1:4], "a"]),
-        ({"layers_to_transform": [0, 7]}, [LAYERS[0], LAYERS[3], "a"]),
-        ({"layers_to_transform": [1], "layers_pattern": "layers"}, [LAYERS[1], LAYERS[3], "a"]),
+        ({"layers_to_transform": 1}, [*LAYERS[1:5], "a"]),
+        ({"layers_to_transform": [0, 7]}, [LAYERS[0], *LAYERS[3:5], "a"]),
+        ({"layers_to_transform": [1], "layers_pattern": "layers"}, [LAYERS[1], LAYERS[3], "layers.1.a", "a"]),
         ({"layers_to_transform": [1], "layers_pattern": ["h", "blocks"]}, [LAYERS[2], "a"]),
         ({"layers_to_transform": [], "layers_pattern": []}, LAYERS),
         ({"layers_to_transform": [5], "target_modules": r"(.*\.)?a"}, LAYERS),
-        ({"exclude_modules": ["layers.1.a", "m.layers.0.a"]}, [*LAYERS[2:4], "a"]),
+        ({"exclude_modules": ["layers.1.a", "m.layers.0.a"]}, [*LAYERS[2:5], "a"]),
         ({"exclude_modules": r".*\d\.a"}, ["a"]),
         ({"target_modules": "ALL-linear"}, LAYERS),
     ],
@@ -104,8 +104,14 @@ def test_modules_that_peft_would_leave_as_they_are(rules, chosen):
     """A list chooses what is in the layers, and a whole name anyway; a pattern chooses whatever fits it."""
     config = parse(settings(**rules))
     for name in LAYERS:
-        with contextlib.nullcontext() if name in chosen else pytest.raises(ValueError, match="leave it as it is"):
+        with contextlib.nullcontext() if name in chosen else pytest.raises(ValueError, match="module unchanged"):
             config.check_target(name)
+
+
+def test_the_rule_of_layers_is_named():
+    config = parse(settings(layers_to_transform=[1], layers_pattern="h"))
+    with pytest.raises(ValueError, match=r"layers_to_transform=\[1\] with layers_pattern='h' does not choose 'h.2.a'"):
+        config.check_target("h.2.a")
 
 
 def test_a_pattern_may_not_take_for_ever(monkeypatch):
