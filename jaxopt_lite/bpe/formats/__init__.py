@@ -22,7 +22,7 @@ from jaxopt_lite.arguments import one_of, path_of, whole_number
 from jaxopt_lite.bpe.arguments import existing_file, texts
 from jaxopt_lite.bpe.around import Around
 from jaxopt_lite.bpe.formats.clip import is_clip, read_clip
-from jaxopt_lite.bpe.formats.content import check_shape, read_json
+from jaxopt_lite.bpe.formats.content import check_shape, read_json, resaved
 from jaxopt_lite.bpe.formats.gpt2 import read_gpt2, write_gpt2
 from jaxopt_lite.bpe.formats.huggingface import as_json, from_json
 from jaxopt_lite.bpe.formats.own import FORMAT, as_own, from_own
@@ -122,7 +122,7 @@ def read(
     path = path_of("path", path)
     if path.is_dir():
         if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists():
-            _check_beside(path)
+            _check_beside(path, pattern)
             return *read_gpt2(path / "vocab.json", path / "merges.txt", pattern, _names(special_tokens)), Around()
         path = next((path / name for name in _IN_FOLDERS if (path / name).exists()), path / _IN_FOLDERS[0])
     existing_file(path)
@@ -141,10 +141,10 @@ def read(
     return vocabulary, split, around
 
 
-def _check_beside(folder: Path) -> None:
+def _check_beside(folder: Path, pattern: str | None) -> None:
     """Raise ValueError if files of transformers next to a `vocab.json` say what the two files do not.
 
-    These are tokens added later, and another way to cut a text than GPT-2's.
+    These are tokens added later, and another way to cut a text than GPT-2's, if no pattern is given.
     """
     added, config = (
         read_json(folder / name) if (folder / name).exists() else {}
@@ -157,19 +157,18 @@ def _check_beside(folder: Path) -> None:
         raise ValueError(f"{folder}: added_tokens.json or tokenizer_config.json is malformed; {error}.") from None
     more = {*added, *(token["content"] for token in (config.get("added_tokens_decoder") or {}).values())}
     missing = more.difference(read_json(folder / "vocab.json")) if more else set()
-    kind = config.get("tokenizer_class") or _AS_GPT2[0]
+    kind = config.get("tokenizer_class")
     problem = None
     if missing:
         problem = f"the token {min(missing)!r:.80} in a file next to its vocab.json, not in it"
-    elif kind.removesuffix("Fast") not in _AS_GPT2:
-        problem = f"the tokenizer_class {kind!r:.80}, which may cut texts otherwise than GPT-2"
+    elif pattern is None and kind and kind.removesuffix("Fast") not in _AS_GPT2:
+        problem = f"the tokenizer_class {kind!r:.80}, which may split text differently from GPT-2"
     elif config.get("add_prefix_space"):
         problem = "add_prefix_space set, a space before every text, which these files cannot express"
     if problem:
         raise ValueError(
-            f"{folder} has {problem}; expected a tokenizer.json, which "
-            f"transformers.AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(…) writes. Or pass the paths "
-            "(vocab.json, merges.txt) to leave this out, with pattern= if words are not those of GPT-2."
+            f"{folder} has {problem}; expected a tokenizer.json, which {resaved(folder)} writes. Or pass the paths "
+            "(vocab.json, merges.txt) to ignore this, and pattern= if its words are not GPT-2's."
         )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "merges_of_texts",
     "read_json",
     "read_text",
+    "resaved",
     "tokens_by_id",
 ]
 
@@ -56,6 +57,11 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: expected JSON that is nested a few levels; this is too deep.") from None
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON; {error}. Is the file complete?") from None
+
+
+def resaved(folder: Path) -> str:
+    """The call of transformers that writes the `tokenizer.json` of a folder without one, for errors."""
+    return f"transformers.AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(…)"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxopt_lite.bpe.around import Around
-from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, read_json, read_text, tokens_by_id
+from jaxopt_lite.bpe.formats.content import check_shape, merges_of_texts, read_json, read_text, resaved, tokens_by_id
 from jaxopt_lite.bpe.formats.huggingface import as_json, texts_of
 from jaxopt_lite.bpe.letters import from_characters, is_byte
 from jaxopt_lite.bpe.patterns import Splitter, splitter
@@ -110,8 +110,8 @@ def _check_no_suffix(vocab: Path, ids: Mapping[str, int], made: set[int]) -> Non
     marked = [name for name, k in ids.items() if k not in made and name[1:] == _SUFFIX]
     if marked:
         raise ValueError(
-            f"{vocab} has {marked[0]!r}, a symbol at the end of a word, as in CLIP; expected bytes as in GPT-2. Load "
-            "the tokenizer.json of this tokenizer instead, which transformers.AutoTokenizer writes by save_pretrained."
+            f"{vocab} has {marked[0]!r}, a symbol that ends a word, as in CLIP; expected bytes as in GPT-2. Load the "
+            f"tokenizer.json instead, which {resaved(vocab.parent)} writes."
         )
 
 

@@ -141,6 +141,15 @@ def test_what_is_beside_a_vocab(tmp_path, name, content, problem):
     assert load(pair).vocabulary.tokens == tokenizer.vocabulary.tokens
 
 
+def test_a_pattern_says_what_a_word_is_whatever_is_beside_a_vocab(tmp_path):
+    tokenizer = bpe.train(["low low 12"], merges=2, pattern="qwen2")
+    tokenizer.save(tmp_path / "folder", "gpt2")
+    (tmp_path / "folder" / "tokenizer.json").unlink()
+    (tmp_path / "folder" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Qwen2Tokenizer"}))
+    loaded = load(tmp_path / "folder", pattern="qwen2")
+    assert loaded.splitter == tokenizer.splitter and loaded.vocabulary.tokens == tokenizer.vocabulary.tokens
+
+
 @pytest.mark.parametrize("special_tokens", [None, ["<|end|>"]])
 def test_symbols_at_the_end_of_words_are_refused(tmp_path, special_tokens):
     """As in CLIP's and the first GPT's files; they would be taken for special tokens."""
@@ -148,7 +157,7 @@ def test_symbols_at_the_end_of_words_are_refused(tmp_path, special_tokens):
     pair = tmp_path / "vocab.json", tmp_path / "merges.txt"
     pair[0].write_text(json.dumps({name: k for k, name in enumerate(names)}))
     pair[1].write_text("#version: 0.2\nl o\nlo w</w>\n")
-    with pytest.raises(ValueError, match="has 'l</w>', a symbol at the end of a word, as in CLIP"):
+    with pytest.raises(ValueError, match="has 'l</w>', a symbol that ends a word, as in CLIP"):
         load(pair, special_tokens=special_tokens)
 
 
