@@ -150,9 +150,7 @@ class Vocabulary:
             flags={text: tuple(self.flags[text]) for text in texts("flags", self.flags)},
             in_model=frozenset(texts("in_model", self.in_model)),
         )
-        for array in (self.merges, self.merged, self.counts, self.fallback):
-            if array is not None:
-                array.flags.writeable = False  # they are copies, on which what is cached depends
+        self._freeze()
         _check_merges(self)
         _check_found(self)
         _check_marks(self)
@@ -169,6 +167,16 @@ class Vocabulary:
     def __getstate__(self):
         """Without cached attributes, which another thread may be adding to at this moment."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Make the arrays read-only. They are copies, on which what is cached depends."""
+        for array in (self.merges, self.merged, self.counts, self.fallback):
+            if array is not None:
+                array.flags.writeable = False
 
     def __repr__(self) -> str:
         special = f", {len(self.special_tokens)} special" if self.special_tokens else ""

@@ -1,5 +1,6 @@
 """A vocabulary refuses what does not fit together, and knows its own order."""
 
+import copy
 import dataclasses
 import pickle
 
@@ -25,9 +26,10 @@ def test_arrays_are_copies_that_cannot_be_written_to():
     v = Vocabulary(TOKENS, given, RULES[1], counts=[2, 1])
     given[0] = 1
     assert v.merges.tolist() == [[0, 1], [2, 0]]
-    for array in (v.merges, v.merged, v.counts):
-        with pytest.raises(ValueError, match="read-only"):
-            array[0] = 1
+    for each in (v, pickle.loads(pickle.dumps(v)), copy.deepcopy(v)):
+        for array in (each.merges, each.merged, each.counts):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1
 
 
 def test_order():
