@@ -148,16 +148,16 @@ def train(
 
 
 def _warn_of_equals(v: Vocabulary, first: int) -> None:
-    """Warn of tokens from `first` on with the text of an earlier token, which earlier merges never make."""
+    """Warn of tokens from `first` on whose text is that of an earlier token which no merge makes."""
     names = list(zip(v.tokens, v.ends_word.tolist(), strict=True))  # a letter may look like the mark
     known = {name: k for k, name in reversed(list(enumerate(names[:first])))}
     equal = [k for k in range(first, len(names)) if names[k] in known]
     if equal:
         one, other = known[names[equal[0]]], equal[0]
         warnings.warn(
-            f"{len(equal)} of the tokens learned have the text of one that was there but that no merge made, such as "
-            f"{v.tokens[one]!r:.80} with the ids {one} and {other}. Text becomes the later one, except that a whole "
-            "word may become the earlier one; only format='jaxopt_lite' can save both.",
+            f"{len(equal)} new tokens have the same text as an older token that no merge makes, such as "
+            f"{v.tokens[one]!r:.80} with ids {one} and {other}. Text is encoded with the newer id, except that a whole "
+            "word may get the older one; only format='jaxopt_lite' can save both.",
             stacklevel=4,
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxopt_lite.bpe.arguments import to_bytes
 from jaxopt_lite.bpe.encode_words import merge_word
-from jaxopt_lite.bpe.formats.content import read_text, tokens_by_id
+from jaxopt_lite.bpe.formats.content import read_text, resaved, tokens_by_id
 from jaxopt_lite.bpe.patterns import Splitter, splitter
 from jaxopt_lite.bpe.vocabulary import Vocabulary
 from jaxopt_lite.files import write
@@ -38,11 +38,15 @@ def write_tiktoken(vocabulary: Vocabulary, split: Splitter, path: Path) -> None:
             f"format='tiktoken' has no form for added tokens, such as {next(iter(v.added_tokens))!r}, which are found "
             "in every text; use format='huggingface'."
         )
-    if split.normalizer is not None or split.steps is not None or v.flags:
-        raise ValueError(
-            "format='tiktoken' has no form for normalizers, for words in several steps, or for flags of special "
-            "tokens, some of which this tokenizer has; use format='huggingface'."
-        )
+    parts = {
+        "normalizers": split.normalizer, "words in several steps": split.steps,
+        "flags of special tokens": v.flags or None,
+    }  # fmt: skip
+    for what, part in parts.items():
+        if part is not None:
+            raise ValueError(
+                f"format='tiktoken' has no form for {what}, which this tokenizer has; use format='huggingface'."
+            )
     special = set(v.special_tokens.values())
     ids = [k for k, token in enumerate(v.tokens) if token and k not in special]
     tokens = [v.tokens[k] for k in ids]
@@ -107,8 +111,8 @@ def _check_no_sentencepiece(path: Path) -> None:
         head = file.read(64)
     if head.startswith(b"\n") and b"\0" in head:  # the first field, a piece, and its score, which is 0
         raise ValueError(
-            f"{path} is a model of SentencePiece; expected tokens in base64 with their ranks. Load the tokenizer.json, "
-            f"which transformers.AutoTokenizer.from_pretrained({str(path.parent)!r}).save_pretrained(…) writes."
+            f"{path} is a model of SentencePiece; expected tokens in base64 with their ranks. Load the tokenizer.json "
+            f"instead, which {resaved(path.parent)} writes."
         )
 
 
