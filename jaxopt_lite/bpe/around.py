@@ -83,12 +83,10 @@ def decoder(parts: str, errors: str = "replace") -> Callable[[list[str]], str]:
 
 def _decoder(part: Mapping[str, Any], errors: str) -> Tokens:
     kind = part["type"]
-    if kind == "ByteLevel":
-        return partial(_byte_level, errors=errors)
-    if kind == "ByteFallback":
-        return partial(_byte_fallback, errors=errors)
+    if kind in _ON_BYTES:
+        return partial(_ON_BYTES[kind], errors=errors)
     if kind not in _DECODERS:
-        names = ("ByteLevel", "ByteFallback", *_DECODERS)
+        names = (*_ON_BYTES, *_DECODERS)
         raise ValueError(f"the decoder {kind!r:.60}, which is not supported; expected one of {', '.join(names)}")
     return _DECODERS[kind](part)
 
@@ -181,6 +179,7 @@ def _word_piece(part: Mapping[str, Any]) -> Tokens:
     return decoded
 
 
+_ON_BYTES: dict[str, Callable[..., list[str]]] = {"ByteLevel": _byte_level, "ByteFallback": _byte_fallback}
 _DECODERS: dict[str, Callable[[Mapping[str, Any]], Tokens]] = {
     "Fuse": _fuse, "Replace": _replace, "Strip": _strip, "Metaspace": _metaspace, "BPEDecoder": _bpe,
     "WordPiece": _word_piece,

@@ -297,8 +297,8 @@ class Finder:
     def cut(self, text: str) -> Iterator[tuple[str | None, str]]:
         """The tokens in a text and the pieces between them, in order; no piece between tokens is empty.
 
-        The text between tokens is normalized. Whitespace stripped by `flags` belongs to the piece of the token found
-        first; a token that is found in it all the same has it too, and so has the text after that token.
+        The text between tokens is normalized. Whitespace that `flags` strip belongs to the token found first. If
+        another token is found within that whitespace, its piece, and the text after it, contain that whitespace again.
 
         Yields:
             The token, or None for text between tokens; and the piece.
@@ -306,7 +306,10 @@ class Finder:
         yield from ((token, piece) for token, piece, _ in self.located(text))
 
     def located(self, text: str) -> Iterator[tuple[str | None, str, int]]:
-        """The same, each with where it begins in the text; in normalized text, where that would begin unchanged."""
+        """As `cut`, with the position in `text` where each piece begins.
+
+        Within a normalized piece, positions are counted as if it had kept its length.
+        """
         pieces: list[tuple[str | None, str, int]] = [(None, text, 0)]
         for number, (pattern, known) in enumerate(self.searches):
             if number and self.splitter is not None and self.normalizes:

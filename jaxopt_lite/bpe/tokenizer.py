@@ -331,7 +331,7 @@ class Tokenizer:
         one_of("errors", errors, _DECODING)  # Python checks it only if there are such bytes
         known = self._kept(ids, skip_special)
         if errors == "replace" and self.around.decoder is not None:
-            return self._by_decoder(known, errors)
+            return self._by_decoder(self.around.decoder, known, errors)
         data = self._bytes_of(known)
         if errors == "replace" and self.vocabulary.fallback is not None:
             return self._with_whole_runs(known, data)
@@ -351,13 +351,13 @@ class Tokenizer:
 
     def _bytes_of(self, known: list[int]) -> bytes:
         if self.around.decoder is not None:
-            return to_bytes(self._by_decoder(known, "surrogateescape"))
+            return to_bytes(self._by_decoder(self.around.decoder, known, "surrogateescape"))
         data = b"".join(map(self._texts.__getitem__, known))
         return data[:-1] if known and self.vocabulary.ends_word[known[-1]] else data
 
-    def _by_decoder(self, known: list[int], errors: str) -> str:
+    def _by_decoder(self, parts: str, known: list[int], errors: str) -> str:
         """What the file's decoder makes of ids."""
-        return decoder(str(self.around.decoder), errors)(list(map(self._decoded_names.__getitem__, known)))
+        return decoder(parts, errors)(list(map(self._decoded_names.__getitem__, known)))
 
     def _with_whole_runs(self, known: list[int], data: bytes) -> str:
         """The text of ids. A run of fallback bytes that is not all UTF-8 becomes U+FFFD for each byte.

@@ -102,7 +102,7 @@ def _left_out(v: Vocabulary, texts: list[str], split: Splitter) -> set[int]:
     marks = [_mark_text(mark, v.level == "byte") for mark in (v.prefix, v.suffix)]
     is_bytes, is_whole = v.level == "byte", bool(v.whole_words)
     used = {k for k in v.found_only if _is_used(texts[k], is_bytes, is_whole, marks, split)}
-    named = {k for k in v.found_only if v.byte_fallback and texts[k] in BYTE_NAMES}  # it would fall back to them
+    named = {k for k in v.found_only if v.byte_fallback and texts[k] in BYTE_NAMES}  # byte fallback would use them
     used |= named
     fallback = [] if v.fallback is None else v.fallback.tolist()
     alone = v.found_only.difference(v.merges.ravel().tolist(), v.merged.tolist(), fallback, [v.unknown])
