@@ -26,7 +26,7 @@ from jaxopt_lite.lanes.derivatives import hessian, jacobian, value_and_grad
 from jaxopt_lite.lanes.problem import trace
 from jaxopt_lite.lanes.settings import unchecked_numbers
 from jaxopt_lite.solvers.keywords import says_what_instead
-from jaxopt_lite.solvers.tolerances import check_not_negative, per_problem
+from jaxopt_lite.solvers.tolerances import check_setting, per_problem
 
 __all__ = [
     "Curvature", "DerivativeCheck", "MinimumCertificate", "RootCertificate", "certify_minimum", "certify_root",
@@ -129,7 +129,7 @@ def certify_root(
             float32.
 
     Raises:
-        ValueError: shapes that do not fit; a tolerance that is negative or NaN.
+        ValueError: shapes that do not fit; a tolerance that is negative or not finite.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -162,7 +162,7 @@ def certify_minimum(
             float32.
 
     Raises:
-        ValueError: shapes that do not fit; a tolerance that is negative or NaN.
+        ValueError: shapes that do not fit; a tolerance that is negative or not finite.
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
@@ -197,7 +197,7 @@ def check_derivatives(
             float32.
 
     Raises:
-        ValueError: shapes that do not fit; a tolerance that is negative or NaN.
+        ValueError: shapes that do not fit; a tolerance that is negative or not finite.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxopt_lite as jol
@@ -210,7 +210,7 @@ def check_derivatives(
 
 def _certify(fun, x, args, tolerance, args_axes, batched, judge):
     """Run a judge, written for one problem, on the batch, in the highest precision available."""
-    check_not_negative("tolerance" if judge is _compare else "atol", tolerance)
+    check_setting("tolerance" if judge is _compare else "atol", tolerance)
     fun, args = split(fun, args)
     axes = axis_per_leaf(args, args_axes)
     best = jax.dtypes.canonicalize_dtype(jnp.float64)

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jaxopt_lite.lanes.engine import Limits
 
-__all__ = ["check_not_negative", "checked", "equal_settings", "finite_numbers", "limits", "per_problem"]
+__all__ = ["check_setting", "checked", "equal_settings", "finite_numbers", "limits", "per_problem"]
 
 # (atol, rtol): what each dtype's arithmetic reaches on nearly all of the standard problem sets, as measured.
 _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
@@ -27,10 +27,10 @@ def checked(solver):
     Invalid settings are rejected, except those traced by an outer `jit`, whose numbers cannot be seen.
 
     Raises:
-        ValueError: a tolerance that is not a finite number or negative, or a number of steps that is not whole.
+        ValueError: a tolerance that is negative or not finite, or a number of steps that is negative or not whole.
     """
     for name in ("atol", "rtol", "max_steps"):
-        check_not_negative(name, value := getattr(solver, name))
+        check_setting(name, value := getattr(solver, name))
         if isinstance(value, list | tuple):  # one per problem, which is one array and no pytree
             solver = replace(solver, **{name: np.asarray(value)})
     steps = solver.max_steps
@@ -44,11 +44,11 @@ def checked(solver):
     return replace(solver, max_steps=np.minimum(steps, _MOST_STEPS).astype(np.int32))
 
 
-def check_not_negative(name: str, value) -> None:
+def check_setting(name: str, value) -> None:
     """Reject a setting that is negative, infinite, or no number at all, unless it is traced.
 
     Raises:
-        ValueError: it is anything but finite numbers that are not negative.
+        ValueError: anything but finite numbers of at least 0.
     """
     if value is None or isinstance(value, Tracer):
         return
@@ -76,7 +76,10 @@ def equal_settings(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return NotImplemented
     pairs = ((getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
-    return all(a is b or np.array_equal(a, b) for a, b in pairs)
+    # Not np.array_equal, which calls a traced number unequal instead of raising.
+    return all(
+        a is b or (np.shape(a) == np.shape(b) and bool(np.all(np.asarray(a) == np.asarray(b)))) for a, b in pairs
+    )
 
 
 def limits(solver, size: int, dtype) -> Limits:

@@ -107,6 +107,14 @@ def test_errors_call_the_points_x(judge, x, args, said):
         judge(lambda x, a: x[0] ** 2, x, args)
 
 
+@pytest.mark.parametrize("given", [np.inf, np.nan, -1.0])
+def test_a_tolerance_is_a_finite_number(given):
+    names = {jol.certify_root: "atol", jol.certify_minimum: "atol", jol.check_derivatives: "tolerance"}
+    for judge, name in names.items():
+        with pytest.raises(ValueError, match=f"{name}={given}: expected finite numbers that are not negative"):
+            judge(lambda x, a: x[0] ** 2, jnp.ones((1, 1)), **{name: given})
+
+
 def test_an_empty_batch_has_an_empty_verdict():
     verdict = jol.certify_minimum(lambda x, a: jnp.sum(x**2), jnp.ones((0, 2)))
     assert verdict.kind.shape == (0,)

@@ -136,6 +136,8 @@ def test_solvers_with_the_same_settings_are_equal(kind):
     assert kind() == kind() and hash(kind()) == hash(kind()) and kind() != kind(atol=1e-3) != 3
     assert kind(atol=np.ones(3)) == kind(atol=jnp.ones(3)) != kind(atol=np.arange(3.0))
     assert kind(atol=np.ones(3)) != kind(atol=np.ones(2)) and kind(rescue=False) != kind(rescue=True)
+    with pytest.raises(jax.errors.TracerArrayConversionError):  # neither equal nor unequal
+        jax.jit(lambda atol: kind(atol=atol) == kind(atol=1e-3))(1e-3)
 
 
 def test_more_steps_than_can_be_counted_are_as_many_as_can_be():
