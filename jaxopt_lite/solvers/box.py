@@ -23,7 +23,7 @@ def checked_bounds(bounds: Any, x0: PyTree) -> dict[str, PyTree]:
         x0: the starts.
 
     Raises:
-        TypeError: `bounds` is not a pair, or complex or not numeric.
+        TypeError: `bounds` is not a pair, or a bound is complex or not numeric.
         ValueError: bounds that do not fit `x0`, are NaN, or exclude each other.
     """
     if bounds is None:
@@ -40,6 +40,7 @@ def checked_bounds(bounds: Any, x0: PyTree) -> dict[str, PyTree]:
 
 
 _NAMES, _NONE = ("lower", "upper"), (-np.inf, np.inf)
+_NUMBER = int | float | complex | np.generic  # complex ones too, so that `numeric` says what is wrong with them
 
 
 def _kind(bounds: Any) -> str:
@@ -51,8 +52,8 @@ def _like(bound: Any, x0: PyTree, name: str, none: float) -> PyTree:
     """A bound as a pytree like `x0`."""
     leaves, tree = jax.tree.flatten(x0)
     if bound is None or _is_number(bound):
-        numeric(none if bound is None else bound, f"the {name} bound")
-        return jax.tree.unflatten(tree, [none if bound is None else bound] * len(leaves))
+        value = numeric(none if bound is None else bound, f"the {name} bound")
+        return jax.tree.unflatten(tree, [value] * len(leaves))
     given = []
     for (path, like), end in zip(jax.tree_util.tree_leaves_with_path(x0), _ends(bound, tree, name), strict=True):
         end = end if hasattr(end, "dtype") else _numbers(end, none)
@@ -76,7 +77,7 @@ def _ends(bound: Any, tree: Any, name: str) -> list[Any]:
         ends = tree.flatten_up_to(bound)
     except ValueError:
         ends = [bound] if tree.num_leaves == 1 else [{}]  # an array, or a list of numbers, for the only one
-    if all(end is None or isinstance(end, list | tuple | int | float) or hasattr(end, "dtype") for end in ends):
+    if all(end is None or isinstance(end, list | tuple | _NUMBER) or hasattr(end, "dtype") for end in ends):
         return ends
     raise ValueError(
         f"the {name} bounds have the structure {jax.tree.structure(bound)}; expected one number, or a pytree like "
@@ -89,7 +90,7 @@ def _numbers(end: Any, none: float) -> np.ndarray:
 
 
 def _is_number(bound: Any) -> bool:
-    return isinstance(bound, int | float | np.generic) or (hasattr(bound, "dtype") and np.ndim(bound) == 0)
+    return isinstance(bound, _NUMBER) or (hasattr(bound, "dtype") and np.ndim(bound) == 0)
 
 
 def _fits(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:

@@ -60,6 +60,8 @@ def test_one_problem_has_one_row():
         ((0, np.zeros(4)), ValueError, r"the upper bounds have shape \(4,\); .* the shape of x0, \(5, 2\)"),
         (({"a": 0}, None), ValueError, "the lower bounds have the structure"),
         ((None, "abc"), ValueError, "the upper bounds have the structure"),
+        ((1j, 2), TypeError, r"the lower bound is complex \(complex128\); expected real numbers"),
+        ((None, [1j, 0]), TypeError, "the upper bound is complex"),
         ((0, -1), ValueError, r"bounds at index \(\) are 0 and -1; expected lower ≤ upper and no NaN"),
         (([0, 2], [1, 1]), ValueError, r"bounds at index \(1,\) are 2 and 1"),
         ((np.nan, None), ValueError, "are nan and inf"),
