@@ -20,8 +20,8 @@ from jaxopt_lite.lanes.capture import Signature
 from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = [
-    "Batch", "Layout", "axis_per_leaf", "batch_of", "check_known", "is_key", "mapped_leaves", "named_leaves", "numeric",
-    "on_host", "one_of_each", "one_size", "signature_of", "with_mapped",
+    "Batch", "Layout", "axis_per_leaf", "batch_of", "check_sizes_known", "is_key", "mapped_leaves", "named_leaves",
+    "numeric", "off_host", "on_host", "one_of_each", "one_size", "signature_of", "with_mapped",
 ]  # fmt: skip
 
 
@@ -170,9 +170,17 @@ def on_host(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
 
 
+def off_host(array: Any, like: Any) -> Any:
+    """What `on_host` made of a leaf, as the leaf that it was: random keys as those of `like`, or what describes it."""
+    if not is_key(like):
+        return array
+    one = jnp.empty((), like.dtype)  # key_impl takes no ShapeDtypeStruct
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(one))
+
+
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is an array of random keys."""
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    """Whether a leaf, or what describes one, is random keys."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
@@ -194,10 +202,10 @@ def numeric(leaf, name: str):
 def _check_sizes(**arguments: PyTree) -> None:
     for argument, tree in arguments.items():
         for name, leaf in named_leaves(tree):
-            check_known(f"{argument}{name}", np.shape(leaf))
+            check_sizes_known(f"{argument}{name}", np.shape(leaf))
 
 
-def check_known(name: str, shape: tuple[Any, ...]) -> None:
+def check_sizes_known(name: str, shape: tuple[Any, ...]) -> None:
     """Refuse the symbolic sizes of `jax.export`: tiles and loops are laid out for known ones.
 
     Raises:

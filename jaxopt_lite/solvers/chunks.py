@@ -10,7 +10,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 from jaxtyping import PyTree
 
 from jaxopt_lite.arguments import whole_number
-from jaxopt_lite.lanes.batch import is_key, on_host
+from jaxopt_lite.lanes.batch import off_host, on_host
 from jaxopt_lite.lanes.rows import batch_size
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.progress import interruptible, progress_bar
@@ -157,11 +157,7 @@ def _store(result: Solution, part: Solution, index: np.ndarray) -> None:
 def _whole(result: Solution, like: Solution | None) -> Solution:
     """The solution, with `success` set by the statuses alone, and with random keys as keys again."""
     result.success[:] = is_solved(result.status)
-
-    def restored(leaf, like):
-        return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if is_key(like) else leaf
-
-    return jax.tree.map(restored, result, like)
+    return jax.tree.map(off_host, result, like)
 
 
 def _not_started(like: Solution, size: int) -> Solution:

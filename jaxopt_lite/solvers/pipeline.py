@@ -17,7 +17,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxopt_lite.lanes import engine
-from jaxopt_lite.lanes.batch import Batch, Layout, batch_of, check_known, mapped_leaves, with_mapped
+from jaxopt_lite.lanes.batch import Batch, Layout, batch_of, check_sizes_known, mapped_leaves, with_mapped
 from jaxopt_lite.lanes.engine import Limits, Method, Outcome, Queue
 from jaxopt_lite.lanes.gpu import kernel
 from jaxopt_lite.lanes.native import as_one_native_call
@@ -222,7 +222,7 @@ def run_methods(plan: Plan, is_mapped: tuple[bool, ...], leaves, x0, limits: Lim
     @one_batch.def_vmap
     @in_own_settings
     def rule(axis_size, in_batched, leaves, x0, limits, states):
-        check_known("what is mapped by `vmap` over a solve", (axis_size,))
+        check_sizes_known("the batch that `vmap` maps over a solve", (axis_size,))
         leaves_batched, x_batched, limits_batched, states_batched = in_batched
         size = x0.shape[1] if x_batched else x0.shape[0]
 

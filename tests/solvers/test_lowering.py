@@ -95,7 +95,7 @@ def test_a_size_that_is_not_known_is_named():
         with pytest.raises(ValueError, match=rf"^{name} has shape \(count, 2\); expected sizes that are known"):
             export.export(jax.jit(lambda x, a: jol.root(_cubic, x, a)))(*specs)
     mapped = jax.vmap(lambda a: jol.root(_cubic, jnp.ones_like(a), a, batched=False).x)
-    with pytest.raises(ValueError, match=r"^what is mapped by `vmap` .* has shape \(count,\); expected sizes that are"):
+    with pytest.raises(ValueError, match=r"^the batch that `vmap` maps .* has shape \(count,\); expected sizes"):
         export.export(jax.jit(mapped))(jax.ShapeDtypeStruct((count, 2), jnp.float32))
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lite.files import write
-from jaxopt_lite.lanes.batch import on_host
+from jaxopt_lite.lanes.batch import is_key, off_host
 from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.tensor_files import check_dtypes, check_exists, check_tensors, encode, read
@@ -33,7 +32,8 @@ def save_base(base: Base, file: str | Path) -> None:
         OSError: it cannot be written; an existing file stays as it is.
         ValueError: two leaves with one name, or a name or dtype that safetensors does not have.
     """
-    names, leaves = leaf_names(base.params), map(on_host, jax.tree.leaves(base.params))
+    names, leaves = leaf_names(base.params), jax.tree.leaves(base.params)
+    leaves = jax.device_get([jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in leaves])
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in zip(names, leaves, strict=True)}
     write(file, encode(_KIND, tensors, identity_of(base)))
 
@@ -76,7 +76,7 @@ def load_base(file: str | Path, like: Base) -> Base:
         for name, leaf in zip(names, leaves, strict=True):
             if tensors[name].dtype != leaf.dtype:
                 raise ValueError(f"{name!r} is {tensors[name].dtype.name}; expected {leaf.dtype} as in `like`.")
-        arrays = map(_as_like, jax.device_put([tensors[name] for name in names]), jax.tree.leaves(like.params))
+        arrays = map(off_host, jax.device_put([tensors[name] for name in names]), jax.tree.leaves(like.params))
         base = replace(like, params=jax.tree.unflatten(jax.tree.structure(like.params), list(arrays)))
         check_base(metadata, base)
     except ValueError as error:
@@ -86,22 +86,9 @@ def load_base(file: str | Path, like: Base) -> Base:
 
 def _stored(leaf: Any) -> jax.ShapeDtypeStruct | np.ndarray:
     """What a file holds of a leaf, with a shape and a dtype: a Python number has none, and a random key is its data."""
-    if _is_key(leaf):
+    if is_key(leaf):
         return jax.eval_shape(jax.random.key_data, leaf)
     return leaf if hasattr(leaf, "dtype") and hasattr(leaf, "shape") else np.asarray(leaf)
-
-
-def _as_like(array: jax.Array, like: Any) -> jax.Array:
-    """What `_stored` describes as the leaf that it was."""
-    if not _is_key(like):
-        return array
-    one = jnp.empty((), like.dtype)  # what describes an array does not say of which kind its keys are
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(one))
-
-
-def _is_key(leaf: Any) -> bool:
-    """Whether a leaf, or what describes one, is random keys."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def identity_of(base: Base) -> dict[str, str]:
