@@ -30,8 +30,9 @@ from jaxopt_lite.lanes.settings import in_own_settings
 
 __all__ = ["Covariance", "covariance_of"]
 
-# A singular value within so many eps √m of the largest may be rounding; within m eps where that is less, as in NumPy.
-# Measured in float32 up to m = 400,000: those of eps √m are right to two digits, those of three times that to three.
+# Singular values below `_ROUNDING` · eps · √m of the largest may be pure rounding (m · eps where that is less, as in
+# NumPy). Measured in float32 up to m = 400,000: a singular value of eps √m has two correct digits, one of three times
+# that has three.
 _ROUNDING = 10
 
 

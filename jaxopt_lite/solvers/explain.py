@@ -110,8 +110,8 @@ def explain(
         record: as for `minimize`.
         keep_state: as for `minimize`.
         platform: `"cpu"`, `"gpu"` (NVIDIA) or `"tpu"`, even one that is not present; `None`: the one JAX would use.
-            For `"cpu"`, where JAX would use another, only the operations of `fun` are looked at, not those of its
-            derivatives on a tile: one of these may still rule out a native call.
+            For `"cpu"`, if JAX would use another platform, only the operations of `fun` itself are examined. An
+            operation in its derivatives may still rule out a native call.
         backend: as for `minimize`; on a GPU, where `"kernel"` is impossible, the reason says why.
 
     Returns:

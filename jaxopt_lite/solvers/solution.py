@@ -164,7 +164,7 @@ class Solution:
 
         Raises:
             ValueError: this is not a solution of `least_squares`, or it has no more residuals than unknowns and
-                `absolute_sigma` is False; or that is no bool.
+                `absolute_sigma` is False; or `absolute_sigma` is not a bool.
 
         Example:
             >>> import jax.numpy as jnp, jaxopt_lite as jol
