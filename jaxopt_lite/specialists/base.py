@@ -141,7 +141,7 @@ def off_mesh(params: PyTree) -> PyTree:
 
 
 def no_mesh() -> AbstractContextManager:
-    """A context without the mesh of `jax.set_mesh`, for a solve that has one of its own: JAX takes no second one."""
+    """A context without the mesh set by `jax.set_mesh`, for a solve that has its own: JAX allows only one at a time."""
     if jax.sharding.get_abstract_mesh().empty:
         return nullcontext()
     return jax.set_mesh(Mesh(np.empty((), object), ()))

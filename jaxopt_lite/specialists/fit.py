@@ -50,7 +50,7 @@ from jaxopt_lite.specialists.tasks import (
     Bucket,
     Task,
     checked,
-    mean_from_first,
+    mean_about_first,
     pieces,
     weighted_mean,
     without_zero_weights,
@@ -314,7 +314,7 @@ def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T
         value = vector(features)(params, x)
         return value.astype(as_float(value.dtype))  # the mean of integers is not an integer
 
-    return _means(of_input, (), task.x, task.weight, mean_from_first)
+    return _means(of_input, (), task.x, task.weight, mean_about_first)
 
 
 def _means(f: Callable, of_task: PyTree, examples: PyTree, weight: Float[Array, "T N"], by=weighted_mean) -> PyTree:

@@ -162,10 +162,10 @@ def language_model(
     sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
     context, embed, hidden, steps, batch, length = (whole_number(*size, least=1) for size in sizes.items())
     learning_rate, seed = number("learning_rate", learning_rate, POSITIVE), whole_number("seed", seed)
-    text = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
+    corpus = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
     start, draws = jax.random.split(jax.random.key(seed))
     params = _initial(start, padding(tokenizer), context, embed, hidden)
-    params = _train(params, text, draws, _Training(learning_rate, steps, batch, length), progress)
+    params = _train(params, corpus, draws, _Training(learning_rate, steps, batch, length), progress)
     return Base(params, _logits, features=_features, tokenizer=tokenizer, name="n-gram language model")
 
 
@@ -200,10 +200,10 @@ def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
 
 
 def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> tuple[Int[Array, " tokens"], int]:
-    """All texts in one row, with padding after each, and at the end that of a whole window, or more.
+    """All texts in one row, and the number of positions where a window may start.
 
-    The row has one of a few sizes, so that other texts seldom need another program; and the number of places where a
-    window may start.
+    There is padding after each text, and at least one window of it at the end. The row's length is rounded up, so that
+    other texts rarely need a new program.
     """
     end = np.array([padding(tokenizer)], np.int32)
     rows = [row.astype(np.int32) for row in encode(texts, tokenizer) if row.size]
@@ -225,7 +225,7 @@ def _initial(key, vocabulary: int, context: int, embed: int, hidden: int) -> dic
 
 
 class _Training(NamedTuple):
-    """The settings of a training; a program is compiled for their values."""
+    """The settings of one training run; each combination compiles its own program."""
 
     learning_rate: float
     steps: int
@@ -237,7 +237,7 @@ class _Training(NamedTuple):
         return optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
 
 
-def _train(params, text, key, training: _Training, shows: bool | None):
+def _train(params, corpus, key, training: _Training, shows: bool | None):
     """The trained parameters; on the host, chunk by chunk."""
     steps, state, done = training.steps, training.adam.init(params), 0
     with own_settings(), interruptible(), progress_bar(shows) as bar:
@@ -245,7 +245,7 @@ def _train(params, text, key, training: _Training, shows: bool | None):
         try:
             while done < steps:
                 stop = min(done + _CHUNK, steps)
-                new, state, loss = _steps(training, params, state, text, key, done, stop)
+                new, state, loss = _steps(training, params, state, corpus, key, done, stop)
                 loss = float(loss)
                 if not np.isfinite(loss):
                     raise ValueError(f"the loss is {loss} after {stop} steps; try a smaller learning_rate.")
@@ -257,10 +257,10 @@ def _train(params, text, key, training: _Training, shows: bool | None):
 
 
 @partial(jax.jit, static_argnums=0)
-def _steps(training: _Training, params, state, text, key, start, stop):
+def _steps(training: _Training, params, state, corpus, key, start, stop):
     """Steps `start` to `stop` of Adam, and the last loss."""
     update, batch, length = training.adam.update, training.batch, training.length
-    tokens, starts = text
+    tokens, starts = corpus
 
     def mean_loss(params, x):
         losses = jax.vmap(lambda window: window_loss(_logits(params, window), window))(x)

@@ -97,12 +97,12 @@ class Profile:
 
 
 def squared(gradient: Parameters) -> Parameters:
-    """The squares that a Fisher diagonal is the mean of: float32 for float16, which ends at 256²."""
+    """The squared gradient, whose mean is a Fisher diagonal; in float32 for float16, which overflows at 256²."""
     return jax.tree.map(lambda leaf: jnp.square(leaf.astype(_of_squares(leaf.dtype))), gradient)
 
 
 def unknown_fisher(parameters: Parameters) -> Parameters:
-    """The Fisher diagonals of specialists of which none is known: zeros, in the dtype of those of `fit`."""
+    """Zeros for specialists whose Fisher diagonal is not known, in the dtype that `fit` gives."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _of_squares(leaf.dtype)), parameters)
 
 

@@ -18,7 +18,7 @@ from jaxopt_lite.sizes import round_up
 from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
 __all__ = [
-    "Bucket", "Task", "buckets", "checked", "mean_from_first", "named", "of_examples", "of_tasks", "pieces",
+    "Bucket", "Task", "buckets", "checked", "mean_about_first", "named", "of_examples", "of_tasks", "pieces",
     "weighted_mean", "weighted_sum", "without_zero_weights",
 ]  # fmt: skip
 
@@ -206,8 +206,11 @@ def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
     return jax.tree.map(lambda t, leaf: (t / jnp.sum(weight.astype(t.dtype))).astype(leaf.dtype), total, like)
 
 
-def mean_from_first(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
-    """`weighted_mean` for values that may lie close to each other and far from zero: that of what the first lacks."""
+def mean_about_first(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
+    """`weighted_mean`, computed as the first value plus the mean difference from it.
+
+    This loses no digits where values are close to each other and far from zero.
+    """
 
     def wide(example):
         return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), f(example))

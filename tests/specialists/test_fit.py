@@ -15,7 +15,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fisher_diagonal, fit, merge
 from jaxopt_lite.specialists.adapters import as_adapter
-from jaxopt_lite.specialists.tasks import mean_from_first
+from jaxopt_lite.specialists.tasks import mean_about_first
 from tests.specialists import models
 
 pytestmark = pytest.mark.hardly_optimized  # what is compared to the bit is in `test_fit_bits.py`
@@ -238,7 +238,7 @@ def test_mean_features_of_any_dtype_are_means():
 def test_mean_features_far_from_zero_lose_no_digits():
     """A sum of 5,000 numbers of 10,000 is rounded to 4; of their differences from the first, hardly at all."""
     x = (1e4 + np.random.default_rng(0).normal(size=(5000, 3))).astype(np.float32)
-    mean = jax.jit(partial(mean_from_first, lambda x: x))(x, np.ones(5000, np.float32))
+    mean = jax.jit(partial(mean_about_first, lambda x: x))(x, np.ones(5000, np.float32))
     np.testing.assert_allclose(mean, x.mean(axis=0, dtype=float), rtol=0, atol=np.spacing(np.float32(1e4)))
 
 
