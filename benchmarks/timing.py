@@ -157,7 +157,8 @@ def _error(vector: Callable) -> Callable:
 
 
 def use_cpu() -> None:
-    """Use float64, and the CPU alone; to be called before JAX starts."""
+    """Use float64, the CPU alone, and no programs compiled by earlier processes; to be called before JAX starts."""
+    jax.config.update("jax_enable_compilation_cache", False)  # importing NLSQ would give it a folder
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
 
