@@ -211,6 +211,8 @@ class LoRA(Part):
     def identity(self, name, leaf):
         if leaf.ndim < 2:
             raise ValueError(f"LoRA on {name!r}: it has shape {leaf.shape}; expected a matrix. For a vector use Shift.")
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(f"LoRA on {name!r}: it is {leaf.dtype}; expected floating-point numbers.")
         *stack, m, n = leaf.shape
         key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(name.encode()))
         down = jax.random.normal(key, (*stack, m, self.rank), leaf.dtype) / np.sqrt(m).astype(leaf.dtype)

@@ -47,7 +47,8 @@ def load_peft(
         OSError: they cannot be accessed.
         TypeError, ValueError: names in `torch` that do not fit the base.
         ValueError: a damaged file; an adapter that is neither LoRA nor IA3, or a variant of them, such as DoRA; arrays
-            that are unknown, missing or of other shapes; what the library's adapter cannot say.
+            that are unknown, missing, of other shapes or out of range in the dtype of their leaf; leaves of integers;
+            what the library's adapter cannot say.
 
     Warns:
         UserWarning: settings that are not known here were left out.
@@ -63,9 +64,10 @@ def load_peft(
     places = torch.places(base)
     try:
         tensors, _ = read_any(path)
-        found = _changes(config, tensors, places)
-        adapter = library.adapter if library is not None else Adapter(tuple(part for part, _ in found.values()))
-        a = _parameters(base, adapter, found)
+        with np.errstate(over="ignore"):  # what is out of range in the dtype of its leaf is refused by name
+            found = _changes(config, tensors, places)
+            adapter = library.adapter if library is not None else Adapter(tuple(part for part, _ in found.values()))
+            a = _parameters(base, adapter, found)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     parameters = {key: jnp.asarray(value)[None] for key, value in a.items()}
@@ -212,6 +214,7 @@ def _checked(place: Place, name: str, array: np.ndarray, shape: tuple[int, ...],
 
 def _shift(place: Place, key: str, array: np.ndarray) -> np.ndarray:
     """What must be added to a leaf to make it that of the file."""
+    place.check_floating(repr(key))
     leaf = np.asarray(place.array)
     expected = place.turned(leaf).shape
     if array.shape != expected:
@@ -231,7 +234,13 @@ def _parameters(base: Base, adapter: Adapter, found: dict[str, _Found]) -> Param
         values: Any = part.identity(leaf, array)
         if leaf in left:
             values = _as(part, left.pop(leaf), leaf, array.ndim)
-        a |= {f"{key}:{leaf}": np.asarray(v, array.dtype) for key, v in zip(part.keys, values, strict=True)}
+        for key, value in zip(part.keys, values, strict=True):
+            a[f"{key}:{leaf}"] = known = np.asarray(value, array.dtype)
+            if not np.isfinite(known).all():
+                raise ValueError(
+                    f"the {key} of {leaf!r} is out of range in {known.dtype.name}, the dtype of the leaf; give a base "
+                    "in a wider one."
+                )
     if left:
         leaf, (part, _) = next(iter(left.items()))
         raise ValueError(f"it changes {leaf!r}, by {part}, which the library's adapter does not: {adapter}.")

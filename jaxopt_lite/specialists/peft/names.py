@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
@@ -146,12 +147,23 @@ class Place(NamedTuple):
             return ".lora_embedding_A", ".lora_embedding_B"
         return ".lora_A.weight", ".lora_B.weight"
 
+    def check_floating(self, what: str) -> None:
+        """Refuse a leaf of integers, such as one that is quantized: every change would be rounded to whole numbers.
+
+        Raises:
+            ValueError: such a leaf.
+        """
+        dtype = jnp.result_type(self.array)
+        if not jnp.issubdtype(dtype, np.floating):
+            raise ValueError(f"{what} on {self.leaf!r}: it is {dtype}; expected floating-point numbers.")
+
     def check_matrix(self, what: str) -> None:
         """Refuse a leaf that LoRA and IA3 of PEFT cannot change.
 
         Raises:
-            ValueError: it is not a matrix, or not the weight of its module.
+            ValueError: it is not a matrix of floating-point numbers, or not the weight of its module.
         """
+        self.check_floating(what)
         if self.array.ndim != 2 or self.parameter != "weight":
             raise ValueError(
                 f"{what} on {self.leaf!r}, of shape {self.array.shape}, which is {self.name!r} in PyTorch; PEFT's is "

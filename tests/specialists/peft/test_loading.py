@@ -85,6 +85,22 @@ def test_half_precision_is_read_before_anything_is_computed(tmp_path):
     assert np.array_equal(library.parameters["scale:fc/kernel"][0], scale[:, 0].astype(np.float32) - 1)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_what_the_dtype_of_the_base_cannot_hold_is_refused(tmp_path, dtype):
+    """A cast made infinity of it, or whole numbers."""
+    base = Base({"fc": {"kernel": np.ones((IN, OUT), dtype)}}, BASE.apply)
+    lora = written(tmp_path / "lora", {"fc.lora_A.weight": A, "fc.lora_B.weight": 1e5 * B})
+    ia3 = written(tmp_path / "ia3", {"fc.ia3_l": np.full((OUT, 1), 1e5, np.float32)}, **IA3_SETTINGS)
+    whole = written(tmp_path / "whole", {"fc.weight": np.full((OUT, IN), 1e5, np.float32)}, target_modules=[])
+    for folder, what in ((lora, "the up"), (ia3, "the scale"), (whole, "the shift")):
+        why = f"{what} of 'fc/kernel' is out of range in float16" if dtype == "float16" else "'fc/kernel': it is int8"
+        with pytest.raises(ValueError, match=why):
+            load_peft(folder, base)
+    if dtype == "int8":
+        with pytest.raises(ValueError, match="LoRA on 'fc/kernel': it is int8; expected floating-point"):
+            LoRA("fc/kernel").identity("fc/kernel", base.params["fc"]["kernel"])
+
+
 def test_a_bias_is_where_this_version_or_an_earlier_one_put_it(tmp_path):
     for name in ("fc.base_layer.bias", "fc.bias"):
         library = load_peft(written(tmp_path, FACTORS | {name: draw(OUT)}, bias="lora_only"), BASE)
