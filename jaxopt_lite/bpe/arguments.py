@@ -6,14 +6,17 @@ Imports only NumPy and the standard library; every other module of this package 
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["all_to_bytes", "existing_file", "jax_device", "texts", "to_bytes", "whole_numbers", "word_counts"]
+__all__ = [
+    "all_to_bytes", "check_is_text", "existing_file", "is_row", "jax_device", "text_list", "texts", "to_bytes",
+    "whole_numbers", "word_counts",
+]  # fmt: skip
 
 _UTF8 = "utf-8", "surrogateescape"
 
@@ -43,14 +46,54 @@ def whole_numbers(name: str, values: Any, dtype: type[np.integer], columns: int 
     return array.astype(dtype)
 
 
-def texts(name: str, given: Iterable[str]) -> tuple[str, ...]:
+def is_row(given: Any) -> bool:
+    """Whether it is iterable along one axis: a table gives the names of its columns, an array without axes nothing."""
+    return isinstance(given, Iterable) and getattr(given, "ndim", 1) == 1
+
+
+def check_is_text(text: Any, name: str) -> None:
+    """Check that it is a str.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{name} is {type(text).__name__}; expected str. Decode bytes with errors='surrogateescape' to keep them."
+        )
+
+
+def text_list(given: Iterable[str], or_one: str) -> list[str]:
+    """The texts of the argument `texts`, in order.
+
+    Args:
+        given: the argument.
+        or_one: what an error says about a single text.
+
+    Raises:
+        ValueError: something without an order, or whose iteration gives other things than its texts, as that of a
+            mapping or a table does; an item that is not a str.
+    """
+    if isinstance(given, str | bytes | Set | Mapping) or not is_row(given):
+        raise ValueError(f"texts is one {type(given).__name__}; expected a list of str, in order. {or_one}")
+    several = list(given)
+    if not all(isinstance(text, str) for text in several):
+        for k, text in enumerate(several):
+            check_is_text(text, f"texts[{k}]")
+    return several
+
+
+def texts(name: str, given: Iterable[str], ordered: bool = False) -> tuple[str, ...]:
     """Several distinct strings, none of them empty.
 
     Raises:
-        ValueError: `given` is anything else, a single string included.
+        ValueError: `given` is anything else, a single string included; with `ordered` a set, whose order differs from
+            run to run, or a mapping, whose values would be dropped.
     """
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ValueError(f"{name}={given!r:.80}: expected a list of distinct strings, none of them empty.")
+    is_unordered = ordered and isinstance(given, set | frozenset | Mapping)
+    if isinstance(given, str | bytes) or is_unordered or not is_row(given):
+        order = ", in order" if ordered else ""
+        raise ValueError(f"{name}={given!r:.80}: expected a list of distinct strings, none of them empty{order}.")
     several = tuple(given)
     wrong = [text for text in several if not isinstance(text, str) or not text]
     if wrong or len(set(several)) != len(several):

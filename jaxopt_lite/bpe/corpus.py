@@ -16,7 +16,7 @@ from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from jaxopt_lite.arguments import flag, one_of, whole_number
 from jaxopt_lite.bpe import readers
-from jaxopt_lite.bpe.arguments import texts, word_counts
+from jaxopt_lite.bpe.arguments import is_row, texts, word_counts
 from jaxopt_lite.bpe.counting import Find, Tally
 from jaxopt_lite.bpe.cuts import ONE_CUT
 from jaxopt_lite.bpe.patterns import Finder, Splitter
@@ -157,11 +157,10 @@ def _items(corpus) -> tuple[Iterable[object], int | None]:
         return [corpus], len(corpus)
     if isinstance(corpus, os.PathLike):
         corpus = [corpus]
-    is_number = getattr(corpus, "ndim", 1) == 0  # an array without axes only claims to be iterable
-    if isinstance(corpus, bytes | bytearray) or not isinstance(corpus, Iterable) or is_number:
+    if isinstance(corpus, bytes | bytearray) or not is_row(corpus):
         raise TypeError(
             f"corpus is {corpus!r:.80} ({type(corpus).__name__}): expected a pathlib.Path, an iterable of paths or of "
-            "texts (str), or a mapping from words to counts."
+            "texts (str), such as one column of a table, or a mapping from words to counts."
         )
     if not isinstance(corpus, Sequence) or not all(isinstance(item, os.PathLike) for item in corpus):
         return corpus, None

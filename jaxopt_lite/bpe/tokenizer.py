@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxopt_lite.arguments import flag, one_of, whole_number
 from jaxopt_lite.bpe import parallel
-from jaxopt_lite.bpe.arguments import to_bytes, whole_numbers
+from jaxopt_lite.bpe.arguments import check_is_text, text_list, to_bytes, whole_numbers
 from jaxopt_lite.bpe.around import Around, as_texts, decoder, template
 from jaxopt_lite.bpe.encode import Encoder
 from jaxopt_lite.bpe.formats import Format, read, write
@@ -176,7 +176,7 @@ class Tokenizer:
     def token_to_id(self, token: str | bytes) -> int | None:
         """The id of a token, or `None` if there is none. An end-of-word mark is part of a token's text."""
         if not isinstance(token, bytes):
-            _check_text(token, "token")
+            check_is_text(token, "token")
             token = to_bytes(token)
         return self._id_of.get(token)
 
@@ -227,7 +227,7 @@ class Tokenizer:
                 return list(ids)
             if not self.finder.finds((text,)):
                 return self._encoder.encode_one(text)
-        _check_text(text, "text")
+        check_is_text(text, "text")
         one_of("special", special, SPECIAL_MODES)
         template = flag("template", template)
         if flag("return_offsets", return_offsets):
@@ -287,9 +287,7 @@ class Tokenizer:
         Raises:
             ValueError: as in `encode`, naming the first such text; texts that are too long, naming them.
         """
-        if isinstance(texts, str | Set | Mapping) or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
-            kind = type(texts).__name__
-            raise ValueError(f"texts is one {kind}; expected a list of str, in order. For a single text use `encode`.")
+        texts = text_list(texts, "For a single text use `encode`.")
         one_of("overflow", overflow, get_args(Overflow))
         one_of("special", special, SPECIAL_MODES)
         flag("template", template)
@@ -299,10 +297,6 @@ class Tokenizer:
                 f"pad={pad!r:.80}, overflow={overflow!r} without length=: lists of ids have no padding. Pass length=, "
                 "the width of the array."
             )
-        texts = list(texts)
-        if not all(isinstance(text, str) for text in texts):
-            for k, text in enumerate(texts):
-                _check_text(text, f"texts[{k}]")
         try:
             ids = self._encode(texts, special, template, processes)
         except ValueError:
@@ -575,13 +569,6 @@ def raise_named(encode: Callable[[str], object], texts: Iterable[str], name: Cal
             encode(text)
         except ValueError as error:
             raise ValueError(f"{name(k)}: {error}") from None
-
-
-def _check_text(text, name: str) -> None:
-    if not isinstance(text, str):
-        raise ValueError(
-            f"{name} is {type(text).__name__}; expected str. Decode bytes with errors='surrogateescape' to keep them."
-        )
 
 
 def _padded(

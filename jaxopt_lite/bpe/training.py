@@ -89,8 +89,8 @@ def train(
         level: "byte" (the default): base symbols are bytes. "char": they are characters.
         min_frequency: pairs that occur less often are not merged. Default 1.
         max_token_length: the longest token, in bytes or characters as `level` says. Default: no limit.
-        special_tokens: strings that are one token each; never split, merged or counted. They get the first ids, or with
-            `extend` the first free ones.
+        special_tokens: a list of strings that are one token each; never split, merged or counted. They get the first
+            ids, in order, or with `extend` the first free ones.
         initial_alphabet: at byte level, the order of the 256 bytes: "bytes" (by value, the default) or "gpt2" (as
             Hugging Face numbers them). At character level, characters that get a symbol even if the corpus lacks them.
         byte_fallback: at character level, whether to add 256 tokens for the bytes of characters without a symbol.
@@ -126,7 +126,7 @@ def train(
     settings = dict(pattern=pattern, end_of_word=end_of_word, level=level, byte_fallback=byte_fallback, unknown=unknown)
     vocab_size, merges, max_token_length = _sizes(vocab_size, merges, max_token_length)
     min_frequency = whole_number("min_frequency", min_frequency, least=0)
-    special_tokens = texts("special_tokens", special_tokens)
+    special_tokens = texts("special_tokens", special_tokens, ordered=True)
     _check(settings | dict(initial_alphabet=initial_alphabet), tie, extend)
     device = None if device is None else jax_device(device)
     extend = None if extend is None else _with_special(extend, special_tokens)

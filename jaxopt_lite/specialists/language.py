@@ -15,7 +15,7 @@ without `hidden` more, and the logits of a large vocabulary one product of that 
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.bpe.arguments import all_to_bytes, text_list
 from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.lanes.settings import own_settings
 from jaxopt_lite.progress import interruptible, progress_bar
@@ -70,7 +71,8 @@ def windows(
         The windows, in the order of the texts; an empty text has none.
 
     Raises:
-        ValueError: a length or stride below 1; `texts` without any text.
+        ValueError: a length or stride below 1; `texts` without any text, or that are not strings in order, as a mapping
+            or a table; a lone surrogate.
 
     Example:
         >>> from jaxopt_lite.specialists import windows
@@ -79,7 +81,7 @@ def windows(
     """
     length = whole_number("length", length, least=1)
     stride = length if stride is None else whole_number("stride", stride, least=1)
-    rows = encode([texts] if isinstance(texts, str) else list(texts), tokenizer)
+    rows = encode(texts, tokenizer)
     pieces = [row[start : start + length] for row in rows for start in _starts(len(row), length, stride)]
     if not pieces:
         raise ValueError("texts hold no text; expected at least one token.")
@@ -95,10 +97,11 @@ def _starts(size: int, length: int, stride: int) -> range:
     return range(0, max(size - max(length - stride, 0), 1) if size else 0, stride)
 
 
-def encode(texts: Sequence[str], tokenizer: Tokenizer | None) -> list[np.ndarray]:
-    """The ids of each text; bytes that `surrogateescape` kept stay these bytes."""
+def encode(texts: str | Iterable[str], tokenizer: Tokenizer | None) -> list[np.ndarray]:
+    """The ids of a text or of each of several; bytes that `surrogateescape` kept stay these bytes."""
+    texts = [texts] if isinstance(texts, str) else text_list(texts, "A single text is a str.")
     if tokenizer is None:
-        return [np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8) for text in texts]
+        return [np.frombuffer(data, np.uint8) for data in all_to_bytes(texts)]
     return [np.asarray(ids, np.int32) for ids in tokenizer.encode_batch(texts, special="ignore")]
 
 
@@ -150,7 +153,7 @@ def language_model(
         the model at that point, with a warning.
 
     Raises:
-        ValueError: sizes below 1; texts that hold no token; a loss that is NaN or infinite.
+        ValueError: sizes below 1; texts that hold no token, or that `windows` refuses; a loss that is NaN or infinite.
 
     Example:
         >>> from jaxopt_lite import specialists
@@ -162,7 +165,7 @@ def language_model(
     sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
     context, embed, hidden, steps, batch, length = (whole_number(*size, least=1) for size in sizes.items())
     learning_rate, seed = number("learning_rate", learning_rate, POSITIVE), whole_number("seed", seed)
-    corpus = _joined([texts] if isinstance(texts, str) else list(texts), tokenizer, length)
+    corpus = _joined(texts, tokenizer, length)
     start, draws = jax.random.split(jax.random.key(seed))
     params = _initial(start, padding(tokenizer), context, embed, hidden)
     params = _train(params, corpus, draws, _Training(learning_rate, steps, batch, length), progress)
@@ -199,7 +202,7 @@ def _features(params, window: Int[Array, " w"]) -> Float[Array, " d"]:
     return jnp.sum(jnp.where(is_token, both, 0), axis=0) / jnp.maximum(jnp.sum(is_token), 1).astype(both.dtype)
 
 
-def _joined(texts: list[str], tokenizer: Tokenizer | None, length: int) -> tuple[Int[Array, " tokens"], int]:
+def _joined(texts: str | Iterable[str], tokenizer: Tokenizer | None, length: int) -> tuple[Int[Array, " tokens"], int]:
     """All texts in one row, and the number of positions where a window may start.
 
     There is padding after each text, and at least one window of it at the end. The row's length is rounded up, so that

@@ -50,7 +50,8 @@ def test_rows_of_numbers():
 
 def test_texts():
     assert texts("names", iter(["a", "b"])) == ("a", "b") and texts("names", {"a": 1}) == ("a",)
-    for wrong in ("ab", b"ab", 3, None, [""], ["a", "a"], [1], [b"a"], [None]):
+    assert texts("names", {"a": 1}.keys(), ordered=True) == ("a",)
+    for wrong in ("ab", b"ab", 3, None, [""], ["a", "a"], [1], [b"a"], [None], np.array([["a"]])):
         with pytest.raises(ValueError, match="names"):
             texts("names", wrong)
 
@@ -84,7 +85,7 @@ CALLS = {
     "one text for many": (lambda t: t.encode_batch("low"), "texts is one str"),
     "a set of texts": (lambda t: t.encode_batch({"low", "new"}), "texts is one set"),
     "a mapping of texts": (lambda t: t.encode_batch({"low": 1}), "texts is one dict"),
-    "bytes for many": (lambda t: t.encode_batch(b"low"), r"texts\[0\] is int"),
+    "bytes for many": (lambda t: t.encode_batch(b"low"), "texts is one bytes"),
     "a text that is none": (lambda t: t.encode_batch(["low", 5]), r"texts\[1\] is int"),
     "a truth value for the length": (lambda t: t.encode_batch(["low"], length=True), "length=True"),
     "a fraction of a length": (lambda t: t.encode_batch(["low"], length=4.0), "length=4.0"),
@@ -101,6 +102,9 @@ CALLS = {
     "special tokens in one": (lambda t: bpe.train(["low"], merges=1, special_tokens="<a>"), "special_tokens='<a>'"),
     "special tokens of bytes": (lambda t: bpe.train(["low"], merges=1, special_tokens=[b"<a>"]), "has b'<a>'"),
     "special tokens of numbers": (lambda t: bpe.train(["low"], merges=1, special_tokens=[1]), "special_tokens has 1"),
+    "a set of special tokens": (lambda t: bpe.train(["a"], merges=1, special_tokens={"<a>"}), "empty, in order"),
+    "ids of special tokens": (lambda t: bpe.train(["a"], merges=1, special_tokens={"<a>": 7}), "empty, in order"),
+    "a set for a file": (lambda t: bpe.load("a.tiktoken", special_tokens={"<a>", "<b>"}), "empty, in order"),
     "no special tokens": (lambda t: bpe.train(["low"], merges=1, special_tokens=None), "special_tokens=None"),
     "a path to extend": (lambda t: bpe.train(["low"], merges=1, extend="t.json"), "`bpe.load` reads one"),
     "a vocabulary to extend": (lambda t: bpe.train(["low"], merges=1, extend=t.vocabulary), "expected a Tokenizer"),
@@ -145,6 +149,16 @@ def test_what_is_refused(call, problem, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=problem):
         call(TRAINED)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_is_not_taken_for_the_names_of_its_columns():
+    table = pytest.importorskip("pandas").DataFrame({"text": ["low lower"], "label": ["x"]})
+    with pytest.raises(TypeError, match="such as one column of a table"):
+        bpe.train(table, merges=1)
+    with pytest.raises(ValueError, match="texts is one DataFrame"):
+        TRAINED.encode_batch(table)
+    assert bpe.train(table["text"], merges=2).vocabulary.tokens[-1] == b"low"
+    assert TRAINED.encode_batch(table["text"]) == [TRAINED.encode("low lower")]
 
 
 @pytest.mark.parametrize(("call", "problem"), [

@@ -203,8 +203,9 @@ def _other(content: Any) -> str:
 def _checked(special_tokens: Any) -> dict[str, int] | tuple[str, ...] | None:
     if special_tokens is None:
         return None
-    several = texts("special_tokens", special_tokens)
-    if not isinstance(special_tokens, Mapping):
+    is_mapping = isinstance(special_tokens, Mapping)
+    several = texts("special_tokens", special_tokens, ordered=not is_mapping)
+    if not is_mapping:
         return several
     return {text: whole_number(f"special_tokens[{text!r}]", special_tokens[text], least=0) for text in several}
 
