@@ -371,6 +371,7 @@ class _Run:
         settings = (self.base.tokens, self.base.level, self.min_frequency, self.max_token_length, self.tie)
         settings += (self.base.merges.tolist(),) if len(self.base.merges) else ()
         settings += () if self.base.end_of_word is None else (self.base.end_of_word,)  # a letter may have the same name
+        settings += ("whole words",) if self.base.whole_words else ()  # of which nothing is learned
         self._mark = fingerprint(self.word_counts, settings)
         known = read_checkpoint(Path(self.checkpoint), self._mark)
         try:
@@ -381,7 +382,6 @@ class _Run:
                 f"checkpoint={str(self.checkpoint)!r} does not fit together ({error}); delete it or give another path."
             ) from error
         self.learner.resume(known[:goal])
-        self._least = len(known)
 
     def _check_lengths(self, known: Rows) -> None:
         """Raise ValueError if merges make a token longer than any word, which might not fit in memory."""
@@ -393,14 +393,21 @@ class _Run:
             raise ValueError(f"a token of {max(sizes)} bytes is longer than any word")
 
     def _save(self) -> None:
-        """Write the checkpoint, unless the existing one has more. A full disk only leads to a warning."""
-        if self.checkpoint is None or len(self.learner.learned) < self._least:
+        """Write the checkpoint, unless the existing one has more, or another run has begun to write it meanwhile.
+
+        Like a full disk, the latter only leads to a warning.
+        """
+        if self.checkpoint is None:
             return
+        path, learned = Path(self.checkpoint), self.learner.learned
         try:
-            write_checkpoint(Path(self.checkpoint), self._mark, self.learner.learned)
+            if len(read_checkpoint(path, self._mark)) <= len(learned):
+                write_checkpoint(path, self._mark, learned)
+        except ValueError as error:
+            warnings.warn(f"{error} This run has not written it, and returns the result all the same.", stacklevel=2)
         except OSError as error:
             warnings.warn(
-                f"checkpoint={str(self.checkpoint)!r} cannot be written ({error.strerror}). The result is returned "
+                f"checkpoint={str(path)!r} cannot be written ({error.strerror}). The result is returned "
                 "all the same, but if this process is killed, what the checkpoint lacks is lost: free some space.",
                 stacklevel=2,
             )

@@ -331,6 +331,49 @@ def test_a_checkpoint_of_words_with_a_mark_is_not_one_of_words_without(tmp_path)
         bpe.train({"ab": 5, "b": 9}, initial_alphabet="~", checkpoint=path, **settings)
 
 
+def test_a_checkpoint_of_whole_words_is_not_one_of_words_that_are_merged(tmp_path):
+    """Nothing is learned of a word that is a token by itself."""
+    counts, first = {"hello": 10, "help": 4, "elf": 3}, bpe.train({"ab": 5}, merges=1)
+    v = replace(first.vocabulary, tokens=(*first.vocabulary.tokens, b"hello"))
+    merged, whole = (bpe.Tokenizer(replace(v, whole_words=kind), first.splitter) for kind in (False, True))
+    learned = bpe.train(counts, merges=3, extend=whole, checkpoint=tmp_path / "run").vocabulary
+    assert learned.counts[1:].tolist() == [7, 4, 4]  # "el", "hel", "help"
+    with pytest.raises(ValueError, match="of another run"):
+        bpe.train(counts, merges=3, extend=merged, checkpoint=tmp_path / "run")
+
+
+def test_another_run_may_begin_to_write_the_same_checkpoint(monkeypatch, tmp_path):
+    """What the first of them saves stays, and the other says so; of two runs that learn the same, the longer stays."""
+    path, step = tmp_path / "run", Learner.step
+
+    def meanwhile(text, merges):
+        with monkeypatch.context() as patch:
+            patch.setattr(Learner, "step", step)
+            bpe.train([text], merges=merges, checkpoint=path)
+
+    def run(other, merges):
+        path.unlink(missing_ok=True)
+
+        def after_another(*args):
+            if not path.exists():
+                meanwhile(other, merges)
+            return step(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Learner, "step", after_another)
+            learned = bpe.train([few_words(4)], merges=9, checkpoint=path).vocabulary
+        assert learned == whole
+
+    whole = bpe.train([few_words(4)], merges=9).vocabulary
+    with pytest.warns(UserWarning, match="of another run.* This run has not written it"):
+        run(few_words(5), 5)
+    meanwhile(few_words(5), 7)  # it goes on
+    run(few_words(4), 12)
+    before = path.read_bytes()
+    meanwhile(few_words(4), 12)
+    assert path.read_bytes() == before
+
+
 def test_numbers_and_words_of_numpy_are_those_of_python_to_a_checkpoint(tmp_path):
     words, counts = np.unique(["ab", "ab", "cab", "b"], return_counts=True)
     numbers = dict(min_frequency=np.int64(1), max_token_length=np.int32(9))
