@@ -220,6 +220,8 @@ def _rehearse(options: argparse.Namespace, settings: dict) -> None:
     output = Path("tokenizer.json" if options.output == _STANDARD else os.path.abspath(options.output))
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: there is no such folder to write {output.name} to")
+    if options.output != _STANDARD and (output.is_dir() or output.is_file() or not output.exists()):
+        _check_writable(output if output.is_dir() else Path(os.path.realpath(output)).parent)
     if options.output == _STANDARD and options.format == "gpt2":
         options.parser.error("--format gpt2 writes a folder, which cannot go to standard output")
     others = [*options.files, *([options.checkpoint] if options.checkpoint else [])]
@@ -237,6 +239,19 @@ def _rehearse(options: argparse.Namespace, settings: dict) -> None:
                 train({}, merges=0, **settings).save(twin, options.format)
         except (ValueError, TypeError) as error:
             options.parser.error(str(error).replace(str(twin), options.output))
+
+
+def _check_writable(folder: Path) -> None:
+    """Make a file in a folder, and delete it: permissions alone do not say whether that is possible.
+
+    Raises:
+        OSError: it is not.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: nothing can be written to this folder", str(folder)) from error
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -353,6 +353,14 @@ def test_failures_are_one_line_and_leave_the_output_alone(run, words, message):
     assert Path("t.json").read_bytes() == before and not list(Path().glob("*.part"))
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="a folder that nobody can write to")
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(run):
+    for folder in ("/proc", "/proc/self"):
+        status, _, err = run("train", "none.txt", "--merges", "1", "-o", f"{folder}/t.json")
+        assert status == 1 and f"nothing can be written to this folder: '{os.path.realpath(folder)}" in err
+        assert "none.txt" not in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(("name", "package"), [("a.zst", "zstandard"), ("a.parquet", "pyarrow")])
 def test_packages_that_are_missing_are_said_in_one_line(run, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
