@@ -344,13 +344,17 @@ def _without_surrogates(text: str, errors: str, where: str) -> str:
 
 
 def _lines(file: IO[bytes], path: Path) -> Generator[bytes, None, None]:
-    rest = b""
+    line: list[bytes] = []  # so far; joined once, for otherwise a long line would take quadratic time
     for number, data in enumerate(_read(file, path)):
         if not number:
             check_head(data, path)
             data = data.removeprefix(codecs.BOM_UTF8)  # Windows writes it, and JSON does not allow it
-        *lines, rest = (rest + data).split(b"\n") if data else [rest, b""]
-        yield from lines
+        first, *others = data.split(b"\n")
+        line.append(first)
+        if others or not data:
+            yield b"".join(line)
+            yield from others[:-1]
+            line = others[-1:]
 
 
 def _field(record: Any, field: str, where: str) -> str | None:

@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import sys
+import time
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -251,6 +252,16 @@ def test_blocks_change_nothing(tmp_path, monkeypatch):
     assert count_words(tmp_path, SPLIT) == whole
     assert readers.size_of([tmp_path / "b.txt"]) == len(text)
     assert readers.size_of([tmp_path / "a.jsonl"]) is None
+
+
+def test_a_long_record_takes_linear_time(tmp_path, monkeypatch):
+    """Joined anew with every block it takes a quarter of a minute."""
+    text = "word " * 500_000
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}))
+    monkeypatch.setattr(readers, "BLOCK", 64)
+    start = time.perf_counter()
+    (part,) = readers.parts(tmp_path / "a.jsonl", "strict", "text")
+    assert part.text == text and time.perf_counter() - start < 5
 
 
 def test_plain_text_alone_where_that_is_asked_for(tmp_path):
