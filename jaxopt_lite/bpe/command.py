@@ -190,7 +190,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         special_tokens=options.special_token, tie=options.tie, errors=options.errors, field=options.field,
     )  # fmt: skip
     if options.extend is None:
-        settings["pattern"] = options.pattern or "gpt4"
+        settings["pattern"] = "gpt4" if options.pattern is None else options.pattern
     else:
         settings["extend"] = load(options.extend, pattern=options.pattern)
     _rehearse(options, settings)

@@ -234,6 +234,7 @@ WRONG = {
     "no command": (),
     "no name": ("train", "text.txt", "--merges", "1", "-o", ""),
     "an unknown name of a pattern": (*TRAIN, "--pattern", "gpt-99"),
+    "an empty pattern, as of an unset variable": (*TRAIN, "--pattern", ""),
     "the text itself": ("train", "text.txt", "--merges", "1", "-o", "text.txt", "--format", "huggingface"),
     "the text itself, by another name": (
         "train",
