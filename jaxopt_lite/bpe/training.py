@@ -105,7 +105,8 @@ def train(
         processes: how many processes count words. Default: one per core.
         progress: whether to show a progress bar. Default: on a terminal and in a notebook.
         checkpoint: a file to save the merges in every half minute and at the end. If it exists the run continues from
-            it, with the same result as an uninterrupted run. If the disk is full the run warns and goes on.
+            it, with the same result as an uninterrupted run. If the disk is full, or another run has begun to write
+            the file, the run warns and goes on.
         device: a JAX device to merge on, with the same result. Default: NumPy on the host, which is faster for the few
             million symbols that the distinct words of most corpora have, and compiles nothing.
 
