@@ -172,6 +172,8 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     later = words.normalizer, words.steps, sorted(v.flags.items()), v.prefix, v.suffix, v.fuses_unknown, v.by_token
     if any(later):
         texts.append(repr(later))
+    if v.whole_words and not set(v.base) <= set(v.symbol_of.values()):  # tokens that are words only by this rule
+        texts.append("whole words")
     return digest(tokens | merges, *texts)
 
 

@@ -449,7 +449,6 @@ def test_the_fingerprint_of_a_tokenizer_tells_what_is_found_in_a_text():
     """Tokens that are found before a text is cut change its ids; without any it is what it was before they existed."""
     plain = bpe.train(["one two two"], vocab_size=258)
     known = {"plain": plain}
-    known = {"plain": plain}
     for name, found in {
         "special": {"special_tokens": {"tw": 257}},
         "added": {"added_tokens": {"tw": 257}},
@@ -460,8 +459,13 @@ def test_the_fingerprint_of_a_tokenizer_tells_what_is_found_in_a_text():
         tokens = (*plain.vocabulary.tokens[:256], b"wo", b"tw")
         vocabulary = replace(plain.vocabulary, tokens=tokens, merges=np.zeros((0, 2)), merged=[], counts=None, **found)
         known[name] = replace(plain, vocabulary=vocabulary)
+    unmade = replace(plain.vocabulary, tokens=(*plain.vocabulary.tokens, b"one"))
+    known["merged"] = replace(plain, vocabulary=unmade)
+    known["whole"] = replace(plain, vocabulary=replace(unmade, whole_words=True))
     prints = {
         name: Base({"w": np.ones(1)}, apply, tokenizer=each).tokenizer_fingerprint for name, each in known.items()
     }
     assert len(set(prints.values())) == len(prints)
     assert prints["plain"].startswith("f39d463b97a678d9") and prints["special"].startswith("9c631f7599e7b5f8")
+    whole = replace(plain, vocabulary=replace(plain.vocabulary, whole_words=True))  # its merges make all its tokens
+    assert Base({"w": np.ones(1)}, apply, tokenizer=whole).tokenizer_fingerprint == prints["plain"]
