@@ -8,7 +8,8 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +23,7 @@ from jaxopt_lite.specialists.base import digest
 
 __all__ = [
     "DTYPES", "OtherFormatError", "OtherVersionError", "canonical", "check_dtypes", "check_exists", "check_format",
-    "check_tensors", "encode", "read", "read_any", "read_header",
+    "check_tensors", "encode", "naming", "read", "read_any", "read_header",
 ]  # fmt: skip
 
 _METADATA = "__metadata__"  # the entry of a header that is not an array
@@ -188,6 +189,17 @@ def check_format(metadata: Mapping[str, str], kind: str, keys: Mapping[str, Iter
     wanted = {"format", "version", "checksum", *keys[version]}
     if metadata.keys() != wanted:
         raise ValueError(f"its metadata are {sorted(metadata)}; expected {sorted(wanted)}. Save it again.")
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """A context in which an `OSError` that names no file, as that of a full disk, names the folder that is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(folder)
+        raise
 
 
 def check_exists(path: Path, made_by: str) -> None:

@@ -22,7 +22,7 @@ from jaxopt_lite.specialists.files.folder import (
 from jaxopt_lite.specialists.files.reading import place_of, read_index
 from jaxopt_lite.specialists.files.specialist import LAST, HostLibrary, Reader, described, read_head, some
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.tensor_files import OtherFormatError, OtherVersionError
+from jaxopt_lite.specialists.tensor_files import OtherFormatError, OtherVersionError, naming
 
 __all__ = ["save"]
 
@@ -86,7 +86,8 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
         written = _to_write(rows, mine, rest if others == "keep" else [], Reader(library.base))
         gone = [m for name, m in mine.items() if file_of(name) in written] + (rest if others == "remove" else [])
         removed = [m.listed for m in gone if m.file not in written]
-        commit(folder, written, lambda file: rows.data(*written[file]), removed)
+        with naming(folder):
+            commit(folder, written, lambda file: rows.data(*written[file]), removed)
         left = finish(folder)
     if left:
         warnings.warn(

@@ -29,6 +29,7 @@ from jaxopt_lite.specialists.arguments import text
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.peft.names import Place, TorchNames
 from jaxopt_lite.specialists.peft.settings import ends_in, pattern_of, rule_for, written
+from jaxopt_lite.specialists.tensor_files import naming
 
 __all__ = ["CONFIG", "PREFIX", "SUFFIXES", "TENSORS", "save_peft"]
 
@@ -116,7 +117,8 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         for (path, part), data in zip(staged.items(), files.values(), strict=True):
             if path.exists() and not path.is_file():
                 raise FileExistsError(f"{path} exists, and is not a file; choose another folder.")
-            put(part, data)
+            with naming(folder):
+                put(part, data)
         last = next(reversed(staged))
         last.unlink(missing_ok=True)
         for path, part in staged.items():
