@@ -231,9 +231,11 @@ def _common_size(named_axes) -> int:
     sizes = {}
     for name, leaf, axis in named_axes:
         if np.ndim(leaf) <= axis or np.ndim(leaf) < -axis:
+            in_list = np.ndim(leaf) == 0 and name.endswith("]") and name[-2].isdigit()
             raise ValueError(
                 f"{name} has shape {np.shape(leaf)} and no batch axis {axis}. For a single problem pass batched=False; "
-                "for an argument shared by all problems pass args_axes=None."
+                "for an argument shared by all problems pass args_axes=None"
+                + ("; for an array pass one: a list of numbers is a pytree of scalars." if in_list else ".")
             )
         sizes[name] = np.shape(leaf)[axis]
     return one_size(sizes, "the batch axes", "problems")

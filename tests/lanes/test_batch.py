@@ -68,6 +68,7 @@ ERRORS = {
     "no leaves": (dict(x0={}), ValueError, ["x0", "at least one array"]),
     "no unknowns": (dict(x0=np.zeros((2, 0))), ValueError, ["x0", "size zero", "at least one number"]),
     "no batch axis": (dict(x0=1.0), ValueError, ["x0", "()", "batched=False"]),
+    "a list of lists": (dict(x0=[[1.0, 2.0], [3.0, 4.0]]), ValueError, ["x0[0][0]", "pass one: a list"]),
     "sizes of x0": (dict(x0={"a": np.zeros((2, 1)), "b": np.zeros((3, 1))}), ValueError, ["x0['a']: 2", "x0['b']: 3"]),
     "complex": (dict(x0=[np.zeros((2, 1), complex)]), TypeError, ["x0[0]", "complex128", "real"]),
     "text": (dict(x0="abc"), TypeError, ["x0", "numbers"]),
