@@ -403,7 +403,7 @@ def test_the_types_of_a_state_never_change(solver, dtype):
         for leaf, mapped in zip(batch.leaves, batch.is_mapped, strict=True)
     )
     problem = LaneProblem(function, leaves, batch.is_mapped)
-    limits = limits_of(SOLVERS[solver], 8, batch.x.dtype)
+    limits = limits_of(SOLVERS[solver], batch.x)
     types = functools.partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype))
     for place, method in enumerate(SOLVERS[solver].methods()):
         state = jax.eval_shape(method.init, batch.x.T if place == 0 else (batch.x.T, batch.x.T))

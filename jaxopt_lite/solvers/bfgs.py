@@ -110,7 +110,8 @@ class BFGS:
             holds count. A number or one per problem, `[B]`; traced, so changing it compiles nothing. Default 1e-6 in
             float64, 1e-3 in float32.
         rtol: the relative part. Default 0.
-        max_steps: the most iterations (accepted steps), a number or one per problem.
+        max_steps: the most iterations (accepted steps), a number or one per problem. Default 1,000, or 20 for each
+            unknown if that is more.
         rescue: whether problems that stall, or run off to where `fun` is flat, go on with Newton's method in a trust
             region, with the true Hessian. It needs a function that JAX can differentiate twice, at most 32 unknowns and
             no bounds. None, the default: in a plain call on a CPU, where that method is compiled only once some problem
@@ -129,7 +130,7 @@ class BFGS:
 
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
-    max_steps: ArrayLike = 1000
+    max_steps: ArrayLike | None = None
     rescue: bool | None = field(default=None, metadata={"static": True})
 
     __eq__ = equal_settings

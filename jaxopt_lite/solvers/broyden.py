@@ -71,7 +71,8 @@ class Broyden:
         atol: a problem has converged when ‖F(x)‖∞ ≤ atol + rtol ‖F(x0)‖∞. A number or one per problem, `[B]`; traced,
             so changing it compiles nothing. Default 1e-9 in float64, 1e-5 in float32.
         rtol: the relative part. Default 0 in float64, 1e-6 in float32.
-        max_steps: the most iterations (accepted steps), a number or one per problem.
+        max_steps: the most iterations (accepted steps), a number or one per problem. Default 2,000, or 20 for each
+            unknown if that is more.
         jacobian: the first Jacobian: `"autodiff"`, the true one, or `"identity"`, which is I as in Broyden's paper, but
             −I where the derivative of F along F points against F.
         rescue: whether problems that make no progress have the true Jacobian recomputed, and those that still fail go
@@ -89,7 +90,7 @@ class Broyden:
 
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
-    max_steps: ArrayLike = 2000
+    max_steps: ArrayLike | None = None
     jacobian: str = field(default="autodiff", metadata={"static": True})
     rescue: bool = field(default=True, metadata={"static": True})
 

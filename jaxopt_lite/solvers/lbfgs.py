@@ -109,7 +109,7 @@ class LBFGS:
 
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
-    max_steps: ArrayLike = 1000
+    max_steps: ArrayLike | None = None
     memory: int = field(default=10, metadata={"static": True})
     rescue: bool | None = field(default=None, metadata={"static": True})
 

@@ -315,7 +315,8 @@ class LevenbergMarquardt:
             or one per problem, `[B]`; traced, so changing it compiles nothing. Default 1e-11 in float64, 1e-4 in
             float32.
         rtol: the relative part. Default 0.
-        max_steps: the most iterations (accepted steps), a number or one per problem.
+        max_steps: the most iterations (accepted steps), a number or one per problem. Default 1,000, or 20 for each
+            unknown if that is more.
         rescue: whether fits that stall, or take more than 200 steps, go on with Newton's method in a trust region, with
             the Hessian of the cost, which the last digits need where residuals at the answer are large. Its conditions
             and its default are those of `BFGS`.
@@ -334,7 +335,7 @@ class LevenbergMarquardt:
 
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
-    max_steps: ArrayLike = 1000
+    max_steps: ArrayLike | None = None
     rescue: bool | None = field(default=None, metadata={"static": True})
 
     __eq__ = equal_settings

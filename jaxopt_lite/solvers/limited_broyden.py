@@ -158,7 +158,7 @@ class LimitedBroyden:
 
     atol: Float[ArrayLike, "*B"] | None = None
     rtol: Float[ArrayLike, "*B"] | None = None
-    max_steps: ArrayLike = 2000
+    max_steps: ArrayLike | None = None
     memory: int = field(default=20, metadata={"static": True})
     rescue: bool = field(default=True, metadata={"static": True})
     slopes: bool = field(default=True, metadata={"static": True})

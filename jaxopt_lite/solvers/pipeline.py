@@ -81,7 +81,7 @@ def _answered(
     function, batch = _with_side_inputs(kind, function, batch, options, x0, beside or {})
     plan = Plan(function, without_numbers(solver), options, not options.batched, reach)
     _check_resume(resume, solver, batch)
-    limits = limits_of(solver, batch.x.shape[0], batch.x.dtype)
+    limits = limits_of(solver, batch.x)
     is_mapped = batch.is_mapped
 
     @in_own_settings

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxopt_lite.lanes.engine import Limits
 
@@ -18,6 +18,8 @@ _ROOT = {"float64": (1e-9, 0.0), "float32": (1e-5, 1e-6)}
 _MINIMUM = {"float64": (1e-6, 0.0), "float32": (1e-3, 0.0)}
 _LEAST_SQUARES = {"float64": (1e-11, 0.0), "float32": (1e-4, 0.0)}
 _TABLES = {"root": _ROOT, "minimum": _MINIMUM, "least squares": _LEAST_SQUARES}
+_STEPS = {"root": 2000, "minimum": 1000, "least squares": 1000}
+_STEPS_PER_UNKNOWN = 20  # at least: along Rosenbrock's valley BFGS takes seven, L-BFGS five
 _MOST_STEPS = 2**31 - 1  # the most that an int32 counts
 
 
@@ -34,6 +36,8 @@ def checked(solver):
         if isinstance(value, list | tuple):  # one per problem, which is one array and no pytree
             solver = replace(solver, **{name: np.asarray(value)})
     steps = solver.max_steps
+    if steps is None:
+        return solver
     if type(steps) is int:
         return solver if steps <= _MOST_STEPS else replace(solver, max_steps=_MOST_STEPS)
     traced = isinstance(steps, Tracer)
@@ -82,18 +86,20 @@ def equal_settings(one: Any, other: Any) -> bool:
     )
 
 
-def limits(solver, size: int, dtype) -> Limits:
-    """The solver's `atol`, `rtol` and `max_steps`, one entry per problem.
+def limits(solver, x: Float[Array, "B n"]) -> Limits:
+    """The solver's `atol`, `rtol` and `max_steps`, one entry per problem; `x` are the starts.
 
     Raises:
         ValueError: a setting that is neither one number nor one per problem.
     """
+    (size, n), dtype = x.shape, x.dtype
     half_precision = (float(jnp.finfo(dtype).eps),) * 2
     atol, rtol = _TABLES[solver.kind].get(jnp.dtype(dtype).name, half_precision)
+    max_steps = max(_STEPS[solver.kind], _STEPS_PER_UNKNOWN * n)
     return Limits(
         per_problem("atol", atol if solver.atol is None else solver.atol, size, dtype),
         per_problem("rtol", rtol if solver.rtol is None else solver.rtol, size, dtype),
-        per_problem("max_steps", solver.max_steps, size, jnp.int32),
+        per_problem("max_steps", max_steps if solver.max_steps is None else solver.max_steps, size, jnp.int32),
     )
 
 

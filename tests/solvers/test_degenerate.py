@@ -10,6 +10,7 @@ import pytest
 
 import jaxopt_lite as jol
 from jaxopt_lite import Status
+from jaxopt_lite.solvers.tolerances import limits
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -116,7 +117,7 @@ def solved(entry, solver, dtype):
     numbers = np.concatenate([np.arange(size), np.full(len(few), len(table) - 1)])
     starts = starts[numbers]
     at_start_only = np.array([status == F for _, _, status in table.values()])[numbers]
-    most = np.concatenate([np.full(size, chosen.max_steps), few])
+    most = np.concatenate([np.full(size, limits(chosen, starts).max_steps[0]), few])
     chosen = replace(chosen, rtol=np.where(at_start_only, RTOL, 0), max_steps=most)
     every = jax.jit(lambda starts: (entry(fun, starts, numbers, solver=chosen), jax.vmap(fun)(starts, numbers)))
     return jax.device_get(every(starts.astype(dtype)))

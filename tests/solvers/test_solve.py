@@ -11,7 +11,7 @@ import jaxopt_lite as jol
 from jaxopt_lite.lanes import fan_out, widths
 from jaxopt_lite.solvers import pipeline
 from jaxopt_lite.solvers.choice import Reach
-from jaxopt_lite.solvers.tolerances import checked
+from jaxopt_lite.solvers.tolerances import checked, limits
 
 pytestmark = pytest.mark.hardly_optimized
 
@@ -138,6 +138,22 @@ def test_solvers_with_the_same_settings_are_equal(kind):
     assert kind(atol=np.ones(3)) != kind(atol=np.ones(2)) and kind(rescue=False) != kind(rescue=True)
     with pytest.raises(jax.errors.TracerArrayConversionError):  # neither equal nor unequal
         jax.jit(lambda atol: kind(atol=atol) == kind(atol=1e-3))(1e-3)
+
+
+@pytest.mark.parametrize("kind, few", [(jol.BFGS, 1000), (jol.LBFGS, 1000), (jol.Broyden, 2000),
+                                       (jol.LimitedBroyden, 2000), (jol.LevenbergMarquardt, 1000)])  # fmt: skip
+def test_problems_of_many_unknowns_may_take_more_steps(kind, few):
+    most = lambda n, **setting: limits(checked(kind(**setting)), jnp.zeros((2, n))).max_steps.tolist()
+    assert most(3) == most(50) == [few, few] and most(600) == [12_000, 12_000]
+    assert most(600, max_steps=7) == [7, 7] and most(600, max_steps=[7, 8]) == [7, 8]
+
+
+@pytest.mark.slow
+def test_a_long_valley_is_walked_to_its_end():
+    rosenbrock = lambda x, _: jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+    start = np.random.default_rng(0).uniform(-2, 2, (1, 250))
+    solution = jol.minimize(rosenbrock, start, solver=jol.LBFGS())
+    assert np.allclose(solved(solution), 1, atol=1e-5) and solution.steps[0] > 1000
 
 
 def test_more_steps_than_can_be_counted_are_as_many_as_can_be():
