@@ -70,8 +70,9 @@ class Model(NamedTuple):
     of half the cost. `columns` holds the lengths of the columns of J.
 
     `cost` is ‖F(x)‖², or twice the cost by another loss. `error` is the largest cosine of an angle between F and a
-    column of J, among directions into the box; a slope that rounding x alone could make counts as zero. `noise` is how
-    much that rounding may change the cost.
+    column of J, among directions into the box; a slope that rounding x alone could make counts as zero. Outliers, which
+    count for next to nothing in J, could make it huge: it is 1 at most. `noise` is how much that rounding may change
+    the cost.
     """
 
     cost: Float[Array, "*L"]
@@ -102,6 +103,7 @@ def _model(box: Box | None, x, cost, f, jt) -> Model:
     if box is not None:
         counts &= ~box.holds(x, gradient)
     cosines = jnp.abs(gradient) / jnp.where(counts, columns * length, 1)
+    cosines = jnp.where(jnp.isinf(cosines), cosines, jnp.minimum(cosines, 1))
     error = max_abs(jnp.where(counts, cosines, jnp.where(jnp.isfinite(gradient) & jnp.isfinite(cost), 0, jnp.nan)))
     return Model(cost, (2 * length + rounding) * rounding, r, c, gradient, columns, error)
 

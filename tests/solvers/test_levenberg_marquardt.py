@@ -96,3 +96,5 @@ def test_the_error_is_a_cosine_and_rounding_counts_for_nothing():
     assert exact.error == 0
     held = model(Box(np.ones((2, 1)), np.full((2, 1), 2.0)), np.ones((2, 1)), f)
     assert held.error == 0
+    # Where all residuals are outliers, J is next to nothing: a tolerance relative to that error would allow anything.
+    assert lm.model(("huber", 0.01), None, np.ones((2, 1)), f, jt).error == 1
