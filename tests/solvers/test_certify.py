@@ -115,6 +115,11 @@ def test_a_tolerance_is_a_finite_number(given):
             judge(lambda x, a: x[0] ** 2, jnp.ones((1, 1)), **{name: given})
 
 
+def test_a_list_of_tolerances_is_one_for_each_problem():
+    verdict = jol.certify_root(lambda x, a: x, jnp.full(2, 0.1), atol=[1.0, 0.01])
+    assert verdict.valid.tolist() == [True, False]
+
+
 def test_an_empty_batch_has_an_empty_verdict():
     verdict = jol.certify_minimum(lambda x, a: jnp.sum(x**2), jnp.ones((0, 2)))
     assert verdict.kind.shape == (0,)
