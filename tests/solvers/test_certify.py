@@ -87,6 +87,18 @@ def test_a_wrong_derivative_is_found_with_its_unknown():
     np.testing.assert_allclose(check.difference, 1 / 3, rtol=1e-5)
 
 
+def test_a_kink_is_found_where_its_derivative_is_the_mean_of_both_sides():
+    def kinks(x, a):  # JAX gives half of the slope to each of two equal numbers
+        return jnp.stack([jnp.maximum(x[0], 0) + jnp.sin(30 * x[1]), x[1] * jnp.abs(x[1]) + 1e3])
+
+    x = jnp.array([[0.0, 0.0], [1e-3, 0.0], [-1.0, 0.4], [0.0, 2.0]])
+    check = jol.check_derivatives(kinks, x)
+    assert check.agree.tolist() == [False, True, True, False]
+    scales = [30, 1, 1, 30 * np.abs(np.cos(60.0))]
+    np.testing.assert_allclose(check.difference, np.array([0.5, 0, 0, 0.5]) / scales, atol=1e-6)
+    assert check.worst[0] == check.worst[3] == 0
+
+
 def test_a_residual_of_another_size_is_refused():
     with pytest.raises(ValueError, match="3 numbers for 2 unknowns"):
         jol.certify_root(lambda x, a: jnp.ones(3), jnp.ones((1, 2)))
