@@ -311,6 +311,7 @@ def _traced(fun: Callable, signature: Signature) -> Captured:
 
     with exact_products() if signature.exact else nullcontext():
         closed = jax.make_jaxpr(flat)(*signature.flat)
+    _check_axes(closed)
     known = content_of_jaxpr(closed)
     known = object() if known is None else known  # equal to no other
     program = _program(_Key(known, _settings(), signature.tree, out_tree, _Aside(opened(without_consts(closed))[0])))
@@ -328,6 +329,16 @@ def _check_results(results: PyTree) -> None:
                 f"fun returned a {type(leaf).__name__}{at}, {leaf!r:.80}; expected numbers and arrays. No text or "
                 "other object comes out of a compiled function: return a number for it."
             ) from error
+
+
+def _check_axes(closed: Any) -> None:
+    """Raises ValueError for what a function computes along a named axis of a `jax.vmap` around the call."""
+    named = {getattr(effect, "name", None) for effect in closed.effects if type(effect).__name__ == "NamedAxisEffect"}
+    for name in named - {*jax.sharding.get_abstract_mesh().axis_names}:
+        raise ValueError(
+            f"fun computes along the axis {name!r} of a jax.vmap around the call, where it is no more: one batch is "
+            "made of all. Compute what travels along that axis before the call, and pass it in args."
+        )
 
 
 def _copied(const: Any) -> Any:

@@ -266,6 +266,11 @@ def test_a_failing_function_leaves_nothing(compiled):
     assert compiled() == 0 and not ONE.latest.get(id(fails))
 
 
+def test_an_axis_of_a_vmap_around_the_call_is_named():
+    with pytest.raises(ValueError, match="fun computes along the axis 'who' of a jax.vmap around the call"):
+        jax.vmap(lambda x: capture(lambda y: y - jax.lax.pmean(x, "who"), ONE), axis_name="who")(np.ones(2))
+
+
 def test_threads_have_their_own_numbers():
     """Twenty threads change and read their own models of one class; none gets another's answer."""
     wrong = []
