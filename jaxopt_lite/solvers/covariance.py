@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.calls import call
-from jaxopt_lite.lanes.settings import in_own_settings
+from jaxopt_lite.lanes.settings import in_own_settings, unchecked_numbers
 
 __all__ = ["Covariance", "covariance_of"]
 
@@ -115,8 +115,9 @@ class Covariance:
         freedom = math.inf if self.degrees_of_freedom is None else self.degrees_of_freedom
         times = float(scipy.stats.t.ppf((1 + float(level)) / 2, freedom))
         value, error = self.propagate(fun, args)
-        lower = jax.tree.map(lambda value, error: value - times * error, value, error)
-        return lower, jax.tree.map(lambda value, error: value + times * error, value, error)
+        with unchecked_numbers():
+            lower = jax.tree.map(lambda value, error: value - times * error, value, error)
+            return lower, jax.tree.map(lambda value, error: value + times * error, value, error)
 
 
 def _is_probability(level: Any) -> bool:
@@ -148,7 +149,8 @@ def covariance_of(
             "pass absolute_sigma=True."
         )
     size = max(residuals, n)
-    return _covariance(x, triangle, squares, freedom, min(size, _ROUNDING * math.sqrt(size)))
+    with unchecked_numbers():  # infinity is intended
+        return _covariance(x, triangle, squares, freedom, min(size, _ROUNDING * math.sqrt(size)))
 
 
 @in_own_settings
@@ -227,4 +229,5 @@ def _propagated(fun: Callable, x: PyTree, args: PyTree, axes: Float[Array, "n n"
         total = jnp.sqrt(jnp.sum(jnp.where(free[:, None], 0, each), axis=0))
         return jnp.reshape(jnp.where(lost, jnp.inf, total), jnp.shape(value))
 
-    return value, jax.tree.map(error, change, value)
+    with unchecked_numbers():
+        return value, jax.tree.map(error, change, value)

@@ -67,6 +67,16 @@ def test_what_the_data_do_not_determine_is_named(y):
     assert np.isinf(of_one).all()
 
 
+def test_infinite_errors_are_no_finds():
+    """By hand: three residuals with the slopes 1, 1 and 0 in the first unknown, none in the second."""
+    with jax.debug_infs(True), jax.debug_nans(True):
+        found = covariance_of(jnp.ones(2), jnp.diag(jnp.array([jnp.sqrt(2), 0])), jnp.asarray(4.0), 4, False)
+        np.testing.assert_allclose(found.standard_errors, [1, np.inf])
+        assert np.isinf(found.interval(lambda b: b[0] * b[1])).all()
+        with pytest.raises(FloatingPointError):  # what the function returns is still looked at
+            found.propagate(lambda b: b[0] / (b[1] - 1))
+
+
 def test_many_residuals_in_float32_determine_what_they_do():
     """Errors are those in float64; of two columns that are only rounding apart, neither unknown is determined."""
     m, rng = 50_000, np.random.default_rng(0)
