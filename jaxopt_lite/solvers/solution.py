@@ -112,8 +112,17 @@ class Solution:
             lanes = np.flatnonzero(status == code)
             yield Status(code), lanes, _largest(error[lanes])
 
+    def _needs_numbers(self, method: str) -> None:
+        """Raises TypeError if there are none."""
+        if isinstance(self.status, Tracer) or not isinstance(self.status, jax.Array | np.ndarray | np.generic):
+            raise TypeError(
+                f"{method}() needs numbers, and this solution has none yet: it is traced, by jax.jit for instance. "
+                f"Return it and call {method}() outside; inside, mask by `success`."
+            )
+
     def summary(self) -> str:
         """A readable table: how many problems ended how, and what to try for those that failed. Host only."""
+        self._needs_numbers("summary")
         evaluations, lines = np.ravel(self.evaluations), [self._headline()]
         for status, lanes, error in self._outcomes():
             first = f"  {lanes.size:>8}  {status.name:<16} "
@@ -136,6 +145,7 @@ class Solution:
         Raises:
             ImportError: pandas is not installed.
         """
+        self._needs_numbers("to_pandas")
         try:
             import pandas  # pyright: ignore[reportMissingImports]  # optional
         except ImportError as error:
@@ -186,6 +196,7 @@ class Solution:
         Raises:
             SolveError: naming the problems that failed, why, and what to try.
         """
+        self._needs_numbers("raise_if_failed")
         if not bool(np.all(self.success)):
             raise SolveError(self.summary())
         return self

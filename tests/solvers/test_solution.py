@@ -46,6 +46,9 @@ def test_what_has_no_numbers_yet_is_shown_field_by_field():
     for text in (shown[0][0], repr(shapes), repr(axes)):
         assert text.startswith("Solution(x=") and "status=" in text
     assert shown[0][1].startswith("<pre>Solution(x=")
+    for asked in (Solution.summary, Solution.raise_if_failed, Solution.to_pandas):
+        with pytest.raises(TypeError, match=rf"{asked.__name__}\(\) needs numbers, .* mask by `success`"):
+            asked(shapes)
 
 
 def test_a_summary_fits_80_columns_and_leaves_nothing_out():
