@@ -40,6 +40,7 @@ _LARGEST_FACTORED = (
 _MEMORY = 5  # directions that the next is made orthogonal to: more hardly save a step
 _CYCLE = 20  # steps after which the residual is recomputed, and has to be smaller
 _BASIS_NUMBERS = 1 << 20  # the most numbers of directions held at once: about what a cache holds
+_REFUSALS = (TypeError, ValueError, NotImplementedError)  # what JAX raises where it has no derivative
 
 
 def factored_up_to(kind: str, work: Work) -> int:
@@ -84,8 +85,12 @@ def with_implicit_derivatives(
     return solution
 
 
-def known(fun: Callable, values) -> Callable:
-    """`fun`, at arguments where its values are known: it is evaluated only for its derivatives."""
+def known(fun: Callable, values: tuple, less: Callable | None = None) -> Callable:
+    """`fun`, at arguments where its values are known: it is evaluated only for its derivatives.
+
+    Where JAX cannot differentiate all of a tuple of values, `less` may return those that it can, and None for each of
+    the others, whose derivative is NaN.
+    """
 
     @jax.custom_jvp
     def given(values, *arguments):
@@ -93,9 +98,29 @@ def known(fun: Callable, values) -> Callable:
 
     @given.defjvp
     def rule(primals, tangents):
-        return given(*primals), jax.jvp(fun, primals[1:], tangents[1:])[1]
+        (_, *arguments), (_, *moved) = primals, tangents
+        try:
+            changes = jax.jvp(fun, arguments, moved)[1]
+        except _REFUSALS:
+            changes = None if less is None else _changes_of_some(less, values, arguments, moved)
+            if changes is None:
+                raise
+        return given(*primals), changes
 
     return partial(given, values)
+
+
+def _changes_of_some(less: Callable, values: tuple, arguments, moved):
+    """The tangents of `values`, NaN where `less` returns None; None if JAX cannot differentiate `less` either."""
+    try:
+        changes = jax.jvp(less, arguments, moved)[1]
+    except _REFUSALS:
+        return None
+    lost = sum(_nan_unless_zero(d) for d in jax.tree.leaves(moved) if d.dtype != jax.dtypes.float0)
+    return type(values)(*(
+        jax.tree.map(lambda leaf: jnp.zeros_like(leaf) + lost, value) if change is None else change
+        for value, change in zip(values, changes, strict=True)
+    ))  # fmt: skip
 
 
 class _Problems(NamedTuple):
@@ -128,7 +153,7 @@ class _Problems(NamedTuple):
         """Whether JAX has the derivatives that `one(x, leaves, solved)` takes: a function may lack one mode."""
         try:
             jax.eval_shape(lambda: self.each(one, 1))
-        except (TypeError, ValueError, NotImplementedError):
+        except _REFUSALS:
             return False
         return True
 

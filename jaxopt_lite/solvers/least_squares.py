@@ -62,7 +62,8 @@ def least_squares(
         batched: False to solve one problem, without a batch axis anywhere.
         has_aux: whether `fun` returns `(residuals, aux)`.
         derivatives: how the derivatives of the solution are computed: `"exact"`, by the Hessian of the cost;
-            `"gauss-newton"`, with JᵀJ in its place, which needs no second derivative of `fun` in x.
+            `"gauss-newton"`, with JᵀJ in its place, which needs no second derivative of `fun` in x; where `fun` has
+            none, those of `grad`, `error` and `triangle` are NaN.
         record: how many steps of progress to record in `Solution.history`.
         keep_state: whether to keep, in `Solution.state`, what is needed to go on with problems that ran out of steps.
         resume: the `state` of an earlier solution of the same problems; pass a larger `max_steps` with it.

@@ -41,6 +41,7 @@ from jaxopt_lite.solvers.verification import (
     verdict,
     verified,
     verified_at_once,
+    verified_without_slopes,
 )
 
 __all__ = ["SHORTER", "check_size", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
@@ -93,7 +94,8 @@ def _answered(
     factored = factored_up_to(kind, solver.work)
     solve = with_implicit_derivatives(run, partial(condition, plan), is_mapped, factored)
     x, success, (values, outcome) = solve(batch.leaves, others)
-    values = known(partial(verified, plan, is_mapped), values)(x, batch.leaves)
+    less = partial(verified_without_slopes, plan, is_mapped) if kind == "least squares" else None
+    values = known(partial(verified, plan, is_mapped), values, less)(x, batch.leaves)
     solution = _solution(plan, layout, x, values, outcome, success)
     wanting = partial(_wanting, plan, batch, x, values, outcome)
     return (solution if options.batched else _without_batch_axis(solution)), wanting

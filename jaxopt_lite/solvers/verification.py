@@ -32,6 +32,7 @@ from jaxopt_lite.solvers.trust_region import has_strayed, is_far
 
 __all__ = [
     "Values", "at_precision", "condition", "is_doubtful", "ran_off", "verdict", "verified", "verified_at_once",
+    "verified_without_slopes",
 ]  # fmt: skip
 
 _FURTHER = 1 / 8  # of the way from the start: how far beyond a flat point f is tested again
@@ -64,6 +65,20 @@ def verified(plan: Plan, is_mapped: tuple[bool, ...], x, leaves) -> Values:
 
     def one(x, leaves):
         return _found(plan.solver.kind, LaneProblem(plan.function, leaves, is_mapped), x)
+
+    return _evaluate(plan, is_mapped, x, leaves, one)
+
+
+def verified_without_slopes(plan: Plan, is_mapped: tuple[bool, ...], x, leaves) -> Values:
+    """What has a derivative in least squares where the Jacobian has none; None for the rest."""
+
+    def one(x, leaves):
+        problem = LaneProblem(plan.function, leaves, is_mapped)
+        value, aux = problem.value_and_aux(x)
+        value = value.astype(x.dtype)
+        at_bound = None if problem.box is None else active(x, *problem.box)
+        cost = jnp.sum(twice_cost(*problem.loss, value)) / 2
+        return Values(value, None, aux, None, cost, active=at_bound)  # pyright: ignore[reportArgumentType]
 
     return _evaluate(plan, is_mapped, x, leaves, one)
 

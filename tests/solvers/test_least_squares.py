@@ -320,6 +320,31 @@ def test_gauss_newton_derivatives_leave_the_curvature_of_the_model_out(data):
     assert abs(with_it - np.linalg.pinv(j)).max() > 1e-4
 
 
+def test_gauss_newton_derivatives_need_no_second_derivative_of_the_model():
+    """The model's rule calls the host, which JAX cannot differentiate."""
+
+    def slopes(b):
+        return np.stack([T**0, -b[1] * T**2 * np.exp(-b[1] * T)], axis=1)
+
+    model = jax.custom_jvp(lambda b: b[0] + jnp.exp(-b[1] * T) * (1 + b[1] * T))
+    rule = lambda b: jax.pure_callback(slopes, jax.ShapeDtypeStruct((len(T), 2), b.dtype), b, vmap_method="sequential")
+    model.defjvp(lambda b, change: (model(*b), rule(*b) @ change[0]))
+    by_b = lambda b: b[0] + np.exp(-b[1] * T) * (1 + b[1] * T)
+    true, wave = np.array([0.3, 0.8]), 0.01 * np.cos(5 * T)
+
+    def fit(size):
+        y = by_b(true) + size * wave
+        found = jol.least_squares(
+            lambda b, y: model(b) - y, true, y, batched=False, derivatives="gauss-newton", solver=PLAIN
+        )
+        return (found.x, found.cost, found.grad), found.x
+
+    (move, cost, unknown), x = jax.jit(jax.jacrev(fit, has_aux=True))(1.0)
+    np.testing.assert_allclose(move, np.linalg.pinv(slopes(np.asarray(x))) @ wave, rtol=1e-6)
+    np.testing.assert_allclose(cost, (by_b(true) + wave - by_b(np.asarray(x))) @ wave, rtol=1e-6)
+    assert np.isnan(unknown).all()
+
+
 # --- What the dtype cannot hold -----------------------------------------------------------------------------------
 
 
