@@ -153,6 +153,8 @@ def certify_minimum(
 ) -> MinimumCertificate:
     """Judge minima by autodiff, independently of any solver: a saddle is called a saddle.
 
+    Bounds are left out: where one holds a point, it is called not stationary.
+
     Args:
         fun: `fun(x, args) -> scalar` for one problem, as for `minimize`.
         x: the points to judge; leaves `[B, ...]`.

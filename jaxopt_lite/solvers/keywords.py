@@ -24,7 +24,7 @@ _INSTEAD = {
     "constraints": "only `bounds=(lower, upper)`, of minimize and least_squares; for others add a penalty",
     "p0": "it is `x0`", "sigma": "divide the residuals by it, and see Solution.covariance(absolute_sigma=True)",
     "x_scale": "steps do not depend on the units of the unknowns", "xdata": "pass it in `args`",
-    "callback": "`record=K` keeps the progress of the first K steps, and jax.debug.print in `fun` shows all",
+    "callback": "`record=K` keeps the progress of K steps; with batched=False, jax.debug.print in `fun` shows all",
     "throw": "`solution.raise_if_failed()` raises", "adjoint": "derivatives are those of the implicit function theorem",
     "fn": "it is `fun`", "g": "it is `fun`", "y0": "it is `x0`", "init_params": "it is `x0`",
     "in_axes": "it is `args_axes`", "path": "it is `backend`",
