@@ -112,7 +112,7 @@ class _Tile(Interpreter):
     """Evaluates jaxprs on rows of `width` lanes."""
 
     def __init__(self, width: int, keeps_rules: bool):
-        self.width, self._keeps_rules = width, keeps_rules
+        self.width, self.keeps_rules = width, keeps_rules
         self._uses: Counter[Any] = Counter()  # of each variable of the jaxpr that is evaluated
 
     def run(self, jaxpr: Any, values: Iterable[_Row]) -> list[_Row]:
@@ -139,15 +139,15 @@ class _Tile(Interpreter):
 
     def barrier(self, value: Any) -> Any:
         """The value, behind a barrier across which XLA fuses nothing; it has a derivative if rules are kept."""
-        return barrier(value) if self._keeps_rules else lax.optimization_barrier(value)
+        return barrier(value) if self.keeps_rules else lax.optimization_barrier(value)
 
     def _applied(self, equation: Equation, rows: list[_Row]) -> Sequence[_Row]:
         name = equation.primitive.name
-        inner = called(equation, despite_rules=not self._keeps_rules)
+        inner = called(equation, despite_rules=not self.keeps_rules)
         if inner is not None:
             return self.call(inner, rows)
         shares = not all(row.on for row in rows)
-        if is_own_product(equation) and not (shares and (self._keeps_rules or not on_cpu())):
+        if is_own_product(equation) and not (shares and (self.keeps_rules or not on_cpu())):
             return [_own_product(self, equation, rows)]
         if not any(row.on for row in rows):
             return [_Row(result, False) for result in bind(equation, [row.value for row in rows])]
@@ -436,18 +436,31 @@ def _cond(tile: _Tile, equation: Equation, rows: list[_Row]) -> list[_Row]:
     def result_of(branch: Any, *values: Any) -> list[Any]:
         return tile.as_marked(tile.run(branch, map(_Row, values, flags)), on)
 
-    values = [row.value for row in operands]
     results = [partial(result_of, branch) for branch in jaxprs]
     if not which.on:
-        return list(map(_Row, lax.switch(which.value, results, *values), on))
-    # All are computed and one is chosen, as under `jax.vmap`; but not what is costly and no lane has chosen.
-    if on_cpu():
-        results = [
-            partial(_where_chosen, jnp.any(which.value == k), result) if _is_costly(branch) else result
-            for k, (branch, result) in enumerate(zip(jaxprs, results, strict=True))
-        ]
-    cases = zip(*(result(*values) for result in results), strict=True)
-    return [_Row(lax.select_n(tile.spread(which, case[0].shape[:-1]), *case), True) for case in cases]
+        return list(map(_Row, lax.switch(which.value, results, *(row.value for row in operands)), on))
+    # All branches are computed and one is selected; a costly branch is skipped if no lane takes it.
+    cases = []
+    for k, (branch, result) in enumerate(zip(jaxprs, results, strict=True)):
+        taken = which.value == k
+        values = [_lent(row, taken) if tile.keeps_rules else row.value for row in operands]
+        skips = on_cpu() and _is_costly(branch)
+        cases.append(_where_chosen(jnp.any(taken), result, *values) if skips else result(*values))
+    return [
+        _Row(lax.select_n(tile.spread(which, case[0].shape[:-1]), *case), True) for case in zip(*cases, strict=True)
+    ]
+
+
+def _lent(row: _Row, taken: Any) -> Any:
+    """An operand of a branch, for its derivative: lanes that do not take the branch borrow it from one that does.
+
+    Its slope may be infinite at their own, and 0 · ∞ would be NaN. If no lane takes the branch, it is a constant.
+    """
+    if row.on:
+        lent = lax.dynamic_index_in_dim(row.value, jnp.argmax(taken), -1)
+        return jnp.where(taken, row.value, lax.stop_gradient(lent))
+    is_real = jnp.issubdtype(row.value.dtype, jnp.inexact)
+    return jnp.where(jnp.any(taken), row.value, lax.stop_gradient(row.value)) if is_real else row.value
 
 
 def _is_costly(jaxpr: Any) -> bool:

@@ -330,3 +330,17 @@ def test_a_costly_branch_is_skipped_where_no_lane_takes_it():
     on_lanes = jax.jit(lanes_last(f, (True, True)))
     np.testing.assert_allclose(on_lanes(x, np.array([0, 2, 0])), [np.sin(-1), 3, np.sin(0.5)], rtol=1e-15)
     np.testing.assert_allclose(on_lanes(abs(x), np.array([0, 1, 2])), [np.sin(1), 128, 1.5], rtol=1e-15)
+
+
+def test_a_branch_that_a_lane_does_not_take_leaves_its_slopes_finite():
+    """Where a is negative, the branch not taken has the slope of a root there; b is what all lanes share."""
+
+    def one(a, b):
+        return jax.lax.cond(a > 0, lambda: jnp.sqrt(a + b), lambda: jnp.exp(a * b))
+
+    for a in (np.array([0.5, -1.0, 2.0, -3.0, 1.0]), -np.arange(1.0, 6.0)):
+        ours = lambda a, b: jnp.sum(lanes_last(one, (True, False), keeps_rules=True)(a, b))
+        each = [jax.grad(one, (0, 1))(number, 0.25) for number in a]
+        of_a, of_b = jax.jit(jax.grad(ours, (0, 1)))(a, 0.25)
+        assert np.allclose(of_a, [slope for slope, _ in each], rtol=1e-12)
+        assert np.isclose(of_b, sum(slope for _, slope in each), rtol=1e-12)
