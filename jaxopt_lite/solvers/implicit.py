@@ -165,36 +165,40 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
     if not varying or not x.size:
         return jnp.zeros_like(x)
     n, precise = x.shape[1], jnp.promote_types(x.dtype, jnp.float32)
+    together = _MATRIX_NUMBERS // (n * n) if n <= most_factored else _BASIS_NUMBERS // (2 * _MEMORY * n)
+    values, d_values = (tuple(leaves[k] for k in varying) for leaves in (problems.leaves, d_leaves))
     d_mapped = {k: d_leaves[k] for k in varying if problems.is_mapped[k]}
 
-    def moved(leaves):
-        """The condition as a function of x and of the leaves that vary, and those leaves."""
-        values = tuple(leaves[k] for k in varying)
-        return lambda x, *values: condition(x, _fill(leaves, dict(zip(varying, values, strict=True)))), values
+    def replaced(leaves, values):
+        return _fill(leaves, dict(zip(varying, values, strict=True)))
 
     def pushed(x, leaves, _):
-        fun, values = moved(leaves)
-        return jax.jvp(fun, (x, *values), (x, *values))
+        at = x, tuple(leaves[k] for k in varying)
+        return jax.jvp(lambda x, values: condition(x, replaced(leaves, values)), at, at)
+
+    def conditions(*values):
+        """G of every problem, as a function of the leaves that vary."""
+        moved = problems._replace(leaves=replaced(problems.leaves, values))
+        return moved.each(lambda x, leaves, _: condition(x, leaves), together)
 
     forward = problems.can_be_traced(pushed)
+    # JAX can transpose the derivative of a mapped `cond`, but not the map of its derivative.
+    change = jax.jvp(conditions, values, d_values)[1] if forward else _linear(conditions, values, forward)(*d_values)
 
-    def right_side(x, leaves, solved, d_mapped):
+    def right_side(x, leaves, solved, change, d_mapped):
         """−(∂G/∂θ) dθ; NaN for a problem without a solution, unless dθ is zero."""
-        d = _fill(tuple(d_leaves[k] for k in varying), d_mapped, varying)
-        fun, values = moved(leaves)
-        change = -_linear(partial(fun, x), values, forward)(*d)
+        d = _fill(d_values, d_mapped, varying)
         lost = sum(_nan_unless_zero(d_value).astype(x.dtype) for d_value in d)
-        return (change + jnp.where(solved, 0, lost)).astype(precise)
+        return (jnp.where(solved, 0, lost) - change).astype(precise)
 
-    def factored(x, leaves, solved, d_mapped):
+    def factored(x, leaves, solved, change, d_mapped):
         matrix = (jax.jacfwd if forward else jax.jacrev)(condition)(x, leaves)
-        return _by_factors(matrix.astype(precise), right_side(x, leaves, solved, d_mapped), solved)
+        return _by_factors(matrix.astype(precise), right_side(x, leaves, solved, change, d_mapped), solved)
 
     if n <= most_factored:
-        dx = problems.each(factored, _MATRIX_NUMBERS // (n * n), d_mapped)
+        dx = problems.each(factored, together, change, d_mapped)
     else:
-        together = _BASIS_NUMBERS // (2 * _MEMORY * n)
-        dx = _by_products(problems, forward, together, problems.each(right_side, together, d_mapped))
+        dx = _by_products(problems, forward, together, problems.each(right_side, together, change, d_mapped))
     return dx.astype(x.dtype)
 
 

@@ -109,6 +109,20 @@ def test_a_minimum_has_its_closed_form_derivative():
 
 
 @pytest.mark.slow  # a quick test with a mask has them, in two compositions
+def test_problems_that_take_different_branches_have_their_own_derivatives():
+    """a x = 3 where x > 1.2, and a x² = 2 elsewhere; in reverse mode too, and twice."""
+
+    def fun(x, a):
+        return jax.lax.cond(x[0] > 1.2, lambda: x * a - 3, lambda: x * x * a - 2)
+
+    a = jnp.array([1.0, 2.0, 3.0, 0.5])
+    root = jax.jit(lambda a: jol.root(fun, jnp.ones((4, 1)), a, solver=jol.Broyden(rescue=False)).x[:, 0])
+    assert np.allclose(root(a), [3, 1, np.sqrt(2 / 3), 6])
+    exact = [-3, -1 / 4, -np.sqrt(1 / 54), -12], [6, 3 / 16, np.sqrt(1 / 54) / 2, 48]
+    assert np.allclose(jax.jacrev(root)(a), np.diag(exact[0]), rtol=1e-6)
+    assert np.allclose(jax.grad(lambda a: jnp.sum(jax.jvp(root, (a,), (jnp.ones(4),))[1]))(a), exact[1], rtol=1e-6)
+
+
 def test_second_derivatives():
     """x = a^(1/3) has x'' = −2/9 a^(−5/3)."""
     hessian = jax.jit(jax.hessian(lambda a: jnp.sum(cube_root(a).x)))(A).reshape(6, 6)
