@@ -32,7 +32,7 @@ _WITH_STATE = "numpy.random"
 # Attributes that lead to what the walk leaves out: globals that a function does not name, texts, classes below a class.
 _LEADING_ELSEWHERE = {
     "__annotations__", "__builtins__", "__closure__", "__dataclass_fields__", "__doc__", "__globals__",
-    "__subclasses__",
+    "__replace__", "__subclasses__",
 }  # fmt: skip
 _UNCERTAIN = {
     "__import__", "compile", "delattr", "dir", "eval", "exec", "getattr", "globals", "hasattr", "id", "input", "locals",
@@ -49,11 +49,11 @@ VALUES = {
 }  # fmt: skip
 _JITTED, _OF_JITTED = type(jax.jit(lambda: None)), frozenset(vars(jax.jit(lambda: None)))
 _MISSING = object()
-# Attributes of a class that only say how it was written or how it is shown.
+# Attributes of a class that only say how it was written, how it is shown, or how `copy.replace` changes it.
 _BOOKKEEPING = {
     "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__dataclass_fields__",
-    "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__repr__",
-    "__static_attributes__", "__weakref__",
+    "__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__", "__replace__",
+    "__repr__", "__static_attributes__", "__weakref__",
 }  # fmt: skip
 
 
