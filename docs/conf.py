@@ -1,4 +1,4 @@
-"""Sphinx settings. Build with `sphinx-build -W -b html docs docs/_build`, with the `docs` extra installed."""
+"""Sphinx settings. With the `docs` extra, `sphinx-build -W -b html docs docs/_build`."""
 
 import itertools
 import re
@@ -15,7 +15,8 @@ sys.path.insert(0, str(ROOT))  # the pages describe this tree, installed or not
 project = "jaxopt_lite"
 author = "The jaxopt_lite authors"
 project_copyright = author
-release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+release = tomllib.loads(settings)["project"]["version"]
 
 extensions = ["myst_parser", "sphinx_design", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
@@ -33,9 +34,14 @@ napoleon_attr_annotations = False  # their shapes, as "*B", are not markup
 
 html_theme = "furo"
 html_title = "jaxopt_lite"
-html_math_renderer = "mathml"  # which browsers draw without a script, and so without a network
+html_math_renderer = "mathml"  # which browsers draw without a script or a network
 
-ARRAY_OR_NDARRAY = re.compile(r"(\w+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]( \| \w*number\b)?( \| (float|int)\b)*")
+ARRAY_OR_NDARRAY = re.compile(
+    r"(\w+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]"
+    r"( \| \w*number\b)?( \| (float|int)\b)*"
+)
+ARRAY_LIKE = "Array | ndarray | bool | number | bool | int | float | complex"
+MODULES = re.compile(r"~?\b(jaxlib\._jax|jaxtyping|numpy|np|collections\.abc)\.")
 
 
 def setup(app):
@@ -54,34 +60,33 @@ def mathml(display):
 
 
 def inline_code(app, what, name, subject, options, lines):
-    """Docstrings write code between single backticks, also as in `Buffer`s; Sphinx wants it otherwise."""
+    """Docstrings have code in single backticks, as in `Buffer`s; Sphinx wants two."""
     text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n".join(lines))
     lines[:] = re.sub(r"(?<=\w``)(?=\w)", r"\\ ", text).split("\n")
 
 
 def short_types(app, what, name, subject, options, signature, returns):
-    """`ArrayLike` as the sources have it, without what JAX and jaxtyping spell out for it."""
+    """`ArrayLike` as in the sources, not what JAX and jaxtyping spell out for it."""
 
     def shorten(text):
-        text = re.sub(r"~?\b(jaxlib\._jax|jaxtyping|numpy|np|collections\.abc)\.", "", text).replace("<factory>", "...")
+        text = MODULES.sub("", text).replace("<factory>", "...")
         text = ARRAY_OR_NDARRAY.sub(r"\1[ArrayLike, \2]", text)
-        return text.replace("Array | ndarray | bool | number | bool | int | float | complex", "ArrayLike")
+        return text.replace(ARRAY_LIKE, "ArrayLike")
 
     return signature and shorten(signature), returns and shorten(returns)
 
 
 def add_findings(app, page, source):
-    """Each script of `findings/` becomes a section of that page: the first sentence of its comment is the heading."""
+    """Each script of `findings/` is a section there, headed by its first sentence."""
     if page == "findings":
         source[0] += "\n".join(map(section, sorted((ROOT / "findings").glob("*.sh"))))
 
 
 def section(script):
-    comment = itertools.takewhile(
-        lambda line: line.startswith("#"), script.read_text(encoding="utf-8").splitlines()[1:]
-    )
+    _, *lines = script.read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
     first, *rest = "\n".join(line[1:].strip() for line in comment).split("\n\n")
     head = f"## {' '.join(first.split()).rstrip('.')}"
     name = f"findings/{script.name}"
-    code = f":::{{dropdown}} `{name}`\n```{{literalinclude}} ../{name}\n:language: bash\n```\n:::"
-    return "\n\n".join([head, *rest, code, ""])
+    code = f"```{{literalinclude}} ../{name}\n:language: bash\n```"
+    return "\n\n".join([head, *rest, f":::{{dropdown}} `{name}`\n{code}\n:::", ""])
