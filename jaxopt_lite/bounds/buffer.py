@@ -32,7 +32,8 @@ class Buffer(NamedTuple):
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite import bounds
-        >>> buffer = bounds.Buffer.empty(3, jnp.array(0.0)).extend(jnp.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+        >>> values = jnp.array([1.0, 2.0, 3.0, 4.0, 5.0])
+        >>> buffer = bounds.Buffer.empty(3, jnp.array(0.0)).extend(values)
         >>> print(buffer.to_array(), buffer.size, buffer.overflow)
         [1. 2. 3.] 3 2
     """

@@ -120,7 +120,8 @@ def train(
 
     Example:
         >>> from jaxopt_lite import bpe
-        >>> tokenizer = bpe.train(["low low low lower newest newest"], merges=4, pattern="whitespace", end_of_word="_")
+        >>> texts = ["low low low lower newest newest"]
+        >>> tokenizer = bpe.train(texts, merges=4, pattern="whitespace", end_of_word="_")
         >>> tokenizer.decode(tokenizer.encode("lower low"))
         'lower low'
     """

@@ -120,7 +120,8 @@ class BFGS:
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
-        >>> sol = jol.minimize(lambda x, args: jnp.sum((x - 1.0) ** 2), jnp.zeros((1000, 2)), solver=jol.BFGS())
+        >>> bowl = lambda x, args: jnp.sum((x - 1.0) ** 2)
+        >>> sol = jol.minimize(bowl, jnp.zeros((1000, 2)), solver=jol.BFGS())
         >>> bool(sol.success.all())
         True
     """

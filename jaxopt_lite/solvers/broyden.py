@@ -80,7 +80,8 @@ class Broyden:
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
-        >>> sol = jol.root(lambda x, a: x**2 - a, jnp.ones((3, 1)), jnp.array([[4.0], [9.0], [16.0]]))
+        >>> a = jnp.array([[4.0], [9.0], [16.0]])
+        >>> sol = jol.root(lambda x, a: x**2 - a, jnp.ones((3, 1)), a)
         >>> [round(float(x), 3) for x in sol.x[:, 0]]
         [2.0, 3.0, 4.0]
     """

@@ -134,7 +134,8 @@ def certify_root(
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
-        >>> verdict = jol.certify_root(lambda x, a: x**2 - a, jnp.array([[2.0], [3.0]]), jnp.array([[4.0], [4.0]]))
+        >>> x, a = jnp.array([[2.0], [3.0]]), jnp.array([[4.0], [4.0]])
+        >>> verdict = jol.certify_root(lambda x, a: x**2 - a, x, a)
         >>> verdict.valid.tolist()
         [True, False]
     """

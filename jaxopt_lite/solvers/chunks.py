@@ -55,7 +55,8 @@ def in_chunks(
         >>> import jax.numpy as jnp, jaxopt_lite as jol
         >>> bowl = lambda x, a: jnp.sum((x - a) ** 2)
         >>> a = jnp.arange(20.0).reshape(10, 2)
-        >>> sol = jol.in_chunks(lambda x0, a: jol.minimize(bowl, x0, a), jnp.zeros((10, 2)), a, chunk=4, progress=False)
+        >>> solve = lambda x0, a: jol.minimize(bowl, x0, a)
+        >>> sol = jol.in_chunks(solve, jnp.zeros((10, 2)), a, chunk=4, progress=False)
         >>> bool(sol.success.all())
         True
     """

@@ -79,7 +79,8 @@ class Covariance:
             >>> import jax.numpy as jnp, jaxopt_lite as jol
             >>> t = jnp.linspace(0.0, 4.0, 20)
             >>> y = 3 * jnp.exp(-0.7 * t) + 0.1 * jnp.cos(9 * t)
-            >>> fit = jol.least_squares(lambda b: b[0] * jnp.exp(-b[1] * t) - y, jnp.ones(2), batched=False)
+            >>> misfit = lambda b: b[0] * jnp.exp(-b[1] * t) - y
+            >>> fit = jol.least_squares(misfit, jnp.ones(2), batched=False)
             >>> half_life, error = fit.covariance().propagate(lambda b: jnp.log(2) / b[1])
             >>> f"{half_life:.2f} ± {error:.2f}"
             '0.98 ± 0.03'

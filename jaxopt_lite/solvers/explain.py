@@ -126,7 +126,8 @@ def explain(
         >>> import jax, jax.numpy as jnp, jaxopt_lite as jol
         >>> bowl = lambda x, a: jnp.sum((x - a) ** 2)
         >>> start = jax.ShapeDtypeStruct((1000, 3), jnp.float32)
-        >>> print(jol.explain(bowl, start, 1.0, args_axes=None, solver=jol.BFGS(), platform="cpu").backend)
+        >>> how = jol.explain(bowl, start, 1.0, args_axes=None, solver=jol.BFGS(), platform="cpu")
+        >>> print(how.backend)
         native call
     """
     chosen: str = jax.default_backend() if platform is None else platform

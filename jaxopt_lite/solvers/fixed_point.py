@@ -81,7 +81,8 @@ def fixed_point(
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
-        >>> sol = jol.fixed_point(lambda x, a: jnp.cos(a * x), jnp.ones((3, 1)), jnp.array([[0.5], [1.0], [2.0]]))
+        >>> a = jnp.array([[0.5], [1.0], [2.0]])
+        >>> sol = jol.fixed_point(lambda x, a: jnp.cos(a * x), jnp.ones((3, 1)), a)
         >>> [round(float(x), 2) for x in sol.x[:, 0]]
         [0.9, 0.74, 0.51]
     """

@@ -99,7 +99,8 @@ class LBFGS:
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
-        >>> sol = jol.minimize(lambda x, args: jnp.sum((x - 1.0) ** 4), jnp.zeros((8, 500)), solver=jol.LBFGS())
+        >>> bowl = lambda x, args: jnp.sum((x - 1.0) ** 4)
+        >>> sol = jol.minimize(bowl, jnp.zeros((8, 500)), solver=jol.LBFGS())
         >>> bool(sol.success.all())
         True
     """

@@ -86,7 +86,8 @@ def least_squares(
         >>> t = jnp.linspace(0.0, 4.0, 20)
         >>> decay = lambda b, y: b[0] * jnp.exp(-b[1] * t) - y
         >>> rates = jnp.array([[0.5], [1.0], [2.0]])
-        >>> sol = jol.least_squares(decay, jnp.ones((3, 2)), 3 * jnp.exp(-rates * t), bounds=(0, [10, 1.5]))
+        >>> y = 3 * jnp.exp(-rates * t)
+        >>> sol = jol.least_squares(decay, jnp.ones((3, 2)), y, bounds=(0, [10, 1.5]))
         >>> [round(float(rate), 2) for rate in sol.x[:, 1]], sol.active[:, 1].tolist()
         ([0.5, 1.0, 1.5], [0, 0, 1])
     """

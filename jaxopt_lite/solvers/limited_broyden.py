@@ -148,7 +148,8 @@ class LimitedBroyden:
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
-        >>> sol = jol.root(lambda x, a: x + 0.1 * jnp.sin(x) - 1.0, jnp.zeros((2, 1000)), solver=jol.LimitedBroyden())
+        >>> wave = lambda x, a: x + 0.1 * jnp.sin(x) - 1.0
+        >>> sol = jol.root(wave, jnp.zeros((2, 1000)), solver=jol.LimitedBroyden())
         >>> bool(sol.success.all())
         True
     """

@@ -77,7 +77,8 @@ def root(
 
     Example:
         >>> import jax.numpy as jnp, jaxopt_lite as jol
-        >>> sol = jol.root(lambda x, a: jnp.cos(x) - a * x, jnp.ones((3, 1)), jnp.array([[1.0], [2.0], [3.0]]))
+        >>> a = jnp.array([[1.0], [2.0], [3.0]])
+        >>> sol = jol.root(lambda x, a: jnp.cos(x) - a * x, jnp.ones((3, 1)), a)
         >>> bool(sol.success.all())
         True
     """

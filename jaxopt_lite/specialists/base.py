@@ -46,7 +46,8 @@ class Base:
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite.specialists import Base
-        >>> base = Base({"w": jnp.ones((2, 1))}, lambda params, x: x @ params["w"], features=lambda params, x: x)
+        >>> apply = lambda params, x: x @ params["w"]
+        >>> base = Base({"w": jnp.ones((2, 1))}, apply, features=lambda params, x: x)
         >>> base.apply(base.params, jnp.arange(2.0)).tolist()
         [1.0]
     """

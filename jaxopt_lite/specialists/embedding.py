@@ -123,7 +123,8 @@ def task2vec(
         >>> apply = lambda params, x: x @ params["w"] + params["b"]
         >>> base = Base({"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}, apply)
         >>> loss = lambda logits, y: -jax.nn.log_softmax(logits)[y]
-        >>> tasks = {"first": (jnp.eye(3), jnp.array([0, 0, 1])), "second": (jnp.eye(3), jnp.array([0, 1, 1]))}
+        >>> x = jnp.eye(3)
+        >>> tasks = {"first": (x, jnp.array([0, 0, 1])), "second": (x, jnp.array([0, 1, 1]))}
         >>> embeddings = task2vec(base, tasks, Shift("b"), loss, probe="w", progress=False)
         >>> embeddings.vectors.shape, nearest(embeddings, "first", 1)[0][0]
         ((2, 2), 'second')

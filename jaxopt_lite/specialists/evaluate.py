@@ -68,12 +68,14 @@ def evaluate(
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite.specialists import Base, Shift, evaluate, fit
-        >>> base = Base({"b": jnp.zeros(())}, lambda params, x: x[0] + params["b"], features=lambda params, x: x)
+        >>> apply = lambda params, x: x[0] + params["b"]
+        >>> base = Base({"b": jnp.zeros(())}, apply, features=lambda params, x: x)
         >>> x = jnp.array([[0.0], [1.0]])
         >>> tasks = {"up": (x, x[:, 0] + 1), "down": (x - 9, x[:, 0] - 10)}
         >>> square = lambda out, y: (out - y) ** 2
         >>> library = fit(base, Shift("b"), tasks, square, progress=False)
-        >>> report = evaluate(library, lambda features: (features[:, 0] < -4).astype(int), tasks, square)
+        >>> router = lambda features: (features[:, 0] < -4).astype(int)
+        >>> report = evaluate(library, router, tasks, square)
         >>> report.routing.accuracy, round(report.recovered, 3)
         (1.0, 1.0)
     """

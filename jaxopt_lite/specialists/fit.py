@@ -125,10 +125,12 @@ def fit(
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite.specialists import Base, Shift, fit
-        >>> base = Base({"w": jnp.ones(1), "b": jnp.zeros(())}, lambda params, x: params["w"] @ x + params["b"])
+        >>> apply = lambda params, x: params["w"] @ x + params["b"]
+        >>> base = Base({"w": jnp.ones(1), "b": jnp.zeros(())}, apply)
         >>> x = jnp.arange(4.0)[:, None]
         >>> tasks = {"up": (x, x[:, 0] + 2.0), "down": (x, x[:, 0] - 1.0)}
-        >>> library = fit(base, Shift("b"), tasks, lambda out, y: (out - y) ** 2, prior=0.0, progress=False)
+        >>> square = lambda out, y: (out - y) ** 2
+        >>> library = fit(base, Shift("b"), tasks, square, prior=0.0, progress=False)
         >>> [round(float(b), 2) for b in library.parameters["shift:b"]]
         [2.0, -1.0]
     """

@@ -157,7 +157,8 @@ def language_model(
 
     Example:
         >>> from jaxopt_lite import specialists
-        >>> base = specialists.language_model(["the cat sat on the mat"] * 9, steps=200, progress=False)
+        >>> texts = ["the cat sat on the mat"] * 9
+        >>> base = specialists.language_model(texts, steps=200, progress=False)
         >>> x = specialists.windows("the cat").x
         >>> base.apply(base.params, x[0]).shape
         (64, 256)

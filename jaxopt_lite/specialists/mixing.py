@@ -71,8 +71,9 @@ def mix(
         >>> from jaxopt_lite.specialists import Base, Shift, fit, mix
         >>> base = Base({"b": jnp.zeros(2)}, lambda params, x: x + params["b"])
         >>> loss = lambda out, y: jnp.sum((out - y) ** 2)
-        >>> example = lambda a, b: (jnp.zeros((9, 2)), jnp.broadcast_to(jnp.array([a, b]), (9, 2)))
-        >>> library = fit(base, Shift("b"), {"x": example(1.0, 0.0), "y": example(0.0, 1.0)}, loss, progress=False)
+        >>> example = lambda *y: (jnp.zeros((9, 2)), jnp.tile(jnp.array(y), (9, 1)))
+        >>> tasks = {"x": example(1.0, 0.0), "y": example(0.0, 1.0)}
+        >>> library = fit(base, Shift("b"), tasks, loss, progress=False)
         >>> novel = mix(library, {"both": example(0.9, 0.3)}, loss, ridge=0.01, progress=False)
         >>> [round(float(b), 1) for b in novel.parameters["shift:b"][0]]
         [0.9, 0.3]

@@ -55,8 +55,10 @@ def count_pairs(symbols: Int[Array, " N"], weights: Int[Array, " N"]) -> Pairs:
     Example:
         >>> import jax.numpy as jnp
         >>> pairs = count_pairs(jnp.array([0, 0, 0, -1, 0, 1]), jnp.array([2, 2, 2, 0, 5, 5]))
-        >>> int(pairs.number), pairs.left[:2].tolist(), pairs.right[:2].tolist(), pairs.counts[:2].tolist()
-        (2, [0, 0], [0, 1], [4, 5])
+        >>> int(pairs.number), pairs.counts[:2].tolist()
+        (2, [4, 5])
+        >>> pairs.left[:2].tolist(), pairs.right[:2].tolist()
+        ([0, 0], [0, 1])
     """
     symbols, weights = jnp.asarray(symbols), jnp.asarray(weights)
     if not (jnp.issubdtype(symbols.dtype, jnp.signedinteger) and jnp.issubdtype(weights.dtype, jnp.integer)):

@@ -235,7 +235,8 @@ def sum_over_hosts(counts: Mapping[str, int]) -> Counter[str]:
 
     Example:
         >>> from jaxopt_lite import bpe
-        >>> words = bpe.count_words(["to be or not to be"], bpe.splitter("whitespace"))  # of this host's files
+        >>> texts = ["to be or not to be"]  # of this host
+        >>> words = bpe.count_words(texts, bpe.splitter("whitespace"))
         >>> bpe.sum_over_hosts(words)["be"]
         2
     """

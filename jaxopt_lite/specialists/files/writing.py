@@ -61,10 +61,12 @@ def save(library: Library, folder: str | Path, *, others: Literal["raise", "keep
     Example:
         >>> import tempfile
         >>> import jax.numpy as jnp
-        >>> from jaxopt_lite.specialists import Adapter, Base, Card, Library, Profile, Shift, load, save
+        >>> from jaxopt_lite.specialists import Adapter, Base, Card, Library, Profile, Shift
+        >>> from jaxopt_lite.specialists import load, save
         >>> base = Base({"b": jnp.zeros(())}, lambda params, x: params["b"] + x)
         >>> a, none = {"shift:b": jnp.array([2.0])}, jnp.zeros((1, 0))
-        >>> library = Library(base, a, Profile(jnp.ones(1), none, a, none), Adapter((Shift("b"),)), (Card("up"),))
+        >>> profile = Profile(jnp.ones(1), none, a, none)
+        >>> library = Library(base, a, profile, Adapter((Shift("b"),)), (Card("up"),))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save(library, folder)
         ...     loaded = load(folder, base)

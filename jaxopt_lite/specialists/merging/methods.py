@@ -327,8 +327,10 @@ def merge(
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite.specialists import Base, Shift, fit, merge
         >>> base = Base({"b": jnp.zeros(1)}, lambda params, x: x + params["b"])
-        >>> tasks = {"one": (jnp.zeros((4, 1)), jnp.ones((4, 1))), "three": (jnp.zeros((4, 1)), jnp.full((4, 1), 3.0))}
-        >>> library = fit(base, Shift("b"), tasks, lambda out, y: jnp.sum((out - y) ** 2), prior=0.0, progress=False)
+        >>> x = jnp.zeros((4, 1))
+        >>> tasks = {"one": (x, x + 1), "three": (x, x + 3)}
+        >>> loss = lambda out, y: jnp.sum((out - y) ** 2)
+        >>> library = fit(base, Shift("b"), tasks, loss, prior=0.0, progress=False)
         >>> round(float(merge(library).parameters["shift:b"][0, 0]), 3)
         2.0
     """

@@ -73,7 +73,8 @@ def save_peft(
         >>> import tempfile
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite.specialists import Base, LoRA, fit, load_peft, save_peft
-        >>> base = Base({"dense": {"kernel": jnp.ones((2, 3))}}, lambda params, x: x @ params["dense"]["kernel"])
+        >>> apply = lambda params, x: x @ params["dense"]["kernel"]
+        >>> base = Base({"dense": {"kernel": jnp.ones((2, 3))}}, apply)
         >>> tasks = {"zeros": (jnp.eye(2), jnp.zeros((2, 3)))}
         >>> loss = lambda output, y: jnp.sum((output - y) ** 2)
         >>> library = fit(base, LoRA("dense/kernel", rank=1), tasks, loss, progress=False)

@@ -32,7 +32,8 @@ class Centroid(Router):
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxopt_lite.specialists import Centroid
-        >>> Centroid.at(jnp.array([[3.0, 0.0], [0.0, 1.0]])).scores(jnp.array([[0.0, 2.0]])).tolist()
+        >>> router = Centroid.at(jnp.array([[3.0, 0.0], [0.0, 1.0]]))
+        >>> router.scores(jnp.array([[0.0, 2.0]])).tolist()
         [[0.0, 1.0]]
     """
 

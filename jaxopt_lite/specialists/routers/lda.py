@@ -146,7 +146,8 @@ class LDA(Router):
     Example:
         >>> import jax.numpy as jnp, numpy as np
         >>> from jaxopt_lite.specialists import LDA, Base, calibrate
-        >>> base = Base({"w": jnp.ones(2)}, lambda params, x: params["w"] @ x, features=lambda params, x: x)
+        >>> apply = lambda params, x: params["w"] @ x
+        >>> base = Base({"w": jnp.ones(2)}, apply, features=lambda params, x: x)
         >>> x = np.random.default_rng(0).normal(size=(2, 200, 2)) + np.array([[[0, 0]], [[9, 9]]])
         >>> geometry = calibrate(base, {"near": (x[0], x[0]), "far": (x[1], x[1])})
         >>> router = LDA.at(x.mean(axis=1), jnp.full(2, 200), geometry)
