@@ -275,7 +275,7 @@ def capture(fun: Callable, signature: Signature) -> Captured:
         now = content(fun)
         if now is None or now.key != known.key:  # it changes what it reads, so that no two calls of it are the same
             return captured
-        if not captured.program.calls_back:  # a call to the host sees what happens later to this function's own objects
+        if not captured.program.calls_back:  # a callback reads this function's own objects whenever it runs
             if len(_kept) >= _FUNCTIONS:
                 _kept.clear()
             _kept[key] = captured.weakly(known.arrays)

@@ -67,7 +67,7 @@ class Content(NamedTuple):
     Attributes:
         key: the key itself. It does not keep JAX arrays alive.
         arrays: the JAX arrays that the function may read, by `id`.
-        unchanged: tells whether the function still has this key; None if a few comparisons cannot tell.
+        unchanged: tells whether the function still has this key; None if that would take more than a few comparisons.
     """
 
     key: Hashable
@@ -314,7 +314,7 @@ class _Reader:
         raise Unknown(thing)
 
     def _of_jitted(self, jitted: Any) -> Hashable:
-        """A jitted function, which is as old as JAX's trace of it, and attributes that the user has given it."""
+        """A jitted function, which computes what it did when JAX traced it, and attributes that a user has added."""
         added = [(name, value) for name, value in vars(jitted).items() if name not in _OF_JITTED]
         if not added:
             return Same(jitted)

@@ -3,7 +3,7 @@
 One problem needs 20 steps and its neighbor 300. A loop over the whole batch would run all of them for 300. Here only a
 tile of `L` lanes is at work. As soon as it pays, the answers of lanes that have ended are written out, and the next
 problems of the queue take their place. So nearly every lane does useful work at nearly every step, and only the lanes
-at work hold matrices. A lane's arithmetic never depends on which lane it is or who its neighbors are.
+at work hold matrices. A lane's arithmetic depends neither on its index nor on its neighbors.
 
 A method is an object with `init`, `begin`, `step` and `progress`, and says which fields of its state are special. A
 step is one evaluation of the user's function in every lane. A lane whose status is WAITING needs something rarer: its
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import take_where
-from jaxopt_lite.lanes.rows import blank_lanes, count_up_to, load, store
+from jaxopt_lite.lanes.rows import blank_lanes, count_up_to, load, load_some, store
 from jaxopt_lite.lanes.status import Status
 
 __all__ = ["Limits", "Method", "Outcome", "Problem", "Queue", "State", "begun", "resumed", "run", "stopped", "verdict"]
@@ -340,7 +340,7 @@ def _refill(method: Method, queue: Queue, count, pool: _Pool, taken, record: int
 
     first = queue.start if queue.states is None else queue.states
     tiles = pool.mapped, pool.limits, blank_lanes(first, free.size)
-    mapped, limits, first = load((queue.mapped, queue.limits, first), source, tiles, filled)
+    mapped, limits, first = load_some((queue.mapped, queue.limits, first), source, tiles, filled)
     state = method.init(first) if queue.states is None else stopped(limits, first)
     state = take_where(filled, state, pool.state)
     state = state._replace(status=jnp.where(free & ~filled, Status.EMPTY, state.status).astype(jnp.int32))

@@ -28,7 +28,7 @@ def content_of_jaxpr(jaxpr: Any) -> Hashable | None:
         return None
 
 
-_ORDERS = 2  # of derivatives that are compared: a rule may use functions that have rules, mostly its own
+_ORDERS = 2  # of derivatives that are compared: a rule may call functions that have rules, mostly the function itself
 _RULES = {"custom_jvp_call", "custom_vjp_call", "custom_lin"}
 _CALLS = {"jit", "pjit"}
 _known_rows: weakref.WeakKeyDictionary[Any, tuple[Hashable, bool]] = weakref.WeakKeyDictionary()

@@ -7,7 +7,7 @@ the index of its problem. Here every operation is applied to whole rows of lanes
 no such form (a factorization, an index that differs from lane to lane) is computed by `jax.vmap`, operation by
 operation.
 
-On the CPU XLA fuses a value into each of its consumers, and each of them recomputes it, with all that it depends on.
+On the CPU XLA fuses a value into each of its consumers, which then recompute it and everything it depends on.
 For a few operations this gives one fast loop. For a long calculation, such as Runge-Kutta steps with their derivatives,
 it gives many times the code and the work that was written. So a value that took some work and is used more than once is
 kept, by a barrier.
@@ -179,7 +179,7 @@ class _Tile(Interpreter):
 
 
 def _uses(jaxpr: Any) -> Counter[Any]:
-    """How many equations of a jaxpr read each variable; being a result counts as one more."""
+    """How many equations of a jaxpr read each variable, plus one for each time that it is a result."""
     inner, _ = opened(jaxpr)
     uses: Counter[Any] = Counter()
     for atoms in (*(equation.invars for equation in inner.eqns), inner.outvars):

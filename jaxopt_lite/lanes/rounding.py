@@ -65,7 +65,7 @@ def is_rounding(fun: Callable[[Array], Array], x: Float[Array, "n"]) -> Bool[Arr
         change = (moved - value) / jnp.where(value == 0, 1, value)  # relative, so that no square overflows
         return (value, total + jnp.where(jnp.isfinite(moved), change, jnp.nan) ** 2), None
 
-    # The first round is without signs and gives the value itself, so that the function is in the program once.
+    # The first round changes nothing and gives the value itself, so that the program holds the function only once.
     signs = np.concatenate([np.zeros_like(_signs()[:1]), _signs()])
     factors = jnp.asarray(1 + _UNITS * eps * signs, x.dtype)
     start = jnp.zeros(shape.shape, shape.dtype)

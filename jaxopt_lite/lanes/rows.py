@@ -17,8 +17,8 @@ from jaxopt_lite.lanes.lanes_last import lanes_last
 from jaxopt_lite.lanes.native import as_one_native_call
 
 __all__ = [
-    "Chosen", "batch_size", "blank_lanes", "chosen", "count_up_to", "in_tiles", "load", "store", "tile_by_tile",
-    "twice",
+    "Chosen", "batch_size", "blank_lanes", "chosen", "count_up_to", "in_tiles", "load", "load_some", "store",
+    "tile_by_tile", "twice",
 ]  # fmt: skip
 
 _MOST_INDEX = 2**31 - 1
@@ -107,7 +107,7 @@ def _stacked(fun: Callable, width: int, rows: PyTree) -> PyTree:
 
 
 def _in_place(fun: Callable, width: int, rows: PyTree, some: Chosen | None) -> PyTree:
-    """Lanes that are left over repeat the last row: they write what is there already."""
+    """Spare lanes repeat the last row, and write the same values again."""
     size = len(jax.tree.leaves(rows)[0])
     order, length = (None, size) if some is None else some
     fun = traced_once(fun)
@@ -129,15 +129,16 @@ def _blank(size: int, tile: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape[:-1]), leaf.dtype), tile)
 
 
-def load(rows: Any, source: Int[Array, " L"], into: Any = None, where: Bool[Array, " L"] | None = None) -> Any:
-    """The rows of these problems, one per lane; `source` is in bounds. With `where`, only these lanes are loaded,
-    `into` tiles whose other lanes stay as they are.
-    """
+def load(rows: Any, source: Int[Array, " L"]) -> Any:
+    """The rows of these problems, one per lane; `source` is in bounds."""
+    return _load_in_turn(rows, source, blank_lanes(rows, source.size), None) if on_cpu() else _gather(rows, source)
+
+
+def load_some(rows: Any, source: Int[Array, " L"], into: Any, where: Bool[Array, " L"]) -> Any:
+    """The tiles `into`, in which the lanes of `where` are loaded anew."""
     if on_cpu():
-        tiles = blank_lanes(rows, source.size) if into is None else into
-        return _load_in_turn(rows, source, tiles, None if where is None else _chosen_in_turn(where))
-    tiles = _gather(rows, source)
-    return tiles if where is None else take_where(where, tiles, into)
+        return _load_in_turn(rows, source, into, _chosen_in_turn(where))
+    return take_where(where, _gather(rows, source), into)
 
 
 def blank_lanes(rows: Any, width: int) -> Any:
@@ -172,8 +173,8 @@ def _gather(rows, source):
 
 
 def store(rows: Any, slots: Int[Array, " L"], lanes: Any, where: Bool[Array, " L"] | None = None) -> Any:
-    """Write every lane to its row. The slots are in bounds; if lanes share one, any of them may win. With `where`, only
-    these lanes need to be written, and the slots of the others are spare.
+    """Write every lane to its row. The slots are in bounds; if lanes share one, any of them may win. With `where`, the
+    slots of all other lanes must be spare: those lanes may or may not be written.
     """
     if on_cpu():
         return _store_in_turn(rows, slots, lanes, None if where is None else _chosen_in_turn(where))

@@ -4,7 +4,8 @@ Forward mode carries a tangent for every unknown through every operation, althou
 the unknowns: of h exp(−r t) + c, only one of three columns needs the derivative of the exponential. Here the function
 is linearized once, and each column is what the linear map makes of one unknown, without the operations that have
 nothing but zeros to work on. Where that does not halve the work, as in a long calculation that mixes the unknowns
-early, forward mode for all columns at once is as fast and compiles faster. Measured on CPUs, and used there.
+early, forward mode for all columns at once is as fast and compiles faster. This was measured on CPUs, and is used only
+there.
 
 Source: Griewank and Walther, Evaluating Derivatives, 2nd ed., section 7.1 (sparse Jacobians by propagating index sets).
 """
@@ -27,7 +28,7 @@ __all__ = ["value_sparse_jacobian_and_aux"]
 
 _MOST = 8  # unknowns; with more, the columns take longer to compile than they save
 _CALLS = {"custom_jvp_call", "jit", "pjit"}
-# Operations whose linear parts are such operations too, so that they make zeros of zeros.
+# Operations whose derivatives consist of such operations too. Each maps zero tangents to zero.
 _KNOWN = ELEMENTWISE | SHAPING | {"cumsum", "dot_general", "mul", "reduce_max", "reduce_min", "reduce_sum"} | _CALLS
 
 
@@ -40,7 +41,7 @@ def value_sparse_jacobian_and_aux(f: Callable, x) -> tuple[Any, Any, Any] | None
         return None
 
     def of_separate(*unknowns):
-        results = _Apart().run(closed, [_Unknowns(np.arange(len(unknowns)), unknowns)])
+        results = _OfScalars().run(closed, [_Unknowns(np.arange(len(unknowns)), unknowns)])
         return jax.tree.unflatten(jax.tree.structure(shapes), map(_array, results))
 
     unknowns = [x[k] for k in range(x.size)]
@@ -53,7 +54,7 @@ def value_sparse_jacobian_and_aux(f: Callable, x) -> tuple[Any, Any, Any] | None
 
 
 class _NotWorthwhile(Exception):
-    """Forward mode for all columns at once is better."""
+    """Raised where forward mode for all columns at once is better."""
 
 
 def _is_known(jaxpr: Any) -> bool:
@@ -71,7 +72,7 @@ class _Unknowns(NamedTuple):
 
 
 def _array(value: Any) -> Any:
-    """A value as an array of JAX. An array of several unknowns would depend on all of them."""
+    """The value as a JAX array. Several unknowns in one array would make all columns depend on it, so that raises."""
     if not isinstance(value, _Unknowns):
         return value
     if value.numbers.size != 1:
@@ -79,22 +80,22 @@ def _array(value: Any) -> Any:
     return jnp.broadcast_to(value.all[value.numbers.item()], value.numbers.shape)
 
 
-class _Apart(Interpreter):
-    """Evaluates a function of a vector of unknowns for unknowns that are separate numbers."""
+class _OfScalars(Interpreter):
+    """Evaluates a function of a vector, given the entries of the vector as separate scalars."""
 
     def results(self, equation: Equation, values: list[Any]) -> Sequence[Any]:
         inner = called(equation, despite_rules=False)
         if inner is not None:
             return self.call(inner, values)
-        taken = _taken(equation, values[0]) if values and isinstance(values[0], _Unknowns) else None
-        if taken is not None:
-            return taken
+        selected = _selected(equation, values[0]) if values and isinstance(values[0], _Unknowns) else None
+        if selected is not None:
+            return selected
         arrays = list(map(_array, values))
         return [_power(*arrays)] if _is_power(equation) else bind(equation, arrays)
 
 
-def _taken(equation: Equation, unknowns: _Unknowns) -> list[_Unknowns] | None:
-    """What an operation takes from an array of unknowns; None if it does anything else with them."""
+def _selected(equation: Equation, unknowns: _Unknowns) -> list[_Unknowns] | None:
+    """The unknowns that an operation selects or rearranges; None for any other operation."""
     name, params, numbers = equation.primitive.name, equation.params, unknowns.numbers
     if name == "slice":
         limits = params["start_indices"], params["limit_indices"], params["strides"] or [1] * numbers.ndim
@@ -153,10 +154,13 @@ def _slope(x, y, power):
 
 
 class _Linear(NamedTuple):
-    """A value in the linear map, and whether it depends on what is mapped. None stands for zeros that do."""
+    """A value in the linear map, None if it is zero, and whether it depends on what is mapped."""
 
     array: Any
     depends: bool
+
+
+_ZERO = _Linear(None, True)
 
 
 class _Column(Interpreter):
@@ -167,11 +171,11 @@ class _Column(Interpreter):
     def constant(self, value: Any) -> _Linear:
         return _Linear(value, False)
 
-    def results(self, equation: Equation, values: list[_Linear | None]) -> Sequence[_Linear | None]:
-        mapped = [value for value in values if value is None or value.depends]
-        present = [value for value in mapped if value is not None]
+    def results(self, equation: Equation, values: list[_Linear]) -> Sequence[_Linear]:
+        mapped = [value for value in values if value.depends]
+        present = [value for value in mapped if value.array is not None]
         if mapped and not present:
-            return [None] * len(equation.outvars)
+            return [_ZERO] * len(equation.outvars)
         inner = called(equation)
         if inner is not None:
             return self.call(inner, values)
@@ -179,7 +183,7 @@ class _Column(Interpreter):
             return [_Linear(jnp.broadcast_to(present[0].array, shape_of(equation.outvars[0])), True)]
         self.count += bool(mapped)
         pairs = zip(values, equation.invars, strict=True)
-        arrays = [jnp.zeros(v.aval.shape, v.aval.dtype) if value is None else value.array for value, v in pairs]
+        arrays = [jnp.zeros(v.aval.shape, v.aval.dtype) if value.array is None else value.array for value, v in pairs]
         return [_Linear(result, bool(mapped)) for result in bind(equation, arrays)]
 
 
@@ -191,8 +195,8 @@ def _columns(linear: Any) -> list[Any]:
     at_once = sum(called(equation) is None for equation, *_ in equations_in(linear))
     evaluator, columns = _Column(), []
     for k, unit in enumerate(units):
-        (column,) = evaluator.run(linear, [unit if i == k else None for i in range(len(units))])
-        columns.append(None if column is None else column.array)
+        (column,) = evaluator.run(linear, [unit if i == k else _ZERO for i in range(len(units))])
+        columns.append(column.array)
         if 2 * evaluator.count > len(units) * at_once:
             raise _NotWorthwhile
     return columns

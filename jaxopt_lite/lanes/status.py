@@ -50,8 +50,8 @@ MESSAGES: dict[Status, str] = {
         "(`multistart`); a system without a root ends like this."
     ),
     Status.UNVERIFIED: (
-        "not verified: the loop saw convergence but the recomputed criterion does not hold. The function may not be "
-        "deterministic, or squared residuals may be too small for the dtype: try other units. Else please report it."
+        "not verified: the loop met its criterion, but recomputed at the answer it does not hold. The function may "
+        "not be deterministic, or squared residuals too small for the dtype: try other units. Else please report it."
     ),
     Status.NOT_STARTED: "not started: stopped before this lane's turn. Run the rest: `in_chunks(done=…)`.",
     Status.AT_PRECISION: (

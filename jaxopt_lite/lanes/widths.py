@@ -45,9 +45,8 @@ _SMALL_BYTES = 320 << 10  # of the states of a tile; up to 22 unknowns with a ma
 _GAINING = {Work.RANK_ONE, Work.RANK_TWO}  # from vectors of 512 bits
 # The CPUs that gain: their maker, and a feature they have. Intel's before AMX lower their clock for such vectors.
 _WIDE_ON = {"AuthenticAMD": "avx512f", "GenuineIntel": "amx_tile"}
-_FROM_A_LIBRARY = (
-    16  # numbers: taking wide vectors apart costs fits with 40 of them 15 to 30%; with 4 to 12 all is even
-)
+# From so many numbers on, taking wide vectors apart costs more than they gain: fits with 40 lose 15 to 30%.
+_FROM_A_LIBRARY = 16
 _WIDE_FROM = (0, 12)  # version of JAX; before it, more functions round differently in wide vectors
 _CACHE_BYTES, _NARROWEST = 8 << 20, 8  # bytes of a tile's state, which leave room in the last cache; lanes
 _EVALUATED_NUMBERS = 1 << 14  # of a vector on a tile that is only evaluated: more gain nothing, and idle lanes cost

@@ -111,7 +111,7 @@ class Options(NamedTuple):
     """What a caller asks for besides the function, the solver and the numbers; the same for every batch.
 
     Attributes:
-        axes: the batch axis of each leaf of `args`, or None, as `problem.axis_per_leaf` gives them.
+        axes: the batch axis of each leaf of `args`, or None, as `batch.axis_per_leaf` gives them.
         batched: whether there is a batch axis at all.
         has_aux: whether the function returns a pair.
         record: how many steps of progress to record.
@@ -310,8 +310,8 @@ def rows_of(
 ) -> Rows | None:
     """The batch as the last arguments of `pipeline.solved` hold it, whose shapes have been checked.
 
-    None if the batch is too small to divide. `starts`: per problem in `x0`; `beside`: the batch axes of bounds and loss
-    scale.
+    None if the batch is too small to divide. In `x0` each problem has that many `starts`; `beside` holds the batch axes
+    of the bounds and the loss scale.
     """
     leaves = jax.tree.leaves(x0)
     size = np.shape(leaves[0])[0]

@@ -117,9 +117,7 @@ class DampedNewton(NamedTuple):
             steps=state.steps + (accepted & ~starting), evaluations=state.evaluations + 1,
             first_error=first_error, tried=state.tried + 1,
         )  # fmt: skip
-        new = take_where(_is_over(new, finite), _next_attempt(new), new)
-        # XLA may recompute `_is_over` for each field that depends on it, rounding differently. If every field but
-        # `attempt` took the attempt to be over, it would begin again forever; the count of evaluations ends that.
+        new = take_where(optimization_barrier(_is_over(new, finite)), _next_attempt(new), new)
         spent = (new.attempt >= _ATTEMPTS) | (new.evaluations >= _ATTEMPTS * _STEPS_PER_ATTEMPT)
         status = jnp.where(spent, Status.NO_ROOT, state.status)
         converged = finite & (error <= limits.atol + limits.rtol * first_error)

@@ -34,9 +34,8 @@ _MATRIX_NUMBERS = 1 << 22  # the most numbers of Jacobians held at once
 # longer where they are hard; for 256 it takes longer in both cases. Unlike products, a factorization cannot fail.
 _FACTORED = 128
 _FACTORED_IN_LIMITED_MEMORY = 16  # where the problems are likely fixed points: with 32 it takes twice as long
-_LARGEST_FACTORED = (
-    8192  # the most unknowns for which products that fail are followed by factorization, one problem at a time
-)
+# The most unknowns for which products that fail are followed by factorization, one problem at a time.
+_LARGEST_FACTORED = 8192
 _MEMORY = 5  # directions that the next is made orthogonal to: more hardly save a step
 _CYCLE = 20  # steps after which the residual is recomputed, and has to be smaller
 _BASIS_NUMBERS = 1 << 20  # the most numbers of directions held at once: about what a cache holds
@@ -303,15 +302,8 @@ def _conjugate_residuals(product: Callable, b, eps: float, impatient: bool):
         fell = alpha**2 > 0.01 * (r @ r)
         x, r = x + alpha * p, r - alpha * q
         ps, qs = (jax.lax.dynamic_update_index_in_dim(old, new, j % _MEMORY, 0) for old, new in ((ps, p), (qs, q)))
-        return (
-            j + 1,
-            x,
-            r,
-            jnp.where(fell, r, q),
-            ps,
-            qs,
-            norm,
-        )  # if r did not fall, r as the next direction would not move again
+        p = jnp.where(fell, r, q)  # if r did not fall, r as the next direction would not move again
+        return j + 1, x, r, p, ps, qs, norm
 
     def cycle(carry):
         x, r, p, ps, qs, norm, going, exists = carry

@@ -111,7 +111,7 @@ def _model(box: Box | None, x, cost, f, jt) -> Model:
 def underflows(x: Float[Array, "n *L"], f, jt) -> Bool[Array, "*L"]:
     """Whether products of f and J underflow, although f is larger than rounding x could make it.
 
-    Then slopes of zero mean nothing.
+    A slope of zero then does not show a minimum.
     """
     limits, largest, of_columns = jnp.finfo(x.dtype), max_abs(f), max_abs(jnp.swapaxes(jt, 0, 1))
     lost = (of_columns > 0) & (of_columns * jnp.minimum(of_columns, largest) < limits.tiny / limits.eps**0.5)
@@ -129,7 +129,7 @@ class State(NamedTuple):
     """What a lane carries. The `model` is that of the current point `x`, and `p` leads to the next trial.
 
     `length` is ‖D p‖, and `predicted` is the reduction of the cost that the model predicts. `damping` is λ; `idle`
-    counts the trials in a row that showed nothing.
+    counts consecutive trials without a measurable gain.
     """
 
     x: Float[Array, "n *L"]

@@ -47,10 +47,10 @@ from jaxopt_lite.solvers.verification import (
 __all__ = ["SHORTER", "check_size", "gave_up", "run_methods", "solved", "solved_in_a_program", "solved_so_far"]
 
 
-_ENDLESS = int(np.iinfo(np.int32).max)
+_NEVER = int(np.iinfo(np.int32).max)
 # Steps after which the fallback takes over. A fit usually needs a tenth of them, unless it creeps to infinity, or along
 # a valley whose curvature JᵀJ does not show.
-_PATIENCE = {"minimum": _ENDLESS, "root": _ENDLESS, "least squares": 200}
+_BEFORE_FALLBACK = {"minimum": _NEVER, "root": _NEVER, "least squares": 200}
 
 
 def solved(*operands: Any) -> Solution:
@@ -128,7 +128,7 @@ def _wanting(plan: Plan, batch: Batch, x, values: Values, outcome: Outcome) -> B
     status, first = outcome.status, plan.reach == Reach.FIRST
     wanting = is_doubtful(status, values.error) if first else jnp.zeros_like(status, bool)
     if plan.reach < Reach.FALLBACK and plan.later_methods():
-        wanting |= gave_up(status) | (outcome.steps > _PATIENCE[plan.solver.kind])
+        wanting |= gave_up(status) | (outcome.steps > _BEFORE_FALLBACK[plan.solver.kind])
         if plan.solver.kind == "minimum":
             found = values.value[:, 0], values.grad
             wanting |= ran_off(plan, batch.is_mapped, batch.x, x, batch.leaves, status == Status.CONVERGED, found)
@@ -342,7 +342,7 @@ def _first(
         return _nothing(x0, plan.options.record)
     first, *_ = plan.solver.methods()
     states = None if states is None else engine.resumed(states)
-    most = jnp.minimum(limits.max_steps, _PATIENCE[plan.solver.kind]) if goes_on else limits.max_steps
+    most = jnp.minimum(limits.max_steps, _BEFORE_FALLBACK[plan.solver.kind]) if goes_on else limits.max_steps
     queue = Queue(x0, (), limits._replace(max_steps=most), states)
     outcome = _by_backend(plan, choice, is_mapped, leaves, queue, partial(run, first))
     creeps = (outcome.status == Status.MAX_STEPS) & (outcome.steps < limits.max_steps)

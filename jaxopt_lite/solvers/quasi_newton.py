@@ -26,7 +26,7 @@ from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers import line_search
 from jaxopt_lite.solvers.line_search import Search
 
-__all__ = ["Memory", "Move", "QuasiNewton", "State", "is_bottomless"]
+__all__ = ["Memory", "Move", "QuasiNewton", "State", "is_unbounded"]
 
 
 _PATIENCE = 60  # after this many evaluations without a visible fall of f, rounding hides what there is to gain
@@ -143,7 +143,7 @@ class QuasiNewton(NamedTuple):
         finite = jnp.isfinite(f) & jnp.isfinite(error) & jnp.isfinite(size)
         far = (state.idle == _ENDLESS) & (size > 1 / jnp.finfo(f.dtype).eps)
         status = jnp.where(error <= limits.atol + limits.rtol * first_error, Status.CONVERGED, Status.RUNNING)
-        status = jnp.where(is_bottomless(f) | far, Status.UNBOUNDED, status)
+        status = jnp.where(is_unbounded(f) | far, Status.UNBOUNDED, status)
         return state._replace(
             unit=unit, f=f, g=g, p=-g if p is None else p, slope=slope, search=line_search.start(trial, f, slope),
             h=self.memory.identity(state.x), settling=jnp.zeros_like(state.settling),
@@ -165,7 +165,7 @@ class QuasiNewton(NamedTuple):
         low, long = line_search.accepts(alpha, state.f, state.slope, f, slope)
         most = None if box is None else box.most(state.x, state.p)
         long = long if most is None else long | (alpha >= most)
-        bottomless, endless = is_bottomless(f), low & line_search.is_endless(state.search)
+        bottomless, endless = is_unbounded(f), low & line_search.is_endless(state.search)
         accepted = running & finite & (state.settling | (low & long) | bottomless | endless)
         rejected = running & ~accepted
         accepted, rejected, low, endless = optimization_barrier((accepted, rejected, finite & low, endless))
@@ -247,7 +247,7 @@ def _unit(error):
     return jnp.where(huge, 1 / jnp.where(huge, error, 1), 1)
 
 
-def is_bottomless(f):
+def is_unbounded(f):
     """Whether f is so low, below −1 / eps², that it counts as unbounded."""
     return f * jnp.finfo(f.dtype).eps ** 2 < -1
 

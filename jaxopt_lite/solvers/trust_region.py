@@ -6,8 +6,8 @@ A lane makes attempts, one after the other: from the best point so far, then fro
 in units u of its size where the attempt starts, so that the region has the shape of the problem, whatever units its
 author chose. H comes from autodiff, and the step from the eigenvalues of D⁻¹HD⁻¹, which also handles negative
 eigenvalues and the hard case (no gradient along the lowest). Where f is predicted to fall by less than rounding shows,
-a step has to reduce the gradient instead. No answer is higher than the point that a lane came with, by more than
-rounding may hide.
+a step has to reduce the gradient instead. No answer is higher than the lane's first point by more than rounding
+error.
 
 Sources: Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983) 553; Conn, Gould and Toint, Trust-Region Methods (2000),
 algorithm 7.3.1 and section 17.4.
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.lanes.arithmetic import dot, eigh, matvec, max_abs, norm, outer, positive, rematvec, take_where
 from jaxopt_lite.lanes.status import Status
-from jaxopt_lite.solvers.quasi_newton import is_bottomless
+from jaxopt_lite.solvers.quasi_newton import is_unbounded
 
 __all__ = ["LARGEST", "State", "TrustRegion", "has_strayed", "is_far", "step_within", "units"]
 
@@ -126,7 +126,7 @@ class TrustRegion(NamedTuple):
         spent = (new.attempt >= _ATTEMPTS) | (new.evaluations >= sum(_MOST))
         status = jnp.where(spent, Status.STALLED, state.status)
         status = jnp.where(converged & (state.evaluations > 0), Status.CONVERGED, status)
-        status = jnp.where(finite & is_bottomless(f), Status.UNBOUNDED, status).astype(jnp.int32)
+        status = jnp.where(finite & is_unbounded(f), Status.UNBOUNDED, status).astype(jnp.int32)
         return take_where(state.status == Status.RUNNING, new._replace(status=status), state)
 
     def _aim(self, state: State) -> State:

@@ -69,9 +69,21 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "lanes_last.py",
-        "partial(_where_chosen, jnp.any(which.value == k), result)",
-        "partial(_where_chosen, jnp.all(which.value == k), result)",
+        "_where_chosen(jnp.any(taken), result, *values)",
+        "_where_chosen(jnp.all(taken), result, *values)",
         ("tests/lanes/test_lanes_last.py",),
+    ),
+    Mutant(
+        LANES + "lanes_last.py",
+        "        return jnp.where(taken, row.value, lax.stop_gradient(lent))",
+        "        return row.value",
+        ("tests/lanes/test_lanes_last.py",),
+    ),
+    Mutant(
+        SOLVERS + "tolerances.py",
+        "    max_steps = max(_STEPS[solver.kind], _STEPS_PER_UNKNOWN * n)",
+        "    max_steps = _STEPS[solver.kind]",
+        ("tests/solvers/test_solve.py",),
     ),
     Mutant(
         LANES + "arithmetic.py",
@@ -117,7 +129,7 @@ MUTANTS = (
     ),
     Mutant(
         LANES + "lanes_last.py",
-        "        inner = called(equation, despite_rules=not self._keeps_rules)",
+        "        inner = called(equation, despite_rules=not self.keeps_rules)",
         "        inner = called(equation)",
         ("tests/lanes/test_lanes_last.py",),
     ),
@@ -213,8 +225,8 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "implicit.py",
-        "        change = -_linear(partial(fun, x), values, forward)(*d)",
-        "        change = _linear(partial(fun, x), values, forward)(*d)",
+        "        return (jnp.where(solved, 0, lost) - change).astype(precise)",
+        "        return (jnp.where(solved, 0, lost) + change).astype(precise)",
         ("tests/solvers/test_implicit.py",),
     ),
     Mutant(
