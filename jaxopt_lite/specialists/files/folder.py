@@ -27,7 +27,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["GIVEN_NAME", "Listed", "check_regular", "clear", "commit", "file_of", "finish", "listing", "locked"]
+__all__ = [
+    "GIVEN_NAME", "Listed", "check_regular", "clear", "commit", "file_of", "finish", "listing", "locked", "staged",
+]  # fmt: skip
 
 _SUFFIX = ".safetensors"
 GIVEN_NAME = re.compile(f".*-[0-9a-f]{{16}}{re.escape(_SUFFIX)}", re.DOTALL)  # the names that `save` gives to files
@@ -110,19 +112,28 @@ def commit(folder: Path, written: Iterable[str], data: Callable[[str], bytes], r
     gone = {os.path.basename(listed.path): listed.stamp for listed in removed}
     if not written and not gone:
         return
-    stage = folder / _STAGE
-    try:
-        stage.mkdir()
+    with staged(folder) as stage:
         _side_by_side(lambda file: put(stage / file, data(file)), written)
         put(stage / _REMOVED, json.dumps(gone).encode())
         flush_folder(stage)
         before = _commits(folder)  # those whose removed files could not be deleted
         number = int(before[-1].name.removeprefix(_COMMIT)) + 1 if before else 0
         os.rename(stage, folder / f"{_COMMIT}{number:08}")
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
     flush_folder(folder)
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder to write files into that are then moved; what is still in it at the end is deleted.
+
+    Only who has `locked` and cleared the folder may have it: nobody else then deletes what is in it.
+    """
+    stage = folder / _STAGE
+    try:
+        stage.mkdir()
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _side_by_side(f: Callable[[str], object], items: Iterable[str]) -> None:

@@ -10,9 +10,7 @@ The factors for an embedding `[tokens, d]`, `lora_embedding_A` and `lora_embeddi
 Mangrulkar et al., https://github.com/huggingface/peft; tested with version 0.21.
 """
 
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +20,11 @@ import numpy as np
 from jaxtyping import DTypeLike
 from safetensors.numpy import save
 
-from jaxopt_lite.files import flush_folder, put, tidy
+from jaxopt_lite.files import flush_folder, put
 from jaxopt_lite.specialists.activations import dense
 from jaxopt_lite.specialists.adapters import IA3, LoRA, Shift
 from jaxopt_lite.specialists.arguments import text
+from jaxopt_lite.specialists.files.folder import clear, locked, staged
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.peft.names import Place, TorchNames
 from jaxopt_lite.specialists.peft.settings import ends_in, pattern_of, rule_for, written
@@ -65,7 +64,7 @@ def save_peft(
 
     Raises:
         OSError: it cannot be written. An adapter that was there stays, or lacks its settings, so that nothing loads it:
-            arrays never stand beside other settings.
+            arrays never stand beside other settings, also if several save to one folder.
         TypeError: names that are not strings.
         ValueError: another number of specialists than one; an adapter that PEFT does not have; NaN or infinity.
 
@@ -111,24 +110,18 @@ def _kept(name: str, tensor: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Replace the files of a folder together: all are written first, and the last is absent meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
-    tidy(folder)
-    # Files with such names are cleared by the next save, should this one be killed.
-    staged = {folder / name: folder / f".{secrets.token_hex(8)}.part" for name in files}
-    try:
-        for (path, part), data in zip(staged.items(), files.values(), strict=True):
-            if path.exists() and not path.is_file():
-                raise FileExistsError(f"{path} exists, and is not a file; choose another folder.")
-            with naming(folder):
-                put(part, data)
-        last = next(reversed(staged))
-        last.unlink(missing_ok=True)
-        for path, part in staged.items():
-            part.replace(path)
-    finally:
-        for part in staged.values():
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-    flush_folder(folder)
+    with locked(folder):
+        clear(folder)
+        with naming(folder), staged(folder) as stage:
+            for name, data in files.items():
+                if (folder / name).exists() and not (folder / name).is_file():
+                    raise FileExistsError(f"{folder / name} exists, and is not a file; choose another folder.")
+                put(stage / name, data)
+            *_, last = files
+            (folder / last).unlink(missing_ok=True)
+            for name in files:
+                (stage / name).replace(folder / name)
+        flush_folder(folder)
 
 
 Translated = tuple[dict[str, Any], dict[str, np.ndarray]]  # settings, and arrays by their names in the file

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from jaxopt_lite.files import write
 from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, TorchNames, compress, load_peft, merge, save_peft
 from jaxopt_lite.specialists.adapters import as_adapter
 from jaxopt_lite.specialists.peft import saving
@@ -166,7 +168,7 @@ def test_the_files_are_as_peft_writes_them(tmp_path):
         "modules_to_save": ["norm"], "peft_type": "LORA", "r": 2, "rank_pattern": {"head": 1}, "revision": None,
         "target_modules": ["h.0.c_fc", "head"], "task_type": "CAUSAL_LM", "use_dora": False, "use_rslora": False,
     }  # fmt: skip
-    assert sorted(os.listdir(tmp_path / "new" / "folder")) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert set(os.listdir(tmp_path / "new" / "folder")) == {".lock", "adapter_config.json", "adapter_model.safetensors"}
 
 
 @pytest.mark.parametrize("kept", ["float32", "bfloat16", "float16"])
@@ -316,7 +318,7 @@ def test_arrays_never_stand_beside_other_settings(tmp_path, monkeypatch):
         patch.setattr(Path, "replace", stopped)
         with pytest.raises(KeyboardInterrupt):
             save_peft(changed, tmp_path, names_of())
-    assert os.listdir(tmp_path) == ["adapter_model.safetensors"]
+    assert set(os.listdir(tmp_path)) == {".lock", "adapter_model.safetensors"}
     with pytest.raises(FileNotFoundError, match=r"adapter_config.json does not exist"):
         load_peft(tmp_path, library, names_of())
     save_peft(changed, tmp_path, names_of())
@@ -327,4 +329,28 @@ def test_a_folder_in_the_place_of_a_file_stays(tmp_path):
     (tmp_path / "adapter_config.json").mkdir()
     with pytest.raises(OSError, match="exists, and is not a file; choose another folder"):
         save_peft(specialist(BASES["in_out"], LORA), tmp_path, names_of())
-    assert os.listdir(tmp_path) == ["adapter_config.json"]
+    assert set(os.listdir(tmp_path)) == {".lock", "adapter_config.json"}
+
+
+def test_two_that_save_to_one_folder_take_turns(tmp_path, monkeypatch):
+    """The second begins while the first has written its arrays and not its settings; the folder holds one of them."""
+    first, second = (specialist(BASES["in_out"], LoRA("fc/kernel", rank=rank)) for rank in (1, 2))
+    other = threading.Thread(target=lambda: save_peft(second, tmp_path, names_of()))
+
+    def slow(part, path, replace=Path.replace):
+        replace(part, path)
+        if path.name == "adapter_model.safetensors" and threading.current_thread() is not other:
+            other.start()
+            other.join(0.3)
+            assert json_rank(tmp_path / "adapter_config.json") is None  # it waits
+            write(tmp_path / "README.md", b"a writer of another file, which clears what killed ones left")
+
+    def json_rank(path):
+        return json.loads(path.read_text())["r"] if path.exists() else None
+
+    monkeypatch.setattr(Path, "replace", slow)
+    save_peft(first, tmp_path, names_of())
+    other.join(30)
+    assert json_rank(tmp_path / "adapter_config.json") == 2
+    assert_says(tmp_path, second)
+    assert set(os.listdir(tmp_path)) == {".lock", "README.md", "adapter_config.json", "adapter_model.safetensors"}
