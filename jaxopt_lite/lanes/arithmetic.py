@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 __all__ = [
-    "at", "barrier", "cholesky", "diagonal", "dot", "eigh", "eye", "fold", "inverse", "matvec", "max_abs", "norm",
-    "normal_equations", "on_cpu", "outer", "positive", "rematvec", "take_where", "traced_once", "triangle",
-    "triangle_solve",
+    "at", "at_least_float32", "barrier", "cholesky", "diagonal", "dot", "eigh", "eye", "fold", "inverse", "matvec",
+    "max_abs", "norm", "normal_equations", "on_cpu", "outer", "positive", "rematvec", "take_where", "traced_once",
+    "triangle", "triangle_solve",
 ]  # fmt: skip
 
 _DEPENDENT = 8  # a column depends on those before it if its part orthogonal to them is within so many eps of its length
@@ -64,6 +64,14 @@ def norm(v: Float[Array, "n *L"]) -> Float[Array, "*L"]:
 def positive(value: Array) -> Array:
     """The value where it is positive, and 1 elsewhere: safe to divide by."""
     return jnp.where(value > 0, value, 1)
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The dtype, or float32 for integers and half precision.
+
+    Half precision loses the terms of sums, cannot hold squares above 256², and has no decompositions or solves in JAX.
+    """
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 @traced_once

@@ -36,7 +36,7 @@ from jaxopt_lite.jaxprs import (
     is_literal,
     opened,
 )
-from jaxopt_lite.lanes.arithmetic import at, barrier, fold, on_cpu
+from jaxopt_lite.lanes.arithmetic import at, at_least_float32, barrier, fold, on_cpu
 
 __all__ = ["ELEMENTWISE", "SHAPING", "is_own_product", "lanes_last"]
 
@@ -321,7 +321,7 @@ def _own_product(tile: _Tile, equation: Equation, rows: list[_Row]) -> _Row:
     """The sum over the contracted axes, term by term."""
     out, numbers, on = equation.outvars[0].aval, equation.params["dimension_numbers"], any(row.on for row in rows)
     is_inexact, parts = jnp.issubdtype(out.dtype, jnp.inexact), []
-    dtype = jnp.promote_types(out.dtype, jnp.float32) if is_inexact else out.dtype  # in which libraries add up
+    dtype = at_least_float32(out.dtype) if is_inexact else out.dtype  # in which libraries add up
     for row, operand, contract, batch in zip(rows, equation.invars, *numbers, strict=True):
         rank = operand.aval.ndim
         free = [axis for axis in range(rank) if axis not in (*contract, *batch)]

@@ -24,7 +24,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
-from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.lanes.calls import call
 from jaxopt_lite.lanes.settings import in_own_settings, unchecked_numbers
 
@@ -158,7 +158,7 @@ def covariance_of(
 @partial(jax.jit, static_argnames=("freedom", "rounding"))
 def _covariance(x: PyTree, triangle: Array, squares: Array, freedom: int | None, rounding: float) -> Covariance:
     eps = float(jnp.finfo(triangle.dtype).eps)
-    precise = jnp.promote_types(triangle.dtype, jnp.float32)  # JAX has no SVD in half precision, and squares overflow
+    precise = at_least_float32(triangle.dtype)
     triangle, squares = triangle.astype(precise), squares.astype(precise)
     lengths = jax.lax.stop_gradient(positive(jnp.linalg.norm(triangle, axis=-2)))  # its derivative would cancel
     axes, free = _principal_axes(triangle / lengths[..., None, :], rounding * eps)

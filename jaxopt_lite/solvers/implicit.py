@@ -22,7 +22,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
-from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.lanes.settings import exact_products
 from jaxopt_lite.lanes.widths import Work
 
@@ -163,7 +163,7 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
     varying = [k for k, d in enumerate(d_leaves) if d.dtype != jax.dtypes.float0]
     if not varying or not x.size:
         return jnp.zeros_like(x)
-    n, precise = x.shape[1], jnp.promote_types(x.dtype, jnp.float32)
+    n, precise = x.shape[1], at_least_float32(x.dtype)
     together = _MATRIX_NUMBERS // (n * n) if n <= most_factored else _BASIS_NUMBERS // (2 * _MEMORY * n)
     values, d_values = (tuple(leaves[k] for k in varying) for leaves in (problems.leaves, d_leaves))
     d_mapped = {k: d_leaves[k] for k in varying if problems.is_mapped[k]}

@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.arguments import assign, whole_number
+from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense, is_changed
 from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, number, text
 
@@ -242,7 +243,7 @@ class LoRA(Part):
     def from_linear(self, *parameters):
         """The largest singular values; `down` has orthonormal columns even where the change is zero."""
         (change,) = parameters
-        wide = jnp.promote_types(change.dtype, jnp.float32)  # half precision has no such decomposition
+        wide = at_least_float32(change.dtype)
         u, s, v = jnp.linalg.svd(change.astype(wide), full_matrices=False)
         kept = min(self.rank, s.shape[-1])
         down, up = u[..., :kept], (s[..., None] * v)[..., :kept, :] / self.scale

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxopt_lite.jaxprs import largest_array
-from jaxopt_lite.lanes.arithmetic import on_cpu
+from jaxopt_lite.lanes.arithmetic import at_least_float32, on_cpu
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.lanes.devices import over_devices
 from jaxopt_lite.lanes.fan_out import Rows
@@ -267,7 +267,7 @@ def _solve_share(model: _Model, params: PyTree, prior, solver, task: Task, start
         known, y, weight, center = args
         apart = sum(jnp.sum((a[key] - center[key]) ** 2) for key in a)
         each = losses(a, known, y)
-        weight = weight.astype(jnp.promote_types(each.dtype, jnp.float32))
+        weight = weight.astype(at_least_float32(each.dtype))
         loss = jnp.sum(weight * each) / jnp.sum(weight)
         return loss + prior / 2 * apart / jnp.sum(weight), loss
 

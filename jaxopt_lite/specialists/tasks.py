@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.jaxprs import largest_array
+from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.sizes import round_up
 from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
@@ -213,7 +214,7 @@ def mean_about_first(f: Callable[..., PyTree], examples: PyTree, weight: Float[A
     """
 
     def wide(example):
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), f(example))
+        return jax.tree.map(lambda leaf: leaf.astype(at_least_float32(leaf.dtype)), f(example))
 
     like = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], examples))
     first = wide(jax.tree.map(lambda leaf: leaf[0], examples))
@@ -247,7 +248,7 @@ def _weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Arra
 
         return jax.tree.map(added, total, values), None
 
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)), shape)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, at_least_float32(leaf.dtype)), shape)
     filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
     total, _ = jax.lax.scan(add, zero, filled)
     return total, shape

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxopt_lite.jaxprs import Equation, Interpreter, bind, called
+from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
 from jaxopt_lite.specialists.tasks import Task, of_tasks, weighted_mean
@@ -139,7 +140,7 @@ def _note(eqn, values: list, known: list[_Leaf | None], found: _Found) -> bool:
     if leaf is None or len(leaf.order) != 2 or batched[side] or len(contracted[side]) != 1:
         return False
     rows = jnp.moveaxis(x, contracted[1 - side][0], -1).reshape(-1, x.shape[contracted[1 - side][0]])
-    rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))  # float16 cannot hold squares above 256²
+    rows = rows.astype(at_least_float32(rows.dtype))
     key = leaf.name, leaf.order[contracted[side][0]]
     xx = jnp.matmul(rows.T, rows, precision="highest")
     found.products[key] = found.products[key] + xx if key in found.products else xx

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
 from jaxopt_lite.specialists.library import Library, unknown_fisher
 
@@ -26,7 +26,7 @@ def flat(tree: Parameters) -> Float[Array, "k p"]:
     """All numbers of each specialist as one row; half precision becomes float32, for sums and squares."""
     leaves = jax.tree.leaves(tree)
     rows = jnp.concatenate([leaf.reshape(leaf.shape[0], math.prod(leaf.shape[1:])) for leaf in leaves], axis=1)
-    return rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+    return rows.astype(at_least_float32(rows.dtype))
 
 
 def unflat(flat: Float[Array, "*k p"], like: Parameters) -> Parameters:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxopt_lite.arguments import assign, whole_number
-from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed
@@ -373,7 +373,7 @@ def _method(method: Method | str) -> Method:
 
 
 def _weights(method: Method, weights, library: Library) -> Float[Array, " k"]:
-    dtype = jnp.promote_types(jnp.result_type(*jax.tree.leaves(library.parameters)), jnp.float32)
+    dtype = at_least_float32(jnp.result_type(*jax.tree.leaves(library.parameters)))
     given = np.array(method.weights(len(library)) if weights is None else weights)
     check_real("weights", given)
     with np.errstate(over="ignore"):

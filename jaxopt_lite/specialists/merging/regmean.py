@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxopt_lite.arguments import assign
-from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.specialists.adapters import Parameters
 from jaxopt_lite.specialists.arguments import POSITIVE, number
 from jaxopt_lite.specialists.base import digest
@@ -83,7 +83,7 @@ class RegMean(Method):
                     f"{', '.join(part.keys)}: `quadratic` is for kinds with one. Take another method."
                 )
             for key in (f"{key}:{name}" for key in part.keys):
-                wide = jnp.promote_types(deltas[key].dtype, jnp.float32)  # half precision has no solve
+                wide = at_least_float32(deltas[key].dtype)
                 delta = deltas[key].astype(wide)
                 mean = jnp.tensordot(share, delta, 1, precision="highest")
                 if name in seen:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routing import Router
 
@@ -67,7 +68,7 @@ def _factors(library: Library, leaf: str | None):
 @jax.vmap
 def _directions(down, up):
     """The first left singular vector of `down @ up`; zero where the product is."""
-    wide = jnp.promote_types(down.dtype, jnp.float32)  # half precision has no such decompositions
+    wide = at_least_float32(down.dtype)
     down, up = down.astype(wide), up.astype(wide)
     basis, r = jnp.linalg.qr(down)
     vectors, lengths, _ = jnp.linalg.svd(r @ up, full_matrices=False)

@@ -17,6 +17,7 @@ from jaxtyping import ArrayLike, Float, Int
 from numpy.typing import NDArray
 
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.arguments import SHARE, number
@@ -58,7 +59,7 @@ def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01,
     tasks = named(tasks)
     features, index = features_of(base, tasks)
     size, half = len(tasks), shuffled_ranks(index, seed) % 2 == 0
-    dtype = np.promote_types(features.dtype, np.float32)  # half precision would round scores to ties, or to infinity
+    dtype = at_least_float32(features.dtype)  # half precision would round scores to ties, or to infinity
     features = features.astype(np.float64)
     novelty, temperature = [], []
     for fit in (half, ~half):

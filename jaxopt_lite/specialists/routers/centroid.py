@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.arguments import as_float, check_real, copied
 from jaxopt_lite.specialists.library import Library
@@ -57,7 +57,7 @@ class Centroid(Router):
         if geometry is not None:
             geometry.check(library.base)
         mean = library.profile.mean
-        mean, center = _seen(library.profile.count, mean.astype(jnp.promote_types(mean.dtype, jnp.float32)))
+        mean, center = _seen(library.profile.count, mean.astype(at_least_float32(mean.dtype)))
         return cls.at(mean, center if geometry is None else geometry.center, metric)
 
     @classmethod
@@ -75,7 +75,7 @@ class Centroid(Router):
             raise ValueError(f"metric={metric!r}: expected 'cosine' or 'euclid'.")
         mean = jnp.asarray(copied(mean))
         check_real("mean", mean)
-        mean = mean.astype(jnp.promote_types(as_float(mean.dtype), jnp.float32))  # float16 has no square above 256²
+        mean = mean.astype(at_least_float32(as_float(mean.dtype)))
         if mean.ndim != 2:
             raise ValueError(f"mean has shape {mean.shape}; expected [T, d], a row for each task.")
         given = copied(np.zeros(mean.shape[1]) if center is None else center)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import NDArray
 
-from jaxopt_lite.lanes.arithmetic import positive
+from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
@@ -54,7 +54,7 @@ class Gates(Router):
             ValueError: no specialist has a gate.
         """
         gate = library.profile.gate
-        gate = gate.astype(jnp.promote_types(gate.dtype, jnp.float32))  # in half precision close scores would be equal
+        gate = gate.astype(at_least_float32(gate.dtype))  # in half precision close scores would be equal
         known = jnp.any(gate != 0, axis=1)
         if len(library) and not known.any():
             raise ValueError(
@@ -146,7 +146,7 @@ class _Objective:
             return loss(model(params, self.adapter.scaled(params, jax.nn.sigmoid(v @ u), a), x), y)
 
         losses = jax.vmap(one)(x, y, u)
-        weight = weight.astype(jnp.promote_types(losses.dtype, jnp.float32))
+        weight = weight.astype(at_least_float32(losses.dtype))
         return (jnp.sum(weight * losses) + 0.5 * prior * jnp.sum(v**2)) / jnp.sum(weight)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxopt_lite.arguments import whole_number
+from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
@@ -90,7 +91,7 @@ def _fitted(features: NDArray, index: NDArray, size: int, ridge: float, solver: 
     if (count == 0).any():
         raise ValueError(f"tasks: {(count == 0).sum()} of them have no inputs; expected at least one each.")
     center, deviation = _location_and_scale(features)
-    x = jnp.asarray((features - center) / deviation, jnp.promote_types(features.dtype, jnp.float32))
+    x = jnp.asarray((features - center) / deviation, at_least_float32(features.dtype))
     share = jnp.asarray(1 / (size * count[index]), x.dtype)
     start = {"weight": jnp.zeros((size, x.shape[1]), x.dtype), "bias": jnp.zeros(size, x.dtype)}
     args = x, jnp.asarray(index), share, jnp.asarray(ridge / len(x), x.dtype)
