@@ -265,7 +265,8 @@ def _solve_share(model: _Model, params: PyTree, prior, solver, task: Task, start
 
     def objective(a, args):
         known, y, weight, center = args
-        apart = sum(jnp.sum((a[key] - center[key]) ** 2) for key in a)
+        apart = [a[key] - center[key] for key in a]
+        apart = sum(jnp.sum(each.astype(at_least_float32(each.dtype)) ** 2) for each in apart)
         each = losses(a, known, y)
         weight = weight.astype(at_least_float32(each.dtype))
         loss = jnp.sum(weight * each) / jnp.sum(weight)

@@ -266,6 +266,16 @@ def test_the_fisher_of_float16_is_in_range():
     assert merged.profile.fisher["shift:b"].dtype == np.float32  # so that it can join a folder of the library
 
 
+def test_in_float16_parameters_go_further_than_256_from_the_center():
+    """The square of the distance was infinite, and times a prior of 0 it was NaN: they stopped at 255.9."""
+    base = Base({"b": jnp.zeros((), jnp.float16)}, lambda params, x: params["b"] + x[0])
+    x = np.zeros((4, 1), np.float16)
+    loss = lambda out, y: jnp.abs(out - y).astype(jnp.float32) ** 1.5
+    library = fit(base, Shift("b"), {"a": (x, x[:, 0] + 300), "b": (x, x[:, 0] - 1000)}, loss, prior=0, progress=False)
+    assert library.parameters["shift:b"].tolist() == [300, -1000]
+    assert all(card.solved for card in library.cards)
+
+
 def test_numbers_of_64_bits_are_taken_without_a_word_where_jax_has_32():
     x = np.arange(6.0).reshape(3, 2)
     with jax.enable_x64(False):

@@ -147,7 +147,8 @@ class _Objective:
 
         losses = jax.vmap(one)(x, y, u)
         weight = weight.astype(at_least_float32(losses.dtype))
-        return (jnp.sum(weight * losses) + 0.5 * prior * jnp.sum(v**2)) / jnp.sum(weight)
+        size = jnp.sum(v.astype(at_least_float32(v.dtype)) ** 2)
+        return (jnp.sum(weight * losses) + 0.5 * prior * size) / jnp.sum(weight)
 
 
 def _normalized(x):
