@@ -167,8 +167,9 @@ def tuned_parameters(library: Library, *, standardize: bool = False) -> Embeddin
     """
     vectors = flat(linear_parameters(library))
     if standardize:
-        deviation = jnp.std(vectors, axis=0)
-        vectors = (vectors - jnp.mean(vectors, axis=0)) / positive(deviation)
+        apart = vectors - vectors[:1]  # exactly zero where all are equal, of which a mean may be off by rounding
+        apart -= jnp.mean(apart, axis=0)
+        vectors = apart / positive(jnp.sqrt(jnp.mean(apart**2, axis=0)))
     return Embeddings(library.names, vectors, "cosine")
 
 

@@ -4,6 +4,7 @@ import sys
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import linkage
@@ -181,6 +182,19 @@ def test_standardized():
     vectors = tuned_parameters(library, standardize=True).vectors
     np.testing.assert_allclose(vectors.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(vectors.std(0), [1, 1, 0, 1, 1, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [3, 6, 7, 10])
+def test_a_number_that_is_the_same_for_all_is_standardized_to_zero(size):
+    """In float32 the mean of these 0.1 is off by rounding; each was −1, and the cosines were those of other vectors."""
+    library = random_library(small_base(), Shift("bias"), "abcdefghij"[:size])
+    bias = library.parameters["shift:bias"].astype(jnp.float32)
+    library.parameters["shift:bias"] = bias.at[:, 2].set(0.1)
+    vectors = np.asarray(tuned_parameters(library, standardize=True).vectors)
+    assert not vectors[:, 2].any()
+    others = np.delete(np.asarray(bias, float), 2, axis=1)
+    expected = (others - others.mean(0)) / others.std(0)
+    np.testing.assert_allclose(np.delete(vectors, 2, axis=1), expected, rtol=1e-4, atol=1e-5)
 
 
 FISHERS = Embeddings(
