@@ -93,13 +93,15 @@ def calibrated(
 
     Raises:
         TypeError: an index that is not of integers.
-        ValueError: features of another width, or that are not finite; too few inputs for the share of `fallback`; an
-            index out of range.
+        ValueError: features of another width, not finite, or too large for the dtypes that JAX has enabled; too few
+            inputs for the share of `fallback`; an index out of range.
     """
-    features, fallback, seed = jnp.asarray(features), _fallback(fallback), whole_number("seed", seed, least=0)
+    fallback, seed = _fallback(fallback), whole_number("seed", seed, least=0)
+    novelty = np.asarray(router.novelty(features))  # this refuses numbers that JAX would change
+    features = jnp.asarray(features)
     if not jnp.isfinite(features).all():
         raise ValueError("features hold NaN or infinity; leave such inputs out.")
-    threshold = quantile(np.asarray(router.novelty(features)), fallback)
+    threshold = quantile(novelty, fallback)
     router = replace(router, threshold=jnp.asarray(threshold, router.threshold.dtype))
     if index is None:
         return router

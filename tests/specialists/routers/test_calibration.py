@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -149,6 +150,13 @@ def test_an_index_is_of_whole_numbers_in_range(index, error):
     router = Centroid.at(np.eye(2, 3, dtype=np.float32))
     with pytest.raises(error, match="index.*expected .*whole numbers"):
         calibrated(router, np.ones((4, 3), np.float32), index, fallback=0.5)
+
+
+def test_features_that_jax_would_change_are_refused():
+    """As they are by the router's scores: without 64 bits, 2³² + 1 would count as 1."""
+    features = np.full((200, 2), 2**32 + 1)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="a number that is too large for int32"):
+        calibrated(Centroid.at(np.eye(2, dtype=np.float32)), features)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
