@@ -125,7 +125,7 @@ class Buffer(NamedTuple):
             The buffer with as many of the items as fit, from the first on; `overflow` grows by the others.
 
         Raises:
-            TypeError: `items` differ from the buffer's items in structure, shape or dtype.
+            TypeError: `items` differ from the buffer's items in structure, shape or dtype; `count` is not an integer.
             ValueError: both `count` and `mask` were given, `count` is not one number, `mask` has another length than
                 `items`, or the buffer is a batch of them.
         """
@@ -155,12 +155,14 @@ class Buffer(NamedTuple):
 
         Raises:
             TypeError: `fill` is a fraction, and the slots hold integers or bools.
-            ValueError: `fill` does not have the shape of one item, or is a Python number that the dtype of its slots
-                cannot hold.
+            ValueError: `fill` does not have the structure or shape of one item, or is a Python number that the dtype of
+                its slots cannot hold.
         """
         leaves, structure = jax.tree.flatten(self.data)
-        fills = jax.tree.leaves(fill)
-        fills = fills * len(leaves) if len(fills) == 1 else structure.flatten_up_to(fill)
+        given = jax.tree.structure(fill)
+        if given not in (structure, jax.tree.structure(0)):
+            raise ValueError(f"fill: expected a number or the structure {structure}, got {given}")
+        fills = jax.tree.leaves(fill) if given == structure else [fill] * len(leaves)
         filled = [
             jnp.where(_along(self.valid, leaf), leaf, _filling(value, leaf.dtype, leaf.shape[self.valid.ndim :]))
             for leaf, value in zip(leaves, fills, strict=True)
