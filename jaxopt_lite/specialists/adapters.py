@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxopt_lite.arguments import assign, whole_number
 from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense, is_changed
-from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, number, text
+from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, key_seed, number, text
 
 __all__ = ["IA3", "KINDS", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
 
@@ -199,7 +199,7 @@ class LoRA(Part):
 
     def __post_init__(self):
         super().__post_init__()
-        assign(self, rank=whole_number("rank", self.rank, least=1), seed=whole_number("seed", self.seed))
+        assign(self, rank=whole_number("rank", self.rank, least=1), seed=key_seed(self.seed))
         if self.alpha is not None:
             known = number("alpha", self.alpha, _SCALE)
             assign(self, alpha=self.alpha if type(self.alpha) is int else known)  # its text is part of ids

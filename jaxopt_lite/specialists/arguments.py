@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxopt_lite.arguments import assign
+from jaxopt_lite.arguments import assign, whole_number
 
 __all__ = [
     "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "check_kept", "check_real", "copied", "freeze_fields",
-    "frozen", "inputs", "is_unicode", "number", "remembered", "renamed", "scalar", "text", "vector",
+    "frozen", "inputs", "is_unicode", "key_seed", "number", "remembered", "renamed", "scalar", "text", "vector",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -49,6 +49,18 @@ def number(name: str, value: Any, range: Range = _FINITE) -> float:
     if not fits(known):
         raise ValueError(f"{name}={value!r}: expected {expected}.")
     return known
+
+
+def key_seed(value: Any) -> int:
+    """The `seed` of a `jax.random.key`.
+
+    Raises:
+        ValueError: it is not a whole number of 64 bits.
+    """
+    seed = whole_number("seed", value)
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed={seed}: expected a whole number from −2⁶³ to 2⁶³ − 1.")
+    return seed
 
 
 def text(name: str, value: Any) -> str:

@@ -32,7 +32,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
-from jaxopt_lite.specialists.arguments import check_real, copied, freeze_fields, number, renamed
+from jaxopt_lite.specialists.arguments import check_real, copied, freeze_fields, key_seed, number, renamed
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
@@ -129,7 +129,7 @@ def task2vec(
         >>> embeddings.vectors.shape, nearest(embeddings, "first", 1)[0][0]
         ((2, 2), 'second')
     """
-    tasks, draws, seed = checked(tasks), whole_number("draws", draws, least=1), whole_number("seed", seed)
+    tasks, draws, seed = checked(tasks), whole_number("draws", draws, least=1), key_seed(seed)
     head = as_adapter(head)
     probe = Adapter((Shift(probe),)) if isinstance(probe, str) else as_adapter(probe)
     both = head + probe

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxopt_lite.arguments import whole_number
 from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapter
-from jaxopt_lite.specialists.arguments import frozen, scalar
+from jaxopt_lite.specialists.arguments import frozen, key_seed, scalar
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import adapted, squared
 from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean, without_zero_weights
@@ -82,7 +82,7 @@ def fisher_diagonal(
         ValueError: tasks without examples, NaN or infinity in them; parameters of another number or shape.
     """
     adapter, tasks = as_adapter(adapter), checked(tasks)
-    draws, seed, parameters = whole_number("draws", draws, least=1), whole_number("seed", seed), frozen(parameters)
+    draws, seed, parameters = whole_number("draws", draws, least=1), key_seed(seed), frozen(parameters)
     expected = {key: (len(tasks), *leaf.shape) for key, leaf in adapter.shapes(base.params).items()}
     arrived = {key: jnp.shape(leaf) for key, leaf in parameters.items()}
     if arrived != expected:

@@ -32,7 +32,7 @@ from jaxopt_lite.bpe.tokenizer import Tokenizer
 from jaxopt_lite.lanes.settings import own_settings
 from jaxopt_lite.progress import interruptible, progress_bar
 from jaxopt_lite.sizes import round_up
-from jaxopt_lite.specialists.arguments import POSITIVE, number
+from jaxopt_lite.specialists.arguments import POSITIVE, key_seed, number
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.report import Unit
 
@@ -165,7 +165,7 @@ def language_model(
     """
     sizes = dict(context=context, embed=embed, hidden=hidden, steps=steps, batch=batch, length=length)
     context, embed, hidden, steps, batch, length = (whole_number(*size, least=1) for size in sizes.items())
-    learning_rate, seed = number("learning_rate", learning_rate, POSITIVE), whole_number("seed", seed)
+    learning_rate, seed = number("learning_rate", learning_rate, POSITIVE), key_seed(seed)
     corpus = _joined(texts, tokenizer, length)
     start, draws = jax.random.split(jax.random.key(seed))
     params = _initial(start, padding(tokenizer), context, embed, hidden)

@@ -110,6 +110,19 @@ def test_whole_numbers(name):
             call(value)
 
 
+@pytest.mark.parametrize("name", [name for name, (_, least) in WHOLE.items() if "seed" in name and least is None])
+def test_seeds_have_64_bits(name):
+    """More were refused by JAX, long after and without the name of the argument."""
+    for value in (2**63, -(2**63) - 1, 2**70):
+        with pytest.raises(ValueError, match=rf"seed={value}: expected a whole number from −2⁶³ to 2⁶³ − 1"):
+            WHOLE[name][0](value)
+
+
+def test_the_largest_seeds_are_taken():
+    for seed in (2**63 - 1, -(2**63)):
+        assert sp.LoRA("w", seed=seed).identity("w", jnp.ones((2, 2)))[0].shape == (2, 4)
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_real_numbers(name):
     call = REAL[name]

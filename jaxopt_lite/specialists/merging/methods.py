@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxopt_lite.arguments import assign, whole_number
+from jaxopt_lite.arguments import assign
 from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
-from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, number, renamed
+from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, key_seed, number, renamed
 from jaxopt_lite.specialists.base import digest
 from jaxopt_lite.specialists.library import Card, Library, Profile, unknown_fisher
 from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat
@@ -149,7 +149,7 @@ class DARE(Method):
     seed: int = 0
 
     def __post_init__(self):
-        assign(self, density=number("density", self.density, _KEPT), seed=whole_number("seed", self.seed))
+        assign(self, density=number("density", self.density, _KEPT), seed=key_seed(self.seed))
         if not isinstance(self.then, Method):
             raise TypeError(f"then={self.then!r}: expected a method, such as Mean().")
 
