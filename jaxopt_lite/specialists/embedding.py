@@ -13,6 +13,7 @@ Tuned parameters (Vu et al., arXiv 2110.07904; Zhou et al., arXiv 2210.11705) co
 They are taken in the linear form of the adapter, where equal changes have equal numbers.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from jaxopt_lite import plots
-from jaxopt_lite.arguments import assign, whole_number
+from jaxopt_lite.arguments import assign, one_of, whole_number
 from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
@@ -56,7 +57,7 @@ class Embeddings:
 
     Raises:
         TypeError: vectors that are not real numbers.
-        ValueError: not one row for each name.
+        ValueError: not one row for each name; a name that occurs more than once; another distance.
     """
 
     names: tuple[str, ...]
@@ -70,6 +71,10 @@ class Embeddings:
             raise ValueError(
                 f"vectors has shape {np.shape(self.vectors)}; expected a row for each of {len(self)} names."
             )
+        one_of("distance", self.distance, get_args(Distance))
+        if len(set(self.names)) < len(self):
+            repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
+            raise ValueError(f"names: {', '.join(repeated)} occur more than once.")
         freeze_fields(self)
 
     def __len__(self) -> int:
@@ -201,8 +206,7 @@ def distances(
     kind = embeddings.distance if kind is None else kind
     to = embeddings if to is None else to
     a, b = embeddings.vectors, to.vectors
-    if kind not in get_args(Distance):
-        raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Distance))}.")
+    one_of("kind", kind, get_args(Distance))
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"the embeddings have {a.shape[1]} and {b.shape[1]} numbers; expected the same number.")
     if kind == "cosine":

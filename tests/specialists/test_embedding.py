@@ -241,7 +241,7 @@ def test_distances_refuse():
     negative = Embeddings(("a",), -np.ones((1, 4)))
     with pytest.raises(ValueError, match="some numbers are negative"):
         distances(negative, "task2vec")
-    with pytest.raises(ValueError, match="expected one of cosine, task2vec, asymmetric"):
+    with pytest.raises(ValueError, match="kind=.*: expected one of .cosine., .task2vec., .asymmetric."):
         distances(negative, "euclid")
     with pytest.raises(ValueError, match="have 4 and 3 numbers"):
         distances(FISHERS, to=Embeddings(("a",), np.ones((1, 3))))
@@ -354,6 +354,10 @@ def test_embeddings_are_rows_by_name_and_stay_so():
     assert distances(Embeddings(("a", "b"), [[1.0, 2.0], [2.0, 4.0]])).shape == (2, 2)
     with pytest.raises(TypeError, match="vectors is of bool; expected real numbers"):
         Embeddings(("a",), [[True, False]])
+    with pytest.raises(ValueError, match="names: a, c occur more than once"):
+        Embeddings(("a", "c", "a", "b", "c"), np.eye(5))  # of which `nearest` would leave out both
+    with pytest.raises(ValueError, match="distance='euclid': expected one of 'cosine', 'task2vec', 'asymmetric'"):
+        Embeddings(("a",), np.ones((1, 2)), "euclid")
     for alpha in (True, "1", float("nan")):
         with pytest.raises(ValueError, match="alpha=.*: expected a finite number"):
             distances(embeddings, "asymmetric", alpha=alpha)
