@@ -61,15 +61,17 @@ class Softmax(Router):
 
         Raises:
             TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
-            ValueError: a specialist without a task, or without inputs; too few inputs for the share of `fallback`.
+            ValueError: no specialists; one without a task or inputs; too few inputs for the share of `fallback`.
 
         Warns:
             RuntimeWarning: the fit did not converge.
         """
         tasks, ridge = named(tasks), number("ridge", ridge, NOT_NEGATIVE)
         seed = whole_number("seed", seed, least=0)
+        if not len(library):
+            raise ValueError("library is empty; expected at least one specialist.")
         missing = [name for name in library.names if name not in tasks]
-        if missing or not len(library):
+        if missing:
             raise ValueError(
                 f"tasks: expected one of each of {len(library)} specialists; there is none of {missing[:5]}."
             )

@@ -90,6 +90,8 @@ def test_what_cannot_be_fitted_is_refused():
     library, tasks = library_at(plane(3), MEAN), as_tasks(clouds(MEAN, 5))
     with pytest.raises(ValueError, match=r"none of \['t3'\]"):
         Softmax.fit(library, {name: tasks[name] for name in ("t0", "t1", "t2")})
+    with pytest.raises(ValueError, match="library is empty; expected at least one specialist"):
+        Softmax.fit(library[[]], {})
     with pytest.raises(ValueError, match="ridge=-1"):
         Softmax.fit(library, tasks, ridge=-1)
     tasks["t2"] = (np.zeros((0, 3), np.float32), np.zeros(0))
