@@ -35,7 +35,7 @@ def compression(
         tokenizer: a trained one, or another with merges in order.
         texts: a text or several, preferably ones that it was not trained on; or several kinds by name, a line for each.
             Special tokens in them are text like any other.
-        label: name of the line in a legend, to compare several tokenizers on the same axes.
+        label: name of the line in a legend, to compare several tokenizers on the same axes; not used for several kinds.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:

@@ -35,7 +35,7 @@ class Card:
 
     Attributes:
         name: unique in a library.
-        examples: the number of examples it was fitted to.
+        examples: the number of examples given for its fit, those of weight 0 included.
         loss: the mean loss on them; None if it is not known or not finite.
         status: the outcome of its fit, the name of a `Status`.
         parents: the ids of the specialists it was made from.
@@ -62,12 +62,14 @@ class Card:
     def __post_init__(self):
         words = "name", "status", "recipe", "author", "license", "notes"
         assign(self, **{what: text(what, getattr(self, what)) for what in words})
-        if isinstance(self.parents, str):
-            raise TypeError(f"parents={self.parents!r}: expected several strings, and not one.")
+        if isinstance(self.parents, str) or not isinstance(self.parents, Iterable):
+            raise TypeError(f"parents={self.parents!r}: expected several strings.")
         parents = tuple(text("parents", parent) for parent in self.parents)
         assign(self, parents=parents, examples=whole_number("examples", self.examples, least=0))
         if self.loss is not None:
             check_real("loss", self.loss)
+            if np.ndim(self.loss):
+                raise TypeError(f"loss has shape {np.shape(self.loss)}; expected one number.")
             # NaN != NaN: a card holding one would never equal itself, and `jit` would compile anew for its library.
             assign(self, loss=float(self.loss) if math.isfinite(self.loss) else None)
 

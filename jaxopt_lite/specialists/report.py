@@ -154,7 +154,17 @@ class Report:
         return Confusion(tuple(self.destinations), (*self.specialists, "base"), np.stack(counts))
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw where the inputs of each task went: `plots.confusion`."""
+        """Draw where the inputs of each task went: `plots.confusion`.
+
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
         return plots.confusion(self, ax=ax)
 
     def summary(self) -> str:

@@ -180,6 +180,16 @@ def _is_size(value: object) -> bool:
 
 
 def check_format(metadata: Mapping[str, str], kind: str, keys: Mapping[str, Iterable[str]]) -> None:
+    """Refuse a file of another format or version, or with other metadata.
+
+    Args:
+        metadata: of the file.
+        kind: the format.
+        keys: for each version that can be read, the keys of its metadata besides format, version and checksum.
+
+    Raises:
+        ValueError: such a file; `OtherFormatError` or `OtherVersionError` if it may be whole.
+    """
     found, version = metadata.get("format", ""), metadata.get("version", "")
     if found != kind:
         raise OtherFormatError(f"not a file of the format {kind!r}, but {found!r}; another program's file?")

@@ -186,6 +186,7 @@ def _layout(adapter: str, arrays: Mapping[str, tuple[np.dtype, Sequence[int]]]) 
 
 
 def described(layout: Layout | None) -> str:
+    """An adapter and the dtypes of its arrays, for a message."""
     adapter, arrays = layout or ("", ())
     return f"{adapter[:200]} with {', '.join(sorted({dtype.name for _, dtype, _ in arrays}))}"
 
