@@ -27,10 +27,15 @@ __all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradie
 Sampler = Callable[[Array, PyTree, PyTree], PyTree]
 
 
-class Draws(NamedTuple):
-    """How labels are drawn: by a function, or None for the true ones; how many for each example; and the seed."""
+def true_label(key: Array, output: PyTree, y: PyTree) -> PyTree:
+    """The sampler for the empirical Fisher information."""
+    return y
 
-    sample: Sampler | None
+
+class Draws(NamedTuple):
+    """How labels are drawn: by a function, how many for each example, and with which seed."""
+
+    sample: Sampler = true_label
     number: int = 1
     seed: int = 0
 
@@ -87,7 +92,8 @@ def fisher_diagonal(
     arrived = {key: jnp.shape(leaf) for key, leaf in parameters.items()}
     if arrived != expected:
         raise ValueError(f"parameters has the shapes {arrived}; expected {expected}.")
-    return squared_gradients(base, adapter, parameters, tasks, loss, Draws(sample, draws, seed), _all)
+    labels = Draws() if sample is None else Draws(sample, draws, seed)
+    return squared_gradients(base, adapter, parameters, tasks, loss, labels, _all)
 
 
 def _all(squares: Parameters) -> Parameters:
@@ -111,11 +117,10 @@ def squared_gradients(
     numbers = [zlib.crc32(name.encode("utf-8", "surrogatepass")) for name in tasks]  # whatever else there is
     keys = jnp.stack([jax.random.fold_in(key, number) for number in numbers])
     functions = _functions(base, adapter, loss, draws.sample, parameters, next(iter(tasks.values())), key)
-    core = _with_true_labels if draws.sample is None else _of_bucket
 
     def of_bucket(indices, task):
         a = jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], parameters)
-        return run(core, (adapter, draws.number, summary), functions, base.params, a, task, keys[indices])
+        return run(_of_bucket, (adapter, draws.number, summary), functions, base.params, a, task, keys[indices])
 
     return of_tasks(of_bucket, list(tasks.values()))
 
@@ -124,21 +129,15 @@ def _functions(base: Base, adapter: Adapter, loss, sample, parameters, task: Tas
     """The user's functions, each with its arguments for one example."""
     a, x, y = jax.tree.map(lambda leaf: leaf[0], (parameters, task.x, task.y))
     output = jax.eval_shape(adapted(adapter, base.apply), base.params, a, x)
-    labels = y if sample is None else jax.eval_shape(sample, key, output, y)
-    functions = [
+    labels = jax.eval_shape(sample, key, output, y)
+    return [
         (base.apply, Signature.of(base.params, x, mapped=(0, 0))),
         (loss, Signature.of(output, labels, mapped=(0, 0))),
+        (sample, Signature.of(key, output, y, mapped=(0, 0, 0))),
     ]
-    return functions if sample is None else [*functions, (sample, Signature.of(key, output, y, mapped=(0, 0, 0)))]
 
 
-def _with_true_labels(apply, loss, *others):
-    return _of_bucket(apply, loss, None, *others)
-
-
-def _of_bucket(
-    apply, loss, sample: Sampler | None, adapter, number: int, summary, params, parameters, task: Task, keys
-):
+def _of_bucket(apply, loss, sample: Sampler, adapter, number: int, summary, params, parameters, task: Task, keys):
     """For tasks of one shape, leaves `[T, N, ...]`, one after the other."""
     model, loss = adapted(adapter, apply), scalar(loss)
 
@@ -150,8 +149,6 @@ def _of_bucket(
 
         def of_example(example):
             x, y, index = example
-            if sample is None:
-                return squares(x, y)
             drawn = jax.random.split(jax.random.fold_in(key, index), number)
             labels = jax.vmap(sample, in_axes=(0, None, None))(drawn, model(params, a, x), y)
             return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(squares, in_axes=(None, 0))(x, labels))

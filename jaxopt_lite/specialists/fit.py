@@ -68,7 +68,7 @@ class _Model(NamedTuple):
     """What is fitted: functions for one input, and the adapter."""
 
     apply: Callable
-    features: Callable | None
+    features: Callable
     adapter: Adapter
     loss: Callable
 
@@ -140,7 +140,7 @@ def fit(
     identity = adapter.identity(base.params)
     center = _one_each("center", identity if center is None else center, identity, len(tasks))
     start = center if start is None else _one_each("start", start, identity, len(tasks))
-    model = _Model(base.apply, base.features, adapter, loss)
+    model = _Model(base.apply, _no_features if base.features is None else base.features, adapter, loss)
     if solver is None:
         solver = BFGS() if adapter.size(base.params) <= _LARGEST_DENSE else LBFGS()
     expect(solver, "fit", "BFGS() or LBFGS()", "minimum")
@@ -158,6 +158,11 @@ def fit(
         except KeyboardInterrupt:
             warnings.warn(f"interrupted: {len(done)} of {len(tasks)} tasks are fitted.", stacklevel=3)
     return _library(base, adapter, given, fitted, author, license)
+
+
+def _no_features(params: PyTree, x: PyTree) -> Float[Array, " 0"]:
+    """The features of a base without features."""
+    return jnp.zeros(0)
 
 
 def _one_each(name: str, given: Parameters, identity: Parameters, size: int) -> Parameters:
@@ -218,9 +223,8 @@ def _solve_bucket(
     model: _Model, params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver
 ) -> _Fitted:
     """Fit the adapters of tasks of one shape, leaves `[T, N, ...]`, in one batched solve on all devices of the host."""
-    core = _without_features if model.features is None else _solve
     arguments = params, task, start, center, prior, solver
-    return run(core, (model.adapter,), _functions(model, params, task), *arguments, rows=_rows(*arguments))
+    return run(_solve, (model.adapter,), _functions(model, params, task), *arguments, rows=_rows(*arguments))
 
 
 def _rows(params: PyTree, task: Task, start: Parameters, center: Parameters, prior, solver) -> Rows:
@@ -237,12 +241,7 @@ def _functions(model: _Model, params: PyTree, task: Task) -> list[tuple[Callable
     f, a, x = _of_one(model, params, task)
     of_input = Signature.of(params, x, mapped=(0, 0), exact=True)
     of_output = Signature.of(jax.eval_shape(f, params, a, x), task.y, mapped=(0, 2), exact=True)
-    functions = [(model.apply, of_input), (model.loss, of_output)]
-    return functions if model.features is None else [*functions, (model.features, of_input)]
-
-
-def _without_features(apply, loss, *others) -> _Fitted:
-    return _solve(apply, loss, None, *others)
+    return [(model.apply, of_input), (model.loss, of_output), (model.features, of_input)]
 
 
 def _solve(apply, loss, features, adapter: Adapter, params, task: Task, start, center, prior, solver) -> _Fitted:
@@ -308,13 +307,10 @@ def _of_one(model: _Model, params: PyTree, task: Task) -> tuple[Callable, Parame
 
 
 def _mean_features(model: _Model, params: PyTree, task: Task) -> Float[Array, "T d"]:
-    """The mean features of each task's inputs; of width zero for a base without features."""
-    features = model.features
-    if features is None:
-        return jnp.zeros((task.weight.shape[0], 0))
+    """The mean features of each task's inputs."""
 
     def of_input(_, x):
-        value = vector(features)(params, x)
+        value = vector(model.features)(params, x)
         return value.astype(as_float(value.dtype))  # the mean of integers is not an integer
 
     return _means(of_input, (), task.x, task.weight, mean_about_first)
