@@ -25,7 +25,7 @@ from jaxopt_lite.jaxprs import (
     shape_of,
 )
 
-__all__ = ["Visit", "ranges_of"]
+__all__ = ["ranges_of"]
 
 # Called on each equation, with its operands. Meanwhile `jaxprs.current_line` is the line of the equation.
 Visit = Callable[[Equation, list[Value]], None]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from jaxopt_lite.bounds.accesses import access_of, index_given, indices_of, line_of_access
+from jaxopt_lite.bounds.accesses import Line, access_of, index_given, indices_of, line_of_access
 from jaxopt_lite.bounds.intervals import Interval
 from jaxopt_lite.bounds.ranges import ranges_of
 
@@ -46,9 +46,9 @@ class Unchecked(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.file}:{self.line} ({self.function}): "
+            f"{Line(self.file, self.line, self.function)}: "
             f"{self.primitive} on axis {self.axis} of {self.shape} needs an index in [0, {self.limit}], "
-            f"known is [{self.lo}, {self.hi}]; out of range it is {self.outcome}"
+            f"its known range is [{self.lo}, {self.hi}]; out of range it is {self.outcome}"
         )
 
 

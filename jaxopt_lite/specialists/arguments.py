@@ -8,7 +8,7 @@ fingerprint says. JAX, too, may read such an array only after the call that it w
 could be changed is copied, and nothing else; JAX arrays never are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import wraps
 from operator import is_
@@ -23,7 +23,7 @@ from jaxopt_lite.arguments import assign, whole_number
 
 __all__ = [
     "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "check_kept", "check_real", "copied", "freeze_fields",
-    "frozen", "inputs", "is_unicode", "key_seed", "number", "remembered", "renamed", "scalar", "text", "vector",
+    "frozen", "inputs", "is_unicode", "key_seed", "number", "remembered", "renamed", "scalar", "some", "text", "vector",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -72,6 +72,12 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}={value!r}: expected a string.")
     return str(value)
+
+
+def some(names: Collection[str]) -> str:
+    """Up to ten names, for a message."""
+    shown, more = list(names)[:10], len(names) - 10
+    return ", ".join(map(repr, shown)) + (f" and {more} more" if more > 0 else "")
 
 
 def renamed(**names: str) -> Callable[[Function], Function]:

@@ -36,7 +36,7 @@ from jaxopt_lite.specialists.arguments import POSITIVE, key_seed, number
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.report import Unit
 
-__all__ = ["Windows", "bits_per_byte", "byte_lengths", "encode", "language_model", "padding", "window_loss", "windows"]
+__all__ = ["Windows", "bits_per_byte", "encode", "language_model", "padding", "window_loss", "windows"]
 
 _BYTES = 256
 _CHUNK = 50  # steps between two looks at the clock and the keyboard

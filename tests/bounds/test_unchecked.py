@@ -257,7 +257,7 @@ def test_says_what_is_known():
     """An entry has the shape, the axis, the range that is known and the one that is allowed."""
     (found,) = find_unchecked(lambda x, i: x[i % 3, i % 6], ROWS, INDEX)
     assert found[:7] == ("dynamic_slice", "clamped", (3, 5), 1, 0, 5, 4)
-    assert "dynamic_slice on axis 1 of (3, 5) needs an index in [0, 4], known is [0, 5]" in str(found)
+    assert "dynamic_slice on axis 1 of (3, 5) needs an index in [0, 4], its known range is [0, 5]" in str(found)
 
 
 def test_a_window_must_fit_as_a_whole():

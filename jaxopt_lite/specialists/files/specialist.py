@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from jaxopt_lite.files import write
 from jaxopt_lite.specialists.adapters import from_spec, leaf_names
-from jaxopt_lite.specialists.arguments import text
+from jaxopt_lite.specialists.arguments import some, text
 from jaxopt_lite.specialists.base import Base, digest
 from jaxopt_lite.specialists.files.bases import OF_BASE, check_base, identity_of
 from jaxopt_lite.specialists.library import Card, Library, Profile
@@ -28,7 +28,7 @@ from jaxopt_lite.specialists.tensor_files import (
     read_header,
 )
 
-__all__ = ["LAST", "Found", "Head", "HostLibrary", "Reader", "described", "read_head", "save_one", "some", "template"]
+__all__ = ["LAST", "Found", "HostLibrary", "Reader", "described", "read_head", "save_one", "template"]
 
 LAST = 10**18  # the order of a specialist that was saved alone: after all those of a folder
 _KIND = "jaxopt_lite specialist"
@@ -218,11 +218,6 @@ def _card(plain: str) -> Card:
     except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"its card {plain[:200]} cannot be read ({error}).") from error
     raise ValueError(f"its card {plain[:200]} lacks a field or has one of another type: {', '.join(wrong)}.")
-
-
-def some(names: Sequence[str]) -> str:
-    """Up to ten names, for a message."""
-    return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def save_one(library: Library, file: str | Path) -> None:

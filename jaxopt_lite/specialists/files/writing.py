@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from jaxopt_lite.specialists.arguments import some
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.files.bases import check_base
 from jaxopt_lite.specialists.files.folder import (
@@ -20,7 +21,7 @@ from jaxopt_lite.specialists.files.folder import (
     locked,
 )
 from jaxopt_lite.specialists.files.reading import place_of, read_index
-from jaxopt_lite.specialists.files.specialist import LAST, HostLibrary, Reader, described, read_head, some
+from jaxopt_lite.specialists.files.specialist import LAST, HostLibrary, Reader, described, read_head
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.tensor_files import OtherFormatError, OtherVersionError, naming
 

@@ -18,7 +18,7 @@ from jaxopt_lite.lanes.capture import Signature, run
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
 from jaxopt_lite.specialists.tasks import Task, of_tasks, weighted_mean
 
-__all__ = ["Moments", "moments"]
+__all__ = ["moments"]
 
 Moments = dict[str, tuple[int, Float[Array, "T m m"]]]
 

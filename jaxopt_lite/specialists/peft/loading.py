@@ -11,7 +11,7 @@ import numpy as np
 import regex
 
 from jaxopt_lite.specialists.adapters import IA3, Adapter, LoRA, Parameters, Part, Shift
-from jaxopt_lite.specialists.arguments import text
+from jaxopt_lite.specialists.arguments import some, text
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import Card, Library, Profile, unknown_fisher
 from jaxopt_lite.specialists.peft.names import Place, TorchNames
@@ -22,7 +22,6 @@ from jaxopt_lite.specialists.tensor_files import check_exists, read_any
 __all__ = ["load_peft"]
 
 _IN_WRAPPER = regex.compile(r"\.base_layer(?=\.\w+$)")  # holds the bias of a module with an adapter
-_SHOWN = 10  # names that a message lists
 
 
 def load_peft(
@@ -160,10 +159,8 @@ def _divided(
 
 
 def _expected(by_name: Mapping[str, Place]) -> str:
-    names = list(by_name)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"expected {PREFIX!r} and an array of LoRA or IA3 for {', '.join(names[:_SHOWN])}{more}. If the PyTorch model "
+        f"expected {PREFIX!r} and an array of LoRA or IA3 for {some(by_name)}. If the PyTorch model "
         "calls them otherwise, give TorchNames(names=...)"
     )
 

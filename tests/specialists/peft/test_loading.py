@@ -172,7 +172,7 @@ REFUSED = {
     ),
     "another module": (
         lambda folder: written(folder, {"a.lora_A.weight": A, "a.lora_B.weight": B}),
-        "the module 'a' is not one of the base's: expected 'base_model.model.' and an array of LoRA or IA3 for fc.bias",
+        "the module 'a' is not one of the base's: expected 'base_model.model.' and an array of LoRA or IA3 for 'fc",
     ),
     "DoRA": (
         arrays({"fc.lora_magnitude_vector": draw(OUT)}),
