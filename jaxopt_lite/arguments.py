@@ -20,7 +20,7 @@ def assign(owner: Any, **values: Any) -> None:
 
 
 def flag(name: str, value: Any) -> bool:
-    """A bool, also one of NumPy. Python would accept anything, such as an argument in the wrong place.
+    """A Python or NumPy bool. Anything else is refused: Python would take any object, even a misplaced argument.
 
     Raises:
         ValueError: it is something else.

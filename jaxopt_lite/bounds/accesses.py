@@ -50,8 +50,7 @@ def line_of_access() -> Line:
 def body_of(equation: Equation) -> Any | None:
     """The jaxpr that a call runs on its operands, whatever rules it has for transformations; None if it is no call.
 
-    Nothing is transformed any more here, so a function with a rule of its own for `vmap` or for its transpose is just
-    its body.
+    No transformation follows, so a function with its own rule for `vmap` or transposition is just its body.
     """
     inner = called(equation)
     if inner is not None:

@@ -78,7 +78,7 @@ def checked(fun: Callable) -> Callable:
     """
 
     def instrumented(*args, **kwargs):
-        # A new function, because of one that it has seen JAX returns the old trace, whatever that reads now.
+        # A new function each time: for one that it has traced, JAX returns the old trace, even if globals have changed.
         anew = jax.make_jaxpr(lambda *args, **kwargs: fun(*args, **kwargs), return_shape=True)
         jaxpr, shape = anew(*args, **kwargs)
         outs = _Checks().run_arrays(jaxpr, jax.tree.leaves((args, kwargs)))

@@ -100,6 +100,6 @@ def find_unchecked(fun: Callable, *args: PyTree, **kwargs: PyTree) -> list[Unche
                 what = (access.by, outcome, access.shape, axis, int(known.lo), int(known.hi), limit)
                 found[Unchecked(*what, *line_of_access())] = None
 
-    # A new function, because of one that it has seen JAX returns the old trace, whatever that reads now.
+    # A new function each time: for one that it has traced, JAX returns the old trace, even if globals have changed.
     ranges_of(jax.make_jaxpr(lambda *args, **kwargs: fun(*args, **kwargs))(*args, **kwargs), visit)
     return list(found)

@@ -2,8 +2,8 @@
 
 Every function draws on the axes it is given, or on those of a new figure, and returns them. A new figure is
 transparent and its text grey, so that it is legible on light and on dark paper; the colors are those of Okabe and Ito
-(2008), which people of any color vision can tell apart. What draws stands below what is drawn, so that a report or a
-matrix of similarities can draw itself.
+(2008), which people of any color vision can tell apart. `plots` imports nothing that it draws, so a report or a
+similarity matrix can have a `plot` method.
 
 Files, in reading order; each imports only from those above it:
 

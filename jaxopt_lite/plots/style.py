@@ -20,7 +20,7 @@ def check(name: str, value: Any, expected: str, *parts: str) -> None:
     """Refuse what lacks one of the parts that are drawn.
 
     Raises:
-        TypeError: it does.
+        TypeError: a part is missing.
     """
     if not all(hasattr(value, part) for part in parts):
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}.")

@@ -2,13 +2,13 @@
 
 Files, in reading order; each imports only from those above it:
 
-- `arguments`: checks and copies of what users hand over.
+- `arguments`: checks of users' arguments, and copies of arrays.
 - `activations`: a changed model computed on its activations, so that each input of a batch can have its own change.
 - `adapters`: what a specialist changes of the base's parameters: IA3, LoRA, Shift.
 - `base`: the one model that all share.
 - `tasks`: ragged examples as few arrays, and sums over them.
 - `library`: very many specialists of a base, stacked; serving them.
-- `hoist`: what of a model does not depend on an adapter is computed once.
+- `hoist`: computes once what does not depend on the adapter.
 - `fit`: the adapters of all tasks in one batched solve.
 
 To keep, to choose, to combine:
@@ -26,7 +26,7 @@ To keep, to choose, to combine:
 To judge:
 
 - `report`: what an evaluation found.
-- `evaluate`: beside the alternatives.
+- `evaluate`: a system against its alternatives.
 - `language`: text as examples, and a small language model.
 """
 

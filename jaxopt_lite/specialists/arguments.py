@@ -1,4 +1,4 @@
-"""What users hand over: whether it is what it has to be, and copies of what they may change later.
+"""Checks of users' arguments, and copies of arrays that users may change later.
 
 `True` would pass as 1, and a boolean mask as the indices 0 and 1. So booleans and strings are refused where a number is
 meant; scalars of NumPy and JAX are accepted.

@@ -26,9 +26,9 @@ __all__ = ["Base", "batched", "digest", "no_mesh", "off_mesh"]
 class Base:
     """A model, written for one input. As a pytree its parameters are its leaves.
 
-    Its functions compute what they read now: a global, an array that was edited or an attribute may change between two
-    calls. What may have changed unseen, such as a large NumPy array, is traced again at every call; under `jax.jit` it
-    is traced once, and stays what it was then.
+    Its functions always see current values: globals, edited arrays and attributes may change between calls. Whatever
+    may have changed unnoticed, such as a large NumPy array, is traced again at every call; under `jax.jit` it is traced
+    once and stays as it was.
 
     Args:
         params: its parameters, a pytree of arrays. NumPy arrays are copied, so later edits do not change the base.

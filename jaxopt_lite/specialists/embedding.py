@@ -7,7 +7,7 @@ model matter for a task. Averaged over the weights of each unit, it has one numb
     d(a, b) = 1 − cos( F_a / (F_a + F_b), F_b / (F_a + F_b) ).
 
 To choose whom to learn from, subtract α d(a, trivial), which favors what was learned on hard tasks. The head is fitted
-for each task and is not part of the embedding: it would only tell the label frequencies.
+for each task and is not part of the embedding: it would only reflect the label frequencies.
 
 Tuned parameters (Vu et al., arXiv 2110.07904; Zhou et al., arXiv 2210.11705) cost nothing once a specialist is fitted.
 They are taken in the linear form of the adapter, where equal changes have equal numbers.

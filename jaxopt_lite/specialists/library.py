@@ -1,4 +1,4 @@
-"""Very many specialists of one base: their adapters stacked, and for each what routers know of it, and a card."""
+"""Very many specialists of one base: stacked adapters, with a profile for routers and a card for each."""
 
 import math
 import operator
@@ -276,7 +276,7 @@ class Library:
         return self.parameters, self.profile
 
     def _check_rows(self, arrays: PyTree) -> None:
-        """Refuse arrays without a row for each card; when they are used, for inside JAX a pytree may hold anything."""
+        """Refuse arrays without a row for each card. Checked on use: JAX may build the pytree with anything in it."""
         for leaf in jax.tree.leaves(arrays):
             if leaf.shape[:1] != (len(self),):
                 raise ValueError(

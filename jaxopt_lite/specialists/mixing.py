@@ -8,8 +8,8 @@ LoraHub (Huang et al., arXiv 2307.13269) has the same aim. It mixes the factors 
 gradient of a product of two mixtures is zero: a gradient method would never move. Here the changes themselves are
 mixed, in the linear form of the adapter, and the start is their mean.
 
-To the solver the weights are parameters like any other: of a base that holds the specialists' changes among its own
-parameters, with an adapter that shifts its weights. So all tasks are mixed in one batched solve, by `fit`.
+The solver sees the weights as ordinary parameters: they and the specialists' changes are parameters of a base, and a
+`Shift` adapts the weights. So all tasks are mixed in one batched solve, by `fit`.
 """
 
 from collections.abc import Callable, Mapping

@@ -216,7 +216,8 @@ class Report:
 def _seconds(cost: Cost) -> str:
     if cost.seconds is None:
         return ""
-    return f" and {cost.seconds:.3g} s to fit, compilation apart ({cost.first_seconds:.3g} s the first time, with it)"
+    first = f"{cost.first_seconds:.3g} s the first time, including compilation"
+    return f" and {cost.seconds:.3g} s to fit once compiled ({first})"
 
 
 def _cells(row: Row) -> tuple[str, str, str]:

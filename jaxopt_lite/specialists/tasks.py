@@ -1,8 +1,8 @@
 """The examples of tasks: ragged ones as a few arrays of one shape, and sums over them some examples at a time.
 
 Some tasks have five examples, some five thousand. Tasks of similar size share a bucket, padded to one size with copies
-of weight 0. Each bucket is compiled once, which takes seconds, so that another bucket pays only for tasks that are many
-or much smaller than the others.
+of weight 0. Compiling a bucket takes seconds, so another bucket pays off only for many tasks, or for tasks much smaller
+than the rest.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -198,7 +198,7 @@ def check_format(metadata: Mapping[str, str], kind: str, keys: Mapping[str, Iter
         raise OtherVersionError(f"version {version!r} of {kind!r}; expected {expected}. Update jaxopt_lite to read it.")
     wanted = {"format", "version", "checksum", *keys[version]}
     if metadata.keys() != wanted:
-        raise ValueError(f"its metadata are {sorted(metadata)}; expected {sorted(wanted)}. Save it again.")
+        raise ValueError(f"its metadata keys are {sorted(metadata)}; expected {sorted(wanted)}. Save it again.")
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def check_exists(path: Path, made_by: str) -> None:
         raise FileNotFoundError(f"{path} does not exist; expected a file made by {made_by}.") from None
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a file"
-        raise ValueError(f"{path}: is {what}; expected a file made by {made_by}.")
+        raise ValueError(f"{path} is {what}; expected a file made by {made_by}.")
 
 
 def check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -237,7 +237,7 @@ def check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
     """
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or extra:
-        raise ValueError(f"lacks the tensors {missing} and has {extra} besides the expected ones; save it again.")
+        raise ValueError(f"the tensors {missing} are missing and {extra} are unexpected; save it again.")
     for name, array in tensors.items():
         if array.shape != shapes[name]:
             raise ValueError(f"{name!r} has shape {array.shape}; expected {shapes[name]}.")

@@ -167,7 +167,7 @@ MUTANTS = (
     # New arrays stand beside old settings for a moment.
     Mutant(
         "jaxopt_lite/specialists/peft/saving.py",
-        "        last.unlink(missing_ok=True)\n",
+        "            (folder / last).unlink(missing_ok=True)\n",
         "",
         ("tests/specialists/peft/test_saving.py",),
     ),

@@ -76,7 +76,7 @@ def test_every_row_by_hand(base, library, tasks):
     assert report.cost.bytes == 4 * (1 + 1 + 2 + 1 + 2) and report.cost.seconds > 0
     for text in ("3 tasks, mean loss", "monolith of the same size", "uniform merge", "100%", "28 bytes"):
         assert text in str(report)
-    assert "s to fit, compilation apart" in str(report) and "(20 of 20 examples)" in str(report)
+    assert "s to fit once compiled" in str(report) and "(20 of 20 examples)" in str(report)
     assert max(map(len, str(report).splitlines())) <= 80 and repr(report).startswith(
         "Report(3 tasks, mean loss; routed 0."
     )

@@ -302,7 +302,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     save(library, tmp_path)
     save_one(library_of("c", adapter=lora()), tmp_path / "other.safetensors")
     save_one(library_of("a", seed=1), tmp_path / "zz.safetensors")
-    with pytest.raises(ValueError, match="2 of 4 specialists are refused, errors='skip'"):
+    with pytest.raises(ValueError, match="2 of 4 specialists are refused; errors='skip'"):
         load(tmp_path, library.base)
     with pytest.warns(UserWarning, match=r"(?s)other.safetensors: it has the adapter.*zz.safetensors: it is named 'a'"):
         assert_same(load(tmp_path, library.base, errors="skip"), library)

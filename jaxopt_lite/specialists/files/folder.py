@@ -175,7 +175,7 @@ def _json(path: Path) -> Any:
 
 
 def finish(folder: Path) -> list[str]:
-    """Make the changes of saves that have taken effect; the files that could not be deleted."""
+    """Carry out the saves that have taken effect. Returns the files that could not be deleted."""
     stuck = []
     for saved in _commits(folder):
         removed, left = _removed(saved), []

@@ -162,7 +162,7 @@ def _report(folder: Path, refused: dict[str, str], total: int, errors: str) -> N
     elif total == 1:
         raise ValueError(lines[0])
     else:
-        message = f"{len(refused)} of {total} specialists are refused, errors='skip' loads the others:"
+        message = f"{len(refused)} of {total} specialists are refused; errors='skip' loads the others:"
         raise ValueError("\n  ".join([message, *lines]))
 
 

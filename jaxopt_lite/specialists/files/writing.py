@@ -31,7 +31,8 @@ __all__ = ["save"]
 class _Member(NamedTuple):
     """A specialist that is in a folder before a save.
 
-    Of a damaged one only the file's name is known. One of a later version is called by it: it is someone's, and whole.
+    Of a damaged file only its name is known. A file of a later version goes by its file name: it is intact, and may be
+    someone else's.
     """
 
     file: str
@@ -141,7 +142,7 @@ def _mine(rows: HostLibrary, members: Iterable[_Member]) -> dict[str, _Member]:
 
 
 def _check_others(folder: Path, rest: list[_Member], new: set[str], library: Library, others: str) -> None:
-    """Refuse to go on if something would be lost that nobody allowed to be."""
+    """Refuse to lose others' specialists without permission."""
     names = [member.file if member.name is None else member.name for member in rest]
     if others == "raise" and rest:
         raise ValueError(

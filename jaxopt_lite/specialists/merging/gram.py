@@ -1,4 +1,4 @@
-"""What goes into a layer: the second moments XᵀX of whatever a model multiplies its matrices with.
+"""Second moments XᵀX of the inputs of layers: of whatever a model multiplies its matrices with.
 
 The model is any JAX function. Its matrices are followed through the jaxpr, past casts, transposes and calls, to the
 products in which they are used.

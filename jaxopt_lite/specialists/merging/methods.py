@@ -39,7 +39,7 @@ _KEPT = "the share of entries to keep, above 0 and at most 1", lambda share: 0 <
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make one change out of several. Settings are plain: recipes hold their text, programs their values."""
+    """A way to make one change out of several. Recipes print its settings, and programs are compiled for them."""
 
     def weights(self, k: int) -> Float[Array, " k"]:
         """The default weights."""
@@ -352,7 +352,7 @@ def _seen_together(count: Float[Array, " k"], mean: Float[Array, "k d"]) -> tupl
 
 
 def specialist_of(library: Library, a: Parameters, card: Card, count, mean) -> Library:
-    """A library of one with all of this one as its parents, in the linear form of the adapter."""
+    """A library of one specialist, in the linear form of the adapter; its parents are all of `library`."""
     parameters, profile = _of_one(a, count, mean)
     return Library(library.base, parameters, profile, library.adapter.linear, (replace(card, parents=library.ids),))
 

@@ -47,7 +47,7 @@ def load_peft(
         TypeError, ValueError: names in `torch` that do not fit the base.
         ValueError: a damaged file; an adapter that is neither LoRA nor IA3, or a variant of them, such as DoRA; arrays
             that are unknown, missing, of other shapes or out of range in the dtype of their leaf; leaves of integers;
-            what the library's adapter cannot say.
+            what the library's adapter cannot express.
 
     Warns:
         UserWarning: settings that are not known here were left out.
@@ -127,7 +127,9 @@ def _changes(config: Config, tensors: Mapping[str, np.ndarray], places: Mapping[
         if not np.any(shift):
             continue  # saved along, and unchanged
         if leaf in found:
-            raise ValueError(f"{key!r} is not as in the base, and {leaf!r} has {found[leaf].part} too; expected one.")
+            raise ValueError(
+                f"{key!r} differs from the base, and {leaf!r} is also changed by {found[leaf].part}; expected one."
+            )
         found[leaf] = _Found(Shift(leaf), [shift])
     if not found:
         raise ValueError("it changes nothing of the base.")
@@ -145,7 +147,7 @@ def _divided(
     whole: dict[str, tuple[str, np.ndarray]] = {}
     for key, array in tensors.items():
         if not (jnp.issubdtype(array.dtype, np.floating) and np.isfinite(array).all()):
-            raise ValueError(f"{key!r}, of {array.dtype.name}, holds other than finite floating-point numbers.")
+            raise ValueError(f"{key!r}, of {array.dtype.name}, holds other values than finite floating-point numbers.")
         name = key.removeprefix(PREFIX)
         suffix = next((each for each in SUFFIXES if name.endswith(each)), None)
         inner = _IN_WRAPPER.sub("", name)
@@ -256,4 +258,4 @@ def _as(part: Part, found: _Found, leaf: str, ndim: int) -> list[np.ndarray]:
         return values
     if isinstance(part, Shift) and isinstance(mine.linear, Shift):
         return [np.asarray(value) for value in mine.to_linear(*map(jnp.asarray, values))]
-    raise ValueError(f"{leaf!r} is changed by {mine}, which the library's {part} cannot say; expected one like it.")
+    raise ValueError(f"{leaf!r} is changed by {mine}, which the library's {part} cannot express; expected one like it.")

@@ -172,8 +172,8 @@ class _Changes:
         kinds = {type(change.part) for change in self.adapted.values()}
         if len(kinds) != 1:
             raise ValueError(
-                f"this adapter has {'both LoRA and IA3' if kinds else 'neither LoRA nor IA3'} of matrices; one of PEFT "
-                "has one of them. A merged LoRA is a Shift: `compress` makes LoRA of it again."
+                f"this adapter has {'both LoRA and IA3' if kinds else 'neither LoRA nor IA3'} on matrices; one of PEFT "
+                "has exactly one of them. A merged LoRA is a Shift: `compress` makes LoRA of it again."
             )
         kind, own = ("LORA", self._lora()) if kinds == {LoRA} else ("IA3", self._ia3())
         settings, tensors = self._whole()

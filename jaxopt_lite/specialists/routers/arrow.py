@@ -22,8 +22,8 @@ class Arrow(Router):
     """Scores are the sizes of vᵀ h, for the inputs h `[B, m]` of the layer that a LoRA changes: its features.
 
     The method was designed to route each token at each layer, in networks with many layers. Once per input, at one
-    layer, it is weak; compare it with `LDA` by `evaluate` before relying on it. Its novelty says how long h is rather
-    than how new.
+    layer, it is weak; compare it with `LDA` by `evaluate` before relying on it. Its novelty measures the length of
+    h, not how unfamiliar it is.
     """
 
     @classmethod

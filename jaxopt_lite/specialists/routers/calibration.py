@@ -37,9 +37,9 @@ def calibrate(base: Base, tasks: Mapping[str, tuple], *, fallback: float = 0.01,
     """Learn the feature space of a base from inputs of many tasks, once; then specialists join without changing it.
 
     The covariance is that of all inputs. The threshold and the temperature are found by cross-fitting: each task is
-    halved, and each half is scored by the means and the covariance of the other. There the novelty of an input is that
-    under its own task. In a library that holds its task an input is at most as novel, so that no more than a share of
-    `fallback` falls back falsely, however many specialists there are; fewer do if tasks overlap.
+    halved, and each half is scored by the means and the covariance of the other. An input's novelty is that under its
+    own task. In a library that holds this task it is no larger, so at most a share of `fallback` falls back falsely,
+    however many specialists there are; fewer where tasks overlap.
 
     Args:
         base: the model, with features.

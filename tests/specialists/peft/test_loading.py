@@ -186,8 +186,11 @@ REFUSED = {
         arrays({"fc.bias": draw(OUT), "fc.base_layer.bias": draw(OUT)}),
         "bias' is not a known array",
     ),
-    "NaN": (arrays({"fc.lora_A.weight": A * np.nan}), "of float32, holds other than finite floating-point numbers"),
-    "whole numbers": (arrays({"fc.lora_A.weight": A.astype(int)}), "of int64, holds other than finite"),
+    "NaN": (
+        arrays({"fc.lora_A.weight": A * np.nan}),
+        "of float32, holds other values than finite",
+    ),
+    "whole numbers": (arrays({"fc.lora_A.weight": A.astype(int)}), "of int64, holds other values than finite"),
     "not a target": (lambda folder: written(folder, target_modules=["b"]), "target_modules=['b'] does not choose 'fc'"),
     "an embedding": (
         lambda folder: written(folder, {"fc.lora_embedding_A": A, "fc.lora_embedding_B": B}),
@@ -203,7 +206,7 @@ REFUSED = {
     ),
     "two changes of one leaf": (
         arrays({"fc.base_layer.weight": draw(OUT, IN)}),
-        "is not as in the base, and 'fc/kernel'",
+        "differs from the base, and 'fc/kernel'",
     ),
     "nothing": (
         lambda folder: written(folder, {"norm.weight": PARAMS["norm"]["scale"]}),
@@ -239,7 +242,7 @@ def test_what_is_refused(tmp_path, write, message):
             LoRA("fc/kernel", rank=1),
             "'fc/kernel' is changed by LoRA(path='fc/kernel', rank=2, alpha=3, seed=0), which the",
         ),
-        (IA3("fc/kernel"), "which the library's IA3(path='fc/kernel', axis=-1) cannot say; expected one like it"),
+        (IA3("fc/kernel"), "which the library's IA3(path='fc/kernel', axis=-1) cannot express; expected one like it"),
         (Shift("norm/scale"), "it changes 'fc/kernel', by LoRA(path='fc/kernel', rank=2, alpha=3, seed=0), which the"),
     ],
 )
@@ -263,7 +266,7 @@ def test_files_that_are_missing_or_damaged(tmp_path):
         load_peft(folder, BASE)
     (folder / "adapter_model.bin").unlink()
     path.mkdir()
-    with pytest.raises(ValueError, match=r"adapter_model.safetensors: is a folder; expected a file made by PEFT"):
+    with pytest.raises(ValueError, match=r"adapter_model.safetensors is a folder; expected a file made by PEFT"):
         load_peft(folder, BASE)
     path.rmdir()
     with pytest.raises(

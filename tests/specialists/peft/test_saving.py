@@ -193,7 +193,7 @@ def test_dtypes(tmp_path, kept, computed):
 def test_what_was_merged_is_saved_once_it_is_lora_again(tmp_path):
     one, other = (specialist(BASES["in_out"], LoRA("fc/kernel", rank=1), seed=seed) for seed in (1, 2))
     merged = merge(one.rename({"a": "b"}).add(other), name="a")
-    with pytest.raises(ValueError, match="neither LoRA nor IA3 of matrices; .* `compress` makes LoRA of it again"):
+    with pytest.raises(ValueError, match="neither LoRA nor IA3 on matrices; .* `compress` makes LoRA of it again"):
         save_peft(merged, tmp_path, names_of())
     library = compress(merged, LoRA("fc/kernel", rank=2)).library
     save_peft(library, tmp_path, names_of())
@@ -210,9 +210,9 @@ def test_merged_ia3_is_ia3(tmp_path):
 
 LORA = LoRA("fc/kernel", rank=1)
 REFUSED = {
-    "both": (LORA + IA3("head/kernel", axis=0), "this adapter has both LoRA and IA3 of matrices"),
-    "none": (Shift("norm/*"), "this adapter has neither LoRA nor IA3 of matrices"),
-    "a scaled vector alone": (IA3("norm/scale"), "this adapter has neither LoRA nor IA3 of matrices"),
+    "both": (LORA + IA3("head/kernel", axis=0), "this adapter has both LoRA and IA3 on matrices"),
+    "none": (Shift("norm/*"), "this adapter has neither LoRA nor IA3 on matrices"),
+    "a scaled vector alone": (IA3("norm/scale"), "this adapter has neither LoRA nor IA3 on matrices"),
     "an embedding": (IA3("wte/embedding"), "IA3 on 'wte/embedding', an embedding, which PEFT's IA3 does not change"),
     "outputs without the bias": (IA3("fc/kernel"), "PEFT scales the bias of 'fc' by the same"),
     "outputs and another bias": (IA3("fc/kernel") + IA3("fc/bias"), "has another change, or none. Scale the inputs"),

@@ -263,10 +263,10 @@ def test_numbers_that_cannot_route_are_neither_loaded_nor_saved(tmp_path, change
 def test_other_tensors_or_metadata_are_refused(tmp_path):
     path, tensors = tmp_path / "geometry.safetensors", {"center": np.zeros(3, np.float32)}
     path.write_bytes(encode("jaxopt_lite geometry", tensors, {"base": BASE.fingerprint}))
-    with pytest.raises(ValueError, match=r"lacks the tensors \['temperature', 'threshold', 'whiten'\]"):
+    with pytest.raises(ValueError, match=r"the tensors \['temperature', 'threshold', 'whiten'\] are missing"):
         Geometry.load(path, BASE)
     path.write_bytes(encode("jaxopt_lite geometry", tensors, {}))
-    with pytest.raises(ValueError, match=r"its metadata are .*; expected \['base'"):
+    with pytest.raises(ValueError, match=r"its metadata keys are .*; expected \['base'"):
         Geometry.load(path, BASE)
 
 
