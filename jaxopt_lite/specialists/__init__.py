@@ -4,9 +4,11 @@ Files, in reading order; each imports only from those above it:
 
 - `arguments`: checks of users' arguments, and copies of arrays.
 - `activations`: a changed model computed on its activations, so that each input of a batch can have its own change.
+- `leaves`: the leaves of a pytree by name, and a digest of named arrays.
 - `adapters`: what a specialist changes of the base's parameters: IA3, LoRA, Shift.
 - `base`: the one model that all share.
-- `tasks`: ragged examples as few arrays, and sums over them.
+- `tasks`: ragged examples as few arrays.
+- `sums`: sums and means over many examples, some at a time.
 - `library`: very many specialists of a base, stacked; serving them.
 - `hoist`: computes once what does not depend on the adapter.
 - `fit`: the adapters of all tasks in one batched solve.

@@ -14,7 +14,6 @@ product.
 """
 
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,32 +27,13 @@ from jaxtyping import Array, Float, PyTree
 from jaxopt_lite.arguments import assign, whole_number
 from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.specialists.activations import LowRank, Scaled, dense, is_changed
-from jaxopt_lite.specialists.arguments import POSITIVE, is_unicode, key_seed, number, text
+from jaxopt_lite.specialists.arguments import POSITIVE, key_seed, number, text
+from jaxopt_lite.specialists.leaves import named_leaves
 
-__all__ = ["IA3", "KINDS", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec", "leaf_names"]
+__all__ = ["IA3", "KINDS", "Adapter", "LoRA", "Parameters", "Part", "Shift", "as_adapter", "from_spec"]
 
 Parameters = dict[str, Any]  # arrays, or whatever stands for them
 _SCALE = "a positive number, or None for a scale of 1", POSITIVE[1]
-
-
-def leaf_names(params: PyTree) -> list[str]:
-    """The names of the leaves of a pytree: the keys on the way to each, joined by slashes.
-
-    Raises:
-        ValueError: two leaves of one name, as in `{"a": {"b": ...}, "a/b": ...}`; a name that is not valid Unicode.
-    """
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _with_paths(params)]
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(f"params has two leaves that are called {twice!r}; expected keys without '/'.")
-    for name in names:
-        if not (name.isascii() or is_unicode(name)):
-            raise ValueError(f"params has a leaf that is called {name!r}; expected a name that UTF-8 can write.")
-    return names
-
-
-def _with_paths(params: PyTree):
-    return jax.tree_util.tree_leaves_with_path(params)
 
 
 @dataclass(frozen=True)
@@ -303,9 +283,7 @@ class Adapter:
         changed = {}
         for part, name, leaf in self.matches(params):
             changed[name] = part.change(leaf, *(a[key] for key in _keys(part, name)))
-        leaves = [
-            changed.get(name, leaf) for name, leaf in zip(leaf_names(params), jax.tree.leaves(params), strict=True)
-        ]
+        leaves = [changed.get(name, leaf) for name, leaf in named_leaves(params).items()]
         return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
     def apply(self, params: PyTree, a: Parameters) -> PyTree:
@@ -348,7 +326,7 @@ class Adapter:
 
     def matches(self, params: PyTree) -> Iterator[tuple[Part, str, Array]]:
         """Every part with the names and leaves it changes."""
-        leaves = dict(zip(leaf_names(params), jax.tree.leaves(params), strict=True))
+        leaves = named_leaves(params)
         taken: dict[str, Part] = {}
         for part in self.parts:
             names = [part.path] if part.path in leaves else [name for name in leaves if _matches(name, part.path)]

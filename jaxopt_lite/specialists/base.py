@@ -1,10 +1,8 @@
 """The one model that all specialists share: its function, its parameters, and what a router sees of an input."""
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import jax
@@ -15,10 +13,10 @@ from jaxtyping import Array, Float, PyTree
 from jaxopt_lite.arguments import assign
 from jaxopt_lite.lanes.batch import on_host
 from jaxopt_lite.lanes.capture import Signature, run
-from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.arguments import frozen, inputs, is_unicode, remembered, text, vector
+from jaxopt_lite.specialists.leaves import digest, leaf_names, named_leaves
 
-__all__ = ["Base", "batched", "digest", "no_mesh", "off_mesh"]
+__all__ = ["Base", "batched", "no_mesh", "off_mesh"]
 
 
 @jax.tree_util.register_dataclass
@@ -153,7 +151,7 @@ def _embedded(features: Callable[[PyTree, PyTree], Array], params: PyTree, x: Py
 
 
 def _by_name(params: PyTree) -> dict[str, np.ndarray]:
-    return dict(zip(leaf_names(params), map(on_host, jax.tree.leaves(params)), strict=True))
+    return {name: on_host(leaf) for name, leaf in named_leaves(params).items()}
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:
@@ -176,22 +174,3 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     if v.whole_words and not set(v.base) <= set(v.symbol_of.values()):  # tokens that are words only by this rule
         texts.append("whole words")
     return digest(tokens | merges, *texts)
-
-
-def digest(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
-    """SHA-256 of texts and of named arrays: for each its name, dtype, shape and bytes, the least significant first."""
-    total = hashlib.sha256()
-    for each in texts:
-        total.update(f"{len(each)}:{each};".encode("utf-8", "surrogatepass"))  # names of tasks may hold surrogates
-    for name in sorted(arrays):
-        array = np.asarray(arrays[name])
-        dtype, stored = _known(array.dtype)
-        total.update(f"{name};{dtype};{array.shape};".encode())
-        total.update(np.ascontiguousarray(array, stored).tobytes())
-    return total.hexdigest()
-
-
-@cache
-def _known(dtype: np.dtype) -> tuple[str, np.dtype]:
-    """The name of a dtype, which NumPy makes anew each time, and the dtype with the least significant byte first."""
-    return dtype.name, dtype.newbyteorder("<")

@@ -20,7 +20,8 @@ from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, as_adapt
 from jaxopt_lite.specialists.arguments import frozen, key_seed, scalar
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import adapted, squared
-from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, weighted_mean, without_zero_weights
+from jaxopt_lite.specialists.sums import weighted_mean
+from jaxopt_lite.specialists.tasks import Task, checked, of_tasks, without_zero_weights
 
 __all__ = ["Draws", "Sampler", "categorical", "fisher_diagonal", "squared_gradients"]
 

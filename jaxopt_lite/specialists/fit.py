@@ -46,13 +46,12 @@ from jaxopt_lite.specialists.arguments import (
 from jaxopt_lite.specialists.base import Base, no_mesh, off_mesh
 from jaxopt_lite.specialists.hoist import Hoisted, hoist
 from jaxopt_lite.specialists.library import Card, Library, Profile, adapted, squared, unknown_fisher
+from jaxopt_lite.specialists.sums import mean_about_first, weighted_mean
 from jaxopt_lite.specialists.tasks import (
     Bucket,
     Task,
     checked,
-    mean_about_first,
     pieces,
-    weighted_mean,
     without_zero_weights,
 )
 

@@ -20,7 +20,8 @@ from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
 from jaxopt_lite.specialists.arguments import check_real, copied, frozen, inputs, remembered, renamed, text
-from jaxopt_lite.specialists.base import Base, digest
+from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.leaves import digest
 from jaxopt_lite.tables import html_table
 
 __all__ = ["Card", "Library", "Profile", "adapted", "outside", "rows_of", "squared", "unknown_fisher"]

@@ -1,4 +1,4 @@
-"""The examples of tasks: ragged ones as a few arrays of one shape, and sums over them some examples at a time.
+"""The examples of tasks: ragged ones as a few arrays of one shape.
 
 Some tasks have five examples, some five thousand. Tasks of similar size share a bucket, padded to one size with copies
 of weight 0. Compiling a bucket takes seconds, so another bucket pays off only for many tasks, or for tasks much smaller
@@ -11,16 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from jaxopt_lite.jaxprs import largest_array
-from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.sizes import round_up
 from jaxopt_lite.specialists.arguments import check_kept, check_real, text
 
 __all__ = [
-    "Bucket", "Task", "buckets", "checked", "mean_about_first", "named", "of_examples", "of_tasks", "pieces",
-    "weighted_mean", "weighted_sum", "without_zero_weights",
+    "Bucket", "Task", "buckets", "checked", "named", "of_examples", "of_tasks", "pieces", "without_zero_weights",
 ]  # fmt: skip
 
 _WORTH = 200_000  # padding examples that are worth a compilation, at about 30 µs to solve an example
@@ -196,62 +193,6 @@ def _stacked(tasks: list[Task], size: int) -> Task:
     for row, task in zip(stacked.weight, tasks, strict=True):
         row[task.examples :] = 0
     return stacked
-
-
-_MEMORY = 1 << 26  # bytes of the largest array of a function, over the examples that are run together
-
-
-def weighted_mean(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
-    """Σ_n weight_n f(example_n) / Σ_n weight_n, for `examples` with leaves `[N, ...]`."""
-    total, like = _weighted_sum(f, examples, weight)
-    return jax.tree.map(lambda t, leaf: (t / jnp.sum(weight.astype(t.dtype))).astype(leaf.dtype), total, like)
-
-
-def mean_about_first(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
-    """`weighted_mean`, computed as the first value plus the mean difference from it.
-
-    This loses no digits where values are close to each other and far from zero.
-    """
-
-    def wide(example):
-        return jax.tree.map(lambda leaf: leaf.astype(at_least_float32(leaf.dtype)), f(example))
-
-    like = jax.eval_shape(f, jax.tree.map(lambda leaf: leaf[0], examples))
-    first = wide(jax.tree.map(lambda leaf: leaf[0], examples))
-    apart = weighted_mean(lambda example: jax.tree.map(jnp.subtract, wide(example), first), examples, weight)
-    return jax.tree.map(lambda one, rest, leaf: (one + rest).astype(leaf.dtype), first, apart, like)
-
-
-def weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> PyTree:
-    """Σ_n weight_n f(example_n), for `examples` with leaves `[N, ...]`."""
-    return jax.tree.map(lambda t, leaf: t.astype(leaf.dtype), *_weighted_sum(f, examples, weight))
-
-
-def _weighted_sum(f: Callable[..., PyTree], examples: PyTree, weight: Float[Array, " N"]) -> tuple[PyTree, PyTree]:
-    """The sum, in float32 if `f` gives half precision, which would lose terms; and the shapes that `f` gives."""
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(jax.tree.map(lambda leaf: leaf[0], examples))
-    together = max(1, min(weight.shape[0], _MEMORY // max(largest_array(closed), 1)))
-    chunks = -(-weight.shape[0] // together)
-    together = -(-weight.shape[0] // chunks)  # all of one size, with little padding
-
-    def split(leaf, fill):
-        filling = jnp.broadcast_to(fill, (chunks * together - leaf.shape[0], *leaf.shape[1:])).astype(leaf.dtype)
-        return jnp.concatenate([leaf, filling]).reshape(chunks, together, *leaf.shape[1:])
-
-    @jax.checkpoint  # for a derivative the values are computed again, rather than kept for all examples
-    def add(total, chunk):
-        examples, weight = chunk
-        values = jax.vmap(f)(examples)
-
-        def added(t, v):
-            return t + jnp.tensordot(weight.astype(t.dtype), v.astype(t.dtype), 1, precision="highest")
-
-        return jax.tree.map(added, total, values), None
-
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, at_least_float32(leaf.dtype)), shape)
-    filled = jax.tree.map(lambda leaf: split(leaf, leaf[:1]), examples), split(weight, 0)
-    total, _ = jax.lax.scan(add, zero, filled)
-    return total, shape
 
 
 def of_tasks(f: Callable[[np.ndarray, Task], PyTree], tasks: list[Task]) -> PyTree:

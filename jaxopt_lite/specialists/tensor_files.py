@@ -19,7 +19,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from jaxopt_lite.specialists.arguments import is_unicode
-from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.leaves import digest
 
 __all__ = [
     "DTYPES", "OtherFormatError", "OtherVersionError", "canonical", "check_dtypes", "check_exists", "check_format",

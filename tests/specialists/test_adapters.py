@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxopt_lite.specialists import IA3, Adapter, LoRA, Shift
-from jaxopt_lite.specialists.adapters import as_adapter, from_spec, leaf_names
+from jaxopt_lite.specialists.adapters import as_adapter, from_spec
+from jaxopt_lite.specialists.leaves import leaf_names
 from tests.specialists import models
 
 pytestmark = pytest.mark.hardly_optimized
@@ -74,10 +75,6 @@ def test_lora_starts_are_fixed_by_seed_and_name_and_work_on_stacks():
     np.testing.assert_allclose(adapter.apply(params, a)["stack"], 2.0)
 
 
-def test_names_of_leaves():
-    assert leaf_names({"layers": [{"w": 1.0}, {"w": 2.0}], "b": 3.0}) == ["b", "layers/0/w", "layers/1/w"]
-
-
 @pytest.mark.parametrize(
     "adapter, message",
     [
@@ -96,11 +93,6 @@ def test_what_does_not_fit_the_parameters_is_refused(adapter, message):
 def test_leaves_that_are_not_floating_point_are_refused_by_name(dtype):
     with pytest.raises(ValueError, match=f"on 'step': it is {dtype}; expected floating-point"):
         as_adapter(Shift("*")).identity(models.params() | {"step": jnp.zeros(2, dtype)})
-
-
-def test_names_of_leaves_are_unique():
-    with pytest.raises(ValueError, match="two leaves that are called 'a/b'"):
-        leaf_names({"a": {"b": 1.0}, "a/b": 2.0})
 
 
 def test_bad_descriptions_are_refused():
@@ -163,21 +155,6 @@ def test_a_pattern_of_many_stars_takes_no_time():
     assert time.perf_counter() - start < 2
 
 
-def test_very_many_names_take_no_time():
-    """Also where two are alike, and the last ones."""
-    params = {f"{k}": 0.0 for k in range(40_000)} | {"z": {"z": 0.0}, "z/z": 1.0}
-    start = time.perf_counter()
-    with pytest.raises(ValueError, match="two leaves that are called 'z/z'"):
-        leaf_names(params)
-    assert time.perf_counter() - start < 2
-
-
-@pytest.mark.parametrize("keys", [("a/b", {"b": 1.0}), ("a/0", [1.0]), ("a/0/x", [{"x": 1.0}])])
-def test_keys_with_a_slash_may_make_two_of_one_name(keys):
-    with pytest.raises(ValueError, match="two leaves that are called"):
-        leaf_names({keys[0]: 0.0, "a": keys[1]})
-
-
 @pytest.mark.parametrize(
     "params", [{0: 1.0, 1: 2.0}, {("a", 1): 1.0, ("b", 2): 2.0}, {b"a": 1.0}, {True: 1.0, False: 0.0}]
 )
@@ -186,11 +163,6 @@ def test_keys_that_are_no_texts_have_names_too(params):
     assert len(set(names)) == len(params)
     for name in names:
         assert as_adapter(Shift(name)).identity(jax.tree.map(jnp.asarray, params)).keys() == {f"shift:{name}"}
-
-
-def test_a_name_that_no_file_can_hold():
-    with pytest.raises(ValueError, match="a leaf that is called .*expected a name that UTF-8 can write"):
-        leaf_names({"\ud800": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from jaxopt_lite.specialists import (
     linear_parameters,
     nearest,
     similarity,
+    sums,
     task2vec,
-    tasks,
     tuned_parameters,
 )
 from tests.specialists.small import random_library, small_base
@@ -136,7 +136,7 @@ def test_the_empirical_fisher_is_the_mean_of_squares(adapter):
 def test_few_examples_at_a_time_give_the_same(monkeypatch):
     library = random_library(SOFTMAX, Shift("w"), "abc")
     at_once = fisher_diagonal(SOFTMAX, Shift("w"), library.parameters, TASKS, lambda o, y: cross_entropy(o, y))
-    monkeypatch.setattr(tasks, "_MEMORY", 12 * 7 * 8)  # 7 examples of 12 numbers
+    monkeypatch.setattr(sums, "_MEMORY", 12 * 7 * 8)  # 7 examples of 12 numbers
     by_sevens = fisher_diagonal(SOFTMAX, Shift("w"), library.parameters, TASKS, lambda o, y: cross_entropy(o, y))
     np.testing.assert_allclose(by_sevens["shift:w"], at_once["shift:w"], rtol=1e-12)
 

@@ -15,7 +15,7 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists import IA3, Base, LoRA, Shift, Task, fisher_diagonal, fit, merge
 from jaxopt_lite.specialists.adapters import as_adapter
-from jaxopt_lite.specialists.tasks import mean_about_first
+from jaxopt_lite.specialists.sums import mean_about_first
 from tests.specialists import models
 
 pytestmark = pytest.mark.hardly_optimized  # what is compared to the bit is in `test_fit_bits.py`

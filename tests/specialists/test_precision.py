@@ -18,7 +18,7 @@ from jaxopt_lite.specialists import (
     linear_parameters,
 )
 from jaxopt_lite.specialists.mixing import _Mixture
-from jaxopt_lite.specialists.tasks import weighted_mean
+from jaxopt_lite.specialists.sums import weighted_mean
 from tests.specialists.small import products, random_library
 
 EXACT = Base({"w": np.ones((4, 6))}, lambda params, x: jnp.matmul(x, params["w"], precision="highest"))

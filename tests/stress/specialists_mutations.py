@@ -44,7 +44,7 @@ from jaxopt_lite.specialists import (
     save_one,
 )
 from jaxopt_lite.specialists.adapters import from_spec
-from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.leaves import digest
 from jaxopt_lite.specialists.tensor_files import canonical
 from tests.specialists.store_cases import base_of, library_of
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxopt_lite.files import write
 from jaxopt_lite.lanes.batch import is_key, off_host
-from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.leaves import leaf_names
 from jaxopt_lite.specialists.tensor_files import check_dtypes, check_exists, check_tensors, encode, read
 
 __all__ = ["OF_BASE", "check_base", "identity_of", "load_base", "save_base"]

@@ -11,11 +11,12 @@ from typing import Literal
 import jax
 import numpy as np
 
-from jaxopt_lite.specialists.adapters import from_spec, leaf_names
+from jaxopt_lite.specialists.adapters import from_spec
 from jaxopt_lite.specialists.arguments import some
-from jaxopt_lite.specialists.base import Base, digest
+from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.files.folder import GIVEN_NAME, Listed, check_regular, file_of, listing
 from jaxopt_lite.specialists.files.specialist import LAST, Found, Reader, described, template
+from jaxopt_lite.specialists.leaves import digest, leaf_names
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.tensor_files import OtherFormatError, canonical
 

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxopt_lite.files import write
-from jaxopt_lite.specialists.adapters import from_spec, leaf_names
+from jaxopt_lite.specialists.adapters import from_spec
 from jaxopt_lite.specialists.arguments import some, text
-from jaxopt_lite.specialists.base import Base, digest
+from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.files.bases import OF_BASE, check_base, identity_of
+from jaxopt_lite.specialists.leaves import digest, leaf_names, named_leaves
 from jaxopt_lite.specialists.library import Card, Library, Profile
 from jaxopt_lite.specialists.tensor_files import (
     DTYPES,
@@ -168,7 +169,7 @@ def read_head(path: str | Path) -> Head:
 def _shapes(base: Base, adapter: str, features: int) -> dict[str, tuple[int, ...]]:
     """The shapes of the arrays in a file."""
     tree = template(base, adapter, features)
-    return {name: leaf.shape for name, leaf in zip(leaf_names(tree), jax.tree.leaves(tree), strict=True)}
+    return {name: leaf.shape for name, leaf in named_leaves(tree).items()}
 
 
 def template(base: Base, adapter: str, features: int) -> PyTree:

@@ -15,8 +15,10 @@ from jaxtyping import Array, Float, PyTree
 from jaxopt_lite.jaxprs import Equation, Interpreter, bind, called
 from jaxopt_lite.lanes.arithmetic import at_least_float32
 from jaxopt_lite.lanes.capture import Signature, run
-from jaxopt_lite.specialists.adapters import Adapter, Parameters, leaf_names
-from jaxopt_lite.specialists.tasks import Task, of_tasks, weighted_mean
+from jaxopt_lite.specialists.adapters import Adapter, Parameters
+from jaxopt_lite.specialists.leaves import named_leaves
+from jaxopt_lite.specialists.sums import weighted_mean
+from jaxopt_lite.specialists.tasks import Task, of_tasks
 
 __all__ = ["moments"]
 
@@ -82,7 +84,7 @@ def _of_bucket(apply, adapter: Adapter, params, a, task: Task):
 
 
 def _found(apply: Callable, params: PyTree, x: PyTree) -> _Found:
-    leaves = zip(leaf_names(params), jax.tree.leaves(params), strict=True)
+    leaves = named_leaves(params).items()
     inputs = [_Followed(leaf, _Leaf(name, tuple(range(jnp.ndim(leaf))))) for name, leaf in leaves]
     inputs += [_Followed(leaf, None) for leaf in jax.tree.leaves(x)]
     search = _Search()

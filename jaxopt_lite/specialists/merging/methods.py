@@ -27,10 +27,10 @@ from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.adapters import Adapter, Parameters
 from jaxopt_lite.specialists.arguments import POSITIVE, check_real, frozen, key_seed, number, renamed
-from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.leaves import digest
 from jaxopt_lite.specialists.library import Card, Library, Profile, unknown_fisher
 from jaxopt_lite.specialists.merging.linear import flat, linear_parameters, unflat
-from jaxopt_lite.specialists.tasks import weighted_sum
+from jaxopt_lite.specialists.sums import weighted_sum
 
 __all__ = ["DARE", "TIES", "Fisher", "Mean", "Method", "TaskArithmetic", "check_relative", "merge"]
 

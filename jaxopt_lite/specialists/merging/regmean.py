@@ -26,7 +26,7 @@ from jaxopt_lite.arguments import assign
 from jaxopt_lite.lanes.arithmetic import at_least_float32, positive
 from jaxopt_lite.specialists.adapters import Parameters
 from jaxopt_lite.specialists.arguments import POSITIVE, number
-from jaxopt_lite.specialists.base import digest
+from jaxopt_lite.specialists.leaves import digest
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.merging.gram import moments
 from jaxopt_lite.specialists.merging.methods import Method, check_relative

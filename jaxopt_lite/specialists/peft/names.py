@@ -4,15 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
 from jaxopt_lite.arguments import assign
-from jaxopt_lite.specialists.adapters import leaf_names
 from jaxopt_lite.specialists.arguments import text
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.leaves import named_leaves
 from jaxopt_lite.specialists.peft.settings import is_chosen
 
 __all__ = ["Place", "TorchNames"]
@@ -65,7 +64,7 @@ class TorchNames:
         """
         places: dict[str, Place] = {}
         taken: dict[str, str] = {}
-        for leaf, array in zip(leaf_names(base.params), jax.tree.leaves(base.params), strict=True):
+        for leaf, array in named_leaves(base.params).items():
             name = self._name(leaf)
             if name is None:
                 continue

@@ -19,7 +19,8 @@ from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.calibration import calibrated, shuffled_ranks
 from jaxopt_lite.specialists.routers.lda import means
 from jaxopt_lite.specialists.routing import Router, features_of, product
-from jaxopt_lite.specialists.tasks import named, weighted_sum
+from jaxopt_lite.specialists.sums import weighted_sum
+from jaxopt_lite.specialists.tasks import named
 
 __all__ = ["Softmax"]
 

@@ -126,7 +126,7 @@ def test_default_weights():
 
 def test_sums_take_some_specialists_at_a_time(monkeypatch):
     """The same sum, and of many specialists never all dense changes at once: as compiled, for 1,000 of 64 KB each."""
-    monkeypatch.setattr(import_module("jaxopt_lite.specialists.tasks"), "_MEMORY", 3 * 90 * 91 * 8)
+    monkeypatch.setattr(import_module("jaxopt_lite.specialists.sums"), "_MEMORY", 3 * 90 * 91 * 8)
     base = Base({"w": jnp.zeros((90, 91))}, lambda params, x: x @ params["w"])
     library, weights = random_library(base, LoRA("w", rank=2), "abcdefgh"), np.arange(8) - 2.5
     for method, scale in ((Mean(), 1.0), (TaskArithmetic(0.4), 0.4)):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lite.specialists import Base, TorchNames
-from jaxopt_lite.specialists.adapters import leaf_names
+from jaxopt_lite.specialists.leaves import leaf_names
 
 HEADS = 2
 WORDS = {"weight": "kernel", "ln_1.weight": "scale", "ln_2.weight": "scale", "ln_f.weight": "scale"}

@@ -15,7 +15,7 @@ from tests.specialists.spaces import as_tasks, clouds, library_at, plane
 
 pytestmark = pytest.mark.hardly_optimized
 
-sums = import_module("jaxopt_lite.specialists.tasks")
+sums = import_module("jaxopt_lite.specialists.sums")
 
 RNG = np.random.default_rng(0)
 MEAN = 4 * RNG.normal(size=(4, 3))
