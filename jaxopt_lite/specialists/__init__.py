@@ -18,7 +18,9 @@ To keep, to choose, to combine:
 - `tensor_files`: safetensors with a checksum.
 - `files/`: bases and libraries on disk.
 - `peft/`: specialists to and from adapters of PEFT.
+- `tiles`: arithmetic on rows, with the same bits among any number of them.
 - `routing`: every input to the specialists with the best score, or to the base.
+- `features`: what routers see of the inputs of tasks.
 - `routers/`: where the scores come from.
 - `merging/`: one specialist out of several.
 - `mixing`: learned weights over the specialists there are.

@@ -5,13 +5,10 @@ input is its best score, negated; above the router's threshold the input is unli
 score depends on the input and on one row. Where a router's rows do not depend on each other, as with `LDA`, a new
 specialist changes no other's scores, and takes only the inputs for which it is the best.
 
-This holds to the bit. The rounding of a matrix product depends on its shape, for XLA blocks and vectorizes it
-accordingly. So a product with T rows is computed in tiles of a fixed number of rows, and always at least two, because
-XLA unrolls a loop of one step. The best are kept as the tiles pass: B inputs and T specialists need memory for B + T,
+This holds to the bit, see `tiles`. The best are kept as tiles pass: B inputs and T specialists need memory for B + T,
 not for B · T.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -20,20 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
-from numpy.typing import NDArray
+from jaxtyping import Array, Float, Int
 
 from jaxopt_lite.arguments import whole_number
-from jaxopt_lite.lanes.arithmetic import positive
 from jaxopt_lite.lanes.settings import in_own_settings
-from jaxopt_lite.specialists.arguments import as_float, check_real, freeze_fields, inputs
-from jaxopt_lite.specialists.base import Base
-from jaxopt_lite.specialists.tasks import named, of_examples
+from jaxopt_lite.specialists.arguments import check_real, freeze_fields, inputs
+from jaxopt_lite.specialists.tiles import by_tiles, filled, product, tiled
 
-__all__ = [
-    "Route", "Router", "by_tiles", "features_of", "filled", "in_range", "product", "route", "squared_distances",
-    "tiled",
-]  # fmt: skip
+__all__ = ["Route", "Router", "route"]
 
 
 class Route(NamedTuple):
@@ -209,109 +200,3 @@ def _route(router: Router, features, k: int) -> Route:
     share = jnp.where(there, jnp.exp(jnp.where(there, safe - safe[:, :1], 0) / router.temperature), 0)
     total = jnp.where(known, share.sum(axis=1, keepdims=True), 1)
     return Route(index, jnp.where(known, share / total, jnp.arange(k) == 0))
-
-
-_TILE = 256  # rows; larger ones are hardly faster, and cost more for few rows
-_UNROLLED = 16  # coordinates that are summed in one pass over the distances
-
-
-@partial(jax.jit, static_argnames="value")
-def filled(rows: PyTree, value: float = 0.0) -> PyTree:
-    """Leaves `[T, ...]` padded with a value to whole tiles, at least two of them.
-
-    Outside `jit` the programs that follow are the same for all T up to the next whole tile.
-    """
-
-    def fill(leaf):
-        size = max(2, -(-leaf.shape[0] // _TILE)) * _TILE
-        return jnp.concatenate([leaf, jnp.full((size - leaf.shape[0], *leaf.shape[1:]), value, leaf.dtype)])
-
-    return jax.tree.map(fill, rows)
-
-
-def tiled(rows: PyTree) -> PyTree:
-    """Leaves `[T, ...]` of whole tiles, as `[tiles, rows, ...]`."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, _TILE, *leaf.shape[1:]), rows)
-
-
-def by_tiles(f: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
-    """`f(rows)` tile by tile, for an `f` that treats all rows alike and leaves of whole tiles."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(f, tiled(rows)))
-
-
-def product(a: Array, b: Array) -> Array:
-    """`a @ b` at the full precision of their dtype, on every device."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-
-
-def in_range(x: Array) -> Array:
-    """The rows, scaled to a largest entry of size 1, for functions of their direction; a row of zeros stays one."""
-    return x / positive(jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0)))
-
-
-@jax.checkpoint  # a derivative computes the differences again, rather than keep them for all tiles
-def squared_distances(a: Array, b: Array) -> Array:
-    """`‖a_i − b_j‖²`, `[B, rows]`, for rows `[B, d]` and `[rows, d]`.
-
-    From differences, for ‖a‖² − 2 a · b + ‖b‖² cancels where rows are close to each other and far from zero. They are
-    summed coordinate by coordinate, at about the cost of the product a bᵀ and without `[B, rows, d]` numbers.
-    """
-    d = a.shape[1]
-    steps = -(-d // _UNROLLED)
-
-    def coordinates(x):
-        return jnp.pad(x.T, ((0, steps * _UNROLLED - d), (0, 0))).reshape(steps, _UNROLLED, x.shape[0])
-
-    def step(total, pair):
-        for one, other in zip(*pair, strict=True):
-            total = total + (one[:, None] - other) ** 2
-        return total, None
-
-    none = jnp.zeros((a.shape[0], b.shape[0]), jnp.result_type(a, b))
-    return jax.lax.scan(step, none, (coordinates(a), coordinates(b)))[0]
-
-
-_BATCH = 1024  # inputs
-
-
-def features_of(base: Base, tasks: Mapping[str, tuple]) -> tuple[NDArray, NDArray]:
-    """The features `[N, d]` of all inputs, task by task, and the index of the task of each, `[N]`.
-
-    Args:
-        base: the model, with features.
-        tasks: `(x, y)` or `Task`; inputs of weight 0 are left out.
-
-    Raises:
-        TypeError: `tasks` is not a mapping from names to tuples of arrays of numbers.
-        ValueError: no inputs; features with NaN or infinity, with the name of the task.
-    """
-    tasks = named(tasks)
-    inputs = [_inputs(name, task) for name, task in tasks.items()]
-    counts = [jax.tree.leaves(x)[0].shape[0] for x in inputs]
-    if not sum(counts):
-        raise ValueError(f"tasks: {len(tasks)} tasks with no inputs; expected some.")
-    index = np.repeat(np.arange(len(counts)), counts)
-    features = _embedded(base, jax.tree.map(lambda *leaves: np.concatenate(leaves), *inputs))
-    features = features.astype(as_float(features.dtype))
-    bad = ~np.isfinite(features).all(axis=1)
-    if bad.any():
-        name = list(tasks)[index[np.argmax(bad)]]
-        raise ValueError(f"the features of {bad.sum()} inputs, the first of task {name!r}, hold NaN or infinity.")
-    return features, index
-
-
-def _inputs(name: str, task: tuple) -> PyTree:
-    if not task or not jax.tree.leaves(task[0]):
-        raise ValueError(f"task {name!r} has no inputs; expected (x, ...), with an array or a pytree of arrays.")
-    x, weight = of_examples(name, task[0], task[2] if len(task) > 2 else None, least=0)
-    return jax.tree.map(lambda leaf: leaf[weight > 0], x)
-
-
-def _embedded(base: Base, x: PyTree) -> NDArray:
-    """`base.embed`, batch by batch. The last is padded, so that there is one shape to compile for."""
-    size = jax.tree.leaves(x)[0].shape[0]
-    batches = []
-    for start in range(0, size, _BATCH):
-        rows = np.minimum(np.arange(start, start + min(_BATCH, size)), size - 1)
-        batches.append(np.asarray(base.embed(jax.tree.map(lambda leaf, rows=rows: jnp.asarray(leaf[rows]), x))))
-    return np.concatenate(batches)[:size]

@@ -75,10 +75,10 @@ MUTANTS = (
     ),
     # Up to 256 rows are a single tile, which XLA computes otherwise.
     Mutant(
-        "jaxopt_lite/specialists/routing.py",
+        "jaxopt_lite/specialists/tiles.py",
         "size = max(2, -(-leaf.shape[0] // _TILE)) * _TILE",
         "size = max(1, -(-leaf.shape[0] // _TILE)) * _TILE",
-        ("tests/specialists/test_routing_bits.py",),
+        ("tests/specialists/test_tiles.py",),
     ),
     # Features that are no numbers are routed.
     Mutant(

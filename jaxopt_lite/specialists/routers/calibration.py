@@ -22,8 +22,9 @@ from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.arguments import SHARE, number
 from jaxopt_lite.specialists.base import Base
+from jaxopt_lite.specialists.features import features_of
 from jaxopt_lite.specialists.routers.lda import LDA, Geometry, Whitening, means, whitening
-from jaxopt_lite.specialists.routing import Router, features_of
+from jaxopt_lite.specialists.routing import Router
 from jaxopt_lite.specialists.tasks import named
 
 __all__ = ["calibrate", "calibrated", "quantile", "shuffled_ranks"]

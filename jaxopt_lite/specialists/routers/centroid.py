@@ -14,7 +14,8 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.arguments import as_float, check_real, copied
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.lda import Geometry
-from jaxopt_lite.specialists.routing import Router, in_range, squared_distances
+from jaxopt_lite.specialists.routing import Router
+from jaxopt_lite.specialists.tiles import in_range, squared_distances
 
 __all__ = ["Centroid"]
 

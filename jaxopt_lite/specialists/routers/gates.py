@@ -24,9 +24,11 @@ from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.adapters import Adapter
 from jaxopt_lite.specialists.arguments import POSITIVE, number, scalar
 from jaxopt_lite.specialists.base import off_mesh
+from jaxopt_lite.specialists.features import features_of
 from jaxopt_lite.specialists.library import Library, adapted, rows_of
-from jaxopt_lite.specialists.routing import Router, features_of, in_range
+from jaxopt_lite.specialists.routing import Router
 from jaxopt_lite.specialists.tasks import Task, checked, pieces, without_zero_weights
+from jaxopt_lite.specialists.tiles import in_range
 
 __all__ = ["Gates", "fit_gates"]
 

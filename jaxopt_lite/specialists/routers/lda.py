@@ -34,8 +34,9 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.specialists.arguments import check_real, copied, freeze_fields
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.library import Library
-from jaxopt_lite.specialists.routing import Router, by_tiles, filled, product, squared_distances
+from jaxopt_lite.specialists.routing import Router
 from jaxopt_lite.specialists.tensor_files import check_dtypes, check_exists, check_tensors, encode, read
+from jaxopt_lite.specialists.tiles import by_tiles, filled, product, squared_distances
 
 __all__ = ["LDA", "Geometry", "Whitening", "means", "shrinkage", "whitening"]
 

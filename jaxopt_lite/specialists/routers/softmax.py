@@ -15,12 +15,14 @@ from jaxopt_lite.lanes.status import Status
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.solvers.solve import minimize
 from jaxopt_lite.specialists.arguments import NOT_NEGATIVE, number
+from jaxopt_lite.specialists.features import features_of
 from jaxopt_lite.specialists.library import Library
 from jaxopt_lite.specialists.routers.calibration import calibrated, shuffled_ranks
 from jaxopt_lite.specialists.routers.lda import means
-from jaxopt_lite.specialists.routing import Router, features_of, product
+from jaxopt_lite.specialists.routing import Router
 from jaxopt_lite.specialists.sums import weighted_sum
 from jaxopt_lite.specialists.tasks import named
+from jaxopt_lite.specialists.tiles import product
 
 __all__ = ["Softmax"]
 

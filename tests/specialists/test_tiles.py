@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxopt_lite.specialists.routing import by_tiles, filled, product, squared_distances, tiled
+from jaxopt_lite.specialists.tiles import by_tiles, filled, product, squared_distances, tiled
 
 SIZES = [1, 3, 70, 255, 256, 257, 513]  # each has a program that fills it up
 
