@@ -2,9 +2,9 @@
 
 import os
 
-__all__ = ["BOUND", "cores"]
+__all__ = ["VARIABLE", "cores"]
 
-BOUND = "JAXOPT_LITE_CORES"
+VARIABLE = "JAXOPT_LITE_CORES"
 """The environment variable that bounds how many are used."""
 
 
@@ -15,9 +15,9 @@ def cores() -> int:
         ValueError: that environment variable is not a number of cores.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    bound = os.environ.get(BOUND)
+    bound = os.environ.get(VARIABLE)
     if bound is None:
         return there
     if not bound.isdecimal() or not int(bound):
-        raise ValueError(f"the environment variable {BOUND} is {bound!r}: expected a number of cores, at least 1.")
+        raise ValueError(f"the environment variable {VARIABLE} is {bound!r}: expected a number of cores, at least 1.")
     return min(there, int(bound))

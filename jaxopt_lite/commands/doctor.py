@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxopt_lite.commands.known import KNOWN, known_problems
-from jaxopt_lite.cores import BOUND, cores
+from jaxopt_lite.cores import VARIABLE, cores
 from jaxopt_lite.progress import working
 
 __all__ = ["add", "doctor"]
@@ -112,11 +112,12 @@ def _versions() -> list[tuple[str, str]]:
 def _cores() -> list[tuple[str, str]]:
     """How many cores are used, and what bounds them."""
     used, there = cores(), os.cpu_count() or 1
-    bound = f"the variable {BOUND}" if BOUND in os.environ else "the affinity of the process" if used < there else ""
+    affinity = "the affinity of the process" if used < there else ""
+    bound = f"the variable {VARIABLE}" if VARIABLE in os.environ else affinity
     rows = [("cores", f"{used} of {there}" + (f", bounded by {bound}" if bound else ""))]
     given = _quota()
     if given is not None and given < used:
-        rows.append(("", f"the container gives the time of {given:g}; {BOUND}={max(1, int(given))} fits that"))
+        rows.append(("", f"the container gives the time of {given:g}; {VARIABLE}={max(1, int(given))} fits that"))
     return rows
 
 

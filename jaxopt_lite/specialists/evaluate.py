@@ -26,12 +26,12 @@ _OUTPUT_BYTES = 1 << 26  # of outputs in memory at once
 _POOLED = 2048  # the most examples that the monolith is fitted to
 
 Loss = Callable[[PyTree, PyTree], Array]
-Router = Callable[[Float[Array, "B d"]], Int[Array, " B"]]
+Routes = Callable[[Float[Array, "B d"]], Int[Array, " B"]]
 
 
 def evaluate(
     library: Library,
-    router: Router,
+    router: Routes,
     tasks: Mapping[str, Task | tuple],
     loss: Loss,
     *,
@@ -140,7 +140,7 @@ class _Examples:
         batches = -(-len(self.of) * size // _OUTPUT_BYTES) or 1
         self.batch = -(-len(self.of) // min(batches, len(self.of)))
 
-    def route(self, router: Router) -> Int[np.ndarray, " N"]:
+    def route(self, router: Routes) -> Int[np.ndarray, " N"]:
         def one(x):
             index = np.asarray(router(self.library.base.embed(x)))
             if index.shape != (self.batch,) or not np.issubdtype(index.dtype, np.integer):
