@@ -237,7 +237,8 @@ def check_tensors(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
     """
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or extra:
-        raise ValueError(f"the tensors {missing} are missing and {extra} are unexpected; save it again.")
+        faults = (f"{names} are {what}" for names, what in ((missing, "missing"), (extra, "unexpected")) if names)
+        raise ValueError(f"the tensors {' and '.join(faults)}; save it again.")
     for name, array in tensors.items():
         if array.shape != shapes[name]:
             raise ValueError(f"{name!r} has shape {array.shape}; expected {shapes[name]}.")

@@ -375,7 +375,7 @@ def test_random_keys_are_saved_as_their_data(tmp_path, kind):
         (base_of(name="lm"), "made for the base 'base' .*, and this one is 'lm'"),
         (base_of(tokenizer=True), "made with the tokenizer none"),
         (base_of("float64"), "'bias' is float32; expected float64 as in `like`"),
-        (Base({"hidden": np.zeros((3, 4), "float32")}, apply), r"has \['bias'\] besides the expected"),
+        (Base({"hidden": np.zeros((3, 4), "float32")}, apply), r"the tensors \['bias'\] are unexpected"),
         (
             Base({"hidden": np.zeros((3, 4), "float32"), "bias": np.zeros(5, "float32")}, apply),
             r"'bias' has shape \(4,\); expected \(5,\)",

@@ -127,7 +127,7 @@ DAMAGES = {
     ),
     "a tensor missing": (forge(lambda t, m: t.pop("profile/gate")), r"the tensors \['profile/gate'\] are missing"),
     "the mean missing": (forge(lambda t, m: t.pop("profile/mean")), r"the tensors \['profile/mean'\] are missing"),
-    "a tensor extra": (forge(lambda t, m: t.update(x=np.ones(1))), r"and \['x'\] are unexpected"),
+    "a tensor extra": (forge(lambda t, m: t.update(x=np.ones(1))), r"the tensors \['x'\] are unexpected"),
     "a shape": (
         forge(lambda t, m: t.update({"parameters/shift:bias": np.zeros(5, np.float32)})),
         r"'parameters/shift:bias' has shape \(5,\); expected \(4,\)",
