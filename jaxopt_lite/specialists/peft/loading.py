@@ -63,6 +63,9 @@ def load_peft(
     places = torch.places(base)
     try:
         tensors, _ = read_any(path)
+        while (now := _settings(folder)) != config:  # a save has replaced both meanwhile
+            config, (tensors, _) = now, read_any(path)
+        _warn_of_unknown(folder / CONFIG, config)
         with np.errstate(over="ignore"):  # what is out of range in the dtype of its leaf is refused by name
             found = _changes(config, tensors, places)
             adapter = library.adapter if library is not None else Adapter(tuple(part for part, _ in found.values()))
@@ -81,9 +84,12 @@ def _settings(folder: Path) -> Config:
     path = folder / CONFIG
     check_exists(path, "PEFT or `save_peft`")
     try:
-        config = parse(path.read_bytes())
+        return parse(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _warn_of_unknown(path: Path, config: Config) -> None:
     if config.unknown:
         known = {name: config.entries[name] for name in config.unknown}
         warnings.warn(
@@ -91,7 +97,6 @@ def _settings(folder: Path) -> Config:
             "adapter computes, the specialist computes something else.",
             stacklevel=3,
         )
-    return config
 
 
 def _notes(config: Config) -> str:

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxopt_lite.specialists import IA3, LDA, Base, Geometry, LoRA, Shift, TorchNames, load_peft
+from jaxopt_lite.specialists.peft import loading
 from tests.specialists.small import library_of, random_library
 
 pytestmark = pytest.mark.hardly_optimized
@@ -273,6 +274,23 @@ def test_files_that_are_missing_or_damaged(tmp_path):
         FileNotFoundError, match=r"adapter_model.safetensors does not exist; expected a file made by PEFT"
     ):
         load_peft(folder, BASE)
+
+
+def test_an_adapter_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    read, folder = loading.read_any, written(tmp_path, lora_alpha=8)
+
+    def slow_read(path):
+        if not (tmp_path / "replaced").exists():
+            (tmp_path / "replaced").touch()
+            written(tmp_path, {key: 2 * tensor for key, tensor in FACTORS.items()}, lora_alpha=2)
+        return read(path)
+
+    before = changed(load_peft(folder, BASE))["fc"]["kernel"]
+    monkeypatch.setattr(loading, "read_any", slow_read)
+    now = changed(load_peft(folder, BASE))["fc"]["kernel"]
+    # Both factors are twice as large now, and the scale a quarter.
+    np.testing.assert_allclose(now, before, rtol=1e-5)
+    np.testing.assert_allclose(now, PARAMS["fc"]["kernel"] + 4 * (B @ A).T, rtol=1e-5)
 
 
 def test_names_that_do_not_fit_the_base_are_not_blamed_on_the_file(tmp_path):
