@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxopt_lite.jaxprs import Equation, as_function, is_jaxpr, is_literal, opened
+from jaxopt_lite.jaxprs import Equation, as_function, equations_in, is_jaxpr, is_literal, opened
 from jaxopt_lite.lanes.content import VALUES, Itself, Same, Unknown, held, is_trusted
 
 __all__ = ["content_of_jaxpr"]
@@ -29,7 +29,8 @@ def content_of_jaxpr(jaxpr: Any) -> Hashable | None:
 
 
 _ORDERS = 2  # of derivatives that are compared: a rule may call functions that have rules, mostly the function itself
-_RULES = {"custom_jvp_call", "custom_vjp_call", "custom_lin"}
+_ONLY_BACKWARD = "custom_lin"  # what a forward derivative has in place of rules that it does not apply
+_RULES = {"custom_jvp_call", "custom_vjp_call", _ONLY_BACKWARD}
 _CALLS = {"jit", "pjit"}
 _known_rows: weakref.WeakKeyDictionary[Any, tuple[Hashable, bool]] = weakref.WeakKeyDictionary()
 
@@ -132,7 +133,11 @@ def _called_back(thing: Any) -> Hashable:
 
 
 def _derivatives(jaxpr: Any, orders: int) -> Hashable:
-    """The keys of the first derivatives, forward and backward, as far as the function has them."""
+    """The keys of the first derivatives: forward, and backward where that has other rules, as far as there are any.
+
+    To go backward JAX transposes what the rules of a `jax.custom_jvp` gave forward. Those of a `jax.custom_vjp` are
+    applied only backward; forward, JAX leaves a mark in their place.
+    """
     if not orders:
         return ()
     count = len(jaxpr.constvars)
@@ -152,12 +157,15 @@ def _derivatives(jaxpr: Any, orders: int) -> Hashable:
         return results, back(cotangents)
 
     moving, found = [specs[k] for k in inexact], []
-    for derivative, directions in ((forward, moving), (backward, jax.eval_shape(moved, specs, moving))):
+    for derivative in (forward, backward):
         try:
+            directions = moving if derivative is forward else jax.eval_shape(moved, specs, moving)
             traced = jax.make_jaxpr(derivative)(specs, directions)
         except (TypeError, ValueError, NotImplementedError):  # a rule for the other mode, or a loop of unknown length
             continue
         found.append(_with_derivatives(opened(traced)[0], orders - 1))
+        if not any(equation.primitive.name == _ONLY_BACKWARD for equation, *_ in equations_in(traced)):
+            break
     if not found and orders == _ORDERS:
         raise Unknown(jaxpr)
     return tuple(found)

@@ -52,8 +52,8 @@ def with_vjp(slope):
     return f
 
 
-def rule_in_a_rule(slope):
-    inner = with_jvp(slope)
+def rule_in_a_rule(slope, inner=with_jvp):
+    inner = inner(slope)
 
     @jax.custom_jvp
     def f(x):
@@ -63,13 +63,36 @@ def rule_in_a_rule(slope):
     return f
 
 
-@pytest.mark.parametrize("make", [with_jvp, with_vjp, rule_in_a_rule])
+def backward_in_a_rule(slope):
+    return rule_in_a_rule(slope, with_vjp)
+
+
+def forward_beside_backward(slope):
+    forward, backward = with_jvp(slope), with_vjp(1.0)
+    return lambda x: forward(x) + backward(x)
+
+
+@pytest.mark.parametrize("make", [with_jvp, with_vjp, rule_in_a_rule, backward_in_a_rule, forward_beside_backward])
 def test_differentiation_rules_are_part_of_what_a_function_computes(make):
     x = jnp.ones(3)
     for wrap in (lambda f: f, lambda f: lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, length=2)[0]):
         same, other = jaxpr(wrap(make(2.0)), x), jaxpr(wrap(make(3.0)), x)
         assert same == jaxpr(wrap(make(2.0)), x) is not None and same != other
     assert key(make(2.0)) == key(make(2.0)) != key(make(3.0))
+
+
+def test_functions_with_rules_are_traced_backward_only_where_rules_go_backward(monkeypatch):
+    trace, count = jax.make_jaxpr, 0
+
+    def counted(*args):
+        nonlocal count
+        count += 1
+        return trace(*args)
+
+    one_way, other_way = (trace(make(2.0))(jnp.ones(3)) for make in (with_jvp, with_vjp))
+    monkeypatch.setattr(jax, "make_jaxpr", counted)
+    assert content_of_jaxpr(one_way) is not None and count == 2  # the first and the second derivative
+    assert content_of_jaxpr(other_way) is not None and count > 3
 
 
 def test_rules_within_jitted_functions_are_as_old_as_these_are_for_jax():
