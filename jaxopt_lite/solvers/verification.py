@@ -84,14 +84,19 @@ def verified_without_slopes(plan: Plan, is_mapped: tuple[bool, ...], x, leaves) 
 
 
 def verified_at_once(plan: Plan, choice: Choice, is_mapped: tuple[bool, ...], x, leaves) -> Values:
-    """The same, without derivatives."""
-    if not _is_native(plan, choice, x):
+    """The same, without derivatives.
+
+    A fit is evaluated as a tile even if that is no native function: a tile tests whether any of its Jacobians has to be
+    taken to pieces, where one problem by itself always does it.
+    """
+    native = _is_native(plan, choice, x)
+    if not native and (plan.solver.kind != "least squares" or plan.alone or len(x) == 0):
         return verified(plan, is_mapped, x, leaves)
 
     def on_tile(x, leaves):
         return _found(plan.solver.kind, LaneProblem(plan.function, leaves, is_mapped), x)
 
-    return _evaluate_at_once(choice.width, is_mapped, x, leaves, on_tile)
+    return _evaluate_at_once(choice.width, is_mapped, x, leaves, on_tile, native=native)
 
 
 def _found(kind: Kind, problem: LaneProblem, x) -> Values:
@@ -209,8 +214,10 @@ def _is_native(plan: Plan, choice: Choice, x) -> bool:
     return not (choice.why_not_native or plan.alone or len(x) == 0)
 
 
-def _evaluate_at_once(width: int, is_mapped, x, leaves, on_tile: Callable, which: Bool[Array, " B"] | None = None):
-    """`on_tile(x, leaves)`, written for a tile, at every point of a batch, or only at some, as one native function.
+def _evaluate_at_once(
+    width: int, is_mapped, x, leaves, on_tile: Callable, which: Bool[Array, " B"] | None = None, *, native: bool = True
+):
+    """`on_tile(x, leaves)`, written for a tile, at every point of a batch, or only at some, as one `native` function.
 
     It has no derivatives.
     """
@@ -221,4 +228,5 @@ def _evaluate_at_once(width: int, is_mapped, x, leaves, on_tile: Callable, which
 
         return tile_by_tile(tile, width, some)(x, mapped_leaves(leaves, is_mapped))
 
-    return as_one_native_call(at_all)(None if which is None else chosen(which), x, leaves)
+    at_all = as_one_native_call(at_all) if native else at_all
+    return at_all(None if which is None else chosen(which), x, leaves)

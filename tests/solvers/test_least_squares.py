@@ -421,3 +421,24 @@ def test_a_fit_that_creeps_away_is_given_to_newtons_method(monkeypatch):
     assert np.all(plain.status == Status.CONVERGED) and np.all(np.asarray(plain.steps) > [0, 200, 200])
     np.testing.assert_allclose(plain.x, [[3, 0.5]] * 3, rtol=1e-6)
     assert Reach.FALLBACK in traced
+
+
+def test_answers_that_are_no_native_function_are_verified_alike_beside_an_undetermined_fit():
+    grid = np.linspace(-1, 1, 40)
+
+    def misfit(b, target):  # Fourier transforms cannot be part of a native function
+        slopes, data = target
+        return jnp.fft.irfft(jnp.fft.rfft(b[0] * grid + b[1] * slopes + b[2] * b[2]), grid.size) - data
+
+    # In the last problem the first two columns of the Jacobian are the same to six digits.
+    slopes = np.stack([grid**3, np.sin(2 * grid), grid + 1e-6 * grid**3])
+    data = 2 * grid + slopes + 0.5 + 0.1 * np.cos(9 * grid)
+    starts = np.tile([1.0, 0.5, 0.9], (3, 1))
+    together = jol.least_squares(misfit, starts, (slopes, data))
+    alone = jol.least_squares(misfit, starts[1:2], (slopes[1:2], data[1:2]))
+    assert together.success.all()
+    for name in ("x", "fun", "grad", "error", "cost", "triangle"):
+        assert np.array_equal(getattr(together, name)[1:2], getattr(alone, name)), name
+    j = np.stack([np.broadcast_to(grid, slopes.shape), slopes, 2 * together.x[:, 2:] + 0 * slopes], axis=2)
+    r = np.linalg.qr(j).R
+    assert np.allclose(np.abs(together.triangle), np.abs(r), rtol=1e-8, atol=1e-8)
