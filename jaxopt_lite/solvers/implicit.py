@@ -97,11 +97,11 @@ def known(fun: Callable, values: tuple, less: Callable | None = None) -> Callabl
 
     @given.defjvp
     def rule(primals, tangents):
-        (_, *arguments), (_, *moved) = primals, tangents
+        (found, *arguments), (_, *moved) = primals, tangents  # not the outer values, whose trace may have ended
         try:
             changes = jax.jvp(fun, arguments, moved)[1]
         except _REFUSALS:
-            changes = None if less is None else _changes_of_some(less, values, arguments, moved)
+            changes = None if less is None else _changes_of_some(less, found, arguments, moved)
             if changes is None:
                 raise
         return given(*primals), changes
