@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_lite.jaxprs import Equation, as_function, equations_in, is_jaxpr, is_literal, opened
@@ -142,12 +143,12 @@ def _derivatives(jaxpr: Any, orders: int) -> Hashable:
         return ()
     count = len(jaxpr.constvars)
     specs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in (*jaxpr.constvars, *jaxpr.invars)]
-    inexact = [k for k, spec in enumerate(specs) if np.issubdtype(spec.dtype, np.inexact)]
+    inexact = [k for k, spec in enumerate(specs) if jnp.issubdtype(spec.dtype, jnp.inexact)]
 
     def moved(values, moving):
         values = [dict(zip(inexact, moving, strict=True)).get(k, value) for k, value in enumerate(values)]
         results = as_function(jaxpr, values[:count])(*values[count:])
-        return [result for result in results if np.issubdtype(result.dtype, np.inexact)]
+        return [result for result in results if jnp.issubdtype(result.dtype, jnp.inexact)]
 
     def forward(values, tangents):
         return jax.jvp(lambda moving: moved(values, moving), ([values[k] for k in inexact],), (tangents,))

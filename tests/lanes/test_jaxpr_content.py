@@ -1,5 +1,7 @@
 """Functions that compute the same have equal jaxprs, and others have others."""
 
+from functools import partial
+
 import jax
 import jax.nn
 import jax.numpy as jnp
@@ -74,10 +76,13 @@ def forward_beside_backward(slope):
 
 @pytest.mark.parametrize("make", [with_jvp, with_vjp, rule_in_a_rule, backward_in_a_rule, forward_beside_backward])
 def test_differentiation_rules_are_part_of_what_a_function_computes(make):
-    x = jnp.ones(3)
+    x, random = jnp.ones(3), jax.random.key(0)
     for wrap in (lambda f: f, lambda f: lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, length=2)[0]):
         same, other = jaxpr(wrap(make(2.0)), x), jaxpr(wrap(make(3.0)), x)
         assert same == jaxpr(wrap(make(2.0)), x) is not None and same != other
+    odd = x.astype(jnp.bfloat16), random  # whose dtypes NumPy does not know
+    same, again, other = (jaxpr(partial(lambda f, x, _: f(x), f), *odd) for f in map(make, (2.0, 2.0, 3.0)))
+    assert same == again is not None and same != other
     assert key(make(2.0)) == key(make(2.0)) != key(make(3.0))
 
 
