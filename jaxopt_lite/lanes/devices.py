@@ -109,7 +109,7 @@ def check_together(**arguments: PyTree) -> None:
     """
     for name, tree in arguments.items():
         for leaf in jax.tree.leaves(tree):
-            sharding = getattr(leaf, "sharding", None)
+            sharding = jax.typeof(leaf).sharding if isinstance(leaf, Tracer) else getattr(leaf, "sharding", None)
             if isinstance(sharding, NamedSharding) and _is_apart(leaf, sharding):
                 raise ValueError(
                     f"{name} has an array on the mesh {dict(sharding.mesh.shape)}; expected one device. To solve each "

@@ -57,6 +57,8 @@ EIGHT_AND_ONE = """
     starts, atol = x0[:, None], divided[:, 0] ** 2
     for said, solve in {
         "x0 has": lambda: root(*placed), "starts has": lambda: jol.multistart(bowl, placed[0][:, None], a),
+        "x0 has ": lambda: jax.jit(root)(*placed),
+        "args has  ": lambda: jax.grad(lambda a: root(x0, a).x.sum())(placed[1]),
         "args has": lambda: root(x0, divided), "args has ": lambda: jol.multistart(bowl, starts, divided),
         "solver has": lambda: jol.minimize(bowl, x0, a, solver=jol.BFGS(atol=atol)),
         "upper has": lambda: jol.multistart(bowl, starts, a, bounds=(None, abs(divided))),
