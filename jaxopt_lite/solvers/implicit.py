@@ -84,29 +84,65 @@ def with_implicit_derivatives(
     return solution
 
 
-def known(fun: Callable, values: tuple, less: Callable | None = None) -> Callable:
-    """`fun`, at arguments where its values are known: it is evaluated only for its derivatives.
+def known(
+    fun: Callable, values: tuple, solved: Bool[Array, " B"], is_mapped: tuple[bool, ...], less: Callable | None = None
+) -> Callable:
+    """`fun(x, leaves)`, at arguments where its values are known: it is evaluated only for its derivatives.
+
+    Those of a problem that was not solved are NaN, or zero where the tangent of x is.
 
     Where JAX cannot differentiate all of a tuple of values, `less` may return those that it can, and None for each of
     the others, whose derivative is NaN.
     """
 
     @jax.custom_jvp
-    def given(values, *arguments):
+    def given(values, solved, x, leaves):
         return values
 
     @given.defjvp
     def rule(primals, tangents):
-        (found, *arguments), (_, *moved) = primals, tangents  # not the outer values, whose trace may have ended
+        # Not the outer values, whose trace may have ended.
+        (found, solved, *arguments), (_, _, *moved) = primals, tangents
+
+        def lent(fun: Callable) -> Callable:
+            return lambda x, leaves: fun(*_lent(x, leaves, solved, is_mapped))
+
         try:
-            changes = jax.jvp(fun, arguments, moved)[1]
+            changes = jax.jvp(lent(fun), arguments, moved)[1]
         except _REFUSALS:
-            changes = None if less is None else _changes_of_some(less, found, arguments, moved)
+            changes = None if less is None else _changes_of_some(lent(less), found, arguments, moved)
             if changes is None:
                 raise
-        return given(*primals), changes
+        lost = jnp.where(solved, 0, jax.vmap(_nan_unless_zero)(moved[0]))
+        return given(*primals), jax.tree.map(partial(_plus, lost), changes)
 
-    return partial(given, values)
+    return partial(given, values, solved)
+
+
+def _lent(x, leaves: tuple, solved, is_mapped: tuple[bool, ...]):
+    """The points and leaves, where a problem without a solution gets those of one that is solved, as constants.
+
+    Its own slopes need not be finite, and 0 · NaN would spoil the derivatives of what all problems share. If none is
+    solved, all are constants.
+    """
+    if not len(x):
+        return x, leaves
+
+    def lend(leaf):
+        own = solved.reshape(-1, *(1 for _ in leaf.shape[1:]))
+        return jnp.where(own, leaf, jax.lax.stop_gradient(leaf[jnp.argmax(solved)]))
+
+    def kept(leaf):
+        return jnp.where(jnp.any(solved), leaf, jax.lax.stop_gradient(leaf))
+
+    return lend(x), tuple(lend(leaf) if flag else kept(leaf) for leaf, flag in zip(leaves, is_mapped, strict=True))
+
+
+def _plus(lost, change):
+    """The tangents of a batch plus a number for each problem; those of whole numbers as they are."""
+    if change.dtype == jax.dtypes.float0:
+        return change
+    return change + lost.reshape(-1, *(1 for _ in change.shape[1:])).astype(change.dtype)
 
 
 def _changes_of_some(less: Callable, values: tuple, arguments, moved):
@@ -132,21 +168,16 @@ class _Problems(NamedTuple):
     leaves: tuple[Array, ...]
 
     def each(self, one: Callable, together: int, *batches):
-        """`one(x, leaves, solved, *batches)` for every problem, `together` at a time.
-
-        Where a problem has no solution, its condition need not even be finite, and 0 · NaN would spoil the derivatives
-        of what all problems share. So such a problem gets the point and the leaves of one that is solved.
-        """
-        mapped = {k: leaf for k, leaf in enumerate(self.leaves) if self.is_mapped[k]}
-        other = jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf[jnp.argmax(self.solved)]), (self.x, mapped))
+        """`one(x, leaves, solved, *batches)` for every problem, `together` at a time, at what it is `_lent`."""
+        x, leaves = _lent(self.x, self.leaves, self.solved, self.is_mapped)
+        mapped = {k: leaf for k, leaf in enumerate(leaves) if self.is_mapped[k]}
 
         def for_one(problem):
-            solved, own, batches = problem
-            x, mapped = jax.tree.map(partial(jnp.where, solved), own, other)
-            return one(x, _fill(self.leaves, mapped), solved, *batches)
+            x, mapped, solved, batches = problem
+            return one(x, _fill(leaves, mapped), solved, *batches)
 
         together = max(1, min(len(self.x), together))
-        return jax.lax.map(for_one, (self.solved, (self.x, mapped), batches), batch_size=together)
+        return jax.lax.map(for_one, (x, mapped, self.solved, batches), batch_size=together)
 
     def can_be_traced(self, one: Callable) -> bool:
         """Whether JAX has the derivatives that `one(x, leaves, solved)` takes: a function may lack one mode."""

@@ -95,7 +95,7 @@ def _answered(
     solve = with_implicit_derivatives(run, partial(condition, plan), is_mapped, factored)
     x, success, (values, outcome) = solve(batch.leaves, others)
     less = partial(verified_without_slopes, plan, is_mapped) if kind == "least squares" else None
-    values = known(partial(verified, plan, is_mapped), values, less)(x, batch.leaves)
+    values = known(partial(verified, plan, is_mapped), values, success, is_mapped, less)(x, batch.leaves)
     solution = _solution(plan, layout, x, values, outcome, success)
     wanting = partial(_wanting, plan, batch, x, values, outcome)
     return (solution if options.batched else _without_batch_axis(solution)), wanting

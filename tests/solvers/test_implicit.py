@@ -108,21 +108,21 @@ def test_a_minimum_has_its_closed_form_derivative():
         np.testing.assert_allclose(jacobian[lane, :, lane], np.linalg.inv(H), rtol=1e-9)
 
 
-@pytest.mark.slow  # a quick test with a mask has them, in two compositions
 def test_problems_that_take_different_branches_have_their_own_derivatives():
     """a x = 3 where x > 1.2, and a x² = 2 elsewhere; in reverse mode too, and twice."""
 
     def fun(x, a):
         return jax.lax.cond(x[0] > 1.2, lambda: x * a - 3, lambda: x * x * a - 2)
 
-    a = jnp.array([1.0, 2.0, 3.0, 0.5])
-    root = jax.jit(lambda a: jol.root(fun, jnp.ones((4, 1)), a, solver=jol.Broyden(rescue=False)).x[:, 0])
+    a, x0 = jnp.array([1.0, 2.0, 3.0, 0.5]), jnp.array([[2.0], [1.0], [1.0], [2.0]])
+    root = jax.jit(lambda a: jol.root(fun, x0, a, solver=TIGHT["broyden"]).x[:, 0])
     assert np.allclose(root(a), [3, 1, np.sqrt(2 / 3), 6])
     exact = [-3, -1 / 4, -np.sqrt(1 / 54), -12], [6, 3 / 16, np.sqrt(1 / 54) / 2, 48]
     assert np.allclose(jax.jacrev(root)(a), np.diag(exact[0]), rtol=1e-6)
     assert np.allclose(jax.grad(lambda a: jnp.sum(jax.jvp(root, (a,), (jnp.ones(4),))[1]))(a), exact[1], rtol=1e-6)
 
 
+@pytest.mark.slow  # a quick test with a mask has them, in two compositions
 def test_second_derivatives():
     """x = a^(1/3) has x'' = −2/9 a^(−5/3)."""
     hessian = jax.jit(jax.hessian(lambda a: jnp.sum(cube_root(a).x)))(A).reshape(6, 6)
@@ -463,6 +463,22 @@ def test_a_mask_after_the_solve_keeps_unsolved_problems_out(n, hopeless):
     np.testing.assert_allclose(twice, 3 / 4 * (2 + 3), rtol=1e-9)
     np.testing.assert_allclose(forward, [1 / 4, 0, 1 / 6], rtol=1e-9)  # its own number stands still
     assert np.isnan(bare[0]) and np.isnan(bare[1][1])
+
+
+def test_a_mask_keeps_unsolved_problems_out_of_all_that_is_returned():
+    """x = s √a minimizes f = ½ (x − s √a)² + s √a; each a is alone, or beside others."""
+
+    def total(s, a):
+        fun = lambda x, a: (jnp.sum((x - s * jnp.sqrt(a)) ** 2 / 2 + s * jnp.sqrt(a)), s * jnp.log(a))
+        found = jol.minimize(fun, jnp.zeros((len(a), 1)), a, has_aux=True)
+        return sum(jnp.sum(jnp.where(found.success, v.ravel(), 0)) for v in (found.x, found.fun, found.grad, found.aux))
+
+    slopes = jax.jit(jax.grad(total, (0, 1)))
+    shared, own = slopes(2.0, np.array([4.0, -1.0, 9.0, np.nan]))
+    np.testing.assert_allclose(shared, 2 * (2 + 3) + np.log(36), rtol=1e-6)
+    np.testing.assert_allclose(own, [2 / 2 + 2 / 4, 0, 2 / 3 + 2 / 9, 0], rtol=1e-6)
+    shared, own = slopes(2.0, np.array([-1.0]))
+    assert shared == 0 and own == 0
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
