@@ -243,8 +243,8 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "implicit.py",
-        "            x, mapped = jax.tree.map(partial(jnp.where, solved), own, other)",
-        "            x, mapped = own",
+        "        return jnp.where(own, leaf, jax.lax.stop_gradient(leaf[jnp.argmax(solved)]))",
+        "        return leaf",
         ("tests/solvers/test_implicit.py",),
     ),
     Mutant(
