@@ -423,6 +423,7 @@ def test_a_fit_that_creeps_away_is_given_to_newtons_method(monkeypatch):
     assert Reach.FALLBACK in traced
 
 
+@pytest.mark.slow
 def test_answers_that_are_no_native_function_are_verified_alike_beside_an_undetermined_fit():
     grid = np.linspace(-1, 1, 40)
 
