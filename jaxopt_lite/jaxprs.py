@@ -18,8 +18,8 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun  # pyright: ignor
 
 __all__ = [
     "Equation", "Interpreter", "Scan", "While", "as_function", "bind", "branches", "called", "current_line",
-    "equations_in", "inner_jaxprs", "is_jaxpr", "is_jaxs_own", "is_literal", "largest_array", "line_of", "opened",
-    "operations", "shape_of", "without_consts", "writers_of",
+    "equations_in", "inner_jaxprs", "is_jaxpr", "is_jaxs_own", "is_literal", "largest_array", "line_of", "named_axes",
+    "opened", "operations", "shape_of", "without_consts", "writers_of",
 ]  # fmt: skip
 
 Equation: TypeAlias = Any
@@ -92,6 +92,11 @@ def equations_in(
         if enters(equation):
             for inner in inner_jaxprs(equation):
                 yield from equations_in(inner, enters, (equation, *outer))
+
+
+def named_axes(jaxpr: Any) -> set[Any]:
+    """The named axes of `jax.vmap` or `jax.shard_map` along which a function computes."""
+    return {effect.name for effect in opened(jaxpr)[0].effects if type(effect).__name__ == "NamedAxisEffect"}
 
 
 def operations(jaxpr: Any, of: Container[str] | None = None) -> int:

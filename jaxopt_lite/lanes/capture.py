@@ -20,7 +20,15 @@ from jax.sharding import PartitionSpec
 from jax.tree_util import keystr, treedef_tuple
 from jaxtyping import PyTree
 
-from jaxopt_lite.jaxprs import as_function, equations_in, largest_array, opened, operations, without_consts
+from jaxopt_lite.jaxprs import (
+    as_function,
+    equations_in,
+    largest_array,
+    named_axes,
+    opened,
+    operations,
+    without_consts,
+)
 from jaxopt_lite.lanes.content import Content, content
 from jaxopt_lite.lanes.devices import check_together
 from jaxopt_lite.lanes.fan_out import Part, Rows, computes_now, fan_out, part_size
@@ -333,8 +341,7 @@ def _check_results(results: PyTree) -> None:
 
 def _check_axes(closed: Any) -> None:
     """Raises ValueError for what a function computes along a named axis of a `jax.vmap` around the call."""
-    named = {getattr(effect, "name", None) for effect in closed.effects if type(effect).__name__ == "NamedAxisEffect"}
-    for name in named - {*jax.sharding.get_abstract_mesh().axis_names}:
+    for name in named_axes(closed) - {*jax.sharding.get_abstract_mesh().axis_names}:
         raise ValueError(
             f"fun computes along the axis {name!r} of a jax.vmap around the call, where it is no more: one batch is "
             "made of all. Compute what travels along that axis before the call, and pass it in args."
