@@ -214,9 +214,7 @@ def check_derivatives(
 
 def _certify(fun, x, args, tolerance, args_axes, batched, judge):
     """Run a judge, written for one problem, on the batch, in the highest precision available."""
-    check_setting("tolerance" if judge is _compare else "atol", tolerance)
-    if isinstance(tolerance, list | tuple):  # one per problem, which is one array and no pytree
-        tolerance = np.asarray(tolerance)
+    tolerance = check_setting("tolerance" if judge is _compare else "atol", tolerance)
     fun, args = split(fun, args)
     axes = axis_per_leaf(args, args_axes)
     best = jax.dtypes.canonicalize_dtype(jnp.float64)

@@ -32,9 +32,8 @@ def checked(solver):
         ValueError: a tolerance that is negative or not finite, or a number of steps that is negative or not whole.
     """
     for name in ("atol", "rtol", "max_steps"):
-        check_setting(name, value := getattr(solver, name))
-        if isinstance(value, list | tuple):  # one per problem, which is one array and no pytree
-            solver = replace(solver, **{name: np.asarray(value)})
+        value = check_setting(name, given := getattr(solver, name))
+        solver = solver if value is given else replace(solver, **{name: value})
     steps = solver.max_steps
     if steps is None:
         return solver
@@ -48,14 +47,16 @@ def checked(solver):
     return replace(solver, max_steps=np.minimum(steps, _MOST_STEPS).astype(np.int32))
 
 
-def check_setting(name: str, value) -> None:
-    """Reject a setting that is negative, infinite, or no number at all, unless it is traced.
+def check_setting(name: str, value) -> Any:
+    """The setting; a list with one number per problem as an array, since a list would be a pytree.
+
+    Rejects one that is negative, infinite, or no number at all, unless it is traced.
 
     Raises:
         ValueError: anything but finite numbers of at least 0.
     """
     if value is None or isinstance(value, Tracer):
-        return
+        return value
     if type(value) in (int, float):
         fits = 0 <= value < math.inf
     else:
@@ -63,6 +64,7 @@ def check_setting(name: str, value) -> None:
         fits = values is not None and np.all(values >= 0)
     if not fits:
         raise ValueError(f"{name}={value!s:.200}: expected finite numbers that are not negative.")
+    return np.asarray(value) if isinstance(value, list | tuple) else value
 
 
 def finite_numbers(value: Any) -> np.ndarray | None:

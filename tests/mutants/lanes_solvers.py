@@ -375,8 +375,8 @@ MUTANTS = (
     ),
     Mutant(
         SOLVERS + "tolerances.py",
-        "        if isinstance(value, list | tuple):  # one per problem, which is one array and no pytree",
-        "        if isinstance(value, tuple):",
+        "    return np.asarray(value) if isinstance(value, list | tuple) else value",
+        "    return np.asarray(value) if isinstance(value, tuple) else value",
         ("tests/test_surface.py",),
     ),
 )
