@@ -213,7 +213,7 @@ def _tangent(problems: _Problems, d_leaves, most_factored: int):
 
     forward = problems.can_be_traced(pushed)
     # JAX can transpose the derivative of a mapped `cond`, but not the map of its derivative.
-    change = jax.jvp(conditions, values, d_values)[1] if forward else _linear(conditions, values, forward)(*d_values)
+    change = jax.jvp(conditions, values, d_values)[1] if forward else _linear(conditions, values, False)(*d_values)
 
     def right_side(x, leaves, solved, change, d_mapped):
         """−(∂G/∂θ) dθ; NaN for a problem without a solution, unless dθ is zero."""

@@ -87,10 +87,10 @@ def verified_at_once(plan: Plan, choice: Choice, is_mapped: tuple[bool, ...], x,
     """The same, without derivatives.
 
     A fit is evaluated as a tile even if that is no native function: a tile tests whether any of its Jacobians has to be
-    taken to pieces, where one problem by itself always does it.
+    factorized itself, where one problem alone always does it.
     """
     native = _is_native(plan, choice, x)
-    if not native and (plan.solver.kind != "least squares" or plan.alone or len(x) == 0):
+    if not (native or (plan.solver.kind == "least squares" and _is_tiled(plan, x))):
         return verified(plan, is_mapped, x, leaves)
 
     def on_tile(x, leaves):
@@ -198,7 +198,7 @@ def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable, which: Bool[Array
 
     if which is not None:
         x, leaves = jax.lax.stop_gradient((x, leaves))
-    if len(x) == 0 or plan.alone:
+    if not _is_tiled(plan, x):
         look = jax.vmap(one, in_axes=(0, tuple(0 if flag else None for flag in is_mapped)))
         if which is None:
             return look(x, leaves)
@@ -209,9 +209,14 @@ def _evaluate(plan: Plan, is_mapped, x, leaves, one: Callable, which: Bool[Array
     return in_tiles(one, (True, is_mapped), width, None if which is None else chosen(which))(x, leaves)
 
 
+def _is_tiled(plan: Plan, x) -> bool:
+    """Whether the function is evaluated at these points a tile at a time."""
+    return not (plan.alone or len(x) == 0)
+
+
 def _is_native(plan: Plan, choice: Choice, x) -> bool:
-    """Whether the function is evaluated at these points as one native call."""
-    return not (choice.why_not_native or plan.alone or len(x) == 0)
+    """Whether that is one native call."""
+    return _is_tiled(plan, x) and not choice.why_not_native
 
 
 def _evaluate_at_once(
