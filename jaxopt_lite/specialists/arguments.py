@@ -8,7 +8,8 @@ fingerprint says. JAX, too, may read such an array only after the call that it w
 could be changed is copied, and nothing else; JAX arrays never are.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
 from operator import is_
@@ -23,7 +24,8 @@ from jaxopt_lite.arguments import assign, whole_number
 
 __all__ = [
     "NOT_NEGATIVE", "POSITIVE", "SHARE", "as_float", "check_kept", "check_real", "copied", "freeze_fields",
-    "frozen", "inputs", "is_unicode", "key_seed", "number", "remembered", "renamed", "scalar", "some", "text", "vector",
+    "frozen", "inputs", "is_unicode", "key_seed", "number", "remembered", "renamed", "repeated", "scalar",
+    "some", "text", "vector",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -72,6 +74,11 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}={value!r}: expected a string.")
     return str(value)
+
+
+def repeated(names: Iterable[str]) -> str:
+    """The names that occur more than once, for a message."""
+    return ", ".join(sorted(name for name, count in Counter(names).items() if count > 1))
 
 
 def some(names: Collection[str]) -> str:

@@ -13,7 +13,6 @@ Tuned parameters (Vu et al., arXiv 2110.07904; Zhou et al., arXiv 2210.11705) co
 They are taken in the linear form of the adapter, where equal changes have equal numbers.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +32,7 @@ from jaxopt_lite.lanes.settings import in_own_settings
 from jaxopt_lite.solvers.bfgs import BFGS
 from jaxopt_lite.solvers.lbfgs import LBFGS
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, Part, Shift, as_adapter
-from jaxopt_lite.specialists.arguments import check_real, copied, freeze_fields, key_seed, number, renamed
+from jaxopt_lite.specialists.arguments import check_real, copied, freeze_fields, key_seed, number, renamed, repeated
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.fisher import Draws, Sampler, categorical, squared_gradients
 from jaxopt_lite.specialists.fit import fit
@@ -73,8 +72,7 @@ class Embeddings:
             )
         one_of("distance", self.distance, get_args(Distance))
         if len(set(self.names)) < len(self):
-            repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
-            raise ValueError(f"names: {', '.join(repeated)} occur more than once.")
+            raise ValueError(f"names: {repeated(self.names)} occur more than once.")
         freeze_fields(self)
 
     def __len__(self) -> int:

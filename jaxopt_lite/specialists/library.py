@@ -2,7 +2,6 @@
 
 import math
 import operator
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +18,7 @@ from jaxopt_lite.lanes.capture import run
 from jaxopt_lite.lanes.status import Status, is_solved
 from jaxopt_lite.specialists.activations import on_activations
 from jaxopt_lite.specialists.adapters import Adapter, Parameters, as_adapter
-from jaxopt_lite.specialists.arguments import check_real, copied, frozen, inputs, remembered, renamed, text
+from jaxopt_lite.specialists.arguments import check_real, copied, frozen, inputs, remembered, renamed, repeated, text
 from jaxopt_lite.specialists.base import Base
 from jaxopt_lite.specialists.leaves import digest
 from jaxopt_lite.tables import html_table
@@ -139,8 +138,7 @@ class Library:
         assign(self, parameters=frozen(self.parameters), profile=frozen(self.profile))
         assign(self, adapter=as_adapter(self.adapter), cards=tuple(self.cards))
         if len(self._index_of) < len(self):
-            repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
-            raise ValueError(f"cards: the names {', '.join(repeated)} occur more than once.")
+            raise ValueError(f"cards: the names {repeated(self.names)} occur more than once.")
 
     def __len__(self) -> int:
         return len(self.cards)
